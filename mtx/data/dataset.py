@@ -1,0 +1,85 @@
+"""The dataset that every stage takes and returns: a manifest and its payload."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
+
+from mtx.errors import DamagedError
+from mtx.identity import JSON, digest, plain
+from mtx.infra.dal.base import PayloadInfo
+
+Stage = Literal["raw", "filtered", "encoded"]
+Split = Literal["train", "validation", "test"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+FORMAT_VERSION = 1  # of the manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationDataset:
+    """Pairs of texts (or of token ids) with where they came from. Immutable.
+
+    Args:
+        name: what people call it, such as `opus100`.
+        stage: `raw` as downloaded, `filtered` as cleaned and split, `encoded` as token ids.
+        split: `train`, `validation` or `test`.
+        languages: source and target language, as the source calls them.
+        data: the rows. Raw and filtered rows have `src` and `tgt` (str); encoded rows have `source_ids` and
+            `target_ids` (list of int) and `num_target_bytes` (UTF-8 bytes of the target text). None in a manifest.
+        id: the dataset's name in the store; empty: made from everything above, the rows included.
+        n: number of rows; None: counted from `data`.
+        provenance: what it was made from: ids of inputs and config of the component, as JSON.
+        metrics: what was counted while making it, as JSON.
+        payload: what was written, once stored.
+    """
+
+    name: str
+    stage: Stage
+    split: Split
+    languages: tuple[str, str]
+    data: Sequence[Mapping[str, Any]] | Any | None = field(default=None, repr=False)
+    id: str = ""
+    n: int | None = None
+    provenance: Mapping[str, JSON] = field(default_factory=dict)
+    metrics: Mapping[str, JSON] = field(default_factory=dict)
+    payload: PayloadInfo | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("stage", self.stage, STAGES), ("split", self.split, SPLITS)):
+            if value not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, but is {value!r}")
+        object.__setattr__(self, "languages", tuple(self.languages))
+        if self.n is None and isinstance(self.data, Sequence):
+            object.__setattr__(self, "n", len(self.data))
+        if not self.id:
+            rows = list(self.data) if self.data is not None else []
+            object.__setattr__(self, "id", f"{self.stage}-{self.split}-{digest([self.to_manifest(), plain(rows)])}")
+
+    def __len__(self) -> int:
+        return self.n or 0
+
+    def to_manifest(self) -> dict[str, JSON]:
+        """Return everything but the rows, as JSON."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "data"}
+        return {"format_version": FORMAT_VERSION, **cast(dict[str, JSON], plain(fields))}
+
+    @classmethod
+    def from_manifest(cls, manifest: JSON, data: Any | None = None) -> "TranslationDataset":
+        """Make a dataset from its manifest. Raises DamagedError where it is no manifest this version reads."""
+        names = {f.name for f in dataclasses.fields(cls)} - {"data"}
+        if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
+            found = manifest.get("format_version") if isinstance(manifest, dict) else type(manifest).__name__
+            raise DamagedError(
+                f"a manifest of format version {FORMAT_VERSION} was expected, but this one's is {found!r}. "
+                "Use the mtx version that wrote it, or another storage.root"
+            )
+        fields = {name: value for name, value in manifest.items() if name != "format_version"}
+        if fields.keys() != names:
+            raise DamagedError(f"the manifest of {fields.get('id')!r} lacks or adds fields: {sorted(fields.keys() ^ names)}")
+        try:
+            payload = PayloadInfo(**cast(dict[str, Any], fields.pop("payload"))) if fields["payload"] else None
+            return cls(data=data, payload=payload, **cast(dict[str, Any], fields))
+        except (TypeError, ValueError) as error:
+            raise DamagedError(f"the manifest of {manifest.get('id')!r} is not valid: {error}") from error

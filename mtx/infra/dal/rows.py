@@ -1,0 +1,84 @@
+"""Rows: what a payload reads as. A sequence of dicts over an Arrow table, memory-mapped where it comes from a file."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, overload
+
+import pyarrow as pa
+
+ROWS_AT_ONCE = 8192  # rows turned into Python objects together while iterating
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """An immutable sequence of rows, each a dict; `.table` is the Arrow table itself.
+
+    Thread-safe. Pickles as the way to open it again where it has one (`reopen`), so that worker processes map the
+    same file instead of copying rows.
+    """
+
+    def __init__(self, table: pa.Table, reopen: tuple[Callable[..., "Rows"], tuple[Any, ...]] | None = None) -> None:
+        self.table = table
+        self._reopen = reopen
+        self._columns = dict(zip(table.column_names, table.columns, strict=True))
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                return [self[i] for i in range(start, stop, step)]
+            return list(self.table.slice(start, max(0, stop - start)).to_pylist())
+        position = index.__index__()
+        position += len(self) if position < 0 else 0
+        if not 0 <= position < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        return {name: column[position].as_py() for name, column in self._columns.items()}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self.table.to_batches(max_chunksize=ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Rows):
+            return bool(self.table.equals(other.table))
+        return list(self) == other if isinstance(other, list) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # compares by content
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} × {self.table.column_names})"
+
+    def __reduce__(self) -> tuple[Callable[..., "Rows"], tuple[Any, ...]]:
+        return self._reopen or (Rows, (self.table,))
+
+    @classmethod
+    def of(cls, data: Iterable[Mapping[str, Any]], schema: pa.Schema | None = None) -> "Rows":
+        """Hold rows in memory. `schema` decides the types; without it they are those of the values."""
+        return cls(pa.Table.from_pylist([dict(row) for row in data], schema=schema))
+
+
+def batches_of(data: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Return the schema of a payload and its record batches, as they come.
+
+    Takes Rows, a Table, an iterable of RecordBatch, or an iterable of mappings (held in memory).
+    """
+    if isinstance(data, Rows):
+        data = data.table
+    if isinstance(data, pa.Table):
+        return data.schema, iter(data.to_batches())
+    items = iter(data)
+    first = next(items, None)
+    if first is None:
+        return pa.schema([]), iter(())
+    if isinstance(first, pa.RecordBatch):
+        return first.schema, chain([first], items)
+    table = Rows.of(chain([first], items)).table
+    return table.schema, iter(table.to_batches())
