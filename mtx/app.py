@@ -1,0 +1,88 @@
+"""The application: Hydra's config in, one task done. The only place that sees a DictConfig.
+
+Whatever is slow to import is imported inside functions, so that `mtx --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mtx.errors import ConfigError, MtxError
+from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, explain, hydra_loader
+
+if TYPE_CHECKING:
+    from mtx.training.datamodule import TranslationDataModule
+
+INTERRUPTED = 130  # the exit code of a program stopped by Ctrl-C
+
+
+def main() -> None:
+    """Run `mtx` from the command line. Errors of mtx's own are one message and exit code 1, without a stack trace."""
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on to us instead of printing them
+    try:
+        _hydra_main()
+    except MtxError as error:
+        _fail(str(error), error, full_error)
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(explain(error, sys.argv[1:]), error, full_error)
+    except KeyboardInterrupt:
+        print("\nmtx: stopped. What is stored is whole; the same command goes on from there.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compose the config from overrides as on the command line, as plain values. Raises ConfigError."""
+    try:
+        with hydra_loader():
+            return _plain(hydra.compose(CONFIG_NAME, overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides)) from error
+
+
+def compose_datamodule(overrides: Sequence[str] = ()) -> "TranslationDataModule":
+    """Return the data module that overrides describe, ready for `trainer.fit(model, dm)`.
+
+    The overrides are those of the command line: `compose_datamodule(["downloader=local",
+    "downloader.path=corpus.jsonl.gz", "sampler=token_budget"])`. Raises ConfigError, before any work.
+    """
+    from mtx.experiment.config import check
+    from mtx.experiment.run import datamodule_of
+
+    config = compose(overrides)
+    check(config)
+    return datamodule_of(config)
+
+
+@hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME)
+def _hydra_main(cfg: DictConfig) -> float | None:
+    from mtx.experiment.config import build, check
+    from mtx.experiment.run import Run
+
+    config = _plain(cfg)
+    check(config)
+    run = Run(config, output_dir=Path(HydraConfig.get().runtime.output_dir))
+    task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
+    return cast(float | None, task(run=run))
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {error.msg}") from error
+
+
+def _fail(message: str, error: BaseException, full_error: str | None) -> None:
+    if full_error == "1":
+        raise error
+    print(f"mtx: {message}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,27 @@
+"""Progress of long stages on a terminal; silent elsewhere."""
+
+import sys
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} pairs/s" if task.speed else "")
+
+
+def track(batches: Iterable[pa.RecordBatch], description: str, total: int | None = None) -> Iterator[pa.RecordBatch]:
+    """Hand record batches on while a bar on stderr counts their rows, where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield from batches
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        for batch in batches:
+            yield batch
+            progress.advance(task, batch.num_rows)

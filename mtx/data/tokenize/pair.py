@@ -1,0 +1,102 @@
+"""The tokenizers of a recipe, one for both sides or one a side, kept in the store.
+
+A tokenizer lies in `tokenizers/ID/` as the `tokenizers` library's JSON: `tokenizer.json` where it is joint, else
+`source.json` and `target.json`. The folder appears whole or not at all.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from mtx.data.store import Store
+from mtx.data.tokenize.base import Side, Tokenization
+from mtx.identity import JSON, digest
+from mtx.infra.dal.base import atomic_file, file_lock, sync_folder
+from mtx.infra.dataset.collate import SpecialIds
+
+JOINT: Mapping[Side, str] = {"both": "tokenizer.json"}
+SEPARATE: Mapping[Side, str] = {"source": "source.json", "target": "target.json"}
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class TokenizerPair:
+    """The tokenizers of both sides; where `joint`, they are the same object.
+
+    Attributes:
+        id: the folder's name in the store.
+        folder: where the files lie.
+        joint: whether both sides share one vocabulary.
+        source: tokenizer of the source.
+        target: tokenizer of the target.
+        source_ids: special ids of the source vocabulary.
+        target_ids: special ids of the target vocabulary.
+    """
+
+    id: str
+    folder: Path
+    joint: bool
+    source: Tokenizer
+    target: Tokenizer
+    source_ids: SpecialIds
+    target_ids: SpecialIds
+
+
+def get_or_train(config: Tokenization, store: Store, filtered_id: str, built: list[str]) -> TokenizerPair:
+    """Return the tokenizers of `config` for a filtered training set, trained first if they are not in the store.
+
+    Adds the id to `built` where it trains. Raises TokenizerError, or EmptyDatasetError where there is no text.
+    """
+    described: dict[str, JSON] = {"stage": "tokenizer", "config": config.identity(), "joint": config.joint}
+    if config.needs_training:
+        described["filtered"] = filtered_id
+    tokenizer_id = f"tokenizer-{digest(described)}"
+    folder = store.tokenizers / tokenizer_id
+    if not folder.exists():
+        with file_lock(store.tokenizers, tokenizer_id):
+            if not folder.exists():
+                built.append(tokenizer_id)
+                _build(config, store, filtered_id, folder, described)
+    return load_pair(config, folder)
+
+
+def load_pair(config: Tokenization, folder: Path) -> TokenizerPair:
+    """Load the tokenizers in `folder`. Raises TokenizerError."""
+    files = JOINT if config.joint else SEPARATE
+    loaded = {side: config.at(folder / name).load() for side, name in files.items()}
+    source, target = loaded.get("both") or loaded["source"], loaded.get("both") or loaded["target"]
+    return TokenizerPair(
+        id=folder.name,
+        folder=folder,
+        joint=config.joint,
+        source=source.tokenizer,
+        target=target.tokenizer,
+        source_ids=source.special_ids(),
+        target_ids=target.special_ids(),
+    )
+
+
+def _build(
+    config: Tokenization, store: Store, filtered_id: str, folder: Path, described: dict[str, JSON]
+) -> None:
+    temporary = Path(tempfile.mkdtemp(dir=store.tokenizers, prefix=f".{folder.name}."))
+    try:
+        for side, name in (JOINT if config.joint else SEPARATE).items():
+            tokenization = config.at(temporary / name)
+            if config.needs_training:
+                tokenization.train(store.repo.get(filtered_id), side=side)
+            else:
+                tokenization.make()
+            tokenization.save()
+        with atomic_file(temporary / MANIFEST) as file:
+            file.write(json.dumps({"id": folder.name, **described}, indent=1, sort_keys=True).encode())
+        os.replace(temporary, folder)
+        sync_folder(store.tokenizers)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,196 @@
+"""From a config to objects, after a check that finds every mistake before any work begins.
+
+Here a config is a plain dict, its interpolations resolved; the one place that sees Hydra's own type is `mtx.app`.
+Hydra's `instantiate` turns every argument into its own containers, which a Store or a Planner does not survive, so
+`build` makes objects itself, from the same keys: `_target_`, `_partial_`.
+"""
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Union
+
+from mtx.errors import ConfigError, MtxError, choices
+
+Config = Mapping[str, Any]
+
+MISSING = "???"
+TARGET = "_target_"
+PARTIAL = "_partial_"
+
+# What an option of a group has to be. The groups not named here take any callable.
+BASES = {
+    "storage": "mtx.data.store.Store",
+    "downloader": "mtx.infra.dataset.download.Downloader",
+    "filter": "mtx.data.filter.base.PairFilter",
+    "tokenizer": "mtx.data.tokenize.base.Tokenization",
+    "sampler": "mtx.infra.dataset.plan.base.Planner",
+    "datamodule": "mtx.training.datamodule.TranslationDataModule",
+    "model": "pytorch_lightning.LightningModule",
+}
+# Parameters that mtx fills in while building. A config may not set those of the data module and the task.
+FILLED_IN = {"datamodule": frozenset({"storage", "downloader", "filter", "tokenizer", "sampler", "seed"}), "task": frozenset({"run"})}
+
+
+def check(config: Config) -> None:
+    """Bind every component's config to the signature of what it names, and make those that are cheap to make.
+
+    Raises ConfigError that lists every problem, each with its key.
+    """
+    groups = [(group, options) for group, options in config.items() if isinstance(options, Mapping)]
+    problems = [f"{key} is required: set {key}=VALUE" for group, options in groups for key in _missing(group, options)]
+    if not problems:
+        for group, options in groups:
+            if TARGET in options:
+                problems += _problems(group, options, BASES.get(group), FILLED_IN.get(group, frozenset()))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def build(config: Config, group: str, **extra: Any) -> Any:
+    """Make the component that `config[group]` describes.
+
+    `extra` values go in under their names, where the component takes them by name and the config leaves them out or
+    null. Raises ConfigError.
+    """
+    options = config[group]
+    names, _ = _parameters(_located(options[TARGET], group))
+    given = {name: value for name, value in extra.items() if name in names and options.get(name) is None}
+    return _made({**options, **given}, group)
+
+
+def _made(value: Any, key: str) -> Any:
+    """Make what a config value describes: objects where it names a `_target_`, else the value."""
+    if isinstance(value, Mapping):
+        items = {name: _made(item, f"{key}.{name}") for name, item in value.items() if name not in (TARGET, PARTIAL)}
+        if TARGET not in value:
+            return items
+        target = _located(value[TARGET], key)
+        if value.get(PARTIAL):
+            return functools.partial(target, **items)
+        try:
+            return target(**items)
+        except MtxError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{key} cannot be made: {value[TARGET]} says: {error}") from error
+    if isinstance(value, list):
+        return [_made(item, f"{key}[{i}]") for i, item in enumerate(value)]
+    return value
+
+
+def _located(path: Any, key: str) -> Callable[..., Any]:
+    """Return the callable at a dotted path. Raises ConfigError."""
+    from hydra.utils import get_object
+
+    try:
+        target = get_object(path)
+    except Exception as error:  # whatever the module at that path raises while it is imported
+        raise ConfigError(f"{key}.{TARGET} names {path!r}, which cannot be imported: {error}") from error
+    if not callable(target):
+        raise ConfigError(f"{key}.{TARGET} names {path!r}, which is a {type(target).__name__}, nothing to call")
+    return typing.cast(Callable[..., Any], target)
+
+
+def _missing(key: str, value: Any) -> Iterator[str]:
+    if value == MISSING:
+        yield key
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _missing(f"{key}.{name}", item)
+
+
+def _problems(key: str, options: Config, base: str | None, filled_in: frozenset[str]) -> list[str]:
+    """List what is wrong with one component's config: its target, its keys, its values, nested ones too."""
+    try:
+        target = _located(options[TARGET], key)
+        if base is not None and not (isinstance(target, type) and issubclass(target, _base(base))):
+            return [f"{key}.{TARGET} is a {base.rpartition('.')[2]}, but {options[TARGET]} is none"]
+    except ConfigError as error:
+        return [str(error)]
+    names, takes_any = _parameters(target)
+    problems = []
+    for name, value in options.items():
+        if name in (TARGET, PARTIAL):
+            continue
+        if name in filled_in or (name not in names and not takes_any):
+            problems.append(
+                f"{key}.{name} is no setting of {options[TARGET].rpartition('.')[2]}. "
+                f"It takes: {choices(name, set(names) - filled_in)}"
+            )
+        elif isinstance(value, Mapping) and TARGET in value:
+            problems += _problems(f"{key}.{name}", value, None, frozenset())
+        elif name in names and not _fits(value, names[name]):
+            problems.append(f"{key}.{name} is {_words(names[name])}, but is {value!r}")
+    if not options.get(PARTIAL):
+        needed = _required(target) - set(options) - filled_in
+        if key != "model":  # a model's are filled in from the data
+            problems += [f"{key}.{name} is required: set +{key}.{name}=VALUE" for name in sorted(needed)]
+    return problems
+
+
+def _base(path: str) -> type:
+    return typing.cast(type, _located(path, path))
+
+
+def _signature(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except ValueError:  # a builtin that tells nothing
+        return {}
+
+
+def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+    """Return the annotations of the parameters that can be given by name, and whether any name is taken."""
+    found = _signature(target)
+    try:
+        hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
+    except (NameError, TypeError):  # annotations for type checkers only
+        hints = {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = {name: hints.get(name, Any) for name, found_ in found.items() if found_.kind in named}
+    return names, not found or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in found.values())
+
+
+def _required(target: Callable[..., Any]) -> set[str]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name for name, p in _signature(target).items() if p.kind in named and p.default is p.empty}
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Tell whether a config value may stand where `annotation` is wanted; what is no plain type takes anything."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in (None, type(None)):
+        return value is None
+    if annotation is bool or annotation is str:
+        return isinstance(value, annotation)
+    if annotation is int or annotation is float:
+        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return isinstance(value, (list, tuple))
+    return True
+
+
+def _words(annotation: Any) -> str:
+    """Describe an annotation for people: `an integer or null`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    simple = {int: "an integer", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    if annotation in simple:
+        return simple[annotation]
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(argument) for argument in arguments)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a mapping"
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return "a list"
+    return str(getattr(annotation, "__name__", annotation))

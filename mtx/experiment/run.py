@@ -1,0 +1,58 @@
+"""One run: what a task gets to work with."""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtx.experiment.config import Config, build
+from mtx.infra.dal.base import atomic_file
+from mtx.training.datamodule import TranslationDataModule
+
+
+class Run:
+    """A config and what is made from it, when it is first asked for.
+
+    Args:
+        config: the whole config as plain values.
+        output_dir: where this run writes.
+        console: where it talks to people.
+    """
+
+    def __init__(self, config: Config, *, output_dir: str | os.PathLike[str], console: Console | None = None) -> None:
+        self.config = config
+        self.output_dir = Path(output_dir)
+        self.console = console or Console()
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything random in this run."""
+        return int(self.config["seed"])
+
+    @cached_property
+    def datamodule(self) -> TranslationDataModule:
+        """The data module of the config."""
+        return datamodule_of(self.config)
+
+    def build(self, group: str, **extra: Any) -> Any:
+        """Make the component of a group; `extra` fills in what the config leaves out or null. Raises ConfigError."""
+        return build(self.config, group, **extra)
+
+    def write_report(self, report: dict[str, Any]) -> Path:
+        """Write `report.json` into the output folder, whole or not at all, and return its path."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        path = self.output_dir / "report.json"
+        with atomic_file(path) as file:
+            file.write(json.dumps(report, indent=2, sort_keys=True).encode() + b"\n")
+        return path
+
+
+def datamodule_of(config: Config) -> TranslationDataModule:
+    """Make the data module that a config describes, with its parts. Raises ConfigError."""
+    parts = {group: build(config, group) for group in ("storage", "downloader", "filter", "tokenizer", "sampler")}
+    datamodule = build(config, "datamodule", **parts, seed=config["seed"])
+    assert isinstance(datamodule, TranslationDataModule)
+    return datamodule

@@ -1,0 +1,42 @@
+"""`task=show`: what the store holds."""
+
+from rich.table import Table
+
+from mtx.data.dataset import Split, Stage
+from mtx.experiment.run import Run
+
+
+def show(run: Run, *, stage: Stage | None = None, split: Split | None = None) -> None:
+    """Print the datasets in the store as a table; `stage` and `split` narrow it."""
+    store = run.build("storage")
+    datasets = store.repo.show(stage=stage, split=split)
+    if not len(datasets):
+        run.console.print(f"No dataset{_such(stage, split)} in {store.root}. Build some: mtx task=prepare")
+        return
+    table = Table(title=f"{len(datasets)} datasets{_such(stage, split)} in {store.root}", title_justify="left")
+    for column in ("id", "name", "languages", "pairs", "size", "made from"):
+        table.add_column(column, justify="right" if column in ("pairs", "size") else "left", overflow="fold")
+    for row in datasets.to_dict("records"):
+        table.add_row(
+            row["id"],
+            row["name"],
+            f"{row['source_language']}–{row['target_language']}",
+            f"{row['n']:,}",
+            size(row["bytes"]),
+            row["made_from"],
+        )
+    run.console.print(table)
+
+
+def size(num_bytes: float) -> str:
+    """Write a number of bytes for people: `3.4 MB`, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def _such(stage: str | None, split: str | None) -> str:
+    told = [f"{key}={value}" for key, value in (("stage", stage), ("split", split)) if value]
+    return f" with {' '.join(told)}" if told else ""

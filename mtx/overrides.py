@@ -1,0 +1,96 @@
+"""Config from overrides, and what is wrong with them where Hydra cannot compose it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from mtx.errors import choices
+
+CONFIG_MODULE = "mtx.conf"
+CONFIG_NAME = "config"
+
+
+@contextmanager
+def hydra_loader() -> Iterator[ConfigLoader]:
+    """Give Hydra's config loader over mtx's configs, also inside a Hydra application, which goes on undisturbed."""
+    shared = GlobalHydra.instance()
+    outer, shared.hydra = shared.hydra, None
+    try:
+        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> str:
+    """Return one message that names every wrong key and its choices; else what Hydra says, without its trace."""
+    problems: list[str] = []
+    parsed: list[Override] = []
+    for argument in (a for a in arguments if not a.startswith("-")):
+        try:
+            parsed += OverridesParser.create().parse_overrides([argument])
+        except HydraException as parse_error:
+            problems.append(
+                f"{argument!r} is no override: group=option or group.key=value, with special characters of a value in quotes "
+                f" ({_first_line(parse_error)})"
+            )
+    with hydra_loader() as loader:
+        groups = set(_groups(loader))
+        problems += [problem for override in parsed if (problem := _wrong_group(loader, groups, override))]
+        if not problems:
+            chosen = [o.input_line for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
+            cfg = hydra.compose(CONFIG_NAME, overrides=chosen)
+            problems += [p for o in parsed if o.key_or_group not in groups and (p := _wrong_key(cfg, groups, o))]
+    return "\n".join(problems) or _first_line(error)
+
+
+def _groups(loader: ConfigLoader, parent: str = "") -> Iterable[str]:
+    for name in loader.list_groups(parent):
+        group = f"{parent}/{name}" if parent else name
+        if not group.startswith("__"):
+            yield group
+            yield from _groups(loader, group)
+
+
+def _wrong_group(loader: ConfigLoader, groups: set[str], override: Override) -> str | None:
+    """Say what is wrong with `group=option`."""
+    key = override.key_or_group
+    if key not in groups or override.is_hydra_override():
+        return None
+    options = loader.get_group_options(key, ObjectType.CONFIG)
+    for name in override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]:
+        if name is not None and isinstance(name, str) and name.strip("'\"") not in options:
+            return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
+    return None
+
+
+def _wrong_key(cfg: DictConfig, groups: set[str], override: Override) -> str | None:
+    """Say what is wrong with `group.key=value`; `+key` may be new, and is checked against what takes it later."""
+    if override.is_add() or override.is_force_add() or override.is_hydra_override():
+        return None
+    node: Any = OmegaConf.to_container(cfg, resolve=False)
+    parts = override.key_or_group.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(node, Mapping):
+            return f"{'.'.join(parts[:depth])} holds one value, so there is no {override.key_or_group}"
+        if part not in node:
+            inside = ".".join(parts[:depth])
+            known = [str(name) for name in node] + (sorted(groups) if not depth else [])
+            where = f"{inside} has no key" if inside else "there is no group or key"
+            return f"{where} {part!r}. There are: {choices(part, known)}"
+        node = node[part]
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

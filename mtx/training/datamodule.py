@@ -1,0 +1,277 @@
+"""The data module: what a Lightning Trainer takes, and what serves batches without one too."""
+
+import logging
+from dataclasses import asdict, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtx.data.encode import encoded_pairs
+from mtx.data.filter.base import PairFilter
+from mtx.data.pipeline import Recipe, StageIds, prepare
+from mtx.data.split import HeldOut
+from mtx.data.store import Store
+from mtx.data.tokenize.base import Tokenization
+from mtx.data.tokenize.pair import TokenizerPair, load_pair
+from mtx.errors import ConfigError, DataError, EmptyDatasetError
+from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, truncated
+from mtx.infra.dataset.download import Downloader
+from mtx.infra.dataset.plan.base import Int, Lengths, Planner
+from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
+from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader, rows_within
+
+log = logging.getLogger(__name__)
+
+TooLong = Literal["drop", "truncate"]
+
+
+class TranslationDataModule(pl.LightningDataModule):
+    """Serves a parallel corpus as batches of token ids.
+
+    `prepare_data` builds what the store lacks; `setup` maps it into memory; the loaders serve it. With a Trainer
+    all of that happens by itself, without one it reads
+    `dm.prepare_data(); dm.setup("fit"); for batch in dm.train_dataloader(): …`.
+
+    Args:
+        storage: where everything is kept.
+        downloader: where the pairs come from.
+        filter: how they are cleaned.
+        tokenizer: how texts become ids.
+        sampler: forms the training batches.
+        validation: pairs held out for validation where the source has no such split: a count, a fraction, or None.
+        test: the same for test.
+        max_source_tokens: positions a source may take, EOS included; None: any number.
+        max_target_tokens: positions a target may take, BOS or EOS included; None: any number.
+        too_long: what happens to a pair above a maximum: `drop` or `truncate`; both are counted.
+        eval_max_tokens: padded tokens a side in a batch for validation, test and predict.
+        batch_format: `mtx`, or `huggingface` for the names that transformers' models take.
+        label_pad_id: what fills labels behind EOS; None: the pad id, or -100 with `huggingface`.
+        source_eos: whether EOS closes each source.
+        num_workers: processes that build batches; 0 builds them in this one, which is the fastest on most machines.
+        pin_memory: whether batches are put into pinned memory, for faster copies to a GPU.
+        seed: of the training order.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Store,
+        downloader: Downloader,
+        filter: PairFilter,
+        tokenizer: Tokenization,
+        sampler: Planner,
+        validation: int | float | None = 0.01,
+        test: int | float | None = 0.01,
+        max_source_tokens: int | None = 256,
+        max_target_tokens: int | None = 256,
+        too_long: TooLong = "drop",
+        eval_max_tokens: int = 4096,
+        batch_format: Literal["mtx", "huggingface"] = "mtx",
+        label_pad_id: int | None = None,
+        source_eos: bool = True,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if too_long not in ("drop", "truncate"):
+            raise ConfigError(f"datamodule.too_long is drop or truncate, but is {too_long!r}")
+        if num_workers < 0:
+            raise ConfigError(f"datamodule.num_workers is at least 0, but is {num_workers}")
+        self.storage = storage
+        self.recipe = Recipe(downloader, HeldOut(validation=validation, test=test), filter, tokenizer)
+        self.sampler = sampler
+        self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)
+        self.too_long = too_long
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.seed = seed
+        self._format = BatchFormat(
+            source_eos=source_eos,
+            label_pad_id=label_pad_id,
+            max_source_tokens=max_source_tokens,
+            max_target_tokens=max_target_tokens,
+            names=batch_format,
+        )
+        self.ids: StageIds | None = None
+        self._splits: dict[str, _Split] = {}
+        self._resume: dict[str, int] | None = None
+        self._train_loader: PlanLoader | None = None
+
+    def prepare_data(self) -> None:
+        """Build what the store lacks. Raises SourceError, DataError, StoreError."""
+        self.ids = prepare(self.recipe, self.storage)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the encoded datasets into memory; `stage` is accepted and all splits are opened, which costs nothing."""
+        self._agree_on_ids()
+        for split in self._stage_ids.encoded:
+            if split not in self._splits:
+                self._splits[split] = self._open(split)
+
+    def train_dataloader(self) -> PlanLoader:
+        """Return the loader of the training split; each pass is an epoch of its own order."""
+        loader = self._loader("train", self.sampler)
+        if self._resume is not None:
+            loader.load_state_dict(self._resume)
+            loader.batch_sampler.set_epoch(self._resume["epoch"])
+            self._resume = None
+        self._train_loader = loader
+        return loader
+
+    def val_dataloader(self) -> PlanLoader | list[Any]:
+        """Return the loader of the validation split, each pair once, in a fixed order; empty list without one."""
+        return self._eval_loader("validation")
+
+    def test_dataloader(self) -> PlanLoader | list[Any]:
+        """Return the loader of the test split, each pair once, in a fixed order; empty list without one."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> PlanLoader | list[Any]:
+        """Return the loader of the test split; `row_ids` say which pair of the dataset a prediction is for."""
+        return self._eval_loader("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the training epoch is, for a checkpoint."""
+        return {"train_loader": self._train_loader.state_dict()} if self._train_loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the training epoch behind what a checkpoint has seen."""
+        self._resume = state_dict.get("train_loader")
+
+    @cached_property
+    def tokenizers(self) -> TokenizerPair:
+        """The tokenizers of both sides."""
+        return load_pair(self.recipe.tokenizer, self.storage.tokenizers / self._stage_ids.tokenizer)
+
+    @cached_property
+    def batch_format(self) -> BatchFormat:
+        """What a batch looks like, with the special ids of the tokenizers."""
+        return replace(self._format, source=self.tokenizers.source_ids, target=self.tokenizers.target_ids)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a model has to know of the data; parameters of a model with these names are filled from it."""
+        pair, layout = self.tokenizers, self.batch_format
+        return {
+            "source_vocab_size": pair.source.get_vocab_size(),
+            "target_vocab_size": pair.target.get_vocab_size(),
+            "joint_vocabulary": pair.joint,
+            "pad_id": layout.target.pad,
+            "bos_id": layout.target.bos,
+            "eos_id": layout.target.eos,
+            "source_pad_id": layout.source.pad,
+            "max_source_tokens": layout.max_source_tokens,
+            "max_target_tokens": layout.max_target_tokens,
+        }
+
+    def num_target_bytes(self, row_ids: Tensor, split: str) -> Tensor:
+        """Return the UTF-8 bytes of the target texts of `row_ids` (int64 [B]) as int64 [B], for bits per byte.
+
+        A target that was truncated counts the share of its bytes that its share of kept tokens stands for.
+        """
+        num_bytes = self._opened(split).num_target_bytes[row_ids.cpu().numpy()]
+        return torch.from_numpy(num_bytes).to(row_ids.device)
+
+    def split_counts(self, split: str) -> dict[str, int]:
+        """Return `num_pairs` of a split, and how many are too long: `dropped_length`, `truncated`."""
+        opened = self._opened(split)
+        return {
+            "num_pairs": len(opened.pairs),
+            "dropped_length": opened.num_dropped,
+            "truncated": opened.num_truncated,
+        }
+
+    def lengths(self, split: str) -> Lengths:
+        """Return the lengths of the pairs that are served of a split, in positions of a batch."""
+        return self._opened(split).lengths
+
+    @property
+    def _stage_ids(self) -> StageIds:
+        if self.ids is None:
+            raise DataError("the data is not prepared: call prepare_data() and setup() first, or let a Trainer do it")
+        return self.ids
+
+    def _opened(self, split: str) -> "_Split":
+        if split not in self._splits:
+            known = ", ".join(self._splits) or "none: call prepare_data() and setup() first"
+            raise DataError(f"there is no {split} split; there are: {known}")
+        return self._splits[split]
+
+    def _agree_on_ids(self) -> None:
+        """Let all ranks use what rank 0 prepared, even if the source has changed since."""
+        if self.trainer is not None and self.trainer.world_size > 1:
+            told = self.trainer.strategy.broadcast(asdict(self.ids) if self.ids is not None else None)
+            self.ids = StageIds(**told)
+
+    def _open(self, split: str) -> "_Split":
+        dataset = self.storage.repo.get(self._stage_ids.encoded[split])
+        assert dataset.data is not None
+        return _Split(
+            encoded_pairs(dataset.data),
+            dataset.data.table["num_target_bytes"].to_numpy(),
+            self.batch_format,
+            self.too_long,
+        )
+
+    def _loader(self, split: str, planner: Planner) -> PlanLoader:
+        opened = self._opened(split)
+        if not len(opened.lengths):
+            raise EmptyDatasetError(self._why_empty(split, opened))
+        sharing = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        batches = EpochBatches(
+            planner,
+            opened.lengths,
+            rows=opened.rows,
+            seed=self.seed,
+            rank=sharing["rank"] if sharing else 0,
+            world_size=sharing["num_replicas"] if sharing else 1,
+        )
+        return PlanLoader(
+            EncodedBatches(opened.pairs, self.batch_format),
+            batches,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+        )
+
+    def _eval_loader(self, split: str) -> PlanLoader | list[Any]:
+        return self._loader(split, self.eval_sampler) if split in self._splits else []
+
+    def _why_empty(self, split: str, opened: "_Split") -> str:
+        if opened.num_dropped:
+            return (
+                f"all {opened.num_dropped} pairs of the {split} split are longer than datamodule.max_source_tokens="
+                f"{self._format.max_source_tokens} or datamodule.max_target_tokens={self._format.max_target_tokens}. "
+                "Raise them, or set datamodule.too_long=truncate"
+            )
+        return (
+            f"the {split} split came out empty. Hold out more with datamodule.{split}=COUNT, "
+            f"none with datamodule.{split}=null, or see what the filter dropped: mtx task=show stage=filtered"
+        )
+
+
+class _Split:
+    """One split, mapped into memory, with the rows that may be served."""
+
+    def __init__(
+        self, pairs: EncodedPairs, num_target_bytes: NDArray[np.int64], layout: BatchFormat, too_long: TooLong
+    ) -> None:
+        self.pairs = pairs
+        full = pairs.lengths(layout)
+        short = rows_within(full, layout.max_source_tokens, layout.max_target_tokens)
+        num_long = len(full) - len(short)
+        self.rows: Int | None = None
+        self.num_dropped = num_long if too_long == "drop" else 0
+        self.num_truncated = num_long if too_long == "truncate" else 0
+        self.num_target_bytes = num_target_bytes
+        self.lengths = full
+        if num_long and too_long == "drop":
+            self.rows = short
+            self.lengths = Lengths(full.source[short], full.target[short])
+        elif num_long:
+            self.lengths = truncated(full, layout)
+            self.num_target_bytes = num_target_bytes * self.lengths.target // full.target

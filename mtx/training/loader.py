@@ -1,0 +1,153 @@
+"""The loader that a Trainer gets: batches of token ids by an epoch's plan, resumed by number.
+
+`PlanLoader` wraps a DataLoader and is none itself: Lightning takes apart and rebuilds every DataLoader whose sampler
+it does not know, which loses arguments or order. It needs no `use_distributed_sampler=False`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, collate_rows
+from mtx.infra.dataset.plan.base import Int, Lengths, Plan, Planner
+from mtx.infra.dataset.plan.share import num_steps, share
+
+
+class EncodedBatches(Dataset[Batch]):
+    """Dataset whose items are whole batches: indexed by an array of rows (int64 [B])."""
+
+    def __init__(self, pairs: EncodedPairs, batch_format: BatchFormat) -> None:
+        self.pairs = pairs
+        self.batch_format = batch_format
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, rows: Int) -> Batch:
+        return collate_rows(self.pairs, rows, self.batch_format)
+
+
+class EpochBatches(Sampler[Int]):
+    """The row arrays of one rank's batches in one epoch.
+
+    Args:
+        planner: forms the batches.
+        lengths: of the rows that may be served.
+        rows: int64 [n], the dataset's row of each length; None: they are the same.
+        seed: of the order.
+        rank: this process's place.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        lengths: Lengths,
+        *,
+        rows: Int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.planner = planner
+        self.lengths = lengths
+        self.rows = rows
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0  # steps of the epoch that are skipped, on resume
+        self._planned: tuple[int, Plan] | None = None
+
+    @property
+    def sampler(self) -> "EpochBatches":
+        """Itself: Lightning calls `set_epoch` on a loader's `sampler` and on its batch sampler's `sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next pass serves."""
+        self.epoch = epoch
+
+    def plan(self) -> Plan:
+        """Return the epoch's plan over all ranks; row numbers are those of `lengths`."""
+        if self._planned is None or self._planned[0] != self.epoch:
+            self._planned = (self.epoch, self.planner.plan(self.lengths, seed=self.seed, epoch=self.epoch))
+        return self._planned[1]
+
+    def __len__(self) -> int:
+        return num_steps(len(self.plan()), self.world_size)
+
+    def __iter__(self) -> Iterator[Int]:
+        for rows in share(self.plan(), rank=self.rank, world_size=self.world_size)[self.start :]:
+            yield rows if self.rows is None else self.rows[rows]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_planned": None}
+
+
+class PlanLoader:
+    """Iterates over batches; exact `len`; `state_dict` says how far the epoch is.
+
+    One pass is one epoch. Whoever drives it calls `set_epoch` (Lightning does, through `batch_sampler`); if nobody
+    does, each pass is the next epoch. Worker processes start at the first `next`.
+    """
+
+    def __init__(
+        self, dataset: EncodedBatches, batches: EpochBatches, *, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        self.dataset = dataset
+        self.batch_sampler = batches
+        self._loader: DataLoader[Batch] = DataLoader(
+            dataset,
+            sampler=batches,
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+        )
+        self._num_served = 0  # steps of the epoch handed out so far, skipped ones included
+        self._resume: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self.batch_sampler
+        epoch = batches.epoch
+        batches.start = 0
+        if self._resume is not None:
+            if self._resume["epoch"] == epoch:
+                batches.start = self._resume["global_batches"] // batches.world_size
+            self._resume = None
+        self._num_served = batches.start
+        for batch in self._loader:
+            self._num_served += 1
+            yield batch
+        if batches.epoch == epoch:
+            batches.set_epoch(epoch + 1)
+            self._num_served = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its global batches were handed out, over all ranks."""
+        served = self._num_served * self.batch_sampler.world_size
+        return {"epoch": self.batch_sampler.epoch, "global_batches": served}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass over `state["epoch"]` begin behind its `global_batches`."""
+        self._resume = {"epoch": int(state["epoch"]), "global_batches": int(state["global_batches"])}
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def rows_within(lengths: Lengths, max_source: int | None, max_target: int | None) -> Int:
+    """Return the rows whose lengths are at most the maxima (None: any), int64, ascending."""
+    keep = np.ones(len(lengths), dtype=bool)
+    if max_source is not None:
+        keep &= lengths.source <= max_source
+    if max_target is not None:
+        keep &= lengths.target <= max_target
+    return np.flatnonzero(keep)

@@ -1,0 +1,162 @@
+"""The reference model's network: a compact encoder-decoder Transformer from torch.nn's layers.
+
+After Vaswani et al., "Attention Is All You Need" (2017), with the norms before the blocks (Xiong et al., 2020), which
+trains without a long warm-up. Token ids come in, hidden states go out; `logits` turns hidden states into scores.
+
+B pairs, S source and T target positions, V target vocabulary, D = `d_model`; all padded on the right.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mtx.errors import ConfigError, DataError
+
+
+class Transformer(nn.Module):
+    """Encoder, decoder, and an output layer that shares its weights with the target's embedding.
+
+    Args:
+        source_vocab_size: tokens of the source vocabulary.
+        target_vocab_size: tokens of the target vocabulary.
+        joint_vocabulary: both sides have the same vocabulary, so they share one embedding too.
+        d_model: width of the hidden states.
+        num_heads: attention heads; a divisor of `d_model`.
+        num_encoder_layers: blocks of the encoder.
+        num_decoder_layers: blocks of the decoder.
+        dim_feedforward: width inside the feed-forward layers.
+        dropout: share of activations set to zero in training.
+        activation: of the feed-forward layers, `relu` or `gelu`.
+        max_positions: longest sequence, in tokens, BOS or EOS included.
+
+    Raises ConfigError where these do not go together.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        *,
+        source_vocab_size: int,
+        target_vocab_size: int,
+        joint_vocabulary: bool,
+        d_model: int,
+        num_heads: int,
+        num_encoder_layers: int,
+        num_decoder_layers: int,
+        dim_feedforward: int,
+        dropout: float,
+        activation: str,
+        max_positions: int,
+    ) -> None:
+        super().__init__()
+        if d_model % num_heads or d_model % 2:
+            raise ConfigError(
+                f"model.d_model is even and a multiple of model.num_heads, but is {d_model} with {num_heads} heads. "
+                f"Set model.num_heads to a divisor of {d_model}, or change model.d_model"
+            )
+        if joint_vocabulary and source_vocab_size != target_vocab_size:
+            raise ConfigError(
+                f"a joint vocabulary has one size, but the source's has {source_vocab_size} tokens and the target's "
+                f"{target_vocab_size}. Set model.joint_vocabulary=false"
+            )
+        self.d_model = d_model
+        self.max_positions = max_positions
+        self.target_embedding = _embedding(target_vocab_size, d_model)
+        self.source_embedding = self.target_embedding if joint_vocabulary else _embedding(source_vocab_size, d_model)
+        self.dropout = nn.Dropout(dropout)
+        block = {"dropout": dropout, "activation": activation, "batch_first": True, "norm_first": True}
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(d_model, num_heads, dim_feedforward, **block),  # type: ignore[arg-type]
+            num_encoder_layers,
+            norm=nn.LayerNorm(d_model),
+            enable_nested_tensor=False,  # of no use with norm_first; asked for, it warns
+        )
+        self.decoder = nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(d_model, num_heads, dim_feedforward, **block),  # type: ignore[arg-type]
+            num_decoder_layers,
+            norm=nn.LayerNorm(d_model),
+        )
+        self.register_buffer("positions", sinusoids(max_positions, d_model), persistent=False)
+        for parameter in [*self.encoder.parameters(), *self.decoder.parameters()]:
+            if parameter.dim() > 1:  # layers are copies of one; each gets values of its own
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, source_ids: Tensor, source_mask: Tensor, target_ids: Tensor) -> Tensor:
+        """Return the decoder's hidden states at all target positions.
+
+        Args:
+            source_ids: int64 [B, S].
+            source_mask: bool [B, S], True at real tokens.
+            target_ids: int64 [B, T], BOS and the target.
+
+        Returns:
+            float [B, T, D]; position t has seen the target up to t only.
+
+        Raises:
+            DataError: a sequence is longer than `max_positions`.
+        """
+        return self.decode(target_ids, self.encode(source_ids, source_mask), source_mask)
+
+    def encode(self, source_ids: Tensor, source_mask: Tensor) -> Tensor:
+        """Return the encoder's hidden states, float [B, S, D]; see `forward`."""
+        hidden = self._embedded(source_ids, self.source_embedding, "source")
+        states: Tensor = self.encoder(hidden, src_key_padding_mask=_masked_out(source_mask))
+        return states
+
+    def decode(self, target_ids: Tensor, memory: Tensor, source_mask: Tensor) -> Tensor:
+        """Return the decoder's hidden states, float [B, T, D], given the encoder's in `memory`; see `forward`.
+
+        Targets are padded on the right, so a real position never looks at padding and needs no mask against it. That
+        leaves plain causal attention, which has the fastest kernel.
+        """
+        length = target_ids.shape[1]
+        hidden = self._embedded(target_ids, self.target_embedding, "target")
+        ahead = torch.ones(length, length, dtype=torch.bool, device=target_ids.device).triu(1)
+        states: Tensor = self.decoder(
+            hidden,
+            memory,
+            tgt_mask=ahead,
+            tgt_is_causal=True,
+            memory_key_padding_mask=_masked_out(source_mask),
+        )
+        return states
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return scores over the target vocabulary, float [..., V], for hidden states [..., D]."""
+        return nn.functional.linear(hidden, self.target_embedding.weight)
+
+    def _embedded(self, ids: Tensor, embedding: nn.Embedding, side: str) -> Tensor:
+        length = ids.shape[1]
+        if length > self.max_positions:
+            raise DataError(
+                f"a batch has {length} {side} positions, but the model takes at most {self.max_positions}. "
+                f"Set model.max_positions={length} or more, or datamodule.max_{side}_tokens={self.max_positions}"
+            )
+        hidden: Tensor = embedding(ids) * math.sqrt(self.d_model) + self.positions[:length]
+        dropped: Tensor = self.dropout(hidden)
+        return dropped
+
+
+def sinusoids(num_positions: int, d_model: int) -> Tensor:
+    """Return the position encodings of Vaswani et al., section 3.5, float32 [num_positions, d_model]."""
+    frequencies = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10_000.0) / d_model))
+    angles = torch.arange(num_positions)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def _embedding(num_tokens: int, d_model: int) -> nn.Embedding:
+    embedding = nn.Embedding(num_tokens, d_model)
+    nn.init.normal_(embedding.weight, std=d_model**-0.5)  # as output weights: scores of about unit variance
+    return embedding
+
+
+def _masked_out(mask: Tensor) -> Tensor:
+    """Return what torch's attention wants, True at padding, from True at real tokens.
+
+    A source without any token keeps its first position: attention over nothing would be NaN.
+    """
+    padding = ~mask
+    padding[:, 0] = False
+    return padding
