@@ -1,13 +1,19 @@
 """The dataset that every stage takes and returns: a manifest and its payload."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, cast, get_args
+
+import pyarrow as pa
 
 from mtx.errors import DamagedError
 from mtx.identity import JSON, digest, plain
 from mtx.infra.dal.base import PayloadInfo
+from mtx.infra.dal.rows import ROWS_AT_ONCE, Rows
 
 Stage = Literal["raw", "filtered", "encoded"]
 Split = Literal["train", "validation", "test"]
@@ -27,8 +33,10 @@ class TranslationDataset:
         split: `train`, `validation` or `test`.
         languages: source and target language, as the source calls them.
         data: the rows. Raw and filtered rows have `src` and `tgt` (str); encoded rows have `source_ids` and
-            `target_ids` (list of int) and `num_target_bytes` (UTF-8 bytes of the target text). None in a manifest.
-        id: the dataset's name in the store; empty: made from everything above, the rows included.
+            `target_ids` (list of int) and `num_target_bytes` (UTF-8 bytes of the target text). An iterator of record
+            batches or of rows is stored as it comes. None in a manifest.
+        id: the dataset's name in the store; empty: made from all else, the rows included, which takes reading them
+            once. Rows that come from an iterator need one.
         n: number of rows; None: counted from `data`.
         provenance: what it was made from: ids of inputs and config of the component, as JSON.
         metrics: what was counted while making it, as JSON.
@@ -51,11 +59,18 @@ class TranslationDataset:
             if value not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, but is {value!r}")
         object.__setattr__(self, "languages", tuple(self.languages))
+        if isinstance(self.data, pa.Table):
+            object.__setattr__(self, "data", Rows(self.data))
         if self.n is None and isinstance(self.data, Sequence):
             object.__setattr__(self, "n", len(self.data))
         if not self.id:
-            rows = list(self.data) if self.data is not None else []
-            object.__setattr__(self, "id", f"{self.stage}-{self.split}-{digest([self.to_manifest(), plain(rows)])}")
+            if self.data is not None and not isinstance(self.data, Sequence):
+                raise ValueError(
+                    f"a dataset whose rows come from a {type(self.data).__name__} needs an id: "
+                    "naming it by its content would use the rows up. Pass id=…, or a sequence as data"
+                )
+            content = [self.to_manifest(), rows_digest(self.data or ())]
+            object.__setattr__(self, "id", f"{self.stage}-{self.split}-{digest(content)}")
 
     def __len__(self) -> int:
         return self.n or 0
@@ -77,9 +92,20 @@ class TranslationDataset:
             )
         fields = {name: value for name, value in manifest.items() if name != "format_version"}
         if fields.keys() != names:
-            raise DamagedError(f"the manifest of {fields.get('id')!r} lacks or adds fields: {sorted(fields.keys() ^ names)}")
+            raise DamagedError(
+                f"the manifest of {fields.get('id')!r} lacks or adds fields: {sorted(fields.keys() ^ names)}"
+            )
         try:
             payload = PayloadInfo(**cast(dict[str, Any], fields.pop("payload"))) if fields["payload"] else None
             return cls(data=data, payload=payload, **cast(dict[str, Any], fields))
         except (TypeError, ValueError) as error:
             raise DamagedError(f"the manifest of {manifest.get('id')!r} is not valid: {error}") from error
+
+
+def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Hash rows by their values, in bounded memory: the same for a list of dicts and for `Rows` of any chunks."""
+    sha256 = hashlib.sha256()
+    items = iter(rows)
+    while block := list(islice(items, ROWS_AT_ONCE)):
+        sha256.update(json.dumps(block, sort_keys=True, separators=(",", ":"), default=plain).encode())
+    return sha256.hexdigest()

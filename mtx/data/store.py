@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtx.data.repo import DatasetRepo
-from mtx.infra.dal.base import FileLayer, ObjectLayer
+from mtx.infra.dal.base import FileLayer, ObjectLayer, folder
 
 
 class Store:
@@ -25,3 +25,7 @@ class Store:
             fal=files(location=self.root / "datasets"), oal=objects(location=self.root / "datasets")
         )
         self.tokenizers = self.root / "tokenizers"
+
+    def scratch(self) -> Path:
+        """Return the folder for temporary files of stages under way, on the same disk."""
+        return folder(self.root / "scratch")

@@ -7,6 +7,7 @@ Hydra's `instantiate` turns every argument into its own containers, which a Stor
 
 import functools
 import inspect
+import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,10 +84,8 @@ def _made(value: Any, key: str) -> Any:
 
 def _located(path: Any, key: str) -> Callable[..., Any]:
     """Return the callable at a dotted path. Raises ConfigError."""
-    from hydra.utils import get_object
-
     try:
-        target = get_object(path)
+        target = pkgutil.resolve_name(path)
     except Exception as error:  # whatever the module at that path raises while it is imported
         raise ConfigError(f"{key}.{TARGET} names {path!r}, which cannot be imported: {error}") from error
     if not callable(target):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, collate_rows
@@ -77,7 +78,7 @@ class EpochBatches(Sampler[Int]):
         return self._planned[1]
 
     def __len__(self) -> int:
-        return num_steps(len(self.plan()), self.world_size)
+        return num_steps(self.plan(), self.world_size)
 
     def __iter__(self) -> Iterator[Int]:
         for rows in share(self.plan(), rank=self.rank, world_size=self.world_size)[self.start :]:
@@ -106,6 +107,7 @@ class PlanLoader:
             collate_fn=_as_it_is,
             num_workers=num_workers,
             pin_memory=pin_memory,
+            generator=torch.Generator().manual_seed(batches.seed),  # else a pass would draw from the global one
         )
         self._num_served = 0  # steps of the epoch handed out so far, skipped ones included
         self._resume: dict[str, int] | None = None

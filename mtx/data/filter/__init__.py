@@ -1,1 +1,1 @@
-"""data/filter"""
+"""Filters: which pairs of a raw dataset are kept, one file a filter."""

@@ -5,19 +5,25 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from mtx.data.pairs import Pairs
+
 
 class PairFilter(ABC):
     """Cleans one split of a raw dataset.
 
-    Subclasses are frozen dataclasses of plain values. Columnar: no Python object a row.
+    Subclasses are frozen dataclasses of plain values: picklable, without state. They check their fields when made,
+    and do no I/O. Columnar: no rule costs a Python call a row.
     """
 
     @abstractmethod
-    def apply(self, pairs: pa.Table, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream the pairs that are kept, in order, as record batches of `PAIR_SCHEMA`.
 
+        The result does not depend on how the pairs are cut into chunks. There is at least one batch, even if empty.
+
         Args:
-            pairs: columns `src` and `tgt`; may be memory-mapped and larger than memory.
+            pairs: columns `src` and `tgt`, as a table or as record batches of any size; may be memory-mapped and
+                larger than memory.
             dropped: counts by reason, filled while streaming: each dropped pair counts once, under the first rule
-                that drops it.
+                that drops it. Reasons that dropped nothing are not in it.
         """

@@ -1,1 +1,1 @@
-"""infra/dal"""
+"""Storage: objects and bulk payload by name, one file a backend."""

@@ -7,12 +7,12 @@ manifest is: payload is written first, so a payload without a manifest is a left
 import hashlib
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, cast, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 from filelock import FileLock
@@ -57,7 +57,7 @@ class ObjectLayer(Protocol):
 
 @runtime_checkable
 class FileLayer(Protocol):
-    """Bulk payload by name. A payload appears whole or not at all; writers of one name hold its lock."""
+    """Bulk payload by name. A payload appears whole or not at all. Picklable; safe with threads and processes."""
 
     def create(self, name: str, data: Payload) -> PayloadInfo:
         """Write `data`. Raises AlreadyStoredError where `name` exists; what is there is kept."""
@@ -71,8 +71,17 @@ class FileLayer(Protocol):
     def exists(self, name: str) -> bool:
         """Tell whether `name` is stored."""
 
-    def lock(self, name: str) -> AbstractContextManager[Any]:
-        """Return a lock, held by one process at a time, for building what `name` stands for."""
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 of the bytes on disk, in hex, by reading them all. Raises NotStoredError."""
+
+    def num_bytes(self, name: str) -> int:
+        """Return the bytes on disk, without reading them. Raises NotStoredError."""
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Return a lock, held by one thread of one process at a time, for building what `name` stands for.
+
+        `create` and `delete` take it themselves; a thread that has it may take it again.
+        """
 
 
 def checked_name(name: str) -> str:
@@ -92,75 +101,129 @@ def folder(location: str | os.PathLike[str]) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"the store's folder {path} cannot be made: {error.strerror}. "
+            f"the store's folder {path} cannot be made: {reason(error)}. "
             "Choose a folder you can write to, with storage.root=FOLDER"
         ) from error
     return path
 
 
-def file_lock(location: Path, name: str) -> FileLock:
-    """Return the lock of `name` among processes that share the folder `location`."""
-    return FileLock(folder(location / "locks") / f"{checked_name(name)}.lock")
+@contextmanager
+def path_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, in a folder made if need be, among all threads and processes that ask for it.
+
+    A thread that has it may take it again. The system frees it when a process dies. Raises StoreError.
+    """
+    folder(path.parent)
+    lock = FileLock(path, is_singleton=True)  # one object a path, so that taking it twice counts instead of waiting
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise StoreError(
+            f"the lock {path} cannot be taken: {reason(error)}. Nothing stored has changed. "
+            "Get permission to write there, or choose another folder with storage.root=FOLDER"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-class _Digest:
-    """A binary file that hashes what passes through, for writers that never seek."""
+def file_lock(location: Path, name: str) -> AbstractContextManager[None]:
+    """Return the lock of `name` among all that use the folder `location`."""
+    return path_lock(location / "locks" / f"{checked_name(name)}.lock")
 
-    def __init__(self, file: IO[bytes]) -> None:
+
+class AtomicFile:
+    """A binary file that counts and hashes what is written, for writers that never seek.
+
+    `write` raises StoreError where the disk refuses, so that it is never taken for an error of a source that is
+    read meanwhile.
+    """
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file = file
+        self._path = path
         self._sha256 = hashlib.sha256()
         self.num_bytes = 0
         self.closed = False
 
     def write(self, data: Any) -> int:
-        self._sha256.update(data)
+        """Write bytes, or anything with the buffer protocol, and return their number."""
         size = memoryview(data).nbytes
+        with writing(self._path):
+            self._file.write(data)
+        self._sha256.update(data)
         self.num_bytes += size
-        self._file.write(data)
         return size
 
     def flush(self) -> None:
-        self._file.flush()
+        """Do nothing: the file is flushed once, at its end."""
 
     def hexdigest(self) -> str:
+        """Return the SHA-256 of what was written so far, in hex."""
         return self._sha256.hexdigest()
 
     def readable(self) -> bool:
+        """Return False."""
         return False
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return False."""
         return False
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[_Digest]:
+def atomic_file(path: Path) -> Iterator[AtomicFile]:
     """Write `path` so that it appears whole or not at all, also when power fails.
 
     Yields a file to write to. Temporary name in the same folder, fsync, rename, fsync of the folder. Raises
-    StoreError where the disk refuses.
+    StoreError where the disk refuses; other errors raised inside pass through, and leave nothing behind.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            sink = _Digest(cast(IO[bytes], file))
-            yield sink
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
-        sync_folder(path.parent)
+        with writing(path):
+            file = temporary.open("xb")
+        try:
+            yield AtomicFile(file, path)
+            with writing(path):
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with suppress(OSError):  # a full disk refuses the buffer's rest once more; the first error tells why
+                file.close()
+        with writing(path):
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` left behind. For holders of its lock only."""
+    with writing(path):
+        for leftover in path.parent.glob(f".{path.name}.*.tmp*"):
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into StoreError about `path`."""
+    try:
+        yield
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be written: {error.strerror or error}. Nothing stored before has changed. "
+            f"{path} cannot be written: {reason(error)}. Nothing stored before has changed. "
             "Make room or get permission, or choose another folder with storage.root=FOLDER"
         ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+
+
+def reason(error: BaseException) -> str:
+    """Say what went wrong, without the errno and the path that Python puts around it."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
 def sync_folder(path: Path) -> None:
@@ -170,3 +233,9 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

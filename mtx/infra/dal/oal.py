@@ -6,14 +6,16 @@ format depends on the Python at hand, two writers damage it, and its pickles run
 
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError, choices
 from mtx.identity import JSON, plain
-from mtx.infra.dal.base import atomic_file, checked_name, file_lock, folder
+from mtx.infra.dal.base import atomic_file, checked_name, path_lock, reason, remove_leftovers
 
 SHELF = "manifests.json"
+LOCK = "manifests.lock"  # beside the locks of names, of which none can be this one
 
 
 class ObjectAccessLayer:
@@ -21,6 +23,9 @@ class ObjectAccessLayer:
 
     Readers see the last whole file; writers take turns by a lock. Each write rewrites the file, which suits
     thousands of manifests; for more, see `SQLiteObjectLayer`. Picklable; safe with threads and processes.
+
+    Args:
+        location: the folder; made when something is first written.
     """
 
     def __init__(self, *, location: str | os.PathLike[str]) -> None:
@@ -28,8 +33,7 @@ class ObjectAccessLayer:
 
     def create(self, name: str, value: Any) -> None:
         """Store `value`. Raises AlreadyStoredError, and StoreError where it is nothing that JSON has."""
-        checked_name(name)
-        entry = json_value(name, value)
+        entry = json_value(checked_name(name), value)
         with self._lock():
             shelf = self._load()
             if name in shelf:
@@ -39,12 +43,13 @@ class ObjectAccessLayer:
     def read(self, name: str) -> JSON:
         """Return the value. Raises NotStoredError."""
         shelf = self._load()
-        if name not in shelf:
+        if checked_name(name) not in shelf:
             raise NotStoredError(absent(name, self.location, list(shelf)))
         return shelf[name]
 
     def delete(self, name: str) -> None:
         """Forget the value. Raises NotStoredError."""
+        self.read(name)  # before the lock, so that nothing is made where nothing was stored
         with self._lock():
             shelf = self._load()
             if name not in shelf:
@@ -53,14 +58,14 @@ class ObjectAccessLayer:
 
     def exists(self, name: str) -> bool:
         """Tell whether `name` is stored."""
-        return name in self._load()
+        return checked_name(name) in self._load()
 
     def get_all_names(self) -> list[str]:
         """Return all names, sorted."""
         return sorted(self._load())
 
-    def _lock(self) -> Any:
-        return file_lock(folder(self.location), SHELF)
+    def _lock(self) -> AbstractContextManager[None]:
+        return path_lock(self.location / LOCK)
 
     def _load(self) -> dict[str, JSON]:
         path = self.location / SHELF
@@ -69,13 +74,21 @@ class ObjectAccessLayer:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise DamagedError(f"the manifests in {path} cannot be read: {error}. Restore the file from a copy") from error
+            raise DamagedError(
+                f"the manifests in {path} cannot be read: {reason(error)}. "
+                "Restore the file from a copy, or choose another folder with storage.root=FOLDER"
+            ) from error
         if not isinstance(shelf, dict):
-            raise DamagedError(f"{path} holds a JSON {type(shelf).__name__}, not an object of manifests by name")
+            raise DamagedError(
+                f"{path} holds a JSON {type(shelf).__name__}, not an object of manifests by name. "
+                "Restore the file from a copy, or choose another folder with storage.root=FOLDER"
+            )
         return shelf
 
     def _save(self, shelf: dict[str, JSON]) -> None:
-        with atomic_file(self.location / SHELF) as file:
+        path = self.location / SHELF
+        remove_leftovers(path)
+        with atomic_file(path) as file:
             file.write(json.dumps(shelf, indent=1, sort_keys=True).encode())
 
 

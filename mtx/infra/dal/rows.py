@@ -1,12 +1,14 @@
 """Rows: what a payload reads as. A sequence of dicts over an Arrow table, memory-mapped where it comes from a file."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, overload
 
 import pyarrow as pa
 
-ROWS_AT_ONCE = 8192  # rows turned into Python objects together while iterating
+from mtx.errors import DataError
+
+ROWS_AT_ONCE = 8192  # rows that are Python objects together
 
 
 class Rows(Sequence[dict[str, Any]]):
@@ -68,7 +70,8 @@ class Rows(Sequence[dict[str, Any]]):
 def batches_of(data: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Return the schema of a payload and its record batches, as they come.
 
-    Takes Rows, a Table, an iterable of RecordBatch, or an iterable of mappings (held in memory).
+    Takes Rows, a Table, an iterable of RecordBatch, or an iterable of mappings. Of mappings, the first 8,192 decide
+    the columns and types. Raises DataError where a later one has others.
     """
     if isinstance(data, Rows):
         data = data.table
@@ -80,5 +83,37 @@ def batches_of(data: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         return pa.schema([]), iter(())
     if isinstance(first, pa.RecordBatch):
         return first.schema, chain([first], items)
-    table = Rows.of(chain([first], items)).table
-    return table.schema, iter(table.to_batches())
+    return _batches_of_mappings(chain([first], items))
+
+
+def _batches_of_mappings(rows: Iterator[Mapping[str, Any]]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    head = _table(rows, None, 0)
+    schema = head.schema
+
+    def rest() -> Iterator[pa.RecordBatch]:
+        table, start = head, 0
+        while table.num_rows:
+            yield from table.to_batches()
+            start += table.num_rows
+            table = _table(rows, schema, start)
+
+    return schema, rest()
+
+
+def _table(rows: Iterator[Mapping[str, Any]], schema: pa.Schema | None, start: int) -> pa.Table:
+    """Make a table of the next rows, of which the first is row `start`. Raises DataError."""
+    block = [dict(row) for row in islice(rows, ROWS_AT_ONCE)]
+    columns = set(schema.names if schema is not None else block[0])
+    for number, row in enumerate(block, start):
+        if row.keys() != columns:
+            raise DataError(
+                f"row {number} has the columns {sorted(map(str, row))}, but the first row has "
+                f"{sorted(map(str, columns))}. Give all rows the same columns"
+            )
+    try:
+        return pa.Table.from_pylist(block, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError) as error:
+        raise DataError(
+            f"rows {start} to {start + len(block) - 1} do not have the types of the first rows, or of one another: "
+            f"{error}. Give each column values of one type"
+        ) from error

@@ -3,15 +3,16 @@
 import json
 import os
 import sqlite3
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.identity import JSON
-from mtx.infra.dal.base import checked_name, folder
-from mtx.infra.dal.oal import absent, already, json_value
+from mtx.infra.dal.base import checked_name, path_lock, remove_leftovers, sync_folder, writing
+from mtx.infra.dal.oal import LOCK, absent, already, json_value
 
 DATABASE = "manifests.sqlite"
 BUSY_TIMEOUT_S = 60  # how long a writer waits for its turn
@@ -22,7 +23,10 @@ class SQLiteObjectLayer:
 
     WAL journal, `synchronous=FULL`: what `create` returned from survives a killed process and a power failure. A
     connection is opened for each call, so it is picklable and safe with threads, forks and processes. WAL needs
-    shared memory, so the folder must be on a local disk.
+    shared memory, so the folder must be on a local disk. Reading needs no permission to write.
+
+    Args:
+        location: the folder; made when something is first written.
     """
 
     def __init__(self, *, location: str | os.PathLike[str]) -> None:
@@ -30,9 +34,9 @@ class SQLiteObjectLayer:
 
     def create(self, name: str, value: Any) -> None:
         """Store `value`. Raises AlreadyStoredError, and StoreError where it is nothing that JSON has."""
-        checked_name(name)
-        text = json.dumps(json_value(name, value), sort_keys=True)
-        with self._connect(write=True) as db:
+        text = json.dumps(json_value(checked_name(name), value), sort_keys=True)
+        self._make()
+        with self._transaction("IMMEDIATE") as db:
             try:
                 db.execute("INSERT INTO manifest (name, value) VALUES (?, ?)", (name, text))
             except sqlite3.IntegrityError as error:
@@ -40,58 +44,94 @@ class SQLiteObjectLayer:
 
     def read(self, name: str) -> JSON:
         """Return the value. Raises NotStoredError."""
-        with self._connect() as db:
-            row = db.execute("SELECT value FROM manifest WHERE name = ?", (name,)).fetchone()
-        if row is None:
+        rows = self._select("SELECT value FROM manifest WHERE name = ?", checked_name(name))
+        if not rows:
             raise NotStoredError(absent(name, self.location, self.get_all_names()))
         try:
-            value: JSON = json.loads(row[0])
+            value: JSON = json.loads(rows[0])
         except ValueError as error:
-            raise DamagedError(f"the manifest of {name} in {self.location / DATABASE} is no JSON: {error}") from error
+            raise DamagedError(
+                f"the manifest of {name} in {self.location / DATABASE} is no JSON: {error}. "
+                "Remove the dataset and build it again"
+            ) from error
         return value
 
     def delete(self, name: str) -> None:
         """Forget the value. Raises NotStoredError."""
-        with self._connect(write=True) as db:
-            removed = db.execute("DELETE FROM manifest WHERE name = ?", (name,)).rowcount
-        if not removed:
-            raise NotStoredError(absent(name, self.location, self.get_all_names()))
+        if self.exists(name):
+            with self._transaction("IMMEDIATE") as db:
+                if db.execute("DELETE FROM manifest WHERE name = ?", (name,)).rowcount:
+                    return
+        raise NotStoredError(absent(name, self.location, self.get_all_names()))
 
     def exists(self, name: str) -> bool:
         """Tell whether `name` is stored."""
-        with self._connect() as db:
-            return db.execute("SELECT 1 FROM manifest WHERE name = ?", (name,)).fetchone() is not None
+        return bool(self._select("SELECT 1 FROM manifest WHERE name = ?", checked_name(name)))
 
     def get_all_names(self) -> list[str]:
         """Return all names, sorted."""
-        with self._connect() as db:
-            return [name for (name,) in db.execute("SELECT name FROM manifest ORDER BY name")]
+        return self._select("SELECT name FROM manifest ORDER BY name")
+
+    @property
+    def _path(self) -> Path:
+        return self.location / DATABASE
+
+    def _select(self, query: str, *parameters: str) -> list[Any]:
+        """Return the first column of what `query` finds; nothing where nothing was ever stored."""
+        if not self._path.exists():
+            return []
+        with self._transaction("DEFERRED") as db:
+            return [row[0] for row in db.execute(query, parameters)]
 
     @contextmanager
-    def _connect(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        path = folder(self.location) / DATABASE
-        try:
-            db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    def _transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
+        with self._errors(), closing(self._connect()) as db:
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute(f"BEGIN {kind}")
             try:
-                self._prepare(db)
-                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    yield db
-                except BaseException:
+                yield db
+            except BaseException:
+                if db.in_transaction:  # SQLite ends it by itself where the disk is full
                     db.execute("ROLLBACK")
-                    raise
-                db.execute("COMMIT")
-            finally:
-                db.close()
+                raise
+            db.execute("COMMIT")
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "mode=rw"
+        if not os.access(self.location, os.W_OK):  # no room for WAL's shared memory; without a journal, no need of it
+            mode = "mode=ro" if self._path.with_name(f"{DATABASE}-wal").exists() else "mode=ro&immutable=1"
+        return sqlite3.connect(f"{self._path.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"the manifests in {self._path} cannot be used: {error}. Nothing stored has changed. "
+                "Check free space and permissions, or choose another folder with storage.root=FOLDER"
+            ) from error
         except sqlite3.DatabaseError as error:
-            kind = StoreError if isinstance(error, sqlite3.OperationalError) else DamagedError
-            raise kind(
-                f"the manifests in {path} cannot be used: {error}. Nothing stored has changed. Check free space and "
-                "permissions, or choose another folder with storage.root=FOLDER"
+            raise DamagedError(
+                f"the manifests in {self._path} cannot be read: {error}. "
+                "Restore the file from a copy, or choose another folder with storage.root=FOLDER"
             ) from error
 
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        db.execute("PRAGMA synchronous=FULL")
-        if db.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='manifest'").fetchone() is None:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("CREATE TABLE IF NOT EXISTS manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+    def _make(self) -> None:
+        """Make the database if need be, whole: made in place, it would be seen half made by other processes."""
+        if self._path.exists():
+            return
+        with path_lock(self.location / LOCK):
+            if self._path.exists():
+                return
+            remove_leftovers(self._path)
+            temporary = self._path.with_name(f".{DATABASE}.{uuid.uuid4().hex[:12]}.tmp")
+            try:
+                with self._errors(), closing(sqlite3.connect(temporary, isolation_level=None)) as db:
+                    db.execute("PRAGMA journal_mode=WAL")  # stays so, for all who open it later
+                    db.execute("CREATE TABLE manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+                with writing(self._path):
+                    temporary.replace(self._path)
+                    sync_folder(self.location)
+            finally:
+                temporary.unlink(missing_ok=True)

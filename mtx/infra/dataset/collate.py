@@ -138,7 +138,7 @@ def collate_rows(pairs: EncodedPairs, rows: NDArray[np.int64], batch_format: Bat
     most_source, most_target = batch_format.max_source_tokens, batch_format.max_target_tokens
     extra = batch_format.source_extra
     encoder_ids, encoder_mask = _padded(
-        pairs.source, rows, None if most_source is None else most_source - extra, source.pad, extra and source.eos
+        pairs.source, rows, None if most_source is None else most_source - extra, source.pad, source.eos if extra else None
     )
     labels, decoder_mask = _padded(
         pairs.target, rows, None if most_target is None else most_target - 1, target.pad, target.eos
@@ -171,14 +171,14 @@ def collate_rows(pairs: EncodedPairs, rows: NDArray[np.int64], batch_format: Bat
 
 
 def _padded(
-    side: TokenRows, rows: NDArray[np.int64], most: int | None, pad_id: int, eos_id: int | Literal[False]
+    side: TokenRows, rows: NDArray[np.int64], most: int | None, pad_id: int, eos_id: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return ids [B, L] int64, closed by `eos_id` unless it is False, and which of them are real [B, L]."""
+    """Return ids [B, L] int64, closed by `eos_id` unless it is None, and which of them are real [B, L]."""
     starts = side.offsets[rows]
     lengths = side.offsets[rows + 1] - starts
     if most is not None:
         np.minimum(lengths, most, out=lengths)
-    extra = eos_id is not False
+    extra = eos_id is not None
     width = int(lengths.max(initial=0)) + extra
     positions = np.arange(width)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)

@@ -1,37 +1,45 @@
-"""A rank's share of an epoch: every rank takes the same number of steps."""
+"""A rank's share of an epoch: every rank takes the same number of steps, and no pair is repeated."""
 
 import numpy as np
 
 from mtx.infra.dataset.plan.base import Int, Plan
 
 
-def num_steps(num_batches: int, world_size: int) -> int:
-    """Steps of every rank: batches are dealt in groups of `world_size`, and the last group is filled by splitting."""
-    return -(-num_batches // world_size)
+def num_steps(plan: Plan, world_size: int) -> int:
+    """Return the steps that every rank takes: enough for all batches, unless there are fewer rows than that takes."""
+    return min(-(-len(plan) // world_size), len(plan.rows) // world_size)
 
 
 def share(plan: Plan, *, rank: int, world_size: int) -> list[Int]:
-    """Return the batches of one rank, in order: batch `rank` of each group of `world_size` neighbouring batches.
+    """Return the batches of one rank, in order: number `rank` of each group of `world_size` neighbouring batches.
 
-    Where the last group lacks batches, its largest ones are split in two until each rank has one, so that no pair
-    is repeated or lost. Where it has fewer rows than ranks, that group is left out.
+    Where the last group lacks batches, its largest ones are split in two until each rank has one; where it has too
+    few rows for that, the groups before it are split along with it. So a batch is never larger than planned.
     """
-    whole = len(plan) // world_size
-    batches = [plan[step * world_size + rank] for step in range(whole)]
-    rest = [plan[batch] for batch in range(whole * world_size, len(plan))]
-    if rest:
-        parts = _split(rest, world_size)
-        if len(parts) == world_size:
-            batches.append(parts[rank])
-    return batches
+    dealt = _dealt(plan, world_size)
+    return [rows for number, rows in enumerate(dealt) if number % world_size == rank]
+
+
+def left_out(plan: Plan, world_size: int) -> Int:
+    """Return the rows that no rank gets, ascending: only where there are fewer rows than steps × ranks take."""
+    if world_size == 1:
+        return np.empty(0, dtype=np.int64)
+    dealt = _dealt(plan, world_size)
+    return np.setdiff1d(plan.rows, np.concatenate(dealt) if dealt else [])
+
+
+def _dealt(plan: Plan, world_size: int) -> list[Int]:
+    wanted = num_steps(plan, world_size) * world_size
+    first = len(plan) // world_size * world_size  # batches from here on are split
+    if wanted <= first:
+        return [plan[batch] for batch in range(wanted)]
+    while plan.offsets[-1] - plan.offsets[first] < wanted - first:
+        first -= world_size
+    return [plan[batch] for batch in range(first)] + _split([plan[b] for b in range(first, len(plan))], wanted - first)
 
 
 def _split(batches: list[Int], parts: int) -> list[Int]:
-    batches = list(batches)
     while len(batches) < parts:
-        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
-        if len(batches[largest]) < 2:
-            break
-        head, tail = np.array_split(batches[largest], 2)
-        batches[largest : largest + 1] = [head, tail]
+        largest = max(range(len(batches)), key=lambda number: len(batches[number]))
+        batches[largest : largest + 1] = np.array_split(batches[largest], 2)
     return batches

@@ -1,0 +1,71 @@
+"""Which pairs were met before: a set of 128-bit hashes that takes arrays."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from xxhash import xxh3_128_digest
+
+SEPARATOR = b"\xff"  # no byte of UTF-8, so no two pairs join to the same bytes
+LEAST_SLOTS = 1 << 12
+
+
+class SeenPairs:
+    """Remembers pairs by XXH3 hashes of 128 bits: 24 to 48 bytes a distinct pair, whatever its length.
+
+    Among a billion distinct pairs, the chance that any two share a hash is 1.5e-21. A hash table of open addressing
+    over arrays; a Python set would take three times the memory.
+    """
+
+    def __init__(self) -> None:
+        self._slots = np.zeros((LEAST_SLOTS, 2), dtype=np.uint64)  # a hash each; zeros: free
+        self._num_pairs = 0
+
+    def add(self, source: pa.LargeStringArray, target: pa.LargeStringArray) -> NDArray[np.bool_]:
+        """Remember pairs, and tell which were new: bool [n], False where the pair came before, here or in a call."""
+        hashes = pair_hashes(source, target)
+        new = np.zeros(len(hashes), dtype=np.bool_)
+        if len(hashes):
+            order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: of equal pairs the first comes first
+            ordered = hashes[order]
+            first = np.ones(len(hashes), dtype=np.bool_)
+            first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+            self._make_room(int(np.count_nonzero(first)))
+            new[order[first]] = self._insert(ordered[first])
+        self._num_pairs += int(np.count_nonzero(new))
+        return new
+
+    def _make_room(self, num_more: int) -> None:
+        slots = len(self._slots)
+        while 3 * (self._num_pairs + num_more) > 2 * slots:  # fuller tables are slow to search
+            slots *= 2
+        if slots > len(self._slots):
+            old = self._slots[self._slots.any(axis=1)]
+            self._slots = np.zeros((slots, 2), dtype=np.uint64)
+            self._insert(old)
+
+    def _insert(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Insert hashes, all different, and tell which were not there."""
+        new = np.zeros(len(hashes), dtype=np.bool_)
+        # The high bits choose the slot, so that sorted hashes walk through memory in order.
+        bits = np.uint64(64 - (len(self._slots).bit_length() - 1))
+        slots = (hashes[:, 0] >> bits).astype(np.int64)
+        pending = np.arange(len(hashes))
+        while len(pending):
+            wanted, at = hashes[pending], slots[pending]
+            free = ~self._slots[at].any(axis=1)
+            self._slots[at[free]] = wanted[free]  # where several want one slot, the last has it
+            there = (self._slots[at] == wanted).all(axis=1)
+            new[pending[free & there]] = True
+            pending = pending[~there]
+            slots[pending] = (slots[pending] + 1) % len(self._slots)
+        return new
+
+
+def pair_hashes(source: pa.LargeStringArray, target: pa.LargeStringArray) -> NDArray[np.uint64]:
+    """Hash pairs: uint64 [n, 2], never zero in both halves."""
+    binary = pa.large_binary()
+    joined = pc.binary_join_element_wise(source.cast(binary), target.cast(binary), pa.scalar(SEPARATOR, binary))
+    hashes = np.frombuffer(b"".join(map(xxh3_128_digest, joined.to_pylist())), dtype=np.uint64).reshape(-1, 2)
+    free = ~hashes.any(axis=1)
+    return np.where(free[:, np.newaxis], np.uint64(1), hashes) if free.any() else hashes

@@ -1,0 +1,247 @@
+"""The reference model: what mtx trains when nobody names another LightningModule.
+
+Takes the batches of `TranslationDataModule`, logs `train/loss`, `val/loss` and `val/bits_per_byte`. All its settings
+are plain numbers, so a checkpoint holds them and loads without any other file.
+
+B pairs, S source and T target positions, N real labels of a batch, V target vocabulary.
+"""
+
+import math
+from typing import Any, Literal, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from mtx.errors import ConfigError, DataError
+from mtx.training.bits import LikelihoodSums
+from mtx.training.transformer import Transformer
+
+Batch = dict[str, Tensor]
+
+NEEDED = ("encoder_input_ids", "encoder_attn_mask", "decoder_input_ids", "decoder_attn_mask", "labels", "row_ids")
+LOGITS_AT_ONCE = 2**25  # of held-out text, 128 MB in float32; the rest waits
+
+
+class TransformerTranslator(pl.LightningModule):
+    """A compact encoder-decoder Transformer that learns to translate.
+
+    Trained with AdamW on the mean loss per real label, with a learning rate that rises over `warmup_steps` and then
+    falls with the inverse square root of the step. `task=fit` fills in the first six from the data.
+
+    Args:
+        source_vocab_size: tokens of the source vocabulary.
+        target_vocab_size: tokens of the target vocabulary.
+        pad_id: id that fills up targets.
+        bos_id: id that opens the decoder's input.
+        eos_id: id that ends a target.
+        joint_vocabulary: both sides have the same vocabulary and share one embedding.
+        d_model: width of the hidden states.
+        num_heads: attention heads; a divisor of `d_model`.
+        num_encoder_layers: blocks of the encoder.
+        num_decoder_layers: blocks of the decoder.
+        dim_feedforward: width inside the feed-forward layers.
+        dropout: share of activations set to zero in training.
+        activation: of the feed-forward layers.
+        max_positions: longest sequence, in tokens, BOS or EOS included.
+        label_smoothing: share of the probability that the training loss spreads over the whole vocabulary.
+        learning_rate: the highest, reached at the end of warm-up.
+        warmup_steps: optimizer steps over which the learning rate rises.
+        weight_decay: of weight matrices; embeddings, norms and biases have none.
+
+    Raises ConfigError where these do not go together.
+    """
+
+    def __init__(
+        self,
+        *,
+        source_vocab_size: int,
+        target_vocab_size: int,
+        pad_id: int,
+        bos_id: int,
+        eos_id: int,
+        joint_vocabulary: bool = False,
+        d_model: int = 256,
+        num_heads: int = 4,
+        num_encoder_layers: int = 3,
+        num_decoder_layers: int = 3,
+        dim_feedforward: int = 1024,
+        dropout: float = 0.1,
+        activation: Literal["relu", "gelu"] = "gelu",
+        max_positions: int = 1024,
+        label_smoothing: float = 0.1,
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 100,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if warmup_steps < 1:
+            raise ConfigError(f"model.warmup_steps is at least 1, but is {warmup_steps}")
+        self.save_hyperparameters()
+        self.pad_id = pad_id
+        self.bos_id = bos_id
+        self.eos_id = eos_id
+        self.label_smoothing = label_smoothing
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.weight_decay = weight_decay
+        self.network = Transformer(
+            source_vocab_size=source_vocab_size,
+            target_vocab_size=target_vocab_size,
+            joint_vocabulary=joint_vocabulary,
+            d_model=d_model,
+            num_heads=num_heads,
+            num_encoder_layers=num_encoder_layers,
+            num_decoder_layers=num_decoder_layers,
+            dim_feedforward=dim_feedforward,
+            dropout=dropout,
+            activation=activation,
+            max_positions=max_positions,
+        )
+        self._sums = LikelihoodSums()
+        self._told_of_bytes = False
+
+    def setup(self, stage: str) -> None:
+        """Refuse data with sentences that are too long for the model, before any step. Raises ConfigError."""
+        facts = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
+        for key in ("max_source_tokens", "max_target_tokens"):
+            longest = facts.get(key) or 0
+            if longest > self.network.max_positions:
+                raise ConfigError(
+                    f"the model takes at most model.max_positions={self.network.max_positions} tokens, but "
+                    f"datamodule.{key} lets {longest} through. Raise the first or lower the second"
+                )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the scores of the next token at all target positions, float [B, T, V]."""
+        return self.network.logits(self._hidden(batch))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean loss per real label, with label smoothing, in nats."""
+        hidden, labels = self._at_labels(batch)
+        logits = self.network.logits(hidden).float()
+        total = nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum")
+        loss = total / max(len(labels), 1)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin new sums."""
+        self._sums = LikelihoodSums()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the sums over held-out text."""
+        self._add(batch, "validation")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/loss` and `val/bits_per_byte`, over all batches of all ranks."""
+        self._log_sums("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin new sums."""
+        self._sums = LikelihoodSums()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the sums over test text."""
+        self._add(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/loss` and `test/bits_per_byte`, over all batches of all ranks."""
+        self._log_sums("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW and a learning rate that changes with each step."""
+        embeddings = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.Embedding)}
+        decayed = [p for p in self.parameters() if p.dim() > 1 and id(p) not in embeddings]
+        others = [p for p in self.parameters() if p.dim() <= 1 or id(p) in embeddings]
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=(0.9, 0.98), eps=1e-9)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_learning_rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @torch.inference_mode()
+    def translate(self, batch: Batch, max_tokens: int) -> list[list[int]]:
+        """Translate the sources of a batch, each next token being the likeliest one.
+
+        Args:
+            batch: with `encoder_input_ids` int64 [B, S] and `encoder_attn_mask` bool [B, S].
+            max_tokens: translations end after so many tokens, also without EOS; at most `max_positions`.
+
+        Returns:
+            The ids of each translation, in the batch's order, without BOS and EOS.
+        """
+        was_training = self.training
+        self.eval()
+        mask = batch["encoder_attn_mask"].to(self.device)
+        memory = self.network.encode(batch["encoder_input_ids"].to(self.device), mask)
+        tokens = torch.full((len(mask), 1), self.bos_id, device=self.device)
+        rows = torch.arange(len(mask), device=self.device)  # those that have not come to their EOS
+        done: list[list[int]] = [[] for _ in range(len(mask))]
+        for _ in range(min(max_tokens, self.network.max_positions)):
+            hidden = self.network.decode(tokens, memory, mask)[:, -1]
+            tokens = torch.cat([tokens, self.network.logits(hidden).argmax(-1, keepdim=True)], dim=1)
+            going_on = tokens[:, -1] != self.eos_id
+            for row, ids in zip(rows[~going_on].tolist(), tokens[~going_on, 1:-1].tolist(), strict=True):
+                done[row] = ids
+            tokens, memory, mask, rows = (part[going_on] for part in (tokens, memory, mask, rows))
+            if not len(rows):
+                break
+        for row, ids in zip(rows.tolist(), tokens[:, 1:].tolist(), strict=True):
+            done[row] = ids
+        self.train(was_training)
+        return done
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        missing = [name for name in NEEDED if name not in batch]
+        if missing:
+            raise DataError(
+                f"a batch lacks {', '.join(missing)}; it has {', '.join(batch)}. "
+                "The reference model takes batches as datamodule.batch_format=mtx makes them"
+            )
+        states = self.network(batch["encoder_input_ids"], batch["encoder_attn_mask"], batch["decoder_input_ids"])
+        return cast(Tensor, states)
+
+    def _at_labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the hidden states at real labels, float [N, D], and these labels, int64 [N].
+
+        The scores over the vocabulary are the dearest part of the model; padding does not get that far. The mask
+        says which labels are real, whatever id fills up the others.
+        """
+        real = batch["decoder_attn_mask"]
+        return self._hidden(batch)[real], batch["labels"][real]
+
+    def _add(self, batch: Batch, split: str) -> None:
+        hidden, labels = self._at_labels(batch)
+        rows_at_once = max(1, LOGITS_AT_ONCE // self.network.target_embedding.num_embeddings)
+        nll = sum(
+            nn.functional.cross_entropy(self.network.logits(part).float(), wanted, reduction="sum").item()
+            for part, wanted in zip(hidden.split(rows_at_once), labels.split(rows_at_once), strict=True)
+        )
+        self._sums.add(nll, len(labels), self._num_target_bytes(batch["row_ids"], split))
+
+    def _num_target_bytes(self, row_ids: Tensor, split: str) -> int | None:
+        count = getattr(getattr(self.trainer, "datamodule", None), "num_target_bytes", None)
+        if count is not None:
+            return int(count(row_ids.cpu(), split).sum())
+        if not self._told_of_bytes:
+            self._told_of_bytes = True
+            rank_zero_warn(
+                "bits per byte are not logged: they need the number of bytes of the target texts, which a data "
+                "module says in num_target_bytes(row_ids, split). mtx's own has it: trainer.fit(model, datamodule=dm)"
+            )
+        return None
+
+    def _log_sums(self, prefix: str) -> None:
+        sums = self._sums
+        if self.trainer.world_size > 1:
+            gathered = cast(Tensor, self.all_gather(sums.as_tensor(self.device)))
+            sums = LikelihoodSums.from_tensor(gathered.sum(dim=0))
+        for name, value in (("loss", sums.loss), ("bits_per_byte", sums.bits_per_byte)):
+            if value is not None:  # all ranks log the same; sync_dist tells Lightning that nothing is amiss
+                self.log(f"{prefix}/{name}", value, prog_bar=True, sync_dist=True, batch_size=1)
+
+    def _share_of_learning_rate(self, step: int) -> float:
+        """Return what part of `learning_rate` the optimizer's step `step`, from 0, takes."""
+        return min((step + 1) / self.warmup_steps, math.sqrt(self.warmup_steps / (step + 1)))

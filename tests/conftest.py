@@ -1,0 +1,17 @@
+"""What all tests share: a store of their own, so that the user's is never touched."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def store_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store for the session; stages that one test built are there for the next."""
+    root = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTX_STORE", str(root))
+        patch.setenv("TOKENIZERS_PARALLELISM", os.environ.get("TOKENIZERS_PARALLELISM", "true"))
+        yield root

@@ -1,0 +1,177 @@
+"""The application as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mtx import app
+
+SMALL = ["downloader.n=600", "tokenizer.vocab_size=400"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def report(self) -> dict[str, object]:
+        (path,) = Path.cwd().glob("outputs/*/*/report.json")
+        loaded = json.loads(path.read_text())
+        path.unlink()
+        assert isinstance(loaded, dict)
+        return loaded
+
+
+@pytest.fixture
+def mtx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        code = 0
+        try:
+            app.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capfd.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def test_measure_serves_the_sample_and_its_report_adds_up(mtx) -> None:  # type: ignore[no-untyped-def]
+    result = mtx(*SMALL)
+    assert result.code == 0, result.err
+    assert "padding ratio" in result.out
+    assert "pairs kept" in result.out
+    report = result.report
+    assert report["num_pairs_raw"] == 600 == report["num_pairs_kept"] + sum(report["dropped"].values())
+    ledger = report["ledger"]
+    assert ledger["num_pairs"] == report["num_pairs_train"]
+    assert ledger["num_pairs"] == ledger["batched"] + ledger["dropped_length"] + ledger["dropped_remainder"]
+    assert report["num_batches"] == report["num_batches_served"]
+    assert report["num_pairs_served"] == ledger["batched"] + ledger["repeated"]
+    assert 0 <= report["padding_ratio"] < 1
+    assert {"encoder_input_ids", "labels", "row_ids"} <= set(report["first_batch"])
+
+
+def test_a_second_run_builds_nothing_and_a_changed_choice_builds_only_what_follows(mtx) -> None:  # type: ignore[no-untyped-def]
+    def built(*arguments: str) -> set[str]:
+        result = mtx(*SMALL, *arguments)
+        assert result.code == 0, result.err
+        return {name.split("-")[0] for name in result.report["built"]}
+
+    built()
+    assert built() == set()
+    assert built("sampler=random") == set()
+    assert built("filter.max_chars=300") == {"filtered", "tokenizer", "encoded"}
+    assert built("tokenizer=byte") == {"tokenizer", "encoded"}
+
+
+def test_both_storages_give_the_same_batches(mtx) -> None:  # type: ignore[no-untyped-def]
+    reports = [mtx(*SMALL, f"storage={name}").report for name in ("sqlite_arrow", "shelve_jsonl")]
+    same = ("ids", "ledger", "padding_ratio", "num_batches", "first_batch", "train_tokens")
+    assert [reports[0][key] for key in same] == [reports[1][key] for key in same]
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("sampelr=bucket", ["there is no group or key 'sampelr'", "sampler"]),
+        ("sampler=bukcet", ["sampler has no option 'bukcet'. Its options: bucket,"]),
+        ("sampler.max_tokns=3", ["sampler has no key 'max_tokns'. There are: max_tokens,"]),
+        ("+sampler.extra=3", ["sampler.extra is no setting of TokenBudgetPlanner. It takes: "]),
+        ("sampler.max_tokens=many", ["sampler.max_tokens is an integer, but is 'many'"]),
+        ("sampler.max_tokens=0", ["sampler.max_tokens"]),
+        ("sampler.max_tokens.x=0", ["sampler.max_tokens holds one value"]),
+        ("datamodule.too_long=cut", ["datamodule.too_long is one of drop, truncate, but is 'cut'"]),
+        ("downloader=hf", ["downloader.dataset is required: set downloader.dataset=VALUE"]),
+        ("sampler._target_=mtx.data.store.Store", ["sampler._target_ is a Planner, but mtx.data.store.Store is none"]),
+        ("model._target_=no.such.Model", ["model._target_ names 'no.such.Model', which cannot be imported"]),
+        ("seed=", ["seed"]),
+        ("sampler.max_tokens=[1", ["'sampler.max_tokens=[1' is no override"]),
+        ("justaword", ["'justaword' is no override"]),
+    ],
+)
+def test_a_mistake_is_one_clear_message_before_any_work(mtx, store_root: Path, argument: str, told: list[str]) -> None:  # type: ignore[no-untyped-def]
+    before = sorted(store_root.rglob("*"))
+    result = mtx(argument)
+    assert result.code == 1
+    assert result.err.startswith("mtx: ")
+    for words in told:
+        assert words in result.err
+    assert "Traceback" not in result.err + result.out
+    assert sorted(store_root.rglob("*")) == before
+
+
+def test_show_lists_the_store(mtx) -> None:  # type: ignore[no-untyped-def]
+    mtx(*SMALL)
+    result = mtx("task=show", "stage=filtered", "split=train")
+    assert result.code == 0
+    assert "stage=filtered split=train" in result.out
+    assert "filtered-train" in result.out.replace("\n", "")
+    assert "No dataset" in mtx("task=show", "storage.root=empty").out
+
+
+def test_prepare_makes_no_batches(mtx) -> None:  # type: ignore[no-untyped-def]
+    result = mtx("task=prepare", *SMALL)
+    assert result.code == 0
+    assert "num_batches" not in result.report
+
+
+def test_check_says_that_the_config_is_valid(mtx) -> None:  # type: ignore[no-untyped-def]
+    assert "The config is valid." in mtx("task=check", "sampler=bucket").out
+
+
+def test_a_sweep_runs_each_choice(mtx) -> None:  # type: ignore[no-untyped-def]
+    result = mtx("-m", "sampler=random,sequential", *SMALL)
+    assert result.code == 0, result.err
+    reports = [json.loads(path.read_text()) for path in sorted(Path.cwd().glob("multirun/*/*/*/report.json"))]
+    assert len(reports) == 2
+    assert reports[0]["ids"] == reports[1]["ids"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
+def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from mtx.app import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "slow = {'torch', 'pytorch_lightning', 'datasets', 'pandas', 'transformers'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "sampler" in done.stdout
+
+
+def test_each_run_has_a_folder_of_its_own(mtx) -> None:  # type: ignore[no-untyped-def]
+    mtx("task=check")
+    mtx("task=check")
+    assert len(list(Path.cwd().glob("outputs/*/*"))) == 2
+
+
+def test_ctrl_c_is_one_line_and_the_next_run_goes_on(tmp_path: Path, store_root: Path) -> None:
+    environment = {**os.environ, "MTX_STORE": str(tmp_path / "store")}
+    command = [sys.executable, "-m", "mtx", "task=prepare", "tokenizer.vocab_size=3000"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "store").rglob("*.arrow")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run.send_signal(2)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert err.strip().splitlines()[-1].startswith("mtx: stopped.")
+    assert "Traceback" not in err
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110)
+    assert again.returncode == 0, again.stderr
+    assert not list((tmp_path / "store").rglob("*.tmp"))

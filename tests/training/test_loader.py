@@ -1,0 +1,161 @@
+"""The loader over plans of a small planner of the tests' own: batches of two, in an order that the epoch decides."""
+
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, TokenRows
+from mtx.infra.dataset.plan.base import Lengths, Plan, Planner
+from mtx.infra.dataset.plan.share import left_out, num_steps, share
+from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader, rows_within
+
+NUM_ROWS = 11
+
+
+@dataclass(frozen=True)
+class PairsOfRows(Planner):
+    def plan(self, lengths: Lengths, *, seed: int, epoch: int) -> Plan:
+        rows = np.random.default_rng([seed, epoch]).permutation(len(lengths))
+        none = np.empty(0, dtype=np.int64)
+        return Plan(rows, np.array([*range(0, len(rows), 2), len(rows)]), none, none)
+
+
+def batches(rank: int = 0, world_size: int = 1) -> EpochBatches:
+    lengths = Lengths.of(range(1, NUM_ROWS + 1))
+    return EpochBatches(PairsOfRows(), lengths, seed=3, rank=rank, world_size=world_size)
+
+
+def loader(num_workers: int = 0, rank: int = 0, world_size: int = 1) -> PlanLoader:
+    rows = [[10 + i] * i for i in range(NUM_ROWS)]
+    pairs = EncodedPairs(TokenRows.of(rows), TokenRows.of(rows))
+    return PlanLoader(EncodedBatches(pairs, BatchFormat()), batches(rank, world_size), num_workers=num_workers)
+
+
+def served(made: PlanLoader) -> list[list[int]]:
+    return [batch["row_ids"].tolist() for batch in made]
+
+
+def test_len_is_what_comes_and_each_row_comes_once() -> None:
+    got = served(loader())
+    assert len(loader()) == len(got) == 6
+    assert sorted(row for rows in got for row in rows) == list(range(NUM_ROWS))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_each_pass_is_the_next_epoch_and_workers_change_nothing(num_workers: int) -> None:
+    made = loader(num_workers)
+    first, second = served(made), served(made)
+    assert first != second
+    expected = loader()
+    assert [first, second] == [served(expected), served(expected)]
+
+
+def test_set_epoch_chooses_the_order() -> None:
+    made = loader()
+    served(made)
+    made.batch_sampler.set_epoch(0)
+    assert served(made) == served(loader())
+
+
+def test_lightning_finds_set_epoch_where_it_looks() -> None:
+    made = loader()
+    assert made.batch_sampler.sampler is made.batch_sampler
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("done", range(7))
+def test_resumes_exactly_behind_every_step(done: int, num_workers: int) -> None:
+    first = loader(num_workers)
+    passing = iter(first)
+    for _ in range(done):
+        next(passing)
+    state = first.state_dict()
+    assert state == {"epoch": 0, "global_batches": done}
+    resumed = loader(num_workers)
+    resumed.load_state_dict(state)
+    whole = loader()
+    assert served(resumed) == served(whole)[done:]
+    assert served(resumed) == served(whole), "the epoch after a resumed one is whole"
+
+
+def test_a_state_of_another_epoch_skips_nothing() -> None:
+    made = loader()
+    made.load_state_dict({"epoch": 5, "global_batches": 3})
+    assert len(served(made)) == 6
+
+
+def test_a_dropped_pass_does_not_advance_the_epoch() -> None:
+    made = loader()
+    next(iter(made))
+    assert served(made) == served(loader())
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 5, 6, 11])
+def test_ranks_take_equal_steps_and_share_every_row(world_size: int) -> None:
+    ranks = [served(loader(rank=rank, world_size=world_size)) for rank in range(world_size)]
+    assert {len(steps) for steps in ranks} == {-(-6 // world_size)} == {len(loader(world_size=world_size))}
+    rows = [row for steps in ranks for batch in steps for row in batch]
+    assert sorted(rows) == list(range(NUM_ROWS))
+
+
+def planned(sizes: list[int]) -> Plan:
+    none = np.empty(0, dtype=np.int64)
+    return Plan(np.arange(sum(sizes)), np.cumsum([0, *sizes]), none, none)
+
+
+@given(sizes=st.lists(st.integers(1, 5), max_size=12), world_size=st.integers(1, 5))
+def test_any_plan_is_shared_whole_with_equal_steps_and_no_larger_batch(sizes: list[int], world_size: int) -> None:
+    plan = planned(sizes)
+    ranks = [share(plan, rank=rank, world_size=world_size) for rank in range(world_size)]
+    steps = num_steps(plan, world_size)
+    assert [len(batches) for batches in ranks] == [steps] * world_size
+    assert all(len(rows) for batches in ranks for rows in batches)
+    given_out = [row for batches in ranks for rows in batches for row in rows.tolist()]
+    assert sorted([*given_out, *left_out(plan, world_size).tolist()]) == plan.rows.tolist()
+    assert {id_of(plan, rows[0]) for b in ranks for rows in b} >= {id_of(plan, rows[-1]) for b in ranks for rows in b}
+    if len(plan.rows) >= -(-len(plan) // world_size) * world_size:
+        assert not len(left_out(plan, world_size))
+
+
+def id_of(plan: Plan, row: int) -> int:
+    return int(np.searchsorted(plan.offsets, row, side="right"))
+
+
+def test_too_few_rows_for_another_step_are_left_out() -> None:
+    assert share(planned([2]), rank=0, world_size=3) == []
+    assert left_out(planned([2]), 3).tolist() == [0, 1]
+    assert [rows.tolist() for rows in share(planned([1] * 5), rank=1, world_size=4)] == [[1]]
+    assert left_out(planned([1] * 5), 4).tolist() == [4]
+
+
+def test_rows_map_to_the_dataset() -> None:
+    chosen = np.array([7, 3, 9])
+    made = EpochBatches(PairsOfRows(), Lengths.of([1, 1, 1]), rows=chosen)
+    assert sorted(int(row) for rows in made for row in rows) == [3, 7, 9]
+
+
+def test_pickles_without_its_plan() -> None:
+    made = batches()
+    expected = [rows.tolist() for rows in made]
+    copy = pickle.loads(pickle.dumps(made))
+    assert copy._planned is None
+    assert [rows.tolist() for rows in copy] == expected
+
+
+def test_rows_within_maxima() -> None:
+    lengths = Lengths.of([1, 5, 3], [9, 2, 3])
+    assert rows_within(lengths, None, None).tolist() == [0, 1, 2]
+    assert rows_within(lengths, 4, None).tolist() == [0, 2]
+    assert rows_within(lengths, 4, 8).tolist() == [2]
+
+
+def test_global_random_state_is_left_alone() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    served(loader())
+    assert torch.equal(before, torch.get_rng_state())
