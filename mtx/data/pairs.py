@@ -1,6 +1,7 @@
 """Pairs as a stream: record batches of `PAIR_SCHEMA` and of even size, whatever the chunks they come in."""
 
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -9,7 +10,7 @@ from mtx.infra.dataset.download import PAIR_SCHEMA, ROWS_PER_BATCH
 
 BYTES_PER_BATCH = 1 << 26  # about what a stage holds of the text at once, where rows are long
 
-Pairs = pa.Table | Iterable[pa.RecordBatch]
+Pairs: TypeAlias = pa.Table | Iterable[pa.RecordBatch]
 
 
 def pair_batches(pairs: Pairs) -> Iterator[pa.RecordBatch]:

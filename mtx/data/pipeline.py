@@ -8,17 +8,19 @@ Asking for what exists reads it; two processes that ask at once build it once.
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from functools import cached_property
+from typing import cast
 
+import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer
+from numpy.typing import NDArray
 
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.encode import encode_pairs
 from mtx.data.filter.base import PairFilter
+from mtx.data.pairs import pair_batches
 from mtx.data.progress import track
-from mtx.data.split import HeldOut, assign, held_out_sources, select
+from mtx.data.split import LEAK, HeldOut, assign, select
 from mtx.data.store import Store
 from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.pair import TokenizerPair, get_or_train
@@ -71,16 +73,46 @@ def prepare(recipe: Recipe, store: Store) -> StageIds:
     built: list[str] = []
     info = recipe.downloader.info()
     raw = {split: _raw(recipe, store, info, split, built) for split in info.splits}
-    filtered = {split: _filtered(recipe, store, info, raw, split, built) for split in _wanted(recipe, info)}
-    for split, dataset_id in filtered.items():
-        _check_not_empty(store, split, dataset_id)
+    parts = _Parts(recipe, store, info, raw)
+    filtered = {split: _filtered(recipe, store, parts, split, built) for split in parts.splits}
+    _check_not_empty(store, filtered)
     tokenizers = get_or_train(recipe.tokenizer, store, filtered["train"], built)
     encoded = {split: _encoded(store, dataset_id, tokenizers, built) for split, dataset_id in filtered.items()}
     return StageIds(raw=raw, filtered=filtered, tokenizer=tokenizers.id, encoded=encoded, built=built)
 
 
-def _wanted(recipe: Recipe, info: SourceInfo) -> list[str]:
-    return [s for s in SPLITS if s == "train" or s in info.splits or getattr(recipe.held_out, s)]
+class _Parts:
+    """The raw pairs of each split: the source's own, or those held out from (or left in) its training split."""
+
+    def __init__(self, recipe: Recipe, store: Store, info: SourceInfo, raw: dict[str, str]) -> None:
+        self.recipe = recipe
+        self.info = info
+        self.raw = raw
+        self._store = store
+        self._held_out = [split for split in SPLITS[1:] if split not in raw and getattr(recipe.held_out, split)]
+
+    @property
+    def splits(self) -> list[Split]:
+        """Those that the source has, and those that are held out, in the order of `SPLITS`."""
+        return [split for split in SPLITS if split in self.raw or split in self._held_out]
+
+    def pairs(self, split: Split, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        """Stream the pairs of `split`; training pairs that leak held-out ones count in `dropped`."""
+        if split in self.raw and split != "train":
+            return iter(self._table(split).to_batches())
+        if split == "train" and (num_leaks := int(np.count_nonzero(self._assignment == LEAK))):
+            dropped["in_held_out"] = num_leaks
+        return select(self._table("train"), self._assignment, split)
+
+    def _table(self, split: str) -> pa.Table:
+        rows = self._store.repo.get(self.raw[split]).data
+        assert rows is not None
+        return rows.table
+
+    @cached_property
+    def _assignment(self) -> NDArray[np.uint8]:
+        own = [self._table(split) for split in SPLITS[1:] if split in self.raw]
+        return assign(self._table("train"), self.recipe.held_out, wanted=self._held_out, own=own)
 
 
 def _raw(recipe: Recipe, store: Store, info: SourceInfo, split: str, built: list[str]) -> str:
@@ -90,6 +122,7 @@ def _raw(recipe: Recipe, store: Store, info: SourceInfo, split: str, built: list
     def build() -> TranslationDataset:
         built.append(raw_id)
         skipped: dict[str, int] = {}
+        batches = recipe.downloader.batches(split, skipped)
         return TranslationDataset(
             id=raw_id,
             name=info.name,
@@ -98,63 +131,53 @@ def _raw(recipe: Recipe, store: Store, info: SourceInfo, split: str, built: list
             languages=info.languages,
             provenance={"revision": info.revision, "source": dict(info.identity)},
             metrics={"skipped": cast(dict[str, JSON], skipped)},
-            data=track(recipe.downloader.batches(split, skipped), f"reading {info.name} {split}"),
+            data=track(pair_batches(batches), f"reading {info.name} {split}"),
         )
 
-    if store.repo.get_or_build(raw_id, build).n == 0 and split == "train":
-        store.repo.remove(raw_id)  # nothing worth keeping, and the source may have been repaired by the next run
-        raise EmptyDatasetError(f"{info.name} has no pair in its {split} split. Check the source that downloader names")
+    store.repo.get_or_build(raw_id, build)
     return raw_id
 
 
-def _filtered(
-    recipe: Recipe, store: Store, info: SourceInfo, raw: dict[str, str], split: str, built: list[str]
-) -> str:
-    described = {
-        "stage": "filtered",
-        "version": VERSION,
-        "raw": raw,
-        "held_out": identity(recipe.held_out),
-        "filter": identity(recipe.filter),
-        "split": split,
-    }
+def _filtered(recipe: Recipe, store: Store, parts: _Parts, split: Split, built: list[str]) -> str:
+    made_by = {"held_out": identity(recipe.held_out), "filter": identity(recipe.filter)}
+    described = {"stage": "filtered", "version": VERSION, "raw": parts.raw, **made_by, "split": split}
     filtered_id = f"filtered-{split}-{digest(described)}"
 
     def build() -> TranslationDataset:
         built.append(filtered_id)
         dropped: dict[str, int] = {}
-        counts: dict[str, JSON] = {"dropped": cast(dict[str, JSON], dropped)}
-        pairs = _pairs_of(recipe, store, raw, split, dropped)
-        counts["num_pairs_in"] = pairs.num_rows + sum(dropped.values())
+        pairs = track(parts.pairs(split, dropped), f"filtering {split}")
         return TranslationDataset(
             id=filtered_id,
-            name=info.name,
+            name=parts.info.name,
             stage="filtered",
-            split=cast(Split, split),
-            languages=info.languages,
-            provenance={
-                "inputs": list(raw.values()),
-                "held_out": identity(recipe.held_out),
-                "filter": identity(recipe.filter),
-            },
-            metrics=counts,
-            data=track(recipe.filter.apply(pairs, dropped), f"filtering {split}", pairs.num_rows),
+            split=split,
+            languages=parts.info.languages,
+            provenance={"inputs": list(parts.raw.values()), **made_by},
+            metrics={"dropped": cast(dict[str, JSON], dropped)},
+            data=recipe.filter.apply(pairs, dropped),
         )
 
     store.repo.get_or_build(filtered_id, build)
     return filtered_id
 
 
-def _pairs_of(
-    recipe: Recipe, store: Store, raw: dict[str, str], split: str, dropped: dict[str, int]
-) -> pa.Table:
-    """Return the raw pairs of a split: the source's own, or those held out from (or left in) its training split."""
-    own = split in raw and split != "train"
-    table = store.repo.get(raw[split if own else "train"]).data.table  # type: ignore[union-attr]
-    if own:
-        return table
-    held_out = [s for s in SPLITS[1:] if s not in raw and getattr(recipe.held_out, s)]
-    ...
+def _check_not_empty(store: Store, filtered: dict[Split, str]) -> None:
+    for split, dataset_id in filtered.items():
+        dataset = store.repo.manifest(dataset_id)
+        if dataset.n:
+            continue
+        dropped = cast(dict[str, int], dataset.metrics["dropped"])
+        told = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "there was none to begin with"
+        if split == "train":
+            raise EmptyDatasetError(
+                f"{dataset.name} has no training pair left; dropped: {told}. "
+                "Check the source, loosen the filter (filter.…), or keep everything with filter=none"
+            )
+        log.warning(
+            "the %s split of %s is empty (dropped: %s); hold out more with datamodule.%s=COUNT, or none with =null",
+            split, dataset.name, told, split,
+        )
 
 
 def _encoded(store: Store, filtered_id: str, tokenizers: TokenizerPair, built: list[str]) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mtx.data.dataset import SPLITS
 from mtx.experiment.run import Run
-from mtx.infra.dataset.plan.base import Lengths, Plan
+from mtx.infra.dataset.plan.base import Lengths, Plan, padding, shapes
 
 REPORT_VERSION = 1
 PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyarrow", "numpy", "hydra-core")
@@ -82,41 +82,24 @@ def plan_report(run: Run, epoch: int) -> dict[str, Any]:
     started = time.perf_counter()
     plan = loader.batch_sampler.plan()
     plan_s = time.perf_counter() - started
-    counts = run.datamodule.split_counts("train")
-    ledger = plan.ledger(counts["num_pairs"] - counts["dropped_length"])
-    ledger["num_pairs"] += counts["dropped_length"]
-    ledger["dropped_length"] += counts["dropped_length"]
+    ledger = {**plan.ledger(), "truncated": run.datamodule.split_counts("train")["truncated"]}
     return {
         "epoch": epoch,
         "plan_s": plan_s,
         "num_batches": len(plan),
-        "ledger": {**ledger, "truncated": counts["truncated"]},
-        **shapes(plan, run.datamodule.lengths("train")),
+        "ledger": ledger,
+        **batch_sizes(plan, run.datamodule.lengths("train"), run.datamodule.batch_format.length_multiple),
     }
 
 
-def shapes(plan: Plan, lengths: Lengths) -> dict[str, Any]:
-    """Return padding ratios, the number of batch shapes, the largest batch, and tokens a step, over all batches."""
-    if not len(plan):
-        return dict.fromkeys(("padding_ratio", "source_padding_ratio", "target_padding_ratio"), 0.0) | {
-            "num_shapes": 0,
-            "max_padded_tokens": 0,
-            "real_tokens": 0,
-        }
-    sizes = np.diff(plan.offsets)
-    sides = {}
-    for side, of_row in (("source", lengths.source), ("target", lengths.target)):
-        served = of_row[plan.rows].astype(np.int64)
-        sides[side] = (np.maximum.reduceat(served, plan.offsets[:-1]), np.add.reduceat(served, plan.offsets[:-1]))
-    (source_width, source_real), (target_width, target_real) = sides["source"], sides["target"]
-    slots = sizes * (source_width + target_width)
-    real = source_real + target_real
+def batch_sizes(plan: Plan, lengths: Lengths, length_multiple: int = 1) -> dict[str, Any]:
+    """Return padding ratios, the number of batch shapes, the largest batch, and real tokens a batch."""
+    of_batches = shapes(plan, lengths, length_multiple=length_multiple)
+    real = np.add.reduceat((lengths.source + lengths.target)[plan.rows].astype(np.int64), plan.offsets[:-1])
     return {
-        "padding_ratio": 1 - real.sum() / slots.sum(),
-        "source_padding_ratio": 1 - source_real.sum() / (sizes * source_width).sum(),
-        "target_padding_ratio": 1 - target_real.sum() / (sizes * target_width).sum(),
-        "num_shapes": len(np.unique(np.stack([sizes, source_width, target_width]), axis=1).T),
-        "max_padded_tokens": int((sizes * np.maximum(source_width, target_width)).max()),
+        **padding(plan, lengths, length_multiple=length_multiple),
+        "num_shapes": len(np.unique(of_batches, axis=0)),
+        "max_padded_tokens": int((of_batches[:, 0] * of_batches[:, 1:].max(axis=1)).max()),
         "real_tokens": int(real.sum()),
         "real_tokens_per_batch": {
             "mean": float(real.mean()),

@@ -21,9 +21,9 @@ from mtx.data.tokenize.pair import TokenizerPair, load_pair
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, truncated
 from mtx.infra.dataset.download import Downloader
-from mtx.infra.dataset.plan.base import Int, Lengths, Planner
+from mtx.infra.dataset.plan.base import Lengths, Planner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
-from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader, rows_within
+from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class TranslationDataModule(pl.LightningDataModule):
         sampler: forms the training batches.
         validation: pairs held out for validation where the source has no such split: a count, a fraction, or None.
         test: the same for test.
+        held_out_seed: another one holds out other sentences.
+        drop_leaks: leave out training pairs whose source sentence stands in the source's own held-out splits.
         max_source_tokens: positions a source may take, EOS included; None: any number.
         max_target_tokens: positions a target may take, BOS or EOS included; None: any number.
         too_long: what happens to a pair above a maximum: `drop` or `truncate`; both are counted.
@@ -67,6 +69,8 @@ class TranslationDataModule(pl.LightningDataModule):
         sampler: Planner,
         validation: int | float | None = 0.01,
         test: int | float | None = 0.01,
+        held_out_seed: int = 0,
+        drop_leaks: bool = True,
         max_source_tokens: int | None = 256,
         max_target_tokens: int | None = 256,
         too_long: TooLong = "drop",
@@ -83,8 +87,9 @@ class TranslationDataModule(pl.LightningDataModule):
             raise ConfigError(f"datamodule.too_long is drop or truncate, but is {too_long!r}")
         if num_workers < 0:
             raise ConfigError(f"datamodule.num_workers is at least 0, but is {num_workers}")
+        held_out = HeldOut(validation=validation, test=test, seed=held_out_seed, drop_leaks=drop_leaks)
         self.storage = storage
-        self.recipe = Recipe(downloader, HeldOut(validation=validation, test=test), filter, tokenizer)
+        self.recipe = Recipe(downloader, held_out, filter, tokenizer)
         self.sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)
         self.too_long = too_long
@@ -96,6 +101,7 @@ class TranslationDataModule(pl.LightningDataModule):
             label_pad_id=label_pad_id,
             max_source_tokens=max_source_tokens,
             max_target_tokens=max_target_tokens,
+            length_multiple=getattr(sampler, "length_multiple", 1),
             names=batch_format,
         )
         self.ids: StageIds | None = None
@@ -187,7 +193,7 @@ class TranslationDataModule(pl.LightningDataModule):
         }
 
     def lengths(self, split: str) -> Lengths:
-        """Return the lengths of the pairs that are served of a split, in positions of a batch."""
+        """Return the lengths of all pairs of a split, in positions of a batch, after truncation."""
         return self._opened(split).lengths
 
     @property
@@ -220,13 +226,11 @@ class TranslationDataModule(pl.LightningDataModule):
 
     def _loader(self, split: str, planner: Planner) -> PlanLoader:
         opened = self._opened(split)
-        if not len(opened.lengths):
+        if len(opened.pairs) == opened.num_dropped:
             raise EmptyDatasetError(self._why_empty(split, opened))
         sharing = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
         batches = EpochBatches(
-            planner,
-            opened.lengths,
-            rows=opened.rows,
+            planner.draft(opened.lengths, excluded=opened.excluded),
             seed=self.seed,
             rank=sharing["rank"] if sharing else 0,
             world_size=sharing["num_replicas"] if sharing else 1,
@@ -255,23 +259,17 @@ class TranslationDataModule(pl.LightningDataModule):
 
 
 class _Split:
-    """One split, mapped into memory, with the rows that may be served."""
+    """One split, mapped into memory: its pairs, their lengths in a batch, and which of them are too long."""
 
     def __init__(
         self, pairs: EncodedPairs, num_target_bytes: NDArray[np.int64], layout: BatchFormat, too_long: TooLong
     ) -> None:
         self.pairs = pairs
         full = pairs.lengths(layout)
-        short = rows_within(full, layout.max_source_tokens, layout.max_target_tokens)
-        num_long = len(full) - len(short)
-        self.rows: Int | None = None
+        self.lengths = truncated(full, layout)
+        is_long = (self.lengths.source < full.source) | (self.lengths.target < full.target)
+        num_long = int(np.count_nonzero(is_long))
+        self.excluded = is_long if too_long == "drop" else None
         self.num_dropped = num_long if too_long == "drop" else 0
-        self.num_truncated = num_long if too_long == "truncate" else 0
-        self.num_target_bytes = num_target_bytes
-        self.lengths = full
-        if num_long and too_long == "drop":
-            self.rows = short
-            self.lengths = Lengths(full.source[short], full.target[short])
-        elif num_long:
-            self.lengths = truncated(full, layout)
-            self.num_target_bytes = num_target_bytes * self.lengths.target // full.target
+        self.num_truncated = num_long - self.num_dropped
+        self.num_target_bytes = num_target_bytes * self.lengths.target // full.target if num_long else num_target_bytes

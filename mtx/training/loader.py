@@ -7,12 +7,11 @@ it does not know, which loses arguments or order. It needs no `use_distributed_s
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, collate_rows
-from mtx.infra.dataset.plan.base import Int, Lengths, Plan, Planner
+from mtx.infra.dataset.plan.base import Draft, Int, Plan
 from mtx.infra.dataset.plan.share import num_steps, share
 
 
@@ -31,30 +30,17 @@ class EncodedBatches(Dataset[Batch]):
 
 
 class EpochBatches(Sampler[Int]):
-    """The row arrays of one rank's batches in one epoch.
+    """The row arrays (int64 [B]) of one rank's batches in one epoch.
 
     Args:
-        planner: forms the batches.
-        lengths: of the rows that may be served.
-        rows: int64 [n], the dataset's row of each length; None: they are the same.
+        draft: a planner's work on the lengths of all rows.
         seed: of the order.
         rank: this process's place.
         world_size: number of processes.
     """
 
-    def __init__(
-        self,
-        planner: Planner,
-        lengths: Lengths,
-        *,
-        rows: Int | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.planner = planner
-        self.lengths = lengths
-        self.rows = rows
+    def __init__(self, draft: Draft, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self.draft = draft
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -72,17 +58,16 @@ class EpochBatches(Sampler[Int]):
         self.epoch = epoch
 
     def plan(self) -> Plan:
-        """Return the epoch's plan over all ranks; row numbers are those of `lengths`."""
+        """Return the epoch's plan over all ranks."""
         if self._planned is None or self._planned[0] != self.epoch:
-            self._planned = (self.epoch, self.planner.plan(self.lengths, seed=self.seed, epoch=self.epoch))
+            self._planned = (self.epoch, self.draft.plan(seed=self.seed, epoch=self.epoch))
         return self._planned[1]
 
     def __len__(self) -> int:
         return num_steps(self.plan(), self.world_size)
 
     def __iter__(self) -> Iterator[Int]:
-        for rows in share(self.plan(), rank=self.rank, world_size=self.world_size)[self.start :]:
-            yield rows if self.rows is None else self.rows[rows]
+        return iter(share(self.plan(), rank=self.rank, world_size=self.world_size)[self.start :])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_planned": None}
@@ -143,13 +128,3 @@ class PlanLoader:
 
 def _as_it_is(batch: Batch) -> Batch:
     return batch
-
-
-def rows_within(lengths: Lengths, max_source: int | None, max_target: int | None) -> Int:
-    """Return the rows whose lengths are at most the maxima (None: any), int64, ascending."""
-    keep = np.ones(len(lengths), dtype=bool)
-    if max_source is not None:
-        keep &= lengths.source <= max_source
-    if max_target is not None:
-        keep &= lengths.target <= max_target
-    return np.flatnonzero(keep)

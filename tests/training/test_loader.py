@@ -1,7 +1,6 @@
 """The loader over plans of a small planner of the tests' own: batches of two, in an order that the epoch decides."""
 
 import pickle
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,24 +9,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, TokenRows
-from mtx.infra.dataset.plan.base import Lengths, Plan, Planner
+from mtx.infra.dataset.plan.base import Draft, Plan
 from mtx.infra.dataset.plan.share import left_out, num_steps, share
-from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader, rows_within
+from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
 NUM_ROWS = 11
 
 
-@dataclass(frozen=True)
-class PairsOfRows(Planner):
-    def plan(self, lengths: Lengths, *, seed: int, epoch: int) -> Plan:
-        rows = np.random.default_rng([seed, epoch]).permutation(len(lengths))
-        none = np.empty(0, dtype=np.int64)
-        return Plan(rows, np.array([*range(0, len(rows), 2), len(rows)]), none, none)
+def planned(sizes: list[int], rows: list[int] | None = None) -> Plan:
+    return Plan(
+        num_rows=sum(sizes),
+        rows=np.array(range(sum(sizes)) if rows is None else rows, dtype=np.int32),
+        offsets=np.cumsum([0, *sizes]),
+        order=np.arange(len(sizes))[::-1],
+        dropped_length=np.empty(0, dtype=np.int32),
+        dropped_remainder=np.empty(0, dtype=np.int32),
+    )
+
+
+class PairsOfRows(Draft):
+    def __len__(self) -> int:
+        return 6
+
+    def plan(self, *, seed: int, epoch: int) -> Plan:
+        return planned([2, 2, 2, 2, 2, 1], np.random.default_rng([seed, epoch]).permutation(NUM_ROWS).tolist())
 
 
 def batches(rank: int = 0, world_size: int = 1) -> EpochBatches:
-    lengths = Lengths.of(range(1, NUM_ROWS + 1))
-    return EpochBatches(PairsOfRows(), lengths, seed=3, rank=rank, world_size=world_size)
+    return EpochBatches(PairsOfRows(), seed=3, rank=rank, world_size=world_size)
 
 
 def loader(num_workers: int = 0, rank: int = 0, world_size: int = 1) -> PlanLoader:
@@ -103,11 +112,6 @@ def test_ranks_take_equal_steps_and_share_every_row(world_size: int) -> None:
     assert sorted(rows) == list(range(NUM_ROWS))
 
 
-def planned(sizes: list[int]) -> Plan:
-    none = np.empty(0, dtype=np.int64)
-    return Plan(np.arange(sum(sizes)), np.cumsum([0, *sizes]), none, none)
-
-
 @given(sizes=st.lists(st.integers(1, 5), max_size=12), world_size=st.integers(1, 5))
 def test_any_plan_is_shared_whole_with_equal_steps_and_no_larger_batch(sizes: list[int], world_size: int) -> None:
     plan = planned(sizes)
@@ -129,14 +133,8 @@ def id_of(plan: Plan, row: int) -> int:
 def test_too_few_rows_for_another_step_are_left_out() -> None:
     assert share(planned([2]), rank=0, world_size=3) == []
     assert left_out(planned([2]), 3).tolist() == [0, 1]
-    assert [rows.tolist() for rows in share(planned([1] * 5), rank=1, world_size=4)] == [[1]]
-    assert left_out(planned([1] * 5), 4).tolist() == [4]
-
-
-def test_rows_map_to_the_dataset() -> None:
-    chosen = np.array([7, 3, 9])
-    made = EpochBatches(PairsOfRows(), Lengths.of([1, 1, 1]), rows=chosen)
-    assert sorted(int(row) for rows in made for row in rows) == [3, 7, 9]
+    assert [rows.tolist() for rows in share(planned([1] * 5), rank=1, world_size=4)] == [[3]]
+    assert left_out(planned([1] * 5), 4).tolist() == [0]
 
 
 def test_pickles_without_its_plan() -> None:
@@ -145,13 +143,6 @@ def test_pickles_without_its_plan() -> None:
     copy = pickle.loads(pickle.dumps(made))
     assert copy._planned is None
     assert [rows.tolist() for rows in copy] == expected
-
-
-def test_rows_within_maxima() -> None:
-    lengths = Lengths.of([1, 5, 3], [9, 2, 3])
-    assert rows_within(lengths, None, None).tolist() == [0, 1, 2]
-    assert rows_within(lengths, 4, None).tolist() == [0, 2]
-    assert rows_within(lengths, 4, 8).tolist() == [2]
 
 
 def test_global_random_state_is_left_alone() -> None:

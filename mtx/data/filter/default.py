@@ -138,7 +138,7 @@ class DefaultFilter(PairFilter):
         for unit in ("chars", "words"):
             low, high = values[f"min_{unit}"], values[f"max_{unit}"]
             if low is not None and high is not None and low > high:
-                yield f"filter.min_{unit}={low} is above filter.max_{unit}={high}, so no pair would be kept. Set one to null"
+                yield f"filter.min_{unit}={low} is above filter.max_{unit}={high}, which keeps no pair. Set one to null"
 
 
 def _drop(reason: str, found: NDArray[np.bool_], keep: NDArray[np.bool_], dropped: dict[str, int]) -> None:

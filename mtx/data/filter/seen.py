@@ -29,7 +29,7 @@ class SeenPairs:
             order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: of equal pairs the first comes first
             ordered = hashes[order]
             first = np.ones(len(hashes), dtype=np.bool_)
-            first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+            first[1:] = ~_equal(ordered[1:], ordered[:-1])
             self._make_room(int(np.count_nonzero(first)))
             new[order[first]] = self._insert(ordered[first])
         self._num_pairs += int(np.count_nonzero(new))
@@ -40,7 +40,7 @@ class SeenPairs:
         while 3 * (self._num_pairs + num_more) > 2 * slots:  # fuller tables are slow to search
             slots *= 2
         if slots > len(self._slots):
-            old = self._slots[self._slots.any(axis=1)]
+            old = self._slots[_filled(self._slots)]
             self._slots = np.zeros((slots, 2), dtype=np.uint64)
             self._insert(old)
 
@@ -53,9 +53,9 @@ class SeenPairs:
         pending = np.arange(len(hashes))
         while len(pending):
             wanted, at = hashes[pending], slots[pending]
-            free = ~self._slots[at].any(axis=1)
+            free = ~_filled(self._slots[at])
             self._slots[at[free]] = wanted[free]  # where several want one slot, the last has it
-            there = (self._slots[at] == wanted).all(axis=1)
+            there = _equal(self._slots[at], wanted)
             new[pending[free & there]] = True
             pending = pending[~there]
             slots[pending] = (slots[pending] + 1) % len(self._slots)
@@ -67,5 +67,14 @@ def pair_hashes(source: pa.LargeStringArray, target: pa.LargeStringArray) -> NDA
     binary = pa.large_binary()
     joined = pc.binary_join_element_wise(source.cast(binary), target.cast(binary), pa.scalar(SEPARATOR, binary))
     hashes = np.frombuffer(b"".join(map(xxh3_128_digest, joined.to_pylist())), dtype=np.uint64).reshape(-1, 2)
-    free = ~hashes.any(axis=1)
-    return np.where(free[:, np.newaxis], np.uint64(1), hashes) if free.any() else hashes
+    return np.where(_filled(hashes)[:, np.newaxis], hashes, np.uint64(1))
+
+
+def _filled(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    filled: NDArray[np.bool_] = (hashes[:, 0] | hashes[:, 1]) != 0
+    return filled
+
+
+def _equal(some: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    equal: NDArray[np.bool_] = (some[:, 0] == others[:, 0]) & (some[:, 1] == others[:, 1])
+    return equal

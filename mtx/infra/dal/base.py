@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 from filelock import FileLock
@@ -23,7 +23,7 @@ from mtx.infra.dal.rows import Rows
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,150}")
 
-Payload = Rows | pa.Table | Iterable[pa.RecordBatch] | Iterable[Mapping[str, Any]]
+Payload: TypeAlias = Rows | pa.Table | Iterable[pa.RecordBatch] | Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class BatchFormat:
         label_pad_id: what fills labels behind EOS; None: the target's pad id.
         max_source_tokens: positions a source may take, EOS included; None: any number.
         max_target_tokens: positions a target may take, BOS or EOS included; None: any number.
+        length_multiple: S and T are rounded up to a multiple of it, which suits tensor cores at 8.
         names: `mtx`, or `huggingface` for the names that transformers' models take; there labels are filled with
             -100 unless `label_pad_id` says otherwise, and there are no `row_ids`.
     """
@@ -52,6 +53,7 @@ class BatchFormat:
     label_pad_id: int | None = None
     max_source_tokens: int | None = None
     max_target_tokens: int | None = None
+    length_multiple: int = 1
     names: Literal["mtx", "huggingface"] = "mtx"
 
     def __post_init__(self) -> None:
@@ -138,10 +140,20 @@ def collate_rows(pairs: EncodedPairs, rows: NDArray[np.int64], batch_format: Bat
     most_source, most_target = batch_format.max_source_tokens, batch_format.max_target_tokens
     extra = batch_format.source_extra
     encoder_ids, encoder_mask = _padded(
-        pairs.source, rows, None if most_source is None else most_source - extra, source.pad, source.eos if extra else None
+        pairs.source,
+        rows,
+        most=None if most_source is None else most_source - extra,
+        multiple=batch_format.length_multiple,
+        pad_id=source.pad,
+        eos_id=source.eos if extra else None,
     )
     labels, decoder_mask = _padded(
-        pairs.target, rows, None if most_target is None else most_target - 1, target.pad, target.eos
+        pairs.target,
+        rows,
+        most=None if most_target is None else most_target - 1,
+        multiple=batch_format.length_multiple,
+        pad_id=target.pad,
+        eos_id=target.eos,
     )
     decoder_ids = np.empty_like(labels)
     decoder_ids[:, 0] = target.bos
@@ -171,7 +183,13 @@ def collate_rows(pairs: EncodedPairs, rows: NDArray[np.int64], batch_format: Bat
 
 
 def _padded(
-    side: TokenRows, rows: NDArray[np.int64], most: int | None, pad_id: int, eos_id: int | None
+    side: TokenRows,
+    rows: NDArray[np.int64],
+    *,
+    most: int | None,
+    multiple: int,
+    pad_id: int,
+    eos_id: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return ids [B, L] int64, closed by `eos_id` unless it is None, and which of them are real [B, L]."""
     starts = side.offsets[rows]
@@ -179,7 +197,7 @@ def _padded(
     if most is not None:
         np.minimum(lengths, most, out=lengths)
     extra = eos_id is not None
-    width = int(lengths.max(initial=0)) + extra
+    width = -(-(int(lengths.max(initial=0)) + extra) // multiple) * multiple
     positions = np.arange(width)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     before = np.cumsum(lengths) - lengths

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mtx.identity import JSON
+from mtx.infra.dataset.pairs import PAIR_SCHEMA, ROWS_PER_BATCH
 
-PAIR_SCHEMA = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
-ROWS_PER_BATCH = 65_536  # rows a source hands on together
+__all__ = ["PAIR_SCHEMA", "ROWS_PER_BATCH", "Downloader", "SourceInfo"]
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,13 @@ def test_each_side_uses_its_own_special_ids() -> None:
     assert batch["labels"].tolist() == [[50, 9, 5], [60, 61, 9]]
 
 
+def test_widths_are_rounded_up_to_a_multiple() -> None:
+    batch = collate_rows(PAIRS, np.array([0, 1]), BatchFormat(length_multiple=8))
+    assert batch["encoder_input_ids"].tolist() == [[10, 11, 12, 2, 0, 0, 0, 0], [20, 2, 0, 0, 0, 0, 0, 0]]
+    assert batch["labels"].shape == (2, 8)
+    assert batch["decoder_attn_mask"].sum().item() == 5
+
+
 @pytest.mark.parametrize("name", ["max_source_tokens", "max_target_tokens"])
 def test_a_maximum_below_two_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"datamodule\.{name} .* at least 2, but is 1"):

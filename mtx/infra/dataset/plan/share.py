@@ -33,7 +33,8 @@ def _dealt(plan: Plan, world_size: int) -> list[Int]:
     first = len(plan) // world_size * world_size  # batches from here on are split
     if wanted <= first:
         return [plan[batch] for batch in range(wanted)]
-    while plan.offsets[-1] - plan.offsets[first] < wanted - first:
+    sizes = np.diff(plan.offsets)[plan.order]
+    while sizes[first:].sum() < wanted - first:
         first -= world_size
     return [plan[batch] for batch in range(first)] + _split([plan[b] for b in range(first, len(plan))], wanted - first)
 

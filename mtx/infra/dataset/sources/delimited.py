@@ -50,15 +50,15 @@ def read_delimited(
     names = first if header else _numbers(first)
     source, target = names.index(columns.source), names.index(columns.target)
     for number, fields in rows if header else _rows(file):
-        where = f"{file.path}, line {number}"
         if len(fields) != len(names):
             what = f"{len(names)} columns are expected, as in the first line, but there are {len(fields)}"
-            refusals.refuse("wrong_column_count", where, what)
+            refusals.refuse("wrong_column_count", f"{file.path}, line {number}", what)
             continue
         pair = fields[source], fields[target]
-        bad = next((text for text in pair if not is_text(text)), None)
-        if bad is not None:
-            refusals.refuse("invalid_utf8", where, not_utf8(bad.encode(errors="surrogateescape")))
+        if not (is_text(pair[0]) and is_text(pair[1])):
+            bad = pair[0] if is_text(pair[1]) else pair[1]
+            what = not_utf8(bad.encode(errors="surrogateescape"))
+            refusals.refuse("invalid_utf8", f"{file.path}, line {number}", what)
             continue
         yield pair
 

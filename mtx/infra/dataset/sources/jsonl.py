@@ -25,10 +25,10 @@ SPACE = b" \t\r"
 EXCERPT = 60  # characters of a bad line that a message shows
 # What pyarrow takes for a number, and Python's json does not.
 ODD_NUMBER = re.compile(rb"Inf[\s,\]}]")
-MINUS_NAN = b"-NaN"
+MINUS_NAN = re.compile(rb"-NaN[\s,\]}]")
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A line is no pair: the reason, and what to say."""
 
     def __init__(self, reason: Reason, what: str) -> None:
@@ -37,7 +37,7 @@ class _Refused(Exception):
         self.what = what
 
 
-class _TooDeep(_Refused):
+class _TooDeepError(_RefusedError):
     """A line is nested too deeply for Python's json."""
 
 
@@ -53,7 +53,7 @@ def jsonl_columns(file: SourceFile, wanted: Wanted, refusals: Refusals) -> Colum
         for where, line in _numbered(file, number, block):
             try:
                 found = _object(line)
-            except _Refused as refused:
+            except _RefusedError as refused:
                 refusals.refuse(refused.reason, where, refused.what)
                 continue
             keys = {name: list(value) if isinstance(value, dict) else [] for name, value in found.items()}
@@ -105,8 +105,8 @@ def parse_lines(
     for where, line in _numbered(file, number, block):
         try:
             pair = _pair(_object(line), columns)
-        except _Refused as refused:
-            batch = parse_block(line.strip(SPACE), columns) if isinstance(refused, _TooDeep) else None
+        except _RefusedError as refused:
+            batch = parse_block(line.strip(SPACE), columns) if isinstance(refused, _TooDeepError) else None
             if batch is None:
                 refusals.refuse(refused.reason, where, refused.what)
             else:
@@ -123,7 +123,7 @@ def _is_regular(block: bytes) -> bool:
     num_ends = block.count(b"\n") - block.endswith(b"\n")
     if block.count(b"}\n{") + block.count(b"}\r\n{") != num_ends:
         return False
-    if MINUS_NAN in block or ODD_NUMBER.search(block):
+    if MINUS_NAN.search(block) or ODD_NUMBER.search(block):
         return False
     whole = pa.py_buffer(np.array([0, len(block)], dtype=np.int64))
     try:  # all of it, not only the texts; this costs a tenth of `block.decode()`
@@ -133,7 +133,7 @@ def _is_regular(block: bytes) -> bool:
     return True
 
 
-def _positions(table: pa.Table, columns: Columns) -> Sequence[int]:
+def _positions(table: pa.Table, columns: Columns) -> list[int]:
     prefix = "" if columns.parent is None else f"{columns.parent}."
     return [table.schema.get_field_index(f"{prefix}{name}") for name in (columns.source, columns.target)]
 
@@ -146,47 +146,49 @@ def _numbered(file: SourceFile, number: int, block: bytes) -> Iterator[tuple[str
 
 
 def _object(line: bytes) -> dict[str, Any]:
-    """Parse one line. Raises _Refused."""
+    """Parse one line. Raises _RefusedError."""
     try:
         value = DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
-        raise _Refused("invalid_utf8", not_utf8(line)) from error
+        raise _RefusedError("invalid_utf8", not_utf8(line)) from error
     except json.JSONDecodeError as error:
         what = f"this is no JSON ({error.msg} at character {error.colno}): {_excerpt(line)}"
-        raise _Refused("malformed_json", what) from error
+        raise _RefusedError("malformed_json", what) from error
     except RecursionError as error:
         what = f"this JSON is nested too deeply to be read: {_excerpt(line)}"
-        raise _TooDeep("malformed_json", what) from error
+        raise _TooDeepError("malformed_json", what) from error
     if not isinstance(value, dict):
-        raise _Refused("not_an_object", f"this is no object like {{\"src\": …, \"tgt\": …}}: {_excerpt(line)}")
+        raise _RefusedError("not_an_object", f'this is no object like {{"src": …, "tgt": …}}: {_excerpt(line)}')
     return value
 
 
 def _pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:
-    """Take the two texts out of an object. Raises _Refused."""
+    """Take the two texts out of an object. Raises _RefusedError."""
     if columns.parent is not None:
         inner = _value(found, columns.parent)
         if not isinstance(inner, dict):
-            raise _Refused("not_text", f"{columns.parent!r} is no object with two languages, but {inner!r:.{EXCERPT}}")
+            raise _RefusedError(
+                "not_text", f"{columns.parent!r} is no object with two languages, but {inner!r:.{EXCERPT}}"
+            )
         found = inner
     texts = []
     for name in (columns.source, columns.target):
         value = _value(found, name)
         if not isinstance(value, str):
-            raise _Refused("not_text", f"{name!r} holds no text, but {_kind(value)}")
+            raise _RefusedError("not_text", f"{name!r} holds no text, but {_kind(value)}")
         if not is_text(value):
-            raise _Refused("lone_surrogate", f"{name!r} holds half of a surrogate pair, which is no character")
+            raise _RefusedError("lone_surrogate", f"{name!r} holds half of a surrogate pair, which is no character")
         texts.append(value)
     return texts[0], texts[1]
 
 
 def _value(found: dict[str, Any], name: str) -> Any:
     if isinstance(found, _Repeating) and name in found.repeated:
-        raise _Refused("repeated_key", f"the key {name!r} stands there more than once")
+        raise _RefusedError("repeated_key", f"the key {name!r} stands there more than once")
     if name not in found:
-        raise _Refused("missing_text", f"there is no key {name!r}; present: {', '.join(found) or 'none'}")
+        raise _RefusedError("missing_text", f"there is no key {name!r}; present: {', '.join(found) or 'none'}")
     if found[name] is None:
-        raise _Refused("missing_text", f"{name!r} is null")
+        raise _RefusedError("missing_text", f"{name!r} is null")
     return found[name]
 
 
@@ -207,7 +209,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_hook, parse_int=_number, parse_flo
 
 
 def _kind(value: Any) -> str:
-    return {bool: "true or false", float: "a number", list: "a list"}.get(type(value), "an object")
+    return {bool: "true or false", float: "a number", str: "a text", list: "a list"}.get(type(value), "an object")
 
 
 def _excerpt(line: bytes) -> str:

@@ -26,9 +26,7 @@ def read_parquet(file: SourceFile, columns: Columns, refusals: Refusals, limit: 
     with _opened(file) as parquet:
         for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=names):
             source, target = pair_columns(batch, columns)
-            pairs = pairs_of_arrays(
-                source, target, where=str(file.path), first_row=row, refusals=refusals, limit=limit
-            )
+            pairs = pairs_of_arrays(source, target, where=str(file.path), first_row=row, refusals=refusals, limit=limit)
             yield pairs
             row += batch.num_rows
             if limit is not None:
