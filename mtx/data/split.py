@@ -143,14 +143,14 @@ def _held_out(hashes: NDArray[np.uint64], sizes: Mapping[str, int | float | None
     if counts and sum(counts) >= len(hashes):
         raise ConfigError(
             f"{asked} must hold out fewer pairs than there are, but there are {len(hashes):,}. "
-            "Lower them, or set them to null"
+            "Hold out fewer, or set it to null"
         )
     validation = _lowest(hashes, sizes["validation"])
     test = _lowest(~hashes, sizes["test"])
     if len(hashes) and (np.any(validation & test) or np.all(validation | test)):
         raise ConfigError(
-            f"{asked} leave none of the {len(hashes):,} pairs to train on, since pairs of one source sentence stay "
-            "together. Lower them, or set them to null"
+            f"with {asked}, none of the {len(hashes):,} pairs is left to train on, since pairs of one source sentence "
+            "stay together. Hold out fewer, or set it to null"
         )
     for name, chosen in (("validation", validation), ("test", test)):
         if sizes[name] and not np.any(chosen):

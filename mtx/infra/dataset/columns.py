@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
+import pyarrow as pa
+
 from mtx.errors import SourceError, choices
 
 PARENT = "translation"  # the column of objects, such as {"en": …, "de": …}, that Hugging Face datasets have
@@ -67,6 +69,32 @@ def find_columns(present: Mapping[str, Sequence[str]], wanted: Wanted, where: st
         f"target, columns named by the languages, and objects in {PARENT!r}. Name them with "
         "downloader.source_column=NAME downloader.target_column=NAME"
     )
+
+
+def schema_keys(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the names of the columns, each with the keys of its objects that hold texts."""
+    return {
+        field.name: [inner.name for inner in field.type if is_text_type(inner.type)]
+        if pa.types.is_struct(field.type)
+        else []
+        for field in schema
+    }
+
+
+def pair_columns(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.Array, pa.Array]:
+    """Return the source and the target texts of a batch; null where their object is null."""
+    if columns.parent is None:
+        return batch.column(columns.source), batch.column(columns.target)
+    parent = batch.column(columns.parent)
+    fields = dict(zip((field.name for field in parent.type), parent.flatten(), strict=True))
+    return fields[columns.source], fields[columns.target]
+
+
+def is_text_type(kind: pa.DataType) -> bool:
+    """Tell whether a column of that type holds texts; one of nulls alone may."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(test(kind) for test in tests)
 
 
 def _named(present: Mapping[str, Sequence[str]], wanted: Wanted, where: str) -> Columns:

@@ -3,13 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
 
 import pyarrow as pa
 
-from mtx.identity import JSON
-from mtx.infra.dataset.pairs import PAIR_SCHEMA, ROWS_PER_BATCH
+from mtx.errors import ConfigError, SourceError, choices
+from mtx.identity import JSON, identity
+from mtx.infra.dataset.columns import Columns, Wanted, find_columns, pair_columns, schema_keys
+from mtx.infra.dataset.hub import file_tables, open_splits, pinned_commit, schema_of, tables_of
+from mtx.infra.dataset.pairs import PAIR_SCHEMA, ROWS_PER_BATCH, OnError, Refusals, pairs_of_arrays, regrouped
 
-__all__ = ["PAIR_SCHEMA", "ROWS_PER_BATCH", "Downloader", "SourceInfo"]
+__all__ = ["PAIR_SCHEMA", "ROWS_PER_BATCH", "Downloader", "HFDatasetDownloader", "SourceInfo"]
+
+HELD_OUT = {"validation": ("validation", "valid", "dev", "val"), "test": ("test",)}  # what sources call these splits
 
 
 @dataclass(frozen=True)
@@ -53,3 +61,148 @@ class Downloader(ABC):
         """Stream one split as rows with `src` and `tgt`."""
         for batch in self.batches(split, {}):
             yield from batch.to_pylist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HFDatasetDownloader(Downloader):
+    """Streams a dataset of the Hugging Face Hub, read in one process, pinned to the commit found at the first call.
+
+    Never runs code from the repository.
+
+    Args:
+        dataset: its name there, such as `Helsinki-NLP/opus-100`.
+        language: its configuration, often named by the languages, such as `de-en`. None: the only one.
+        split: the split to train on.
+        n: take the first n rows of that split, after shuffling. None: all.
+        shuffle: shuffle that split through a buffer before taking n, so that they are no longer the first n. Rows that
+            come out depend on the version of the library `datasets`, too.
+        buffer_size: rows in the shuffle buffer; more mixes better and uses more memory.
+        seed: of the shuffling.
+        revision: a branch, a tag or a commit. None: the newest on the main branch.
+        source_language: as the dataset calls it. None: the first of `language`.
+        target_language: as the dataset calls it. None: the other of `language`.
+        source_column: the column with the source text. None: found among objects in `translation`, `src`/`tgt`,
+            `source`/`target`, and columns named by the languages.
+        target_column: the same for the target text.
+        validation_split: the split to validate on, taken whole. `auto`: `validation`, `valid`, `dev` or `val` where
+            there is one; None: none, so that pairs are held out from the training split.
+        test_split: the same for testing; `auto`: `test`.
+        on_error: `raise` stops at the first row without two texts; `skip` leaves such rows out and counts them.
+        verify: compare the number of rows with what the dataset's card says, and ask again for files that come
+            empty; false where the card is out of date or files are meant to be empty.
+    """
+
+    dataset: str
+    language: str | None = None
+    split: str = "train"
+    n: int | None = None
+    shuffle: bool = False
+    buffer_size: int = 10_000
+    seed: int = 0
+    revision: str | None = None
+    source_language: str | None = None
+    target_language: str | None = None
+    source_column: str | None = None
+    target_column: str | None = None
+    validation_split: str | None = "auto"
+    test_split: str | None = "auto"
+    on_error: OnError = "raise"
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        for key, value in (("n", self.n), ("buffer_size", self.buffer_size)):
+            if value is not None and value < 1:
+                raise ConfigError(f"downloader.{key} is a number of rows, at least 1, but is {value}")
+        Refusals(self.on_error)
+
+    def info(self) -> SourceInfo:
+        """Ask the Hub for the newest commit, the splits and the columns. Raises SourceError."""
+        unused = () if self.shuffle else ("buffer_size", "seed")
+        shuffler: dict[str, JSON] = {"datasets": version("datasets")} if self.shuffle else {}
+        return SourceInfo(
+            name=self.dataset if self.language is None else f"{self.dataset}/{self.language}",
+            languages=self._columns.languages,
+            revision=self._commit,
+            identity={
+                **identity(self, exclude=("revision", "verify", *unused)),
+                **shuffler,
+                "commit": self._commit,
+                "languages": list(self._columns.languages),
+            },
+            splits=tuple(self._names),
+        )
+
+    def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        """Stream one split, in memory bounded by the shuffle buffer. Raises SourceError."""
+        if split not in self._names:
+            raise SourceError(f"{self.dataset} has no split for {split!r}; there are: {choices(split, self._names)}")
+        yield from regrouped(self._read(self._names[split], Refusals(self.on_error, counts), train=split == "train"))
+
+    def _read(self, name: str, refusals: Refusals, *, train: bool) -> Iterator[pa.RecordBatch]:
+        columns, limit = self._columns, self.n if train else None
+        data = self._splits[name]
+        data = data.select_columns([columns.parent] if columns.parent else [columns.source, columns.target])
+        if train and self.shuffle:
+            tables = tables_of(data.shuffle(seed=self.seed, buffer_size=self.buffer_size), self.dataset, limit)
+        else:
+            tables = (file_tables if self.verify else tables_of)(data, self.dataset, limit)
+        where, row = f"{self.dataset}, split {name}", 1
+        for table in tables:
+            for batch in table.to_batches():
+                source, target = pair_columns(batch, columns)
+                yield pairs_of_arrays(source, target, where=where, first_row=row, refusals=refusals, limit=None)
+                row += batch.num_rows
+        self._check_rows(name, row - 1, limit)
+
+    def _check_rows(self, name: str, num_rows: int, limit: int | None) -> None:
+        """Raise SourceError where fewer or more rows came than the dataset's card says."""
+        said = self._splits[name].info.splits
+        expected = said[name].num_examples if said and name in said else None
+        if expected is not None and limit is not None:
+            expected = min(expected, limit)
+        if self.verify and expected is not None and num_rows != expected:
+            raise SourceError(
+                f"the dataset {self.dataset} has {expected:,} rows in the split {name!r} by its card, but {num_rows:,} "
+                "came. Run again; where the card is out of date, say downloader.verify=false"
+            )
+        if not num_rows:
+            raise SourceError(f"the split {name!r} of the dataset {self.dataset} has no rows")
+
+    @cached_property
+    def _commit(self) -> str:
+        return pinned_commit(self.dataset, self.revision)
+
+    @cached_property
+    def _splits(self) -> dict[str, Any]:
+        return open_splits(self.dataset, self.language, self._commit)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """What the dataset calls each split that it has. Raises SourceError where one that is named is missing."""
+        names = {"train": self.split}
+        for split, said in (("validation", self.validation_split), ("test", self.test_split)):
+            if said == "auto":
+                said = next((name for name in HELD_OUT[split] if name in self._splits), None)
+                said = None if said == self.split else said
+            if said is not None:
+                names[split] = said
+        for key, name in names.items():
+            if name not in self._splits:
+                key = "split" if key == "train" else f"{key}_split"
+                raise SourceError(
+                    f"the dataset {self.dataset} has no split {name!r}; there are: {choices(name, self._splits)}. "
+                    f"Name one of those with downloader.{key}=NAME"
+                )
+        return names
+
+    @cached_property
+    def _columns(self) -> Columns:
+        wanted = Wanted(
+            source_column=self.source_column,
+            target_column=self.target_column,
+            source_language=self.source_language,
+            target_language=self.target_language,
+            pair=self.language,
+        )
+        schema = schema_of(self._splits[self._names["train"]], self.dataset)
+        return find_columns(schema_keys(schema), wanted, f"the dataset {self.dataset}")

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 from mtx.errors import ConfigError, MalformedPairError, SourceError, choices
+from mtx.infra.dataset.columns import is_text_type
 
 PAIR_SCHEMA = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
 ROWS_PER_BATCH = 65_536  # rows a source hands on together
@@ -132,9 +133,7 @@ def _rows(
 
 
 def _as_text(array: pa.Array, side: str, where: str) -> pa.Array:
-    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    if not any(is_kind(kind) for is_kind in known):
+    if not is_text_type(array.type):
         raise SourceError(
             f"{where}: the {side} column holds {array.type}, but a column of text is needed. "
             f"Name the column with downloader.{side}_column=NAME"

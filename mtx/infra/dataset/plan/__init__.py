@@ -1,1 +1,1 @@
-"""infra/dataset/plan"""
+"""The batches of an epoch, from lengths: pure arrays, one file a planner."""

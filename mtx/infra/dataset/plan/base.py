@@ -130,7 +130,7 @@ class Plan:
             "repeated": len(self.rows) - batched,
         }
         accounted = batched + len(self.dropped_length) + len(self.dropped_remainder)
-        assert accounted == self.num_rows and seen.all(), f"the plan does not account for each row once: {ledger}"
+        assert accounted == int(np.count_nonzero(seen)) == self.num_rows, f"rows are lost or counted twice: {ledger}"
         return ledger
 
 

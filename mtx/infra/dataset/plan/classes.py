@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.infra.dataset.plan.base import Int, Rows
+from mtx.infra.dataset.plan.base import Int, Lengths, Rows
 
 Class = NDArray[np.uint16]
 
@@ -41,16 +41,15 @@ class LengthClasses:
         return len(self.count)
 
 
-def length_classes(
-    source: NDArray[np.int32], target: NDArray[np.int32], *, multiple: int, limit: int
-) -> LengthClasses:
-    """Find the classes of rows, given their lengths, int32 [n].
+def length_classes(lengths: Lengths, *, multiple: int, limit: int) -> LengthClasses:
+    """Find the classes of all rows.
 
     Lengths are rounded up to `multiple` (0 becomes `multiple`), then, where they need more than 8 bits, to 8
     significant bits (257 becomes 258, 1001 becomes 1008), but not above `limit`. Should there be more than 65,536
     classes, fewer bits are kept. So `source` and `target` of a class are never below what a row of it needs, and are
     exact for lengths up to 256.
     """
+    source, target = lengths.source, lengths.target
     for bits in range(EXACT_BITS, 0, -1):
         source_class, source_size = _rounded(source, multiple, limit, bits)
         target_class, target_size = _rounded(target, multiple, limit, bits)

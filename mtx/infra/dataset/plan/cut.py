@@ -32,6 +32,11 @@ class Room:
         """Padded positions of a full batch, both sides."""
         return self.max_tokens if self.area else 2 * self.max_tokens
 
+    @property
+    def price(self) -> float:
+        """What one batch more costs, in padded positions; see `cut`."""
+        return self.slots / 4
+
     def __call__(self, source: int, target: int) -> int:
         """Return the pairs that fit at `source` and `target` positions, at least 1."""
         pairs = self.max_tokens // (source + target if self.area else source if source > target else target)
@@ -63,7 +68,7 @@ def cut(runs: Runs, room: Room) -> tuple[Int, int]:
     Returns the offsets of the batches, int64 [number of batches + 1], and their padded positions, both sides.
     """
     source, target, count = runs.source.tolist(), runs.target.tolist(), runs.count.tolist()
-    price, multiple = room.slots / 4, room.multiple
+    price, multiple = room.price, room.multiple
     sizes: list[int] = []
     positions = 0
     run, left = 0, count[0] if count else 0  # the next batch begins `left` rows before the end of `run`

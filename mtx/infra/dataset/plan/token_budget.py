@@ -1,20 +1,18 @@
 """Batches under a token budget: as many pairs as fit, with almost no padding.
 
 The order in which rows are cut decides the padding. Sorted by (source, target), as most tools do it, a batch that
-reaches from one source length into the next holds the longest targets of the one and the shortest of the other.
-Here rows lie in bands of nearly the same longest side, and within a band they go from "target longer" to "source
-longer", in the next band the other way round: a snake. Neighbours are close in both lengths, and since the budget
-counts the longest side, all batches of a band hold the same number of pairs and fill up.
+reaches from one source length into the next holds the longest targets of the one and the shortest of the other, and
+a source of average length comes with targets of any length. `snake.py` has the order used here, `cut.py` the cuts.
 
-How broad bands are best depends on how much text there is; some widths are tried on the counts of the length classes,
-which takes milliseconds, and the best is kept.
+Each epoch shifts the bands of the order, permutes the rows of equal lengths, and serves the batches in another order.
+The number of batches is fixed: an epoch that comes out with fewer splits some.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtx.infra.dataset.plan.base import (
     Draft,
@@ -30,12 +28,13 @@ from mtx.infra.dataset.plan.base import (
     check_flag,
     generator,
 )
-from mtx.infra.dataset.plan.classes import LengthClasses, group_by, length_classes
+from mtx.infra.dataset.plan.classes import LengthClasses, chunks, group_by, length_classes
 from mtx.infra.dataset.plan.cut import Room, Runs, cut, split
+from mtx.infra.dataset.plan.snake import Snake, best_snake
 
-BAND_BUDGETS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)  # widths of bands, in full batches
-SPARE = 200  # one batch in so many is kept spare, so that nearly every way to cut an epoch fits the fixed number
-ATTEMPTS = 8  # ways to cut an epoch that are tried before the first epoch's way is taken again
+SPARE = 200  # one batch in so many is added, so that nearly every way to cut an epoch fits the fixed number
+ATTEMPTS = 8  # ways to cut an epoch that are tried before the draft's own is taken
+MIN_WINDOW = 1000  # pairs; a pool costs some 0.1 ms, and batches from smaller ones are as good as random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +48,11 @@ class TokenBudgetPlanner(Planner):
         max_pairs: pairs of a batch at most; None: as many as the budget holds.
         too_long: what to do with a pair that exceeds the budget by itself: `drop` it, counted under
             `dropped_length`, or serve it `alone`, the only batches above the budget.
-        batch_multiple: the number of pairs of a batch is a multiple of this, except where fewer fit, and in the last
-            batch of the cut.
-        length_multiple: positions are rounded up to a multiple of this by the collate function; counted here.
-        num_batches_multiple: the number of batches is a multiple of this (such as the number of ranks), reached by
-            splitting batches, as far as there are pairs enough.
-        window: pairs in the pool that a batch is taken from; None: all. Smaller pools mix more lengths and so pad
-            more.
-        shuffle: False: every epoch the same batches, served from short to long.
+        batch_multiple: batches have a multiple of this many pairs, or fewer than this.
+        length_multiple: what the collate function rounds positions up to a multiple of; the budget holds for that.
+        window: pairs in the pool that batches are cut from, at least 1,000; None: all. Smaller pools mix more
+            lengths in a batch, and so pad more.
+        shuffle: False: the same batches in every epoch, served from short to long.
     """
 
     max_tokens: int = 4096
@@ -65,23 +61,49 @@ class TokenBudgetPlanner(Planner):
     too_long: Literal["drop", "alone"] = "drop"
     batch_multiple: int = 1
     length_multiple: int = 1
-    num_batches_multiple: int = 1
     window: int | None = None
     shuffle: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "batch_multiple", "length_multiple", "num_batches_multiple"):
+        for name in ("max_tokens", "batch_multiple", "length_multiple"):
             check_at_least(f"sampler.{name}", getattr(self, name), 1)
-        for name in ("max_pairs", "window"):
+        for name, least in (("max_pairs", 1), ("window", MIN_WINDOW)):
             if getattr(self, name) is not None:
-                check_at_least(f"sampler.{name}", getattr(self, name), 1)
+                check_at_least(f"sampler.{name}", getattr(self, name), least)
         check_choice("sampler.budget", self.budget, ("side", "area"))
         check_choice("sampler.too_long", self.too_long, ("drop", "alone"))
         check_flag("sampler.shuffle", self.shuffle)
 
-    @property
+    def draft(self, lengths: Lengths, *, excluded: Mask | None = None) -> "TokenBudgetDraft":
+        """Find the length classes, the best order of them, and the number of batches."""
+        rows, dropped = candidates(len(lengths), excluded)
+        too_long = self._too_long(lengths, rows)
+        alone, rows = rows[too_long], rows[~too_long]
+        if self.too_long == "drop":
+            dropped, alone = np.union1d(dropped, alone), alone[:0]
+        sides = lengths if len(rows) == len(lengths) else Lengths(lengths.source[rows], lengths.target[rows])
+        classes = length_classes(sides, multiple=self.length_multiple, limit=self.max_tokens)
+
+        pools = _pools(classes, self.window, None)
+        snake = best_snake(classes, _count(classes, pools[0]), self.room())
+        runs = _runs(classes, pools, snake.order())
+        offsets, _ = cut(runs, self.room())
+        if self.shuffle:
+            spare = (len(offsets) - 1) // SPARE
+            offsets = split(runs, offsets, len(offsets) - 1 + spare, multiple=self.batch_multiple)
+        return TokenBudgetDraft(
+            planner=self,
+            num_rows=len(lengths),
+            rows=None if len(rows) == len(lengths) else rows,
+            classes=classes,
+            snake=snake,
+            num_cut=len(offsets) - 1,
+            alone=alone,
+            dropped=dropped,
+        )
+
     def room(self) -> Room:
-        """How many pairs fit into a batch."""
+        """Return how many pairs fit into a batch."""
         return Room(
             max_tokens=self.max_tokens,
             area=self.budget == "area",
@@ -89,88 +111,114 @@ class TokenBudgetPlanner(Planner):
             multiple=self.batch_multiple,
         )
 
-    def draft(self, lengths: Lengths, *, excluded: Mask | None = None) -> "TokenBudgetDraft":
-        """Find the length classes, the best width of bands and the number of batches."""
-        rows, dropped = candidates(len(lengths), excluded)
-        too_long = self._too_long(lengths)[rows]
-        alone = rows[too_long]
-        rows = rows[~too_long]
-        if self.too_long == "drop":
-            dropped, alone = np.union1d(dropped, alone), alone[:0]
-        classes = length_classes(
-            lengths.source[rows], lengths.target[rows], multiple=self.length_multiple, limit=self.max_tokens
-        )
-        return TokenBudgetDraft(self, len(lengths), rows, classes, alone, dropped)
-
-    def _too_long(self, lengths: Lengths) -> Mask:
+    def _too_long(self, lengths: Lengths, rows: Rows) -> Mask:
         def positions(side: NDArray[np.int32]) -> NDArray[np.int32]:
             return -(-side // self.length_multiple) * self.length_multiple
 
-        mask = np.empty(len(lengths), dtype=np.bool_)
-        for part in chunks(len(lengths)):
-            source, target = positions(lengths.source[part]), positions(lengths.target[part])
-            longest = source + target if self.budget == "area" else np.maximum(source, target)
-            mask[part] = longest > self.max_tokens
+        mask = np.empty(len(rows), dtype=np.bool_)
+        for part in chunks(len(rows)):
+            source, target = positions(lengths.source[rows[part]]), positions(lengths.target[rows[part]])
+            needed = source + target if self.budget == "area" else np.maximum(source, target)
+            mask[part] = needed > self.max_tokens
         return mask
 
 
+@dataclass(frozen=True, kw_only=True)
 class TokenBudgetDraft(Draft):
-    """What all epochs of a token-budget planner share: length classes, the width of bands, the number of batches.
+    """What all epochs of a token-budget planner share.
 
-    Args:
+    Attributes:
         planner: the options.
         num_rows: rows that a plan accounts for.
-        rows: int32 [n], those to cut into batches, ascending.
-        classes: the length classes of `rows`.
-        alone: int32, rows that make a batch each.
+        rows: int32 [n], the rows that are cut into batches, ascending; None: all.
+        classes: the length classes of these rows.
+        snake: the order of the classes.
+        num_cut: batches that these rows are cut into.
+        alone: int32, rows that make a batch each, ascending.
         dropped: int32, rows left out for their length, ascending.
     """
 
-    def __init__(
-        self, planner: TokenBudgetPlanner, num_rows: int, rows: Rows, classes: LengthClasses, alone: Rows, dropped: Rows
-    ) -> None:
-        self._planner, self._num_rows, self._rows, self._classes = planner, num_rows, rows, classes
-        self._alone, self._dropped = alone, dropped
-        self._room = planner.room
-        self._num_pools = max(1, -(-len(rows) // (planner.window or MAX_ROWS)))
-        cost, self._cost = np.unique(np.maximum(classes.source, classes.target), return_inverse=True)
-        pools = self._pools(None)
-        pool_count = np.bincount(classes.of_row[pools[0]], minlength=len(classes))
-        slots = np.bincount(self._cost, weights=cost[self._cost] * pool_count) * 2 / self._room.slots
-        self._budgets_before = np.cumsum(slots) - slots  # full batches that a pool fills with rows of lower cost
-        self._width = self._best_width(pool_count)
-
-        runs = self._runs(pools, self._order())
-        offsets, _ = cut(runs, self._room)
-        num_batches = len(offsets) - 1
-        wanted = len(alone) + num_batches + (num_batches // SPARE if planner.shuffle else 0)
-        wanted = -(-wanted // planner.num_batches_multiple) * planner.num_batches_multiple
-        self._num_cut = len(split(runs, offsets, wanted - len(alone), multiple=planner.batch_multiple)) - 1
+    planner: TokenBudgetPlanner
+    num_rows: int
+    rows: Rows | None
+    classes: LengthClasses
+    snake: Snake
+    num_cut: int
+    alone: Rows
+    dropped: Rows
 
     def __len__(self) -> int:
-        return self._num_cut + len(self._alone)
+        return self.num_cut + len(self.alone)
 
     def plan(self, *, seed: int, epoch: int) -> Plan:
         """Return the batches of `epoch`: bands shifted, rows of equal length permuted, batches shuffled."""
-        if self._planner.shuffle:
-            random = generator(seed, epoch)
-            pools, order, offsets = self._shuffled(random)
-            serving = random.permutation(len(self))
-        else:
-            pools, order = self._pools(None), self._order()
-            offsets = self._offsets(pools, order)
-            serving = np.arange(len(self))
+        random = generator(seed, epoch) if self.planner.shuffle else None
+        pools, order, offsets = self._cut(random)
         rank = np.empty(len(order), dtype=np.uint16)
         rank[order] = np.arange(len(order))
-        ranks = (rank, rank[::-1] if False else (len(order) - 1 - rank).astype(np.uint16))
-        rows = [
-            group_by(ranks[k % 2][self._classes.of_row[pool]], pool, len(order)) for k, pool in enumerate(pools)
-        ]
-        return Plan(
-            num_rows=self._num_rows,
-            rows=np.concatenate([self._rows[np.concatenate(rows)], self._alone]),
-            offsets=np.concatenate([offsets, len(self._rows) + 1 + np.arange(len(self._alone))]),
-            order=serving,
-            dropped_length=self._dropped,
-            dropped_remainder=self._dropped[:0],
+        ways = rank, (len(order) - 1 - rank.astype(np.int64)).astype(np.uint16)  # every other pool goes back
+        of_row = self.classes.of_row
+        served = np.concatenate(
+            [group_by(ways[number % 2][of_row[pool]], pool, len(order)) for number, pool in enumerate(pools)]
         )
+        return Plan(
+            num_rows=self.num_rows,
+            rows=np.concatenate([served if self.rows is None else self.rows[served], self.alone]),
+            offsets=np.concatenate([offsets, offsets[-1] + 1 + np.arange(len(self.alone))]),
+            order=np.arange(len(self)) if random is None else random.permutation(len(self)),
+            dropped_length=self.dropped,
+            dropped_remainder=self.dropped[:0],
+        )
+
+    def _cut(self, random: np.random.Generator | None) -> tuple[list[Rows], Int, Int]:
+        """Return pools of rows, the order of classes, and the offsets of exactly `num_cut` batches."""
+        if random is not None:
+            pools = _pools(self.classes, self.planner.window, random)
+            for _ in range(ATTEMPTS):
+                order = self.snake.order(phase=random.random(), turned=bool(random.integers(2)))
+                offsets = self._offsets(pools, order)
+                if len(offsets) - 1 == self.num_cut:
+                    return pools, order, offsets
+        pools = _pools(self.classes, self.planner.window, None)  # the draft's own, which gives the number
+        order = self.snake.order()
+        offsets = self._offsets(pools, order)
+        return pools if random is None else [random.permutation(pool) for pool in pools], order, offsets
+
+    def _offsets(self, pools: list[Rows], order: Int) -> Int:
+        runs = _runs(self.classes, pools, order)
+        return split(runs, cut(runs, self.planner.room())[0], self.num_cut, multiple=self.planner.batch_multiple)
+
+
+def _pools(classes: LengthClasses, window: int | None, random: np.random.Generator | None) -> list[Rows]:
+    """Deal the rows out into pools of at most `window`, all of about the same longest sides, so of the same cost.
+
+    Within a pool, rows of the same class are in random order; without `random`, in that of the dataset.
+    """
+    rows = np.arange(len(classes.of_row), dtype=np.int32)
+    if random is not None:
+        random.shuffle(rows)
+    num_pools = -(-len(rows) // window) if window else 1
+    if num_pools <= 1:
+        return [rows]
+    cost, rank = np.unique(np.maximum(classes.source, classes.target), return_inverse=True)
+    rows = group_by(rank.astype(np.uint16)[classes.of_row[rows]], rows, len(cost))
+    return [rows[number::num_pools] for number in range(num_pools)]
+
+
+def _count(classes: LengthClasses, pool: Rows) -> Int:
+    """Return the rows of each class in a pool, int64 [number of classes]."""
+    if len(pool) == len(classes.of_row):
+        return classes.count
+    return np.bincount(classes.of_row[pool], minlength=len(classes))
+
+
+def _runs(classes: LengthClasses, pools: list[Rows], order: Int) -> Runs:
+    """Return the runs of all pools: one from short to long, the next from long to short, and so on."""
+    names, counts = [], []
+    for number, pool in enumerate(pools):
+        way = order if number % 2 == 0 else order[::-1]
+        count = _count(classes, pool)[way]
+        names.append(way[count > 0])
+        counts.append(count[count > 0])
+    name = np.concatenate(names)
+    return Runs(classes.source[name], classes.target[name], np.concatenate(counts))

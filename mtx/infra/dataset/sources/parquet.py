@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtx.errors import SourceError
-from mtx.infra.dataset.columns import Columns, Wanted, find_columns
+from mtx.infra.dataset.columns import Columns, Wanted, find_columns, pair_columns, schema_keys
 from mtx.infra.dataset.pairs import ROWS_PER_BATCH, Refusals, pairs_of_arrays
 from mtx.infra.dataset.sources.files import SourceFile, plain_path
 
@@ -33,22 +33,6 @@ def read_parquet(file: SourceFile, columns: Columns, refusals: Refusals, limit: 
                 limit -= pairs.num_rows
                 if limit == 0:
                     return
-
-
-def schema_keys(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the names of the columns, each with the keys of its objects."""
-    return {
-        field.name: [inner.name for inner in field.type] if pa.types.is_struct(field.type) else [] for field in schema
-    }
-
-
-def pair_columns(batch: pa.RecordBatch, columns: Columns) -> tuple[pa.Array, pa.Array]:
-    """Return the source and the target texts of a batch; null where their object is null."""
-    if columns.parent is None:
-        return batch.column(columns.source), batch.column(columns.target)
-    parent = batch.column(columns.parent)
-    fields = dict(zip((field.name for field in parent.type), parent.flatten(), strict=True))
-    return fields[columns.source], fields[columns.target]
 
 
 @contextmanager

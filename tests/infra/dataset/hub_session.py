@@ -1,0 +1,150 @@
+"""A process of its own with a stand-in Hub and the real client pointed at it: `python hub_session.py FOLDER`.
+
+The client reads its settings when it is imported, so tests talk to this process: a JSON object a line in, one out.
+`{"fault": {…}}` sets a fault, or none with null. `{"info": {…}}` and `{"rows": {…}, "split": …}` make an
+HFDatasetDownloader with those options and ask it; `"constants": {…}` beside them changes huggingface_hub.constants.
+"""
+
+import gzip
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from stand_in_hub import Fault, Hub, serving
+
+Row = dict[str, Any]
+
+
+def translations(first: int, num_rows: int, *languages: str) -> list[Row]:
+    """Return rows such as `{"id": 7, "translation": {"de": "de 7", "en": "en 7"}}`."""
+    numbers = range(first, first + num_rows)
+    return [{"id": i, "translation": {language: f"{language} {i}" for language in languages}} for i in numbers]
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=50)
+    else:
+        path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
+
+
+def card(folder: Path, configs: dict[str, dict[str, str]], examples: dict[str, int] | None = None) -> None:
+    """Write README.md: configuration → split → files; and the number of rows of each split, if said."""
+    lines = ["---", "configs:"]
+    for config, splits in configs.items():
+        lines += [f"- config_name: {config}", "  data_files:"]
+        lines += [line for split, path in splits.items() for line in (f"  - split: {split}", f"    path: {path}")]
+    if examples:
+        lines += ["dataset_info:", f"  config_name: {next(iter(configs))}", "  features:"]
+        lines += ["  - name: id", "    dtype: int64", "  - name: translation"]
+        lines += ["    dtype:", "      translation:", "        languages: [de, en]", "  splits:"]
+        lines += [line for name, n in examples.items() for line in (f"  - name: {name}", f"    num_bytes: 0\n    num_examples: {n}")]
+    (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
+
+
+def make_repositories(root: Path) -> None:
+    """Write small repositories: one for each form of dataset, and some with faults."""
+    held_out = {"validation": "de-en/validation.jsonl", "test": "de-en/test.jsonl"}
+    for name in ("jsonl", "counted", "miscounted"):
+        folder = root / "mtx" / name
+        for shard in range(3):
+            write(folder / f"de-en/train-{shard}.jsonl", translations(100 * shard, 100, "de", "en"))
+        write(folder / "de-en/validation.jsonl", translations(1000, 20, "de", "en"))
+        write(folder / "de-en/test.jsonl", translations(2000, 10, "de", "en"))
+        counts = {"counted": 300, "miscounted": 301}
+        examples = {"train": counts[name], "validation": 20, "test": 10} if name in counts else None
+        card(folder, {"de-en": {"train": "de-en/train-*.jsonl", **held_out}}, examples)
+
+    folder = root / "mtx" / "parquet"
+    write(folder / "fr-en/train.parquet", translations(0, 120, "en", "fr"))
+    write(folder / "de-en/train.parquet", translations(0, 10, "de", "en", "nl"))
+    write(folder / "de-en/dev.parquet", translations(500, 5, "de", "en", "nl"))
+    configs = {lang: {"train": f"{lang}/train.parquet"} for lang in ("de-en", "fr-en")}
+    configs["de-en"]["dev"] = "de-en/dev.parquet"
+    card(folder, configs)
+
+    folder = root / "mtx" / "columns"
+    write(folder / "train.jsonl.gz", [{"source": f"s {i}", "target": f"t {i}", "score": i} for i in range(7)])
+    (folder / "train.jsonl.gz").rename(folder / "data.jsonl.gz")
+    card(folder, {"default": {"train": "data.jsonl.gz"}})
+
+    folder = root / "mtx" / "oddities"
+    write(folder / "nulls.jsonl", [{"src": "a", "tgt": "b"}, {"src": None, "tgt": "d"}, {"src": "e", "tgt": "f"}])
+    write(folder / "names.jsonl", [{"text": "a", "label": 1}])
+    write(folder / "numbers.jsonl", [{"src": "a", "tgt": 1}])
+    card(folder, {name: {"train": f"{name}.jsonl"} for name in ("nulls", "names", "numbers")})
+
+    folder = root / "mtx" / "array"
+    folder.mkdir()
+    (folder / "train.json").write_text(json.dumps([{"src": "a", "tgt": "b"}, {"src": "c", "tgt": "d"}]))
+    card(folder, {"default": {"train": "train.json"}})
+
+    (root / "mtx" / "nothing").mkdir(parents=True)
+    (root / "mtx" / "nothing" / "README.md").write_text("nothing here\n")
+
+
+def answers(hub: Hub, asked: Iterator[str]) -> Iterator[dict[str, Any]]:
+    from huggingface_hub import constants
+
+    from mtx.errors import MtxError
+
+    for line in asked:
+        ask = json.loads(line)
+        try:
+            with mock.patch.multiple(constants, **ask.get("constants", {"ENDPOINT": hub.url})):
+                yield {"result": answer(hub, ask)}
+        except MtxError as error:
+            yield {"error": type(error).__name__, "message": str(error)}
+
+
+def answer(hub: Hub, ask: dict[str, Any]) -> Any:
+    from mtx.infra.dataset.download import HFDatasetDownloader
+
+    if "fault" in ask:
+        hub.fault = Fault(**ask["fault"]) if ask["fault"] else None
+        return hub.paths.clear()
+    if "info" in ask:
+        return asdict(HFDatasetDownloader(**ask["info"]).info())
+    downloader, counts = HFDatasetDownloader(**ask["rows"]), {}
+    batches = list(downloader.batches(ask["split"], counts))
+    rows = [list(row.values()) for batch in batches for row in batch.to_pylist()]
+    return {"rows": rows, "sizes": [len(batch) for batch in batches], "counts": counts, "paths": hub.paths}
+
+
+def shorten_waits() -> None:
+    """Let the client ask again at once."""
+    import datasets
+    from huggingface_hub.utils import _http
+
+    import mtx.infra.dataset.hub
+
+    mtx.infra.dataset.hub.RETRY_WAITS_S = (0.01, 0.01, 0.01)
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
+    datasets.config.STREAMING_READ_RETRY_INTERVAL = datasets.config.STREAMING_OPEN_RETRY_INTERVAL = 0
+    for function in (_http.http_backoff, _http.http_stream_backoff):
+        target = getattr(function, "__wrapped__", function)
+        target.__kwdefaults__.update(base_wait_time=0.01, max_wait_time=0.01)
+
+
+def main(folder: Path) -> None:
+    make_repositories(folder / "hub")
+    with serving(folder / "hub") as hub:
+        settings = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        os.environ.update({"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), **settings})
+        os.chdir(folder)
+        shorten_waits()
+        for answered in answers(hub, sys.stdin):
+            print(json.dumps(answered), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

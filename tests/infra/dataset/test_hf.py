@@ -1,0 +1,328 @@
+"""HFDatasetDownloader with the real client, against a stand-in Hub on 127.0.0.1."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtx.errors import ConfigError
+from mtx.infra.dataset.download import HFDatasetDownloader
+
+SESSION = Path(__file__).parent / "hub_session.py"
+COMMIT = "a1b2c3d4" * 5
+
+
+class Session:
+    """The process that holds the client and the stand-in Hub."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the session ended; its traceback is above"
+        return dict(json.loads(answer))
+
+    def fault(self, **fault: Any) -> None:
+        self.ask(fault=fault)
+
+    def info(self, dataset: str, language: str | None = None, **options: Any) -> dict[str, Any]:
+        return self.result(info={"dataset": dataset, "language": language, **options})
+
+    def rows(self, dataset: str, language: str | None = None, split: str = "train", **options: Any) -> list[list[str]]:
+        answer = self.result(rows={"dataset": dataset, "language": language, **options}, split=split)
+        return list(answer["rows"])
+
+    def result(self, **request: Any) -> Any:
+        answer = self.ask(**request)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def error(self, dataset: str, language: str | None = None, *, rows: bool = False, **options: Any) -> str:
+        constants = options.pop("constants", None)
+        asked: dict[str, Any] = {"rows" if rows else "info": {"dataset": dataset, "language": language, **options}}
+        answer = self.ask(**asked, split="train", **({"constants": constants} if constants else {}))
+        assert answer.get("error") in ("SourceError", "ConfigError", "MalformedPairError"), answer
+        return str(answer["message"])
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    known = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    env = {**known, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "error", str(SESSION), str(tmp_path_factory.mktemp("hub"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as running:
+        yield Session(running)
+        assert running.stdin is not None
+        running.stdin.close()
+        running.wait(10)
+
+
+@pytest.fixture
+def hub(process: Session) -> Session:
+    process.ask(fault=None)
+    return process
+
+
+def numbered(*languages: str, numbers: range) -> list[list[str]]:
+    return [[f"{language} {number}" for language in languages] for number in numbers]
+
+
+# What comes out
+
+
+def test_translation_column_streams_pairs_in_the_repositorys_order_over_all_files(hub: Session) -> None:
+    answer = hub.result(rows={"dataset": "mtx/jsonl", "language": "de-en"}, split="train")
+    assert answer["rows"] == numbered("de", "en", numbers=range(300))
+    assert answer["sizes"] == [300]  # one batch, though three files
+
+
+def test_plain_columns_of_a_single_unnamed_configuration(hub: Session) -> None:
+    assert hub.rows("mtx/columns") == [[f"s {i}", f"t {i}"] for i in range(7)]
+    assert hub.info("mtx/columns")["languages"] == ["src", "tgt"]
+
+
+def test_columns_by_name_whatever_they_are_called(hub: Session) -> None:
+    assert hub.rows("mtx/columns", source_column="target", target_column="source", n=1) == [["t 0", "s 0"]]
+
+
+def test_a_dataset_without_a_description_is_described_by_its_first_row(hub: Session) -> None:
+    assert hub.rows("mtx/array") == [["a", "b"], ["c", "d"]]
+
+
+def test_the_source_language_is_the_first_of_the_configurations_name(hub: Session) -> None:
+    assert hub.info("mtx/parquet", "fr-en")["languages"] == ["fr", "en"]  # though the column has en first
+    assert hub.rows("mtx/parquet", "fr-en", n=2) == numbered("fr", "en", numbers=range(2))
+
+
+def test_the_source_language_is_the_one_that_is_given(hub: Session) -> None:
+    assert hub.rows("mtx/jsonl", "de-en", source_language="en", n=2) == numbered("en", "de", numbers=range(2))
+
+
+def test_two_languages_of_three_are_chosen_by_name(hub: Session) -> None:
+    options = {"source_language": "nl", "target_language": "de"}
+    assert hub.rows("mtx/parquet", "de-en", **options) == numbered("nl", "de", numbers=range(10))
+
+
+def test_n_takes_the_first_rows_of_the_training_split_only(hub: Session) -> None:
+    assert hub.rows("mtx/jsonl", "de-en", n=150) == numbered("de", "en", numbers=range(150))
+    assert len(hub.rows("mtx/jsonl", "de-en", split="validation", n=3)) == 20
+
+
+def test_shuffle_takes_other_rows_by_seed_and_the_same_again(hub: Session) -> None:
+    first, again, other = (
+        hub.rows("mtx/jsonl", "de-en", shuffle=True, buffer_size=1000, seed=seed, n=50) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert sorted(first) != sorted(other)
+    assert len({source for source, _ in first}) == 50
+    assert {tuple(row) for row in first} < {tuple(row) for row in numbered("de", "en", numbers=range(300))}
+
+
+def test_held_out_splits_are_never_shuffled(hub: Session) -> None:
+    rows = hub.rows("mtx/jsonl", "de-en", split="test", shuffle=True)
+    assert rows == numbered("de", "en", numbers=range(2000, 2010))
+
+
+def test_splits_are_found_under_their_usual_names_or_named_or_left_out(hub: Session) -> None:
+    assert hub.info("mtx/jsonl", "de-en")["splits"] == ["train", "validation", "test"]
+    assert hub.info("mtx/jsonl", "de-en", test_split=None)["splits"] == ["train", "validation"]
+    assert hub.info("mtx/parquet", "de-en")["splits"] == ["train", "validation"]  # it is called dev
+    assert hub.info("mtx/jsonl", "de-en", split="validation")["splits"] == ["train", "test"]
+    rows = hub.rows("mtx/jsonl", "de-en", split="validation", validation_split="test")
+    assert rows == numbered("de", "en", numbers=range(2000, 2010))
+
+
+def test_rows_without_text_are_counted_under_skip(hub: Session) -> None:
+    answer = hub.result(rows={"dataset": "mtx/oddities", "language": "nulls", "on_error": "skip"}, split="train")
+    assert answer["rows"] == [["a", "b"], ["e", "f"]]
+    assert answer["counts"] == {"missing_text": 1}
+
+
+# What it is
+
+
+def test_the_commit_is_pinned_and_only_it_is_read(hub: Session) -> None:
+    info = hub.info("mtx/jsonl", "de-en", revision="main")
+    assert info["revision"] == info["identity"]["commit"] == COMMIT
+    answer = hub.result(rows={"dataset": "mtx/jsonl", "language": "de-en"}, split="train")
+    assert [path for path in answer["paths"] if "/resolve/" in path and COMMIT not in path] == []
+
+
+def test_identity_holds_what_decides_the_rows_and_no_branch(hub: Session) -> None:
+    plain = hub.info("mtx/jsonl", "de-en")
+    assert hub.info("mtx/jsonl", "de-en", revision="main", verify=False, seed=9)["identity"] == plain["identity"]
+    shuffled = [hub.info("mtx/jsonl", "de-en", shuffle=True, seed=seed)["identity"] for seed in (0, 9)]
+    assert shuffled[0] != shuffled[1]
+    assert shuffled[0]["datasets"]  # the library's version: it decides which rows a buffer lets out
+    for option in ({"n": 5}, {"source_language": "en"}, {"split": "test"}, {"on_error": "skip"}):
+        assert hub.info("mtx/jsonl", "de-en", **option)["identity"] != plain["identity"], option
+    assert "main" not in json.dumps(plain["identity"])
+
+
+def test_it_is_named_by_dataset_and_configuration(hub: Session) -> None:
+    assert hub.info("mtx/jsonl", "de-en")["name"] == "mtx/jsonl/de-en"
+
+
+def test_it_pickles() -> None:
+    downloader = HFDatasetDownloader(dataset="mtx/jsonl", language="de-en", n=5)
+    assert pickle.loads(pickle.dumps(downloader)) == downloader
+
+
+# What may go wrong
+
+
+def test_a_hub_that_cannot_be_reached_is_said_with_its_address(hub: Session) -> None:
+    message = hub.error("mtx/jsonl", constants={"ENDPOINT": "http://127.0.0.1:9"})
+    assert "the Hugging Face Hub cannot be reached at http://127.0.0.1:9 for the dataset mtx/jsonl" in message
+    assert "asked 4 times" in message
+    assert "downloader=local" in message
+
+
+def test_offline_mode_is_said(hub: Session) -> None:
+    message = hub.error("mtx/jsonl", constants={"HF_HUB_OFFLINE": True})
+    assert "offline mode is on: HF_HUB_OFFLINE" in message
+
+
+@pytest.mark.parametrize("match", ["/api/datasets/mtx/jsonl", "/revision/", "/tree/"])
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"reset": True}])
+def test_opening_is_tried_again(hub: Session, match: str, fault: dict[str, Any]) -> None:
+    hub.fault(match=match, times=2, **fault)
+    assert hub.rows("mtx/jsonl", "de-en", n=1) == [["de 0", "en 0"]]
+
+
+def test_a_hub_that_keeps_failing_is_given_up(hub: Session) -> None:
+    hub.fault(match="/api/", status=503, times=99)
+    assert "HfHubHTTPError: Server error '503 Service Unavailable'" in hub.error("mtx/jsonl", "de-en")
+
+
+def test_a_refusal_is_not_asked_again(hub: Session) -> None:
+    hub.fault(match="/api/", status=401, times=1)
+    assert "the dataset mtx/jsonl cannot be opened: HfHubHTTPError" in hub.error("mtx/jsonl", "de-en")
+
+
+def test_a_missing_dataset(hub: Session) -> None:
+    message = hub.error("mtx/none", "de-en")
+    assert "there is no dataset mtx/none on http://127.0.0.1:" in message
+    assert "downloader.dataset=NAME" in message
+
+
+def test_a_gated_dataset(hub: Session) -> None:
+    hub.fault(match="/api/", status=403, code="GatedRepo")
+    assert "`hf auth login`" in hub.error("mtx/jsonl", "de-en")
+
+
+def test_a_name_that_is_no_dataset(hub: Session) -> None:
+    assert "'two words' is no name of a dataset" in hub.error("two words")
+
+
+def test_a_folder_of_that_name_is_not_read_in_its_place(hub: Session) -> None:
+    assert "downloader.dataset=home is also a folder here" in hub.error("home")
+
+
+def test_an_unknown_revision(hub: Session) -> None:
+    message = hub.error("mtx/jsonl", "de-en", revision="v9")
+    assert "no revision 'v9'" in message
+    assert "downloader.revision=NAME" in message
+
+
+def test_an_unknown_configuration_lists_those_there_are_closest_first(hub: Session) -> None:
+    message = hub.error("mtx/parquet", "fr-ent")
+    assert "it has no 'fr-ent'; there are: fr-en, de-en. Name one with downloader.language=NAME" in message
+
+
+def test_a_configuration_has_to_be_named_where_there_are_several(hub: Session) -> None:
+    assert "downloader.language is missing; there are: de-en, fr-en" in hub.error("mtx/parquet")
+
+
+def test_a_repository_without_data(hub: Session) -> None:
+    assert "the dataset mtx/nothing cannot be opened: EmptyDatasetError" in hub.error("mtx/nothing")
+
+
+@pytest.mark.parametrize(("key", "options"), [("split", {"split": "tests"}), ("test_split", {"test_split": "tests"})])
+def test_an_unknown_split_lists_those_there_are(hub: Session, key: str, options: dict[str, str]) -> None:
+    message = hub.error("mtx/jsonl", "de-en", **options)
+    assert f"no split 'tests'; there are: test, train, validation. Name one of those with downloader.{key}=" in message
+
+
+def test_asking_for_a_split_it_has_not(hub: Session) -> None:
+    answer = hub.ask(rows={"dataset": "mtx/parquet", "language": "fr-en"}, split="validation")
+    assert answer["message"] == "mtx/parquet has no split for 'validation'; there are: train"
+
+
+def test_missing_columns_list_those_there_are(hub: Session) -> None:
+    assert "no two columns of text were found; present: text, label." in hub.error("mtx/oddities", "names")
+    message = hub.error("mtx/oddities", "names", source_column="txt", target_column="label")
+    assert "there is no column 'txt'; present: text, label" in message
+
+
+def test_a_wrong_language_key_lists_those_there_are(hub: Session) -> None:
+    message = hub.error("mtx/parquet", "de-en", source_language="en", target_language="fr")
+    assert "'translation' has no language 'fr'; present: de, en, nl" in message
+    assert "downloader.target_language=NAME" in message
+
+
+def test_a_column_that_holds_no_text(hub: Session) -> None:
+    message = hub.error("mtx/oddities", "numbers", rows=True)
+    assert "the target column holds int64, but a column of text is needed" in message
+
+
+def test_a_row_without_text_stops_by_default(hub: Session) -> None:
+    message = hub.error("mtx/oddities", "nulls", rows=True)
+    assert message.startswith("mtx/oddities, split train, row 2: the source text is null")
+    assert "downloader.on_error=skip" in message
+
+
+def test_an_answer_that_comes_empty_is_asked_for_again(hub: Session) -> None:
+    hub.fault(match="train-1", empty=True, times=1)
+    assert hub.rows("mtx/jsonl", "de-en") == numbered("de", "en", numbers=range(300))
+
+
+def test_a_file_that_stays_empty_is_no_silent_loss(hub: Session) -> None:
+    hub.fault(match="train-1", empty=True, times=99)
+    message = hub.error("mtx/jsonl", "de-en", rows=True)
+    assert "file 2 of 3 of the dataset mtx/jsonl came without any row, 4 times" in message
+    hub.fault(match="train-1", empty=True, times=99)
+    assert len(hub.rows("mtx/jsonl", "de-en", verify=False)) == 200
+
+
+def test_shuffled_rows_are_counted_against_the_card(hub: Session) -> None:
+    assert len(hub.rows("mtx/counted", "de-en", shuffle=True)) == 300
+    hub.fault(match="train-1", empty=True, times=99)
+    message = hub.error("mtx/counted", "de-en", rows=True, shuffle=True)
+    assert "has 300 rows in the split 'train' by its card, but 200 came" in message
+
+
+def test_a_card_that_is_out_of_date_can_be_passed_over(hub: Session) -> None:
+    message = hub.error("mtx/miscounted", "de-en", rows=True)
+    assert "has 301 rows in the split 'train' by its card, but 300 came" in message
+    assert "downloader.verify=false" in message
+    assert len(hub.rows("mtx/miscounted", "de-en", verify=False)) == 300
+    assert len(hub.rows("mtx/miscounted", "de-en", n=300)) == 300
+
+
+def test_a_file_that_goes_missing_half_way(hub: Session) -> None:
+    hub.fault(match="train-2", status=404, times=99)
+    message = hub.error("mtx/jsonl", "de-en", rows=True)
+    assert "could not be read whole: after 200 rows, HfHubHTTPError: Client error '404 Not Found'" in message
+
+
+@pytest.mark.parametrize("key", ["n", "buffer_size"])
+def test_counts_are_at_least_one(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"downloader.{key} is a number of rows, at least 1, but is 0"):
+        HFDatasetDownloader(dataset="mtx/jsonl", **{key: 0})
+
+
+def test_on_error_lists_its_choices() -> None:
+    with pytest.raises(ConfigError, match="downloader.on_error is one of raise, skip, but is 'rise'"):
+        HFDatasetDownloader(dataset="mtx/jsonl", on_error="rise")  # type: ignore[arg-type]
