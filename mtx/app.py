@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,19 +22,20 @@ from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, explain, hydra_loader
 if TYPE_CHECKING:
     from mtx.training.datamodule import TranslationDataModule
 
+WANTS_TRACES = "MTX_FULL_ERROR"  # what the user's HYDRA_FULL_ERROR was, also for processes that this one starts
 INTERRUPTED = 130  # the exit code of a program stopped by Ctrl-C
 
 
 def main() -> None:
     """Run `mtx` from the command line. Errors of mtx's own are one message and exit code 1, without a stack trace."""
-    full_error = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on to us instead of printing them
+    os.environ.setdefault(WANTS_TRACES, os.environ.get("HYDRA_FULL_ERROR", "0"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra hand errors on to us instead of printing them
     try:
         _hydra_main()
-    except MtxError as error:
-        _fail(str(error), error, full_error)
-    except (HydraException, OmegaConfBaseException) as error:
-        _fail(explain(error, sys.argv[1:]), error, full_error)
+    except (MtxError, HydraException, OmegaConfBaseException) as error:
+        if _full_error():
+            raise
+        _fail(str(error) if isinstance(error, MtxError) else explain(error, sys.argv[1:]))
     except KeyboardInterrupt:
         print("\nmtx: stopped. What is stored is whole; the same command goes on from there.", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -64,14 +66,21 @@ def compose_datamodule(overrides: Sequence[str] = ()) -> "TranslationDataModule"
 
 @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME)
 def _hydra_main(cfg: DictConfig) -> float | None:
+    try:
+        return _run_task(_plain(cfg), Path(HydraConfig.get().runtime.output_dir))
+    except MtxError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error():
+            raise  # so that a sweep goes on with its other jobs
+        _fail(str(error))
+
+
+def _run_task(config: dict[str, Any], output_dir: Path) -> float | None:
     from mtx.experiment.config import build, check
     from mtx.experiment.run import Run
 
-    config = _plain(cfg)
     check(config)
-    run = Run(config, output_dir=Path(HydraConfig.get().runtime.output_dir))
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
-    return cast(float | None, task(run=run))
+    return cast(float | None, task(run=Run(config, output_dir=output_dir)))
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
@@ -81,8 +90,11 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{error.full_key}: {error.msg}") from error
 
 
-def _fail(message: str, error: BaseException, full_error: str | None) -> None:
-    if full_error == "1":
-        raise error
+def _full_error() -> bool:
+    """Tell whether the user wants stack traces, by Hydra's own switch HYDRA_FULL_ERROR=1."""
+    return os.environ.get(WANTS_TRACES) == "1"
+
+
+def _fail(message: str) -> NoReturn:
     print(f"mtx: {message}", file=sys.stderr)
     sys.exit(1)

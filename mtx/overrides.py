@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,30 +24,37 @@ CONFIG_NAME = "config"
 
 
 @contextmanager
-def hydra_loader() -> Iterator[ConfigLoader]:
-    """Give Hydra's config loader over mtx's configs, also inside a Hydra application, which goes on undisturbed."""
+def hydra_loader(config_dir: str | None = None) -> Iterator[ConfigLoader]:
+    """Give Hydra's config loader over mtx's configs, also inside a Hydra application, which goes on undisturbed.
+
+    `config_dir` is a folder with more options, as after --config-dir.
+    """
     shared = GlobalHydra.instance()
     outer, shared.hydra = shared.hydra, None
     try:
-        with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-            yield GlobalHydra.instance().config_loader()
+        search_path = create_config_search_path(f"pkg://{CONFIG_MODULE}")
+        if config_dir is not None:
+            before_schema = SearchPathQuery(provider="schema")
+            search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor=before_schema)
+        yield Hydra.create_main_hydra2("mtx", search_path).config_loader
     finally:
         GlobalHydra.instance().hydra = outer
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
     """Return one message that names every wrong key and its choices; else what Hydra says, without its trace."""
+    command_line, _ = get_args_parser().parse_known_args(arguments)
     problems: list[str] = []
     parsed: list[Override] = []
-    for argument in (a for a in arguments if not a.startswith("-")):
+    for text in command_line.overrides:
         try:
-            parsed += OverridesParser.create().parse_overrides([argument])
+            parsed += OverridesParser.create().parse_overrides([text])
         except HydraException as parse_error:
             problems.append(
-                f"{argument!r} is no override: group=option or group.key=value, with special characters of a value in quotes "
-                f" ({_first_line(parse_error)})"
+                f"{text!r} is no override, which is GROUP=OPTION or GROUP.KEY=VALUE, with a value that has special "
+                f"characters in quotes ({_first_line(parse_error)})"
             )
-    with hydra_loader() as loader:
+    with hydra_loader(command_line.config_dir) as loader:
         groups = set(_groups(loader))
         problems += [problem for override in parsed if (problem := _wrong_group(loader, groups, override))]
         if not problems:

@@ -36,7 +36,8 @@ class Result:
 def mtx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        for name in ("HYDRA_FULL_ERROR", app.WANTS_TRACES):
+            monkeypatch.setenv(name, "0")  # undone after the test, whatever main sets
         code = 0
         try:
             app.main()

@@ -58,11 +58,15 @@ class TranslationDataset:
         for name, value, known in (("stage", self.stage, STAGES), ("split", self.split, SPLITS)):
             if value not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, but is {value!r}")
+        if isinstance(self.languages, str) or len(self.languages) != 2:
+            raise ValueError(f"languages are two, source and target, but are {self.languages!r}")
         object.__setattr__(self, "languages", tuple(self.languages))
         if isinstance(self.data, pa.Table):
             object.__setattr__(self, "data", Rows(self.data))
         if self.n is None and isinstance(self.data, Sequence):
             object.__setattr__(self, "n", len(self.data))
+        if isinstance(self.data, Rows) and self.n != len(self.data):
+            raise ValueError(f"n is the number of rows, {len(self.data)}, but is {self.n}")
         if not self.id:
             if self.data is not None and not isinstance(self.data, Sequence):
                 raise ValueError(
@@ -96,7 +100,8 @@ class TranslationDataset:
                 f"the manifest of {fields.get('id')!r} lacks or adds fields: {sorted(fields.keys() ^ names)}"
             )
         try:
-            payload = PayloadInfo(**cast(dict[str, Any], fields.pop("payload"))) if fields["payload"] else None
+            written = fields.pop("payload")
+            payload = PayloadInfo(**cast(dict[str, Any], written)) if written else None
             return cls(data=data, payload=payload, **cast(dict[str, Any], fields))
         except (TypeError, ValueError) as error:
             raise DamagedError(f"the manifest of {manifest.get('id')!r} is not valid: {error}") from error

@@ -32,7 +32,12 @@ BASES = {
     "model": "pytorch_lightning.LightningModule",
 }
 # Parameters that mtx fills in while building. A config may not set those of the data module and the task.
-FILLED_IN = {"datamodule": frozenset({"storage", "downloader", "filter", "tokenizer", "sampler", "seed"}), "task": frozenset({"run"})}
+FILLED_IN = {
+    "datamodule": frozenset({"storage", "downloader", "filter", "tokenizer", "sampler", "seed"}),
+    "task": frozenset({"run"}),
+}
+# Groups whose parameters are filled in from the data, where a config leaves them out or null.
+FROM_DATA = frozenset({"model"})
 
 
 def check(config: Config) -> None:
@@ -42,6 +47,9 @@ def check(config: Config) -> None:
     """
     groups = [(group, options) for group, options in config.items() if isinstance(options, Mapping)]
     problems = [f"{key} is required: set {key}=VALUE" for group, options in groups for key in _missing(group, options)]
+    seed = config.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        problems.append(f"seed is an integer of at least 0, but is {seed!r}")
     if not problems:
         for group, options in groups:
             if TARGET in options:
@@ -112,7 +120,7 @@ def _problems(key: str, options: Config, base: str | None, filled_in: frozenset[
     names, takes_any = _parameters(target)
     problems = []
     for name, value in options.items():
-        if name in (TARGET, PARTIAL):
+        if name in (TARGET, PARTIAL) or (value is None and name in names and key in FROM_DATA):
             continue
         if name in filled_in or (name not in names and not takes_any):
             problems.append(
@@ -125,7 +133,7 @@ def _problems(key: str, options: Config, base: str | None, filled_in: frozenset[
             problems.append(f"{key}.{name} is {_words(names[name])}, but is {value!r}")
     if not options.get(PARTIAL):
         needed = _required(target) - set(options) - filled_in
-        if key != "model":  # a model's are filled in from the data
+        if key not in FROM_DATA:
             problems += [f"{key}.{name} is required: set +{key}.{name}=VALUE" for name in sorted(needed)]
     return problems
 

@@ -16,6 +16,7 @@ from mtx.experiment.run import Run
 from mtx.infra.dataset.plan.base import Lengths, Plan, padding, shapes
 
 REPORT_VERSION = 1
+TABLE_WIDTH = 60  # characters, so that titles stay on one line
 PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyarrow", "numpy", "hydra-core")
 
 
@@ -170,7 +171,7 @@ def batches(report: dict[str, Any]) -> Table:
 
 
 def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=title, title_justify="left", show_header=False, min_width=TABLE_WIDTH)
     table.add_column("what")
     table.add_column("value", justify="right")
     return table

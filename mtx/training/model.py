@@ -118,12 +118,16 @@ class TransformerTranslator(pl.LightningModule):
         """Return the scores of the next token at all target positions, float [B, T, V]."""
         return self.network.logits(self._hidden(batch))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean loss per real label, with label smoothing, in nats."""
+    def loss(self, batch: Batch) -> Tensor:
+        """Return what training minimises: the mean loss per real label, with label smoothing, in nats."""
         hidden, labels = self._at_labels(batch)
         logits = self.network.logits(hidden).float()
         total = nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum")
-        loss = total / max(len(labels), 1)
+        return total / max(len(labels), 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Log and return the loss of a batch."""
+        loss = self.loss(batch)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -209,8 +213,9 @@ class TransformerTranslator(pl.LightningModule):
         The scores over the vocabulary are the dearest part of the model; padding does not get that far. The mask
         says which labels are real, whatever id fills up the others.
         """
+        hidden = self._hidden(batch)
         real = batch["decoder_attn_mask"]
-        return self._hidden(batch)[real], batch["labels"][real]
+        return hidden[real], batch["labels"][real]
 
     def _add(self, batch: Batch, split: str) -> None:
         hidden, labels = self._at_labels(batch)

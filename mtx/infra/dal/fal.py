@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from mtx.errors import DamagedError, StoreError
-from mtx.infra.dal.base import PayloadInfo, atomic_file, writing
+from mtx.infra.dal.base import PayloadInfo, atomic_file
 from mtx.infra.dal.folder import FolderFileLayer
 from mtx.infra.dal.rows import ROWS_AT_ONCE, Rows
 
@@ -25,24 +25,20 @@ class FileAccessLayer(FolderFileLayer):
 
     SUFFIX: ClassVar[str] = ".jsonl"
 
-    def delete(self, name: str) -> None:
-        """Remove the payload. Raises NotStoredError, or StoreError."""
-        with self.lock(name):
-            super().delete(name)
-            path = self._path(name).with_suffix(SCHEMA_SUFFIX)
-            with writing(path):
-                path.unlink(missing_ok=True)
-
     def _write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> PayloadInfo:
         num_rows = 0
-        with atomic_file(path.with_suffix(SCHEMA_SUFFIX)) as file:
-            file.write(schema.serialize().to_pybytes())
         with atomic_file(path) as file:
             for batch in batches:
                 for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                     file.write(b"".join(map(_line, batch.slice(start, ROWS_AT_ONCE).to_pylist())))
                 num_rows += batch.num_rows
+            with atomic_file(path.with_suffix(SCHEMA_SUFFIX)) as schema_file:  # there before the rows appear
+                schema_file.write(schema.serialize().to_pybytes())
         return PayloadInfo(num_rows=num_rows, num_bytes=file.num_bytes, sha256=file.hexdigest())
+
+    def _remove(self, path: Path) -> None:
+        super()._remove(path)
+        path.with_suffix(SCHEMA_SUFFIX).unlink(missing_ok=True)
 
     def _open(self, path: Path) -> Rows:
         return open_jsonl(str(path))

@@ -58,7 +58,7 @@ class FolderFileLayer(ABC):
         """Remove the payload; readers that have it open keep what they have. Raises NotStoredError, or StoreError."""
         path = self._stored(name)
         with self.lock(name), writing(path):
-            path.unlink(missing_ok=True)
+            self._remove(path)
 
     def exists(self, name: str) -> bool:
         """Tell whether `name` is stored."""
@@ -83,6 +83,10 @@ class FolderFileLayer(ABC):
     @abstractmethod
     def _open(self, path: Path) -> Rows:
         """Open `path`. Raises DamagedError."""
+
+    def _remove(self, path: Path) -> None:
+        """Remove what `_write` made. The lock is held."""
+        path.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self.location / f"{checked_name(name)}{self.SUFFIX}"

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -58,16 +58,16 @@ def open_splits(dataset: str, config: str | None, commit: str) -> dict[str, Any]
     try:
         return _answer(load, dataset)
     except ValueError as error:
-        names = _answer(lambda: datasets.get_dataset_config_names(dataset, revision=commit), dataset)
-        if config not in names:
+        names = _configurations(dataset, commit)
+        if (config is None and len(names) > 1) or (config is not None and names and config not in names):
             found = "downloader.language is missing" if config is None else f"it has no {config!r}"
             raise SourceError(
                 f"the dataset {dataset} comes in several configurations, often named by the languages, and {found}; "
                 f"there are: {choices(config or '', names)}. Name one with downloader.language=NAME"
             ) from error
-        _cannot_open(dataset, error)
+        raise _cannot_open(dataset, error) from error
     except (RuntimeError, OSError) as error:
-        _cannot_open(dataset, error)
+        raise _cannot_open(dataset, error) from error
 
 
 def schema_of(split: Any, dataset: str) -> pa.Schema:
@@ -183,11 +183,20 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, LocalEntryNotFoundError) or not isinstance(error, (FileNotFoundError, PermissionError))
 
 
-def _cannot_open(dataset: str, error: Exception) -> NoReturn:
-    raise SourceError(
+def _configurations(dataset: str, commit: str) -> list[str]:
+    import datasets
+
+    try:
+        return list(_answer(lambda: datasets.get_dataset_config_names(dataset, revision=commit), dataset))
+    except (ValueError, RuntimeError):  # its files do not fit together
+        return []
+
+
+def _cannot_open(dataset: str, error: Exception) -> SourceError:
+    return SourceError(
         f"the dataset {dataset} cannot be opened: {_said(error)}. It needs files that the library datasets reads "
         "without running code from the repository"
-    ) from error
+    )
 
 
 def _said(error: Exception) -> str:

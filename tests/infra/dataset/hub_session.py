@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -47,7 +48,8 @@ def card(folder: Path, configs: dict[str, dict[str, str]], examples: dict[str, i
         lines += ["dataset_info:", f"  config_name: {next(iter(configs))}", "  features:"]
         lines += ["  - name: id", "    dtype: int64", "  - name: translation"]
         lines += ["    dtype:", "      translation:", "        languages: [de, en]", "  splits:"]
-        lines += [line for name, n in examples.items() for line in (f"  - name: {name}", f"    num_bytes: 0\n    num_examples: {n}")]
+        for name, num_examples in examples.items():
+            lines += [f"  - name: {name}", "    num_bytes: 0", f"    num_examples: {num_examples}"]
     (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
 
 
@@ -83,6 +85,20 @@ def make_repositories(root: Path) -> None:
     write(folder / "numbers.jsonl", [{"src": "a", "tgt": 1}])
     card(folder, {name: {"train": f"{name}.jsonl"} for name in ("nulls", "names", "numbers")})
 
+    folder = root / "mtx" / "mixed"
+    write(folder / "train.jsonl", [{"src": "a", "tgt": "b"}])
+    write(folder / "test.parquet", [{"src": "a", "tgt": "b"}])
+    card(folder, {"default": {"train": "train.jsonl", "test": "test.parquet"}})
+
+    folder = root / "mtx" / "script"
+    write(folder / "train.jsonl", [{"src": "a", "tgt": "b"}])
+    (folder / "script.py").write_text("raise SystemExit('code of the repository was run')\n")
+
+    folder = root / "mtx" / "blank"
+    write(folder / "train.jsonl", [{"src": "a", "tgt": "b"}])
+    (folder / "test.jsonl").write_text("")
+    card(folder, {"default": {"train": "train.jsonl", "test": "test.jsonl"}})
+
     folder = root / "mtx" / "array"
     folder.mkdir()
     (folder / "train.json").write_text(json.dumps([{"src": "a", "tgt": "b"}, {"src": "c", "tgt": "d"}]))
@@ -104,6 +120,8 @@ def answers(hub: Hub, asked: Iterator[str]) -> Iterator[dict[str, Any]]:
                 yield {"result": answer(hub, ask)}
         except MtxError as error:
             yield {"error": type(error).__name__, "message": str(error)}
+        except Exception as error:
+            yield {"error": f"not an MtxError: {type(error).__name__}", "message": traceback.format_exc()}
 
 
 def answer(hub: Hub, ask: dict[str, Any]) -> Any:
@@ -114,7 +132,8 @@ def answer(hub: Hub, ask: dict[str, Any]) -> Any:
         return hub.paths.clear()
     if "info" in ask:
         return asdict(HFDatasetDownloader(**ask["info"]).info())
-    downloader, counts = HFDatasetDownloader(**ask["rows"]), {}
+    counts: dict[str, int] = {}
+    downloader = HFDatasetDownloader(**ask["rows"])
     batches = list(downloader.batches(ask["split"], counts))
     rows = [list(row.values()) for batch in batches for row in batch.to_pylist()]
     return {"rows": rows, "sizes": [len(batch) for batch in batches], "counts": counts, "paths": hub.paths}
@@ -130,9 +149,9 @@ def shorten_waits() -> None:
     mtx.infra.dataset.hub.RETRY_WAITS_S = (0.01, 0.01, 0.01)
     datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
     datasets.config.STREAMING_READ_RETRY_INTERVAL = datasets.config.STREAMING_OPEN_RETRY_INTERVAL = 0
-    for function in (_http.http_backoff, _http.http_stream_backoff):
-        target = getattr(function, "__wrapped__", function)
-        target.__kwdefaults__.update(base_wait_time=0.01, max_wait_time=0.01)
+    for name in ("http_backoff", "http_stream_backoff"):
+        function = getattr(_http, name)
+        getattr(function, "__wrapped__", function).__kwdefaults__.update(base_wait_time=0.01, max_wait_time=0.01)
 
 
 def main(folder: Path) -> None:

@@ -25,7 +25,7 @@ FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass
 class Fault:
-    """What goes wrong: `status` answers so, with the Hub's `code`; `reset` breaks the connection; `empty` sends no body.
+    """What goes wrong: `status` is answered, with the Hub's `code`; `reset` breaks off; `empty` sends no body.
 
     It strikes GETs of paths that contain `match`, after the first `after`, `times` times.
     """

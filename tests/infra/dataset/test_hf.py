@@ -31,7 +31,7 @@ class Session:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, "the session ended; its traceback is above"
-        return dict(json.loads(answer))
+        return dict[str, Any](json.loads(answer))
 
     def fault(self, **fault: Any) -> None:
         self.ask(fault=fault)
@@ -249,6 +249,21 @@ def test_a_repository_without_data(hub: Session) -> None:
     assert "the dataset mtx/nothing cannot be opened: EmptyDatasetError" in hub.error("mtx/nothing")
 
 
+def test_code_of_a_repository_is_never_run(hub: Session) -> None:
+    message = hub.error("mtx/script")
+    assert "the dataset mtx/script cannot be opened: RuntimeError: Dataset scripts are no longer supported" in message
+    assert "without running code from the repository" in message
+
+
+def test_files_that_cannot_be_read_together(hub: Session) -> None:
+    assert "the dataset mtx/mixed cannot be opened: ValueError" in hub.error("mtx/mixed")
+
+
+def test_a_split_without_rows(hub: Session) -> None:
+    answer = hub.ask(rows={"dataset": "mtx/blank", "verify": False}, split="test")
+    assert answer["message"] == "the split 'test' of the dataset mtx/blank has no rows"
+
+
 @pytest.mark.parametrize(("key", "options"), [("split", {"split": "tests"}), ("test_split", {"test_split": "tests"})])
 def test_an_unknown_split_lists_those_there_are(hub: Session, key: str, options: dict[str, str]) -> None:
     message = hub.error("mtx/jsonl", "de-en", **options)
@@ -324,5 +339,5 @@ def test_counts_are_at_least_one(key: str) -> None:
 
 
 def test_on_error_lists_its_choices() -> None:
-    with pytest.raises(ConfigError, match="downloader.on_error is one of raise, skip, but is 'rise'"):
+    with pytest.raises(ConfigError, match=r"downloader.on_error is one of raise, skip, but is 'rise'"):
         HFDatasetDownloader(dataset="mtx/jsonl", on_error="rise")  # type: ignore[arg-type]

@@ -226,7 +226,7 @@ def padding(plan: Plan, lengths: Lengths, *, length_multiple: int = 1) -> dict[s
 
 def check_at_least(key: str, value: object, least: int) -> None:
     """Raise ConfigError unless `value` is an integer of `least` or more. `key` as in `sampler.max_tokens`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ConfigError(f"{key} is an integer of at least {least}, but is {value!r}. Set {key} to {least} or more")
 
 

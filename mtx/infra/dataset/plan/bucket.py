@@ -65,15 +65,13 @@ class BucketPlanner(Planner):
         if isinstance(self.boundaries, str):
             check_choice("sampler.boundaries", self.boundaries, STRATEGIES)
             return
-        edges = tuple(self.boundaries)
-        object.__setattr__(self, "boundaries", edges)
-        if any(isinstance(edge, bool) or not isinstance(edge, int) or edge < 0 for edge in edges) or any(
-            later <= earlier for earlier, later in pairwise(edges)
-        ):
+        edges = _ascending(self.boundaries)
+        if edges is None:
             raise ConfigError(
                 f"sampler.boundaries are {', '.join(STRATEGIES)} or ascending lengths of at least 0, "
-                f"but are {list(edges)}. Set sampler.boundaries=[10,20,40] for four buckets"
+                f"but are {self.boundaries}. Set sampler.boundaries=[10,20,40] for four buckets"
             )
+        object.__setattr__(self, "boundaries", edges)
 
     def draft(self, lengths: Lengths, *, excluded: Mask | None = None) -> "FixedSizeDraft":
         """Put all rows into buckets."""
@@ -109,6 +107,15 @@ class BucketPlanner(Planner):
         else:
             edges = _optimal(value, count, self.num_buckets)
         return _with_full_batches(edges, value, count, self.batch_size)
+
+
+def _ascending(values: object) -> tuple[int, ...] | None:
+    """Return `values` if they are whole numbers of at least 0, each above the one before; else None."""
+    if not isinstance(values, Sequence | np.ndarray):
+        return None
+    numbers = [int(value) for value in values if isinstance(value, int | np.integer) and not isinstance(value, bool)]
+    ascending = all(earlier < later for earlier, later in pairwise((-1, *numbers)))
+    return tuple(numbers) if ascending and len(numbers) == len(values) else None
 
 
 def _equal_mass(value: Int, count: Int, num_buckets: int) -> Int:

@@ -28,8 +28,9 @@ from mtx.infra.dataset.plan.base import (
     check_flag,
     generator,
 )
-from mtx.infra.dataset.plan.classes import LengthClasses, chunks, group_by, length_classes
+from mtx.infra.dataset.plan.classes import LengthClasses, chunks, length_classes
 from mtx.infra.dataset.plan.cut import Room, Runs, cut, split
+from mtx.infra.dataset.plan.pools import Pools, deal
 from mtx.infra.dataset.plan.snake import Snake, best_snake
 
 SPARE = 200  # one batch in so many is added, so that nearly every way to cut an epoch fits the fixed number
@@ -81,12 +82,10 @@ class TokenBudgetPlanner(Planner):
         alone, rows = rows[too_long], rows[~too_long]
         if self.too_long == "drop":
             dropped, alone = np.union1d(dropped, alone), alone[:0]
-        sides = lengths if len(rows) == len(lengths) else Lengths(lengths.source[rows], lengths.target[rows])
-        classes = length_classes(sides, multiple=self.length_multiple, limit=self.max_tokens)
-
-        pools = _pools(classes, self.window, None)
-        snake = best_snake(classes, _count(classes, pools[0]), self.room())
-        runs = _runs(classes, pools, snake.order())
+        classes = length_classes(lengths, rows, multiple=self.length_multiple, limit=self.max_tokens)
+        pools = deal(classes, self.window, None)
+        snake = best_snake(classes, pools.count(0), self.room())
+        runs = pools.runs(snake.order())
         offsets, _ = cut(runs, self.room())
         if self.shuffle:
             spare = (len(offsets) - 1) // SPARE
@@ -94,7 +93,6 @@ class TokenBudgetPlanner(Planner):
         return TokenBudgetDraft(
             planner=self,
             num_rows=len(lengths),
-            rows=None if len(rows) == len(lengths) else rows,
             classes=classes,
             snake=snake,
             num_cut=len(offsets) - 1,
@@ -112,15 +110,15 @@ class TokenBudgetPlanner(Planner):
         )
 
     def _too_long(self, lengths: Lengths, rows: Rows) -> Mask:
-        def positions(side: NDArray[np.int32]) -> NDArray[np.int32]:
-            return -(-side // self.length_multiple) * self.length_multiple
+        def positions(side: NDArray[np.int32]) -> Int:
+            return -(-side.astype(np.int64) // self.length_multiple) * self.length_multiple
 
-        mask = np.empty(len(rows), dtype=np.bool_)
-        for part in chunks(len(rows)):
-            source, target = positions(lengths.source[rows[part]]), positions(lengths.target[rows[part]])
+        masks = [np.empty(0, dtype=np.bool_)]
+        for part in chunks(rows):
+            source, target = positions(lengths.source[part]), positions(lengths.target[part])
             needed = source + target if self.budget == "area" else np.maximum(source, target)
-            mask[part] = needed > self.max_tokens
-        return mask
+            masks.append(needed > self.max_tokens)
+        return np.concatenate(masks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +128,7 @@ class TokenBudgetDraft(Draft):
     Attributes:
         planner: the options.
         num_rows: rows that a plan accounts for.
-        rows: int32 [n], the rows that are cut into batches, ascending; None: all.
-        classes: the length classes of these rows.
+        classes: the rows that are cut into batches, by length.
         snake: the order of the classes.
         num_cut: batches that these rows are cut into.
         alone: int32, rows that make a batch each, ascending.
@@ -140,7 +137,6 @@ class TokenBudgetDraft(Draft):
 
     planner: TokenBudgetPlanner
     num_rows: int
-    rows: Rows | None
     classes: LengthClasses
     snake: Snake
     num_cut: int
@@ -154,71 +150,27 @@ class TokenBudgetDraft(Draft):
         """Return the batches of `epoch`: bands shifted, rows of equal length permuted, batches shuffled."""
         random = generator(seed, epoch) if self.planner.shuffle else None
         pools, order, offsets = self._cut(random)
-        rank = np.empty(len(order), dtype=np.uint16)
-        rank[order] = np.arange(len(order))
-        ways = rank, (len(order) - 1 - rank.astype(np.int64)).astype(np.uint16)  # every other pool goes back
-        of_row = self.classes.of_row
-        served = np.concatenate(
-            [group_by(ways[number % 2][of_row[pool]], pool, len(order)) for number, pool in enumerate(pools)]
-        )
+        rows = pools.rows(order, random)
         return Plan(
             num_rows=self.num_rows,
-            rows=np.concatenate([served if self.rows is None else self.rows[served], self.alone]),
+            rows=np.concatenate([rows, self.alone]) if len(self.alone) else rows,
             offsets=np.concatenate([offsets, offsets[-1] + 1 + np.arange(len(self.alone))]),
             order=np.arange(len(self)) if random is None else random.permutation(len(self)),
             dropped_length=self.dropped,
             dropped_remainder=self.dropped[:0],
         )
 
-    def _cut(self, random: np.random.Generator | None) -> tuple[list[Rows], Int, Int]:
+    def _cut(self, random: np.random.Generator | None) -> tuple[Pools, Int, Int]:
         """Return pools of rows, the order of classes, and the offsets of exactly `num_cut` batches."""
         if random is not None:
-            pools = _pools(self.classes, self.planner.window, random)
+            pools = deal(self.classes, self.planner.window, random)
             for _ in range(ATTEMPTS):
                 order = self.snake.order(phase=random.random(), turned=bool(random.integers(2)))
-                offsets = self._offsets(pools, order)
+                offsets = self._offsets(pools.runs(order))
                 if len(offsets) - 1 == self.num_cut:
                     return pools, order, offsets
-        pools = _pools(self.classes, self.planner.window, None)  # the draft's own, which gives the number
-        order = self.snake.order()
-        offsets = self._offsets(pools, order)
-        return pools if random is None else [random.permutation(pool) for pool in pools], order, offsets
+        pools, order = deal(self.classes, self.planner.window, None), self.snake.order()
+        return pools, order, self._offsets(pools.runs(order))  # as in the draft, where the number comes from
 
-    def _offsets(self, pools: list[Rows], order: Int) -> Int:
-        runs = _runs(self.classes, pools, order)
+    def _offsets(self, runs: Runs) -> Int:
         return split(runs, cut(runs, self.planner.room())[0], self.num_cut, multiple=self.planner.batch_multiple)
-
-
-def _pools(classes: LengthClasses, window: int | None, random: np.random.Generator | None) -> list[Rows]:
-    """Deal the rows out into pools of at most `window`, all of about the same longest sides, so of the same cost.
-
-    Within a pool, rows of the same class are in random order; without `random`, in that of the dataset.
-    """
-    rows = np.arange(len(classes.of_row), dtype=np.int32)
-    if random is not None:
-        random.shuffle(rows)
-    num_pools = -(-len(rows) // window) if window else 1
-    if num_pools <= 1:
-        return [rows]
-    cost, rank = np.unique(np.maximum(classes.source, classes.target), return_inverse=True)
-    rows = group_by(rank.astype(np.uint16)[classes.of_row[rows]], rows, len(cost))
-    return [rows[number::num_pools] for number in range(num_pools)]
-
-
-def _count(classes: LengthClasses, pool: Rows) -> Int:
-    """Return the rows of each class in a pool, int64 [number of classes]."""
-    if len(pool) == len(classes.of_row):
-        return classes.count
-    return np.bincount(classes.of_row[pool], minlength=len(classes))
-
-
-def _runs(classes: LengthClasses, pools: list[Rows], order: Int) -> Runs:
-    """Return the runs of all pools: one from short to long, the next from long to short, and so on."""
-    names, counts = [], []
-    for number, pool in enumerate(pools):
-        way = order if number % 2 == 0 else order[::-1]
-        count = _count(classes, pool)[way]
-        names.append(way[count > 0])
-        counts.append(count[count > 0])
-    name = np.concatenate(names)
-    return Runs(classes.source[name], classes.target[name], np.concatenate(counts))

@@ -1,1 +1,1 @@
-"""infra/dataset/sources"""
+"""Sources other than the Hub, one file for each, and how files are read."""

@@ -56,8 +56,7 @@ def jsonl_columns(file: SourceFile, wanted: Wanted, refusals: Refusals) -> Colum
             except _RefusedError as refused:
                 refusals.refuse(refused.reason, where, refused.what)
                 continue
-            keys = {name: list(value) if isinstance(value, dict) else [] for name, value in found.items()}
-            return find_columns(keys, wanted, where)
+            return find_columns({name: _text_keys(value) for name, value in found.items()}, wanted, where)
     raise SourceError(f"{file.path} has no line with a JSON object. Name another file with downloader.path=FILE")
 
 
@@ -133,6 +132,12 @@ def _is_regular(block: bytes) -> bool:
     return True
 
 
+def _text_keys(value: Any) -> list[str]:
+    return (
+        [key for key, text in value.items() if text is None or isinstance(text, str)] if isinstance(value, dict) else []
+    )
+
+
 def _positions(table: pa.Table, columns: Columns) -> list[int]:
     prefix = "" if columns.parent is None else f"{columns.parent}."
     return [table.schema.get_field_index(f"{prefix}{name}") for name in (columns.source, columns.target)]
@@ -167,9 +172,8 @@ def _pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:
     if columns.parent is not None:
         inner = _value(found, columns.parent)
         if not isinstance(inner, dict):
-            raise _RefusedError(
-                "not_text", f"{columns.parent!r} is no object with two languages, but {inner!r:.{EXCERPT}}"
-            )
+            what = f"{columns.parent!r} holds no object with two languages, but {_kind(inner)}"
+            raise _RefusedError("not_text", what)
         found = inner
     texts = []
     for name in (columns.source, columns.target):

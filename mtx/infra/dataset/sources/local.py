@@ -54,8 +54,8 @@ class LocalDownloader(Downloader):
     path: FilePaths | None = None
     source_path: FilePaths | None = None
     target_path: FilePaths | None = None
-    source_column: str | None = None
-    target_column: str | None = None
+    source_column: str | int | None = None
+    target_column: str | int | None = None
     source_language: str | None = None
     target_language: str | None = None
     header: bool = True
@@ -65,10 +65,10 @@ class LocalDownloader(Downloader):
 
     def __post_init__(self) -> None:
         for key in ("path", "source_path", "target_path"):
-            object.__setattr__(self, key, _plain(getattr(self, key)))
-        for side in ("source_column", "target_column"):  # a number names a column of a file without header
-            if isinstance(value := getattr(self, side), int):
-                object.__setattr__(self, side, str(value))
+            object.__setattr__(self, key, _plain(key, getattr(self, key)))
+        for key in ("source_column", "target_column"):  # a number names a column of a file without header
+            if isinstance(value := getattr(self, key), int):
+                object.__setattr__(self, key, str(value))
         if self.n is not None and self.n < 1:
             raise ConfigError(f"downloader.n is a number of pairs, at least 1, or null for all, but is {self.n}")
         Refusals(self.on_error)
@@ -87,12 +87,12 @@ class LocalDownloader(Downloader):
             )
 
     def info(self) -> SourceInfo:
-        """Look at the files: their digests, and the columns of their first rows. Raises SourceError."""
+        """Look at the files: the columns of their first rows, and their digests. Raises SourceError."""
+        columns = self._columns
         files: dict[str, JSON] = {
             split: [{"format": file.format, "compression": file.compression, "sha256": sha256} for file, sha256 in side]
             for split, side in self._digests.items()
         }
-        columns = self._columns
         config = identity(self, exclude=("path", "source_path", "target_path", "name"))
         return SourceInfo(
             name=self.name or self._files["train"][0].stem,
@@ -155,8 +155,8 @@ class LocalDownloader(Downloader):
         for split, (file, *others) in self._files.items():
             source, target = found["train"].languages if found else (self.source_language, self.target_language)
             wanted = Wanted(
-                source_column=self.source_column,
-                target_column=self.target_column,
+                source_column=None if self.source_column is None else str(self.source_column),
+                target_column=None if self.target_column is None else str(self.target_column),
                 source_language=source,
                 target_language=target,
                 pair=_pair_by_name(file, others[0]) if others else None,
@@ -174,10 +174,13 @@ class LocalDownloader(Downloader):
         return delimited_columns(file, wanted, header=self.header)
 
 
-def _plain(paths: FilePaths | None) -> str | dict[str, str] | None:
+def _plain(key: str, paths: FilePaths | None) -> str | dict[str, str] | None:
+    """Return paths as str. Raises ConfigError where they are something else."""
     if isinstance(paths, Mapping):
-        return {str(split): os.fspath(path) for split, path in paths.items()}
-    return None if paths is None else os.fspath(paths)
+        return {str(split): str(_plain(f"{key}.{split}", path)) for split, path in paths.items()}
+    if paths is None or isinstance(paths, (str, os.PathLike)):
+        return None if paths is None else os.fspath(paths)
+    raise ConfigError(f"downloader.{key} is the path of a file, or one for each split, but is {paths!r}")
 
 
 def _splits(key: str, paths: FilePaths | None) -> dict[str, tuple[str, FilePath]]:

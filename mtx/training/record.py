@@ -1,0 +1,146 @@
+"""What a training run keeps about itself: losses, tokens, time, and each look at held-out text.
+
+Works with any LightningModule. Its state is in every checkpoint, so a resumed run goes on with the record of the run
+that it continues.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from mtx.infra.dal.base import atomic_file
+
+TARGET_MASKS = ("decoder_attn_mask", "decoder_attention_mask")  # by datamodule.batch_format
+RECENT_BATCHES = 20  # a single batch's loss jumps about; `train_loss` is the mean over so many
+
+
+@dataclass
+class Progress:
+    """What is known of a run so far.
+
+    Attributes:
+        num_steps: optimizer steps.
+        num_epochs: passes over the training data that were begun.
+        train_s: seconds in training batches, the wait for data included, validation and checkpoints left out.
+        num_target_tokens: real target tokens trained on, over all ranks; None: batches do not tell.
+        train_loss_first: of the first batch; None: the module returns no loss.
+        train_loss: mean over the last 20 batches.
+        validations: for each look at held-out text its `step` and what was logged, such as `val/bits_per_byte`.
+    """
+
+    num_steps: int = 0
+    num_epochs: int = 0
+    train_s: float = 0.0
+    num_target_tokens: int | None = 0
+    train_loss_first: float | None = None
+    train_loss: float | None = None
+    validations: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def target_tokens_per_s(self) -> float | None:
+        """Real target tokens trained on in a second."""
+        return self.num_target_tokens / self.train_s if self.num_target_tokens and self.train_s else None
+
+    def add_validation(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Keep what was logged about held-out text after `step` optimizer steps: the metrics named `val…`."""
+        logged = {name: float(value) for name, value in metrics.items() if name.startswith("val")}
+        self.validations.append({"step": step, **logged})
+
+    def held_out(self, metric: str) -> tuple[float | None, float | None]:
+        """Return the first and the last value of a metric of held-out text."""
+        values = [found[metric] for found in self.validations if metric in found]
+        return (values[0], values[-1]) if values else (None, None)
+
+
+class TrainingRecord(Callback):
+    """Keeps a `Progress`, and writes it as JSON when training ends.
+
+    Numbers stay on the device until somebody asks, so that no step waits for them.
+
+    Args:
+        path: file that gets the record; a Trainer may train in another process, and this is how it comes back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._progress = Progress()
+        self._recent: deque[Tensor] = deque(maxlen=RECENT_BATCHES)
+        self._unsummed: Tensor | None = None  # target tokens of this rank since they were last added up
+        self._mark = 0.0
+
+    def progress(self) -> Progress:
+        """Return the record as it stands; tokens are this rank's since the last validation."""
+        if self._recent:
+            self._progress.train_loss = float(torch.stack(list(self._recent)).mean())
+        return self._progress
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):
+            # Lightning has divided it for the accumulation of gradients
+            self._recent.append(loss.detach().float() * trainer.accumulate_grad_batches)
+            if self._progress.train_loss_first is None:
+                self._progress.train_loss_first = float(self._recent[-1])
+        self._count(batch)
+        self._progress.num_steps = trainer.global_step
+        self._progress.num_epochs = trainer.current_epoch + 1
+        now = time.perf_counter()
+        self._progress.train_s += now - self._mark
+        self._mark = now
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        self._progress.add_validation(trainer.global_step, trainer.callback_metrics)
+        self._sum_tokens(trainer)
+        self._mark = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._sum_tokens(trainer)
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(self.path) as file:
+                file.write(json.dumps(asdict(self.progress()), indent=2).encode() + b"\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**asdict(self.progress()), "recent": [float(loss) for loss in self._recent]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        fields = dict(state_dict)
+        recent = fields.pop("recent")
+        self._recent = deque((torch.tensor(loss) for loss in recent), maxlen=RECENT_BATCHES)
+        self._progress = Progress(**fields)
+
+    def read(self) -> Progress:
+        """Return the record that was written when training ended."""
+        return Progress(**json.loads(self.path.read_text()))
+
+    def _count(self, batch: Any) -> None:
+        mask = next((batch[name] for name in TARGET_MASKS if name in batch), None) if isinstance(batch, Mapping) else None
+        if mask is None:
+            self._progress.num_target_tokens = None
+        else:
+            self._unsummed = mask.sum() if self._unsummed is None else self._unsummed + mask.sum()
+
+    def _sum_tokens(self, trainer: pl.Trainer) -> None:
+        """Add the tokens of all ranks; every rank comes here."""
+        if self._unsummed is None or self._progress.num_target_tokens is None:
+            return
+        total = trainer.strategy.reduce(self._unsummed, reduce_op="sum")
+        self._progress.num_target_tokens += int(total)
+        self._unsummed = None

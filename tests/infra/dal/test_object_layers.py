@@ -1,0 +1,340 @@
+import json
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
+from mtx.infra.dal.base import ObjectLayer
+from mtx.infra.dal.oal import SHELF, ObjectAccessLayer
+from mtx.infra.dal.sqlite import DATABASE, SQLiteObjectLayer
+
+LAYERS = [ObjectAccessLayer, SQLiteObjectLayer]
+
+MakeLayer = Callable[..., ObjectLayer]
+
+
+@pytest.fixture(params=LAYERS, ids=lambda layer: layer.__name__)
+def make(request: pytest.FixtureRequest) -> MakeLayer:
+    layer: MakeLayer = request.param
+    return layer
+
+
+@pytest.fixture
+def layer(make: MakeLayer, tmp_path: Path) -> ObjectLayer:
+    return make(location=tmp_path / "store")
+
+
+def test_is_an_object_layer(layer: ObjectLayer) -> None:
+    assert isinstance(layer, ObjectLayer)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        None,
+        0,
+        -1.5,
+        True,
+        "",
+        {"a": [1, {"b": None}], "ü": "語 \u2028 \x00 \ud800 😀", "2020-01-01": "007"},
+        {"large": 2**63, "tiny": 5e-324},
+    ],
+)
+def test_reads_back_what_was_created(layer: ObjectLayer, value: Any) -> None:
+    layer.create("one", value)
+    assert layer.read("one") == value
+    assert type(layer.read("one")) is type(value)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+@settings(max_examples=10, deadline=None)
+@given(entries=st.dictionaries(st.from_regex(r"[a-z0-9][a-z0-9._=-]{0,5}", fullmatch=True), JSON_VALUES, max_size=4))
+def test_acts_as_a_dictionary(
+    layer_class: MakeLayer, tmp_path_factory: pytest.TempPathFactory, entries: dict[str, Any]
+) -> None:
+    layer = layer_class(location=tmp_path_factory.mktemp("store"))
+    for name, value in entries.items():
+        layer.create(name, value)
+    assert layer.get_all_names() == sorted(entries)
+    assert {name: layer.read(name) for name in entries} == entries
+    for name in list(entries)[::2]:
+        layer.delete(name)
+    assert layer.get_all_names() == sorted(list(entries)[1::2])
+
+
+def test_create_refuses_an_existing_name_and_keeps_what_is_there(layer: ObjectLayer) -> None:
+    layer.create("one", 1)
+    with pytest.raises(AlreadyStoredError, match=r"one is stored already in .*store; it is kept. Remove it first"):
+        layer.create("one", 2)
+    assert layer.read("one") == 1
+
+
+def test_a_name_can_be_used_again_once_deleted(layer: ObjectLayer) -> None:
+    layer.create("one", 1)
+    layer.delete("one")
+    assert not layer.exists("one")
+    layer.create("one", 2)
+    assert layer.read("one") == 2
+
+
+@pytest.mark.parametrize("operation", ["read", "delete"])
+def test_an_unknown_name_is_refused_with_those_that_are_there_the_closest_first(
+    layer: ObjectLayer, operation: str
+) -> None:
+    for name in ("alpha", "raw-train-1", "zeta"):
+        layer.create(name, 1)
+    with pytest.raises(NotStoredError, match=r"'raw-train-2' in .*Stored there: 3 \(raw-train-1, alpha, zeta\)"):
+        getattr(layer, operation)("raw-train-2")
+    assert layer.get_all_names() == ["alpha", "raw-train-1", "zeta"]
+
+
+def test_a_store_that_was_never_written_to_is_empty_and_reading_makes_no_folder(
+    layer: ObjectLayer, tmp_path: Path
+) -> None:
+    assert layer.get_all_names() == []
+    assert not layer.exists("one")
+    for operation in (layer.read, layer.delete):
+        with pytest.raises(NotStoredError, match=r"nothing is stored as 'one' in .*Stored there: 0 \(none\)"):
+            operation("one")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a" * 152, "a\n", "ü", "a\x00", "\ud800", 7])
+def test_names_that_are_unsafe_as_file_names_are_refused_by_every_operation(layer: ObjectLayer, name: str) -> None:
+    for operation in (lambda n: layer.create(n, 1), layer.read, layer.delete, layer.exists):
+        with pytest.raises(StoreError, match=r"is no name for something stored: it needs 1 to 151 of the characters"):
+            operation(name)
+
+
+def test_what_json_lacks_is_refused(layer: ObjectLayer) -> None:
+    with pytest.raises(StoreError, match="one cannot be stored as a manifest, which holds only what JSON has: object"):
+        layer.create("one", {"a": object()})
+    assert not layer.exists("one")
+
+
+def test_an_object_survives_pickling(layer: ObjectLayer) -> None:
+    layer.create("one", 1)
+    assert pickle.loads(pickle.dumps(layer)).read("one") == 1
+
+
+def test_a_home_folder_is_expanded(make: MakeLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(location="~/store").create("one", 1)
+    assert make(location=tmp_path / "store").read("one") == 1
+
+
+# Several at once
+
+
+CREATOR = """
+import sys
+from mtx.errors import AlreadyStoredError
+from mtx.infra.dal.oal import ObjectAccessLayer
+from mtx.infra.dal.sqlite import SQLiteObjectLayer
+layer = globals()[sys.argv[1]](location=sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for name in sys.argv[3:]:
+    try:
+        layer.create(name, sys.argv[3:])
+    except AlreadyStoredError:
+        pass
+"""
+
+
+def test_processes_that_make_the_store_together_lose_nothing(make: MakeLayer, tmp_path: Path) -> None:
+    names = [[f"{owner}-{number}" for number in range(6) for owner in (worker, "all")] for worker in range(3)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CREATOR, make.__name__, str(tmp_path), *own],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for own in names
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    ended = [process.communicate("go\n", timeout=60) for process in processes]
+    assert [error for _, error in ended] == [""] * 3
+    assert make(location=tmp_path).get_all_names() == sorted({name for own in names for name in own})
+
+
+def test_threads_lose_nothing(layer: ObjectLayer) -> None:
+    names = [f"n{number}" for number in range(20)]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        list(pool.map(layer.create, names, range(20)))
+    assert {name: layer.read(name) for name in layer.get_all_names()} == {f"n{number}": number for number in range(20)}
+
+
+WRITER = """
+import sys
+from mtx.infra.dal.oal import ObjectAccessLayer
+from mtx.infra.dal.sqlite import SQLiteObjectLayer
+layer = globals()[sys.argv[1]](location=sys.argv[2])
+for number in range(100_000):
+    name = f"{sys.argv[3]}-{number}"
+    layer.create(name, {"number": number, "filling": "x" * 2000})
+    print(name, flush=True)
+"""
+
+
+def test_a_killed_writer_loses_nothing_it_was_told_is_stored(make: MakeLayer, tmp_path: Path) -> None:
+    layer = make(location=tmp_path)
+    told: list[str] = []
+    for run in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, make.__name__, str(tmp_path), f"run{run}"], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        told += [process.stdout.readline().strip() for _ in range(5 + 7 * run)]
+        process.send_signal(signal.SIGKILL)
+        told += process.stdout.read().split()
+        process.wait()
+        process.stdout.close()
+    assert set(told) <= set(layer.get_all_names())
+    assert all(layer.read(name)["number"] == int(name.split("-")[1]) for name in told)  # type: ignore[index,call-overload]
+    layer.create("afterwards", 1)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+# What the disk does
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_reported_and_changes_nothing(
+    layer: ObjectLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer.create("one", 1)
+    before = sorted(path.name for path in (tmp_path / "store").iterdir())
+    with monkeypatch.context() as patch:
+        if isinstance(layer, SQLiteObjectLayer):
+            connect = sqlite3.connect
+
+            def small(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+                db: sqlite3.Connection = connect(*args, **kwargs)
+                db.execute("PRAGMA max_page_count=1")  # SQLite then says what it says of a full disk
+                return db
+
+            patch.setattr(sqlite3, "connect", small)
+        else:
+            patch.setattr(os, "fsync", refuse)
+        with pytest.raises(StoreError, match=r"(No space left on device|database or disk is full)\. Nothing stored"):
+            layer.create("two", "x" * 100_000)
+    assert layer.get_all_names() == ["one"]
+    assert layer.read("one") == 1
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == before
+
+
+def test_a_folder_that_cannot_be_made_is_reported(make: MakeLayer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"folder .*file/store cannot be made: Not a directory.*storage\.root=FOLDER"):
+        make(location=tmp_path / "file" / "store").create("one", 1)
+
+
+def test_a_lock_that_cannot_be_taken_is_reported(
+    make: MakeLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", denied)
+    with pytest.raises(StoreError, match=r"lock .*cannot be taken: Permission denied.*storage\.root=FOLDER"):
+        make(location=tmp_path).create("one", 1)
+
+
+@pytest.mark.parametrize("journal_left", [False, True])
+def test_a_store_that_cannot_be_written_to_can_be_read(
+    make: MakeLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal_left: bool
+) -> None:
+    layer = make(location=tmp_path)
+    layer.create("one", 1)
+    writer = None
+    if journal_left and make is SQLiteObjectLayer:  # a writer keeps the journal open, and `two` is only there
+        writer = sqlite3.connect(tmp_path / DATABASE)
+        writer.execute("SELECT * FROM manifest").fetchall()
+        layer.create("two", 2)
+        assert (tmp_path / f"{DATABASE}-wal").exists()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert layer.read("one") == 1
+    assert layer.exists("two") == (writer is not None)
+    if make is SQLiteObjectLayer:
+        with pytest.raises(StoreError, match=r"attempt to write a readonly database. Nothing stored has changed"):
+            layer.create("three", 3)
+    if writer is not None:
+        writer.close()
+
+
+def test_a_damaged_shelf_is_reported_and_not_overwritten(tmp_path: Path) -> None:
+    layer = ObjectAccessLayer(location=tmp_path)
+    layer.create("one", {"a": 1})
+    whole = (tmp_path / SHELF).read_bytes()
+    for damaged, message in (
+        (whole[:-3], "cannot be read: Expecting"),
+        (b"", "cannot be read: Expecting value"),
+        (b"[1]", "holds a JSON list, not an object of manifests by name"),
+        (b"\xff\xfe\xff", "cannot be read: "),
+    ):
+        (tmp_path / SHELF).write_bytes(damaged)
+        for operation in (layer.read, layer.exists, lambda name: layer.create(name, 2)):
+            with pytest.raises(DamagedError, match=f"{SHELF} {message}|in .*{SHELF} {message}"):
+                operation("one")
+        assert (tmp_path / SHELF).read_bytes() == damaged
+
+
+def test_a_shelf_is_readable_text(tmp_path: Path) -> None:
+    ObjectAccessLayer(location=tmp_path).create("one", {"a": 1})
+    assert json.loads((tmp_path / SHELF).read_text()) == {"one": {"a": 1}}
+
+
+def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
+    layer = SQLiteObjectLayer(location=tmp_path)
+    (tmp_path / DATABASE).write_bytes(b"no database at all" * 100)
+    for operation in (layer.read, layer.exists, lambda name: layer.create(name, 2)):
+        with pytest.raises(DamagedError, match=r"cannot be read: file is not a database. Restore the file from a copy"):
+            operation("one")
+
+
+def test_a_damaged_entry_of_a_database_is_named(tmp_path: Path) -> None:
+    layer = SQLiteObjectLayer(location=tmp_path)
+    layer.create("one", 1)
+    db = sqlite3.connect(tmp_path / DATABASE)
+    with db:
+        db.execute("UPDATE manifest SET value = '{'")
+    db.close()
+    with pytest.raises(DamagedError, match=r"the manifest of one in .* is no JSON: .*Remove the dataset and build it"):
+        layer.read("one")
+    layer.delete("one")
+    assert not layer.exists("one")
+
+
+def test_manifests_run_no_code_when_read(tmp_path: Path) -> None:
+    harmful = pickle.dumps(os.system)
+    (tmp_path / SHELF).write_bytes(harmful)
+    with pytest.raises(DamagedError, match="cannot be read"):
+        ObjectAccessLayer(location=tmp_path).read("one")
