@@ -1,0 +1,1 @@
+"""Hydra's configs; packaged as `mtx.conf`."""

@@ -58,7 +58,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         groups = set(_groups(loader))
         problems += [problem for override in parsed if (problem := _wrong_group(loader, groups, override))]
         if not problems:
-            chosen = [o.input_line for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
+            chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
             cfg = hydra.compose(CONFIG_NAME, overrides=chosen)
             problems += [p for o in parsed if o.key_or_group not in groups and (p := _wrong_key(cfg, groups, o))]
     return "\n".join(problems) or _first_line(error)
@@ -95,7 +95,8 @@ def _wrong_key(cfg: DictConfig, groups: set[str], override: Override) -> str | N
             return f"{'.'.join(parts[:depth])} holds one value, so there is no {override.key_or_group}"
         if part not in node:
             inside = ".".join(parts[:depth])
-            known = [str(name) for name in node] + (sorted(groups) if not depth else [])
+            known = {str(name) for name in node if not str(name).startswith("_")}
+            known |= set() if depth else {group for group in groups if not group.startswith("hydra/")}
             where = f"{inside} has no key" if inside else "there is no group or key"
             return f"{where} {part!r}. There are: {choices(part, known)}"
         node = node[part]

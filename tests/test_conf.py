@@ -104,7 +104,15 @@ def test_the_yaml_shows_every_setting_with_its_default(option: str) -> None:
 # Settings that the pipeline gives, or that the data fills in.
 HIDDEN_ON_PURPOSE = {
     "tokenizer": {"filepath"},
-    "model": {"source_vocab_size", "target_vocab_size", "pad_id", "bos_id", "eos_id", "joint_vocabulary", "source_pad_id"},
+    "model": {
+        "source_vocab_size",
+        "target_vocab_size",
+        "pad_id",
+        "bos_id",
+        "eos_id",
+        "joint_vocabulary",
+        "source_pad_id",
+    },
 }
 
 

@@ -46,12 +46,19 @@ def test_the_wheel_finds_its_configs_from_any_folder(tmp_path: Path) -> None:
     environment = {**quiet, "PYTHONPATH": str(tmp_path / "site")}
     where = subprocess.run(
         [sys.executable, "-c", "import mtx, mtx.conf; print(mtx.__file__, mtx.conf.__path__[0])"],
-        cwd=elsewhere, env=environment, capture_output=True, text=True, check=True,
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert where.count(str(tmp_path / "site")) == 2
     done = subprocess.run(
         [sys.executable, "-m", "mtx", "task=check", "sampler=bucket"],
-        cwd=elsewhere, env=environment, capture_output=True, text=True,
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "The config is valid." in done.stdout

@@ -14,7 +14,7 @@ COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if re.mat
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 SMALL = ["downloader.n=300", "tokenizer.vocab_size=400"]
-DO_NOT_RUN = ("downloader=hf", "downloader.path", "downloader.source_path", "--help", "my_package", "experiment=")
+DO_NOT_RUN = ("downloader=hf", "downloader.path", "downloader.source_path", "--help", "my_module", "experiment=")
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_every_command_runs(
     monkeypatch.chdir(tmp_path)
     arguments = shlex.split(command)[1:]
     if any(part in command for part in DO_NOT_RUN):  # what it names is not here; its config is
-        arguments = [part for part in arguments if "my_package" not in part and "model." not in part]
+        arguments = [part for part in arguments if "my_module" not in part and "model." not in part]
         arguments += [] if "--help" in command else ["task=check"]
     elif "task=show" not in command:
         overridden = {part.split("=")[0] for part in arguments}

@@ -1,1 +1,1 @@
-"""data"""
+"""Datasets and the stages that make one from another."""

@@ -79,6 +79,13 @@ class TranslationDataset:
     def __len__(self) -> int:
         return self.n or 0
 
+    @property
+    def rows(self) -> Rows:
+        """The rows of a stored dataset, with their Arrow table. Raises TypeError where they are not stored."""
+        if not isinstance(self.data, Rows):
+            raise TypeError(f"{self.id} has no stored rows; get it from its repository")
+        return self.data
+
     def to_manifest(self) -> dict[str, JSON]:
         """Return everything but the rows, as JSON."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "data"}

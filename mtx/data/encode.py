@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from mtx.data.progress import track
+from mtx.data.tokenize.base import encode_texts
+from mtx.data.tokenize.pair import TokenizerPair
 from mtx.infra.dal.rows import Rows
 from mtx.infra.dataset.collate import EncodedPairs, TokenRows
 
@@ -25,14 +27,13 @@ ROWS_AT_ONCE = 8192  # texts given to the tokenizer's threads together
 
 
 def encode_pairs(
-    pairs: pa.Table, source: Tokenizer, target: Tokenizer, *, scratch: Path, counts: dict[str, int]
+    pairs: pa.Table, tokenizers: TokenizerPair, *, scratch: Path, counts: dict[str, int]
 ) -> Iterator[pa.RecordBatch]:
     """Encode all pairs and yield one record batch, in the order of the pairs.
 
     Args:
         pairs: columns `src` and `tgt`.
-        source: tokenizer of `src`; no special tokens are added.
-        target: tokenizer of `tgt`.
+        tokenizers: of `src` and `tgt`; no special tokens are added.
         scratch: folder for temporary files of the size of the ids; memory stays bounded.
         counts: gets `source_tokens`, `target_tokens`, `source_chars`, `target_chars`, `target_bytes`,
             `source_unknown`, `target_unknown`.
@@ -41,7 +42,11 @@ def encode_pairs(
         `source_ids`, `target_ids`: large_list of uint16, or uint32 where the vocabulary needs it;
         `num_target_bytes`: int64, UTF-8 bytes of the target text.
     """
-    with _Spool(source, scratch) as source_spool, _Spool(target, scratch) as target_spool:
+    source, target = tokenizers.source, tokenizers.target
+    with (
+        _Spool(source, tokenizers.source_ids.unk, scratch) as source_spool,
+        _Spool(target, tokenizers.target_ids.unk, scratch) as target_spool,
+    ):
         for batch in track(pairs.to_batches(max_chunksize=ROWS_AT_ONCE), "encoding", pairs.num_rows):
             source_spool.add(batch["src"])
             target_spool.add(batch["tgt"])
@@ -67,15 +72,15 @@ def encoded_pairs(rows: Rows) -> EncodedPairs:
 class _Spool:
     """Collects the ids of one side in a temporary file."""
 
-    def __init__(self, tokenizer: Tokenizer, scratch: Path) -> None:
+    def __init__(self, tokenizer: Tokenizer, unknown_id: int, scratch: Path) -> None:
         size = max(tokenizer.get_vocab().values(), default=0) + 1
         self.dtype: Any = np.uint16 if size <= np.iinfo(np.uint16).max + 1 else np.uint32
         self.num_tokens = 0
         self.num_unknown = 0
         self._tokenizer = tokenizer
-        self._unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<UNK>")
+        self._unknown = unknown_id
         self._lengths: list[NDArray[np.int64]] = []
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=scratch)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # closed by __exit__
 
     def __enter__(self) -> "_Spool":
         return self
@@ -84,14 +89,12 @@ class _Spool:
         self._file.close()
 
     def add(self, texts: pa.Array) -> None:
-        encodings = self._tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
-        rows = [encoding.ids for encoding in encodings]
+        rows = encode_texts(self._tokenizer, texts.to_pylist())
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         ids = np.fromiter(chain.from_iterable(rows), dtype=self.dtype, count=int(lengths.sum()))
         self._lengths.append(lengths)
         self.num_tokens += len(ids)
-        if self._unknown is not None:
-            self.num_unknown += int(np.count_nonzero(ids == self._unknown))
+        self.num_unknown += int(np.count_nonzero(ids == self._unknown))
         self._file.write(ids.data)
 
     def array(self) -> pa.LargeListArray:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from mtx.errors import DataError
-from mtx.infra.dataset.download import PAIR_SCHEMA, ROWS_PER_BATCH
+from mtx.infra.dataset.pairs import PAIR_SCHEMA, ROWS_PER_BATCH
 
 BYTES_PER_BATCH = 1 << 26  # about what a stage holds of the text at once, where rows are long
 

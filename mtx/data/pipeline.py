@@ -6,7 +6,7 @@ Asking for what exists reads it; two processes that ask at once build it once.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
@@ -55,10 +55,10 @@ class StageIds:
         built: the ids that were missing and were built now.
     """
 
-    raw: dict[str, str]
-    filtered: dict[str, str]
+    raw: Mapping[str, str]
+    filtered: Mapping[str, str]
     tokenizer: str
-    encoded: dict[str, str]
+    encoded: Mapping[str, str]
     built: list[str] = field(default_factory=list)
 
 
@@ -74,7 +74,7 @@ def prepare(recipe: Recipe, store: Store) -> StageIds:
     info = recipe.downloader.info()
     raw = {split: _raw(recipe, store, info, split, built) for split in info.splits}
     parts = _Parts(recipe, store, info, raw)
-    filtered = {split: _filtered(recipe, store, parts, split, built) for split in parts.splits}
+    filtered: dict[str, str] = {split: _filtered(recipe, store, parts, split, built) for split in parts.splits}
     _check_not_empty(store, filtered)
     tokenizers = get_or_train(recipe.tokenizer, store, filtered["train"], built)
     encoded = {split: _encoded(store, dataset_id, tokenizers, built) for split, dataset_id in filtered.items()}
@@ -84,7 +84,7 @@ def prepare(recipe: Recipe, store: Store) -> StageIds:
 class _Parts:
     """The raw pairs of each split: the source's own, or those held out from (or left in) its training split."""
 
-    def __init__(self, recipe: Recipe, store: Store, info: SourceInfo, raw: dict[str, str]) -> None:
+    def __init__(self, recipe: Recipe, store: Store, info: SourceInfo, raw: Mapping[str, str]) -> None:
         self.recipe = recipe
         self.info = info
         self.raw = raw
@@ -105,9 +105,7 @@ class _Parts:
         return select(self._table("train"), self._assignment, split)
 
     def _table(self, split: str) -> pa.Table:
-        rows = self._store.repo.get(self.raw[split]).data
-        assert rows is not None
-        return rows.table
+        return self._store.repo.get(self.raw[split]).rows.table
 
     @cached_property
     def _assignment(self) -> NDArray[np.uint8]:
@@ -162,7 +160,7 @@ def _filtered(recipe: Recipe, store: Store, parts: _Parts, split: Split, built: 
     return filtered_id
 
 
-def _check_not_empty(store: Store, filtered: dict[Split, str]) -> None:
+def _check_not_empty(store: Store, filtered: Mapping[str, str]) -> None:
     for split, dataset_id in filtered.items():
         dataset = store.repo.manifest(dataset_id)
         if dataset.n:
@@ -176,7 +174,10 @@ def _check_not_empty(store: Store, filtered: dict[Split, str]) -> None:
             )
         log.warning(
             "the %s split of %s is empty (dropped: %s); hold out more with datamodule.%s=COUNT, or none with =null",
-            split, dataset.name, told, split,
+            split,
+            dataset.name,
+            told,
+            split,
         )
 
 
@@ -188,8 +189,7 @@ def _encoded(store: Store, filtered_id: str, tokenizers: TokenizerPair, built: l
     def build() -> TranslationDataset:
         built.append(encoded_id)
         counts: dict[str, int] = {}
-        pairs = store.repo.get(filtered_id).data
-        assert pairs is not None
+        pairs = store.repo.get(filtered_id).rows
         return TranslationDataset(
             id=encoded_id,
             name=filtered.name,
@@ -198,9 +198,7 @@ def _encoded(store: Store, filtered_id: str, tokenizers: TokenizerPair, built: l
             languages=filtered.languages,
             provenance={"inputs": [filtered_id, tokenizers.id]},
             metrics=cast(dict[str, JSON], counts),
-            data=encode_pairs(
-                pairs.table, tokenizers.source, tokenizers.target, scratch=store.scratch(), counts=counts
-            ),
+            data=encode_pairs(pairs.table, tokenizers, scratch=store.scratch(), counts=counts),
         )
 
     store.repo.get_or_build(encoded_id, build)

@@ -1,1 +1,1 @@
-"""experiment"""
+"""Tasks: what a run does with the data."""

@@ -14,7 +14,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from rich.table import Table
 
 from mtx.errors import ConfigError
@@ -35,6 +36,8 @@ NOT_FOR_USERS = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
     r".*smaller than the logging interval",  # a small corpus; the losses are in the record anyway
     r".*does not have many workers",  # here batches are built faster than they are used, without workers
+    r".*across ranks is zero",  # no held-out text, by config
+    r".*have no `validation_step`",  # the summary says that nothing is logged
     r".*exists and is not empty",  # output folders have the config and the log in them
     r".*You're resuming from a checkpoint that ended before the epoch ended",  # mtx's loader goes on from there
 )
@@ -72,8 +75,8 @@ def fit(run: Run, *, ckpt: str | None = None) -> float | None:
         return progress.held_out(METRIC)[1]
     report = fit_report(run, progress)
     run.console.print(summary(report))
-    run.console.print(how_to_go_on(report))
-    run.console.print(f"report: {run.write_report(report)}", soft_wrap=True)
+    run.console.print(how_to_go_on(report), highlight=False, soft_wrap=True)
+    run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
     return progress.held_out(METRIC)[1]
 
 
@@ -89,8 +92,9 @@ def build_trainer(run: Run, record: TrainingRecord) -> pl.Trainer:
     logger = run.build("logger", save_dir=str(run.output_dir))
     trainer = run.build("trainer", logger=logger, callbacks=callbacks, default_root_dir=str(run.output_dir))
     assert isinstance(trainer, pl.Trainer)
-    if record not in trainer.callbacks:  # the config has callbacks of its own
-        trainer.callbacks.insert(0, record)
+    installed: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set while it runs
+    if record not in installed:  # the config has callbacks of its own
+        installed.insert(0, record)
     return trainer
 
 
@@ -101,8 +105,9 @@ def train(
     if trainer.is_global_zero:
         run.console.print(opening(run, trainer, model, ckpt), highlight=False, soft_wrap=True)
         write_run_key(run)
-    if ckpt is None:
-        record.progress().add_validation(0, held_out(run, trainer, model))
+        record.path.unlink(missing_ok=True)  # of an earlier run in this folder
+    if ckpt is None and (found := held_out(run, trainer, model)):
+        record.progress().add_validation(0, found)
     try:
         trainer.fit(model, datamodule=run.datamodule, ckpt_path=ckpt)
     except SystemExit as error:  # how Lightning ends after Ctrl-C
@@ -114,7 +119,9 @@ def train(
 
 
 def held_out(run: Run, trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, float]:
-    """Return what the model logs about all held-out text; empty where there is none."""
+    """Return what the model logs about all held-out text; empty where there is none, or where it does not look."""
+    if not is_overridden("validation_step", model):
+        return {}
     found = trainer.validate(model, datamodule=run.datamodule, verbose=False)
     return {name: float(value) for metrics in found for name, value in metrics.items()}
 
@@ -196,13 +203,7 @@ def checkpoint_path(run: Run, ckpt: str | None) -> Path | None:
         return path
     found = [path for path in _earlier(run) if (path.parent / RUN_KEY_FILE).read_text() == run_key(run)]
     if not found:
-        # no error: a job that is started again and again with ckpt=last has none the first time
-        if rank_zero_only.rank == 0:
-          run.console.print(
-            f"ckpt=last: no earlier run of this data and model has left a checkpoint in {run.output_dir.parent.parent}; "
-            "training starts from the beginning",
-            soft_wrap=True,
-        )
+        _tell_of_no_last(run)
         return None
     return max(found, key=lambda path: path.stat().st_mtime)
 
@@ -265,6 +266,16 @@ def _earlier(run: Run) -> Iterator[Path]:
         path = folder / "checkpoints" / "last.ckpt"
         if path.is_file() and (path.parent / RUN_KEY_FILE).is_file():
             yield path
+
+
+@rank_zero_only
+def _tell_of_no_last(run: Run) -> None:
+    """Say that training starts anew: no error, as a job that is always started with ckpt=last has none at first."""
+    run.console.print(
+        f"ckpt=last: no earlier run of this data and model has left a checkpoint in {run.output_dir.parent.parent}; "
+        "training starts from the beginning",
+        soft_wrap=True,
+    )
 
 
 def _number(value: float | None, form: str, instead: str) -> str:

@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing_extensions import override
 
 REFRESH_S = 0.1  # between two drawings of the bar; more often costs time and shows nothing new
 
@@ -30,28 +31,35 @@ class StepBar(ProgressBar):
         self._task = TaskID(0)
         self._drawn = 0.0
 
+    @override
     def disable(self) -> None:
         self._enabled = False
 
+    @override
     def enable(self) -> None:
         self._enabled = True
 
+    @override
     def print(self, *args: Any, **kwargs: Any) -> None:
         if self._enabled:
             self._console.print(*args, **kwargs)
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._open("training", num_steps(trainer), trainer.global_step)
 
+    @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._draw(trainer, trainer.global_step, "training")
 
+    @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._open("held-out text", sum(trainer.num_val_batches), 0)
 
+    @override
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
@@ -64,22 +72,27 @@ class StepBar(ProgressBar):
         alone = trainer.state.fn == TrainerFn.VALIDATING
         self._draw(trainer, batch_idx + 1 if alone else trainer.global_step, "held-out text")
 
+    @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        total = num_steps(trainer) if trainer.state.fn == TrainerFn.FITTING else None
-        of = f"/{total}" if total is not None else ""
-        self.print(f"step {trainer.global_step:>{len(str(total or 0))}}{of}  {self._metrics(trainer)}", highlight=False)
+        metrics = self._metrics(trainer)
         if trainer.state.fn == TrainerFn.VALIDATING:
+            self.print(f"held-out text  {metrics}", highlight=False)
             self._close()
+        else:
+            of = "" if (total := num_steps(trainer)) is None else f"/{total}"
+            self.print(f"step {trainer.global_step:>{len(str(total or 0))}}{of}  {metrics}", highlight=False)
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close()
 
+    @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._close()
 
-    def _open(self, description: str, total: int | None, completed: int) -> None:
+    def _open(self, description: str, total: float | None, completed: int) -> None:
         self._close()
         if not self._enabled or not self._console.is_terminal:
             return
@@ -107,8 +120,8 @@ class StepBar(ProgressBar):
             self._bar = None
 
     def _metrics(self, trainer: pl.Trainer) -> str:
-        shown = trainer.progress_bar_metrics
-        return "  ".join(f"{name} {float(value):.3f}" for name, value in shown.items() if isinstance(value, (int, float)))
+        shown = {name: value for name, value in trainer.progress_bar_metrics.items() if isinstance(value, (int, float))}
+        return "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
 
     def __getstate__(self) -> dict[str, Any]:
         # for Trainers that start processes by pickling themselves: a console holds a lock

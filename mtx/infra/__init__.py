@@ -1,1 +1,1 @@
-"""infra"""
+"""Storage and sources: what mtx knows of files, networks and tensors."""

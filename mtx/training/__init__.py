@@ -1,1 +1,1 @@
-"""training"""
+"""The data module, its loader, and the reference model."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
+from typing_extensions import override
 
 
 class KeepLastAndBest(Checkpoint):
@@ -33,6 +34,7 @@ class KeepLastAndBest(Checkpoint):
         self._best = math.inf
         self._saved_step = -1
 
+    @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
@@ -44,13 +46,16 @@ class KeepLastAndBest(Checkpoint):
             self._save(trainer, self.best_model_path)
         self._save_last(trainer)
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self._saved_step:
             self._save_last(trainer)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"best": self._best, "best_model_path": self.best_model_path}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._best = state_dict["best"]
         self.best_model_path = state_dict["best_model_path"]
@@ -61,5 +66,5 @@ class KeepLastAndBest(Checkpoint):
         self._saved_step = trainer.global_step
 
     def _save(self, trainer: pl.Trainer, path: str) -> None:
-        if not trainer.fast_dev_run:
+        if not getattr(trainer, "fast_dev_run", False):  # a trial run leaves nothing
             trainer.save_checkpoint(path)

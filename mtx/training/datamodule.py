@@ -211,15 +211,14 @@ class TranslationDataModule(pl.LightningDataModule):
     def _agree_on_ids(self) -> None:
         """Let all ranks use what rank 0 prepared, even if the source has changed since."""
         if self.trainer is not None and self.trainer.world_size > 1:
-            told = self.trainer.strategy.broadcast(asdict(self.ids) if self.ids is not None else None)
+            told = self.trainer.strategy.broadcast(asdict(self.ids) if self.ids is not None else {})
             self.ids = StageIds(**told)
 
     def _open(self, split: str) -> "_Split":
         dataset = self.storage.repo.get(self._stage_ids.encoded[split])
-        assert dataset.data is not None
         return _Split(
-            encoded_pairs(dataset.data),
-            dataset.data.table["num_target_bytes"].to_numpy(),
+            encoded_pairs(dataset.rows),
+            dataset.rows.table["num_target_bytes"].to_numpy(),
             self.batch_format,
             self.too_long,
         )

@@ -17,8 +17,7 @@ def tensorboard(save_dir: str | os.PathLike[str] = ".", name: str = "tensorboard
         return TensorBoardLogger(Path(save_dir), name=name, version="")
     except ModuleNotFoundError as error:
         raise ConfigError(
-            'logger=tensorboard needs a package that is not installed. Install it with: pip install "mtx[tensorboard]", '
-            "or take logger=csv"
+            'logger=tensorboard needs a package that is missing: pip install "mtx[tensorboard]", or take logger=csv'
         ) from error
 
 

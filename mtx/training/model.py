@@ -105,7 +105,7 @@ class TransformerTranslator(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse data with sentences that are too long for the model, before any step. Raises ConfigError."""
-        facts = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
+        facts: dict[str, Any] = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
         for key in ("max_source_tokens", "max_target_tokens"):
             longest = facts.get(key) or 0
             if longest > self.network.max_positions:
@@ -219,11 +219,11 @@ class TransformerTranslator(pl.LightningModule):
 
     def _add(self, batch: Batch, split: str) -> None:
         hidden, labels = self._at_labels(batch)
-        rows_at_once = max(1, LOGITS_AT_ONCE // self.network.target_embedding.num_embeddings)
-        nll = sum(
-            nn.functional.cross_entropy(self.network.logits(part).float(), wanted, reduction="sum").item()
-            for part, wanted in zip(hidden.split(rows_at_once), labels.split(rows_at_once), strict=True)
-        )
+        at_once = max(1, LOGITS_AT_ONCE // self.network.target_embedding.num_embeddings)
+        nll = 0.0
+        for part, wanted in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True):
+            logits = self.network.logits(part).float()
+            nll += nn.functional.cross_entropy(logits, wanted, reduction="sum").item()
         self._sums.add(nll, len(labels), self._num_target_bytes(batch["row_ids"], split))
 
     def _num_target_bytes(self, row_ids: Tensor, split: str) -> int | None:
@@ -241,8 +241,8 @@ class TransformerTranslator(pl.LightningModule):
     def _log_sums(self, prefix: str) -> None:
         sums = self._sums
         if self.trainer.world_size > 1:
-            gathered = cast(Tensor, self.all_gather(sums.as_tensor(self.device)))
-            sums = LikelihoodSums.from_tensor(gathered.sum(dim=0))
+            total = self.trainer.strategy.reduce(sums.as_tensor(self.device), reduce_op="sum")
+            sums = LikelihoodSums.from_tensor(cast(Tensor, total))
         for name, value in (("loss", sums.loss), ("bits_per_byte", sums.bits_per_byte)):
             if value is not None:  # all ranks log the same; sync_dist tells Lightning that nothing is amiss
                 self.log(f"{prefix}/{name}", value, prog_bar=True, sync_dist=True, batch_size=1)

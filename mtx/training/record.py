@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
+from typing_extensions import override
 
 from mtx.infra.dal.base import atomic_file
 
@@ -84,9 +85,11 @@ class TrainingRecord(Callback):
             self._progress.train_loss = float(torch.stack(list(self._recent)).mean())
         return self._progress
 
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._mark = time.perf_counter()
 
+    @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -103,6 +106,7 @@ class TrainingRecord(Callback):
         self._progress.train_s += now - self._mark
         self._mark = now
 
+    @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
@@ -110,6 +114,7 @@ class TrainingRecord(Callback):
         self._sum_tokens(trainer)
         self._mark = time.perf_counter()
 
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._sum_tokens(trainer)
         if trainer.is_global_zero:
@@ -117,9 +122,11 @@ class TrainingRecord(Callback):
             with atomic_file(self.path) as file:
                 file.write(json.dumps(asdict(self.progress()), indent=2).encode() + b"\n")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {**asdict(self.progress()), "recent": [float(loss) for loss in self._recent]}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         fields = dict(state_dict)
         recent = fields.pop("recent")
@@ -127,15 +134,18 @@ class TrainingRecord(Callback):
         self._progress = Progress(**fields)
 
     def read(self) -> Progress:
-        """Return the record that was written when training ended."""
+        """Return the record that was written when training ended, or where it never began the record as it stands."""
+        if not self.path.exists():
+            return self.progress()
         return Progress(**json.loads(self.path.read_text()))
 
     def _count(self, batch: Any) -> None:
-        mask = next((batch[name] for name in TARGET_MASKS if name in batch), None) if isinstance(batch, Mapping) else None
-        if mask is None:
+        masks = [batch[name] for name in TARGET_MASKS if isinstance(batch, Mapping) and name in batch]
+        if not masks:
             self._progress.num_target_tokens = None
-        else:
-            self._unsummed = mask.sum() if self._unsummed is None else self._unsummed + mask.sum()
+            return
+        num_tokens = masks[0].sum()
+        self._unsummed = num_tokens if self._unsummed is None else self._unsummed + num_tokens
 
     def _sum_tokens(self, trainer: pl.Trainer) -> None:
         """Add the tokens of all ranks; every rank comes here."""

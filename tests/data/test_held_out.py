@@ -10,7 +10,7 @@ from xxhash import xxh3_64_intdigest
 
 from mtx.data.split import LEAK, TEST, TRAIN, VALIDATION, HeldOut, assign, normalized, select, source_hashes
 from mtx.errors import ConfigError, EmptyDatasetError
-from mtx.infra.dataset.download import PAIR_SCHEMA
+from mtx.infra.dataset.pairs import PAIR_SCHEMA
 
 
 def table_of(sources: list[str]) -> pa.Table:

@@ -186,7 +186,9 @@ def test_a_filter_that_keeps_nothing_is_told_with_its_reasons(tmp_path: Path) ->
         datamodule(tmp_path, validation=None, filter=DefaultFilter(min_chars=500, max_chars=1000)).prepare_data()
 
 
-def test_an_empty_validation_split_is_told_when_it_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_validation_split_is_told_when_it_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     made = datamodule(tmp_path, validation=1e-9)
     made.prepare_data()
     assert "the validation split of numbers is empty" in caplog.text

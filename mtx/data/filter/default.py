@@ -13,7 +13,7 @@ from mtx.data.filter.base import PairFilter
 from mtx.data.filter.seen import SeenPairs
 from mtx.data.pairs import Pairs, pair_batches
 from mtx.errors import ConfigError
-from mtx.infra.dataset.download import PAIR_SCHEMA
+from mtx.infra.dataset.pairs import PAIR_SCHEMA
 
 # C0 and C1 controls and DEL, without tab, line feed and carriage return, which lay out text of several lines.
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"

@@ -5,7 +5,6 @@ A tokenizer lies in `tokenizers/ID/` as the `tokenizers` library's JSON: `tokeni
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from mtx.data.store import Store
-from mtx.data.tokenize.base import Side, Tokenization
+from mtx.data.tokenize.base import Side, Tokenization, special_ids
 from mtx.identity import JSON, digest
 from mtx.infra.dal.base import atomic_file, file_lock, sync_folder
 from mtx.infra.dataset.collate import SpecialIds
@@ -77,8 +76,8 @@ def load_pair(config: Tokenization, folder: Path) -> TokenizerPair:
         joint=config.joint,
         source=source.tokenizer,
         target=target.tokenizer,
-        source_ids=source.special_ids(),
-        target_ids=target.special_ids(),
+        source_ids=SpecialIds(*special_ids(source.tokenizer, source.special)),
+        target_ids=SpecialIds(*special_ids(target.tokenizer, target.special)),
     )
 
 
@@ -88,15 +87,13 @@ def _build(
     temporary = Path(tempfile.mkdtemp(dir=store.tokenizers, prefix=f".{folder.name}."))
     try:
         for side, name in (JOINT if config.joint else SEPARATE).items():
-            tokenization = config.at(temporary / name)
             if config.needs_training:
-                tokenization.train(store.repo.get(filtered_id), side=side)
+                config.at(temporary / name).train(store.repo.get(filtered_id), side=side).save()
             else:
-                tokenization.make()
-            tokenization.save()
+                config.load().at(temporary / name).save()
         with atomic_file(temporary / MANIFEST) as file:
             file.write(json.dumps({"id": folder.name, **described}, indent=1, sort_keys=True).encode())
-        os.replace(temporary, folder)
+        temporary.replace(folder)
         sync_folder(store.tokenizers)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

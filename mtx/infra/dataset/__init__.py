@@ -1,1 +1,1 @@
-"""infra/dataset"""
+"""From a source to pairs, and from token ids to batches."""

@@ -203,6 +203,6 @@ def _padded(
     before = np.cumsum(lengths) - lengths
     places = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
     ids[positions < lengths[:, None]] = side.ids[places]
-    if extra:
+    if eos_id is not None:
         ids[np.arange(len(rows)), lengths] = eos_id
     return ids, positions < (lengths + extra)[:, None]

@@ -81,11 +81,11 @@ def _encoded(tok: Tokenizer, batch: Sequence[Mapping[str, Any]], key: str) -> To
 
 def _special_ids(tok: Tokenizer) -> SpecialIds:
     names = ("<PAD>", "<BOS>", "<EOS>", "<UNK>")
-    ids = [tok.token_to_id(name) for name in names]
-    missing = [name for name, token in zip(names, ids, strict=True) if token is None]
+    ids = {name: tok.token_to_id(name) for name in names}
+    missing = [name for name, token in ids.items() if token is None]
     if missing:
         raise TokenizerError(
             f"the tokenizer has no {', '.join(missing)}; batches need {', '.join(names)}. "
             "Train one with mtx, or pass batch_format=BatchFormat(…) with the ids that it uses"
         )
-    return SpecialIds(*ids)
+    return SpecialIds(*(token for token in ids.values() if token is not None))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mtx.data.filter.default import DefaultFilter
 from mtx.errors import ConfigError, DataError
-from mtx.infra.dataset.download import PAIR_SCHEMA
+from mtx.infra.dataset.pairs import PAIR_SCHEMA
 
 CORPUS = Path(__file__).parents[4] / "shared" / "data" / "corpus.en-de.jsonl.gz"
 ALL_OFF = DefaultFilter(

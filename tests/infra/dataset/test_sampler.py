@@ -162,7 +162,7 @@ def test_bucket_sampler_pickles() -> None:
 
 def test_bucket_sampler_refuses_lists_of_different_length() -> None:
     with pytest.raises(
-        ValueError, match="one number for each row, but there are 12 and 2. Make both from the same rows"
+        ValueError, match=r"one number for each row, but there are 12 and 2\. Make both from the same rows"
     ):
         bucket_sampler(len_key=[1, 2])
 

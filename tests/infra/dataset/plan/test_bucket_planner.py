@@ -1,5 +1,6 @@
 """Buckets by hand: where they end, who shares a batch, what is left over."""
 
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,6 @@ def test_optimal_buckets_pad_least() -> None:
     weight=st.integers(1, 9),
 )
 def test_optimal_is_what_trying_all_edges_gives(lengths: list[int], num_buckets: int, weight: int) -> None:
-    from itertools import combinations
-
     lengths = lengths + [lengths[0]] * weight
 
     def wasted(ends: tuple[int, ...]) -> int:
@@ -115,7 +114,7 @@ def test_full_batches_never_mix_buckets_and_are_shuffled_within_and_across() -> 
         buckets = [set(np.searchsorted([25, 50, 75], lengths.source[rows]).tolist()) for rows in plan]
         assert all(len(bucket) == 1 for bucket in buckets)
         followed = [min(bucket) for bucket in buckets]
-        assert sum(a != b for a, b in zip(followed, followed[1:], strict=False)) > len(plan) / 2
+        assert sum(a != b for a, b in pairwise(followed)) > len(plan) / 2
         assert len(plan) == len(draft)
     assert not {frozenset(rows.tolist()) for rows in plans[0]} & {frozenset(rows.tolist()) for rows in plans[1]}
 

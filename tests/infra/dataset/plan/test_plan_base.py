@@ -100,7 +100,7 @@ def test_lengths_that_are_none_are_refused(source: list[int], target: list[int],
 
 
 def test_lengths_of_another_type_are_refused() -> None:
-    with pytest.raises(ValueError, match="source lengths are int32, but are int64; use Lengths.of"):
+    with pytest.raises(ValueError, match=r"source lengths are int32, but are int64; use Lengths\.of"):
         Lengths(np.array([1]), np.array([1]))  # type: ignore[arg-type]
 
 

@@ -125,12 +125,12 @@ def test_epochs_and_seeds_differ_where_rows_are_shuffled(planner: Planner) -> No
 
 @each_planner
 def test_global_random_state_is_neither_read_nor_changed(planner: Planner) -> None:
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     plan = as_lists(planner.plan(many(300), seed=0, epoch=0))
-    np.random.seed(2)  # noqa: NPY002
-    before = np.random.get_state()[1].tolist()  # type: ignore[call-overload, index]  # noqa: NPY002
+    np.random.seed(2)
+    before = np.random.get_state()[1].tolist()  # type: ignore[call-overload, index]
     assert as_lists(planner.plan(many(300), seed=0, epoch=0)) == plan
-    assert np.random.get_state()[1].tolist() == before  # type: ignore[call-overload, index]  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[call-overload, index]
 
 
 @each_planner

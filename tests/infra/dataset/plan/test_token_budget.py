@@ -100,7 +100,7 @@ def test_padding_is_about_half_of_a_sort_at_fewer_batches(max_tokens: int) -> No
     assert padding(plan, TEXT)["padding_ratio"] < 0.52 * sort
     assert len(plan) <= num_batches
     used = np.maximum(TEXT.source, TEXT.target).sum() / max_tokens
-    assert len(plan) < 1.03 * used + 3, "batches are full"
+    assert len(plan) < 1.05 * used + 3, "batches are full"
 
 
 def test_smaller_windows_pad_more_and_stay_in_the_budget() -> None:

@@ -1,0 +1,466 @@
+"""task=fit with a data module of the tests' own: what it writes, keeps, shows and refuses."""
+
+import io
+import json
+import logging
+import math
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from torch import Tensor
+
+import mtx.experiment.fit as fit_module
+from mtx.errors import ConfigError
+from mtx.experiment.config import build
+from mtx.experiment.fit import fit, quiet_lightning
+from mtx.experiment.progress import StepBar, num_steps
+from mtx.training.checkpoint import KeepLastAndBest
+from mtx.training.loggers import tensorboard
+
+TREESPEC = r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"  # Lightning's own use of torch
+HERE = __name__
+IN_TWO_PROCESSES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import test_fit_metrics as tests
+
+if __name__ == "__main__":
+    tests.fit_module.data_report = lambda run: {}
+    tests.fit_module.plan_report = lambda run, epoch: {}
+    ranks = {"strategy": "ddp_spawn", "devices": 2, "max_steps": 2}
+    run = tests.FakeRun(Path(sys.argv[2]), trainer=ranks)
+    tests.started(run)
+    print(run.out.getvalue())
+"""
+NUM_TRAIN, NUM_TOKENS = 5, [3, 5, 2, 4, 6]
+
+
+class Loader:
+    """Batches of two pairs with 3, 5, 2, 4 and 6 target tokens; of several ranks each has its own."""
+
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        self.mine = list(enumerate(NUM_TOKENS))[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.mine)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for index, num_tokens in self.mine:
+            torch_rows = torch.arange(6).repeat(2, 1)
+            mask = torch.zeros(2, 6, dtype=torch.bool)
+            mask[0, :num_tokens] = True
+            ids = torch.where(mask, torch_rows % 4 + 4, 0)
+            source = torch.ones(2, 6, dtype=torch.bool)
+            yield {
+                "encoder_input_ids": torch_rows % 4 + 4,
+                "encoder_attn_mask": source,
+                "decoder_input_ids": ids,
+                "labels": ids,
+                "decoder_attn_mask": mask,
+                "row_ids": torch.tensor([2 * index, 2 * index + 1]),
+            }
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self, validation: bool = True) -> None:
+        super().__init__()
+        self.validation = validation
+
+    def facts(self) -> dict[str, Any]:
+        special = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "joint_vocabulary": True}
+        return {"source_vocab_size": 9, "target_vocab_size": 9, **special, "max_target_tokens": 6}
+
+    def train_dataloader(self) -> Loader:
+        assert self.trainer is not None
+        return Loader(self.trainer.global_rank, self.trainer.world_size)
+
+    def val_dataloader(self) -> Any:
+        return self.train_dataloader() if self.validation else []
+
+    def num_target_bytes(self, row_ids: Tensor, split: str) -> Tensor:
+        return torch.full_like(row_ids, 4)
+
+    def split_counts(self, split: str) -> dict[str, int]:
+        return {"num_pairs": 10}
+
+
+class Silent(pl.LightningModule):
+    """A model of somebody else's, that logs nothing."""
+
+    def __init__(self, target_vocab_size: int, width: int = 3) -> None:
+        super().__init__()
+        self.scores = torch.nn.Embedding(target_vocab_size, width)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        return self.scores(batch["labels"]).pow(2).mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Scripted(Silent):
+    """Logs bits per byte 3, 2, 4, 5, …: the best is the second."""
+
+    def on_validation_epoch_start(self) -> None:
+        self.value = {0: 3.0, 2: 2.0, 4: 4.0}.get(self.trainer.global_step, 5.0)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.log("val/bits_per_byte", self.value, batch_size=1)
+
+
+class FakeRun:
+    """What fit uses of a Run."""
+
+    def __init__(self, folder: Path, *, validation: bool = True, **groups: Any) -> None:
+        model = {"_target_": "mtx.training.model.TransformerTranslator", "d_model": 8, "num_heads": 2}
+        trainer = {
+            "_target_": "pytorch_lightning.Trainer",
+            "accelerator": "cpu",
+            "max_steps": 6,
+            "val_check_interval": 2,
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+        }
+        logger = {"_target_": "pytorch_lightning.loggers.CSVLogger", "name": "", "version": "log"}
+        small = {
+            "num_encoder_layers": 1,
+            "num_decoder_layers": 1,
+            "dim_feedforward": 8,
+            "dropout": 0.0,
+            "learning_rate": 0.02,
+            "warmup_steps": 1,
+        }
+        self.config: dict[str, Any] = {"model": {**model, **small}, "trainer": trainer, "logger": logger, "seed": 3}
+        for group, options in groups.items():
+            self.config[group] = {**({} if "_target_" in options else self.config[group]), **options}
+        self.seed = 3
+        self.output_dir = folder
+        self.out = io.StringIO()
+        self.console = Console(file=self.out, width=200)
+        self.datamodule = Data(validation)
+
+    def build(self, group: str, **extra: Any) -> Any:
+        return build(self.config, group, **extra)
+
+    def write_report(self, report: dict[str, Any]) -> Path:
+        path = self.output_dir / "report.json"
+        path.write_text(json.dumps(report))
+        return path
+
+    @property
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.output_dir / "report.json").read_text())
+        return found
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Leave out what needs a real data module, and start in a folder where stray files would be seen."""
+    monkeypatch.setattr(fit_module, "data_report", lambda run: {"name": "ten pairs"})
+    monkeypatch.setattr(fit_module, "plan_report", lambda run, epoch: {"num_batches": NUM_TRAIN})
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def started(run: FakeRun, **options: Any) -> float | None:
+    return fit(run, **options)  # type: ignore[arg-type]
+
+
+def test_a_run_reports_what_it_did_and_what_it_learned(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out")
+    last = started(run)
+    report = run.report
+    assert report["num_steps"] == 6
+    assert report["num_epochs"] == 2
+    assert report["num_target_tokens"] == sum(NUM_TOKENS) + NUM_TOKENS[0]
+    assert report["target_tokens_per_s"] == pytest.approx(report["num_target_tokens"] / report["fit_s"])
+    assert [found["step"] for found in report["validations"]] == [0, 2, 4, 6]
+    assert report["bits_per_byte"] == last == report["validations"][-1]["val/bits_per_byte"]
+    nats, num_bytes = report["validations"][0]["val/loss"] * sum(NUM_TOKENS), 4 * 2 * NUM_TRAIN
+    assert report["bits_per_byte_first"] == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-5)
+    assert last is not None
+    assert last < report["bits_per_byte_first"]
+    assert report["train_loss"] < report["train_loss_first"]
+    assert Path(report["checkpoint"]).is_file()
+    assert Path(report["best_checkpoint"]).is_file()
+    assert report["name"] == "ten pairs"
+    assert report["num_batches"] == NUM_TRAIN
+
+
+def test_a_run_says_what_people_want_to_know(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out")
+    started(run)
+    shown = run.out.getvalue()
+    assert "training TransformerTranslator" in shown
+    lines = [line for line in shown.split("\n") if "val/bits_per_byte" in line]
+    assert [" ".join(line.split()[:2]) for line in lines] == ["held-out text", "step 2/6", "step 4/6", "step 6/6"]
+    assert "real target tokens/s" in shown
+    assert "held-out bits per byte, before and after" in shown
+    assert "repeat the command with ckpt=last, and with trainer.max_steps above 6" in shown
+
+
+def test_a_run_writes_to_its_output_folder_only_and_warns_of_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started(FakeRun(tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/run_key.txt"}
+    assert found == {"report.json", "training.json", "log/metrics.csv", "log/hparams.yaml", *checkpoints}
+    assert "train/loss" in (tmp_path / "out" / "log" / "metrics.csv").read_text().split("\n")[0]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
+    assert started(FakeRun(tmp_path / "a")) == started(FakeRun(tmp_path / "b"))
+
+
+def test_a_look_at_the_end_is_taken_where_the_interval_does_not_fall_on_it(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", trainer={"max_steps": 5})
+    started(run)
+    assert [found["step"] for found in run.report["validations"]] == [0, 2, 4, 5]
+    step = torch.load(run.report["checkpoint"], weights_only=True)["global_step"]
+    assert step == 5
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_figure(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", model={"_target_": f"{HERE}.Scripted"})
+    started(run)
+    steps = {
+        name: torch.load(tmp_path / "out" / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "last")
+    }
+    assert steps == {"best": 2, "last": 6}
+
+
+def test_any_lightning_module_trains(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", model={"_target_": f"{HERE}.Silent", "width": 2})
+    assert started(run) is None
+    report = run.report
+    assert report["bits_per_byte"] is report["bits_per_byte_first"] is report["best_checkpoint"] is None
+    assert report["train_loss"] > 0
+    assert Path(report["checkpoint"]).is_file()
+    assert "held-out bits per byte, before and after │ not logged → not logged" in run.out.getvalue()
+
+
+def test_without_held_out_text_training_runs_and_keeps_its_last_state(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", validation=False)
+    assert started(run) is None
+    assert run.report["num_steps"] == 6
+    assert torch.load(run.report["checkpoint"], weights_only=True)["global_step"] == 6
+
+
+def test_a_run_goes_on_from_the_last_checkpoint_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    started(FakeRun(tmp_path / "day" / "whole"))
+    started(FakeRun(tmp_path / "day" / "half", trainer={"max_steps": 5, "val_check_interval": 5}))
+    run = FakeRun(tmp_path / "day" / "rest")
+    (tmp_path / "day" / "whole" / "checkpoints" / "last.ckpt").unlink()
+    started(run, ckpt="last")
+    assert f"going on from {tmp_path / 'day' / 'half' / 'checkpoints' / 'last.ckpt'}" in run.out.getvalue()
+    whole = json.loads((tmp_path / "day" / "whole" / "report.json").read_text())
+    assert run.report["bits_per_byte"] == pytest.approx(whole["bits_per_byte"], rel=1e-6)
+    assert run.report["num_target_tokens"] == whole["num_target_tokens"]
+    assert run.report["train_loss_first"] == whole["train_loss_first"]
+    assert run.report["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-6)
+    assert [found["step"] for found in run.report["validations"]] == [0, 5, 6]
+
+
+def test_last_is_the_newest_run_of_the_same_data_and_model(tmp_path: Path) -> None:
+    started(FakeRun(tmp_path / "day" / "other", model={"d_model": 4}))
+    run = FakeRun(tmp_path / "day" / "mine", trainer={"max_steps": 2})
+    started(run, ckpt="last")
+    assert "ckpt=last: no earlier run of this data and model has left a checkpoint" in run.out.getvalue()
+    assert "going on from" not in run.out.getvalue()
+    again = FakeRun(tmp_path / "day" / "mine")
+    started(again, ckpt="last")
+    assert again.report["num_steps"] == 6
+    assert "going on from" in again.out.getvalue()
+
+
+def test_a_run_that_is_at_its_end_already_stays_as_it_is(tmp_path: Path) -> None:
+    started(FakeRun(tmp_path / "day" / "whole"))
+    run = FakeRun(tmp_path / "day" / "again")
+    started(run, ckpt="last")
+    whole = json.loads((tmp_path / "day" / "whole" / "report.json").read_text())
+    same = ("num_steps", "bits_per_byte", "train_loss", "validations", "num_target_tokens")
+    assert {name: run.report[name] for name in same} == {name: whole[name] for name in same}
+
+
+def test_no_training_batches_are_no_error(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", trainer={"limit_train_batches": 0})
+    started(run)
+    assert run.report["num_steps"] == 0
+    assert run.report["bits_per_byte"] == run.report["bits_per_byte_first"]
+    assert run.report["train_loss"] is None
+
+
+@pytest.mark.parametrize("content", [None, b"no checkpoint"])
+def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "my.ckpt"
+    told = r"ckpt is a checkpoint file, `last`, or null, but there is no file .*my.ckpt"
+    if content is not None:
+        path.write_bytes(content)
+        told = r"ckpt=.*my.ckpt is no checkpoint that can be read"
+    with pytest.raises(ConfigError, match=told):
+        started(FakeRun(tmp_path / "out"), ckpt=str(path))
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_the_difference(tmp_path: Path) -> None:
+    started(FakeRun(tmp_path / "a", trainer={"max_steps": 1}))
+    with pytest.raises(ConfigError, match=r"of another model or another vocabulary: .* is \(9, 8\) there and \(9, 4\)"):
+        started(FakeRun(tmp_path / "b", model={"d_model": 4}), ckpt=str(tmp_path / "a" / "checkpoints" / "last.ckpt"))
+
+
+def test_what_lightning_refuses_is_told_without_a_stack_trace(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Lightning cannot train with this trainer and model: .*training_step"):
+        started(FakeRun(tmp_path / "out", model={"_target_": "pytorch_lightning.LightningModule"}))
+
+
+def test_ctrl_c_is_handed_on(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", model={"_target_": f"{HERE}.Interrupted", "target_vocab_size": 9})
+    with pytest.raises(KeyboardInterrupt):
+        started(run)
+
+
+class Interrupted(Silent):
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        raise KeyboardInterrupt
+
+
+def test_bar_and_checkpoints_can_be_turned_off_or_replaced(tmp_path: Path) -> None:
+    off = {"enable_progress_bar": False, "enable_checkpointing": False}
+    run = FakeRun(tmp_path / "off", trainer=off)
+    started(run)
+    assert run.report["checkpoint"] is None
+    assert "no checkpoint was kept" in run.out.getvalue()
+    assert "step 2" not in run.out.getvalue()
+    own = {"callbacks": [{"_target_": f"{HERE}.Own"}], **off}
+    Own.calls = 0
+    run = FakeRun(tmp_path / "own", trainer=own)
+    started(run)
+    assert Own.calls == run.report["num_steps"] == 6
+
+
+class Own(pl.Callback):
+    calls = 0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        Own.calls += 1
+
+
+def test_accumulated_batches_show_their_whole_loss(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", trainer={"accumulate_grad_batches": 2, "max_steps": 2})
+    started(run)
+    plain = FakeRun(tmp_path / "plain")
+    started(plain)
+    assert run.report["train_loss_first"] == pytest.approx(plain.report["train_loss_first"])
+    assert run.report["num_steps"] == 2
+
+
+def test_no_logger_is_no_error(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", logger={"_target_": "mtx.training.loggers.none"})
+    started(run)
+    assert not (tmp_path / "out" / "log").exists()
+
+
+def test_a_missing_tensorboard_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("no tensorboard")
+
+    monkeypatch.setattr("mtx.training.loggers.TensorBoardLogger", missing)
+    with pytest.raises(ConfigError, match=r"logger=tensorboard needs .* pip install \"mtx\[tensorboard\]\", or take"):
+        tensorboard(save_dir=tmp_path)
+
+
+def test_a_terminal_gets_a_bar_of_all_steps(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out")
+    run.console = Console(file=run.out, width=150, force_terminal=True)
+    started(run)
+    shown = run.out.getvalue()
+    assert "/6" in shown
+    assert "━" in shown
+
+
+@pytest.mark.filterwarnings(TREESPEC)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"max_steps": 7}, 7),
+        ({"max_epochs": 2}, 10),
+        ({"max_epochs": 2, "accumulate_grad_batches": 2}, 6),
+        ({"max_epochs": 1, "max_steps": 3}, 3),
+        ({"max_epochs": -1, "max_time": "00:00:00:01"}, None),
+    ],
+)
+def test_the_bar_knows_the_steps_of_the_whole_run(options: dict[str, Any], expected: int | None) -> None:
+    counted = []
+
+    class Count(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            counted.append(num_steps(trainer))
+            trainer.should_stop = True
+
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(**quiet, **options, enable_model_summary=False, accelerator="cpu", callbacks=[Count()])
+    trainer.fit(Silent(9), train_dataloaders=Loader())
+    assert counted == [expected]
+
+
+def test_the_bar_and_the_checkpoints_go_to_other_processes(tmp_path: Path) -> None:
+    for callback in (StepBar(Console()), KeepLastAndBest(tmp_path)):
+        assert type(pickle.loads(pickle.dumps(callback))) is type(callback)
+
+
+def test_lightning_is_quiet_inside_only() -> None:
+    logger = logging.getLogger("pytorch_lightning")
+    before = logger.level
+    with quiet_lightning():
+        assert logger.getEffectiveLevel() == logging.WARNING
+        warnings.warn("The dataloader does not have many workers", stacklevel=1)
+    assert logger.level == before
+    with pytest.warns(UserWarning, match="does not have many workers"):
+        warnings.warn("The dataloader does not have many workers", stacklevel=1)
+
+
+def test_a_trial_run_keeps_no_checkpoint(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", trainer={"fast_dev_run": True})
+    started(run)
+    assert run.report["num_steps"] == 1
+    assert run.report["checkpoint"] is None
+
+
+@pytest.mark.slow
+def test_figures_of_two_processes_are_sums_over_both(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(IN_TWO_PROCESSES)
+    command = [sys.executable, "-W", "ignore", str(script), str(Path(__file__).parent), str(tmp_path / "out")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=110, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    alone = FakeRun(tmp_path / "alone", trainer={"max_steps": 1})
+    started(alone)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["bits_per_byte_first"] == pytest.approx(alone.report["bits_per_byte_first"], rel=1e-6)
+    assert report["num_steps"] == 2
+    assert report["num_target_tokens"] == sum(NUM_TOKENS[:4])
+    assert [found["step"] for found in report["validations"]] == [0, 2]
+    assert Path(report["best_checkpoint"]).is_file()
+    assert done.stdout.count("held-out text") == 1
+    assert "cpu x 2" in done.stdout
