@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from mtx.data.split import LEAK, TEST, TRAIN, VALIDATION, HeldOut, assign, normalized, select, source_hashes
-from mtx.errors import ConfigError, EmptyDatasetError
+from mtx.errors import ConfigError
 from mtx.infra.dataset.pairs import PAIR_SCHEMA
 
 
@@ -170,9 +170,8 @@ def test_the_split_of_a_pair_depends_on_neither_order_nor_chunks_and_no_source_s
     )
 )
 def test_normalizes_as_python_does(text: str) -> None:
-    assert normalized(pa.array([text], pa.large_string())).to_pylist() == [
-        unicodedata.normalize("NFC", " ".join(text.split()))
-    ]
+    expected = unicodedata.normalize("NFC", " ".join(text.split()))
+    assert normalized(pa.array([text], pa.large_string())) == [expected.encode()]
 
 
 @pytest.mark.parametrize(
@@ -229,9 +228,6 @@ def test_pairs_of_one_source_that_cannot_be_parted_are_refused() -> None:
 
 
 @pytest.mark.parametrize("num_pairs", [0, 6])
-def test_a_fraction_that_holds_out_no_pair_is_refused(num_pairs: int) -> None:
-    with pytest.raises(
-        EmptyDatasetError,
-        match=f"datamodule.validation=0.05 holds out none of {num_pairs} pairs. Raise it, give a count",
-    ):
-        assign(table_of(SIX[:num_pairs]), HeldOut(validation=0.05))
+def test_a_fraction_of_few_pairs_may_hold_out_none(num_pairs: int) -> None:
+    """The pipeline warns of it, and whoever asks for the split's batches gets an error."""
+    assert assign(table_of(SIX[:num_pairs]), HeldOut(validation=0.05)).tolist() == [TRAIN] * num_pairs

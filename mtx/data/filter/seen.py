@@ -8,10 +8,11 @@ from xxhash import xxh3_128_digest
 
 SEPARATOR = b"\xff"  # no byte of UTF-8, so no two pairs join to the same bytes
 LEAST_SLOTS = 1 << 12
+SLOTS_AT_ONCE = 1 << 16  # moved together when the table grows, which bounds what that takes beside both tables
 
 
 class SeenPairs:
-    """Remembers pairs by XXH3 hashes of 128 bits: 24 to 48 bytes a distinct pair, whatever its length.
+    """Remembers pairs by XXH3 hashes of 128 bits: 24 to 48 bytes a distinct pair, and half as much again while it grows.
 
     Among a billion distinct pairs, the chance that any two share a hash is 1.5e-21. A hash table of open addressing
     over arrays; a Python set would take three times the memory.
@@ -40,9 +41,11 @@ class SeenPairs:
         while 3 * (self._num_pairs + num_more) > 2 * slots:  # fuller tables are slow to search
             slots *= 2
         if slots > len(self._slots):
-            old = self._slots[_filled(self._slots)]
+            old = self._slots
             self._slots = np.zeros((slots, 2), dtype=np.uint64)
-            self._insert(old)
+            for start in range(0, len(old), SLOTS_AT_ONCE):
+                part = old[start : start + SLOTS_AT_ONCE]
+                self._insert(part[_filled(part)])
 
     def _insert(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Insert hashes, all different, and tell which were not there."""

@@ -1,1 +1,1 @@
-"""data/tokenize"""
+"""Texts to token ids: one file for each kind of vocabulary."""

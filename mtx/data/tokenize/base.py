@@ -3,8 +3,8 @@
 In: a filtered dataset, or a file. Out: a `tokenizers.Tokenizer` for the encode stage, which turns texts into ids with
 `encode_texts` and places BOS and EOS by the ids that `special_ids` finds.
 
-Where a process that has tokenised is forked, as by a `DataLoader` with workers, the `tokenizers` library warns on
-stderr and goes on single-threaded, unless `TOKENIZERS_PARALLELISM=false` stands in the environment before the fork.
+Processes forked from here, as a `DataLoader`'s workers are, tokenise in a single thread: the library's threads do not
+come through a fork, and with `TOKENIZERS_PARALLELISM=true` it would wait for them forever.
 """
 
 import copy
@@ -59,6 +59,9 @@ class SpecialIds(NamedTuple):
 
 
 SPECIAL_TOKENS = SpecialTokens()
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM="false"))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -115,7 +118,7 @@ class Tokenization(ABC):
         """
 
     def save(self) -> Self:
-        """Write the tokenizer to `filepath`, whole or not at all. Raises TokenizerError, or StoreError from the disk."""
+        """Write the tokenizer to `filepath`, whole or not at all. Raises TokenizerError, or StoreError."""
         return self._write(self.tokenizer.to_str(pretty=True).encode())
 
     def load(self) -> Self:
@@ -143,10 +146,8 @@ class Tokenization(ABC):
 
     def _path(self) -> Path:
         if self.filepath is None:
-            raise TokenizerError(
-                f"this {type(self).__name__} has no file: give it one, as {type(self).__name__}(filepath='tokenizer.json') "
-                "or tokenizer.filepath=tokenizer.json"
-            )
+            kind = type(self).__name__
+            raise TokenizerError(f"this {kind} has no file: give it one, as {kind}(filepath='tokenizer.json')")
         return Path(self.filepath)
 
     def _read(self) -> bytes:
@@ -229,12 +230,13 @@ def special_ids(tokenizer: Tokenizer, special: SpecialTokens = SPECIAL_TOKENS) -
     missing = {role: token for role, token in roles.items() if ids[role] is None}
     if missing:
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-        present = dict.fromkeys([*added, *(token for token in FAMILIAR if tokenizer.token_to_id(token) is not None)])
+        familiar = [token for token in FAMILIAR if tokenizer.token_to_id(token) is not None]
+        candidates = list(dict.fromkeys([*added, *familiar]))[:MAX_SUGGESTED]
+        keys = " ".join(f"\"tokenizer.{role}_token='…'\"" for role in missing)
         raise TokenizerError(
             f"the vocabulary of {tokenizer.get_vocab_size()} tokens has no {', '.join(missing.values())}, but needs a "
-            f"token for each of pad, bos, eos and unk. Special tokens in it: {', '.join(list(present)[:MAX_SUGGESTED]) or 'none'}. "
-            f"Say which to use with tokenizer=pretrained {' '.join(f'tokenizer.{role}_token=…' for role in missing)}; "
-            "one token may serve twice, as <pad> for bos"
+            f"token for each of pad, bos, eos and unk. Special tokens in it: {', '.join(candidates) or 'none'}. "
+            f"Say which to use with tokenizer=pretrained {keys}; one token may serve twice, as <pad> for bos"
         )
     return SpecialIds(**{role: id for role, id in ids.items() if id is not None})
 
@@ -269,7 +271,8 @@ def one_of(key: str, value: str | None, known: Sequence[str | None]) -> str | No
     """Return the problem where `value` of the key `tokenizer.KEY` is none of `known`."""
     if value in known:
         return None
-    return f"tokenizer.{key} must be one of {choices(str(value), ['null' if k is None else k for k in known])}, but is {value!r}"
+    names = choices(str(value), ["null" if k is None else k for k in known])
+    return f"tokenizer.{key} must be one of {names}, but is {value!r}"
 
 
 def check_normalization(value: str | None) -> str | None:

@@ -27,7 +27,7 @@ from mtx.data.tokenize.base import (
     ready,
     require,
 )
-from mtx.data.tokenize.corpus import fit, texts
+from mtx.data.tokenize.corpus import texts
 
 NUM_BYTES = 256
 MIN_VOCAB_SIZE = NUM_BYTES + len(SPECIAL_TOKENS.as_list())
@@ -87,7 +87,8 @@ class BPETokenization(Tokenization):
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        self._tokenizer = ready(fit(tokenizer, stream(), trainer))
+        tokenizer.train_from_iterator(stream(), trainer)
+        self._tokenizer = ready(tokenizer)
         return self
 
 

@@ -1,4 +1,4 @@
-"""The texts that a vocabulary is learned from: streamed in batches, column by column, never the whole corpus at once."""
+"""The texts that a vocabulary is learned from: streamed in batches, column by column, never the whole at once."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
-from tokenizers.trainers import Trainer
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.base import Normalization, Side, normalizer, one_of, require
@@ -34,7 +32,7 @@ def texts(
 
     Raises:
         ConfigError: `side` is none of those.
-        DataError: the dataset has no rows with it, or lacks the columns.
+        DataError: the dataset has no rows with it, or lacks the columns, or has no str that UTF-8 can hold there.
         EmptyDatasetError: there is nothing but white space.
     """
     require(one_of("side", side, tuple(COLUMNS)))
@@ -51,6 +49,7 @@ def texts(
 
     def stream() -> Iterator[list[str]]:
         for batch in batches(table, columns, max_pairs):
+            _check_text(batch)
             yield batch if normal_form is None else [normal_form.normalize_str(text) for text in batch]
 
     if not any(text and not text.isspace() for batch in stream() for text in batch):
@@ -59,18 +58,6 @@ def texts(
             "See what the filter dropped, with mtx task=show, or choose filter=none"
         )
     return stream
-
-
-def fit(tokenizer: Tokenizer, stream: Iterator[list[str]], trainer: Trainer) -> Tokenizer:
-    """Train `tokenizer` in place and return it. Raises DataError where a text is no str that UTF-8 can hold."""
-    try:
-        tokenizer.train_from_iterator(stream, trainer)
-    except (TypeError, UnicodeEncodeError) as error:
-        raise DataError(
-            f"a tokenizer cannot learn from this text: {error}. Every src and tgt must be a str without lone "
-            "surrogates; check the source, or see downloader.on_error"
-        ) from error
-    return tokenizer
 
 
 def alphabet(stream: Iterator[list[str]], coverage: float) -> set[str]:
@@ -108,8 +95,8 @@ def check_room(vocab_size: int, num_fixed: int, num_characters: int, coverage: f
     needed = num_fixed + num_characters
     if vocab_size < needed:
         raise ConfigError(
-            f"tokenizer.vocab_size must be at least {needed} for this text, but is {vocab_size}: {num_fixed} fixed tokens "
-            f"and {num_characters} for the characters that make up {coverage} of it. Raise tokenizer.vocab_size, lower "
+            f"tokenizer.vocab_size must be at least {needed} for this text, but is {vocab_size}: {num_fixed} fixed "
+            f"tokens and {num_characters} for the characters that make up {coverage} of it. Raise it, lower "
             "tokenizer.character_coverage, or choose tokenizer=bpe, which starts from bytes"
         )
 
@@ -149,3 +136,13 @@ def _check_columns(wanted: tuple[str, ...], present: Iterable[str]) -> None:
             f"a tokenizer learns from the texts src and tgt, but these rows have {', '.join(names) or 'no columns'}: "
             f"{' and '.join(missing)} is missing. Take a dataset of stage raw or filtered"
         )
+
+
+def _check_text(batch: list[str]) -> None:
+    try:
+        "".join(batch).encode()
+    except (TypeError, UnicodeEncodeError) as error:
+        raise DataError(
+            f"a tokenizer cannot learn from this text: {error}. Every src and tgt must be a str without lone "
+            "surrogates; correct or drop it in the source"
+        ) from error

@@ -81,9 +81,7 @@ def load_pair(config: Tokenization, folder: Path) -> TokenizerPair:
     )
 
 
-def _build(
-    config: Tokenization, store: Store, filtered_id: str, folder: Path, described: dict[str, JSON]
-) -> None:
+def _build(config: Tokenization, store: Store, filtered_id: str, folder: Path, described: dict[str, JSON]) -> None:
     temporary = Path(tempfile.mkdtemp(dir=store.tokenizers, prefix=f".{folder.name}."))
     try:
         for side, name in (JOINT if config.joint else SEPARATE).items():

@@ -9,8 +9,8 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import Sequence, Split
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize.base import Side, SpecialTokens, Tokenization, add_special, encode_texts, special_ids
-from mtx.errors import ConfigError, TokenizerError
+from mtx.data.tokenize.base import Side, SpecialTokens, Tokenization, add_special, encode_texts, require, special_ids
+from mtx.errors import TokenizerError
 from mtx.identity import JSON
 
 
@@ -43,13 +43,21 @@ class PretrainedTokenization(Tokenization):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._content: bytes | None = None
-        if self.filepath is None:
-            raise ConfigError("a pretrained tokenizer needs its file: set tokenizer.filepath=FOLDER/tokenizer.json")
-        if self.eos_token == self.pad_token:
-            raise ConfigError(
-                f"tokenizer.eos_token and tokenizer.pad_token must differ, but both are {self.eos_token!r}: losses leave "
-                "padding out, so that a model would never learn to end. Choose another tokenizer.pad_token"
-            )
+        tokens = {f"tokenizer.{role}_token": token for role, token in vars(self.special).items()}
+        require(
+            None
+            if self.filepath
+            else "tokenizer.filepath must name the file, as FOLDER/tokenizer.json, but is not set",
+            *(
+                f"{key} must be text, in quotes as \"{key}='[PAD]'\", but is {token!r}"
+                for key, token in tokens.items()
+                if not isinstance(token, str) or not token
+            ),
+            None
+            if self.eos_token != self.pad_token
+            else f"tokenizer.eos_token and tokenizer.pad_token must differ, but both are {self.eos_token!r}: losses "
+            "leave padding out, so that a model would never learn to end. Choose another tokenizer.pad_token",
+        )
 
     @property
     def special(self) -> SpecialTokens:
@@ -59,7 +67,8 @@ class PretrainedTokenization(Tokenization):
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Raise TokenizerError: this vocabulary stays as it is."""
         raise TokenizerError(
-            f"the pretrained tokenizer {self.filepath} is not trained: call .load(), or choose tokenizer=bpe to learn one"
+            f"the pretrained tokenizer {self.filepath} is not trained: call .load(), "
+            "or choose tokenizer=bpe to learn one"
         )
 
     def load(self) -> Self:

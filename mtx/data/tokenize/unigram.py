@@ -32,7 +32,7 @@ from mtx.data.tokenize.base import (
     ready,
     require,
 )
-from mtx.data.tokenize.corpus import GAP, alphabet, check_coverage, check_room, fit, restricted, texts
+from mtx.data.tokenize.corpus import GAP, alphabet, check_coverage, check_room, restricted, texts
 
 NUM_FIXED = 256 + len(SPECIAL_TOKENS.as_list())  # bytes for characters outside the alphabet, and special tokens
 # Runs of letters, of digits, of other signs, each with the space before it, or of spaces; 64 at most, since the
@@ -71,7 +71,7 @@ class UnigramTokenization(Tokenization):
     character_coverage: float = 0.9995
     shrinking_factor: float = 0.5
     normalization: Normalization | None = None
-    max_train_pairs: int = 200_000
+    max_train_pairs: int = 50_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,7 +102,7 @@ class UnigramTokenization(Tokenization):
             unk_token=SPECIAL_TOKENS.unk,
             show_progress=False,
         )
-        fit(learner, restricted(stream(), required), trainer)
+        learner.train_from_iterator(restricted(stream(), required), trainer)
         pieces = canonical(_learned(learner), required, self.vocab_size - NUM_FIXED)
         self._tokenizer = ready(unigram_tokenizer(pieces, self.normalization))
         return self

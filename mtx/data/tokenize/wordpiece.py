@@ -26,7 +26,7 @@ from mtx.data.tokenize.base import (
     ready,
     require,
 )
-from mtx.data.tokenize.corpus import GAP, alphabet, check_coverage, check_room, fit, restricted, texts
+from mtx.data.tokenize.corpus import GAP, alphabet, check_coverage, check_room, restricted, texts
 
 NUM_FIXED = len(SPECIAL_TOKENS.as_list())
 PREFIX = "##"
@@ -88,7 +88,7 @@ class WordPieceTokenization(Tokenization):
             special_tokens=[*SPECIAL_TOKENS.as_list(), *single],
             show_progress=False,
         )
-        fit(learner, restricted(stream(), characters), trainer)
+        learner.train_from_iterator(restricted(stream(), characters), trainer)
         ids: dict[str, int] = json.loads(learner.to_str())["model"]["vocab"]
         self._tokenizer = ready(wordpiece_tokenizer(ids, self.normalization))
         return self

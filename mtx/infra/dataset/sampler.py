@@ -92,8 +92,10 @@ class BucketBatchSampler(PlanBatchSampler):
 
     A thin form of `PlanBatchSampler` with a `BucketPlanner`, for lengths at hand:
 
-        lengths = [len(row["src"].split()) for row in dataset.data]
-        sampler = BucketBatchSampler(bucket_ids=lengths, batch_size=32, len_key=lengths, drop_last=True)
+    >>> words = [3, 9, 2, 8, 3, 9, 8, 2]
+    >>> sampler = BucketBatchSampler(bucket_ids=words, batch_size=2, len_key=words, drop_last=True)
+    >>> sorted([words[row] for row in rows] for rows in sampler)
+    [[2, 2], [3, 3], [8, 8], [9, 9]]
 
     Args:
         bucket_ids: a number for each row, such as its length. Up to `num_buckets` different numbers are buckets as

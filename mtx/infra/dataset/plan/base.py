@@ -6,10 +6,14 @@ dropped as remainder, or repeated.
 
 A `Planner` holds the options, a `Draft` what all epochs have in common, a `Plan` the batches of one epoch:
 
-    draft = TokenBudgetPlanner(max_tokens=4096).draft(Lengths.of(source_lengths, target_lengths))
-    len(draft)                           # batches in every epoch
-    plan = draft.plan(seed=0, epoch=3)
-    plan[0]                              # rows of the batch that is served first
+>>> from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
+>>> lengths = Lengths.of([3, 5, 3, 9, 5, 3], [4, 5, 4, 8, 6, 4])
+>>> draft = TokenBudgetPlanner(max_tokens=12).draft(lengths)
+>>> len(draft)  # batches in every epoch
+3
+>>> plan = draft.plan(seed=0, epoch=3)
+>>> sorted(sorted(rows.tolist()) for rows in plan)
+[[0, 2, 5], [1, 4], [3]]
 """
 
 from abc import ABC, abstractmethod

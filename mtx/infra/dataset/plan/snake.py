@@ -7,6 +7,7 @@ are close in both lengths. All batches of a band hold about as many pairs, since
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtx.infra.dataset.plan.base import Int
 from mtx.infra.dataset.plan.classes import LengthClasses
@@ -28,7 +29,7 @@ class Snake:
 
     longest: Int
     difference: Int
-    batches_before: np.ndarray[tuple[int], np.dtype[np.float64]]
+    batches_before: NDArray[np.float64]
     width: float
 
     def order(self, *, phase: float = 0.0, turned: bool = False) -> Int:

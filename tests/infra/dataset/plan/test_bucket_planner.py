@@ -28,6 +28,12 @@ def test_ten_pairs_by_hand() -> None:
     assert batches(planner.plan(lengths, seed=0, epoch=0)) == [[1, 3], [5, 7], [0, 4], [8], [6, 2], [9]]
 
 
+def test_only_the_rows_of_a_pool_are_ordered() -> None:
+    lengths = Lengths.of([5, 5, 5, 5], [4, 3, 2, 1])
+    planner = BucketPlanner(batch_size=1, by="source", pool_batches=2, shuffle=False)
+    assert batches(planner.plan(lengths, seed=0, epoch=0)) == [[1], [0], [3], [2]]
+
+
 def test_what_fills_no_batch_is_dropped_and_counted() -> None:
     lengths = Lengths.of([1, 1, 1, 9, 9])
     plan = BucketPlanner(batch_size=2, boundaries=[5], drop_last=True, shuffle=False).plan(lengths, seed=0, epoch=0)

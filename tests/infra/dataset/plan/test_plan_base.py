@@ -1,8 +1,11 @@
 """Lengths, plans and what is counted from them, by hand."""
 
+import doctest
+
 import numpy as np
 import pytest
 
+from mtx.infra.dataset.plan import base
 from mtx.infra.dataset.plan.base import Lengths, Plan, generator, padding, shapes
 
 
@@ -113,3 +116,7 @@ def test_generators_of_different_purposes_differ_and_equal_ones_agree() -> None:
     }
     assert len(set(drawn.values())) == len(drawn)
     assert generator(1, 2).integers(2**62) == drawn[1, 2, 0]
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(base) == doctest.TestResults(failed=0, attempted=6)

@@ -71,6 +71,11 @@ def test_splits_save_most_padding_first_then_halve_the_largest() -> None:
     assert split(made, one, 9, multiple=1).tolist() == [0, 1, 2, 3, 4], "a batch of one is not split"
 
 
+def test_what_follows_a_split_is_padded_less_too() -> None:
+    # At 2, the 4 rows after it save 2 each; at 3, the 3 rows after it save 6 each.
+    assert split(runs((5, 5, 2), (4, 4, 1), (2, 2, 3)), np.array([0, 6]), 2, multiple=1).tolist() == [0, 3, 6]
+
+
 def test_the_batch_that_saves_most_is_split() -> None:
     # Batch 0 saves 2 × (2 + 0) at place 2; batch 1 saves 3 × (4 + 0) at place 7.
     made = runs((3, 9, 2), (5, 9, 2), (5, 5, 3), (9, 5, 1))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mtx.infra.dataset.plan import token_budget
-from mtx.infra.dataset.plan.base import Lengths, Plan, padding, shapes
+from mtx.infra.dataset.plan.base import Int, Lengths, Plan, padding, shapes
+from mtx.infra.dataset.plan.snake import Snake
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 
 
@@ -154,6 +155,22 @@ def test_the_number_of_batches_holds_where_no_way_to_cut_gives_it(monkeypatch: p
     assert {len(plan) for plan in plans} == {len(draft)}
     assert batches(plans[0]) != batches(plans[1]), "rows of equal lengths still change places"
     assert plans[0].ledger()["batched"] == len(TEXT)
+
+
+def test_each_epoch_places_the_bands_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = []
+    order = Snake.order
+
+    def noted(snake: Snake, *, phase: float = 0.0, turned: bool = False) -> Int:
+        ways.append((phase, turned))
+        return order(snake, phase=phase, turned=turned)
+
+    draft = TokenBudgetPlanner(max_tokens=2048).draft(TEXT)
+    monkeypatch.setattr(Snake, "order", noted)
+    for epoch in range(12):
+        draft.plan(seed=0, epoch=epoch)
+    assert {turned for _, turned in ways} == {False, True}
+    assert len({phase for phase, _ in ways}) == len(ways)
 
 
 def test_a_shuffled_plan_has_one_batch_in_two_hundred_to_spare() -> None:
