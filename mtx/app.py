@@ -30,7 +30,7 @@ def main() -> None:
     """Run `mtx` from the command line. Errors of mtx's own are one message and exit code 1, without a stack trace."""
     os.environ.setdefault(WANTS_TRACES, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra hand errors on to us instead of printing them
-    sys.path.append(os.getcwd())  # a user's own classes, as `model._target_=my_module.MyModel`
+    sys.path.append(str(Path.cwd()))  # a user's own classes, as `model._target_=my_module.MyModel`
     try:
         _hydra_main()
     except (MtxError, HydraException, OmegaConfBaseException) as error:

@@ -79,6 +79,7 @@ def test_a_dataset_cannot_be_changed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # as documented, on any machine
 @pytest.mark.parametrize("storage", ["sqlite_arrow", "shelve_jsonl"])
 def test_the_documented_session_on_the_default_corpus(storage: str, tmp_path: Path) -> None:
     from mtx import compose_datamodule
@@ -112,7 +113,10 @@ def test_the_documented_session_on_the_default_corpus(storage: str, tmp_path: Pa
         if number == 200:
             break
     assert len(set(widths)) > 10, "batches are padded to their own longest row"
-    assert sum(reals) / len(reals) > 0.8, "bucketing leaves little padding"
+    collate = partial(collate_fn, tok=tokenizer_service.tokenizer)
+    in_order = [collate(train_dataset.data[start : start + 32]) for start in range(0, 6400, 32)]
+    unbucketed = sum(batch["encoder_attn_mask"].float().mean().item() for batch in in_order) / len(in_order)
+    assert 1 - sum(reals) / len(reals) < 0.6 * (1 - unbucketed), "bucketing leaves less padding"
     assert sorted(widths) != widths, "the order does not run from short to long"
     assert tokenizer_service.tokenizer.to_str() == before, "collating leaves the tokenizer alone"
     assert len(loader) == len(bucket_sampler)

@@ -110,9 +110,8 @@ def test_what_the_config_sets_is_not_filled_in() -> None:
 
 
 def test_parameters_that_mtx_fills_in_cannot_be_set() -> None:
-    assert "datamodule.storage is no setting of" in str(
-        pytest.raises(ConfigError, check, {"datamodule": _with_datamodule(storage=1)}).value
-    )
+    with pytest.raises(ConfigError, match=r"datamodule\.storage is no setting of"):
+        check({"datamodule": _with_datamodule(storage=1)})
 
 
 def _with_datamodule(**options: Any) -> dict[str, Any]:

@@ -109,15 +109,30 @@ def test_a_trainer_serves_every_pair_once_an_epoch_in_another_order_each(tmp_pat
     assert sorted(model.val_rows) == sorted([*range(10), *range(10)])
 
 
-def test_a_run_stopped_in_mid_epoch_goes_on_with_the_next_batch(tmp_path: Path) -> None:
+class StopAt(pl.Callback):
+    """Saves a checkpoint behind a step, and ends the run as a crash would."""
+
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise InterruptedError
+
+
+@pytest.mark.parametrize("step", [1, 5, 12, 13])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_run_that_crashed_goes_on_with_the_next_batch(tmp_path: Path, step: int, num_workers: int) -> None:
     whole = Recorder()
     trainer(max_epochs=2).fit(whole, datamodule(tmp_path / "store"))
     first = Recorder()
-    stopped = trainer(max_steps=5, default_root_dir=tmp_path, max_epochs=2)
-    stopped.fit(first, datamodule(tmp_path / "store"))
-    stopped.save_checkpoint(tmp_path / "mid.ckpt")
+    crash = StopAt(step, tmp_path / "mid.ckpt")
+    with pytest.raises(InterruptedError):
+        trainer(max_epochs=2, callbacks=[crash]).fit(first, datamodule(tmp_path / "store", num_workers=num_workers))
     second = Recorder()
-    trainer(max_epochs=2).fit(second, datamodule(tmp_path / "store"), ckpt_path=tmp_path / "mid.ckpt")
+    again = datamodule(tmp_path / "store", num_workers=num_workers)
+    trainer(max_epochs=2).fit(second, again, ckpt_path=tmp_path / "mid.ckpt")
     assert first.train_rows + second.train_rows == whole.train_rows
     assert torch.equal(second.weight, whole.weight)
 
@@ -193,7 +208,7 @@ def test_an_empty_validation_split_is_told_when_it_is_asked_for(
     made.prepare_data()
     assert "the validation split of numbers is empty" in caplog.text
     made.setup("fit")
-    with pytest.raises(EmptyDatasetError, match="the validation split came out empty. Hold out more with datamodule"):
+    with pytest.raises(EmptyDatasetError, match=r"the validation split came out empty\. Hold out more with datamodule"):
         made.val_dataloader()
 
 

@@ -12,7 +12,7 @@ SLOTS_AT_ONCE = 1 << 16  # moved together when the table grows, which bounds wha
 
 
 class SeenPairs:
-    """Remembers pairs by XXH3 hashes of 128 bits: 24 to 48 bytes a distinct pair, and half as much again while it grows.
+    """Remembers pairs by XXH3 hashes of 128 bits, in 24 to 48 bytes a distinct pair, and half as much again to grow.
 
     Among a billion distinct pairs, the chance that any two share a hash is 1.5e-21. A hash table of open addressing
     over arrays; a Python set would take three times the memory.

@@ -6,7 +6,6 @@ A tokenizer lies in `tokenizers/ID/` as the `tokenizers` library's JSON: `tokeni
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,9 @@ def load_pair(config: Tokenization, folder: Path) -> TokenizerPair:
 
 
 def _build(config: Tokenization, store: Store, filtered_id: str, folder: Path, described: dict[str, JSON]) -> None:
-    temporary = Path(tempfile.mkdtemp(dir=store.tokenizers, prefix=f".{folder.name}."))
+    temporary = store.tokenizers / f".{folder.name}.tmp"  # one process at a time: the caller holds the lock
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    temporary.mkdir()
     try:
         for side, name in (JOINT if config.joint else SEPARATE).items():
             if config.needs_training:

@@ -20,7 +20,8 @@ def test_tells_new_pairs_from_those_of_the_same_and_of_earlier_calls() -> None:
     assert add(pairs, [("", ""), ("a", "d"), ("a", "c"), ("a", "d")]) == [False, True, False, False]
 
 
-def test_nothing_is_forgotten_while_the_table_grows() -> None:
+def test_nothing_is_forgotten_while_the_table_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen, "SLOTS_AT_ONCE", 1000)
     pairs = SeenPairs()
     first = [(str(i), "x") for i in range(20_000)]
     assert all(add(pairs, first))

@@ -1,0 +1,57 @@
+"""A small corpus of made-up words in three scripts, and the four kinds of tokenizer on it."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mtx.data.dataset import TranslationDataset
+from mtx.data.tokenize.base import Tokenization
+from mtx.data.tokenize.bpe import BPETokenization
+from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.unigram import UnigramTokenization
+from mtx.data.tokenize.wordpiece import WordPieceTokenization
+
+SYLLABLES = ("ka", "lo", "mi", "ren", "tu", "sho", "ba", "el", "dri", "un", "ä", "ß")
+KANA_AND_KANJI = "のにをはがとし神光天地人日水見言行大小上下中山川火木金土心手目口"
+
+
+def pairs_of_text(num_pairs: int) -> list[dict[str, str]]:
+    """Write `num_pairs` pairs: words with spaces, and text without; some characters occur once only."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(80)]
+    return [
+        {
+            "src": " ".join(rng.choices(words, k=rng.randint(2, 9))).capitalize() + ".",
+            "tgt": "".join(rng.choices(KANA_AND_KANJI, k=rng.randint(4, 30)))
+            + (f"、{chr(0x4E00 + i)}。" if i % 4 == 0 else "。"),
+        }
+        for i in range(num_pairs)
+    ]
+
+
+def dataset_of(rows: Any) -> TranslationDataset:
+    """Hold rows as a filtered training split."""
+    return TranslationDataset(name="made-up", stage="filtered", split="train", languages=("xx", "ja"), data=rows)
+
+
+@pytest.fixture(scope="session")
+def dataset() -> TranslationDataset:
+    return dataset_of(pairs_of_text(200))
+
+
+@pytest.fixture(scope="session")
+def make_dataset() -> Callable[[Any], TranslationDataset]:
+    return dataset_of
+
+
+@pytest.fixture(scope="session")
+def trained(dataset: TranslationDataset) -> dict[str, Tokenization]:
+    """One tokenizer of each kind that is made here. Not to be changed by tests."""
+    return {
+        "bpe": BPETokenization(vocab_size=500).train(dataset),
+        "unigram": UnigramTokenization(vocab_size=500).train(dataset),
+        "wordpiece": WordPieceTokenization(vocab_size=500).train(dataset),
+        "byte": ByteTokenization(),
+    }

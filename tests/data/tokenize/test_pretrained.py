@@ -1,0 +1,133 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.decoders import Metaspace as MetaspaceDecoder
+from tokenizers.models import Unigram, WordLevel
+from tokenizers.pre_tokenizers import Metaspace, Whitespace
+from tokenizers.processors import TemplateProcessing
+
+from mtx.data.dataset import TranslationDataset
+from mtx.data.tokenize.base import SpecialIds, encode_texts, special_ids
+from mtx.data.tokenize.pretrained import PretrainedTokenization
+from mtx.errors import ConfigError, TokenizerError
+
+T5_LIKE = {"pad_token": "<pad>", "bos_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+@pytest.fixture
+def t5_like(tmp_path: Path) -> Path:
+    """A unigram vocabulary with truncation, padding and a post-processor, and its special tokens among its pieces."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((char, -3.0) for char in "▁ab</s>pd"), ("▁ab", -2.0)]
+    tokenizer = Tokenizer(Unigram(vocab=pieces, unk_id=2))
+    tokenizer.pre_tokenizer = Metaspace()
+    tokenizer.decoder = MetaspaceDecoder()
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=8, pad_token="<pad>")
+    path = tmp_path / "t5.json"
+    tokenizer.save(str(path))
+    return path
+
+
+def test_only_the_vocabulary_of_the_file_acts(t5_like: Path) -> None:
+    """Ids: ▁ 3, a 4, b 5, < 6, / 7, s 8, > 9, p 10, d 11, ▁ab 12."""
+    tokenizer = PretrainedTokenization(filepath=t5_like, **T5_LIKE).load().tokenizer
+    assert encode_texts(tokenizer, ["ab ab aba ab", "b"]) == [[12, 12, 12, 4, 12], [3, 5]]
+
+
+def test_special_tokens_among_the_pieces_are_spelled_out(t5_like: Path) -> None:
+    tokenizer = PretrainedTokenization(filepath=t5_like, **T5_LIKE).load().tokenizer
+    assert encode_texts(tokenizer, ["a</s>b <pad>"]) == [[3, 4, 6, 7, 8, 9, 5, 3, 6, 10, 4, 11, 9]]
+    assert tokenizer.decode(encode_texts(tokenizer, ["a</s>b <pad>"])[0]) == "a</s>b <pad>"
+
+
+def test_a_model_without_pre_tokenizer_spells_them_out_too(tmp_path: Path) -> None:
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((char, -3.0) for char in "ab</s>pd")]
+    path = tmp_path / "bare.json"
+    Tokenizer(Unigram(vocab=pieces, unk_id=2)).save(str(path))
+    tokenizer = PretrainedTokenization(filepath=path, **T5_LIKE).load().tokenizer
+    assert tokenizer.encode("a</s>b").tokens == ["a", "<", "/", "s", ">", "b"]
+
+
+def test_one_token_may_serve_twice(t5_like: Path) -> None:
+    loaded = PretrainedTokenization(filepath=t5_like, **T5_LIKE).load()
+    assert special_ids(loaded.tokenizer, loaded.special) == SpecialIds(pad=0, bos=0, eos=1, unk=2)
+
+
+def test_tokens_that_the_file_did_not_mark_are_left_out_of_decoded_text(tmp_path: Path) -> None:
+    vocab = {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3}
+    tokenizer = Tokenizer(WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.add_tokens([AddedToken("</s>", special=False)])
+    path = tmp_path / "words.json"
+    tokenizer.save(str(path))
+    loaded = PretrainedTokenization(filepath=path, **T5_LIKE).load().tokenizer
+    assert loaded.decode([3, 1, 0]) == "a"
+    assert 1 not in encode_texts(loaded, ["a </s>"])[0]
+
+
+def test_saving_copies_the_file_and_keeps_the_identity(t5_like: Path, tmp_path: Path) -> None:
+    loaded = PretrainedTokenization(filepath=t5_like, **T5_LIKE).load()
+    copy = loaded.at(tmp_path / "store" / "tokenizer.json").save()
+    assert (tmp_path / "store" / "tokenizer.json").read_bytes() == t5_like.read_bytes()
+    fresh = PretrainedTokenization(filepath=copy.filepath, **T5_LIKE)
+    assert fresh.identity() == loaded.identity() == copy.identity()
+    assert encode_texts(fresh.load().tokenizer, ["ab </s>"]) == encode_texts(loaded.tokenizer, ["ab </s>"])
+
+
+def test_identity_follows_the_content_and_the_special_tokens(t5_like: Path) -> None:
+    one = PretrainedTokenization(filepath=t5_like, **T5_LIKE)
+    assert one.identity() == {
+        "class": "mtx.data.tokenize.pretrained.PretrainedTokenization",
+        "version": 1,
+        "joint": True,
+        **T5_LIKE,
+        "sha256": hashlib.sha256(t5_like.read_bytes()).hexdigest(),
+    }
+    before = one.identity()
+    assert PretrainedTokenization(filepath=t5_like, **{**T5_LIKE, "bos_token": "</s>"}).identity() != before
+    t5_like.write_bytes(t5_like.read_bytes() + b"\n")
+    assert one.identity() != before
+
+
+def test_missing_special_tokens_are_named(t5_like: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"has no <PAD>, <BOS>, <EOS>, <UNK>, .* in it: <pad>, </s>, <unk>"):
+        PretrainedTokenization(filepath=t5_like).load()
+
+
+def test_a_missing_file_is_named_also_by_identity(tmp_path: Path) -> None:
+    absent = PretrainedTokenization(filepath=tmp_path / "absent.json")
+    for call in (absent.load, absent.identity):
+        with pytest.raises(TokenizerError, match=r"no tokenizer file .*absent.json: correct tokenizer.filepath"):
+            call()
+
+
+def test_it_is_not_trained(t5_like: Path, dataset: TranslationDataset) -> None:
+    with pytest.raises(TokenizerError, match=r"t5.json is not trained: call .load\(\), or choose tokenizer=bpe"):
+        PretrainedTokenization(filepath=t5_like, **T5_LIKE).train(dataset)
+
+
+def test_before_loading_there_is_nothing(t5_like: Path) -> None:
+    unread = PretrainedTokenization(filepath=t5_like, **T5_LIKE)
+    with pytest.raises(TokenizerError, match=r"has no tokenizer yet: call .load\(\) first"):
+        unread.tokenizer  # noqa: B018
+    with pytest.raises(TokenizerError, match=r"has no tokenizer yet: call .load\(\) first"):
+        unread.save()
+
+
+def test_all_problems_of_a_config_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        PretrainedTokenization(pad_token=["PAD"], bos_token="", eos_token="</s>")  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "tokenizer.filepath must name the file, as FOLDER/tokenizer.json, but is not set; "
+        "tokenizer.pad_token must be text, in quotes as \"tokenizer.pad_token='[PAD]'\", but is ['PAD']; "
+        "tokenizer.bos_token must be text, in quotes as \"tokenizer.bos_token='[PAD]'\", but is ''"
+    )
+
+
+def test_the_end_must_not_look_like_padding() -> None:
+    with pytest.raises(ConfigError, match="must differ, but both are '</s>': losses leave padding out"):
+        PretrainedTokenization(filepath="a.json", pad_token="</s>", eos_token="</s>")
