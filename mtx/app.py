@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtx.errors import ConfigError, MtxError
-from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, explain, hydra_loader
+from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, completed, explain, hydra_loader
 
 if TYPE_CHECKING:
     from mtx.training.datamodule import TranslationDataModule
@@ -31,6 +31,7 @@ def main() -> None:
     os.environ.setdefault(WANTS_TRACES, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra hand errors on to us instead of printing them
     sys.path.append(str(Path.cwd()))  # a user's own classes, as `model._target_=my_module.MyModel`
+    sys.argv[1:] = completed(sys.argv[1:])
     try:
         _hydra_main()
     except (MtxError, HydraException, OmegaConfBaseException) as error:
@@ -46,7 +47,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compose the config from overrides as on the command line, as plain values. Raises ConfigError."""
     try:
         with hydra_loader():
-            return _plain(hydra.compose(CONFIG_NAME, overrides=list(overrides)))
+            return _plain(hydra.compose(CONFIG_NAME, overrides=completed(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides)) from error
 

@@ -23,6 +23,12 @@ CONFIG_MODULE = "mtx.conf"
 CONFIG_NAME = "config"
 
 
+def completed(arguments: Sequence[str]) -> list[str]:
+    """Add `model=own` where only `model._target_` is given: another class does not take the reference model's keys."""
+    keys = {argument.partition("=")[0] for argument in arguments}
+    return [*arguments, "model=own"] if "model._target_" in keys and "model" not in keys else list(arguments)
+
+
 @contextmanager
 def hydra_loader(config_dir: str | None = None) -> Iterator[ConfigLoader]:
     """Give Hydra's config loader over mtx's configs, also inside a Hydra application, which goes on undisturbed.

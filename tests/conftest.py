@@ -1,6 +1,5 @@
 """What all tests share: a store of their own, so that the user's is never touched."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,5 +12,4 @@ def store_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTX_STORE", str(root))
-        patch.setenv("TOKENIZERS_PARALLELISM", os.environ.get("TOKENIZERS_PARALLELISM", "true"))
         yield root

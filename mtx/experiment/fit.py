@@ -58,22 +58,21 @@ def fit(run: Run, *, ckpt: str | None = None) -> float | None:
     """
     with quiet_lightning():
         pl.seed_everything(run.seed, workers=True, verbose=False)
-        datamodule = run.datamodule
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        model = run.build("model", **datamodule.facts())
         path = checkpoint_path(run, ckpt)
-        if path is not None:
-            check_fits(path, model)
         record = TrainingRecord(run.output_dir / "training.json")
         try:
             trainer = build_trainer(run, record)
+            run.datamodule.prepare_data()
+            run.datamodule.setup("fit")
+            model = run.build("model", **run.datamodule.facts())
+            if path is not None:
+                check_fits(path, model)
             progress = train(run, trainer, model, record, path)
         except MisconfigurationException as error:
             raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error
     if not trainer.is_global_zero:
         return progress.held_out(METRIC)[1]
-    report = fit_report(run, progress)
+    report = {**data_report(run), **plan_report(run, 0), **fit_report(run, trainer, progress)}
     run.console.print(summary(report))
     run.console.print(how_to_go_on(report), highlight=False, soft_wrap=True)
     run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
@@ -111,6 +110,10 @@ def train(
     try:
         trainer.fit(model, datamodule=run.datamodule, ckpt_path=ckpt)
     except SystemExit as error:  # how Lightning ends after Ctrl-C
+        if getattr(trainer.checkpoint_callback, "last_model_path", "") and trainer.is_global_zero:
+            run.console.print(
+                f"stopped after step {trainer.global_step}; ckpt=last goes on from the last look", highlight=False
+            )
         raise KeyboardInterrupt from error
     progress = record.read()
     if progress.validations and progress.validations[-1]["step"] != progress.num_steps:
@@ -126,15 +129,12 @@ def held_out(run: Run, trainer: pl.Trainer, model: pl.LightningModule) -> dict[s
     return {name: float(value) for metrics in found for name, value in metrics.items()}
 
 
-def fit_report(run: Run, progress: Progress) -> dict[str, Any]:
-    """Report the training, and the data that it was on as `task=measure` does."""
+def fit_report(run: Run, trainer: pl.Trainer, progress: Progress) -> dict[str, Any]:
+    """Report the training: how long, how well, and where its checkpoints are."""
     first, last = progress.held_out(METRIC)
-    folder = run.output_dir / "checkpoints"
-    paths = {name: folder / f"{name}.ckpt" for name in ("last", "best")}
-    checkpoints = {name: str(path) if path.exists() else None for name, path in paths.items()}
+    keeper = trainer.checkpoint_callback
+    last_path = run.output_dir / "checkpoints" / "last.ckpt"  # a Trainer that starts processes does not bring it back
     return {
-        **data_report(run),
-        **plan_report(run, 0),
         "num_steps": progress.num_steps,
         "num_epochs": progress.num_epochs,
         "fit_s": progress.train_s,
@@ -145,8 +145,8 @@ def fit_report(run: Run, progress: Progress) -> dict[str, Any]:
         "bits_per_byte_first": first,
         "bits_per_byte": last,
         "validations": progress.validations,
-        "checkpoint": checkpoints["last"],
-        "best_checkpoint": checkpoints["best"],
+        "checkpoint": getattr(keeper, "last_model_path", "") or (str(last_path) if last_path.exists() else None),
+        "best_checkpoint": getattr(keeper, "best_model_path", "") or None,
     }
 
 

@@ -14,7 +14,8 @@ def show(run: Run, *, stage: Stage | None = None, split: Split | None = None) ->
         run.console.print(f"No dataset{_such(stage, split)} in {store.root}. Build some: mtx task=prepare")
         return
     table = Table(title=f"{len(datasets)} datasets{_such(stage, split)} in {store.root}", title_justify="left")
-    for column in ("id", "name", "languages", "pairs", "size", "made from"):
+    table.add_column("id", no_wrap=True)  # whole, so that it can be copied
+    for column in ("name", "languages", "pairs", "size", "made from"):
         table.add_column(column, justify="right" if column in ("pairs", "size") else "left", overflow="fold")
     for row in datasets.to_dict("records"):
         table.add_row(

@@ -36,19 +36,19 @@ class KeepLastAndBest(Checkpoint):
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or _is_trial(trainer):
             return
         value = float(trainer.callback_metrics.get(self.metric, math.inf))
         # a rank on its own opinion would wait for the others for ever
         if trainer.strategy.reduce_boolean_decision(value < self._best):
             self._best = value
             self.best_model_path = str(self.folder / "best.ckpt")
-            self._save(trainer, self.best_model_path)
+            trainer.save_checkpoint(self.best_model_path)
         self._save_last(trainer)
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_step != self._saved_step:
+        if trainer.global_step != self._saved_step and not _is_trial(trainer):
             self._save_last(trainer)
 
     @override
@@ -62,9 +62,9 @@ class KeepLastAndBest(Checkpoint):
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         self.last_model_path = str(self.folder / "last.ckpt")
-        self._save(trainer, self.last_model_path)
+        trainer.save_checkpoint(self.last_model_path)
         self._saved_step = trainer.global_step
 
-    def _save(self, trainer: pl.Trainer, path: str) -> None:
-        if not getattr(trainer, "fast_dev_run", False):  # a trial run leaves nothing
-            trainer.save_checkpoint(path)
+
+def _is_trial(trainer: pl.Trainer) -> bool:
+    return bool(getattr(trainer, "fast_dev_run", False))

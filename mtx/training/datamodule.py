@@ -110,8 +110,12 @@ class TranslationDataModule(pl.LightningDataModule):
         self._train_loader: PlanLoader | None = None
 
     def prepare_data(self) -> None:
-        """Build what the store lacks. Raises SourceError, DataError, StoreError."""
-        self.ids = prepare(self.recipe, self.storage)
+        """Build what the store lacks, once: a Trainer asks again for each of its loops.
+
+        Raises SourceError, DataError, StoreError.
+        """
+        if self.ids is None:
+            self.ids = prepare(self.recipe, self.storage)
 
     def setup(self, stage: str | None = None) -> None:
         """Map the encoded datasets into memory; `stage` is accepted and all splits are opened, which costs nothing."""

@@ -6,10 +6,12 @@ import logging
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +283,15 @@ def test_a_run_goes_on_from_the_last_checkpoint_as_if_it_had_not_stopped(tmp_pat
     assert [found["step"] for found in run.report["validations"]] == [0, 5, 6]
 
 
+def test_the_best_checkpoint_may_be_that_of_the_run_before(tmp_path: Path) -> None:
+    scripted = {"_target_": f"{HERE}.Scripted"}
+    started(FakeRun(tmp_path / "day" / "a", model=scripted, trainer={"max_steps": 4}))
+    run = FakeRun(tmp_path / "day" / "b", model=scripted)
+    started(run, ckpt="last")
+    assert run.report["best_checkpoint"] == str(tmp_path / "day" / "a" / "checkpoints" / "best.ckpt")
+    assert run.report["checkpoint"] == str(tmp_path / "day" / "b" / "checkpoints" / "last.ckpt")
+
+
 def test_last_is_the_newest_run_of_the_same_data_and_model(tmp_path: Path) -> None:
     started(FakeRun(tmp_path / "day" / "other", model={"d_model": 4}))
     run = FakeRun(tmp_path / "day" / "mine", trainer={"max_steps": 2})
@@ -332,15 +343,28 @@ def test_what_lightning_refuses_is_told_without_a_stack_trace(tmp_path: Path) ->
         started(FakeRun(tmp_path / "out", model={"_target_": "pytorch_lightning.LightningModule"}))
 
 
-def test_ctrl_c_is_handed_on(tmp_path: Path) -> None:
-    run = FakeRun(tmp_path / "out", model={"_target_": f"{HERE}.Interrupted", "target_vocab_size": 9})
-    with pytest.raises(KeyboardInterrupt):
+def test_ctrl_c_is_handed_on_after_a_word_on_how_to_go_on(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "day" / "a", model={"_target_": f"{HERE}.Interrupted"})
+    with restored_sigint(), pytest.raises(KeyboardInterrupt):
         started(run)
+    assert "stopped after step 3; ckpt=last goes on from the last look" in run.out.getvalue()
+    again = FakeRun(tmp_path / "day" / "b", model={"_target_": f"{HERE}.Interrupted"}, trainer={"max_steps": 3})
+    started(again, ckpt="last")
+    assert again.report["num_steps"] == 3
 
 
-class Interrupted(Silent):
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        raise KeyboardInterrupt
+@contextmanager
+def restored_sigint() -> Iterator[None]:
+    """Lightning switches Ctrl-C off while it shuts down."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Interrupted(Scripted):
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        if self.trainer.global_step == 3:
+            raise KeyboardInterrupt
 
 
 def test_bar_and_checkpoints_can_be_turned_off_or_replaced(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from tokenizers import AddedToken, Tokenizer, normalizers
 from tokenizers.normalizers import Normalizer
@@ -23,6 +23,7 @@ from mtx.data.dataset import TranslationDataset
 from mtx.errors import ConfigError, StoreError, TokenizerError, choices
 from mtx.identity import JSON, identity
 from mtx.infra.dal.base import atomic_file
+from mtx.infra.dataset.collate import SpecialIds
 
 Side = Literal["both", "source", "target"]
 Normalization = Literal["NFC", "NFKC"]
@@ -47,15 +48,6 @@ class SpecialTokens:
     def as_list(self) -> list[str]:
         """Return them in the order of their ids, 0 to 3, in vocabularies that mtx trains."""
         return [self.pad, self.bos, self.eos, self.unk]
-
-
-class SpecialIds(NamedTuple):
-    """The ids of the four special tokens in one vocabulary."""
-
-    pad: int
-    bos: int
-    eos: int
-    unk: int
 
 
 SPECIAL_TOKENS = SpecialTokens()

@@ -9,10 +9,10 @@ training, since the library keeps the words it may merge in a queue, and needs n
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 
 from mtx.data.dataset import TranslationDataset
@@ -30,6 +30,8 @@ from mtx.data.tokenize.base import (
 from mtx.data.tokenize.corpus import texts
 
 NUM_BYTES = 256
+# Cut in training only: the trainer's time is quadratic in the length of a word, and half a minute at 100,000.
+LONG_RUNS = r"[\p{L}\p{M}]{100}|\p{N}{100}|[^\s\p{L}\p{M}\p{N}]{100}|\s{100}"
 MIN_VOCAB_SIZE = NUM_BYTES + len(SPECIAL_TOKENS.as_list())
 
 
@@ -80,6 +82,8 @@ class BPETokenization(Tokenization):
         tokenizer = byte_level(BPE(), use_regex=True)
         if (normal_form := normalizer(self.normalization)) is not None:
             tokenizer.normalizer = normal_form
+        cut_words = tokenizer.pre_tokenizer
+        tokenizer.pre_tokenizer = Sequence([Split(Regex(LONG_RUNS), "isolated"), cut_words])
         trainer = BpeTrainer(
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
@@ -88,6 +92,7 @@ class BPETokenization(Tokenization):
             show_progress=False,
         )
         tokenizer.train_from_iterator(stream(), trainer)
+        tokenizer.pre_tokenizer = cut_words
         self._tokenizer = ready(tokenizer)
         return self
 

@@ -75,8 +75,8 @@ def load_pair(config: Tokenization, folder: Path) -> TokenizerPair:
         joint=config.joint,
         source=source.tokenizer,
         target=target.tokenizer,
-        source_ids=SpecialIds(*special_ids(source.tokenizer, source.special)),
-        target_ids=SpecialIds(*special_ids(target.tokenizer, target.special)),
+        source_ids=special_ids(source.tokenizer, source.special),
+        target_ids=special_ids(target.tokenizer, target.special),
     )
 
 

@@ -6,7 +6,7 @@ stored; `collate_rows` pads a choice of its rows, by index arithmetic, without a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ Batch = dict[str, Tensor]
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out by default
 
 
-@dataclass(frozen=True)
-class SpecialIds:
+class SpecialIds(NamedTuple):
     """Ids of the four special tokens in one vocabulary."""
 
     pad: int = 0

@@ -71,6 +71,8 @@ def collate_fn(
 
 
 def _encoded(tok: Tokenizer, batch: Sequence[Mapping[str, Any]], key: str) -> TokenRows:
+    if not tok.encode_special_tokens:  # not kept by a pickle; without it "<EOS>" in a text becomes the control id
+        tok.encode_special_tokens = True
     encodings = tok.encode_batch_fast([pair[key] for pair in batch], add_special_tokens=False)
     if tok.padding is None:
         return TokenRows.of([encoding.ids for encoding in encodings])

@@ -1,8 +1,10 @@
+import doctest
 from pathlib import Path
 
 import pytest
 
 from mtx.data.dataset import TranslationDataset
+from mtx.data.tokenize import bpe
 from mtx.data.tokenize.base import encode_texts
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.errors import ConfigError
@@ -56,3 +58,7 @@ def test_the_snippet_of_the_documentation_works(dataset: TranslationDataset, tmp
     tokenizer_service = BPETokenization(filepath=path)
     tokenizer_service.load()
     assert tokenizer_service.tokenizer.decode(tokenizer_service.tokenizer.encode("神 kalo").ids) == "神 kalo"
+
+
+def test_the_examples_of_the_module_run() -> None:
+    assert doctest.testmod(bpe) == doctest.TestResults(failed=0, attempted=5)

@@ -1,9 +1,11 @@
+import doctest
 from pathlib import Path
 
 import pytest
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mtx.data.dataset import TranslationDataset
+from mtx.data.tokenize import byte
 from mtx.data.tokenize.base import encode_texts
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.byte import ByteTokenization, byte_chars
@@ -35,3 +37,7 @@ def test_a_file_of_another_vocabulary_is_refused(dataset: TranslationDataset, tm
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"no tokenizer file .*absent.json: correct tokenizer.filepath"):
         ByteTokenization(filepath=tmp_path / "absent.json").load()
+
+
+def test_the_examples_of_the_module_run() -> None:
+    assert doctest.testmod(byte) == doctest.TestResults(failed=0, attempted=1)
