@@ -30,6 +30,9 @@ class SpecialIds(NamedTuple):
     unk: int = 3
 
 
+TRAINED_IDS = SpecialIds()  # in every vocabulary that mtx trains
+
+
 @dataclass(frozen=True)
 class BatchFormat:
     """How a batch looks.
@@ -46,8 +49,8 @@ class BatchFormat:
             -100 unless `label_pad_id` says otherwise, and there are no `row_ids`.
     """
 
-    source: SpecialIds = SpecialIds()
-    target: SpecialIds = SpecialIds()
+    source: SpecialIds = TRAINED_IDS
+    target: SpecialIds = TRAINED_IDS
     source_eos: bool = True
     label_pad_id: int | None = None
     max_source_tokens: int | None = None
