@@ -2,11 +2,22 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
+
+
+@contextmanager
+def working(description: str) -> Iterator[None]:
+    """Show that something is under way whose progress is not known, on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(f"{description} …"):
+        yield
 
 
 class _Rate(ProgressColumn):

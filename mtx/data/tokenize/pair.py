@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from mtx.data.progress import working
 from mtx.data.store import Store
 from mtx.data.tokenize.base import Side, Tokenization, special_ids
 from mtx.identity import JSON, digest
@@ -87,7 +88,8 @@ def _build(config: Tokenization, store: Store, filtered_id: str, folder: Path, d
     try:
         for side, name in (JOINT if config.joint else SEPARATE).items():
             if config.needs_training:
-                config.at(temporary / name).train(store.repo.get(filtered_id), side=side).save()
+                with working(f"training the tokenizer ({side})"):
+                    config.at(temporary / name).train(store.repo.get(filtered_id), side=side).save()
             else:
                 config.load().at(temporary / name).save()
         with atomic_file(temporary / MANIFEST) as file:

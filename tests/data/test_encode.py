@@ -1,0 +1,92 @@
+"""Encoded datasets: ids that decode to the text, in the form they are mapped from."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+
+from mtx.data.encode import encode_pairs, encoded_pairs
+from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.pair import TokenizerPair
+from mtx.infra.dal.arrow import ArrowFileLayer
+from mtx.infra.dal.rows import Rows
+from mtx.infra.dataset.collate import TRAINED_IDS
+from mtx.infra.dataset.pairs import PAIR_SCHEMA
+
+NASTY = ["", "e\u0301", "العربية", "日本語。", "👩‍👩‍👧", "a\x00b", "x\u2028y", "<EOS>", "\u200f", "w" * 100_000]
+
+
+def byte_pair() -> TokenizerPair:
+    tokenizer = ByteTokenization().tokenizer
+    return TokenizerPair("t", Path(), True, tokenizer, tokenizer, TRAINED_IDS, TRAINED_IDS)
+
+
+def table(pairs: list[tuple[str, str]]) -> pa.Table:
+    return pa.Table.from_pylist([{"src": src, "tgt": tgt} for src, tgt in pairs], schema=PAIR_SCHEMA)
+
+
+def encoded(pairs: list[tuple[str, str]], scratch: Path) -> tuple[pa.Table, dict[str, int]]:
+    counts: dict[str, int] = {}
+    return pa.Table.from_batches(encode_pairs(table(pairs), byte_pair(), scratch=scratch, counts=counts)), counts
+
+
+def test_ids_and_counts_worked_out_by_hand(tmp_path: Path) -> None:
+    rows, counts = encoded([("ab", "é"), ("", "c")], tmp_path)
+    assert rows["source_ids"].to_pylist() == [[97 + 4, 98 + 4], []]
+    assert rows["target_ids"].to_pylist() == [[0xC3 + 4, 0xA9 + 4], [99 + 4]]
+    assert rows["num_target_bytes"].to_pylist() == [2, 1]
+    assert counts == {
+        "source_tokens": 2,
+        "source_chars": 2,
+        "source_unknown": 0,
+        "target_tokens": 3,
+        "target_chars": 2,
+        "target_unknown": 0,
+        "target_bytes": 3,
+    }
+
+
+def test_any_text_comes_back_from_what_is_stored(tmp_path: Path) -> None:
+    counts: dict[str, int] = {}
+    layer = ArrowFileLayer(location=tmp_path)
+    layer.create("e", encode_pairs(table([(t, t) for t in NASTY]), byte_pair(), scratch=tmp_path, counts=counts))
+    pairs = encoded_pairs(layer.read("e"))
+    decode = ByteTokenization().tokenizer.decode
+    assert [decode(pairs.source[row].tolist()) for row in range(len(NASTY))] == NASTY
+    assert [decode(pairs.target[row].tolist()) for row in range(len(NASTY))] == NASTY
+    assert pairs.source.ids.dtype == np.uint16
+    assert not pairs.source.ids.flags.owndata, "ids are mapped, not copied"
+
+
+@settings(max_examples=30, deadline=None)
+@given(pairs=st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9)), max_size=7), cut=st.integers(0, 7))
+def test_chunks_of_the_input_do_not_matter(tmp_path_factory, pairs: list[tuple[str, str]], cut: int) -> None:  # type: ignore[no-untyped-def]
+    scratch = tmp_path_factory.mktemp("scratch")
+    whole = table(pairs)
+    chunked = pa.concat_tables([whole.slice(0, cut), whole.slice(cut)])
+    made = [pa.Table.from_batches(encode_pairs(t, byte_pair(), scratch=scratch, counts={})) for t in (whole, chunked)]
+    assert made[0].equals(made[1])
+
+
+def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path) -> None:
+    vocab = {f"w{i}": i for i in range(70_000)}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="w0"))
+    pair = TokenizerPair("t", Path(), True, tokenizer, tokenizer, TRAINED_IDS, TRAINED_IDS)
+    rows = pa.Table.from_batches(encode_pairs(table([("w69999", "w1")]), pair, scratch=tmp_path, counts={}))
+    assert rows["source_ids"].type == pa.large_list(pa.uint32())
+    assert rows["source_ids"].to_pylist() == [[69_999]]
+
+
+def test_nothing_is_left_in_the_scratch_folder(tmp_path: Path) -> None:
+    encoded([("a", "b")], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_in_several_chunks_are_joined() -> None:
+    batch = pa.record_batch({"source_ids": pa.array([[1, 2]]), "target_ids": pa.array([[3]])})
+    pairs = encoded_pairs(Rows(pa.Table.from_batches([batch, batch])))
+    assert pairs.source.offsets.tolist() == [0, 2, 4]
+    assert pairs.target[1].tolist() == [3]
