@@ -30,6 +30,9 @@ def main() -> None:
     """Run `mtx` from the command line. Errors of mtx's own are one message and exit code 1, without a stack trace."""
     os.environ.setdefault(WANTS_TRACES, os.environ.get("HYDRA_FULL_ERROR", "0"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra hand errors on to us instead of printing them
+    # Threads that wait for others sleep. By default they spin, and training takes seven times as long wherever another
+    # process uses one of the cores. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.path.append(str(Path.cwd()))  # a user's own classes, as `model._target_=my_module.MyModel`
     sys.argv[1:] = completed(sys.argv[1:])
     try:

@@ -84,7 +84,7 @@ def test_a_dataset_cannot_be_changed() -> None:
 def test_the_documented_session_on_the_default_corpus(storage: str, tmp_path: Path) -> None:
     from mtx import compose_datamodule
 
-    overrides = [f"storage={storage}"]
+    overrides = [f"storage={storage}", f"storage.root={tmp_path / 'store'}"]
     compose_datamodule(overrides).prepare_data()
     repo = build(compose(overrides), "storage").repo
     filepath = tmp_path / "tokenizer.json"

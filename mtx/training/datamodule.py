@@ -19,7 +19,7 @@ from mtx.data.store import Store
 from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.pair import TokenizerPair, load_pair
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
-from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, truncated
+from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, load_kernels, truncated
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.plan.base import Lengths, Planner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
@@ -54,7 +54,7 @@ class TranslationDataModule(pl.LightningDataModule):
         batch_format: `mtx`, or `huggingface` for the names that transformers' models take.
         label_pad_id: what fills labels behind EOS; None: the pad id, or -100 with `huggingface`.
         source_eos: whether EOS closes each source.
-        num_workers: processes that build batches; 0 builds them in this one, which is the fastest on most machines.
+        num_workers: threads that build batches while the model works; 0: a batch is built when it is asked for.
         pin_memory: whether batches are put into pinned memory, for faster copies to a GPU.
         seed: of the training order.
     """
@@ -118,11 +118,15 @@ class TranslationDataModule(pl.LightningDataModule):
             self.ids = prepare(self.recipe, self.storage)
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the encoded datasets into memory; `stage` is accepted and all splits are opened, which costs nothing."""
+        """Map the encoded datasets into memory and load the compiled kernels that read them, where numba is installed.
+
+        `stage` is accepted, and all splits are opened, which costs nothing.
+        """
         self._agree_on_ids()
         for split in self._stage_ids.encoded:
             if split not in self._splits:
                 self._splits[split] = self._open(split)
+                load_kernels(self._splits[split].pairs)
 
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is an epoch of its own order."""

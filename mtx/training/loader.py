@@ -1,18 +1,25 @@
 """The loader that a Trainer gets: batches of token ids by an epoch's plan, resumed by number.
 
-`PlanLoader` wraps a DataLoader and is none itself: Lightning takes apart and rebuilds every DataLoader whose sampler
-it does not know, which loses arguments or order. It needs no `use_distributed_sampler=False`.
+`PlanLoader` is no DataLoader: Lightning takes apart and rebuilds every DataLoader whose sampler it does not know, which
+loses arguments or order. It needs no `use_distributed_sampler=False`. Nor does it hold one: a batch takes less time to
+build than a DataLoader takes to send it between processes, so workers are threads (see `_ahead`).
 """
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, collate_rows
 from mtx.infra.dataset.plan.base import Draft, Int, Plan
 from mtx.infra.dataset.plan.share import num_steps, share
+
+AT_ONCE = 4  # batches that a thread builds before it hands them over
+AHEAD = 2  # such groups for each thread: one in the making, one ready
 
 
 class EncodedBatches(Dataset[Batch]):
@@ -77,7 +84,13 @@ class PlanLoader:
     """Iterates over batches; exact `len`; `state_dict` says how far the epoch is.
 
     One pass is one epoch. Whoever drives it calls `set_epoch` (Lightning does, through `batch_sampler`); if nobody
-    does, each pass is the next epoch. Worker processes start at the first `next`.
+    does, each pass is the next epoch.
+
+    Args:
+        dataset: builds a batch from its rows.
+        batches: the rows of each batch.
+        num_workers: threads that build batches ahead, from the first `next` to the end of the pass; 0: none.
+        pin_memory: put batches into pinned memory, if there is an accelerator to copy them to.
     """
 
     def __init__(
@@ -85,15 +98,8 @@ class PlanLoader:
     ) -> None:
         self.dataset = dataset
         self.batch_sampler = batches
-        self._loader: DataLoader[Batch] = DataLoader(
-            dataset,
-            sampler=batches,
-            batch_size=None,
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            generator=torch.Generator().manual_seed(batches.seed),  # else a pass would draw from the global one
-        )
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
         self._num_served = 0  # steps of the epoch handed out so far, skipped ones included
         self._resume: dict[str, int] | None = None
 
@@ -109,9 +115,10 @@ class PlanLoader:
                 batches.start = self._resume["global_batches"] // batches.world_size
             self._resume = None
         self._num_served = batches.start
-        for batch in self._loader:
+        pin = self.pin_memory and torch.accelerator.is_available()
+        for batch in self._built(iter(batches)):
             self._num_served += 1
-            yield batch
+            yield {name: tensor.pin_memory() for name, tensor in batch.items()} if pin else batch
         if batches.epoch == epoch:
             batches.set_epoch(epoch + 1)
             self._num_served = 0
@@ -125,6 +132,28 @@ class PlanLoader:
         """Let the next pass over `state["epoch"]` begin behind its `global_batches`."""
         self._resume = {"epoch": int(state["epoch"]), "global_batches": int(state["global_batches"])}
 
+    def _built(self, rows: Iterator[Int]) -> Iterator[Batch]:
+        return _ahead(self.dataset, rows, self.num_workers) if self.num_workers else map(self.dataset.__getitem__, rows)
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+
+def _ahead(dataset: EncodedBatches, rows: Iterator[Int], num_threads: int) -> Iterator[Batch]:
+    """Yield the batches of `rows` in order, built by threads, a few at a time: handing over costs as much as building.
+
+    Copying rows leaves the interpreter to others (the compiled kernels release its lock), so threads do what processes
+    would, without starting any, without copies of the data, and without shared memory, of which containers have little.
+    """
+
+    def build(some: list[Int]) -> list[Batch]:
+        return [dataset[rows] for rows in some]
+
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="mtx-loader") as threads:
+        waiting: deque[Future[list[Batch]]] = deque()
+        try:
+            while True:
+                while len(waiting) < AHEAD * num_threads and (some := list(islice(rows, AT_ONCE))):
+                    waiting.append(threads.submit(build, some))
+                if not waiting:
+                    return
+                yield from waiting.popleft().result()
+        finally:  # also when a pass is dropped half-way
+            threads.shutdown(cancel_futures=True)

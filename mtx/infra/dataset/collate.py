@@ -1,7 +1,8 @@
 """From token ids to a batch of tensors: the last step of a datum's way.
 
 B pairs, S source and T target positions, all padded on the right. `TokenRows` is the jagged form in which ids are
-stored; `collate_rows` pads a choice of its rows, by index arithmetic, without a Python object a row.
+stored; `collate_rows` pads a choice of its rows, without a Python object a row: by the compiled kernels of `gather.py`
+where numba is installed, else by numpy's index arithmetic. Both make the same batches.
 """
 
 from collections.abc import Sequence
@@ -14,10 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtx.errors import ConfigError
+from mtx.infra.dataset import gather
 from mtx.infra.dataset.plan.base import Lengths
 
 Batch = dict[str, Tensor]
 
+_Int = NDArray[np.int64]
+_Mask = NDArray[np.bool_]
+_Arrays = tuple[_Int, _Mask, _Int, _Mask, _Int]  # encoder ids, mask; decoder ids, mask; labels
+
+_ANY_NUMBER = np.iinfo(np.int32).max  # more ids than any row has
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out by default
 
 
@@ -67,6 +74,13 @@ class BatchFormat:
             raise ConfigError(f"datamodule.batch_format is mtx or huggingface, but is {self.names!r}")
 
     @property
+    def label_padding(self) -> int:
+        """What fills labels behind EOS."""
+        if self.label_pad_id is not None:
+            return self.label_pad_id
+        return IGNORED_LABEL if self.names == "huggingface" else self.target.pad
+
+    @property
     def source_extra(self) -> int:
         """Positions that a source takes beyond its own ids."""
         return int(self.source_eos)
@@ -76,13 +90,16 @@ class TokenRows:
     """Rows of token ids of different lengths: one flat array and where each row begins.
 
     Args:
-        ids: uint16, uint32 or int64 [number of tokens]; may be memory-mapped.
-        offsets: int64 [n + 1].
+        ids: uint16, uint32 or int64 [number of tokens]; may be memory-mapped. Kept as a read-only view.
+        offsets: int64 [n + 1]. Kept as a read-only view.
     """
 
     def __init__(self, ids: NDArray[Any], offsets: NDArray[np.int64]) -> None:
-        self.ids = ids
-        self.offsets = offsets
+        self.ids = _read_only(ids)
+        self.offsets = _read_only(offsets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.ids, self.offsets)  # by the constructor, since numpy would unpickle writable arrays
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -103,6 +120,12 @@ class TokenRows:
         np.cumsum([len(row) for row in rows], out=offsets[1:])
         ids = np.fromiter((token for row in rows for token in row), dtype=np.int64, count=int(offsets[-1]))
         return cls(ids, offsets)
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True)
@@ -129,77 +152,123 @@ def truncated(lengths: Lengths, batch_format: BatchFormat) -> Lengths:
     )
 
 
-def collate_rows(pairs: EncodedPairs, rows: NDArray[np.int64], batch_format: BatchFormat) -> Batch:
+def collate_rows(
+    pairs: EncodedPairs, rows: NDArray[np.int64], batch_format: BatchFormat, *, compiled: bool | None = None
+) -> Batch:
     """Make the batch of `rows` (int64 [B]), cut to the format's maxima.
+
+    Args:
+        pairs: where the rows are.
+        rows: their numbers, in the order in which they come in the batch.
+        batch_format: how the batch looks.
+        compiled: False: by numpy; None: by compiled kernels where there are any. Both give the same.
 
     Returns:
         `encoder_input_ids` [B, S] int64, source ids, EOS, pad; `encoder_attn_mask` [B, S] bool, True at real tokens;
         `decoder_input_ids` [B, T] int64, BOS, target ids, pad; `labels` [B, T] int64, target ids, EOS, label pad;
         `decoder_attn_mask` [B, T] bool; `row_ids` [B] int64. With `names="huggingface"`: `input_ids`,
         `attention_mask`, `decoder_input_ids`, `decoder_attention_mask`, `labels`; masks int64.
+
+    Raises IndexError for rows that are not there.
     """
-    source, target = batch_format.source, batch_format.target
-    most_source, most_target = batch_format.max_source_tokens, batch_format.max_target_tokens
-    extra = batch_format.source_extra
+    rows = np.array(rows, dtype=np.int64)  # a copy, which becomes the batch's `row_ids`
+    kernels = None if compiled is False else gather.load()
+    made = _by_numpy(pairs, rows, batch_format) if kernels is None else _by_kernels(kernels, pairs, rows, batch_format)
+    encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels = (torch.from_numpy(array) for array in made)
+    if batch_format.names == "huggingface":
+        return {
+            "input_ids": encoder_ids,
+            "attention_mask": encoder_mask.long(),
+            "decoder_input_ids": decoder_ids,
+            "decoder_attention_mask": decoder_mask.long(),
+            "labels": labels,
+        }
+    return {
+        "encoder_input_ids": encoder_ids,
+        "encoder_attn_mask": encoder_mask,
+        "decoder_input_ids": decoder_ids,
+        "labels": labels,
+        "decoder_attn_mask": decoder_mask,
+        "row_ids": torch.from_numpy(rows),
+    }
+
+
+def load_kernels(pairs: EncodedPairs) -> None:
+    """Load the compiled kernels for these pairs, which else the first batch does; takes most of a second."""
+    kernels = gather.load()
+    if kernels is not None:
+        for side in (pairs.source, pairs.target):
+            kernels.prepare(side.ids.dtype)
+
+
+def _by_kernels(kernels: gather.Kernels, pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat) -> _Arrays:
+    source, target, num_rows, multiple = pairs.source, pairs.target, len(rows), layout.length_multiple
+    kernels.prepare(source.ids.dtype)
+    kernels.prepare(target.ids.dtype)
+    longest_source = kernels.longest(source.offsets, source.ids.size, rows)
+    longest_target = kernels.longest(target.offsets, target.ids.size, rows)
+    if longest_source < 0 or longest_target < 0:
+        raise IndexError(_what_is_wrong(pairs, rows))
+
+    room, extra = _room(layout.max_source_tokens, layout.source_extra), layout.source_extra
+    shape = num_rows, _width(longest_source, room, extra, multiple)
+    encoder_ids, encoder_mask = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.bool_)
+    ids = layout.source
+    kernels.fill_source(source.ids, source.offsets, rows, room, ids.pad, ids.eos, extra, encoder_ids, encoder_mask)
+
+    room = _room(layout.max_target_tokens, 1)
+    shape = num_rows, _width(longest_target, room, 1, multiple)
+    decoder_ids, labels = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
+    decoder_mask = np.empty(shape, dtype=np.bool_)
+    ids, label_pad = layout.target, layout.label_padding
+    kernels.fill_target(
+        target.ids, target.offsets, rows, room, ids.pad, ids.bos, ids.eos, label_pad, decoder_ids, labels, decoder_mask
+    )
+    return encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels
+
+
+def _by_numpy(pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat) -> _Arrays:
+    if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(pairs):
+        raise IndexError(_what_is_wrong(pairs, rows))
+    source, target, extra = layout.source, layout.target, layout.source_extra
     encoder_ids, encoder_mask = _padded(
         pairs.source,
         rows,
-        most=None if most_source is None else most_source - extra,
-        multiple=batch_format.length_multiple,
+        room=_room(layout.max_source_tokens, extra),
+        multiple=layout.length_multiple,
         pad_id=source.pad,
         eos_id=source.eos if extra else None,
     )
     labels, decoder_mask = _padded(
         pairs.target,
         rows,
-        most=None if most_target is None else most_target - 1,
-        multiple=batch_format.length_multiple,
+        room=_room(layout.max_target_tokens, 1),
+        multiple=layout.length_multiple,
         pad_id=target.pad,
         eos_id=target.eos,
     )
     decoder_ids = np.empty_like(labels)
     decoder_ids[:, 0] = target.bos
     decoder_ids[:, 1:] = np.where(decoder_mask[:, 1:], labels[:, :-1], target.pad)
-    label_pad_id = batch_format.label_pad_id
-    if label_pad_id is None and batch_format.names == "huggingface":
-        label_pad_id = IGNORED_LABEL
-    if label_pad_id is not None and label_pad_id != target.pad:
-        labels[~decoder_mask] = label_pad_id
-    tensors = [torch.from_numpy(array) for array in (encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels)]
-    if batch_format.names == "huggingface":
-        return {
-            "input_ids": tensors[0],
-            "attention_mask": tensors[1].long(),
-            "decoder_input_ids": tensors[2],
-            "decoder_attention_mask": tensors[3].long(),
-            "labels": tensors[4],
-        }
-    return {
-        "encoder_input_ids": tensors[0],
-        "encoder_attn_mask": tensors[1],
-        "decoder_input_ids": tensors[2],
-        "labels": tensors[4],
-        "decoder_attn_mask": tensors[3],
-        "row_ids": torch.from_numpy(np.array(rows, dtype=np.int64)),
-    }
+    if layout.label_padding != target.pad:
+        labels[~decoder_mask] = layout.label_padding
+    return encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels
 
 
 def _padded(
     side: TokenRows,
     rows: NDArray[np.int64],
     *,
-    most: int | None,
+    room: int,
     multiple: int,
     pad_id: int,
     eos_id: int | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return ids [B, L] int64, closed by `eos_id` unless it is None, and which of them are real [B, L]."""
     starts = side.offsets[rows]
-    lengths = side.offsets[rows + 1] - starts
-    if most is not None:
-        np.minimum(lengths, most, out=lengths)
-    extra = eos_id is not None
-    width = -(-(int(lengths.max(initial=0)) + extra) // multiple) * multiple
+    lengths = np.minimum(side.offsets[rows + 1] - starts, room)
+    extra = int(eos_id is not None)
+    width = _width(int(lengths.max(initial=0)), room, extra, multiple)
     positions = np.arange(width)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     before = np.cumsum(lengths) - lengths
@@ -208,3 +277,22 @@ def _padded(
     if eos_id is not None:
         ids[np.arange(len(rows)), lengths] = eos_id
     return ids, positions < (lengths + extra)[:, None]
+
+
+def _room(most: int | None, extra: int) -> int:
+    """Return how many ids of a row fit beside its special token."""
+    return _ANY_NUMBER if most is None else most - extra
+
+
+def _width(longest: int, room: int, extra: int, multiple: int) -> int:
+    return -(-(min(longest, room) + extra) // multiple) * multiple
+
+
+def _what_is_wrong(pairs: EncodedPairs, rows: NDArray[np.int64]) -> str:
+    wrong = rows[(rows < 0) | (rows >= len(pairs))]
+    if len(wrong):
+        return f"rows are numbered from 0 to {len(pairs) - 1}, but row {wrong[0]} was asked for"
+    return (
+        "the offsets of the encoded rows do not fit their ids, so the dataset is damaged. Remove it from the store, "
+        "which `mtx task=show` lists, and let it be built again"
+    )

@@ -160,6 +160,7 @@ def main(folder: Path) -> None:
         settings = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         os.environ.update({"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), **settings})
         os.chdir(folder)
+        Path("taken").mkdir(exist_ok=True)  # a folder with the name of a dataset
         shorten_waits()
         for answered in answers(hub, sys.stdin):
             print(json.dumps(answered), flush=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.errors import ConfigError
@@ -98,6 +98,7 @@ def test_unknown_names_are_refused() -> None:
 rows = st.lists(st.lists(st.integers(3, 65_535), max_size=12), min_size=1, max_size=8)
 
 
+@settings(deadline=None)  # the first batch of a process loads compiled kernels
 @given(data=st.data(), source=rows, source_eos=st.booleans(), most=st.none() | st.integers(2, 9))
 def test_agrees_with_a_plain_python_reference(
     data: st.DataObject, source: list[list[int]], source_eos: bool, most: int | None

@@ -227,7 +227,7 @@ def test_a_name_that_is_no_dataset(hub: Session) -> None:
 
 
 def test_a_folder_of_that_name_is_not_read_in_its_place(hub: Session) -> None:
-    assert "downloader.dataset=home is also a folder here" in hub.error("home")
+    assert "downloader.dataset=taken is also a folder here" in hub.error("taken")
 
 
 def test_an_unknown_revision(hub: Session) -> None:

@@ -92,6 +92,8 @@ class Plan:
         order: int64 [number of batches], a permutation; the batch served as number b is batch `order[b]` of the cut.
         dropped_length: int32 [k], rows left out for their length, ascending.
         dropped_remainder: int32 [k], rows left out since they fill no batch, ascending.
+        widths: int64 [number of batches, 2], source and target positions that batch k of the cut is padded to, none
+            below what its rows need; None: each batch is padded to its own longest rows.
     """
 
     num_rows: int
@@ -100,6 +102,7 @@ class Plan:
     order: Int
     dropped_length: Rows
     dropped_remainder: Rows
+    widths: Int | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -199,14 +202,21 @@ def candidates(num_rows: int, excluded: Mask | None) -> tuple[Rows, Rows]:
 def shapes(plan: Plan, lengths: Lengths, *, length_multiple: int = 1) -> Int:
     """Return the shape of each batch in serving order, int64 [number of batches, 3]: pairs, source, target positions.
 
-    `length_multiple` is what the collate function rounds the longest length of a side up to.
+    `length_multiple` is what the collate function rounds the longest length of a side up to. Where the plan has
+    widths, they are the positions.
     """
     if not len(plan):
         return np.empty((0, 3), dtype=np.int64)
+    sides = longest(plan, lengths) if plan.widths is None else plan.widths
+    padded = -(-sides // length_multiple) * length_multiple
+    return np.column_stack([np.diff(plan.offsets), padded])[plan.order]
+
+
+def longest(plan: Plan, lengths: Lengths) -> Int:
+    """Return the longest source and target of each batch of the cut, int64 [number of batches, 2]."""
     starts = plan.offsets[:-1]
     sides = [np.maximum.reduceat(side[plan.rows], starts).astype(np.int64) for side in (lengths.source, lengths.target)]
-    padded = [-(-side // length_multiple) * length_multiple for side in sides]
-    return np.stack([np.diff(plan.offsets), *padded], axis=1)[plan.order]
+    return np.stack(sides, axis=1)
 
 
 def padding(plan: Plan, lengths: Lengths, *, length_multiple: int = 1) -> dict[str, float]:

@@ -15,6 +15,8 @@ from mtx.infra.dataset.plan.base import Lengths, Planner
 from mtx.infra.dataset.plan.bucket import BucketPlanner
 from mtx.infra.dataset.plan.random import RandomPlanner
 from mtx.infra.dataset.plan.sequential import SequentialPlanner
+from mtx.infra.dataset.plan.sorted import SortedPlanner
+from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 
 GOLDEN = Path(__file__).with_name("golden_orders.json")
@@ -27,6 +29,10 @@ PLANNERS: dict[str, Planner] = {
     "bucket, drop_last": BucketPlanner(batch_size=5, boundaries="optimal", num_buckets=3, drop_last=True),
     "random": RandomPlanner(batch_size=7),
     "sequential": SequentialPlanner(batch_size=7),
+    "sorted": SortedPlanner(max_tokens=64),
+    "sorted, not shuffled": SortedPlanner(max_tokens=64, shuffle=False),
+    "static_shapes": StaticShapesPlanner(num_shapes=4, max_tokens=64),
+    "static_shapes, drop": StaticShapesPlanner(num_shapes=3, max_tokens=96, remainder="drop", batch_multiple=2),
 }
 
 

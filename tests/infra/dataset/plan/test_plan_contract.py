@@ -14,6 +14,8 @@ from mtx.infra.dataset.plan.base import Lengths, Plan, Planner, shapes
 from mtx.infra.dataset.plan.bucket import BucketPlanner
 from mtx.infra.dataset.plan.random import RandomPlanner
 from mtx.infra.dataset.plan.sequential import SequentialPlanner
+from mtx.infra.dataset.plan.sorted import SortedPlanner
+from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 
 PLANNERS: list[Planner] = [
@@ -33,6 +35,14 @@ PLANNERS: list[Planner] = [
     RandomPlanner(batch_size=1000),
     SequentialPlanner(batch_size=4),
     SequentialPlanner(batch_size=4, drop_last=True),
+    SortedPlanner(max_tokens=64),
+    SortedPlanner(max_tokens=50, max_pairs=3),
+    SortedPlanner(max_tokens=64, shuffle=False),
+    StaticShapesPlanner(num_shapes=5, max_tokens=64),
+    StaticShapesPlanner(num_shapes=4, max_tokens=64, remainder="drop"),
+    StaticShapesPlanner(num_shapes=32, max_tokens=96, batch_multiple=2, length_multiple=6),
+    StaticShapesPlanner(num_shapes=6, max_tokens=50, max_pairs=3, remainder="drop", shuffle=False),
+    StaticShapesPlanner(num_shapes=1, max_tokens=1, remainder="drop"),
 ]
 each_planner = pytest.mark.parametrize("planner", PLANNERS, ids=str)
 rows_of_pairs = st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80), st.booleans()), max_size=70)
@@ -82,6 +92,8 @@ def test_every_row_is_in_one_batch_or_counted_as_dropped(
         assert dropped.tolist() == sorted(dropped.tolist())
     if isinstance(planner, TokenBudgetPlanner):
         check_budget(planner, plan, lengths)
+    elif isinstance(planner, SortedPlanner | StaticShapesPlanner):
+        check_side_budget(planner, plan, lengths, excluded)
     else:
         assert max((len(batch) for batch in batches), default=0) <= planner.batch_size  # type: ignore[attr-defined]
         assert plan.dropped_length.tolist() == np.flatnonzero(excluded).tolist()
@@ -96,6 +108,20 @@ def check_budget(planner: TokenBudgetPlanner, plan: Plan, lengths: Lengths) -> N
     assert len(plan.dropped_remainder) == 0
     if planner.too_long == "alone":
         assert np.maximum(lengths.source, lengths.target)[plan.dropped_length].size <= len(lengths)
+
+
+def check_side_budget(
+    planner: SortedPlanner | StaticShapesPlanner,
+    plan: Plan,
+    lengths: Lengths,
+    excluded: np.ndarray[Any, np.dtype[np.bool_]],
+) -> None:
+    multiple = getattr(planner, "length_multiple", 1)
+    for pairs, source, target in shapes(plan, lengths, length_multiple=multiple).tolist():
+        assert pairs * max(source, target) <= planner.max_tokens
+        assert pairs <= (planner.max_pairs or pairs)
+    needed = -(-np.maximum(lengths.source, lengths.target).astype(np.int64) // multiple) * multiple
+    assert plan.dropped_length.tolist() == np.flatnonzero(excluded | (needed > planner.max_tokens)).tolist()
 
 
 @each_planner
@@ -202,6 +228,17 @@ WRONG: list[tuple[type[Planner], dict[str, Any], str]] = [
     (RandomPlanner, {"drop_last": "yes"}, r"sampler\.drop_last is true or false, but is 'yes'"),
     (SequentialPlanner, {"batch_size": "4"}, r"sampler\.batch_size .* at least 1, but is '4'"),
     (SequentialPlanner, {"drop_last": 0}, r"sampler\.drop_last is true or false, but is 0"),
+    (SortedPlanner, {"max_tokens": 0}, r"sampler\.max_tokens .* at least 1, but is 0"),
+    (SortedPlanner, {"max_pairs": 0}, r"sampler\.max_pairs .* at least 1, but is 0"),
+    (SortedPlanner, {"shuffle": 1}, r"sampler\.shuffle is true or false, but is 1"),
+    (StaticShapesPlanner, {"num_shapes": 0}, r"sampler\.num_shapes .* at least 1, but is 0"),
+    (StaticShapesPlanner, {"num_shapes": 1}, r"sampler\.num_shapes is at least 2 with .* but is 1\. Set sampler\."),
+    (StaticShapesPlanner, {"max_tokens": "4k"}, r"sampler\.max_tokens .* at least 1, but is '4k'"),
+    (StaticShapesPlanner, {"max_pairs": 0}, r"sampler\.max_pairs .* at least 1, but is 0"),
+    (StaticShapesPlanner, {"batch_multiple": 0}, r"sampler\.batch_multiple .* at least 1, but is 0"),
+    (StaticShapesPlanner, {"length_multiple": 0}, r"sampler\.length_multiple .* at least 1, but is 0"),
+    (StaticShapesPlanner, {"remainder": "fill"}, r"sampler\.remainder is one of .*keep.*, but is 'fill'"),
+    (StaticShapesPlanner, {"shuffle": "yes"}, r"sampler\.shuffle is true or false, but is 'yes'"),
 ]
 
 

@@ -1,0 +1,27 @@
+"""The benchmarks run and print what docs/performance.md shows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.mark.slow
+def test_bench_loader_compares_all_loaders_on_the_sample_corpus() -> None:
+    pytest.importorskip("numba")
+    pytest.importorskip("transformers")
+    command = [sys.executable, SCRIPTS / "bench_loader.py", "--quick", "--pairs", "2000", "--sample"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("NOT THE CORPUS OF THE PUBLISHED TABLE")
+    table = {line[:40].strip(): line[40:].split() for line in done.stdout.splitlines()}
+    for name in ("bare plan, compiled row copy", "mtx", "mtx, 2 workers", "the original design, 32, tokenising"):
+        rate, _, padding, _, largest = table[name]
+        assert float(rate) > 0
+        assert 0 < float(padding) < 1
+        assert int(largest.replace(",", "")) > 0
+    assert table["mtx"][1] == "1.00"
+    assert int(table["mtx"][4].replace(",", "")) <= 4096

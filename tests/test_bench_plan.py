@@ -1,0 +1,31 @@
+"""The measurement of plans works; what it finds is for people to read."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[1] / "scripts/bench_plan.py"
+
+
+def test_a_quick_measurement_prints_all_tables() -> None:
+    command = [sys.executable, str(SCRIPT), "--quick", "--sample"]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.split("\n") if line[:1] == "|"]
+
+    padded = {row[0]: [float(cell) for cell in row[1:5]] for row in rows if len(row) == 9 and row[1][:2] == "0."}
+    assert set(padded) >= {"random, 64", "sorted", "static_shapes, 32", "token_budget"}
+    assert padded["sorted"][3] == 1
+    assert padded["token_budget"][0] < padded["sorted"][0] < padded["random, 64"][0]
+
+    few = [row for row in rows if row[0] in ("4", "8")]
+    assert [int(row[1]) <= int(row[0]) for row in few] == [True, True]
+    assert float(few[1][2]) < float(few[0][2])
+
+    timed = [row for row in rows if len(row) == 10 and row[0] != "pairs" and "-" not in row[0]]
+    assert [(row[0], row[2]) for row in timed] == [
+        ("5,000", "token_budget"),
+        ("5,000", "static_shapes"),
+        ("10,000", "token_budget"),
+        ("10,000", "static_shapes"),
+    ]
+    assert all(float(cell) >= 0 for row in timed for cell in row[3:])
