@@ -42,7 +42,7 @@ def main() -> None:
             raise
         _fail(str(error) if isinstance(error, MtxError) else explain(error, sys.argv[1:]))
     except KeyboardInterrupt:
-        print("\nmtx: stopped. What is stored is whole; the same command goes on from there.", file=sys.stderr)
+        print("\nmtx: stopped. The store is whole, and the next run goes on with what is in it.", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

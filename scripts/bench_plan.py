@@ -228,7 +228,7 @@ def _options() -> argparse.Namespace:
     options.sizes = [200_000, 1_000_000, 2_000_000, 10_000_000] + [100_000_000] * options.large
     options.vocab_size, options.shapes = 16_000, (16, 32, 64)
     if options.quick:
-        options.pairs, options.sizes, options.rounds = 2000, [5000, 10_000], 2
+        options.pairs, options.sizes, options.rounds = 2000, [5000], 2
         options.vocab_size, options.shapes = 1000, (4, 8)
     return options
 

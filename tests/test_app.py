@@ -92,6 +92,8 @@ def test_both_storages_give_the_same_batches(mtx) -> None:  # type: ignore[no-un
         ("sampler=bukcet", ["sampler has no option 'bukcet'. Its options: bucket,"]),
         ("sampler.max_tokns=3", ["sampler has no key 'max_tokns'. There are: max_tokens,"]),
         ("+sampler.extra=3", ["sampler.extra is no setting of TokenBudgetPlanner. It takes: "]),
+        ("+foo=3", ["there is no group or key 'foo'. There are: "]),
+        ("storage.root=", ["storage.root is a folder, but is empty"]),
         ("sampler.max_tokens=many", ["sampler.max_tokens is an integer, but is 'many'"]),
         ("sampler.max_tokens=0", ["sampler.max_tokens"]),
         ("sampler.max_tokens.x=0", ["sampler.max_tokens holds one value"]),
@@ -119,8 +121,9 @@ def test_show_lists_the_store(mtx) -> None:  # type: ignore[no-untyped-def]
     mtx(*SMALL)
     result = mtx("task=show", "stage=filtered", "split=train")
     assert result.code == 0
-    assert "stage=filtered split=train" in result.out
-    assert "filtered-train" in result.out.replace("\n", "")
+    assert "with stage=filtered split=train in" in result.out
+    assert "filtered-train-" in result.out
+    assert "filtered-test-" not in result.out
     assert "No dataset" in mtx("task=show", "storage.root=empty").out
 
 

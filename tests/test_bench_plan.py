@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / "scripts/bench_plan.py"
 
 
+@pytest.mark.slow
 def test_a_quick_measurement_prints_all_tables() -> None:
     command = [sys.executable, str(SCRIPT), "--quick", "--sample"]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
@@ -25,7 +28,5 @@ def test_a_quick_measurement_prints_all_tables() -> None:
     assert [(row[0], row[2]) for row in timed] == [
         ("5,000", "token_budget"),
         ("5,000", "static_shapes"),
-        ("10,000", "token_budget"),
-        ("10,000", "static_shapes"),
     ]
     assert all(float(cell) >= 0 for row in timed for cell in row[3:])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtx.data.repo import DatasetRepo
+from mtx.errors import ConfigError
 from mtx.infra.dal.base import FileLayer, ObjectLayer, folder
 
 
@@ -15,11 +16,15 @@ class Store:
         root: the folder; `~` stands for the home folder. Made when something is first written.
         objects: makes the layer for manifests, called with `location=`.
         files: makes the layer for payload, called with `location=`.
+
+    Raises ConfigError where `root` is empty.
     """
 
     def __init__(
         self, *, root: str | os.PathLike[str], objects: Callable[..., ObjectLayer], files: Callable[..., FileLayer]
     ) -> None:
+        if not os.fspath(root):
+            raise ConfigError("storage.root is a folder, but is empty. Set storage.root=FOLDER, or MTX_STORE to one")
         self.root = Path(root).expanduser().absolute()
         self.repo = DatasetRepo(
             fal=files(location=self.root / "datasets"), oal=objects(location=self.root / "datasets")

@@ -31,6 +31,8 @@ BASES = {
     "datamodule": "mtx.training.datamodule.TranslationDataModule",
     "model": "pytorch_lightning.LightningModule",
 }
+# What may stand at the top of a config; the last two belong to task=show.
+KNOWN = frozenset({*BASES, "trainer", "logger", "task", "experiment", "seed", "ckpt", "stage", "split"})
 # Parameters that mtx fills in while building. A config may not set those of the data module and the task.
 FILLED_IN = {
     "datamodule": frozenset({"storage", "downloader", "filter", "tokenizer", "sampler", "seed"}),
@@ -50,6 +52,9 @@ def check(config: Config) -> None:
     seed = config.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         problems.append(f"seed is an integer of at least 0, but is {seed!r}")
+    components = {group for group, options in groups if TARGET in options}  # also those of a user's own groups
+    unknown = [key for key in config if key not in KNOWN | components]
+    problems += [f"there is no group or key {key!r}. There are: {choices(key, KNOWN)}" for key in unknown]
     if not problems:
         for group, options in groups:
             if TARGET in options:

@@ -110,10 +110,10 @@ def train(
     try:
         trainer.fit(model, datamodule=run.datamodule, ckpt_path=ckpt)
     except SystemExit as error:  # how Lightning ends after Ctrl-C
-        if getattr(trainer.checkpoint_callback, "last_model_path", "") and trainer.is_global_zero:
-            run.console.print(
-                f"stopped after step {trainer.global_step}; ckpt=last goes on from the last look", highlight=False
-            )
+        if trainer.is_global_zero:
+            kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
+            how = "ckpt=last goes on from the last look" if kept else "no look yet, so no checkpoint to go on from"
+            run.console.print(f"training stopped after step {trainer.global_step}; {how}", highlight=False)
         raise KeyboardInterrupt from error
     progress = record.read()
     if progress.validations and progress.validations[-1]["step"] != progress.num_steps:

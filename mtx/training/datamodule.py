@@ -131,6 +131,8 @@ class TranslationDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is an epoch of its own order."""
         loader = self._loader("train", self.sampler)
+        if self._train_loader is not None:  # a loop that asks for a loader in each epoch gets the next epoch too
+            loader.batch_sampler.set_epoch(self._train_loader.batch_sampler.epoch)
         if self._resume is not None:
             loader.load_state_dict(self._resume)
             loader.batch_sampler.set_epoch(self._resume["epoch"])

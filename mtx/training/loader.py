@@ -15,15 +15,15 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, collate_rows
-from mtx.infra.dataset.plan.base import Draft, Int, Plan
-from mtx.infra.dataset.plan.share import num_steps, share
+from mtx.infra.dataset.plan.base import Draft, Plan
+from mtx.infra.dataset.plan.share import Item, items, num_steps
 
-AT_ONCE = 4  # batches that a thread builds before it hands them over
+AT_ONCE = 16  # batches that a thread builds before it hands them over
 AHEAD = 2  # such groups for each thread: one in the making, one ready
 
 
 class EncodedBatches(Dataset[Batch]):
-    """Dataset whose items are whole batches: indexed by an array of rows (int64 [B])."""
+    """Dataset of whole batches: indexed by an array of rows (int64 [B]), alone or with the widths to pad to."""
 
     def __init__(self, pairs: EncodedPairs, batch_format: BatchFormat) -> None:
         self.pairs = pairs
@@ -32,12 +32,13 @@ class EncodedBatches(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, rows: Int) -> Batch:
-        return collate_rows(self.pairs, rows, self.batch_format)
+    def __getitem__(self, item: Item) -> Batch:
+        rows, widths = item if isinstance(item, tuple) else (item, None)
+        return collate_rows(self.pairs, rows, self.batch_format, widths=widths)
 
 
-class EpochBatches(Sampler[Int]):
-    """The row arrays (int64 [B]) of one rank's batches in one epoch.
+class EpochBatches(Sampler[Item]):
+    """The row arrays (int64 [B]) of one rank's batches in one epoch, with widths where the plan has them.
 
     Args:
         draft: a planner's work on the lengths of all rows.
@@ -73,8 +74,8 @@ class EpochBatches(Sampler[Int]):
     def __len__(self) -> int:
         return num_steps(self.plan(), self.world_size)
 
-    def __iter__(self) -> Iterator[Int]:
-        return iter(share(self.plan(), rank=self.rank, world_size=self.world_size)[self.start :])
+    def __iter__(self) -> Iterator[Item]:
+        return iter(items(self.plan(), rank=self.rank, world_size=self.world_size)[self.start :])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_planned": None}
@@ -132,25 +133,27 @@ class PlanLoader:
         """Let the next pass over `state["epoch"]` begin behind its `global_batches`."""
         self._resume = {"epoch": int(state["epoch"]), "global_batches": int(state["global_batches"])}
 
-    def _built(self, rows: Iterator[Int]) -> Iterator[Batch]:
-        return _ahead(self.dataset, rows, self.num_workers) if self.num_workers else map(self.dataset.__getitem__, rows)
+    def _built(self, asked: Iterator[Item]) -> Iterator[Batch]:
+        if not self.num_workers:
+            return map(self.dataset.__getitem__, asked)
+        return _ahead(self.dataset, asked, self.num_workers)
 
 
-def _ahead(dataset: EncodedBatches, rows: Iterator[Int], num_threads: int) -> Iterator[Batch]:
-    """Yield the batches of `rows` in order, built by threads, a few at a time: handing over costs as much as building.
+def _ahead(dataset: EncodedBatches, asked: Iterator[Item], num_threads: int) -> Iterator[Batch]:
+    """Yield the batches of `asked` in order, built by threads, some at a time, as handing over is not free.
 
     Copying rows leaves the interpreter to others (the compiled kernels release its lock), so threads do what processes
     would, without starting any, without copies of the data, and without shared memory, of which containers have little.
     """
 
-    def build(some: list[Int]) -> list[Batch]:
-        return [dataset[rows] for rows in some]
+    def build(some: list[Item]) -> list[Batch]:
+        return [dataset[item] for item in some]
 
     with ThreadPoolExecutor(num_threads, thread_name_prefix="mtx-loader") as threads:
         waiting: deque[Future[list[Batch]]] = deque()
         try:
             while True:
-                while len(waiting) < AHEAD * num_threads and (some := list(islice(rows, AT_ONCE))):
+                while len(waiting) < AHEAD * num_threads and (some := list(islice(asked, AT_ONCE))):
                     waiting.append(threads.submit(build, some))
                 if not waiting:
                     return

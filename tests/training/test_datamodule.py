@@ -99,6 +99,14 @@ def test_serves_batches_without_a_trainer(tmp_path: Path) -> None:
     assert made.tokenizers.target.decode(ids) == text
 
 
+def test_a_loop_that_asks_for_a_loader_in_each_epoch_gets_the_next_epoch(tmp_path: Path) -> None:
+    made = ready(tmp_path)
+    asked_twice = [[batch["row_ids"].tolist() for batch in made.train_dataloader()] for _ in range(2)]
+    loader = ready(tmp_path).train_dataloader()
+    assert asked_twice == [[batch["row_ids"].tolist() for batch in loader] for _ in range(2)]
+    assert asked_twice[0] != asked_twice[1]
+
+
 def test_a_trainer_serves_every_pair_once_an_epoch_in_another_order_each(tmp_path: Path) -> None:
     model = Recorder()
     trainer(max_epochs=2).fit(model, datamodule(tmp_path))

@@ -76,11 +76,8 @@ def test_workers_do_not_run_far_ahead_and_end_with_a_pass_that_is_dropped() -> N
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_what_goes_wrong_in_a_worker_is_raised_where_the_batch_is_asked_for(num_workers: int) -> None:
-    served = []
     with pytest.raises(RuntimeError, match="row 9 is damaged"):
-        for batch in loader(Watched(fails_at=9), num_workers):
-            served.append(batch["row_ids"].item())
-    assert served == list(range(9))[: len(served)]
+        list(loader(Watched(fails_at=9), num_workers))
     assert of_the_loader() == []
 
 

@@ -71,7 +71,7 @@ class UnigramTokenization(Tokenization):
     character_coverage: float = 0.9995
     shrinking_factor: float = 0.5
     normalization: Normalization | None = None
-    max_train_pairs: int = 50_000
+    max_train_pairs: int = 20_000
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -153,7 +153,12 @@ def truncated(lengths: Lengths, batch_format: BatchFormat) -> Lengths:
 
 
 def collate_rows(
-    pairs: EncodedPairs, rows: NDArray[np.int64], batch_format: BatchFormat, *, compiled: bool | None = None
+    pairs: EncodedPairs,
+    rows: NDArray[np.int64],
+    batch_format: BatchFormat,
+    *,
+    widths: tuple[int, int] | None = None,
+    compiled: bool | None = None,
 ) -> Batch:
     """Make the batch of `rows` (int64 [B]), cut to the format's maxima.
 
@@ -161,6 +166,7 @@ def collate_rows(
         pairs: where the rows are.
         rows: their numbers, in the order in which they come in the batch.
         batch_format: how the batch looks.
+        widths: S and T, before they are rounded up, unless the longest row needs more; None: what that needs.
         compiled: False: by numpy; None: by compiled kernels where there are any. Both give the same.
 
     Returns:
@@ -173,7 +179,11 @@ def collate_rows(
     """
     rows = np.array(rows, dtype=np.int64)  # a copy, which becomes the batch's `row_ids`
     kernels = None if compiled is False else gather.load()
-    made = _by_numpy(pairs, rows, batch_format) if kernels is None else _by_kernels(kernels, pairs, rows, batch_format)
+    least = widths or (0, 0)
+    if kernels is None:
+        made = _by_numpy(pairs, rows, batch_format, least)
+    else:
+        made = _by_kernels(kernels, pairs, rows, batch_format, least)
     encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels = (torch.from_numpy(array) for array in made)
     if batch_format.names == "huggingface":
         return {
@@ -194,14 +204,16 @@ def collate_rows(
 
 
 def load_kernels(pairs: EncodedPairs) -> None:
-    """Load the compiled kernels for these pairs, which else the first batch does; takes most of a second."""
+    """Load the compiled kernels for these pairs, which else the first batch does; half a second in each process."""
     kernels = gather.load()
     if kernels is not None:
         for side in (pairs.source, pairs.target):
             kernels.prepare(side.ids.dtype)
 
 
-def _by_kernels(kernels: gather.Kernels, pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat) -> _Arrays:
+def _by_kernels(
+    kernels: gather.Kernels, pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat, least: tuple[int, int]
+) -> _Arrays:
     source, target, num_rows, multiple = pairs.source, pairs.target, len(rows), layout.length_multiple
     kernels.prepare(source.ids.dtype)
     kernels.prepare(target.ids.dtype)
@@ -211,13 +223,13 @@ def _by_kernels(kernels: gather.Kernels, pairs: EncodedPairs, rows: NDArray[np.i
         raise IndexError(_what_is_wrong(pairs, rows))
 
     room, extra = _room(layout.max_source_tokens, layout.source_extra), layout.source_extra
-    shape = num_rows, _width(longest_source, room, extra, multiple)
+    shape = num_rows, _width(longest_source, room, extra, multiple, least[0])
     encoder_ids, encoder_mask = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.bool_)
     ids = layout.source
     kernels.fill_source(source.ids, source.offsets, rows, room, ids.pad, ids.eos, extra, encoder_ids, encoder_mask)
 
     room = _room(layout.max_target_tokens, 1)
-    shape = num_rows, _width(longest_target, room, 1, multiple)
+    shape = num_rows, _width(longest_target, room, 1, multiple, least[1])
     decoder_ids, labels = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
     decoder_mask = np.empty(shape, dtype=np.bool_)
     ids, label_pad = layout.target, layout.label_padding
@@ -227,7 +239,7 @@ def _by_kernels(kernels: gather.Kernels, pairs: EncodedPairs, rows: NDArray[np.i
     return encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels
 
 
-def _by_numpy(pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat) -> _Arrays:
+def _by_numpy(pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat, least: tuple[int, int]) -> _Arrays:
     if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(pairs):
         raise IndexError(_what_is_wrong(pairs, rows))
     source, target, extra = layout.source, layout.target, layout.source_extra
@@ -238,6 +250,7 @@ def _by_numpy(pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat)
         multiple=layout.length_multiple,
         pad_id=source.pad,
         eos_id=source.eos if extra else None,
+        least=least[0],
     )
     labels, decoder_mask = _padded(
         pairs.target,
@@ -246,6 +259,7 @@ def _by_numpy(pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat)
         multiple=layout.length_multiple,
         pad_id=target.pad,
         eos_id=target.eos,
+        least=least[1],
     )
     decoder_ids = np.empty_like(labels)
     decoder_ids[:, 0] = target.bos
@@ -263,12 +277,13 @@ def _padded(
     multiple: int,
     pad_id: int,
     eos_id: int | None,
+    least: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return ids [B, L] int64, closed by `eos_id` unless it is None, and which of them are real [B, L]."""
     starts = side.offsets[rows]
     lengths = np.minimum(side.offsets[rows + 1] - starts, room)
     extra = int(eos_id is not None)
-    width = _width(int(lengths.max(initial=0)), room, extra, multiple)
+    width = _width(int(lengths.max(initial=0)), room, extra, multiple, least)
     positions = np.arange(width)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     before = np.cumsum(lengths) - lengths
@@ -284,8 +299,8 @@ def _room(most: int | None, extra: int) -> int:
     return _ANY_NUMBER if most is None else most - extra
 
 
-def _width(longest: int, room: int, extra: int, multiple: int) -> int:
-    return -(-(min(longest, room) + extra) // multiple) * multiple
+def _width(longest: int, room: int, extra: int, multiple: int, least: int) -> int:
+    return -(-max(min(longest, room) + extra, least) // multiple) * multiple
 
 
 def _what_is_wrong(pairs: EncodedPairs, rows: NDArray[np.int64]) -> str:

@@ -1,7 +1,7 @@
 """The compiled way from rows of ids to padded arrays: one pass over the ids of a batch.
 
 `load` compiles the functions below with numba, an optional dependency, or reads them from numba's cache on disk.
-Where it returns None, `collate.py` does the same by numpy's index arithmetic, at under half the rate.
+Where it returns None, `collate.py` does the same by numpy's index arithmetic, at about half the rate.
 B pairs, S source and T target positions.
 """
 
@@ -81,7 +81,7 @@ def load() -> Kernels | None:
     except ModuleNotFoundError:
         return None
     except ImportError as error:  # as with a numpy that is newer than this numba
-        log.warning("batches are made by numpy, at under half the rate, since numba cannot be imported: %s", error)
+        log.warning("batches are made by numpy, at about half the rate, since numba cannot be imported: %s", error)
         return None
     if getattr(numba.config, "DISABLE_JIT", False):  # kernels would run as Python
         return None
@@ -89,7 +89,7 @@ def load() -> Kernels | None:
         return Kernels(numba.njit(cache=True, nogil=True))
     except RuntimeError as error:  # without a cache, each process would compile anew
         log.warning(
-            "batches are made by numpy, at under half the rate, since numba cannot keep what it compiles: %s. "
+            "batches are made by numpy, at about half the rate, since numba cannot keep what it compiles: %s. "
             "Set the environment variable NUMBA_CACHE_DIR to a folder that can be written",
             error,
         )

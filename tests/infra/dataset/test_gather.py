@@ -130,7 +130,7 @@ def test_a_numba_that_cannot_be_imported_is_told(
 ) -> None:
     refuse(monkeypatch, ImportError("Numba needs NumPy 2.3 or less"))
     assert gather.load() is None
-    assert "under half the rate" in caplog.text
+    assert "about half the rate" in caplog.text
     assert "Numba needs NumPy 2.3 or less" in caplog.text
 
 
@@ -150,6 +150,12 @@ def test_where_nothing_can_be_cached_nothing_is_compiled(
     assert gather.load() is None
     assert "no locator available" in caplog.text
     assert "NUMBA_CACHE_DIR" in caplog.text
+
+
+@pytest.mark.usefixtures("fresh")
+def test_where_numba_is_told_not_to_compile_batches_come_from_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytest.importorskip("numba").config, "DISABLE_JIT", 1)
+    assert gather.load() is None
 
 
 def test_a_lock_that_cannot_be_taken_delays_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -423,7 +423,7 @@ def test_parquet_rows_that_are_no_pair(tmp_path: Path) -> None:
 
 def test_rows_with_other_numbers_of_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", "src\ttgt\na\tb\nc\nd\te\tf\ng\th\n")
-    said = f"{path}, line 3: 2 columns are expected, as in the first line, but there are 1."
+    said = f"{path}, line 3: a line has as many columns as the first, which is 2, but this one has 1."
     assert said in message(MalformedPairError, path=path)
     assert skipped(path=path) == ([("a", "b"), ("g", "h")], {"wrong_column_count": 2})
 

@@ -79,6 +79,18 @@ def homes(cells: Cells, shapes: Int) -> Int:
     return number
 
 
+def two_homes(cells: Cells, shapes: Int) -> tuple[Int, Int]:
+    """Return `homes`, and where each cell would go without that shape, int64 [number of cells] both.
+
+    The second is of no use for cells that one shape alone holds.
+    """
+    sizes = _sizes(cells, shapes)
+    first: Int = np.argmin(sizes, axis=0)
+    sizes[first, np.arange(len(first))] = TOO_SMALL
+    second: Int = np.argmin(sizes, axis=0)
+    return first, second
+
+
 def positions(cells: Cells, shapes: Int) -> int:
     """Return the padded positions of all rows, both sides, each in the smallest shape that holds it."""
     return int((_sizes(cells, shapes).min(axis=0) * cells.count).sum())

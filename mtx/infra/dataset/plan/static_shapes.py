@@ -26,7 +26,7 @@ from mtx.infra.dataset.plan.base import (
     generator,
 )
 from mtx.infra.dataset.plan.classes import length_classes
-from mtx.infra.dataset.plan.cover import Cells, ascending, coarse, cover, homes
+from mtx.infra.dataset.plan.cover import Cells, ascending, coarse, cover, homes, two_homes
 from mtx.infra.dataset.plan.cut import Room
 from mtx.infra.dataset.plan.sorted import above
 
@@ -109,15 +109,8 @@ class StaticShapesPlanner(Planner):
             multiple=self.batch_multiple,
         )
         shapes = -(-cover(cells, self.num_shapes - (self.remainder == "keep")) // multiple) * multiple
-        best = Ladder.of(ascending(np.minimum(shapes, self.max_tokens // multiple * multiple)), room)
-        cost = best.cost(cells)
-        while len(best.pairs) > 1:
-            fewer = [best.without(number) for number in range(len(best.pairs) - 1)]
-            costs = [ladder.cost(cells) for ladder in fewer]
-            if min(costs) > cost:
-                break
-            best, cost = fewer[int(np.argmin(costs))], min(costs)
-        return best
+        shapes = ascending(np.minimum(shapes, self.max_tokens // multiple * multiple))
+        return Ladder.of(shapes, room).pruned(cells)
 
 
 @dataclass(frozen=True)
@@ -148,17 +141,39 @@ class Ladder:
 
     def loads(self, rows: Int) -> Int:
         """Return the rows that each shape gets to serve or move on, given those at home in it; int64 [k] both."""
-        loads = rows.copy()
-        for number in range(len(loads) - 1):
-            loads[self.next[number]] += loads[number] % self.pairs[number]
-        return loads
+        loads = rows.tolist()
+        for number, (pairs, after) in enumerate(zip(self.pairs[:-1].tolist(), self.next[:-1].tolist(), strict=True)):
+            loads[after] += loads[number] % pairs
+        return np.asarray(loads, dtype=np.int64)
 
-    def cost(self, cells: Cells) -> int:
-        """Return the padded positions of all batches, the rows that fill no batch included."""
-        home = homes(cells, self.shapes)
-        loads = self.loads(np.bincount(home, weights=cells.count, minlength=len(self.pairs)).astype(np.int64))
+    def cost(self, rows: Int) -> int:
+        """Return the padded positions of all batches, the rows that fill no batch included; `rows` as in `loads`."""
+        loads = self.loads(rows)
         moved_on = np.append(loads[:-1] % self.pairs[:-1], 0)
         return int(((loads - moved_on) * self.shapes.sum(axis=1)).sum())
+
+    def pruned(self, cells: Cells) -> "Ladder":
+        """Leave out shapes that cost more than they save, the worst first, until all that are left pay."""
+        ladder = self
+        while True:
+            homes = two_homes(cells, ladder.shapes)
+            cost = ladder.cost(np.bincount(homes[0], cells.count, minlength=len(ladder.pairs)).astype(np.int64))
+            costs = np.asarray([ladder.cost_without(n, cells, homes) for n in range(len(ladder.pairs) - 1)])
+            useless = np.flatnonzero(costs <= cost)
+            if not len(useless):
+                return ladder
+            for shape in ladder.shapes[useless[np.argsort(costs[useless], kind="stable")]].tolist():
+                number = ladder.shapes.tolist().index(shape)
+                without = ladder.cost_without(number, cells, homes)
+                if without <= cost:  # still, without those left out before
+                    ladder, cost = ladder.without(number), without
+                    homes = two_homes(cells, ladder.shapes)
+
+    def cost_without(self, number: int, cells: Cells, homes: tuple[Int, Int]) -> int:
+        """Return the cost without one shape, which is not the last; `homes` are `two_homes` of all."""
+        first, second = homes
+        rows = np.bincount(np.where(first == number, second, first), cells.count, minlength=len(self.pairs))
+        return self.without(number).cost(np.delete(rows, number).astype(np.int64))
 
 
 def _next(shapes: Int) -> Int:

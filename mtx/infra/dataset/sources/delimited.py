@@ -51,7 +51,7 @@ def read_delimited(
     source, target = names.index(columns.source), names.index(columns.target)
     for number, fields in rows if header else _rows(file):
         if len(fields) != len(names):
-            what = f"{len(names)} columns are expected, as in the first line, but there are {len(fields)}"
+            what = f"a line has as many columns as the first, which is {len(names)}, but this one has {len(fields)}"
             refusals.refuse("wrong_column_count", f"{file.path}, line {number}", what)
             continue
         pair = fields[source], fields[target]

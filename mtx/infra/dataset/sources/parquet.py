@@ -42,6 +42,7 @@ def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
             with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
                 yield parquet
         except (pa.ArrowException, OSError) as error:
+            what = str(error).rstrip(".")
             raise SourceError(
-                f"{file.path} is no whole Parquet file: {error}. It was cut short or damaged, or is of another format"
+                f"{file.path} is no whole Parquet file: {what}. It was cut short or damaged, or is of another format"
             ) from error

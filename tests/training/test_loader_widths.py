@@ -1,0 +1,75 @@
+"""Batches that are padded to the plan's widths, from the plan to the tensors."""
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, TokenRows, collate_rows
+from mtx.infra.dataset.plan.base import Plan, shapes
+from mtx.infra.dataset.plan.share import items, share
+from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
+from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
+
+random = np.random.default_rng(1)
+LAYOUT = BatchFormat()
+PAIRS = EncodedPairs(*(TokenRows.of([[9] * n for n in random.integers(0, 30, 201).tolist()]) for _ in range(2)))
+LENGTHS = PAIRS.lengths(LAYOUT)
+DRAFT = StaticShapesPlanner(num_shapes=5, max_tokens=128).draft(LENGTHS)
+
+
+def shape_of(batch: Batch) -> list[int]:
+    assert batch["labels"].shape == batch["decoder_input_ids"].shape == batch["decoder_attn_mask"].shape
+    return [*batch["encoder_input_ids"].shape, batch["labels"].shape[1]]
+
+
+@pytest.mark.parametrize("compiled", [None, False])
+def test_rows_are_padded_to_the_widths(compiled: bool | None) -> None:
+    pairs = EncodedPairs(TokenRows.of([[7, 8], [9]]), TokenRows.of([[5], []]))
+    batch = collate_rows(pairs, np.array([1, 0]), LAYOUT, widths=(5, 4), compiled=compiled)
+    assert batch["encoder_input_ids"].tolist() == [[9, 2, 0, 0, 0], [7, 8, 2, 0, 0]]
+    assert batch["encoder_attn_mask"].sum(dim=1).tolist() == [2, 3]
+    assert batch["decoder_input_ids"].tolist() == [[1, 0, 0, 0], [1, 5, 0, 0]]
+    assert batch["labels"].tolist() == [[2, 0, 0, 0], [5, 2, 0, 0]]
+    assert batch["decoder_attn_mask"].sum(dim=1).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("compiled", [None, False])
+def test_no_row_is_cut_to_the_widths_and_the_multiple_still_holds(compiled: bool | None) -> None:
+    pairs = EncodedPairs(TokenRows.of([[7] * 6]), TokenRows.of([[5]]))
+    batch = collate_rows(pairs, np.array([0]), BatchFormat(length_multiple=4), widths=(3, 5), compiled=compiled)
+    assert shape_of(batch) == [1, 8, 8]
+    assert batch["encoder_attn_mask"].sum() == 7
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_have_the_shapes_that_the_plan_reports(num_workers: int) -> None:
+    loader = PlanLoader(EncodedBatches(PAIRS, LAYOUT), EpochBatches(DRAFT), num_workers=num_workers)
+    for epoch in range(2):
+        served = [shape_of(batch) for batch in loader]
+        assert served == shapes(DRAFT.plan(seed=0, epoch=epoch), LENGTHS).tolist()
+        assert len({tuple(shape) for shape in served}) <= 5
+
+
+def test_a_plain_dataloader_serves_the_same() -> None:
+    loader = DataLoader(EncodedBatches(PAIRS, LAYOUT), sampler=EpochBatches(DRAFT), batch_size=None)
+    assert [shape_of(batch) for batch in loader] == shapes(DRAFT.plan(seed=0, epoch=0), LENGTHS).tolist()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_each_rank_pads_to_the_widths_of_its_batches_split_ones_too(world_size: int) -> None:
+    plan = DRAFT.plan(seed=0, epoch=0)
+    widths_of_row = {row: widths for rows, widths in items(plan, rank=0, world_size=1) for row in rows.tolist()}
+    assert {shape[1:] for shape in map(tuple, shapes(plan, LENGTHS).tolist())} == set(widths_of_row.values())
+    for rank in range(world_size):
+        mine = items(plan, rank=rank, world_size=world_size)
+        assert [rows.tolist() for rows, _ in mine] == [
+            rows.tolist() for rows in share(plan, rank=rank, world_size=world_size)
+        ]
+        for rows, widths in mine:
+            assert {widths_of_row[row] for row in rows.tolist()} == {widths}
+
+
+def test_a_plan_without_widths_asks_for_rows_alone() -> None:
+    none = np.empty(0, dtype=np.int32)
+    plan = Plan(3, np.array([2, 0, 1], dtype=np.int32), np.array([0, 2, 3]), np.array([1, 0]), none, none)
+    assert [item.tolist() for item in items(plan, rank=0, world_size=1)] == [[1], [2, 0]]  # type: ignore[union-attr]
