@@ -5,8 +5,6 @@ from rich.table import Table
 from mtx.data.dataset import Split, Stage
 from mtx.experiment.run import Run
 
-WIDE = 120  # columns of a terminal in which ids of inputs have room
-
 
 def show(run: Run, *, stage: Stage | None = None, split: Split | None = None) -> None:
     """Print the datasets in the store as a table; `stage` and `split` narrow it."""
@@ -17,18 +15,16 @@ def show(run: Run, *, stage: Stage | None = None, split: Split | None = None) ->
         return
     number = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
     run.console.print(f"{number}{_such(stage, split)} in {store.root}", highlight=False, soft_wrap=True)
-    table = Table()
-    table.add_column("id", no_wrap=True)  # whole, so that it can be copied
-    wide = run.console.width >= WIDE
-    for column in ("name", "pairs", "size", "made from")[: 4 if wide else 3]:
-        table.add_column(column, justify="right" if column in ("pairs", "size") else "left", overflow="fold")
+    table = Table(show_lines=True)
+    table.add_column("id, and what it was made from", no_wrap=True)  # whole, so that they can be copied
+    table.add_column("name", overflow="fold")
+    table.add_column("pairs", justify="right")
+    table.add_column("size", justify="right")
     for row in datasets.to_dict("records"):
-        name = f"{row['name']} {row['source_language']}–{row['target_language']}"
-        cells = [row["id"], name, f"{row['n']:,}", size(row["bytes"]), row["made_from"]]
-        table.add_row(*cells[: 5 if wide else 4])
+        made_from = "".join(f"\n  ← {name}" for name in row["made_from"].split(", ") if name)
+        languages = f"{row['source_language']}–{row['target_language']}"
+        table.add_row(row["id"] + made_from, f"{row['name']}\n{languages}", f"{row['n']:,}", size(row["bytes"]))
     run.console.print(table)
-    if not wide:
-        run.console.print(f"(in a terminal of {WIDE} columns it also says what each was made from)")
 
 
 def size(num_bytes: float) -> str:

@@ -109,10 +109,12 @@ def test_more_shapes_pad_less() -> None:
     assert ratios == sorted(ratios, reverse=True)
 
 
-def test_a_corpus_too_small_to_fill_many_shapes_gets_few() -> None:
-    lengths = corpus(200)
-    few = all_shapes(StaticShapesPlanner(num_shapes=32), lengths, num_epochs=2)
-    assert len(few) < 8
+def test_a_corpus_too_small_to_fill_many_shapes_gets_few_and_pads_no_more_for_it() -> None:
+    lengths = corpus(2000)
+    plans = [StaticShapesPlanner(num_shapes=number).plan(lengths, seed=0, epoch=0) for number in (32, 16, 8, 4)]
+    ratios = [padding(plan, lengths)["padding_ratio"] for plan in plans]
+    assert ratios[0] <= 1.02 * min(ratios)
+    assert len(np.unique(shapes(plans[0], lengths), axis=0)) < 20
 
 
 def test_padding_counts_up_to_the_shapes() -> None:
