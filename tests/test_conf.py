@@ -29,7 +29,7 @@ GROUPS = {
     "downloader": {"sample", "hf", "local"},
     "filter": {"default", "none"},
     "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},
-    "sampler": {"bucket", "token_budget", "random", "sequential"},
+    "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},
     "task": {"measure", "prepare", "show", "check", "fit"},
 }
 
