@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 def test_every_package_is_packaged() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    there = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "mtx").rglob("__init__.py")} | {"mtx.conf"}
+    there = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "mtx").rglob("__init__.py")}
+    there |= {".".join(("mtx", *p.parent.relative_to(ROOT).parts)) for p in (ROOT / "conf").rglob("*.yaml")}
     assert listed == there
 
 
