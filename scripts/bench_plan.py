@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mtx
-from mtx.infra.dataset.plan.base import Lengths, Plan, Planner, padding, shapes
+from mtx.experiment.measure import neighbour_correlation
+from mtx.infra.dataset.plan.base import Lengths, Planner, padding, shapes
 from mtx.infra.dataset.plan.bucket import BucketPlanner
 from mtx.infra.dataset.plan.random import RandomPlanner
 from mtx.infra.dataset.plan.sequential import SequentialPlanner
@@ -99,13 +100,6 @@ def print_padding(name: str, lengths: Lengths) -> None:
     print(f"\n{name}: {len(lengths):,} pairs, an epoch of every sampler\n")
     titles = ("sampler", "padding", "source", "target", "÷ sorted", "batches", "shapes", "largest batch", "neighbours")
     print_table(titles, rows)
-
-
-def neighbour_correlation(plan: Plan, lengths: Lengths) -> float:
-    """Return the correlation of a batch's mean length with that of the batch served after it; 0 for under three."""
-    both = (lengths.source + lengths.target)[plan.rows]
-    mean = (np.add.reduceat(both, plan.offsets[:-1]) / np.diff(plan.offsets))[plan.order]
-    return float(np.corrcoef(mean[:-1], mean[1:])[0, 1]) if len(mean) > 2 else 0.0
 
 
 def print_static_shapes(name: str, lengths: Lengths, numbers: Sequence[int]) -> None:

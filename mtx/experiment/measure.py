@@ -101,6 +101,7 @@ def batch_sizes(plan: Plan, lengths: Lengths, length_multiple: int = 1) -> dict[
         **padding(plan, lengths, length_multiple=length_multiple),
         "num_shapes": len(np.unique(of_batches, axis=0)),
         "max_padded_tokens": int((of_batches[:, 0] * of_batches[:, 1:].max(axis=1)).max()),
+        "neighbour_correlation": neighbour_correlation(plan, lengths),
         "real_tokens": int(real.sum()),
         "real_tokens_per_batch": {
             "mean": float(real.mean()),
@@ -108,6 +109,19 @@ def batch_sizes(plan: Plan, lengths: Lengths, length_multiple: int = 1) -> dict[
             "p95": float(np.percentile(real, 95)),
         },
     }
+
+
+def neighbour_correlation(plan: Plan, lengths: Lengths) -> float:
+    """Return the correlation of a batch's mean length with that of the batch served after it.
+
+    Near 0 where batches come in random order, near 1 where they run from short to long; 0 for fewer than three batches
+    or lengths that do not vary.
+    """
+    both = (lengths.source + lengths.target)[plan.rows].astype(np.int64)
+    mean = (np.add.reduceat(both, plan.offsets[:-1]) / np.diff(plan.offsets))[plan.order]
+    if len(mean) < 3 or not (np.ptp(mean[:-1]) and np.ptp(mean[1:])):
+        return 0.0
+    return float(np.corrcoef(mean[:-1], mean[1:])[0, 1])
 
 
 def serve(run: Run, epoch: int) -> dict[str, Any]:
@@ -162,8 +176,10 @@ def batches(report: dict[str, Any]) -> Table:
     table.add_row("  source, target", f"{report['source_padding_ratio']:.4f}, {report['target_padding_ratio']:.4f}")
     table.add_row("shapes", f"{report['num_shapes']:,}")
     table.add_row("largest batch, padded tokens a side", f"{report['max_padded_tokens']:,}")
+    table.add_row("length correlation of neighbours", f"{report['neighbour_correlation']:+.2f}")
     table.add_row("real tokens a batch, mean", f"{report['real_tokens_per_batch']['mean']:,.0f}")
     table.add_row("real tokens/s", f"{report['real_tokens_per_s']:,.0f}")
+    table.add_row("planning", f"{report['plan_s'] * 1000:,.1f} ms")
     table.add_row("first batch", f"{report['first_batch_s'] * 1000:,.1f} ms")
     for name, (dtype, *shape) in report["first_batch"].items():
         table.add_row(f"  {name}", f"{dtype} {shape}")

@@ -237,9 +237,16 @@ class TranslationDataModule(pl.LightningDataModule):
         opened = self._opened(split)
         if len(opened.pairs) == opened.num_dropped:
             raise EmptyDatasetError(self._why_empty(split, opened))
+        draft = planner.draft(opened.lengths, excluded=opened.excluded)
+        if not len(draft):
+            raise EmptyDatasetError(
+                f"the sampler makes no batch of the {len(opened.pairs):,} pairs of the {split} split: they are fewer "
+                "than a batch, or each is above its budget. Set sampler.drop_last=false or a smaller sampler.batch_size, or a "
+                "larger sampler.max_tokens"
+            )
         sharing = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
         batches = EpochBatches(
-            planner.draft(opened.lengths, excluded=opened.excluded),
+            draft,
             seed=self.seed,
             rank=sharing["rank"] if sharing else 0,
             world_size=sharing["num_replicas"] if sharing else 1,

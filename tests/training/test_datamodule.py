@@ -226,6 +226,14 @@ def test_maxima_that_nothing_fits_are_told(tmp_path: Path) -> None:
         made.train_dataloader()
 
 
+def test_a_sampler_that_makes_no_batch_is_told(tmp_path: Path) -> None:
+    made = ready(tmp_path, sampler=RandomPlanner(batch_size=500, drop_last=True))
+    with pytest.raises(
+        EmptyDatasetError, match=r"no batch of the 90 pairs of the train split.*sampler\.drop_last=false"
+    ):
+        made.train_dataloader()
+
+
 @pytest.mark.parametrize(
     ("option", "told"),
     [
