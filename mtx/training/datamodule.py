@@ -241,8 +241,8 @@ class TranslationDataModule(pl.LightningDataModule):
         if not len(draft):
             raise EmptyDatasetError(
                 f"the sampler makes no batch of the {len(opened.pairs):,} pairs of the {split} split: they are fewer "
-                "than a batch, or each is above its budget. Set sampler.drop_last=false or a smaller sampler.batch_size, "
-                "or a larger sampler.max_tokens"
+                "than a batch, or each is above its budget. Set sampler.drop_last=false, a smaller "
+                "sampler.batch_size, or a larger sampler.max_tokens"
             )
         sharing = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
         batches = EpochBatches(
