@@ -21,7 +21,7 @@ from mtx.data.tokenize.pair import TokenizerPair, load_pair
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, load_kernels, truncated
 from mtx.infra.dataset.download import Downloader
-from mtx.infra.dataset.plan.base import Lengths, Planner
+from mtx.infra.dataset.plan.base import Draft, Lengths, Planner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
@@ -237,7 +237,7 @@ class TranslationDataModule(pl.LightningDataModule):
         opened = self._opened(split)
         if len(opened.pairs) == opened.num_dropped:
             raise EmptyDatasetError(self._why_empty(split, opened))
-        draft = planner.draft(opened.lengths, excluded=opened.excluded)
+        draft = opened.draft(planner)
         if not len(draft):
             raise EmptyDatasetError(
                 f"the sampler makes no batch of the {len(opened.pairs):,} pairs of the {split} split: they are fewer "
@@ -288,4 +288,11 @@ class _Split:
         self.excluded = is_long if too_long == "drop" else None
         self.num_dropped = num_long if too_long == "drop" else 0
         self.num_truncated = num_long - self.num_dropped
+        self._drafts: dict[Planner, Draft] = {}
         self.num_target_bytes = num_target_bytes * self.lengths.target // full.target if num_long else num_target_bytes
+
+    def draft(self, planner: Planner) -> Draft:
+        """Return the planner's work on the lengths, done once for all loaders of this split."""
+        if planner not in self._drafts:
+            self._drafts[planner] = planner.draft(self.lengths, excluded=self.excluded)
+        return self._drafts[planner]

@@ -1,11 +1,24 @@
 """Batches of a fixed number of pairs from groups of rows: what the bucket, random and sequential planners share."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.infra.dataset.plan.base import Draft, Int, Plan, Rows, generator
+from mtx.infra.dataset.plan.base import (
+    Draft,
+    Int,
+    Lengths,
+    Mask,
+    Plan,
+    Planner,
+    Rows,
+    candidates,
+    check_at_least,
+    check_flag,
+    generator,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,4 +76,30 @@ class FixedSizeDraft(Draft):
             order=np.arange(len(self)) if random is None else random.permutation(len(self)),
             dropped_length=self.dropped,
             dropped_remainder=np.sort(np.concatenate(remainder)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedSizePlanner(Planner):
+    """Takes all rows as one group: what the random and sequential planners share. They say whether to shuffle."""
+
+    SHUFFLE: ClassVar[bool]
+
+    batch_size: int = 64
+    drop_last: bool = False
+
+    def __post_init__(self) -> None:
+        check_at_least("sampler.batch_size", self.batch_size, 1)
+        check_flag("sampler.drop_last", self.drop_last)
+
+    def draft(self, lengths: Lengths, *, excluded: Mask | None = None) -> FixedSizeDraft:
+        """Take all rows as one group."""
+        rows, dropped = candidates(len(lengths), excluded)
+        return FixedSizeDraft(
+            num_rows=len(lengths),
+            groups=[rows],
+            batch_size=self.batch_size,
+            drop_last=self.drop_last,
+            shuffle=self.SHUFFLE,
+            dropped=dropped,
         )
