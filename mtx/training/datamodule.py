@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -19,11 +19,13 @@ from mtx.data.store import Store
 from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.pair import TokenizerPair, load_pair
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
+from mtx.identity import JSON, identity
 from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, load_kernels, truncated
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.plan.base import Draft, Lengths, Planner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
+from mtx.training.resume import check_same_data, count_from_here
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ class TranslationDataModule(pl.LightningDataModule):
         )
         self.ids: StageIds | None = None
         self._splits: dict[str, _Split] = {}
-        self._resume: dict[str, int] | None = None
+        self._resume: dict[str, Any] | None = None
         self._train_loader: PlanLoader | None = None
 
     def prepare_data(self) -> None:
@@ -124,9 +126,7 @@ class TranslationDataModule(pl.LightningDataModule):
         """
         self._agree_on_ids()
         for split in self._stage_ids.encoded:
-            if split not in self._splits:
-                self._splits[split] = self._open(split)
-                load_kernels(self._splits[split].pairs)
+            load_kernels(self._opened(split).pairs)
 
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is an epoch of its own order."""
@@ -135,8 +135,9 @@ class TranslationDataModule(pl.LightningDataModule):
             loader.batch_sampler.set_epoch(self._train_loader.batch_sampler.epoch)
         if self._resume is not None:
             loader.load_state_dict(self._resume)
-            loader.batch_sampler.set_epoch(self._resume["epoch"])
             self._resume = None
+        if self.trainer is not None:
+            loader.batch_sampler.on_set_epoch = partial(count_from_here, self.trainer, loader.batch_sampler)
         self._train_loader = loader
         return loader
 
@@ -153,12 +154,21 @@ class TranslationDataModule(pl.LightningDataModule):
         return self._eval_loader("test")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the training epoch is, for a checkpoint."""
-        return {"train_loader": self._train_loader.state_dict()} if self._train_loader else {}
+        """Return, for a checkpoint, how far the training epoch is, and what decides its batches."""
+        if self._train_loader is None:
+            return {}
+        return {"train_loader": self._train_loader.state_dict(), "data": self._what_decides_batches()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the training epoch behind what a checkpoint has seen."""
-        self._resume = state_dict.get("train_loader")
+        """Continue the training epoch behind what a checkpoint has seen, on any number of ranks.
+
+        Raises ConfigError where the checkpoint comes from other data, and names the difference. A Trainer that only
+        evaluates may do so on any data.
+        """
+        if not state_dict or (self.trainer is not None and self.trainer.state.fn != "fit"):
+            return
+        check_same_data(state_dict["data"], self._what_decides_batches())
+        self._resume = state_dict["train_loader"]
 
     @cached_property
     def tokenizers(self) -> TokenizerPair:
@@ -213,10 +223,30 @@ class TranslationDataModule(pl.LightningDataModule):
         return self.ids
 
     def _opened(self, split: str) -> "_Split":
+        if split not in self._stage_ids.encoded:
+            raise DataError(f"there is no {split} split; there are: {', '.join(self._stage_ids.encoded)}")
         if split not in self._splits:
-            known = ", ".join(self._splits) or "none: call prepare_data() and setup() first"
-            raise DataError(f"there is no {split} split; there are: {known}")
+            self._splits[split] = self._open(split)
         return self._splits[split]
+
+    def _what_decides_batches(self) -> dict[str, JSON]:
+        """Describe, in plain values, what the order of the training pairs depends on, beside seed and epoch."""
+        raw = self.storage.repo.manifest(self._stage_ids.raw["train"])
+        return {
+            "downloader": dict(raw.provenance),
+            "held_out": identity(self.recipe.held_out),
+            "filter": identity(self.recipe.filter),
+            "tokenizer": {**self.recipe.tokenizer.identity(), "joint": self.recipe.tokenizer.joint},
+            "encoded": self._stage_ids.encoded["train"],
+            "sampler": identity(self.sampler),
+            "datamodule": {
+                "seed": self.seed,
+                "max_source_tokens": self._format.max_source_tokens,
+                "max_target_tokens": self._format.max_target_tokens,
+                "source_eos": self._format.source_eos,
+                "too_long": self.too_long,
+            },
+        }
 
     def _agree_on_ids(self) -> None:
         """Let all ranks use what rank 0 prepared, even if the source has changed since."""
@@ -232,6 +262,9 @@ class TranslationDataModule(pl.LightningDataModule):
             self.batch_format,
             self.too_long,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_splits": {}}  # mapped anew, rather than copied
 
     def _loader(self, split: str, planner: Planner) -> PlanLoader:
         opened = self._opened(split)
@@ -250,7 +283,16 @@ class TranslationDataModule(pl.LightningDataModule):
             seed=self.seed,
             rank=sharing["rank"] if sharing else 0,
             world_size=sharing["num_replicas"] if sharing else 1,
+            lengths=opened.lengths,
+            join=split != "train",
+            frozen=getattr(self.trainer, "overfit_batches", 0) > 0,
         )
+        if not len(batches):
+            raise EmptyDatasetError(
+                f"the {split} split has {len(opened.pairs) - opened.num_dropped:,} pairs to serve, but there are "
+                f"{batches.world_size} ranks, and each takes one at least. Use fewer with trainer.devices, or hold "
+                "out more with datamodule.validation=COUNT"
+            )
         return PlanLoader(
             EncodedBatches(opened.pairs, self.batch_format),
             batches,

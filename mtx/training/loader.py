@@ -6,7 +6,7 @@ build than a DataLoader takes to send it between processes, so workers are threa
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, collate_rows
-from mtx.infra.dataset.plan.base import Draft, Plan
-from mtx.infra.dataset.plan.share import Item, items, num_steps
+from mtx.infra.dataset.plan.base import Draft, Lengths, Plan, longest
+from mtx.infra.dataset.plan.share import Deal, Item, Served, deal, num_steps, resume
 
 AT_ONCE = 16  # batches that a thread builds before it hands them over
 AHEAD = 2  # such groups for each thread: one in the making, one ready
@@ -45,15 +45,32 @@ class EpochBatches(Sampler[Item]):
         seed: of the order.
         rank: this process's place.
         world_size: number of processes.
+        lengths: of all rows, by which ranks get batches of similar cost; None: by their place in the cut.
+        join: lose no row for equal steps, as evaluation wants it; see `mtx.infra.dataset.plan.share.deal`.
+        frozen: every epoch has the batches of the first one.
     """
 
-    def __init__(self, draft: Draft, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        draft: Draft,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        lengths: Lengths | None = None,
+        join: bool = False,
+        frozen: bool = False,
+    ) -> None:
         self.draft = draft
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.lengths = lengths
+        self.join = join
+        self.frozen = frozen
         self.epoch = 0
-        self.start = 0  # steps of the epoch that are skipped, on resume
+        self.served: Served = ()  # what a run before this one has served of the epoch
+        self.on_set_epoch: Callable[[], None] | None = None
         self._planned: tuple[int, Plan] | None = None
 
     @property
@@ -62,23 +79,44 @@ class EpochBatches(Sampler[Item]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next pass serves."""
-        self.epoch = epoch
+        """Choose the epoch that the next pass serves; what was served of another one no longer counts."""
+        if epoch != self.epoch:
+            self.epoch, self.served = epoch, ()
+        if self.on_set_epoch is not None:
+            self.on_set_epoch()
 
     def plan(self) -> Plan:
         """Return the epoch's plan over all ranks."""
-        if self._planned is None or self._planned[0] != self.epoch:
-            self._planned = (self.epoch, self.draft.plan(seed=self.seed, epoch=self.epoch))
+        epoch = 0 if self.frozen else self.epoch
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = (epoch, self.draft.plan(seed=self.seed, epoch=epoch))
         return self._planned[1]
 
+    def dealt(self) -> tuple[Deal, int]:
+        """Return the epoch's batches over all ranks, and the step that the next pass begins with."""
+        plan, positions = self.plan(), None
+        if self.lengths is not None and self.world_size > 1:
+            positions = (longest(plan, self.lengths) if plan.widths is None else plan.widths).sum(axis=1)
+        if self.served:
+            return resume(plan, self.world_size, self.served, positions=positions)
+        return deal(plan, self.world_size, positions=positions, join=self.join), 0
+
+    def num_left(self) -> int:
+        """Return how many steps the next pass takes."""
+        dealt, start = self.dealt()
+        return len(dealt) - start
+
     def __len__(self) -> int:
-        return num_steps(self.plan(), self.world_size)
+        """Return the steps of a whole epoch, the same in every epoch."""
+        plan = self.plan()
+        return num_steps(len(plan), len(plan.rows), self.world_size)
 
     def __iter__(self) -> Iterator[Item]:
-        return iter(items(self.plan(), rank=self.rank, world_size=self.world_size)[self.start :])
+        dealt, start = self.dealt()
+        return dealt.items(rank=self.rank, start=start)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_planned": None}
+        return {**self.__dict__, "_planned": None, "on_set_epoch": None}
 
 
 class PlanLoader:
@@ -101,8 +139,8 @@ class PlanLoader:
         self.batch_sampler = batches
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self._num_served = 0  # steps of the epoch handed out so far, skipped ones included
-        self._resume: dict[str, int] | None = None
+        self._served: list[tuple[int, int]] = []  # of the epoch, by ranks before these
+        self._num_served = 0  # steps that these ranks were handed
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
@@ -110,33 +148,40 @@ class PlanLoader:
     def __iter__(self) -> Iterator[Batch]:
         batches = self.batch_sampler
         epoch = batches.epoch
-        batches.start = 0
-        if self._resume is not None:
-            if self._resume["epoch"] == epoch:
-                batches.start = self._resume["global_batches"] // batches.world_size
-            self._resume = None
-        self._num_served = batches.start
+        self._served, self._num_served = _until_now(batches)
         pin = self.pin_memory and torch.accelerator.is_available()
-        for batch in self._built(iter(batches)):
+        asked = iter(batches)
+        batches.served = ()  # the next pass is a whole one
+        for batch in self._built(asked):
             self._num_served += 1
             yield {name: tensor.pin_memory() for name, tensor in batch.items()} if pin else batch
         if batches.epoch == epoch:
-            batches.set_epoch(epoch + 1)
-            self._num_served = 0
+            batches.epoch = epoch + 1
+            self._served, self._num_served = [], 0
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its global batches were handed out, over all ranks."""
-        served = self._num_served * self.batch_sampler.world_size
-        return {"epoch": self.batch_sampler.epoch, "global_batches": served}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch, and what was served of it: pairs of a number of ranks and the steps each of them took."""
+        served = [*self._served, (self.batch_sampler.world_size, self._num_served)]
+        return {"epoch": self.batch_sampler.epoch, "served": [list(part) for part in served if part[1]]}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass over `state["epoch"]` begin behind its `global_batches`."""
-        self._resume = {"epoch": int(state["epoch"]), "global_batches": int(state["global_batches"])}
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next pass be what is left of `state["epoch"]`, also where other ranks than now served the rest."""
+        batches = self.batch_sampler
+        batches.epoch = int(state["epoch"])
+        batches.served = [(int(ranks), int(steps)) for ranks, steps in state["served"]]
 
     def _built(self, asked: Iterator[Item]) -> Iterator[Batch]:
         if not self.num_workers:
             return map(self.dataset.__getitem__, asked)
         return _ahead(self.dataset, asked, self.num_workers)
+
+
+def _until_now(batches: EpochBatches) -> tuple[list[tuple[int, int]], int]:
+    """Split what was served of an epoch into what other numbers of ranks served, and the last steps of this number."""
+    served = list(batches.served)
+    if served and served[-1][0] == batches.world_size:
+        return served[:-1], served[-1][1]
+    return served, 0
 
 
 def _ahead(dataset: EncodedBatches, asked: Iterator[Item], num_threads: int) -> Iterator[Batch]:

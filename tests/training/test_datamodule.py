@@ -200,8 +200,10 @@ def test_huggingface_batches_come_through_the_loader(tmp_path: Path) -> None:
 def test_nothing_goes_without_preparation(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not prepared: call prepare_data\(\) and setup\(\)"):
         datamodule(tmp_path).setup("fit")
-    with pytest.raises(DataError, match="there is no train split; there are: none"):
+    with pytest.raises(DataError, match=r"not prepared: call prepare_data\(\) and setup\(\)"):
         datamodule(tmp_path).train_dataloader()
+    with pytest.raises(DataError, match="there is no test split; there are: train, validation"):
+        ready(tmp_path).lengths("test")
 
 
 def test_a_filter_that_keeps_nothing_is_told_with_its_reasons(tmp_path: Path) -> None:

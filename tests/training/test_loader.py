@@ -1,16 +1,14 @@
 """The loader over plans of a small planner of the tests' own: batches of two, in an order that the epoch decides."""
 
 import pickle
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, TokenRows
 from mtx.infra.dataset.plan.base import Draft, Plan
-from mtx.infra.dataset.plan.share import left_out, num_steps, share
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
 NUM_ROWS = 11
@@ -84,7 +82,7 @@ def test_resumes_exactly_behind_every_step(done: int, num_workers: int) -> None:
     for _ in range(done):
         next(passing)
     state = first.state_dict()
-    assert state == {"epoch": 0, "global_batches": done}
+    assert state == {"epoch": 0, "served": [[1, done]] if done else []}
     resumed = loader(num_workers)
     resumed.load_state_dict(state)
     whole = loader()
@@ -92,10 +90,45 @@ def test_resumes_exactly_behind_every_step(done: int, num_workers: int) -> None:
     assert served(resumed) == served(whole), "the epoch after a resumed one is whole"
 
 
-def test_a_state_of_another_epoch_skips_nothing() -> None:
+def test_a_run_that_was_resumed_twice_has_a_state_of_the_whole_epoch() -> None:
+    first, state = loader(), {"epoch": 0, "served": [[1, 2]]}
+    first.load_state_dict(state)
+    next(iter(first))
+    assert first.state_dict() == {"epoch": 0, "served": [[1, 3]]}
+
+
+def test_a_state_of_another_epoch_than_is_set_skips_nothing() -> None:
     made = loader()
-    made.load_state_dict({"epoch": 5, "global_batches": 3})
+    made.load_state_dict({"epoch": 5, "served": [[1, 3]]})
+    made.batch_sampler.set_epoch(6)
     assert len(served(made)) == 6
+
+
+@pytest.mark.parametrize("chain", [[(2, 1), (1, None)], [(2, 2), (3, None)], [(3, 1), (2, 1), (1, None)]])
+def test_an_epoch_goes_on_with_another_number_of_ranks(chain: list[tuple[int, int | None]]) -> None:
+    state: dict[str, object] = {"epoch": 0, "served": []}
+    rows: list[int] = []
+    for world_size, steps in chain:
+        ranks = [loader(rank=rank, world_size=world_size) for rank in range(world_size)]
+        taken = []
+        for made in ranks:
+            made.load_state_dict(state)
+            taken.append([batch["row_ids"].tolist() for batch in islice(made, steps)])
+        assert len({len(batches) for batches in taken}) == 1
+        rows += [row for batches in taken for batch in batches for row in batch]
+        states = [made.state_dict() for made in ranks]
+        assert all(other == states[0] for other in states)
+        state = states[0]
+    assert sorted(rows) == list(range(NUM_ROWS))
+    assert state == {"epoch": 1, "served": []}
+
+
+def test_frozen_batches_are_those_of_the_first_epoch_in_every_epoch() -> None:
+    made = loader()
+    made.batch_sampler.frozen = True
+    first = served(made)
+    assert made.state_dict() == {"epoch": 1, "served": []}
+    assert served(made) == first == served(loader())
 
 
 def test_a_dropped_pass_does_not_advance_the_epoch() -> None:
@@ -110,31 +143,6 @@ def test_ranks_take_equal_steps_and_share_every_row(world_size: int) -> None:
     assert {len(steps) for steps in ranks} == {-(-6 // world_size)} == {len(loader(world_size=world_size))}
     rows = [row for steps in ranks for batch in steps for row in batch]
     assert sorted(rows) == list(range(NUM_ROWS))
-
-
-@given(sizes=st.lists(st.integers(1, 5), max_size=12), world_size=st.integers(1, 5))
-def test_any_plan_is_shared_whole_with_equal_steps_and_no_larger_batch(sizes: list[int], world_size: int) -> None:
-    plan = planned(sizes)
-    ranks = [share(plan, rank=rank, world_size=world_size) for rank in range(world_size)]
-    steps = num_steps(plan, world_size)
-    assert [len(batches) for batches in ranks] == [steps] * world_size
-    assert all(len(rows) for batches in ranks for rows in batches)
-    given_out = [row for batches in ranks for rows in batches for row in rows.tolist()]
-    assert sorted([*given_out, *left_out(plan, world_size).tolist()]) == plan.rows.tolist()
-    assert {id_of(plan, rows[0]) for b in ranks for rows in b} >= {id_of(plan, rows[-1]) for b in ranks for rows in b}
-    if len(plan.rows) >= -(-len(plan) // world_size) * world_size:
-        assert not len(left_out(plan, world_size))
-
-
-def id_of(plan: Plan, row: int) -> int:
-    return int(np.searchsorted(plan.offsets, row, side="right"))
-
-
-def test_too_few_rows_for_another_step_are_left_out() -> None:
-    assert share(planned([2]), rank=0, world_size=3) == []
-    assert left_out(planned([2]), 3).tolist() == [0, 1]
-    assert [rows.tolist() for rows in share(planned([1] * 5), rank=1, world_size=4)] == [[3]]
-    assert left_out(planned([1] * 5), 4).tolist() == [0]
 
 
 def test_pickles_without_its_plan() -> None:

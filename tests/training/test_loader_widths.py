@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, TokenRows, collate_rows
 from mtx.infra.dataset.plan.base import Plan, shapes
-from mtx.infra.dataset.plan.share import items, share
+from mtx.infra.dataset.plan.share import deal
 from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
@@ -58,18 +58,14 @@ def test_a_plain_dataloader_serves_the_same() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_each_rank_pads_to_the_widths_of_its_batches_split_ones_too(world_size: int) -> None:
     plan = DRAFT.plan(seed=0, epoch=0)
-    widths_of_row = {row: widths for rows, widths in items(plan, rank=0, world_size=1) for row in rows.tolist()}
+    widths_of_row = {row: widths for rows, widths in deal(plan, 1).items(rank=0) for row in rows.tolist()}
     assert {shape[1:] for shape in map(tuple, shapes(plan, LENGTHS).tolist())} == set(widths_of_row.values())
     for rank in range(world_size):
-        mine = items(plan, rank=rank, world_size=world_size)
-        assert [rows.tolist() for rows, _ in mine] == [
-            rows.tolist() for rows in share(plan, rank=rank, world_size=world_size)
-        ]
-        for rows, widths in mine:
+        for rows, widths in deal(plan, world_size).items(rank=rank):
             assert {widths_of_row[row] for row in rows.tolist()} == {widths}
 
 
 def test_a_plan_without_widths_asks_for_rows_alone() -> None:
     none = np.empty(0, dtype=np.int32)
     plan = Plan(3, np.array([2, 0, 1], dtype=np.int32), np.array([0, 2, 3]), np.array([1, 0]), none, none)
-    assert [item.tolist() for item in items(plan, rank=0, world_size=1)] == [[1], [2, 0]]  # type: ignore[union-attr]
+    assert [item.tolist() for item in deal(plan, 1).items(rank=0)] == [[1], [2, 0]]  # type: ignore[union-attr]

@@ -1,62 +1,159 @@
-"""A rank's share of an epoch: every rank takes the same number of steps, and no pair is repeated."""
+"""Who gets what in an epoch: every rank takes the same number of steps, at similar cost, and no pair is repeated.
+
+Batches near each other in the cut are of similar shape. Those of a few groups are sorted by their padded positions, and
+each group, of as many as there are ranks, is dealt out together, a batch to each rank. The groups are served in the
+plan's order. The batches themselves do not depend on the number of ranks; so an epoch that was begun by some ranks is
+finished by any other number: see `resume`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mtx.infra.dataset.plan.base import Int, Plan
 
 Item = Int | tuple[Int, tuple[int, int]]  # rows of a batch; with the source and target positions that it is padded to
+GROUPS_SORTED = 8  # at a time; on real text 16 halve what ranks differ by, but put short and long rows into one step
+Served = Sequence[tuple[int, int]]  # what an epoch has served so far: (ranks, steps that each of them took), in turn
 
 
-def num_steps(plan: Plan, world_size: int) -> int:
+@dataclass(frozen=True)
+class Deal:
+    """The batches of all ranks: number k is for rank `k % world_size` at step `k // world_size`.
+
+    Attributes:
+        plan: what is dealt out.
+        world_size: number of ranks.
+        starts: int64 [steps × ranks]; batch k has `plan.rows[starts[k]:ends[k]]`.
+        ends: int64 [steps × ranks].
+        cut: int64 [steps × ranks], the batch of the plan's cut that batch k is, or is a part of.
+        left_out: int64, rows that no rank gets, ascending: fewer than there are ranks, and only where there are not
+            enough rows to give each rank another step.
+    """
+
+    plan: Plan
+    world_size: int
+    starts: Int
+    ends: Int
+    cut: Int
+    left_out: Int
+
+    def __len__(self) -> int:
+        """Return the steps that every rank takes."""
+        return len(self.starts) // self.world_size
+
+    def items(self, *, rank: int, start: int = 0) -> Iterator[Item]:
+        """Yield what a loader asks for, for each step of `rank` from step `start` on. Parts are padded as a whole."""
+        mine = slice(start * self.world_size + rank, None, self.world_size)
+        widths = self.plan.widths
+        for first, end, cut in zip(self.starts[mine], self.ends[mine], self.cut[mine], strict=True):
+            rows = self.plan.rows[first:end].astype(np.int64)
+            yield rows if widths is None else (rows, (int(widths[cut, 0]), int(widths[cut, 1])))
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Parts of `plan.rows` still to be dealt out, in the order of the cut; all int64 [pieces]."""
+
+    starts: Int
+    ends: Int
+    cut: Int
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def at(self, chosen: Int) -> "_Pieces":
+        return _Pieces(self.starts[chosen], self.ends[chosen], self.cut[chosen])
+
+
+def num_steps(num_batches: int, num_rows: int, world_size: int) -> int:
     """Return the steps that every rank takes: enough for all batches, unless there are fewer rows than that takes."""
-    return min(-(-len(plan) // world_size), len(plan.rows) // world_size)
+    return min(-(-num_batches // world_size), num_rows // world_size)
 
 
-def share(plan: Plan, *, rank: int, world_size: int) -> list[Int]:
-    """Return the batches of one rank, in order: number `rank` of each group of `world_size` neighbouring batches.
+def deal(plan: Plan, world_size: int, *, positions: Int | None = None, join: bool = False) -> Deal:
+    """Deal the epoch out to `world_size` ranks.
 
-    Where the last group lacks batches, its largest ones are split in two until each rank has one; where it has too
-    few rows for that, the groups before it are split along with it. So a batch is never larger than planned.
+    Where the last group lacks batches, the largest ones are split until each rank has one, so a batch is never
+    larger than planned. Where there are too few rows for that, some are left out.
+
+    Args:
+        plan: the epoch.
+        world_size: number of ranks.
+        positions: int64 [batches], what a row of each batch of the cut is padded to, both sides together; None: not
+            known, so that batches are dealt out as they lie in the cut.
+        join: put rows into other batches rather than leave them out, as evaluation wants it: it loses none, as long as
+            there is a row for each rank, but fewer batches than there are ranks are two planned ones in one.
     """
-    return [rows for rows, _ in _dealt(plan, world_size)[rank::world_size]]
+    return _dealt(plan, _whole(plan), world_size, positions, join=join)
 
 
-def items(plan: Plan, *, rank: int, world_size: int) -> list[Item]:
-    """Return the batches of `share` as a loader asks for them: with the positions to pad to, where the plan has them.
+def resume(plan: Plan, world_size: int, served: Served, *, positions: Int | None = None) -> tuple[Deal, int]:
+    """Deal out an epoch that other ranks have begun.
 
-    What was split is padded as before.
+    Args:
+        plan: the epoch.
+        world_size: number of ranks now.
+        served: numbers of ranks and the steps each of them took, in turn.
+        positions: as in `deal`.
+
+    Returns:
+        The batches, and the step to go on with. With the number of ranks that took the last steps, these are the
+        batches that they would have got.
     """
-    dealt = _dealt(plan, world_size)[rank::world_size]
-    if plan.widths is None:
-        return [rows for rows, _ in dealt]
-    source, target = plan.widths[plan.order].T.tolist()
-    return [(rows, (source[batch], target[batch])) for rows, batch in dealt]
+    pieces = _whole(plan)
+    for number, (ranks, steps) in enumerate(served):
+        dealt = _dealt(plan, pieces, ranks, positions)
+        if ranks == world_size and number == len(served) - 1:
+            return dealt, steps
+        pieces = _split_largest(pieces, len(dealt.starts))
+        done = np.isin(pieces.starts, dealt.starts[: steps * ranks])
+        pieces = pieces.at(np.flatnonzero(~done))
+    return _dealt(plan, pieces, world_size, positions), 0
 
 
-def left_out(plan: Plan, world_size: int) -> Int:
-    """Return the rows that no rank gets, ascending: only where there are fewer rows than steps × ranks take."""
-    if world_size == 1:
-        return np.empty(0, dtype=np.int64)
-    dealt = _dealt(plan, world_size)
-    return np.setdiff1d(plan.rows, np.concatenate([rows for rows, _ in dealt]) if dealt else [])
+def _whole(plan: Plan) -> _Pieces:
+    return _Pieces(plan.offsets[:-1], plan.offsets[1:], np.arange(len(plan), dtype=np.int64))
 
 
-def _dealt(plan: Plan, world_size: int) -> list[tuple[Int, int]]:
-    """Return the rows of each batch, and the number of the planned batch that they come from."""
-    wanted = num_steps(plan, world_size) * world_size
-    first = len(plan) // world_size * world_size  # batches from here on are split
-    if wanted <= first:
-        return [(plan[batch], batch) for batch in range(wanted)]
-    sizes = np.diff(plan.offsets)[plan.order]
-    while sizes[first:].sum() < wanted - first:
-        first -= world_size
-    whole = [(plan[batch], batch) for batch in range(len(plan))]
-    return whole[:first] + _split(whole[first:], wanted - first)
+def _dealt(plan: Plan, pieces: _Pieces, world_size: int, positions: Int | None, *, join: bool = False) -> Deal:
+    served_as = np.empty(len(plan), dtype=np.int64)
+    served_as[plan.order] = np.arange(len(plan))
+    num_rows = int((pieces.ends - pieces.starts).sum())
+    wanted = num_steps(len(pieces), num_rows, world_size) * world_size
+    pieces = _split_largest(pieces, wanted)
+    left_out = plan.rows[:0]
+    if (surplus := len(pieces) - wanted) and wanted and join:
+        pieces = _join_first(pieces, surplus)
+    elif surplus:
+        by_order = np.argsort(served_as[pieces.cut], kind="stable")
+        lost = pieces.at(by_order[wanted:])
+        left_out = np.concatenate([plan.rows[a:b] for a, b in zip(lost.starts, lost.ends, strict=True)])
+        pieces = pieces.at(np.sort(by_order[:wanted]))
+    if positions is not None and world_size > 1:
+        window = np.arange(wanted) // (GROUPS_SORTED * world_size)
+        pieces = pieces.at(np.lexsort(((pieces.ends - pieces.starts) * positions[pieces.cut], window)))
+    groups = served_as[pieces.cut].reshape(-1, world_size)
+    within = np.argsort(groups, axis=1, kind="stable") + np.arange(0, wanted, world_size)[:, None]
+    pieces = pieces.at(within[np.argsort(groups.min(axis=1, initial=len(plan)), kind="stable")].reshape(-1))
+    return Deal(plan, world_size, pieces.starts, pieces.ends, pieces.cut, np.sort(left_out).astype(np.int64))
 
 
-def _split(batches: list[tuple[Int, int]], parts: int) -> list[tuple[Int, int]]:
-    while len(batches) < parts:
-        largest = max(range(len(batches)), key=lambda number: len(batches[number][0]))
-        rows, batch = batches[largest]
-        batches[largest : largest + 1] = [(half, batch) for half in np.array_split(rows, 2)]
-    return batches
+def _split_largest(pieces: _Pieces, wanted: int) -> _Pieces:
+    """Split pieces in two, the one of most rows first, until there are `wanted`."""
+    while len(pieces) < wanted:
+        largest = int(np.argmax(pieces.ends - pieces.starts))
+        middle = (pieces.starts[largest] + pieces.ends[largest]) // 2
+        pieces = _Pieces(
+            np.insert(pieces.starts, largest + 1, middle),
+            np.insert(pieces.ends, largest, middle),
+            np.insert(pieces.cut, largest, pieces.cut[largest]),
+        )
+    return pieces
+
+
+def _join_first(pieces: _Pieces, times: int) -> _Pieces:
+    """Join the first pieces two by two, `times` times; each joined one is padded as its second."""
+    first = np.arange(0, 2 * times, 2)
+    return _Pieces(np.delete(pieces.starts, first + 1), np.delete(pieces.ends, first), np.delete(pieces.cut, first))
