@@ -1,0 +1,47 @@
+"""The examples run as their docstrings say, and what they train learns something."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments], capture_output=True, text=True, timeout=240, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    assert found, text
+    return float(found[1])
+
+
+def test_every_example_is_tried() -> None:
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["huggingface.py", "own_model.py", "plain_torch.py"]
+
+
+def test_own_model() -> None:
+    few, more = (run("own_model.py", steps, "downloader.n=3000") for steps in ("1", "60"))
+    loss = r"validation loss, nats a token: ([0-9.]+)"
+    assert number(loss, more) < number(loss, few) - 0.5
+
+
+def test_huggingface() -> None:
+    pytest.importorskip("transformers")
+    few, more = (run("huggingface.py", steps, "downloader.n=3000") for steps in ("1", "30"))
+    loss = r"steps, nats a token: ([0-9.]+)"
+    assert number(loss, more) < number(loss, few) - 0.5
+
+
+def test_plain_torch() -> None:
+    told = run("plain_torch.py", "40")
+    assert number(r"([0-9.]+) after", told) < number(r"token: ([0-9.]+) at first", told) - 0.5
