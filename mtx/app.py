@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mtx.training.datamodule import TranslationDataModule
 
 WANTS_TRACES = "MTX_FULL_ERROR"  # what the user's HYDRA_FULL_ERROR was, also for processes that this one starts
+NOT_DATA = frozenset({"model", "trainer", "logger", "task"})  # groups that a data module takes nothing from
 INTERRUPTED = 130  # the exit code of a program stopped by Ctrl-C
 
 
@@ -65,27 +66,29 @@ def compose_datamodule(overrides: Sequence[str] = ()) -> "TranslationDataModule"
     from mtx.experiment.run import datamodule_of
 
     config = compose(overrides)
-    check(config)
+    check({group: options for group, options in config.items() if group not in NOT_DATA})
     return datamodule_of(config)
 
 
 @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME)
 def _hydra_main(cfg: DictConfig) -> float | None:
     try:
-        return _run_task(_plain(cfg), Path(HydraConfig.get().runtime.output_dir))
+        hydra_config = HydraConfig.get()
+        in_sweep = hydra_config.mode == RunMode.MULTIRUN
+        return _run_task(_plain(cfg), Path(hydra_config.runtime.output_dir), in_sweep=in_sweep)
     except MtxError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error():
             raise  # so that a sweep goes on with its other jobs
         _fail(str(error))
 
 
-def _run_task(config: dict[str, Any], output_dir: Path) -> float | None:
+def _run_task(config: dict[str, Any], output_dir: Path, *, in_sweep: bool) -> float | None:
     from mtx.experiment.config import build, check
     from mtx.experiment.run import Run
 
     check(config)
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
-    return cast(float | None, task(run=Run(config, output_dir=output_dir)))
+    return cast(float | None, task(run=Run(config, output_dir=output_dir, in_sweep=in_sweep)))
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

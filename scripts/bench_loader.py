@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_large import report, worker_mb as process_mb
 from torch.utils.data import DataLoader
 
 import mtx
@@ -71,7 +72,20 @@ def main() -> None:
         print(f"a step of {STEP_S * 1e3:.0f} ms waits for its batch, {num_workers} workers: {waited_us:.0f} µs")
     for num_workers in (2, 4):
         print(f"memory that {num_workers} workers add in a pass: {worker_mb(dm, num_workers):.0f} MB")
+    compare_processes(dm)
     compare_orders(path, options.pairs)
+    if options.large:
+        dataset = dm.train_dataloader().dataset
+        report(dataset.pairs, dataset.batch_format, num_pairs=options.large_pairs, max_tokens=MAX_TOKENS)
+
+
+def compare_processes(dm: TranslationDataModule) -> None:
+    """Print what the processes of a plain DataLoader over the same batches add."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        return
+    loader = dm.train_dataloader()
+    busy, idle = process_mb(loader.dataset, loader.batch_sampler, 4)
+    print(f"memory that each of 4 processes of a plain DataLoader adds: {busy:.0f} MB; an idle one {idle:.0f} MB")
 
 
 def data(path: Path | None, pairs: int) -> TranslationDataModule:
@@ -383,6 +397,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", action="store_true", help="use the sample corpus that is installed with mtx")
     parser.add_argument("--rounds", type=int, default=5, help="times that each loader gets its turn")
     parser.add_argument("--cap-s", type=float, default=6.0, help="seconds after which a slow loader is stopped")
+    parser.add_argument("--large", action="store_true", help="10 M pairs too, memory-mapped: 0.7 GB in the temp folder")
+    parser.add_argument("--large-pairs", type=int, default=10_000_000, help="how many those are")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 0.3 s: to see that it works")
     return parser.parse_args()
 

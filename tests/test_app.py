@@ -65,6 +65,22 @@ def test_measure_serves_the_sample_and_its_report_adds_up(mtx) -> None:  # type:
     assert {"encoder_input_ids", "labels", "row_ids"} <= set(report["first_batch"])
 
 
+def test_measure_tells_of_ranks_of_memory_and_of_pairs_too_long_by_side(mtx) -> None:  # type: ignore[no-untyped-def]
+    result = mtx(*SMALL, "task.world_size=3", "datamodule.max_source_tokens=100", "datamodule.max_target_tokens=120")
+    report = result.report
+    dropped = report["too_long"]["dropped"]
+    assert dropped["source"] + dropped["target"] > 0
+    by_side = dropped["source"] + dropped["target"] - dropped["both"] + dropped["sampler"]
+    assert by_side == report["ledger"]["dropped_length"]
+    assert report["too_long"]["truncated"] == {"source": 0, "target": 0, "both": 0}
+    ranks = report["ranks"]
+    assert (ranks["world_size"], ranks["num_steps"]) == (3, -(-report["num_batches"] // 3))
+    assert 1 <= ranks["imbalance"] < 2
+    assert report["memory_added_mb"] is None or report["memory_added_mb"] < 150
+    assert "source, target, both, sampler" in result.out
+    assert "on 3 ranks" in result.out
+
+
 def test_a_second_run_builds_nothing_and_a_changed_choice_builds_only_what_follows(mtx) -> None:  # type: ignore[no-untyped-def]
     def built(*arguments: str) -> set[str]:
         result = mtx(*SMALL, *arguments)

@@ -14,6 +14,7 @@ LAYERS = [
     ["mtx.infra.dal"],
     ["mtx.infra.dataset"],
     ["mtx.data"],
+    ["mtx.callbacks"],
     ["mtx.training"],
     ["mtx.experiment"],
     ["mtx.app", "mtx.overrides", "mtx.__main__", "mtx"],

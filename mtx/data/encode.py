@@ -7,7 +7,6 @@ loaders map them into memory and read them without a Python object a row.
 import mmap
 import tempfile
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,13 +16,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from mtx.data.pairs import pair_batches
 from mtx.data.progress import track
-from mtx.data.tokenize.base import encode_texts
 from mtx.data.tokenize.pair import TokenizerPair
+from mtx.data.tokenize.pieces import FlatEncoder
 from mtx.infra.dal.rows import Rows
 from mtx.infra.dataset.collate import EncodedPairs, TokenRows
 
-ROWS_AT_ONCE = 8192  # texts given to the tokenizer's threads together
+# Text that is encoded at a time, both sides together: the more, the more often a word is there already. Takes some 10
+# times as much memory.
+BLOCK_BYTES = 1 << 25
 
 
 def encode_pairs(
@@ -34,7 +36,7 @@ def encode_pairs(
     Args:
         pairs: columns `src` and `tgt`.
         tokenizers: of `src` and `tgt`; no special tokens are added.
-        scratch: folder for temporary files of the size of the ids; memory stays bounded.
+        scratch: folder for temporary files of the size of the ids; memory stays bounded, at some hundreds of MB.
         counts: gets `source_tokens`, `target_tokens`, `source_chars`, `target_chars`, `target_bytes`,
             `source_unknown`, `target_unknown`.
 
@@ -47,9 +49,9 @@ def encode_pairs(
         _Spool(source, tokenizers.source_ids.unk, scratch) as source_spool,
         _Spool(target, tokenizers.target_ids.unk, scratch) as target_spool,
     ):
-        for batch in track(pairs.to_batches(max_chunksize=ROWS_AT_ONCE), "encoding", pairs.num_rows):
-            source_spool.add(batch["src"])
-            target_spool.add(batch["tgt"])
+        for block in track(_blocks(pairs), "encoding", pairs.num_rows):
+            source_spool.add(block["src"])
+            target_spool.add(block["tgt"])
         num_bytes = pc.cast(pc.binary_length(pairs["tgt"]), pa.int64())
         for side, spool, column in (("source", source_spool, pairs["src"]), ("target", target_spool, pairs["tgt"])):
             counts[f"{side}_tokens"] = spool.num_tokens
@@ -69,15 +71,32 @@ def encoded_pairs(rows: Rows) -> EncodedPairs:
     return EncodedPairs(_token_rows(rows.table["source_ids"]), _token_rows(rows.table["target_ids"]))
 
 
+def _blocks(pairs: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Stream the pairs in the same order, in record batches of about `BLOCK_BYTES`."""
+    held: list[pa.RecordBatch] = []
+    num_bytes = 0
+    for batch in pair_batches(pairs):
+        if held and num_bytes + batch.nbytes > BLOCK_BYTES:
+            yield _joined(held)
+            held, num_bytes = [], 0
+        held.append(batch)
+        num_bytes += batch.nbytes
+    yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
 class _Spool:
     """Collects the ids of one side in a temporary file."""
 
     def __init__(self, tokenizer: Tokenizer, unknown_id: int, scratch: Path) -> None:
-        size = max(tokenizer.get_vocab().values(), default=0) + 1
-        self.dtype: Any = np.uint16 if size <= np.iinfo(np.uint16).max + 1 else np.uint32
         self.num_tokens = 0
         self.num_unknown = 0
-        self._tokenizer = tokenizer
+        self._encoder = FlatEncoder.of(tokenizer)
         self._unknown = unknown_id
         self._lengths: list[NDArray[np.int64]] = []
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # closed by __exit__
@@ -88,10 +107,8 @@ class _Spool:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, texts: pa.Array) -> None:
-        rows = encode_texts(self._tokenizer, texts.to_pylist())
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        ids = np.fromiter(chain.from_iterable(rows), dtype=self.dtype, count=int(lengths.sum()))
+    def add(self, texts: pa.LargeStringArray) -> None:
+        lengths, ids = self._encoder.encode(texts)
         self._lengths.append(lengths)
         self.num_tokens += len(ids)
         self.num_unknown += int(np.count_nonzero(ids == self._unknown))
@@ -102,9 +119,9 @@ class _Spool:
         self._file.flush()
         if self.num_tokens:
             mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-            values: NDArray[Any] = np.frombuffer(mapped, dtype=self.dtype)
+            values: NDArray[Any] = np.frombuffer(mapped, dtype=self._encoder.dtype)
         else:
-            values = np.empty(0, dtype=self.dtype)
+            values = np.empty(0, dtype=self._encoder.dtype)
         return pa.LargeListArray.from_arrays(pa.array(np.cumsum(lengths)), pa.array(values))
 
 

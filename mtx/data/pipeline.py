@@ -1,6 +1,7 @@
 """From a source to token ids: every stage, in order, each stored under a name that its inputs and config decide.
 
     downloader → raw → held out, filtered → tokenizer → encoded
+    further validation sets, text to translate → raw → encoded
 
 Asking for what exists reads it; two processes that ask at once build it once.
 """
@@ -20,11 +21,14 @@ from mtx.data.encode import encode_pairs
 from mtx.data.filter.base import PairFilter
 from mtx.data.pairs import pair_batches
 from mtx.data.progress import track
+from mtx.data.sets import KEY as SETS_KEY
+from mtx.data.sets import PREDICT, named_errors
 from mtx.data.split import LEAK, HeldOut, assign, select
 from mtx.data.store import Store
 from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.pair import TokenizerPair, get_or_train
-from mtx.errors import EmptyDatasetError
+from mtx.data.tokenize.words import get_or_cut
+from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.identity import JSON, digest, identity
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
@@ -35,12 +39,24 @@ VERSION = 1  # goes up when this module makes other output from the same inputs
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the data: one component a stage."""
+    """What decides the data: one component a stage.
+
+    Attributes:
+        downloader: where the corpus comes from.
+        held_out: what of it is not trained on.
+        filter: how it is cleaned.
+        tokenizer: how texts become ids.
+        validation_sets: further sets to validate on, by name: the training split of each downloader. They are not
+            filtered; with `held_out.drop_leaks` no source sentence of theirs is trained on.
+        predict_from: text to translate, its targets empty.
+    """
 
     downloader: Downloader
     held_out: HeldOut
     filter: PairFilter
     tokenizer: Tokenization
+    validation_sets: Mapping[str, Downloader] = field(default_factory=dict)
+    predict_from: Downloader | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,9 @@ class StageIds:
         filtered: filtered datasets by split.
         tokenizer: the tokenizer's folder.
         encoded: encoded datasets by split.
+        beside_raw: raw datasets beside the corpus: validation sets by name, and the text to translate as `predict`.
+        beside: the same, encoded.
+        words: the words of the training split, where its texts are cut into other tokens in each epoch.
         built: the ids that were missing and were built now.
     """
 
@@ -59,6 +78,9 @@ class StageIds:
     filtered: Mapping[str, str]
     tokenizer: str
     encoded: Mapping[str, str]
+    beside_raw: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
+    words: str | None = None
     built: list[str] = field(default_factory=list)
 
 
@@ -66,28 +88,47 @@ def prepare(recipe: Recipe, store: Store) -> StageIds:
     """Build whatever of `recipe` is missing from the store, and return the names of all of it.
 
     Raises:
+        ConfigError: the held-out splits leave nothing to train on, or a validation set is of the other direction.
         SourceError: the source cannot be read.
-        EmptyDatasetError: no training pair is left.
+        EmptyDatasetError: no training pair is left, or a validation set has none.
         TokenizerError: the tokenizer cannot be made or does not fit.
     """
     built: list[str] = []
     info = recipe.downloader.info()
-    raw = {split: _raw(recipe, store, info, split, built) for split in info.splits}
-    parts = _Parts(recipe, store, info, raw)
+    raw = {split: _raw(recipe.downloader, store, info, split, built) for split in info.splits}
+    sets = {name: _raw_set(name, source, store, info, built) for name, source in recipe.validation_sets.items()}
+    parts = _Parts(recipe, store, info, raw, sets)
     filtered: dict[str, str] = {split: _filtered(recipe, store, parts, split, built) for split in parts.splits}
     _check_not_empty(store, filtered)
     tokenizers = get_or_train(recipe.tokenizer, store, filtered["train"], built)
     encoded = {split: _encoded(store, dataset_id, tokenizers, built) for split, dataset_id in filtered.items()}
-    return StageIds(raw=raw, filtered=filtered, tokenizer=tokenizers.id, encoded=encoded, built=built)
+    words = get_or_cut(store, filtered["train"], tokenizers, built) if recipe.tokenizer.samples else None
+    beside_raw = dict(sets)
+    if recipe.predict_from is not None:
+        text = recipe.predict_from
+        beside_raw[PREDICT] = _raw(text, store, text.info(), "train", built, stored_as="test")
+    return StageIds(
+        raw=raw,
+        filtered=filtered,
+        tokenizer=tokenizers.id,
+        encoded=encoded,
+        beside_raw=beside_raw,
+        beside={name: _encoded(store, raw_id, tokenizers, built) for name, raw_id in beside_raw.items()},
+        words=words,
+        built=built,
+    )
 
 
 class _Parts:
     """The raw pairs of each split: the source's own, or those held out from (or left in) its training split."""
 
-    def __init__(self, recipe: Recipe, store: Store, info: SourceInfo, raw: Mapping[str, str]) -> None:
+    def __init__(
+        self, recipe: Recipe, store: Store, info: SourceInfo, raw: Mapping[str, str], sets: Mapping[str, str]
+    ) -> None:
         self.recipe = recipe
         self.info = info
         self.raw = raw
+        self.kept_apart = sorted(set(sets.values())) if recipe.held_out.drop_leaks else []
         self._store = store
         self._held_out = [split for split in SPLITS[1:] if split not in raw and getattr(recipe.held_out, split)]
 
@@ -104,28 +145,42 @@ class _Parts:
             dropped["in_held_out"] = num_leaks
         return select(self._table("train"), self._assignment, split)
 
+    def inputs(self, split: Split) -> dict[str, JSON]:
+        """Name what the pairs of `split` depend on; where no set is kept apart, as if there were none."""
+        kept_apart = self.kept_apart if split == "train" or split not in self.raw else []
+        return {"raw": dict(self.raw), **({"kept_apart": list(kept_apart)} if kept_apart else {})}
+
     def _table(self, split: str) -> pa.Table:
-        return self._store.repo.get(self.raw[split]).rows.table
+        return self._rows(self.raw[split])
+
+    def _rows(self, dataset_id: str) -> pa.Table:
+        return self._store.repo.get(dataset_id).rows.table
 
     @cached_property
     def _assignment(self) -> NDArray[np.uint8]:
         own = [self._table(split) for split in SPLITS[1:] if split in self.raw]
+        own += [self._rows(dataset_id) for dataset_id in self.kept_apart]
         return assign(self._table("train"), self.recipe.held_out, wanted=self._held_out, own=own)
 
 
-def _raw(recipe: Recipe, store: Store, info: SourceInfo, split: str, built: list[str]) -> str:
+def _raw(
+    downloader: Downloader, store: Store, info: SourceInfo, split: str, built: list[str], stored_as: str | None = None
+) -> str:
+    """Store a split of a source; `stored_as` calls it another split than the source does."""
     described = {"stage": "raw", "version": VERSION, "source": info.identity, "split": split}
-    raw_id = f"raw-{split}-{digest(described)}"
+    if stored_as is not None:
+        described["stored_as"] = stored_as
+    raw_id = f"raw-{stored_as or split}-{digest(described)}"
 
     def build() -> TranslationDataset:
         built.append(raw_id)
         skipped: dict[str, int] = {}
-        batches = recipe.downloader.batches(split, skipped)
+        batches = downloader.batches(split, skipped)
         return TranslationDataset(
             id=raw_id,
             name=info.name,
             stage="raw",
-            split=cast(Split, split),
+            split=cast(Split, stored_as or split),
             languages=info.languages,
             provenance={"revision": info.revision, "source": dict(info.identity)},
             metrics={"skipped": cast(dict[str, JSON], skipped)},
@@ -136,9 +191,25 @@ def _raw(recipe: Recipe, store: Store, info: SourceInfo, split: str, built: list
     return raw_id
 
 
+def _raw_set(name: str, source: Downloader, store: Store, corpus: SourceInfo, built: list[str]) -> str:
+    """Store a further validation set. Raises as `prepare` does."""
+    with named_errors(name):
+        info = source.info()
+        if info.languages == corpus.languages[::-1] != corpus.languages:
+            raise ConfigError(
+                f"its languages are {' to '.join(info.languages)}, but those of {corpus.name} are "
+                f"{' to '.join(corpus.languages)}. Swap its sides, with {SETS_KEY}.{name}.source_column and "
+                "target_column, or source_language and target_language"
+            )
+        raw_id = _raw(source, store, info, "train", built, stored_as="validation")
+        if not store.repo.manifest(raw_id).n:
+            raise EmptyDatasetError(f"{info.name} has no pair. Name another with {SETS_KEY}.{name}=FILE")
+    return raw_id
+
+
 def _filtered(recipe: Recipe, store: Store, parts: _Parts, split: Split, built: list[str]) -> str:
     made_by = {"held_out": identity(recipe.held_out), "filter": identity(recipe.filter)}
-    described = {"stage": "filtered", "version": VERSION, "raw": parts.raw, **made_by, "split": split}
+    described = {"stage": "filtered", "version": VERSION, **parts.inputs(split), **made_by, "split": split}
     filtered_id = f"filtered-{split}-{digest(described)}"
 
     def build() -> TranslationDataset:
@@ -151,7 +222,7 @@ def _filtered(recipe: Recipe, store: Store, parts: _Parts, split: Split, built: 
             stage="filtered",
             split=split,
             languages=parts.info.languages,
-            provenance={"inputs": list(parts.raw.values()), **made_by},
+            provenance={"inputs": [*parts.raw.values(), *parts.kept_apart], **made_by},
             metrics={"dropped": cast(dict[str, JSON], dropped)},
             data=recipe.filter.apply(pairs, dropped),
         )
@@ -182,6 +253,7 @@ def _check_not_empty(store: Store, filtered: Mapping[str, str]) -> None:
 
 
 def _encoded(store: Store, filtered_id: str, tokenizers: TokenizerPair, built: list[str]) -> str:
+    """Store the ids of a filtered dataset, or of a raw one beside the corpus."""
     filtered = store.repo.manifest(filtered_id)
     described = {"stage": "encoded", "version": VERSION, "filtered": filtered_id, "tokenizer": tokenizers.id}
     encoded_id = f"encoded-{filtered.split}-{digest(described)}"

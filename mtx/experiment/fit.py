@@ -4,7 +4,6 @@ Any LightningModule goes; one that logs `val/bits_per_byte` gets its best checkp
 """
 
 import logging
-import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,24 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from rich.table import Table
 
+from mtx.callbacks import DataCosts, ExactResume
 from mtx.errors import ConfigError
+from mtx.experiment.checkpoints import check_fits, checkpoint_path, write_run_key
 from mtx.experiment.measure import data_report, plan_report
 from mtx.experiment.progress import StepBar
 from mtx.experiment.run import Run
-from mtx.identity import digest
-from mtx.infra.dal.base import atomic_file
+from mtx.experiment.translations import translated
 from mtx.training.checkpoint import KeepLastAndBest
 from mtx.training.record import Progress, TrainingRecord
 
 METRIC = "val/bits_per_byte"
-SAME_WHEN_RESUMED = ("downloader", "filter", "tokenizer", "sampler", "datamodule", "model", "seed")
-RUN_KEY_FILE = "run_key.txt"  # beside the checkpoints: which runs may go on from them
 
 # What Lightning says and a user of this task can do nothing about.
 NOT_FOR_USERS = (
@@ -43,12 +40,22 @@ NOT_FOR_USERS = (
 )
 
 
-def fit(run: Run, *, ckpt: str | None = None) -> float | None:
-    """Train, print how it went, and write `report.json`.
+def fit(
+    run: Run,
+    *,
+    ckpt: str | None = None,
+    translations: int = 3,
+    scored_sentences: int = 100,
+    beam: int = 1,
+) -> float | None:
+    """Train, print how it went and what the model says, and write `report.json`.
 
     Args:
         run: the config and what is made from it.
         ckpt: checkpoint to go on from: a path, or `last` for the newest of an earlier run of the same data and model.
+        translations: how many translations of held-out sentences are shown.
+        scored_sentences: how many are compared with their references by BLEU and chrF.
+        beam: hypotheses that are kept of each sentence; 1: greedy search.
 
     Returns:
         Held-out bits per byte at the end, which a sweep can minimise; None where the model does not log them.
@@ -56,6 +63,11 @@ def fit(run: Run, *, ckpt: str | None = None) -> float | None:
     Raises:
         ConfigError: the Trainer, the model and the data do not go together, or `ckpt` does not fit them.
     """
+    if beam < 1 or translations < 0 or scored_sentences < 0:
+        raise ConfigError(
+            "task.translations and task.scored_sentences are at least 0 and task.beam at least 1, but are "
+            f"{translations}, {scored_sentences} and {beam}"
+        )
     with quiet_lightning():
         pl.seed_everything(run.seed, workers=True, verbose=False)
         path = checkpoint_path(run, ckpt)
@@ -73,6 +85,10 @@ def fit(run: Run, *, ckpt: str | None = None) -> float | None:
     if not trainer.is_global_zero:
         return progress.held_out(METRIC)[1]
     report = {**data_report(run), **plan_report(run, 0), **fit_report(run, trainer, progress)}
+    run.write_report(report)  # whatever comes of translating
+    report.update(
+        translated(run, model, trainer.strategy.root_device, shown=translations, scored=scored_sentences, beam=beam)
+    )
     run.console.print(summary(report))
     run.console.print(how_to_go_on(report), highlight=False, soft_wrap=True)
     run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
@@ -82,8 +98,10 @@ def fit(run: Run, *, ckpt: str | None = None) -> float | None:
 def build_trainer(run: Run, record: TrainingRecord) -> pl.Trainer:
     """Make the Trainer, with what it needs to keep checkpoints and to show itself, unless the config says otherwise."""
     options = run.config["trainer"]
-    callbacks: list[pl.Callback] = [record]
+    always: list[pl.Callback] = [record, ExactResume()]
+    callbacks = list(always)
     if options.get("callbacks") is None:
+        callbacks.append(DataCosts())
         if options.get("enable_progress_bar") is not False:
             callbacks.append(StepBar(run.console))
         if options.get("enable_checkpointing") is not False:
@@ -91,10 +109,23 @@ def build_trainer(run: Run, record: TrainingRecord) -> pl.Trainer:
     logger = run.build("logger", save_dir=str(run.output_dir))
     trainer = run.build("trainer", logger=logger, callbacks=callbacks, default_root_dir=str(run.output_dir))
     assert isinstance(trainer, pl.Trainer)
+    if run.in_sweep:
+        check_sweep(trainer)
     installed: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set while it runs
     if record not in installed:  # the config has callbacks of its own
-        installed.insert(0, record)
+        kinds = {type(callback) for callback in installed}
+        installed[:0] = [callback for callback in always if type(callback) not in kinds]
     return trainer
+
+
+def check_sweep(trainer: pl.Trainer) -> None:
+    """Raise ConfigError where ranks are started by the command of this process: each would run the sweep again."""
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        raise ConfigError(
+            f"trainer.strategy={type(trainer.strategy).__name__} starts each further process by repeating the "
+            "command, which in a sweep (-m) would run the whole sweep again. Set trainer.strategy=ddp_fork, or "
+            "trainer.strategy=ddp_spawn where ddp_fork is refused; or start the jobs one by one, without -m"
+        )
 
 
 def train(
@@ -112,8 +143,13 @@ def train(
     except SystemExit as error:  # how Lightning ends after Ctrl-C
         if trainer.is_global_zero:
             kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
-            how = "ckpt=last goes on from the last look" if kept else "no look yet, so no checkpoint to go on from"
-            run.console.print(f"training stopped after step {trainer.global_step}; {how}", highlight=False)
+            how = (
+                "to go on from the last look, repeat the command with ckpt=last: mtx task=fit ckpt=last"
+                if kept
+                else "no look yet, so no checkpoint to go on from"
+            )
+            told = f"training stopped after step {trainer.global_step}; {how}"
+            run.console.print(told, highlight=False, soft_wrap=True)
         raise KeyboardInterrupt from error
     progress = record.read()
     if progress.validations and progress.validations[-1]["step"] != progress.num_steps:
@@ -175,6 +211,10 @@ def summary(report: Mapping[str, Any]) -> Table:
     table.add_row("training loss, first and last 20 batches", f"{first} → {last}")
     first, last = (_number(report[name], ".3f", "not logged") for name in ("bits_per_byte_first", "bits_per_byte"))
     table.add_row("held-out bits per byte, before and after", f"{first} → {last}")
+    if scores := report.get("scores"):
+        table.add_row(
+            f"BLEU, chrF of {scores['num_sentences']} sentences", f"{scores['bleu']:.2f}, {scores['chrf']:.2f}"
+        )
     return table
 
 
@@ -185,61 +225,9 @@ def how_to_go_on(report: Mapping[str, Any]) -> str:
     best = f"best: {report['best_checkpoint']}\n" if report["best_checkpoint"] else ""
     return (
         f"{best}last: {report['checkpoint']}\n"
-        f"To go on, repeat the command with ckpt=last, and with trainer.max_steps above {report['num_steps']}."
+        f"To go on, repeat the command with ckpt=last, and with trainer.max_steps above {report['num_steps']}:\n"
+        f"  mtx task=fit ckpt=last trainer.max_steps={2 * max(report['num_steps'], 1)}"
     )
-
-
-def checkpoint_path(run: Run, ckpt: str | None) -> Path | None:
-    """Return the file that `ckpt` means. Raises ConfigError where it names a file that is not there."""
-    if ckpt is None:
-        return None
-    if ckpt != "last":
-        path = Path(ckpt).expanduser()
-        if not path.is_file():
-            raise ConfigError(
-                f"ckpt is a checkpoint file, `last`, or null, but there is no file {path}. "
-                "Runs keep theirs in OUTPUT_FOLDER/checkpoints/last.ckpt"
-            )
-        return path
-    found = [path for path in _earlier(run) if (path.parent / RUN_KEY_FILE).read_text() == run_key(run)]
-    if not found:
-        _tell_of_no_last(run)
-        return None
-    return max(found, key=lambda path: path.stat().st_mtime)
-
-
-def run_key(run: Run) -> str:
-    """Return a hash of what has to be the same when a run goes on; steps, device and logger may change."""
-    return digest({name: run.config.get(name) for name in SAME_WHEN_RESUMED})
-
-
-def write_run_key(run: Run) -> None:
-    """Write the run's key to where its checkpoints will be."""
-    folder = run.output_dir / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / RUN_KEY_FILE) as file:
-        file.write(run_key(run).encode())
-
-
-def check_fits(path: Path, model: pl.LightningModule) -> None:
-    """Raise ConfigError where a checkpoint cannot be read, or where its weights have other shapes than the model's."""
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except pickle.UnpicklingError:
-        return  # holds objects of the module's own; Lightning will say what it needs
-    except (RuntimeError, KeyError, EOFError, OSError, ValueError) as error:
-        raise ConfigError(f"ckpt={path} is no checkpoint that can be read: {error}") from error
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    other = [
-        f"{name} is {tuple(weights[name].shape)} there and {shape} here"
-        for name, shape in shapes.items()
-        if name in weights and tuple(weights[name].shape) != shape
-    ]
-    if other:
-        raise ConfigError(
-            f"ckpt={path} is of another model or another vocabulary: {'; '.join(other[:3])}. "
-            "Use the tokenizer and model settings of the run that wrote it, or ckpt=null to start from the beginning"
-        )
 
 
 @contextmanager
@@ -257,25 +245,6 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _earlier(run: Run) -> Iterator[Path]:
-    """Find the last checkpoints of this run's folder and of those beside it: outputs/DATE/TIME, multirun/TIME/JOB."""
-    folders = [run.output_dir, *run.output_dir.parent.parent.glob("*/*")]
-    for folder in folders:
-        path = folder / "checkpoints" / "last.ckpt"
-        if path.is_file() and (path.parent / RUN_KEY_FILE).is_file():
-            yield path
-
-
-@rank_zero_only
-def _tell_of_no_last(run: Run) -> None:
-    """Say that training starts anew: no error, as a job that is always started with ckpt=last has none at first."""
-    run.console.print(
-        f"ckpt=last: no earlier run of this data and model has left a checkpoint in {run.output_dir.parent.parent}; "
-        "training starts from the beginning",
-        soft_wrap=True,
-    )
 
 
 def _number(value: float | None, form: str, instead: str) -> str:

@@ -6,30 +6,41 @@
 import platform
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from mtx.data.dataset import SPLITS
+from mtx.experiment.ranks import ranks_report
 from mtx.experiment.run import Run
-from mtx.infra.dataset.plan.base import Lengths, Plan, padding, shapes
+from mtx.infra.dataset.plan.base import Lengths, Plan, check_at_least, padding, shapes
 
 REPORT_VERSION = 1
+MEMORY = Path("/proc/self/smaps_rollup")  # what Linux says of this process
+SIDES = ("source", "target", "both")
 TABLE_WIDTH = 60  # characters, so that titles stay on one line
 PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyarrow", "numpy", "hydra-core")
 
 
-def measure(run: Run, *, epoch: int = 0) -> float:
+def measure(run: Run, *, epoch: int = 0, world_size: int = 1) -> float:
     """Prepare everything, serve epoch `epoch` once, print a summary, and write `report.json`.
 
-    Returns the padding ratio, which a sweep can minimise.
+    Args:
+        run: the config and what is made from it.
+        epoch: which one, from 0.
+        world_size: ranks among which the report deals the epoch out; it is served whole, by this process alone.
+
+    Returns the padding ratio, which a sweep can minimise. Raises ConfigError for numbers that are none.
     """
+    check_at_least("task.epoch", epoch, 0)
+    check_at_least("task.world_size", world_size, 1)
     run.datamodule.prepare_data()
     run.datamodule.setup("fit")
     report = data_report(run)
     report.update(serve(run, epoch))  # before anything else asks for a plan, so that its time counts
-    report.update(plan_report(run, epoch))
+    report.update(plan_report(run, epoch, world_size=world_size))
     report["real_tokens_per_s"] = report["real_tokens"] / report["epoch_s"]
     run.console.print(funnel(report))
     run.console.print(batches(report))
@@ -76,20 +87,44 @@ def data_report(run: Run) -> dict[str, Any]:
     }
 
 
-def plan_report(run: Run, epoch: int) -> dict[str, Any]:
-    """Report the batches of an epoch from its plan alone: counts, padding, shapes, ledger."""
-    loader = run.datamodule.train_dataloader()
-    loader.batch_sampler.set_epoch(epoch)
+def plan_report(run: Run, epoch: int, *, world_size: int = 1) -> dict[str, Any]:
+    """Report the batches of an epoch from its plan alone: counts, padding, shapes, ledger, balance of ranks."""
+    datamodule = run.datamodule
+    batches = datamodule.train_dataloader().batch_sampler
+    batches.set_epoch(epoch)
     started = time.perf_counter()
-    plan = loader.batch_sampler.plan()
+    plan = batches.draft.plan(seed=batches.seed, epoch=batches.planned_epoch)  # anew, whatever the loader has kept
     plan_s = time.perf_counter() - started
-    ledger = {**plan.ledger(), "truncated": run.datamodule.split_counts("train")["truncated"]}
+    lengths, multiple = datamodule.lengths("train", epoch=epoch), datamodule.batch_format.length_multiple
+    counts = datamodule.split_counts("train", epoch=epoch)
+    ledger = {**plan.ledger(), "truncated": counts["truncated"]}
     return {
         "epoch": epoch,
         "plan_s": plan_s,
         "num_batches": len(plan),
         "ledger": ledger,
-        **batch_sizes(plan, run.datamodule.lengths("train"), run.datamodule.batch_format.length_multiple),
+        "too_long": too_long(ledger, counts),
+        "ranks": ranks_report(batches, world_size, lengths, multiple),
+        **batch_sizes(plan, lengths, multiple),
+    }
+
+
+def too_long(ledger: dict[str, int], counts: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Tell apart the pairs that are too long, by side. `source` and `target` overlap: `both` are in either.
+
+    Args:
+        ledger: of the plan.
+        counts: what the data module says of the split: see `TranslationDataModule.split_counts`.
+
+    Returns:
+        `dropped` and `truncated`, each with `source`, `target` and `both`; `dropped` with `sampler` too, the pairs that
+        are within the maxima and above the sampler's budget. `ledger["dropped_length"]` is source + target - both +
+        sampler.
+    """
+    dropped, cut = ({side: counts[f"{done}_{side}"] for side in SIDES} for done in ("dropped_length", "truncated"))
+    return {
+        "dropped": {**dropped, "sampler": ledger["dropped_length"] - counts["dropped_length"]},
+        "truncated": cut,
     }
 
 
@@ -125,9 +160,10 @@ def neighbour_correlation(plan: Plan, lengths: Lengths) -> float:
 
 
 def serve(run: Run, epoch: int) -> dict[str, Any]:
-    """Ask for the train loader, go through one epoch, and report how long it takes, its plan included."""
+    """Ask for the train loader, go through one epoch, and report its time, its plan included, and its memory."""
     num_pairs, num_batches, first_batch_s = 0, 0, 0.0
     first: dict[str, list[int | str]] = {}
+    before, with_first = anonymous_mb(), None
     started = time.perf_counter()
     loader = run.datamodule.train_dataloader()
     loader.batch_sampler.set_epoch(epoch)
@@ -135,16 +171,34 @@ def serve(run: Run, epoch: int) -> dict[str, Any]:
         if not num_batches:
             first_batch_s = time.perf_counter() - started
             first = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in batch.items()}
+            with_first = anonymous_mb()
+            started = time.perf_counter() - first_batch_s  # looking at the memory takes no time
         num_batches += 1
         num_pairs += len(batch["labels"])
     epoch_s = time.perf_counter() - started
+    at_end = anonymous_mb()
+    added = None if before is None else max(with_first or 0, at_end or 0) - before
     return {
         "first_batch_s": first_batch_s,
         "first_batch": first,
         "epoch_s": epoch_s,
+        "memory_added_mb": added,
         "num_batches_served": num_batches,
         "num_pairs_served": num_pairs,
     }
+
+
+def anonymous_mb() -> float | None:
+    """Return the memory that this process has filled by itself, in MB, without what it maps of files; None: unknown.
+
+    Files that are mapped, as datasets are, take memory that the system takes back when it needs it.
+    """
+    try:
+        lines = MEMORY.read_text().splitlines()
+    except OSError:  # another system than Linux, or one that does not tell
+        return None
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Anonymous:")]
+    return kilobytes[0] * 1024 / 1e6 if kilobytes else None
 
 
 def funnel(report: dict[str, Any]) -> Table:
@@ -172,14 +226,28 @@ def batches(report: dict[str, Any]) -> Table:
     table.add_row("pairs", f"{ledger['num_pairs']:,}")
     for name in ("batched", "dropped_length", "dropped_remainder", "repeated", "truncated"):
         table.add_row(f"  {name.replace('_', ', ')}", f"{ledger[name]:,}")
+        by_side = report["too_long"].get(name.removesuffix("_length"), {})
+        if any(by_side.values()):
+            table.add_row(f"    {', '.join(by_side)}", ", ".join(f"{count:,}" for count in by_side.values()))
     table.add_row("padding ratio", f"{report['padding_ratio']:.4f}")
     table.add_row("  source, target", f"{report['source_padding_ratio']:.4f}, {report['target_padding_ratio']:.4f}")
     table.add_row("shapes", f"{report['num_shapes']:,}")
     table.add_row("largest batch, padded tokens a side", f"{report['max_padded_tokens']:,}")
     table.add_row("length correlation of neighbours", f"{report['neighbour_correlation']:+.2f}")
-    table.add_row("real tokens a batch, mean", f"{report['real_tokens_per_batch']['mean']:,.0f}")
+    real = report["real_tokens_per_batch"]
+    table.add_row("real tokens a batch", f"{real['mean']:,.0f}")
+    table.add_row("  5 % have fewer than, 5 % more than", f"{real['p5']:,.0f}, {real['p95']:,.0f}")
     table.add_row("real tokens/s", f"{report['real_tokens_per_s']:,.0f}")
     table.add_row("planning", f"{report['plan_s'] * 1000:,.1f} ms")
+    added = report["memory_added_mb"]
+    table.add_row("memory added by serving", "unknown" if added is None else f"{added:,.0f} MB")
+    ranks = report["ranks"]
+    if ranks["world_size"] > 1:
+        table.add_row(
+            f"on {ranks['world_size']} ranks: steps, pairs left out", f"{ranks['num_steps']:,}, {ranks['left_out']:,}"
+        )
+        uneven = "no step" if ranks["imbalance"] is None else f"{ranks['imbalance']:.3f}"
+        table.add_row("  largest ÷ mean padded tokens of a step", uneven)
     table.add_row("first batch", f"{report['first_batch_s'] * 1000:,.1f} ms")
     for name, (dtype, *shape) in report["first_batch"].items():
         table.add_row(f"  {name}", f"{dtype} {shape}")

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typing_extensions import override
 
+COSTS = {"data/tokens_per_s": "{:,.0f} tok/s", "data/padding": "pad {:.1%}", "data/waiting": "wait {:.0%}"}
+BAR_WIDTH = 8  # of 80 characters, most of which numbers take
 REFRESH_S = 0.1  # between two drawings of the bar; more often costs time and shows nothing new
 
 
@@ -97,8 +99,8 @@ class StepBar(ProgressBar):
         if not self._enabled or not self._console.is_terminal:
             return
         columns = (
-            TextColumn("{task.description:<13}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=BAR_WIDTH),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[metrics]}"),
@@ -111,7 +113,7 @@ class StepBar(ProgressBar):
         now = time.monotonic()
         if self._bar is not None and now - self._drawn >= REFRESH_S:
             self._drawn = now
-            metrics = self._metrics(trainer)
+            metrics = self._metrics(trainer, with_costs=True)
             self._bar.update(self._task, completed=completed, description=description, metrics=metrics, refresh=True)
 
     def _close(self) -> None:
@@ -119,9 +121,15 @@ class StepBar(ProgressBar):
             self._bar.stop()
             self._bar = None
 
-    def _metrics(self, trainer: pl.Trainer) -> str:
-        shown = {name: value for name, value in trainer.progress_bar_metrics.items() if isinstance(value, (int, float))}
-        return "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
+    def _metrics(self, trainer: pl.Trainer, *, with_costs: bool = False) -> str:
+        """Put what was logged for the bar into a line; with what the data costs, in few characters."""
+        logged = {
+            name: value for name, value in trainer.progress_bar_metrics.items() if isinstance(value, (int, float))
+        }
+        costs = [form.format(logged[name]) for name, form in COSTS.items() if name in logged]
+        others = [f"{name} {value:.3f}" for name, value in logged.items() if name not in COSTS]
+        # behind the first, which is the loss: where the line is too long, its end is cut off
+        return "  ".join([*others[:1], *costs, *others[1:]] if with_costs else others)
 
     def __getstate__(self) -> dict[str, Any]:
         # for Trainers that start processes by pickling themselves: a console holds a lock

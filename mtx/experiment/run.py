@@ -20,12 +20,21 @@ class Run:
         config: the whole config as plain values.
         output_dir: where this run writes.
         console: where it talks to people.
+        in_sweep: whether other jobs run in this process, before or after.
     """
 
-    def __init__(self, config: Config, *, output_dir: str | os.PathLike[str], console: Console | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        output_dir: str | os.PathLike[str],
+        console: Console | None = None,
+        in_sweep: bool = False,
+    ) -> None:
         self.config = config
         self.output_dir = Path(output_dir)
         self.console = console or Console()
+        self.in_sweep = in_sweep
 
     @property
     def seed(self) -> int:

@@ -1,43 +1,51 @@
 """The data module: what a Lightning Trainer takes, and what serves batches without one too."""
 
 import logging
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-import numpy as np
-import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mtx.data.encode import encoded_pairs
 from mtx.data.filter.base import PairFilter
 from mtx.data.pipeline import Recipe, StageIds, prepare
+from mtx.data.sampled import sampled_pairs
+from mtx.data.sets import PREDICT, SetConfig, named_sets
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.pair import TokenizerPair, load_pair
-from mtx.errors import ConfigError, DataError, EmptyDatasetError
+from mtx.errors import ConfigError, DataError
 from mtx.identity import JSON, identity
-from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, load_kernels, truncated
+from mtx.infra.dataset.collate import BatchFormat, load_kernels
 from mtx.infra.dataset.download import Downloader
-from mtx.infra.dataset.plan.base import Draft, Lengths, Planner
+from mtx.infra.dataset.plan.base import Lengths, Planner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
-from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
-from mtx.training.resume import check_same_data, count_from_here
+from mtx.infra.dataset.sources.source_only import SourceTextDownloader
+from mtx.training.budget import budget, longest_pair, with_budget
+from mtx.training.lightning import OfBothPackages, pl
+from mtx.training.loader import PlanLoader
+from mtx.training.resume import check_same_data, count_from_here, mend, open_ends
+from mtx.training.sampled import SampledEpochs
+from mtx.training.serving import Serving
+from mtx.training.split import OpenSplit, TooLong
 
 log = logging.getLogger(__name__)
 
-TooLong = Literal["drop", "truncate"]
+EVALUATING = ("validate", "test", "predict")  # what Lightning calls these runs
 
 
-class TranslationDataModule(pl.LightningDataModule):
+class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
     """Serves a parallel corpus as batches of token ids.
 
     `prepare_data` builds what the store lacks; `setup` maps it into memory; the loaders serve it. With a Trainer
     all of that happens by itself, without one it reads
-    `dm.prepare_data(); dm.setup("fit"); for batch in dm.train_dataloader(): …`.
+    `dm.prepare_data(); dm.setup("fit"); for batch in dm.train_dataloader(): …`. Trainers of `pytorch_lightning` and
+    of `lightning.pytorch` both take it.
 
     Args:
         storage: where everything is kept.
@@ -48,7 +56,11 @@ class TranslationDataModule(pl.LightningDataModule):
         validation: pairs held out for validation where the source has no such split: a count, a fraction, or None.
         test: the same for test.
         held_out_seed: another one holds out other sentences.
-        drop_leaks: leave out training pairs whose source sentence stands in the source's own held-out splits.
+        drop_leaks: leave out training pairs whose source sentence stands in the source's own held-out splits, or in
+            `validation_sets`.
+        validation_sets: further sets to validate on, by name: a file, the settings of a `LocalDownloader`, or a
+            downloader, whose training split is taken. They are not filtered. `val_names` says which loader is which.
+        predict_from: a file of text to translate, UTF-8, one sentence a line; None: predict the test split.
         max_source_tokens: positions a source may take, EOS included; None: any number.
         max_target_tokens: positions a target may take, BOS or EOS included; None: any number.
         too_long: what happens to a pair above a maximum: `drop` or `truncate`; both are counted.
@@ -73,6 +85,8 @@ class TranslationDataModule(pl.LightningDataModule):
         test: int | float | None = 0.01,
         held_out_seed: int = 0,
         drop_leaks: bool = True,
+        validation_sets: Mapping[str, SetConfig] | None = None,
+        predict_from: str | os.PathLike[str] | None = None,
         max_source_tokens: int | None = 256,
         max_target_tokens: int | None = 256,
         too_long: TooLong = "drop",
@@ -89,10 +103,17 @@ class TranslationDataModule(pl.LightningDataModule):
             raise ConfigError(f"datamodule.too_long is drop or truncate, but is {too_long!r}")
         if num_workers < 0:
             raise ConfigError(f"datamodule.num_workers is at least 0, but is {num_workers}")
+        if tokenizer.samples and sampler.keeps_shapes:
+            raise ConfigError(
+                "sampler=static_shapes promises the same shapes in every epoch, which lengths that change in each do "
+                "not allow. Choose another sampler, as sampler=token_budget, or sample no subwords: "
+                "tokenizer.dropout=0, tokenizer.alpha=null"
+            )
         held_out = HeldOut(validation=validation, test=test, seed=held_out_seed, drop_leaks=drop_leaks)
         self.storage = storage
-        self.recipe = Recipe(downloader, held_out, filter, tokenizer)
-        self.sampler = sampler
+        text = None if predict_from is None else SourceTextDownloader(path=os.fspath(predict_from))
+        self.recipe = Recipe(downloader, held_out, filter, tokenizer, named_sets(validation_sets), text)
+        self.sampler = self._given_sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)
         self.too_long = too_long
         self.num_workers = num_workers
@@ -107,8 +128,10 @@ class TranslationDataModule(pl.LightningDataModule):
             names=batch_format,
         )
         self.ids: StageIds | None = None
-        self._splits: dict[str, _Split] = {}
+        self._splits: dict[str, OpenSplit] = {}
+        self._sampled: SampledEpochs[OpenSplit] | None = None
         self._resume: dict[str, Any] | None = None
+        self._goes_on = False  # a run that a checkpoint began
         self._train_loader: PlanLoader | None = None
 
     def prepare_data(self) -> None:
@@ -122,11 +145,15 @@ class TranslationDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Map the encoded datasets into memory and load the compiled kernels that read them, where numba is installed.
 
-        `stage` is accepted, and all splits are opened, which costs nothing.
+        All splits are opened, which costs nothing. `stage="fit"` begins a new run.
         """
         self._agree_on_ids()
-        for split in self._stage_ids.encoded:
+        if stage == "fit":
+            self._train_loader, self._goes_on = None, False
+        for split in (*self._stage_ids.encoded, *self._stage_ids.beside):
             load_kernels(self._opened(split).pairs)
+        if self._stage_ids.words is not None and self._sampled is None:
+            self._sampled = self._open_sampled(self._stage_ids.words)
 
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is an epoch of its own order."""
@@ -142,22 +169,82 @@ class TranslationDataModule(pl.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> PlanLoader | list[Any]:
-        """Return the loader of the validation split, each pair once, in a fixed order; empty list without one."""
-        return self._eval_loader("validation")
+        """Return the loader of the one validation set, or a list in the order of `val_names`; empty without any.
+
+        Each has each pair once, in a fixed order.
+        """
+        loaders = [self._loader(name, self.eval_sampler) for name in self.val_names]
+        return loaders[0] if len(loaders) == 1 else loaders
 
     def test_dataloader(self) -> PlanLoader | list[Any]:
         """Return the loader of the test split, each pair once, in a fixed order; empty list without one."""
-        return self._eval_loader("test")
+        return self._loader("test", self.eval_sampler) if "test" in self._stage_ids.encoded else []
 
     def predict_dataloader(self) -> PlanLoader | list[Any]:
-        """Return the loader of the test split; `row_ids` say which pair of the dataset a prediction is for."""
-        return self._eval_loader("test")
+        """Return the loader of `predict_from`, or else of the test split; empty list without either.
+
+        Batches of `predict_from` have the source's side alone. `row_ids` are the numbers of its lines from 0: each
+        line comes once over all ranks, in batches of similar length, so predictions are put into order by them. What
+        is longer than `max_source_tokens` is cut, and counted as `split_counts("predict")["truncated"]`.
+        """
+        if PREDICT not in self._stage_ids.beside:
+            return (
+                self._loader("test", self.eval_sampler, for_writers=True) if "test" in self._stage_ids.encoded else []
+            )
+        if num_cut := self._opened(PREDICT).num_truncated:
+            log.warning(
+                "%d of %d lines to translate are longer than datamodule.max_source_tokens=%d, and are cut there",
+                num_cut,
+                len(self._opened(PREDICT).pairs),
+                self._format.max_source_tokens,
+            )
+        return self._loader(PREDICT, self.eval_sampler, for_writers=True)
+
+    @property
+    def val_names(self) -> list[str]:
+        """The names of the validation sets, by `dataloader_idx`: `validation`, if there is one, then the further ones.
+
+        By them `lengths`, `split_counts` and `num_target_bytes` know a set, too.
+        """
+        return [*(name for name in self._stage_ids.encoded if name == "validation"), *self.recipe.validation_sets]
+
+    @property
+    def batch_size(self) -> int:
+        """The budget of a batch, as Lightning's batch-size finder turns it.
+
+        It is the sampler's `max_tokens`, or its `batch_size`; in validate, test and predict it is `eval_max_tokens`.
+        Setting it makes new batches. A budget of tokens is not set below what the longest pair takes, so no pair is
+        lost to it, unless it was from the beginning. Raises ConfigError for a sampler that has neither, and in a run
+        that goes on from a checkpoint.
+        """
+        return budget(self.eval_sampler if self._is_evaluating else self.sampler)
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        if self._is_evaluating:
+            self.eval_sampler = cast(TokenBudgetPlanner, with_budget(self.eval_sampler, value))
+            return
+        if self._goes_on:
+            raise ConfigError(
+                "a run that goes on from a checkpoint keeps its batches, so the batch size cannot be changed. Leave "
+                "the batch-size finder out, or start a new run without ckpt_path"
+            )
+        sampler = with_budget(self.sampler, value)
+        if "train" in self._splits:
+            opened = self._splits["train"]
+            needed = min(budget(self._given_sampler), longest_pair(sampler, opened.lengths, opened.excluded))
+            sampler = with_budget(sampler, max(value, needed))
+        self.sampler, self._train_loader = sampler, None
+        if self._sampled is not None and self._stage_ids.words is not None:
+            self._sampled = self._open_sampled(self._stage_ids.words)
 
     def state_dict(self) -> dict[str, Any]:
         """Return, for a checkpoint, how far the training epoch is, and what decides its batches."""
         if self._train_loader is None:
             return {}
-        return {"train_loader": self._train_loader.state_dict(), "data": self._what_decides_batches()}
+        loader = self._train_loader.state_dict()
+        ends = open_ends(self.trainer, loader) if self.trainer is not None else {}
+        return {"loader": loader, **ends, "data": self._what_decides_batches()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the training epoch behind what a checkpoint has seen, on any number of ranks.
@@ -168,7 +255,8 @@ class TranslationDataModule(pl.LightningDataModule):
         if not state_dict or (self.trainer is not None and self.trainer.state.fn != "fit"):
             return
         check_same_data(state_dict["data"], self._what_decides_batches())
-        self._resume = state_dict["train_loader"]
+        self._goes_on = True
+        self._resume = state_dict["loader"] if self.trainer is None else mend(self.trainer, state_dict)
 
     @cached_property
     def tokenizers(self) -> TokenizerPair:
@@ -198,23 +286,28 @@ class TranslationDataModule(pl.LightningDataModule):
     def num_target_bytes(self, row_ids: Tensor, split: str) -> Tensor:
         """Return the UTF-8 bytes of the target texts of `row_ids` (int64 [B]) as int64 [B], for bits per byte.
 
-        A target that was truncated counts the share of its bytes that its share of kept tokens stands for.
+        A target that was truncated counts the share of its bytes that its share of kept tokens stands for; where
+        training texts are sampled, as they are in the epoch that is served.
         """
-        num_bytes = self._opened(split).num_target_bytes[row_ids.cpu().numpy()]
+        num_bytes = self._served(split).num_target_bytes[row_ids.cpu().numpy()]
         return torch.from_numpy(num_bytes).to(row_ids.device)
 
-    def split_counts(self, split: str) -> dict[str, int]:
-        """Return `num_pairs` of a split, and how many are too long: `dropped_length`, `truncated`."""
-        opened = self._opened(split)
-        return {
-            "num_pairs": len(opened.pairs),
-            "dropped_length": opened.num_dropped,
-            "truncated": opened.num_truncated,
-        }
+    def split_counts(self, split: str, *, epoch: int | None = None) -> dict[str, int]:
+        """Return `num_pairs` of a split, and how many are above a maximum: `dropped_length`, `truncated`.
 
-    def lengths(self, split: str) -> Lengths:
-        """Return the lengths of all pairs of a split, in positions of a batch, after truncation."""
-        return self._opened(split).lengths
+        Both also by side: `…_source` and `…_target` are those whose source or target is too long, and `…_both` those
+        that are in either number; so `dropped_length` is source + target - both. `epoch` as in `lengths`.
+        """
+        opened = self._served(split, epoch)
+        return {"num_pairs": len(opened.pairs), **opened.num_too_long()}
+
+    def lengths(self, split: str, *, epoch: int | None = None) -> Lengths:
+        """Return the lengths of all pairs of a split, in positions of a batch, after truncation.
+
+        `epoch` matters where training texts are sampled, so that it has lengths of its own; None: the one that the
+        train loader serves.
+        """
+        return self._served(split, epoch).lengths
 
     @property
     def _stage_ids(self) -> StageIds:
@@ -222,21 +315,40 @@ class TranslationDataModule(pl.LightningDataModule):
             raise DataError("the data is not prepared: call prepare_data() and setup() first, or let a Trainer do it")
         return self.ids
 
-    def _opened(self, split: str) -> "_Split":
-        if split not in self._stage_ids.encoded:
-            raise DataError(f"there is no {split} split; there are: {', '.join(self._stage_ids.encoded)}")
+    @property
+    def _is_evaluating(self) -> bool:
+        return self.trainer is not None and self.trainer.state.fn in EVALUATING
+
+    def _opened(self, split: str) -> OpenSplit:
+        known = {**self._stage_ids.encoded, **self._stage_ids.beside}
+        if split not in known:
+            raise DataError(f"there is no {split} split; there are: {', '.join(known)}")
         if split not in self._splits:
-            self._splits[split] = self._open(split)
+            self._splits[split] = self._open(known[split], "truncate" if split == PREDICT else self.too_long)
         return self._splits[split]
+
+    def _served(self, split: str, epoch: int | None = None) -> OpenSplit:
+        """Return a split as it is in an epoch: another one in each where the training texts are sampled."""
+        if self._sampled is None or split != "train":
+            return self._opened(split)
+        if epoch is None:
+            epoch = self._train_loader.batch_sampler.planned_epoch if self._train_loader is not None else 0
+        return self._sampled.split(seed=self.seed, epoch=epoch)
 
     def _what_decides_batches(self) -> dict[str, JSON]:
         """Describe, in plain values, what the order of the training pairs depends on, beside seed and epoch."""
         raw = self.storage.repo.manifest(self._stage_ids.raw["train"])
+        sets = {name: self._stage_ids.beside_raw[name] for name in self.recipe.validation_sets}
         return {
             "downloader": dict(raw.provenance),
             "held_out": identity(self.recipe.held_out),
+            "kept_apart": dict(sets) if self.recipe.held_out.drop_leaks else {},
             "filter": identity(self.recipe.filter),
-            "tokenizer": {**self.recipe.tokenizer.identity(), "joint": self.recipe.tokenizer.joint},
+            "tokenizer": {
+                **self.recipe.tokenizer.identity(),
+                **self.recipe.tokenizer.sampling(),
+                "joint": self.recipe.tokenizer.joint,
+            },
             "encoded": self._stage_ids.encoded["train"],
             "sampler": identity(self.sampler),
             "datamodule": {
@@ -254,87 +366,39 @@ class TranslationDataModule(pl.LightningDataModule):
             told = self.trainer.strategy.broadcast(asdict(self.ids) if self.ids is not None else {})
             self.ids = StageIds(**told)
 
-    def _open(self, split: str) -> "_Split":
-        dataset = self.storage.repo.get(self._stage_ids.encoded[split])
-        return _Split(
+    def _open(self, encoded_id: str, too_long: TooLong) -> OpenSplit:
+        dataset = self.storage.repo.get(encoded_id)
+        return OpenSplit(
             encoded_pairs(dataset.rows),
             dataset.rows.table["num_target_bytes"].to_numpy(),
             self.batch_format,
-            self.too_long,
+            too_long,
         )
+
+    def _open_sampled(self, words_id: str) -> SampledEpochs[OpenSplit]:
+        rows = self.storage.repo.get(self._stage_ids.encoded["train"]).rows
+        opened = partial(
+            OpenSplit,
+            num_target_bytes=rows.table["num_target_bytes"].to_numpy(),
+            layout=self.batch_format,
+            too_long=self.too_long,
+        )
+        pairs = sampled_pairs(self.storage, words_id, self.tokenizers, self.recipe.tokenizer)
+        return SampledEpochs(pairs, opened, self.sampler, seed=self.seed)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_splits": {}}  # mapped anew, rather than copied
+        return {**self.__dict__, "_splits": {}, "_sampled": None}  # mapped anew, rather than copied
 
-    def _loader(self, split: str, planner: Planner) -> PlanLoader:
-        opened = self._opened(split)
-        if len(opened.pairs) == opened.num_dropped:
-            raise EmptyDatasetError(self._why_empty(split, opened))
-        draft = opened.draft(planner)
-        if not len(draft):
-            raise EmptyDatasetError(
-                f"the sampler makes no batch of the {len(opened.pairs):,} pairs of the {split} split: they are fewer "
-                "than a batch, or each is above its budget. Set sampler.drop_last=false, a smaller "
-                "sampler.batch_size, or a larger sampler.max_tokens"
-            )
-        sharing = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
-        batches = EpochBatches(
-            draft,
+    def _loader(self, name: str, planner: Planner, *, for_writers: bool = False) -> PlanLoader:
+        share = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        serving = Serving(
+            batch_format=self.batch_format,
             seed=self.seed,
-            rank=sharing["rank"] if sharing else 0,
-            world_size=sharing["num_replicas"] if sharing else 1,
-            lengths=opened.lengths,
-            join=split != "train",
+            rank=share["rank"] if share else 0,
+            world_size=share["num_replicas"] if share else 1,
             frozen=getattr(self.trainer, "overfit_batches", 0) > 0,
-        )
-        if not len(batches):
-            raise EmptyDatasetError(
-                f"the {split} split has {len(opened.pairs) - opened.num_dropped:,} pairs to serve, but there are "
-                f"{batches.world_size} ranks, and each takes one at least. Use fewer with trainer.devices, or hold "
-                "out more with datamodule.validation=COUNT"
-            )
-        return PlanLoader(
-            EncodedBatches(opened.pairs, self.batch_format),
-            batches,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
         )
-
-    def _eval_loader(self, split: str) -> PlanLoader | list[Any]:
-        return self._loader(split, self.eval_sampler) if split in self._splits else []
-
-    def _why_empty(self, split: str, opened: "_Split") -> str:
-        if opened.num_dropped:
-            return (
-                f"all {opened.num_dropped} pairs of the {split} split are longer than datamodule.max_source_tokens="
-                f"{self._format.max_source_tokens} or datamodule.max_target_tokens={self._format.max_target_tokens}. "
-                "Raise them, or set datamodule.too_long=truncate"
-            )
-        return (
-            f"the {split} split came out empty. Hold out more with datamodule.{split}=COUNT, "
-            f"none with datamodule.{split}=null, or see what the filter dropped: mtx task=show stage=filtered"
-        )
-
-
-class _Split:
-    """One split, mapped into memory: its pairs, their lengths in a batch, and which of them are too long."""
-
-    def __init__(
-        self, pairs: EncodedPairs, num_target_bytes: NDArray[np.int64], layout: BatchFormat, too_long: TooLong
-    ) -> None:
-        self.pairs = pairs
-        full = pairs.lengths(layout)
-        self.lengths = truncated(full, layout)
-        is_long = (self.lengths.source < full.source) | (self.lengths.target < full.target)
-        num_long = int(np.count_nonzero(is_long))
-        self.excluded = is_long if too_long == "drop" else None
-        self.num_dropped = num_long if too_long == "drop" else 0
-        self.num_truncated = num_long - self.num_dropped
-        self._drafts: dict[Planner, Draft] = {}
-        self.num_target_bytes = num_target_bytes * self.lengths.target // full.target if num_long else num_target_bytes
-
-    def draft(self, planner: Planner) -> Draft:
-        """Return the planner's work on the lengths, done once for all loaders of this split."""
-        if planner not in self._drafts:
-            self._drafts[planner] = planner.draft(self.lengths, excluded=self.excluded)
-        return self._drafts[planner]
+        sampled = self._sampled if name == "train" else None
+        return serving.loader(name, self._opened(name), planner, sampled=sampled, for_writers=for_writers)

@@ -2,39 +2,49 @@
 
 `PlanLoader` is no DataLoader: Lightning takes apart and rebuilds every DataLoader whose sampler it does not know, which
 loses arguments or order. It needs no `use_distributed_sampler=False`. Nor does it hold one: a batch takes less time to
-build than a DataLoader takes to send it between processes, so workers are threads (see `_ahead`).
+build than a DataLoader takes to send it between processes, so workers are threads (see `ahead.py`).
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, collate_rows
+from mtx.infra.dataset.collate import Batch, BatchFormat, Collator, EncodedPairs
 from mtx.infra.dataset.plan.base import Draft, Lengths, Plan, longest
 from mtx.infra.dataset.plan.share import Deal, Item, Served, deal, num_steps, resume
-
-AT_ONCE = 16  # batches that a thread builds before it hands them over
-AHEAD = 2  # such groups for each thread: one in the making, one ready
+from mtx.training.ahead import ahead
 
 
 class EncodedBatches(Dataset[Batch]):
-    """Dataset of whole batches: indexed by an array of rows (int64 [B]), alone or with the widths to pad to."""
+    """Dataset of whole batches: indexed by rows (int64 [B], or any sequence), alone or with the widths to pad to.
+
+    Also for a plain `DataLoader(dataset, sampler=EpochBatches(…), batch_size=None)`, at any number of workers. Those
+    that are forked share the pairs; spawned ones get a copy each. Picklable, thread-safe.
+    """
 
     def __init__(self, pairs: EncodedPairs, batch_format: BatchFormat) -> None:
         self.pairs = pairs
         self.batch_format = batch_format
+        self._collate = {pin: Collator(pairs, batch_format, pin_memory=pin) for pin in (False, True)}
+        self.size: int | None = None  # in the unit of the batches' budget, for Lightning's batch-size finder
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.pairs) if self.size is None else self.size
+
+    def of_epoch(self, epoch: int) -> "EncodedBatches":
+        """Return the batches of one epoch: these, unless each epoch has ids of its own."""
+        return self
 
     def __getitem__(self, item: Item) -> Batch:
-        rows, widths = item if isinstance(item, tuple) else (item, None)
-        return collate_rows(self.pairs, rows, self.batch_format, widths=widths)
+        return self.built([item])[0]
+
+    def built(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
+        """Make the batches of some items at once. What is to change all batches of a dataset overrides this."""
+        rows, widths = zip(*(item if isinstance(item, tuple) else (item, (0, 0)) for item in items), strict=True)
+        return self._collate[pin_memory](rows, widths)
 
 
 class EpochBatches(Sampler[Item]):
@@ -45,7 +55,8 @@ class EpochBatches(Sampler[Item]):
         seed: of the order.
         rank: this process's place.
         world_size: number of processes.
-        lengths: of all rows, by which ranks get batches of similar cost; None: by their place in the cut.
+        lengths: of all rows, by which ranks get batches of similar cost, or what gives those of an epoch; None: by
+            their place in the cut.
         join: lose no row for equal steps, as evaluation wants it; see `mtx.infra.dataset.plan.share.deal`.
         frozen: every epoch has the batches of the first one.
     """
@@ -57,7 +68,7 @@ class EpochBatches(Sampler[Item]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        lengths: Lengths | None = None,
+        lengths: Lengths | Callable[[int], Lengths] | None = None,
         join: bool = False,
         frozen: bool = False,
     ) -> None:
@@ -85,9 +96,14 @@ class EpochBatches(Sampler[Item]):
         if self.on_set_epoch is not None:
             self.on_set_epoch()
 
+    @property
+    def planned_epoch(self) -> int:
+        """The epoch whose batches are served: the first one where they are frozen."""
+        return 0 if self.frozen else self.epoch
+
     def plan(self) -> Plan:
         """Return the epoch's plan over all ranks."""
-        epoch = 0 if self.frozen else self.epoch
+        epoch = self.planned_epoch
         if self._planned is None or self._planned[0] != epoch:
             self._planned = (epoch, self.draft.plan(seed=self.seed, epoch=epoch))
         return self._planned[1]
@@ -95,8 +111,10 @@ class EpochBatches(Sampler[Item]):
     def dealt(self) -> tuple[Deal, int]:
         """Return the epoch's batches over all ranks, and the step that the next pass begins with."""
         plan, positions = self.plan(), None
-        if self.lengths is not None and self.world_size > 1:
-            positions = (longest(plan, self.lengths) if plan.widths is None else plan.widths).sum(axis=1)
+        most_ranks = max([self.world_size, *(ranks for ranks, _ in self.served)])
+        if self.lengths is not None and most_ranks > 1:  # those before dealt by it too
+            lengths = self.lengths(self.planned_epoch) if callable(self.lengths) else self.lengths
+            positions = (longest(plan, lengths) if plan.widths is None else plan.widths).sum(axis=1)
         if self.served:
             return resume(plan, self.world_size, self.served, positions=positions)
         return deal(plan, self.world_size, positions=positions, join=self.join), 0
@@ -139,7 +157,8 @@ class PlanLoader:
         self.batch_sampler = batches
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self._served: list[tuple[int, int]] = []  # of the epoch, by ranks before these
+        self._passing: int | None = None  # the epoch of the pass that has begun
+        self._served: list[tuple[int, int]] = []  # of it, by ranks before these
         self._num_served = 0  # steps that these ranks were handed
 
     def __len__(self) -> int:
@@ -148,21 +167,22 @@ class PlanLoader:
     def __iter__(self) -> Iterator[Batch]:
         batches = self.batch_sampler
         epoch = batches.epoch
-        self._served, self._num_served = _until_now(batches)
-        pin = self.pin_memory and torch.accelerator.is_available()
-        asked = iter(batches)
+        self._passing, (self._served, self._num_served) = epoch, _until_now(batches)
+        dataset, asked = self.dataset.of_epoch(batches.planned_epoch), iter(batches)
         batches.served = ()  # the next pass is a whole one
-        for batch in self._built(asked):
+        for batch in self._built(dataset, asked):
             self._num_served += 1
-            yield {name: tensor.pin_memory() for name, tensor in batch.items()} if pin else batch
+            yield batch
         if batches.epoch == epoch:
             batches.epoch = epoch + 1
-            self._served, self._num_served = [], 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, and what was served of it: pairs of a number of ranks and the steps each of them took."""
-        served = [*self._served, (self.batch_sampler.world_size, self._num_served)]
-        return {"epoch": self.batch_sampler.epoch, "served": [list(part) for part in served if part[1]]}
+        batches = self.batch_sampler
+        served = list(batches.served)  # what a pass that has not begun will go on behind
+        if not served and self._passing == batches.epoch:
+            served = [*self._served, (batches.world_size, self._num_served)]
+        return {"epoch": batches.epoch, "served": [list(part) for part in served if part[1]]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next pass be what is left of `state["epoch"]`, also where other ranks than now served the rest."""
@@ -170,10 +190,12 @@ class PlanLoader:
         batches.epoch = int(state["epoch"])
         batches.served = [(int(ranks), int(steps)) for ranks, steps in state["served"]]
 
-    def _built(self, asked: Iterator[Item]) -> Iterator[Batch]:
-        if not self.num_workers:
-            return map(self.dataset.__getitem__, asked)
-        return _ahead(self.dataset, asked, self.num_workers)
+    def _built(self, dataset: EncodedBatches, asked: Iterator[Item]) -> Iterator[Batch]:
+        pin = self.pin_memory and torch.accelerator.is_available()
+        build = partial(dataset.built, pin_memory=pin)
+        if self.num_workers:
+            return ahead(build, asked, self.num_workers, pin_memory=pin)
+        return (build([item])[0] for item in asked)
 
 
 def _until_now(batches: EpochBatches) -> tuple[list[tuple[int, int]], int]:
@@ -182,26 +204,3 @@ def _until_now(batches: EpochBatches) -> tuple[list[tuple[int, int]], int]:
     if served and served[-1][0] == batches.world_size:
         return served[:-1], served[-1][1]
     return served, 0
-
-
-def _ahead(dataset: EncodedBatches, asked: Iterator[Item], num_threads: int) -> Iterator[Batch]:
-    """Yield the batches of `asked` in order, built by threads, some at a time, as handing over is not free.
-
-    Copying rows leaves the interpreter to others (the compiled kernels release its lock), so threads do what processes
-    would, without starting any, without copies of the data, and without shared memory, of which containers have little.
-    """
-
-    def build(some: list[Item]) -> list[Batch]:
-        return [dataset[item] for item in some]
-
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="mtx-loader") as threads:
-        waiting: deque[Future[list[Batch]]] = deque()
-        try:
-            while True:
-                while len(waiting) < AHEAD * num_threads and (some := list(islice(asked, AT_ONCE))):
-                    waiting.append(threads.submit(build, some))
-                if not waiting:
-                    return
-                yield from waiting.popleft().result()
-        finally:  # also when a pass is dropped half-way
-            threads.shutdown(cancel_futures=True)

@@ -1,6 +1,7 @@
 """The reference model: what mtx trains when nobody names another LightningModule.
 
-Takes the batches of `TranslationDataModule`, logs `train/loss`, `val/loss` and `val/bits_per_byte`. All its settings
+Takes the batches of `TranslationDataModule`, logs `train/loss`, `val/loss` and `val/bits_per_byte`, for several
+validation sets also `val/NAME/loss` and `val/NAME/bits_per_byte`. All its settings
 are plain numbers, so a checkpoint holds them and loads without any other file.
 
 B pairs, S source and T target positions, N real labels of a batch, V target vocabulary.
@@ -15,9 +16,11 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from mtx.callbacks.token_mean import TokenMeanGradients
 from mtx.errors import ConfigError, DataError
 from mtx.training.bits import LikelihoodSums
 from mtx.training.transformer import Transformer
+from mtx.training.translate import beam_search
 
 Batch = dict[str, Tensor]
 
@@ -29,7 +32,8 @@ class TransformerTranslator(pl.LightningModule):
     """A compact encoder-decoder Transformer that learns to translate.
 
     Trained with AdamW on the mean loss per real label, with a learning rate that rises over `warmup_steps` and then
-    falls with the inverse square root of the step. `task=fit` fills in the first six from the data.
+    falls with the inverse square root of the step. Accumulated batches and ranks of unequal size give the gradient of
+    one big batch. `task=fit` fills in the first six from the data.
 
     Args:
         source_vocab_size: tokens of the source vocabulary.
@@ -100,7 +104,7 @@ class TransformerTranslator(pl.LightningModule):
             activation=activation,
             max_positions=max_positions,
         )
-        self._sums = LikelihoodSums()
+        self._sums: dict[str, LikelihoodSums] = {}  # by the name of the set
         self._told_of_bytes = False
 
     def setup(self, stage: str) -> None:
@@ -125,6 +129,10 @@ class TransformerTranslator(pl.LightningModule):
         total = nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum")
         return total / max(len(labels), 1)
 
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Bring along what weighs losses by tokens, over accumulated batches and over ranks."""
+        return [TokenMeanGradients()]
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log and return the loss of a batch."""
         loss = self.loss(batch)
@@ -132,20 +140,27 @@ class TransformerTranslator(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Begin new sums."""
-        self._sums = LikelihoodSums()
+        """Begin new sums, one for each validation set."""
+        self._sums = {name: LikelihoodSums() for name in self._validation_sets()}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to the sums over held-out text."""
-        self._add(batch, "validation")
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a batch to the sums over the held-out text that it is from."""
+        self._add(batch, list(self._sums)[dataloader_idx])
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/loss` and `val/bits_per_byte`, over all batches of all ranks."""
-        self._log_sums("val")
+        """Log `val/loss` and `val/bits_per_byte`, over all batches of all ranks.
+
+        Where there are several sets, these are of the first one, and each has `val/NAME/loss` and
+        `val/NAME/bits_per_byte`, too.
+        """
+        first, *others = self._sums
+        self._log_sums(first, "val", *([f"val/{first}"] if others else []))
+        for name in others:
+            self._log_sums(name, f"val/{name}")
 
     def on_test_epoch_start(self) -> None:
         """Begin new sums."""
-        self._sums = LikelihoodSums()
+        self._sums = {"test": LikelihoodSums()}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the sums over test text."""
@@ -153,7 +168,7 @@ class TransformerTranslator(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log `test/loss` and `test/bits_per_byte`, over all batches of all ranks."""
-        self._log_sums("test")
+        self._log_sums("test", "test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW and a learning rate that changes with each step."""
@@ -166,12 +181,13 @@ class TransformerTranslator(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @torch.inference_mode()
-    def translate(self, batch: Batch, max_tokens: int) -> list[list[int]]:
-        """Translate the sources of a batch, each next token being the likeliest one.
+    def translate(self, batch: Batch, max_tokens: int, *, beam: int = 1) -> list[list[int]]:
+        """Translate the sources of a batch by beam search.
 
         Args:
             batch: with `encoder_input_ids` int64 [B, S] and `encoder_attn_mask` bool [B, S].
             max_tokens: translations end after so many tokens, also without EOS; at most `max_positions`.
+            beam: hypotheses kept of each sentence; 1: each next token is the likeliest one.
 
         Returns:
             The ids of each translation, in the batch's order, without BOS and EOS.
@@ -180,22 +196,20 @@ class TransformerTranslator(pl.LightningModule):
         self.eval()
         mask = batch["encoder_attn_mask"].to(self.device)
         memory = self.network.encode(batch["encoder_input_ids"].to(self.device), mask)
-        tokens = torch.full((len(mask), 1), self.bos_id, device=self.device)
-        rows = torch.arange(len(mask), device=self.device)  # those that have not come to their EOS
-        done: list[list[int]] = [[] for _ in range(len(mask))]
-        for _ in range(min(max_tokens, self.network.max_positions)):
-            hidden = self.network.decode(tokens, memory, mask)[:, -1]
-            tokens = torch.cat([tokens, self.network.logits(hidden).argmax(-1, keepdim=True)], dim=1)
-            going_on = tokens[:, -1] != self.eos_id
-            for row, ids in zip(rows[~going_on].tolist(), tokens[~going_on, 1:-1].tolist(), strict=True):
-                done[row] = ids
-            tokens, memory, mask, rows = (part[going_on] for part in (tokens, memory, mask, rows))
-            if not len(rows):
-                break
-        for row, ids in zip(rows.tolist(), tokens[:, 1:].tolist(), strict=True):
-            done[row] = ids
+
+        def next_scores(tokens: Tensor, sentences: Tensor) -> Tensor:
+            return self.network.logits(self.network.decode(tokens, memory[sentences], mask[sentences])[:, -1])
+
+        found = beam_search(
+            next_scores,
+            max_tokens=torch.full((len(mask),), min(max_tokens, self.network.max_positions), device=self.device),
+            bos_id=self.bos_id,
+            eos_id=self.eos_id,
+            beam=beam,
+            never=sorted({self.pad_id, self.bos_id} - {self.eos_id}),
+        )
         self.train(was_training)
-        return done
+        return found
 
     def _hidden(self, batch: Batch) -> Tensor:
         missing = [name for name in NEEDED if name not in batch]
@@ -224,7 +238,7 @@ class TransformerTranslator(pl.LightningModule):
         for part, wanted in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True):
             logits = self.network.logits(part).float()
             nll += nn.functional.cross_entropy(logits, wanted, reduction="sum").item()
-        self._sums.add(nll, len(labels), self._num_target_bytes(batch["row_ids"], split))
+        self._sums[split].add(nll, len(labels), self._num_target_bytes(batch["row_ids"], split))
 
     def _num_target_bytes(self, row_ids: Tensor, split: str) -> int | None:
         count = getattr(getattr(self.trainer, "datamodule", None), "num_target_bytes", None)
@@ -238,14 +252,24 @@ class TransformerTranslator(pl.LightningModule):
             )
         return None
 
-    def _log_sums(self, prefix: str) -> None:
-        sums = self._sums
+    def _validation_sets(self) -> list[str]:
+        """Return the names of the validation sets, by the number of their loader."""
+        names = getattr(getattr(self.trainer, "datamodule", None), "val_names", None)
+        if names is not None:
+            return list(names)
+        others = [str(number) for number in range(1, len(self.trainer.num_val_batches))]  # loaders without names
+        return ["validation", *others]
+
+    def _log_sums(self, name: str, *prefixes: str) -> None:
+        sums = self._sums[name]
         if self.trainer.world_size > 1:
             total = self.trainer.strategy.reduce(sums.as_tensor(self.device), reduce_op="sum")
             sums = LikelihoodSums.from_tensor(cast(Tensor, total))
-        for name, value in (("loss", sums.loss), ("bits_per_byte", sums.bits_per_byte)):
-            if value is not None:  # all ranks log the same; sync_dist tells Lightning that nothing is amiss
-                self.log(f"{prefix}/{name}", value, prog_bar=True, sync_dist=True, batch_size=1)
+        for metric, value in (("loss", sums.loss), ("bits_per_byte", sums.bits_per_byte)):
+            for prefix in prefixes if value is not None else ():
+                # All ranks log the same; sync_dist tells Lightning that nothing is amiss.
+                in_bar = prefix in ("val", "test")
+                self.log(f"{prefix}/{metric}", cast(float, value), prog_bar=in_bar, sync_dist=True, batch_size=1)
 
     def _share_of_learning_rate(self, step: int) -> float:
         """Return what part of `learning_rate` the optimizer's step `step`, from 0, takes."""

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from mtx.data.encode import encode_pairs, encoded_pairs
+from mtx.data.encode import _blocks, encode_pairs, encoded_pairs
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.data.tokenize.pair import TokenizerPair
 from mtx.infra.dal.arrow import ArrowFileLayer
@@ -69,6 +70,23 @@ def test_chunks_of_the_input_do_not_matter(tmp_path_factory, pairs: list[tuple[s
     chunked = pa.concat_tables([whole.slice(0, cut), whole.slice(cut)])
     made = [pa.Table.from_batches(encode_pairs(t, byte_pair(), scratch=scratch, counts={})) for t in (whole, chunked)]
     assert made[0].equals(made[1])
+
+
+def test_blocks_in_which_text_is_encoded_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [("a b a b a b", "c d c d c d"), ("", "x"), ("b a b a b", ""), (" e ", "d c"), ("f", "g h")]
+    whole, counts = encoded(pairs, tmp_path)
+    monkeypatch.setattr("mtx.data.pairs.ROWS_PER_BATCH", 1)
+    assert [block.num_rows for block in _blocks(table(pairs))] == [5]
+    assert encoded(pairs, tmp_path) == (whole, counts)
+    monkeypatch.setattr("mtx.data.encode.BLOCK_BYTES", 1)
+    assert [block.num_rows for block in _blocks(table(pairs))] == [1] * 5
+    assert encoded(pairs, tmp_path) == (whole, counts)
+
+
+def test_no_pair_gives_empty_columns(tmp_path: Path) -> None:
+    rows, counts = encoded([], tmp_path)
+    assert rows.num_rows == 0
+    assert set(counts.values()) == {0}
 
 
 def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """What is reported of an epoch, worked out by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mtx.experiment.measure import batch_sizes, neighbour_correlation
+from mtx.errors import ConfigError
+from mtx.experiment import measure
+from mtx.experiment.measure import batch_sizes, neighbour_correlation, too_long
 from mtx.infra.dataset.plan.base import Lengths, Plan
 
 LENGTHS = Lengths.of([2, 3, 5, 1], [4, 4, 1, 2])
@@ -36,3 +40,42 @@ def test_neighbours_correlate_where_batches_run_from_short_to_long() -> None:
 def test_no_correlation_of_few_batches_or_equal_ones() -> None:
     assert neighbour_correlation(planned([0, 1]), LENGTHS) == 0
     assert neighbour_correlation(planned([0, 1, 2, 3], (1, 1, 1, 1)), Lengths.of([7, 7, 7, 7])) == 0
+
+
+def test_pairs_too_long_by_side_add_up_to_the_ledger() -> None:
+    ledger = {"dropped_length": 9}
+    counts = {"dropped_length": 7, "truncated": 0, "dropped_length_source": 4, "dropped_length_target": 5}
+    counts |= {"dropped_length_both": 2, "truncated_source": 0, "truncated_target": 0, "truncated_both": 0}
+    assert too_long(ledger, counts) == {
+        "dropped": {"source": 4, "target": 5, "both": 2, "sampler": 2},
+        "truncated": {"source": 0, "target": 0, "both": 0},
+    }
+
+
+def test_memory_that_is_filled_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollup = tmp_path / "smaps_rollup"
+    monkeypatch.setattr(measure, "MEMORY", rollup)
+    assert measure.anonymous_mb() is None
+    rollup.write_text("00400000-7fff Rss:\nRss:  9000 kB\nAnonymous:     1000 kB\nSwap: 0 kB\n")
+    assert measure.anonymous_mb() == 1.024
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells")
+def test_memory_does_not_count_mapped_files(tmp_path: Path) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(1 << 25))
+    before = measure.anonymous_mb()
+    mapped = np.memmap(tmp_path / "zeros", dtype=np.uint8, mode="r")
+    assert int(mapped.sum()) == 0
+    after = measure.anonymous_mb()
+    filled = np.ones(1 << 25, dtype=np.uint8)
+    assert before is not None
+    assert after is not None
+    assert after - before < 10
+    assert measure.anonymous_mb() - after > 30  # type: ignore[operator]
+    del filled
+
+
+@pytest.mark.parametrize(("option", "told"), [({"epoch": -1}, "task.epoch"), ({"world_size": 0}, "task.world_size")])
+def test_numbers_that_are_none_are_refused_before_any_work(option: dict[str, int], told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{told} is an integer of at least"):
+        measure.measure(None, **option)  # type: ignore[arg-type]

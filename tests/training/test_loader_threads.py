@@ -1,17 +1,26 @@
 """Workers are threads: they end with the pass, raise where the batch is asked for, and pinning needs an accelerator."""
 
+import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
+from mtx.infra.dataset import gather
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, TokenRows
-from mtx.infra.dataset.plan.base import Draft, Int, Plan
-from mtx.training.loader import AHEAD, AT_ONCE, EncodedBatches, EpochBatches, PlanLoader
+from mtx.infra.dataset.plan.base import Draft, Plan
+from mtx.infra.dataset.plan.share import Item
+from mtx.training import ahead
+from mtx.training.ahead import AHEAD, AT_ONCE
+from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
 NUM_ROWS = 100
+PAIRS = EncodedPairs(*[TokenRows.of([[5]] * NUM_ROWS)] * 2)
 
 
 class OneByOne(Draft):
@@ -26,18 +35,19 @@ class OneByOne(Draft):
 
 class Watched(EncodedBatches):
     def __init__(self, fails_at: int | None = None) -> None:
-        rows = TokenRows.of([[5]] * NUM_ROWS)
-        super().__init__(EncodedPairs(rows, rows), BatchFormat())
+        super().__init__(PAIRS, BatchFormat())
         self.fails_at = fails_at
         self.threads: set[str] = set()
         self.num_built = 0
+        self.groups: list[int] = []
 
-    def __getitem__(self, rows: Int) -> Batch:
+    def built(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
         self.threads.add(threading.current_thread().name)
-        self.num_built += 1
-        if rows[0] == self.fails_at:
+        self.num_built += len(items)
+        self.groups.append(len(items))
+        if any(rows[0] == self.fails_at for rows in items):
             raise RuntimeError("row 9 is damaged")
-        return super().__getitem__(rows)
+        return super().built(items, pin_memory=pin_memory)
 
 
 def loader(dataset: EncodedBatches, num_workers: int, *, pin_memory: bool = False) -> PlanLoader:
@@ -81,18 +91,93 @@ def test_what_goes_wrong_in_a_worker_is_raised_where_the_batch_is_asked_for(num_
     assert of_the_loader() == []
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("has_accelerator", [False, True])
-def test_batches_are_pinned_where_there_is_an_accelerator(
-    monkeypatch: pytest.MonkeyPatch, has_accelerator: bool, num_workers: int
-) -> None:
-    pinned = []
+@dataclass
+class Accelerator:
+    """What stands in for one: it says which tensors were made for it, and in which threads it was chosen."""
 
-    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
-        pinned.append(tensor)
+    pinned: list[torch.Tensor] = field(default_factory=list)
+    chosen: dict[str, int] = field(default_factory=dict)
+
+
+@pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> Accelerator:
+    made, empty = Accelerator(), torch.empty
+
+    def pinned_empty(*shape: object, pin_memory: bool = False, **options: object) -> torch.Tensor:
+        tensor: torch.Tensor = empty(*shape, **options)  # type: ignore[call-overload]
+        if pin_memory:
+            made.pinned.append(tensor)
         return tensor
 
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: has_accelerator)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
-    batch = next(iter(loader(Watched(), num_workers, pin_memory=True)))
-    assert len(pinned) == (len(batch) if has_accelerator else 0)
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        made.pinned.append(copy := tensor.clone())
+        return copy
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 1)
+    monkeypatch.setattr(
+        torch.accelerator,
+        "set_device_index",
+        lambda index: made.chosen.update({threading.current_thread().name: index}),
+    )
+    monkeypatch.setattr(torch, "empty", pinned_empty)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    return made
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("names", ["mtx", "huggingface"])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_with_an_accelerator_all_tensors_are_made_in_pinned_memory(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch, num_workers: int, names: Any, compiled: bool
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(gather, "load", lambda *types: None)
+    dataset = EncodedBatches(PAIRS, BatchFormat(names=names))
+    passing = iter(loader(dataset, num_workers, pin_memory=True))
+    pointers = {tensor.data_ptr() for tensor in next(passing).values()}
+    passing.close()  # type: ignore[attr-defined]
+    assert pointers <= {tensor.data_ptr() for tensor in accelerator.pinned}
+
+
+def test_threads_that_pin_use_the_accelerator_of_their_rank(accelerator: Accelerator) -> None:
+    list(loader(Watched(), 2, pin_memory=True))
+    assert set(accelerator.chosen.values()) == {1}
+    assert all(name.startswith("mtx-loader") for name in accelerator.chosen)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_without_an_accelerator_nothing_is_pinned(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    list(loader(Watched(), num_workers, pin_memory=True))
+    assert accelerator.pinned == []
+    assert accelerator.chosen == {}
+
+
+def test_large_batches_are_built_one_by_one_and_small_ones_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def groups(dataset: Watched) -> list[int]:
+        list(loader(dataset, 1))
+        return dataset.groups
+
+    assert groups(Watched())[:4] == [1, 1, AT_ONCE, AT_ONCE]
+    monkeypatch.setattr(ahead, "AT_ONCE_BYTES", 10)
+    assert set(groups(Watched())) == {1}
+
+
+def test_a_kept_tensor_keeps_nothing_else() -> None:
+    batch = EncodedBatches(PAIRS, BatchFormat()).built([np.arange(5)] * 4)[0]
+    for name, tensor in batch.items():
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes, name
+        buffer = io.BytesIO()
+        torch.save(tensor, buffer)
+        assert buffer.tell() < tensor.nbytes + 2000, name
+
+
+def test_lightning_moves_a_batch() -> None:
+    batch = EncodedBatches(PAIRS, BatchFormat())[np.arange(3)]
+    moved = pl.LightningDataModule().transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert {name: (tensor.device.type, tensor.shape) for name, tensor in moved.items()} == {
+        name: ("meta", tensor.shape) for name, tensor in batch.items()
+    }

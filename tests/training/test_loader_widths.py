@@ -1,13 +1,20 @@
 """Batches that are padded to the plan's widths, from the plan to the tensors."""
 
+import pickle
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, TokenRows, collate_rows
 from mtx.infra.dataset.plan.base import Plan, shapes
 from mtx.infra.dataset.plan.share import deal
 from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
+from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
+from mtx.infra.dataset.sampler import PlanBatchSampler
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
 random = np.random.default_rng(1)
@@ -50,9 +57,48 @@ def test_batches_have_the_shapes_that_the_plan_reports(num_workers: int) -> None
         assert len({tuple(shape) for shape in served}) <= 5
 
 
-def test_a_plain_dataloader_serves_the_same() -> None:
-    loader = DataLoader(EncodedBatches(PAIRS, LAYOUT), sampler=EpochBatches(DRAFT), batch_size=None)
-    assert [shape_of(batch) for batch in loader] == shapes(DRAFT.plan(seed=0, epoch=0), LENGTHS).tolist()
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("workers", [{}, {"num_workers": 2, "multiprocessing_context": "fork"}])
+def test_a_plain_dataloader_serves_the_same(workers: dict[str, Any]) -> None:
+    check_plain_dataloader(workers)
+
+
+@pytest.mark.slow
+def test_a_plain_dataloader_serves_the_same_from_spawned_processes() -> None:
+    check_plain_dataloader({"num_workers": 2, "multiprocessing_context": "spawn"})
+
+
+def check_plain_dataloader(workers: dict[str, Any]) -> None:
+    """Compare the batches of a DataLoader, over whole batches and over rows, with those of PlanLoader."""
+    dataset = EncodedBatches(PAIRS, LAYOUT)
+    expected = list(PlanLoader(dataset, EpochBatches(DRAFT)))
+    same(list(DataLoader(dataset, sampler=EpochBatches(DRAFT), batch_size=None, **workers)), expected)
+
+    plain = PlanBatchSampler(TokenBudgetPlanner(max_tokens=128), LENGTHS)
+    expected = [collate_rows(PAIRS, rows, LAYOUT) for rows in plain.plan()]
+    plain.set_epoch(0)
+    same(list(DataLoader(dataset, sampler=plain, batch_size=None, **workers)), expected)
+    numbers: Any = range(len(PAIRS))
+    collate = partial(collated, dataset)
+    same(list(DataLoader(numbers, batch_sampler=plain, collate_fn=collate, **workers)), expected)
+
+
+def collated(dataset: EncodedBatches, rows: list[int]) -> Batch:
+    return dataset[np.array(rows)]
+
+
+def same(batches: list[Batch], expected: list[Batch]) -> None:
+    assert len(batches) == len(expected) > 1
+    for batch, other in zip(batches, expected, strict=True):
+        assert list(batch) == list(other)
+        assert all(torch.equal(batch[name], other[name]) for name in other)
+
+
+def test_what_makes_batches_survives_pickling_before_and_after_its_use() -> None:
+    dataset = EncodedBatches(PAIRS, LAYOUT)
+    for _ in range(2):
+        copy = pickle.loads(pickle.dumps(dataset))
+        same([copy[np.arange(4)], copy[np.arange(5)]], [dataset[np.arange(4)], dataset[np.arange(5)]])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])

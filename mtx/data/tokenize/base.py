@@ -14,16 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from tokenizers import AddedToken, Tokenizer, normalizers
 from tokenizers.normalizers import Normalizer
 
 from mtx.data.dataset import TranslationDataset
 from mtx.errors import ConfigError, StoreError, TokenizerError, choices
-from mtx.identity import JSON, identity
+from mtx.identity import JSON, identity, plain
 from mtx.infra.dal.base import atomic_file
 from mtx.infra.dataset.collate import SpecialIds
+
+if TYPE_CHECKING:  # modules that import this one
+    from mtx.data.tokenize.sampling import SubwordSampler
+    from mtx.data.tokenize.words import Words
 
 Side = Literal["both", "source", "target"]
 Normalization = Literal["NFC", "NFKC"]
@@ -64,7 +68,7 @@ class Tokenization(ABC):
     are `<PAD>`, `<BOS>`, `<EOS>`, `<UNK>` in every vocabulary made here. Nothing is added around a text by the
     tokenizer itself: batches place BOS and EOS. Constructors do no I/O. Picklable, with its tokenizer.
 
-    Subclasses are dataclasses of plain values; their fields, `filepath` aside, decide the vocabulary.
+    Subclasses are dataclasses of plain values; their fields, `filepath` and `SAMPLING` aside, decide the vocabulary.
 
     Args:
         filepath: where `save` writes and `load` reads.
@@ -73,6 +77,7 @@ class Tokenization(ABC):
 
     MODEL: ClassVar[str | None] = None  # what the `tokenizers` library calls the model; None: any
     VERSION: ClassVar[int] = 1  # goes up when the same fields would give another vocabulary
+    SAMPLING: ClassVar[tuple[str, ...]] = ()  # fields that say how training texts are cut anew in each epoch
     needs_training: ClassVar[bool] = True  # False: `load` is enough
 
     filepath: str | os.PathLike[str] | None = None
@@ -126,10 +131,23 @@ class Tokenization(ABC):
 
     def identity(self) -> dict[str, JSON]:
         """Describe what decides the vocabulary; the library's release among it, where its trainer does."""
-        described = identity(self, exclude=("filepath",))
+        described = identity(self, exclude=("filepath", *self.SAMPLING))
         if self.needs_training:
             described["tokenizers"] = ".".join(version("tokenizers").split(".")[:2])
         return described
+
+    def sampling(self) -> dict[str, JSON]:
+        """Describe how training texts are cut anew in each epoch; empty where they never are."""
+        return {name: plain(getattr(self, name)) for name in self.SAMPLING}
+
+    @property
+    def samples(self) -> bool:
+        """Whether training texts are cut into other tokens in each epoch."""
+        return False
+
+    def sampler(self, tokenizer: Tokenizer, words: "Words") -> "SubwordSampler":
+        """Return what encodes `words` anew in each epoch, where this `samples`; `tokenizer` is one of this kind."""
+        raise TokenizerError(f"{type(self).__name__} samples nothing: its texts have the same ids in every epoch")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -257,6 +275,13 @@ def at_least(key: str, value: int, bound: int, reason: str = "") -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= bound:
         return None
     return f"tokenizer.{key} must be an integer of at least {bound}{reason and f' ({reason})'}, but is {value!r}"
+
+
+def within(key: str, value: float, least: float, most: float, otherwise: str = "") -> str | None:
+    """Return the problem where `value` of the key `tokenizer.KEY` is no number from `least` to `most`, inclusive."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+        return None
+    return f"tokenizer.{key} must be a number from {least} to {most}{otherwise and f', {otherwise}'}, but is {value!r}"
 
 
 def one_of(key: str, value: str | None, known: Sequence[str | None]) -> str | None:

@@ -26,8 +26,11 @@ from mtx.data.tokenize.base import (
     normalizer,
     ready,
     require,
+    within,
 )
 from mtx.data.tokenize.corpus import texts
+from mtx.data.tokenize.dropout import MergeSampler
+from mtx.data.tokenize.words import Words
 
 NUM_BYTES = 256
 # Cut in training only: the trainer's time is quadratic in the length of a word, and half a minute at 100,000.
@@ -50,6 +53,8 @@ class BPETokenization(Tokenization):
         min_frequency: merge only pairs that occur at least this often.
         normalization: Unicode normal form applied before tokenising: None keeps the text as it is, or NFC, NFKC.
         max_train_pairs: learn from at most this many pairs, taken evenly over the dataset.
+        dropout: probability, in [0, 1], that a merge is left out when training texts are encoded, anew in each epoch
+            (BPE-dropout); 0: never. No part of the vocabulary.
 
     Example:
         >>> from mtx.data.dataset import TranslationDataset
@@ -61,11 +66,13 @@ class BPETokenization(Tokenization):
     """
 
     MODEL: ClassVar[str | None] = "BPE"
+    SAMPLING: ClassVar[tuple[str, ...]] = ("dropout",)
 
     vocab_size: int = 8000
     min_frequency: int = 2
     normalization: Normalization | None = None
     max_train_pairs: int = 1_000_000
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +81,7 @@ class BPETokenization(Tokenization):
             at_least("min_frequency", self.min_frequency, 1),
             at_least("max_train_pairs", self.max_train_pairs, 1),
             check_normalization(self.normalization),
+            within("dropout", self.dropout, 0, 1),
         )
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
@@ -95,6 +103,15 @@ class BPETokenization(Tokenization):
         tokenizer.pre_tokenizer = cut_words
         self._tokenizer = ready(tokenizer)
         return self
+
+    @property
+    def samples(self) -> bool:
+        """Whether there is dropout."""
+        return self.dropout > 0
+
+    def sampler(self, tokenizer: Tokenizer, words: Words) -> MergeSampler:
+        """Return what encodes `words` with dropout."""
+        return MergeSampler(tokenizer, words, dropout=self.dropout)
 
 
 def byte_level(model: BPE, *, use_regex: bool) -> Tokenizer:

@@ -31,14 +31,18 @@ from mtx.data.tokenize.base import (
     normalizer,
     ready,
     require,
+    within,
 )
 from mtx.data.tokenize.corpus import GAP, alphabet, check_coverage, check_room, restricted, texts
+from mtx.data.tokenize.lattice import LatticeSampler
+from mtx.data.tokenize.words import Words
 
 NUM_FIXED = 256 + len(SPECIAL_TOKENS.as_list())  # bytes for characters outside the alphabet, and special tokens
 # Runs of letters, of digits, of other signs, each with the space before it, or of spaces; 64 at most, since the
 # trainer's sums over longer ones get slow, then inexact. No piece can look like a special token: "<" and "EOS" are
 # always apart.
 WORDS = r" ?[\p{L}\p{M}]{1,64}| ?\p{N}{1,64}| ?[^ \p{L}\p{M}\p{N}]{1,64}| {1,64}(?= [^ ])| {1,64}"
+MAX_ALPHA = 1000  # where already a probability of 0.99 beside one of 1 is as good as none
 SCORE_DECIMALS = 4  # of a log-probability; sums in the trainer differ by 1e-11 between runs
 SAME_SCORE = 1e-9  # scores as near as this are one and the same
 PENALTY_STEP = 1e-4  # by which the trainer tells characters apart that it found no probability for
@@ -63,15 +67,20 @@ class UnigramTokenization(Tokenization):
             chooses more carefully.
         normalization: Unicode normal form applied before tokenising: None keeps the text as it is, or NFC, NFKC.
         max_train_pairs: learn from at most this many pairs, taken evenly over the dataset.
+        alpha: training texts are encoded anew in each epoch, each segmentation by its probability to this power
+            (subword regularisation): 0: all alike, large: nearly always the best; None: always the best, at no cost.
+            No part of the vocabulary.
     """
 
     MODEL: ClassVar[str | None] = "Unigram"
+    SAMPLING: ClassVar[tuple[str, ...]] = ("alpha",)
 
     vocab_size: int = 8000
     character_coverage: float = 0.9995
     shrinking_factor: float = 0.5
     normalization: Normalization | None = None
     max_train_pairs: int = 20_000
+    alpha: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,6 +95,7 @@ class UnigramTokenization(Tokenization):
             if shrinks
             else f"tokenizer.shrinking_factor must lie between 0 and 1, but is {self.shrinking_factor!r}",
             check_normalization(self.normalization),
+            None if self.alpha is None else within("alpha", self.alpha, 0, MAX_ALPHA, "or null"),
         )
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
@@ -106,6 +116,15 @@ class UnigramTokenization(Tokenization):
         pieces = canonical(_learned(learner), required, self.vocab_size - NUM_FIXED)
         self._tokenizer = ready(unigram_tokenizer(pieces, self.normalization))
         return self
+
+    @property
+    def samples(self) -> bool:
+        """Whether there is an `alpha`."""
+        return self.alpha is not None
+
+    def sampler(self, tokenizer: Tokenizer, words: Words) -> LatticeSampler:
+        """Return what encodes `words` with sampled segmentations."""
+        return LatticeSampler(tokenizer, words, alpha=float(self.alpha or 0))
 
 
 def unigram_tokenizer(pieces: list[tuple[str, float]], normalization: Normalization | None) -> Tokenizer:

@@ -1,12 +1,14 @@
-"""From token ids to a batch of tensors: the last step of a datum's way.
+"""From token ids to batches of tensors: the last step of a datum's way.
 
 B pairs, S source and T target positions, all padded on the right. `TokenRows` is the jagged form in which ids are
 stored; `collate_rows` pads a choice of its rows, without a Python object a row: by the compiled kernels of `gather.py`
-where numba is installed, else by numpy's index arithmetic. Both make the same batches.
+where numba is installed, else by numpy's index arithmetic. Both make the same batches. A
+`Collator` makes some batches at once, so that a thread that builds them seldom needs the interpreter.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,9 +22,7 @@ from mtx.infra.dataset.plan.base import Lengths
 
 Batch = dict[str, Tensor]
 
-_Int = NDArray[np.int64]
-_Mask = NDArray[np.bool_]
-_Arrays = tuple[_Int, _Mask, _Int, _Mask, _Int]  # encoder ids, mask; decoder ids, mask; labels
+Int = NDArray[np.int64]
 
 _ANY_NUMBER = np.iinfo(np.int32).max  # more ids than any row has
 IGNORED_LABEL = -100  # what torch's cross entropy leaves out by default
@@ -53,7 +53,9 @@ class BatchFormat:
         max_target_tokens: positions a target may take, BOS or EOS included; None: any number.
         length_multiple: S and T are rounded up to a multiple of it, which suits tensor cores at 8.
         names: `mtx`, or `huggingface` for the names that transformers' models take; there labels are filled with
-            -100 unless `label_pad_id` says otherwise, and there are no `row_ids`.
+            -100 unless `label_pad_id` says otherwise, and there are no `row_ids`. `decoder_input_ids` begin with BOS
+            there too, so that a model's config has `decoder_start_token_id` = the BOS id, by which it then generates.
+            Published Marian and T5 models start with pad: `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
     """
 
     source: SpecialIds = TRAINED_IDS
@@ -119,7 +121,8 @@ class TokenRows:
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
         ids = np.fromiter((token for row in rows for token in row), dtype=np.int64, count=int(offsets[-1]))
-        return cls(ids, offsets)
+        narrow = ids.astype(np.uint16)  # for which the kernels are most likely there
+        return cls(narrow if np.array_equal(narrow, ids) else ids, offsets)
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -152,19 +155,110 @@ def truncated(lengths: Lengths, batch_format: BatchFormat) -> Lengths:
     )
 
 
+class Collator:
+    """Makes batches of rows of encoded pairs. Picklable, and thread-safe.
+
+    Args:
+        pairs: where the rows are.
+        batch_format: how a batch looks.
+        compiled: False: by numpy; None: by compiled kernels where there are any, which the first call loads. Both make
+            the same batches.
+        pin_memory: make tensors in pinned memory.
+    """
+
+    def __init__(
+        self,
+        pairs: EncodedPairs,
+        batch_format: BatchFormat,
+        *,
+        compiled: bool | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        self.pairs = pairs
+        self.batch_format = batch_format
+        self.compiled = compiled
+        self.pin_memory = pin_memory
+
+    def __call__(self, rows: Sequence[Int], widths: Sequence[tuple[int, int]] | None = None) -> list[Batch]:
+        """Make a batch of each of `rows` (int64 [B]), padded to at least each of `widths`; see `collate_rows`."""
+        widths = [(0, 0)] * len(rows) if widths is None else widths
+        if self._gather is not None:
+            return [self._named(tensors) for tensors in self._gather(rows, widths)]
+        return [self._named(self._by_numpy(each, least)) for each, least in zip(rows, widths, strict=True)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_gather"}
+
+    @cached_property
+    def _gather(self) -> gather.Gather | None:
+        source, target = self._sides
+        kernels = None if self.compiled is False else gather.load(source.ids.dtype, target.ids.dtype)
+        if kernels is None:
+            return None
+        bos, label_pad = self.batch_format.target.bos, self.batch_format.label_padding
+        return gather.Gather(kernels, source, target, bos=bos, label_pad=label_pad, pin_memory=self.pin_memory)
+
+    @property
+    def _sides(self) -> tuple[gather.Side, gather.Side]:
+        layout, multiple = self.batch_format, self.batch_format.length_multiple
+        source, target, ids, extra = self.pairs.source, self.pairs.target, layout.source, layout.source_extra
+        room = _room(layout.max_source_tokens, extra), _room(layout.max_target_tokens, 1)
+        return (
+            gather.Side(source.ids, source.offsets, room[0], ids.pad, ids.eos, extra, multiple),
+            gather.Side(target.ids, target.offsets, room[1], layout.target.pad, layout.target.eos, 1, multiple),
+        )
+
+    def _by_numpy(self, rows: Int, least: tuple[int, int]) -> gather.Tensors:
+        rows = np.array(rows, dtype=np.int64)  # a copy, which becomes the batch's `row_ids`
+        num_rows, (source, target) = len(self.pairs), self._sides
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
+            raise IndexError(gather.what_is_wrong(num_rows, rows))
+        encoder_ids, encoder_mask = _padded(source, rows, least[0])
+        labels, decoder_mask = _padded(target, rows, least[1])
+        decoder_ids = np.empty_like(labels)
+        decoder_ids[:, 0] = self.batch_format.target.bos
+        decoder_ids[:, 1:] = np.where(decoder_mask[:, 1:], labels[:, :-1], target.pad)
+        if self.batch_format.label_padding != target.pad:
+            labels[~decoder_mask] = self.batch_format.label_padding
+        arrays = (rows, encoder_ids, encoder_mask, decoder_ids, labels, decoder_mask)
+        return [self._placed(torch.from_numpy(array)) for array in arrays]
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self.pin_memory else tensor
+
+    def _named(self, tensors: gather.Tensors) -> Batch:
+        row_ids, encoder_ids, encoder_mask, decoder_ids, labels, decoder_mask = tensors
+        if self.batch_format.names == "huggingface":
+            return {
+                "input_ids": encoder_ids,
+                "attention_mask": self._placed(encoder_mask.long()),
+                "decoder_input_ids": decoder_ids,
+                "decoder_attention_mask": self._placed(decoder_mask.long()),
+                "labels": labels,
+            }
+        return {
+            "encoder_input_ids": encoder_ids,
+            "encoder_attn_mask": encoder_mask,
+            "decoder_input_ids": decoder_ids,
+            "labels": labels,
+            "decoder_attn_mask": decoder_mask,
+            "row_ids": row_ids,
+        }
+
+
 def collate_rows(
     pairs: EncodedPairs,
-    rows: NDArray[np.int64],
+    rows: Int,
     batch_format: BatchFormat,
     *,
     widths: tuple[int, int] | None = None,
     compiled: bool | None = None,
 ) -> Batch:
-    """Make the batch of `rows` (int64 [B]), cut to the format's maxima.
+    """Make the batch of `rows` (int64 [B]), cut to the format's maxima. For many batches, keep a `Collator`.
 
     Args:
         pairs: where the rows are.
-        rows: their numbers, in the order in which they come in the batch.
+        rows: their numbers, in the order in which they come in the batch; may be none.
         batch_format: how the batch looks.
         widths: S and T, before they are rounded up, unless the longest row needs more; None: what that needs.
         compiled: False: by numpy; None: by compiled kernels where there are any. Both give the same.
@@ -173,141 +267,34 @@ def collate_rows(
         `encoder_input_ids` [B, S] int64, source ids, EOS, pad; `encoder_attn_mask` [B, S] bool, True at real tokens;
         `decoder_input_ids` [B, T] int64, BOS, target ids, pad; `labels` [B, T] int64, target ids, EOS, label pad;
         `decoder_attn_mask` [B, T] bool; `row_ids` [B] int64. With `names="huggingface"`: `input_ids`,
-        `attention_mask`, `decoder_input_ids`, `decoder_attention_mask`, `labels`; masks int64.
+        `attention_mask`, `decoder_input_ids`, `decoder_attention_mask`, `labels`; masks int64. Each tensor has memory
+        of its own: keeping one keeps no other. A batch of no rows is as wide as one of empty rows.
 
     Raises IndexError for rows that are not there.
     """
-    rows = np.array(rows, dtype=np.int64)  # a copy, which becomes the batch's `row_ids`
-    kernels = None if compiled is False else gather.load()
-    least = widths or (0, 0)
-    if kernels is None:
-        made = _by_numpy(pairs, rows, batch_format, least)
-    else:
-        made = _by_kernels(kernels, pairs, rows, batch_format, least)
-    encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels = (torch.from_numpy(array) for array in made)
-    if batch_format.names == "huggingface":
-        return {
-            "input_ids": encoder_ids,
-            "attention_mask": encoder_mask.long(),
-            "decoder_input_ids": decoder_ids,
-            "decoder_attention_mask": decoder_mask.long(),
-            "labels": labels,
-        }
-    return {
-        "encoder_input_ids": encoder_ids,
-        "encoder_attn_mask": encoder_mask,
-        "decoder_input_ids": decoder_ids,
-        "labels": labels,
-        "decoder_attn_mask": decoder_mask,
-        "row_ids": torch.from_numpy(rows),
-    }
+    return Collator(pairs, batch_format, compiled=compiled)([rows], None if widths is None else [widths])[0]
 
 
 def load_kernels(pairs: EncodedPairs) -> None:
-    """Load the compiled kernels for these pairs, which else the first batch does; half a second in each process."""
-    kernels = gather.load()
-    if kernels is not None:
-        for side in (pairs.source, pairs.target):
-            kernels.prepare(side.ids.dtype)
+    """Load the compiled kernels for these pairs, which else the first batch does."""
+    gather.load(pairs.source.ids.dtype, pairs.target.ids.dtype)
 
 
-def _by_kernels(
-    kernels: gather.Kernels, pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat, least: tuple[int, int]
-) -> _Arrays:
-    source, target, num_rows, multiple = pairs.source, pairs.target, len(rows), layout.length_multiple
-    kernels.prepare(source.ids.dtype)
-    kernels.prepare(target.ids.dtype)
-    longest_source = kernels.longest(source.offsets, source.ids.size, rows)
-    longest_target = kernels.longest(target.offsets, target.ids.size, rows)
-    if longest_source < 0 or longest_target < 0:
-        raise IndexError(_what_is_wrong(pairs, rows))
-
-    room, extra = _room(layout.max_source_tokens, layout.source_extra), layout.source_extra
-    shape = num_rows, _width(longest_source, room, extra, multiple, least[0])
-    encoder_ids, encoder_mask = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.bool_)
-    ids = layout.source
-    kernels.fill_source(source.ids, source.offsets, rows, room, ids.pad, ids.eos, extra, encoder_ids, encoder_mask)
-
-    room = _room(layout.max_target_tokens, 1)
-    shape = num_rows, _width(longest_target, room, 1, multiple, least[1])
-    decoder_ids, labels = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
-    decoder_mask = np.empty(shape, dtype=np.bool_)
-    ids, label_pad = layout.target, layout.label_padding
-    kernels.fill_target(
-        target.ids, target.offsets, rows, room, ids.pad, ids.bos, ids.eos, label_pad, decoder_ids, labels, decoder_mask
-    )
-    return encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels
-
-
-def _by_numpy(pairs: EncodedPairs, rows: NDArray[np.int64], layout: BatchFormat, least: tuple[int, int]) -> _Arrays:
-    if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(pairs):
-        raise IndexError(_what_is_wrong(pairs, rows))
-    source, target, extra = layout.source, layout.target, layout.source_extra
-    encoder_ids, encoder_mask = _padded(
-        pairs.source,
-        rows,
-        room=_room(layout.max_source_tokens, extra),
-        multiple=layout.length_multiple,
-        pad_id=source.pad,
-        eos_id=source.eos if extra else None,
-        least=least[0],
-    )
-    labels, decoder_mask = _padded(
-        pairs.target,
-        rows,
-        room=_room(layout.max_target_tokens, 1),
-        multiple=layout.length_multiple,
-        pad_id=target.pad,
-        eos_id=target.eos,
-        least=least[1],
-    )
-    decoder_ids = np.empty_like(labels)
-    decoder_ids[:, 0] = target.bos
-    decoder_ids[:, 1:] = np.where(decoder_mask[:, 1:], labels[:, :-1], target.pad)
-    if layout.label_padding != target.pad:
-        labels[~decoder_mask] = layout.label_padding
-    return encoder_ids, encoder_mask, decoder_ids, decoder_mask, labels
-
-
-def _padded(
-    side: TokenRows,
-    rows: NDArray[np.int64],
-    *,
-    room: int,
-    multiple: int,
-    pad_id: int,
-    eos_id: int | None,
-    least: int,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return ids [B, L] int64, closed by `eos_id` unless it is None, and which of them are real [B, L]."""
+def _padded(side: gather.Side, rows: Int, least: int) -> tuple[Int, NDArray[np.bool_]]:
+    """Return ids [B, L] int64, each row closed by EOS where the side has it, and which of them are real [B, L]."""
     starts = side.offsets[rows]
-    lengths = np.minimum(side.offsets[rows + 1] - starts, room)
-    extra = int(eos_id is not None)
-    width = _width(int(lengths.max(initial=0)), room, extra, multiple, least)
+    lengths = np.minimum(side.offsets[rows + 1] - starts, side.room)
+    width = side.width(int(lengths.max(initial=0)), least)
     positions = np.arange(width)
-    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    ids = np.full((len(rows), width), side.pad, dtype=np.int64)
     before = np.cumsum(lengths) - lengths
     places = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
     ids[positions < lengths[:, None]] = side.ids[places]
-    if eos_id is not None:
-        ids[np.arange(len(rows)), lengths] = eos_id
-    return ids, positions < (lengths + extra)[:, None]
+    if side.extra:
+        ids[np.arange(len(rows)), lengths] = side.eos
+    return ids, positions < (lengths + side.extra)[:, None]
 
 
 def _room(most: int | None, extra: int) -> int:
     """Return how many ids of a row fit beside its special token."""
     return _ANY_NUMBER if most is None else most - extra
-
-
-def _width(longest: int, room: int, extra: int, multiple: int, least: int) -> int:
-    return -(-max(min(longest, room) + extra, least) // multiple) * multiple
-
-
-def _what_is_wrong(pairs: EncodedPairs, rows: NDArray[np.int64]) -> str:
-    wrong = rows[(rows < 0) | (rows >= len(pairs))]
-    if len(wrong):
-        return f"rows are numbered from 0 to {len(pairs) - 1}, but row {wrong[0]} was asked for"
-    return (
-        "the offsets of the encoded rows do not fit their ids, so the dataset is damaged. Remove it from the store, "
-        "which `mtx task=show` lists, and let it be built again"
-    )

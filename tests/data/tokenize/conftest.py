@@ -4,14 +4,19 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from tokenizers import Tokenizer
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.sampling import offsets_of
 from mtx.data.tokenize.unigram import UnigramTokenization
 from mtx.data.tokenize.wordpiece import WordPieceTokenization
+from mtx.data.tokenize.words import Words, cut_words
 
 SYLLABLES = ("ka", "lo", "mi", "ren", "tu", "sho", "ba", "el", "dri", "un", "ä", "ß")
 KANA_AND_KANJI = "のにをはがとし神光天地人日水見言行大小上下中山川火木金土心手目口"
@@ -55,3 +60,23 @@ def trained(dataset: TranslationDataset) -> dict[str, Tokenization]:
         "wordpiece": WordPieceTokenization(vocab_size=500).train(dataset),
         "byte": ByteTokenization(),
     }
+
+
+@pytest.fixture(scope="session")
+def as_words() -> Callable[[Tokenizer, list[str]], Words]:
+    """Cut texts into the words of a tokenizer, one row a text."""
+
+    def cut(tokenizer: Tokenizer, texts: list[str]) -> Words:
+        distinct, stream = cut_words(tokenizer, pa.array(texts, type=pa.large_string()))
+        rows = [row for some in stream for row in some]
+        numbers = np.array([number for row in rows for number in row], dtype=np.uint32)
+        return Words(distinct, numbers, offsets_of([len(row) for row in rows]))
+
+    return cut
+
+
+@pytest.fixture(scope="session")
+def nasty() -> list[str]:
+    """Texts that trip up what handles text."""
+    one = ["", " ", "  a  ", "e\u0301", "العربية", "日本語。縞", "👩‍👩‍👧", "a\x00b", "x\u2028y", "\u200f", "w" * 3000]
+    return [*one, "<EOS>", "<0x41>", "<PAD> <UNK>", "\n\t\r\n", "Katze saß", "½ﬁⅷ", "\U0010ffff", "é" * 200]

@@ -1,14 +1,11 @@
 """The compiled row copy beside numpy's index arithmetic, and how it is loaded."""
 
-import builtins
-import logging
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.infra.dataset import gather
-from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, SpecialIds, TokenRows, collate_rows
+from mtx.infra.dataset.collate import BatchFormat, Collator, EncodedPairs, SpecialIds, TokenRows, collate_rows
 
 PAIRS = EncodedPairs(TokenRows.of([[10, 11], [20], []]), TokenRows.of([[50], [60, 61], [70]]))
 
@@ -44,7 +41,7 @@ ids = st.builds(SpecialIds, *[st.integers(0, 9)] * 4)
 @given(
     data=st.data(),
     source=rows_of_ids,
-    dtypes=st.tuples(*[st.sampled_from([np.uint16, np.uint32, np.int64])] * 2),
+    dtypes=st.sampled_from([(np.uint16, np.uint16), (np.uint32, np.uint16), (np.int64, np.uint32)]),
     layout=st.builds(
         BatchFormat,
         source=ids,
@@ -68,11 +65,50 @@ def test_both_ways_make_the_same_batch(
         for rows, dtype in zip((TokenRows.of(source), TokenRows.of(target)), dtypes, strict=True)
     ]
     pairs = EncodedPairs(*sides)
-    compiled, plain = collate_rows(pairs, chosen, layout), collate_rows(pairs, chosen, layout, compiled=False)
-    assert list(compiled) == list(plain)
-    for name, tensor in plain.items():
-        assert compiled[name].dtype == tensor.dtype, name
-        assert torch.equal(compiled[name], tensor), name
+    rows = [chosen, chosen[:3], chosen[:0], chosen[::-1]]
+    widths = data.draw(st.lists(st.tuples(*[st.integers(0, 20)] * 2), min_size=len(rows), max_size=len(rows)))
+    several = Collator(pairs, layout)(rows, widths)
+    for compiled, each, least in zip(several, rows, widths, strict=True):
+        plain = collate_rows(pairs, each, layout, widths=least, compiled=False)
+        alone = collate_rows(pairs, each, layout, widths=least)
+        assert list(compiled) == list(plain)
+        for name, tensor in plain.items():
+            assert compiled[name].dtype == alone[name].dtype == tensor.dtype, name
+            assert compiled[name].shape == tensor.shape, name
+            assert torch.equal(compiled[name], tensor), name
+            assert torch.equal(alone[name], tensor), name
+
+
+@pytest.mark.parametrize("compiled", [None, False])
+def test_a_batch_of_no_rows_is_as_wide_as_one_of_empty_rows(compiled: bool | None) -> None:
+    batch = collate_rows(PAIRS, np.empty(0, dtype=np.int64), BatchFormat(), compiled=compiled)
+    assert {name: tuple(tensor.shape) for name, tensor in batch.items()} == {
+        "encoder_input_ids": (0, 1),
+        "encoder_attn_mask": (0, 1),
+        "decoder_input_ids": (0, 1),
+        "labels": (0, 1),
+        "decoder_attn_mask": (0, 1),
+        "row_ids": (0,),
+    }
+    wide = collate_rows(PAIRS, np.empty(0, dtype=np.int64), BatchFormat(), widths=(5, 4), compiled=compiled)
+    assert wide["encoder_input_ids"].shape == (0, 5)
+    assert wide["labels"].shape == (0, 4)
+
+
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=30), dtype=st.just(np.uint16))
+def test_whole_blocks_write_nothing_behind_a_tensor_and_read_nothing_behind_the_ids(
+    lengths: list[int], dtype: Any
+) -> None:
+    pytest.importorskip("numba")
+    offsets = np.cumsum([0, *lengths])
+    room = np.full(offsets[-1] + 64, 7, dtype=dtype)  # what is behind the ids must not be seen
+    room[: offsets[-1]] = np.arange(offsets[-1]) + 10
+    pairs = EncodedPairs(*[TokenRows(room[: offsets[-1]], offsets)] * 2)
+    collator, rows = Collator(pairs, BatchFormat()), np.arange(len(lengths))[::-1]
+    (made,) = collator([rows], [(0, 0)])
+    plain = collate_rows(pairs, rows, BatchFormat(), compiled=False)
+    assert all(torch.equal(made[name], plain[name]) for name in plain)
 
 
 @pytest.mark.parametrize("compiled", [None, False])
@@ -115,99 +151,29 @@ def test_memory_mapped_and_strided_ids_are_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fresh")
-def test_without_numba_batches_come_from_numpy(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    refuse(monkeypatch, ModuleNotFoundError("No module named 'numba'"))
+def test_where_numba_is_told_not_to_compile_batches_come_from_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     assert gather.load() is None
     assert collate_rows(PAIRS, np.array([0]), BatchFormat())["labels"].tolist() == [[50, 2]]
-    assert not caplog.records
-
-
-@pytest.mark.usefixtures("fresh")
-def test_a_numba_that_cannot_be_imported_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    refuse(monkeypatch, ImportError("Numba needs NumPy 2.3 or less"))
-    assert gather.load() is None
-    assert "about half the rate" in caplog.text
-    assert "Numba needs NumPy 2.3 or less" in caplog.text
-
-
-@pytest.mark.usefixtures("fresh")
-def test_where_nothing_can_be_cached_nothing_is_compiled(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    numba = pytest.importorskip("numba")
-
-    def njit(**options: Any) -> Any:
-        def compiler(function: Any) -> Any:
-            raise RuntimeError(f"cannot cache function {function.__name__}: no locator available")
-
-        return compiler
-
-    monkeypatch.setattr(numba, "njit", njit)
-    assert gather.load() is None
-    assert "no locator available" in caplog.text
-    assert "NUMBA_CACHE_DIR" in caplog.text
-
-
-@pytest.mark.usefixtures("fresh")
-def test_where_numba_is_told_not_to_compile_batches_come_from_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pytest.importorskip("numba").config, "DISABLE_JIT", 1)
-    assert gather.load() is None
-
-
-def test_a_lock_that_cannot_be_taken_delays_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pytest.importorskip("numba")
-    made = []
-    (tmp_path / "file").write_text("")
-
-    class Compiled:
-        stats = SimpleNamespace(cache_path=tmp_path / "file")  # no folder
-
-        def __init__(self, function: Any) -> None: ...
-
-        def compile(self, signature: Any) -> None:
-            made.append(signature)
-
-    kernels = gather.Kernels(Compiled)
-    with caplog.at_level(logging.WARNING):
-        kernels.prepare(np.dtype(np.uint16))
-    assert "without waiting for other processes" in caplog.text
-    assert len(made) == 3
-    kernels.prepare(np.dtype(np.uint16))
-    assert len(made) == 3
 
 
 @pytest.mark.slow
 def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     code = (
-        "import numpy as np\nfrom mtx.infra.dataset import gather\n"
-        "kernels = gather.load()\nkernels.prepare(np.dtype(np.uint16))\n"
-        "print(sum(kernels.fill_target.stats.cache_misses.values()))"
+        "import sys\nfrom mtx.infra.dataset import gather\n"
+        "assert gather.load() is not None\nprint('numba' in sys.modules)"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    started = [
-        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    assert sorted(process.communicate(timeout=100)[0].strip() for process in started) == ["0", "1"]
+
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+
+    first = [start(), start()]
+    assert sorted(process.communicate(timeout=100)[0].strip() for process in first) == ["False", "True"]
+    assert start().communicate(timeout=100)[0].strip() == "False", "a later process needs no numba"
 
 
 def test_importing_mtx_does_not_import_numba() -> None:
     code = "import sys, mtx, mtx.app, mtx.training.datamodule; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=100).returncode == 0
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, error: ImportError) -> None:
-    """Let `import numba` raise."""
-    real = builtins.__import__
-
-    def imported(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "numba":
-            raise error
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", imported)

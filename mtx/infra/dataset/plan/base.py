@@ -19,7 +19,7 @@ A `Planner` holds the options, a `Draft` what all epochs have in common, a `Plan
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +161,13 @@ class Planner(ABC):
 
     Subclasses are frozen dataclasses of plain values: picklable, hashable, without state. They raise ConfigError for
     values that make no sense. Random choices come from `generator(seed, epoch)` alone.
+
+    `counts_rows_alone` says that the number of batches depends on that of the rows, and not on their lengths;
+    `keeps_shapes`, that batches have the same few shapes in every epoch, as long as the lengths are the same.
     """
+
+    counts_rows_alone: ClassVar[bool] = False
+    keeps_shapes: ClassVar[bool] = False
 
     @abstractmethod
     def draft(self, lengths: Lengths, *, excluded: Mask | None = None) -> Draft:

@@ -84,6 +84,7 @@ class FixedSizePlanner(Planner):
     """Takes all rows as one group: what the random and sequential planners share. They say whether to shuffle."""
 
     SHUFFLE: ClassVar[bool]
+    counts_rows_alone: ClassVar[bool] = True
 
     batch_size: int = 64
     drop_last: bool = False

@@ -6,7 +6,7 @@ a few of the largest shape end in full batches.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -51,6 +51,8 @@ class StaticShapesPlanner(Planner):
         length_multiple: what the collate function rounds positions up to a multiple of; the budget holds for that.
         shuffle: False: the same batches in every epoch, served from small shapes to large ones.
     """
+
+    keeps_shapes: ClassVar[bool] = True
 
     num_shapes: int = 32
     max_tokens: int = 4096

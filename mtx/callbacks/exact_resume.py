@@ -1,0 +1,130 @@
+"""What a checkpoint has to hold beside Lightning's own, so that a resumed run ends in the same weights."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.optim import Optimizer
+from typing_extensions import override
+
+KEY = "mtx_exact_resume"
+
+State = dict[str, Any]
+
+
+class ExactResume(Callback):
+    """Keeps random states and unfinished gradients in checkpoints, so that dropout goes on where it was.
+
+    Random states of torch (and the accelerator), numpy and Python are saved for each rank, and come back right before
+    the first training batch. A look at held-out text leaves them as it found them, so training is the same whether, and
+    when, there was one. Of a checkpoint between two optimizer steps, with `accumulate_grad_batches`, the gradients so
+    far are kept too, on one device and with DDP.
+
+    On another number of ranks than saved, each new rank begins with the state of a saved one.
+    """
+
+    def __init__(self) -> None:
+        self._before_look: State | None = None  # what training goes on with behind a validation
+        self._restored: State | None = None
+        self._is_unfinished = False  # gradients wait for more batches
+
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._before_look = random_state(pl_module.device)
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._before_look is not None:
+            set_random_state(self._before_look, pl_module.device)
+            self._before_look = None
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._restored is None:
+            return
+        restored, self._restored = self._restored, None
+        of_ranks = restored["random"]
+        set_random_state(of_ranks[trainer.global_rank % len(of_ranks)], pl_module.device)
+        for name, parameter in pl_module.named_parameters():
+            if name in restored["gradients"]:
+                parameter.grad = restored["gradients"][name].to(parameter.device)
+
+    @override
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        self._is_unfinished = True
+
+    @override
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        self._is_unfinished = False
+
+    @override
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        mine = random_state(pl_module.device) if self._before_look is None else self._before_look
+        gradients = _gradients(trainer, pl_module) if self._is_unfinished else {}
+        checkpoint[KEY] = {"random": _of_all_ranks(mine, trainer.world_size), "gradients": gradients}
+
+    @override
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.state.fn == "fit":
+            self._restored = checkpoint.get(KEY)
+            self._is_unfinished = bool(self._restored and self._restored["gradients"])
+
+
+def random_state(device: torch.device) -> State:
+    """Return the states of all random generators that training on `device` may use, as plain values and tensors."""
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    state: State = {
+        "torch": torch.get_rng_state(),
+        "numpy": (torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+        "python": random.getstate(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: State, device: torch.device) -> None:
+    """Set the generators to what `random_state` returned; those of another kind of device are left alone."""
+    keys, position, has_gauss, gauss = state["numpy"]
+    torch.set_rng_state(state["torch"].cpu())
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    random.setstate(state["python"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"].cpu())
+
+
+def _of_all_ranks(mine: State, world_size: int) -> list[State]:
+    if world_size == 1 or not torch.distributed.is_initialized():
+        return [mine]
+    found: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(found, mine)
+    return found
+
+
+def _gradients(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    """Return the mean over ranks of the gradients so far; none where a strategy keeps parts of them on each rank."""
+    if trainer.world_size > 1 and not any(base.__name__ == "DDPStrategy" for base in type(trainer.strategy).__mro__):
+        return {}
+    found = {}
+    for name, parameter in pl_module.named_parameters():
+        if parameter.grad is not None:
+            mean = trainer.strategy.reduce(parameter.grad.detach().clone(), reduce_op="mean")
+            assert isinstance(mean, Tensor)
+            found[name] = mean.cpu()
+    return found

@@ -1,0 +1,55 @@
+"""What the benchmarks of single stages share: the corpus, its options, and contestants that take turns."""
+
+import argparse
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.gz"
+
+
+def options(description: str) -> argparse.Namespace:
+    """Read the command line: `rounds`, and `source`, the overrides that choose the corpus. Says if that is another."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--pairs", type=int, help="pairs from the start of the corpus; all unless given")
+    parser.add_argument("--corpus", type=Path, help="a corpus that downloader=local reads")
+    parser.add_argument("--sample", action="store_true", help="use the sample corpus that is installed with mtx")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each contestant gets its turn")
+    parser.add_argument("--quick", action="store_true", help="2,000 pairs, 2 rounds: to see that it works")
+    chosen = parser.parse_args()
+    path = None if chosen.sample else chosen.corpus or (CORPUS if CORPUS.exists() else None)
+    if path is None:
+        print("NOT THE CORPUS OF THE PUBLISHED TABLE: it is missing, or --sample was given. The sample corpus is used.")
+    if chosen.quick:
+        chosen.pairs, chosen.rounds = chosen.pairs or 2000, 2
+    chosen.source = ["downloader=sample"] if path is None else ["downloader=local", f"downloader.path={path}"]
+    if chosen.pairs is not None:
+        chosen.source.append(f"downloader.n={chosen.pairs}")
+    return chosen
+
+
+def turns(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Let each contestant run once a round, and return the seconds of each round."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        for name, run in contestants.items():
+            gc.collect()
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+        print(f"round {number + 1} of {rounds}, load {os.getloadavg()[0]:.1f}", flush=True)
+    return seconds
+
+
+def print_rates(seconds: Mapping[str, list[float]], num_pairs: int) -> None:
+    """Print each contestant's rate, and how many times as fast the first one is: a median of the rounds' ratios."""
+    first = next(iter(seconds.values()))
+    print(f"\n{num_pairs:,} pairs, {os.cpu_count()} cores\n{'':44}{'s':>8}{'pairs/s':>12}{'mtx is ×':>10}")
+    for name, own in seconds.items():
+        median = statistics.median(own)
+        ratio = statistics.median(theirs / ours for ours, theirs in zip(first, own, strict=True))
+        print(f"{name:44}{median:8.3f}{num_pairs / median:12,.0f}{ratio:10.2f}")
+    print("medians of all rounds; ratios are medians of the ratios of each round")

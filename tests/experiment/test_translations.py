@@ -1,0 +1,224 @@
+"""What a trained model says: which sentences, how they are scored, and how they look on a terminal."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.cells import cell_len
+from rich.console import Console
+
+import mtx
+from mtx.experiment import translations as module
+from mtx.experiment.fit import fit
+from mtx.experiment.run import Run
+from mtx.experiment.translations import (
+    Translation,
+    bleu_tokenizer,
+    labelled,
+    sampled,
+    scores,
+    show,
+    translate_held_out,
+    translated,
+)
+
+SMALL = ["downloader.n=600", "tokenizer.vocab_size=400", "datamodule.validation=30", "datamodule.test=null"]
+
+
+class Parrot(torch.nn.Module):
+    """Says the source's ids again, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, int, int]] = []
+
+    def translate(self, batch: dict[str, torch.Tensor], max_tokens: int, *, beam: int = 1) -> list[list[int]]:
+        self.asked.append((*batch["encoder_input_ids"].shape, max_tokens))
+        self.beam = beam
+        masks = batch["encoder_attn_mask"]
+        return [ids[mask][:-1].tolist() for ids, mask in zip(batch["encoder_input_ids"], masks, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def data() -> Any:
+    made = mtx.compose_datamodule(SMALL)
+    made.prepare_data()
+    made.setup("fit")
+    return made
+
+
+class FakeRun:
+    def __init__(self, datamodule: Any, width: int = 80) -> None:
+        self.datamodule = datamodule
+        self.out = io.StringIO()
+        self.console = Console(file=self.out, width=width)
+
+
+def of(datamodule: Any, model: Any, **options: int) -> tuple[dict[str, Any], str]:
+    run = FakeRun(datamodule)
+    defaults = {"shown": 2, "scored": 5, "beam": 1}
+    return translated(run, model, torch.device("cpu"), **{**defaults, **options}), run.out.getvalue()  # type: ignore[arg-type]
+
+
+def test_a_sample_is_spread_evenly_and_in_order() -> None:
+    rows = np.array([9, 3, 1, 0, 2, 8, 7, 6, 5, 4])
+    assert sampled(rows, 4).tolist() == [0, 3, 6, 9]
+    assert sampled(rows, 1).tolist() == [0]
+    assert sampled(rows, 99).tolist() == list(range(10))
+    assert sampled(rows, 0).tolist() == []
+
+
+def test_each_output_stands_beside_its_own_source_and_reference(data: Any) -> None:
+    model = Parrot()
+    found = translate_held_out(data, model, num_sentences=7, beam=3)
+    pairs = data.storage.repo.get(data.ids.filtered["validation"]).data
+    num_served = sum(len(batch["row_ids"]) for batch in data.val_dataloader())
+    assert [t.row for t in found] == np.linspace(0, num_served - 1, 7).round().astype(int).tolist()
+    assert [(t.source, t.reference) for t in found] == [(pairs[t.row]["src"], pairs[t.row]["tgt"]) for t in found]
+    assert [t.output for t in found] == [t.source for t in found]
+    assert model.beam == 3
+
+
+def test_sentences_come_in_bounded_batches_of_like_length(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 4)
+    model = Parrot()
+    translate_held_out(data, model, num_sentences=10, beam=1)
+    assert [num for num, _, _ in model.asked] == [4, 4, 2]
+    widths = [width for _, width, _ in model.asked]
+    assert widths == sorted(widths)
+    assert [limit for _, _, limit in model.asked] == [width * 3 // 2 + 10 for width in widths]
+
+
+def test_the_report_has_what_was_shown_and_the_scores(data: Any) -> None:
+    report, out = of(data, Parrot(), beam=2)
+    assert out.startswith("held-out sentences, translated with a beam of 2:\nsource     ")
+    assert out.count("reference  ") == len(report["translations"]) == 2
+    assert report["beam"] == 2
+    assert report["scores"]["num_sentences"] == 5
+    assert "tok:char" in report["scores"]["bleu_signature"]  # Japanese, without a dictionary
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_nothing_is_shown_where_nothing_is_asked_for(data: Any) -> None:
+    assert of(data, Parrot(), shown=0, scored=0) == ({}, "")
+    assert of(data, torch.nn.Linear(1, 1)) == ({}, "")
+    assert of(object(), Parrot()) == ({}, "")
+    report, out = of(data, Parrot(), shown=0)
+    assert (report["translations"], out) == ([], "")
+    report, _ = of(data, Parrot(), scored=0)
+    assert report["scores"] is None
+    without = mtx.compose_datamodule([*SMALL, "datamodule.validation=null"])
+    without.prepare_data()
+    without.setup("fit")
+    assert of(without, Parrot()) == ({}, "")
+
+
+def test_without_sacrebleu_a_line_says_what_to_install(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
+    report, out = of(data, Parrot(), shown=0)
+    assert report["scores"] is None
+    assert out == 'BLEU and chrF are left out: they need sacrebleu. pip install "mtx[scores]"\n'
+
+
+def test_scores_are_those_of_sacrebleu_with_its_signatures() -> None:
+    same = [Translation(0, "", "the cat sat on the mat", "the cat sat on the mat")]
+    found = scores(same, "en")
+    assert found is not None
+    assert (found["bleu"], found["chrf"]) == (100.0, 100.0)
+    assert "tok:13a" in found["bleu_signature"]
+    assert "nc:6" in found["chrf_signature"]
+    other = scores([Translation(0, "", "the cat sat on the mat", "dogs")], "en")
+    assert other is not None
+    assert other["bleu"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [("de", "13a"), ("ja", "char"), ("jpn_Jpan", "char"), ("zh-TW", "zh"), ("ko", "char"), ("TH", "char"), ("", "13a")],
+)
+def test_bleu_counts_words_as_the_language_writes_them(
+    language: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert bleu_tokenizer(language) == expected
+
+
+def test_japanese_is_cut_into_words_where_its_dictionary_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    assert bleu_tokenizer("ja") == "ja-mecab"
+    monkeypatch.setattr(module, "find_spec", lambda name: object() if name == "MeCab" else None)
+    assert bleu_tokenizer("ja") == "char"
+
+
+def test_wide_characters_are_wrapped_by_the_room_they_take() -> None:
+    lines = labelled("output", "神の言葉" * 30, Console(width=80)).split("\n")
+    assert len(lines) == 4
+    assert all(cell_len(line) <= 80 for line in lines)
+    assert all(line.startswith(" " * 11) for line in lines[1:])
+    assert "".join(line[11:] for line in lines) == "神の言葉" * 30
+
+
+def test_a_line_from_right_to_left_is_isolated_from_its_label() -> None:
+    lines = labelled("source", "שלום עולם " * 20, Console(width=80)).split("\n")
+    assert len(lines) > 1
+    assert all(line[11] == "\u2068" and line[-1] == "\u2069" for line in lines)
+    assert "\u2068" not in labelled("source", "hello", Console(width=80))
+
+
+def test_texts_cannot_control_the_terminal() -> None:
+    assert labelled("output", "a\x1b[31mb\u202ec\u2066d\te\nf", Console(width=80)) == "output     a�[31mb�c�d e f"
+    out = io.StringIO()
+    show([Translation(1, "[bold]x[/bold]", "", "y")], Console(file=out, width=80))
+    assert out.getvalue() == "source     [bold]x[/bold]\nreference  \noutput     y\n\n"
+
+
+def test_a_beam_below_one_is_refused_before_any_work(tmp_path: Path) -> None:
+    from mtx.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"task.beam at least 1, but are 3, 100 and 0"):
+        fit(Run({}, output_dir=tmp_path), beam=0)
+
+
+DYING = """
+import os, signal
+from mtx.training.model import TransformerTranslator
+
+class Dying(TransformerTranslator):
+    def on_train_batch_start(self, batch, batch_idx):
+        if os.environ.get("DIE_AT") == str(self.global_step):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_that_is_repeated_ends_in_the_same_numbers(tmp_path: Path) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+
+    def run(name: str, *more: str, die_at: int | None = None) -> int:
+        small = ["+model.d_model=16", "+model.num_heads=2", "+model.dim_feedforward=16", "+model.dropout=0.1"]
+        steps = ["trainer=cpu", "trainer.max_steps=24", "trainer.val_check_interval=8", "sampler.max_tokens=512"]
+        options = ["task=fit", "task.scored_sentences=5", "model._target_=dying.Dying", *SMALL, *small, *steps, *more]
+        command = [sys.executable, "-m", "mtx", *options, f"hydra.run.dir=outputs/day/{name}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DIE_AT": str(die_at)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode
+
+    assert run("killed", die_at=13) == -signal.SIGKILL
+    assert run("again", "ckpt=last") == 0
+    assert run("whole") == 0
+    outputs = tmp_path / "outputs" / "day"
+    again, whole = (json.loads((outputs / name / "report.json").read_text()) for name in ("again", "whole"))
+    same = ("bits_per_byte", "train_loss", "train_loss_first", "validations", "num_target_tokens", "scores")
+    assert {name: again[name] for name in same} == {name: whole[name] for name in same}
+    assert again["translations"] == whole["translations"]
+    weights = [torch.load(outputs / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("again", "whole")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
