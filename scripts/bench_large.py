@@ -4,13 +4,14 @@ import gc
 import multiprocessing
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mtx.data.encode import encoded_pairs
 from mtx.infra.dal.rows import Rows
@@ -50,7 +51,7 @@ def _measure(table: pa.Table, layout: BatchFormat, max_tokens: int) -> None:
     pairs = encoded_pairs(Rows(table))
     load_kernels(pairs)
     gc.collect()
-    before = memory_mb("Private_Dirty", "Private_Clean", "Anonymous")
+    before = memory_mb("Anonymous")
     started = time.perf_counter()
     split = OpenSplit(pairs, table["num_target_bytes"].to_numpy(), layout, "truncate")
     opened_s = time.perf_counter() - started
@@ -67,7 +68,7 @@ def _measure(table: pa.Table, layout: BatchFormat, max_tokens: int) -> None:
     arrays = plan.rows.nbytes + plan.offsets.nbytes + plan.order.nbytes
     lengths = split.lengths.source.nbytes + split.lengths.target.nbytes
     print(f"\n{len(pairs):,} pairs, ids memory-mapped")
-    print(f"opening the split (at setup): {opened_s:.2f} s, {opened - before['Anonymous']:.0f} MB; ", end="")
+    print(f"opening the split (at setup): {opened_s:.2f} s, {opened - before:.0f} MB; ", end="")
     print(f"its lengths are {lengths / 2**20:.0f} MB")
     print(f"first batch after the loader is asked: {first_s:.2f} s")
     print(f"memory that it adds beside mapped files: {after - opened:.0f} MB; ", end="")
@@ -76,12 +77,13 @@ def _measure(table: pa.Table, layout: BatchFormat, max_tokens: int) -> None:
 
 def worker_mb(dataset: EncodedBatches, batches: EpochBatches, num_workers: int) -> tuple[float, float]:
     """MB that each process of a DataLoader adds to the sum of proportional set sizes: at work, and idle."""
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     idle = _added(lambda: iter(DataLoader(_Idle(), batch_size=None, num_workers=num_workers)))
     busy = _added(lambda: iter(DataLoader(dataset, sampler=batches, batch_size=None, num_workers=num_workers)))
     return busy / num_workers, idle / num_workers
 
 
-class _Idle:
+class _Idle(Dataset[int]):
     def __len__(self) -> int:
         return 8
 
@@ -104,10 +106,9 @@ def total_pss_mb() -> float:
     return sum(memory_of(process)["Pss"] for process in processes)
 
 
-def memory_mb(*kinds: str) -> Any:
-    """Memory of this process of one kind, or of some as a dict."""
-    found = memory_of("self")
-    return found[kinds[0]] if len(kinds) == 1 else {kind: found[kind] for kind in kinds}
+def memory_mb(kind: str) -> float:
+    """Memory of this process of one kind, in MB."""
+    return memory_of("self")[kind]
 
 
 def memory_of(process: str) -> dict[str, float]:

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_large import report, worker_mb as process_mb
+from bench_large import report
+from bench_large import worker_mb as process_mb
 from torch.utils.data import DataLoader
 
 import mtx
