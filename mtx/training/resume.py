@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mtx.callbacks.exact_resume import KEY as EXACT_RESUME
 from mtx.errors import ConfigError
 from mtx.identity import JSON
 from mtx.training.loader import EpochBatches
@@ -45,7 +46,8 @@ def open_ends(trainer: Any, loader: Mapping[str, Any]) -> dict[str, int | bool]:
 
     Returns:
         `undone`: steps of the epoch that the weights do not know of: batches whose gradients wait to be added up with
-        others, and one that is being worked on. `look_due`: held-out text was to be looked at, or is being.
+        others, and one that is being worked on. `waiting`: those of them whose gradients wait. `look_due`: held-out
+        text was to be looked at, or is being.
     """
     loop = trainer.fit_loop.epoch_loop
     batch, look = loop.batch_progress, loop.val_loop.batch_progress
@@ -59,7 +61,8 @@ def open_ends(trainer: Any, loader: Mapping[str, Any]) -> dict[str, int | bool]:
         )
     ranks, steps = loader["served"][-1] if loader["served"] else (0, 0)
     own = steps if ranks == trainer.world_size else 0  # others went on from their last update
-    return {"undone": min(begun + waiting, own), "look_due": bool(look_due)}
+    undone = min(begun + waiting, own)
+    return {"undone": undone, "waiting": undone - min(begun, own), "look_due": bool(look_due)}
 
 
 def mend(trainer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,8 +70,8 @@ def mend(trainer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
 
     Of what a checkpoint leaves half done, Lightning loses the gradients that were waiting, takes up a look at
     held-out text in its middle without its first half, or leaves it out; and what is left of an epoch that ended early,
-    at `max_steps` or by a callback, it never serves. So: steps that the weights do not know of are taken again, a look
-    begins anew, and such an epoch goes on.
+    at `max_steps` or by a callback, it never serves. So: steps that the weights do not know of are taken again (but for
+    those whose gradients `ExactResume` kept), a look begins anew, and such an epoch goes on.
 
     Args:
         trainer: before it restores its loops.
@@ -87,7 +90,8 @@ def mend(trainer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
             count["completed"] = count["processed"]
         batch["current"].update(dict.fromkeys(batch["current"], 0))
         batch["is_last_batch"] = False
-    undone = state["undone"]
+    kept = bool(checkpoint.get(EXACT_RESUME, {}).get("gradients"))
+    undone = state["undone"] - (state["waiting"] if kept else 0)
     if undone:
         loader["served"][-1][1] -= undone
         loader["served"] = [part for part in loader["served"] if part[1]]
