@@ -31,3 +31,13 @@ def test_bench_filter_compares_with_plain_python() -> None:
     found = ratios("bench_filter.py")
     assert found["mtx"] == 1
     assert found["plain Python"] > 0
+
+
+@pytest.mark.slow
+def test_bench_callbacks_times_steps_with_and_without() -> None:
+    command = [sys.executable, SCRIPTS / "bench_callbacks.py", "--rounds", "1", "--steps", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    rows = {line[:20].strip(): float(line[32:]) for line in done.stdout.splitlines() if len(line) == 42}
+    assert rows["no callback"] == 1
+    assert rows["DataCosts"] > 0

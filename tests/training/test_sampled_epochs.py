@@ -360,3 +360,33 @@ def test_a_trainer_that_overfits_is_served_the_first_epoch_again(root: Path, tmp
     trainer(tmp_path, max_epochs=3, overfit_batches=4).fit(model, ready(root))
     assert len(model.batches) == 12
     assert same(model.batches[:4], model.batches[8:])
+
+
+class OnRank:
+    """What a data module asks a Trainer on one of several ranks."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.distributed_sampler_kwargs = {"rank": rank, "num_replicas": world_size}
+        self.overfit_batches = 0
+        self.state = type("State", (), {"fn": "fit"})
+        self.world_size = 1  # nothing to agree on: all have one store
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_share_an_epoch_of_sampled_texts(root: Path, world_size: int) -> None:
+    alone = ids_by_row(served(ready(root), 1))
+    together: dict[int, list[int]] = {}
+    num_steps = set()
+    for rank in range(world_size):
+        dm = ready(root)
+        dm.trainer = OnRank(rank, world_size)  # type: ignore[assignment]
+        loader = dm.train_dataloader()
+        loader.batch_sampler.on_set_epoch = None  # there is no Trainer's count to set
+        loader.batch_sampler.set_epoch(1)
+        batches = list(loader)
+        num_steps.add(len(batches))
+        mine = ids_by_row(batches)
+        assert not together.keys() & mine.keys()
+        together.update(mine)
+    assert len(num_steps) == 1
+    assert together == alone
