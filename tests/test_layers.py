@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "mtx"
 
 # Top to bottom. A prefix covers what is inside it, unless a longer one does.
 LAYERS = [
-    ["mtx.errors", "mtx.identity"],
+    ["mtx.errors", "mtx.identity", "mtx.lightning"],
     ["mtx.infra.dal"],
     ["mtx.infra.dataset"],
     ["mtx.data"],

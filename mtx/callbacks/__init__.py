@@ -1,6 +1,6 @@
 """Callbacks that any Trainer can take, with any LightningModule: `Trainer(callbacks=[DataCosts(), …])`.
 
-They are those of `pytorch_lightning`, and a Trainer of `lightning.pytorch` takes them too, in a list.
+Trainers of `pytorch_lightning` and of `lightning.pytorch` both take them.
 """
 
 from mtx.callbacks.data_costs import DataCosts

@@ -4,20 +4,19 @@ import time
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
 from mtx.callbacks.masks import source_mask, target_mask
 from mtx.errors import ConfigError
+from mtx.lightning import OfBothPackages, pl
 
 EVERY = 50  # steps, for a Trainer that never logs
 IN_BAR = frozenset({"data/tokens_per_s", "data/padding", "data/waiting"})
 
 
-class DataCosts(Callback):
+class DataCosts(OfBothPackages, pl.Callback):
     """Logs what the training data costs, every few steps, and shows it in the progress bar.
 
     | name | unit | what it says, of the steps since it was last logged, over all ranks |

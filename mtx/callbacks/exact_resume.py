@@ -4,19 +4,19 @@ import random
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
+
+from mtx.lightning import OfBothPackages, pl
 
 KEY = "mtx_exact_resume"
 
 State = dict[str, Any]
 
 
-class ExactResume(Callback):
+class ExactResume(OfBothPackages, pl.Callback):
     """Keeps random states and unfinished gradients in checkpoints, so that dropout goes on where it was.
 
     Random states of torch (and the accelerator), numpy and Python are saved for each rank, and come back right before

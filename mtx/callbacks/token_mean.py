@@ -6,22 +6,21 @@ accumulated batches, and DDP over ranks: a token of a short batch then counts mo
 
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from mtx.callbacks.masks import target_mask
 from mtx.errors import ConfigError, DataError
+from mtx.lightning import OfBothPackages, pl
 
 # Losses are weighed by tokens over this, so that half-precision gradients keep about their size until the step.
 TYPICAL_TOKENS = 1024  # a power of two, by which floats are scaled without rounding
 KEY = "mtx_token_mean"
 
 
-class TokenMeanGradients(Callback):
+class TokenMeanGradients(OfBothPackages, pl.Callback):
     """Makes each optimizer step's gradient that of one big batch: of all accumulated batches of all ranks.
 
     For modules whose `training_step` returns the mean loss per real target token of its batch, as cross entropy over

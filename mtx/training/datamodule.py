@@ -26,8 +26,8 @@ from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.plan.base import Lengths, Planner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 from mtx.infra.dataset.sources.source_only import SourceTextDownloader
+from mtx.lightning import OfBothPackages, pl
 from mtx.training.budget import budget, longest_pair, with_budget
-from mtx.training.lightning import OfBothPackages, pl
 from mtx.training.loader import PlanLoader
 from mtx.training.resume import check_same_data, count_from_here, mend, open_ends
 from mtx.training.sampled import SampledEpochs

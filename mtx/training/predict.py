@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mtx.infra.dataset.plan.base import Int
-from mtx.training.lightning import OfBothPackages, pl
+from mtx.lightning import OfBothPackages, pl
 from mtx.training.loader import EpochBatches
 
 if TYPE_CHECKING:

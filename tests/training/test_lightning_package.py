@@ -10,8 +10,8 @@ import lightning.pytorch
 import pytest
 import pytorch_lightning
 
+from mtx.lightning import OfBothPackages
 from mtx.training.datamodule import TranslationDataModule
-from mtx.training.lightning import OfBothPackages
 
 SCRIPT = Path(__file__).parent / "package_runs.py"
 PACKAGES = ("pytorch_lightning", "lightning.pytorch")
