@@ -104,6 +104,7 @@ def data(path: Path | None, pairs: int) -> TranslationDataModule:
             "datamodule.max_source_tokens=256",
             "datamodule.max_target_tokens=256",
             "datamodule.too_long=truncate",
+            "datamodule.num_workers=0",
         ]
     )
     dm.prepare_data()

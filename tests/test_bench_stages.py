@@ -38,6 +38,7 @@ def test_bench_callbacks_times_steps_with_and_without() -> None:
     command = [sys.executable, SCRIPTS / "bench_callbacks.py", "--rounds", "1", "--steps", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
-    rows = {line[:20].strip(): float(line[32:]) for line in done.stdout.splitlines() if len(line) == 42}
+    table = [line for line in done.stdout.splitlines() if len(line) == 42 and line[0] != " "]
+    rows = {line[:20].strip(): float(line[32:]) for line in table}
     assert rows["no callback"] == 1
     assert rows["DataCosts"] > 0

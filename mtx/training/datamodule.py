@@ -94,7 +94,7 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         batch_format: Literal["mtx", "huggingface"] = "mtx",
         label_pad_id: int | None = None,
         source_eos: bool = True,
-        num_workers: int = 0,
+        num_workers: int = 2,
         pin_memory: bool = False,
         seed: int = 0,
     ) -> None:
@@ -289,7 +289,7 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         A target that was truncated counts the share of its bytes that its share of kept tokens stands for; where
         training texts are sampled, as they are in the epoch that is served.
         """
-        num_bytes = self._served(split).num_target_bytes[row_ids.cpu().numpy()]
+        num_bytes = self._served(split).num_target_bytes(row_ids.cpu().numpy())
         return torch.from_numpy(num_bytes).to(row_ids.device)
 
     def split_counts(self, split: str, *, epoch: int | None = None) -> dict[str, int]:

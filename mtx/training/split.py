@@ -36,7 +36,7 @@ class OpenSplit:
         sides = {"source": long_source, "target": long_target, "both": long_source & long_target}
         self._num_long = {side: int(np.count_nonzero(found)) for side, found in sides.items()}
         self._drafts: dict[Planner, Draft] = {}
-        self.num_target_bytes = num_target_bytes * self.lengths.target // full.target if num_long else num_target_bytes
+        self._num_target_bytes = num_target_bytes
 
     def num_too_long(self) -> dict[str, int]:
         """Return how many pairs are dropped and truncated, of all, and by side: see `TranslationDataModule`."""
@@ -47,6 +47,13 @@ class OpenSplit:
             for side, number in self._num_long.items()
         }
         return {**counts, **by_side}
+
+    def num_target_bytes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the UTF-8 bytes of the targets of `rows`, int64 [B]; of a truncated one its share of kept tokens."""
+        offsets = self.pairs.target.offsets
+        full = offsets[rows + 1] - offsets[rows] + 1  # BOS or EOS
+        kept: NDArray[np.int64] = self._num_target_bytes[rows] * self.lengths.target[rows] // full
+        return kept
 
     def draft(self, planner: Planner) -> Draft:
         """Return the planner's work on the lengths, done once for all loaders of this split."""

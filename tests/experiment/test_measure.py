@@ -67,11 +67,11 @@ def test_memory_does_not_count_mapped_files(tmp_path: Path) -> None:
     mapped = np.memmap(tmp_path / "zeros", dtype=np.uint8, mode="r")
     assert int(mapped.sum()) == 0
     after = measure.anonymous_mb()
-    filled = np.ones(1 << 25, dtype=np.uint8)
+    filled = np.ones(1 << 27, dtype=np.uint8)  # too large for the allocator to find it among what was freed
     assert before is not None
     assert after is not None
     assert after - before < 10
-    assert measure.anonymous_mb() - after > 30  # type: ignore[operator]
+    assert measure.anonymous_mb() - after > 120  # type: ignore[operator]
     del filled
 
 
