@@ -75,20 +75,21 @@ def _hydra_main(cfg: DictConfig) -> float | None:
     try:
         hydra_config = HydraConfig.get()
         in_sweep = hydra_config.mode == RunMode.MULTIRUN
-        return _run_task(_plain(cfg), Path(hydra_config.runtime.output_dir), in_sweep=in_sweep)
+        overrides = list(hydra_config.overrides.task)
+        return _run_task(_plain(cfg), Path(hydra_config.runtime.output_dir), in_sweep=in_sweep, overrides=overrides)
     except MtxError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error():
             raise  # so that a sweep goes on with its other jobs
         _fail(str(error))
 
 
-def _run_task(config: dict[str, Any], output_dir: Path, *, in_sweep: bool) -> float | None:
+def _run_task(config: dict[str, Any], output_dir: Path, *, in_sweep: bool, overrides: list[str]) -> float | None:
     from mtx.experiment.config import build, check
     from mtx.experiment.run import Run
 
     check(config)
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
-    return cast(float | None, task(run=Run(config, output_dir=output_dir, in_sweep=in_sweep)))
+    return cast(float | None, task(run=Run(config, output_dir=output_dir, in_sweep=in_sweep, overrides=overrides)))
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

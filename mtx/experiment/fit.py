@@ -90,7 +90,7 @@ def fit(
         translated(run, model, trainer.strategy.root_device, shown=translations, scored=scored_sentences, beam=beam)
     )
     run.console.print(summary(report))
-    run.console.print(how_to_go_on(report), highlight=False, soft_wrap=True)
+    run.console.print(how_to_go_on(run, report), highlight=False, soft_wrap=True)
     run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
     return progress.held_out(METRIC)[1]
 
@@ -144,7 +144,7 @@ def train(
         if trainer.is_global_zero:
             kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
             how = (
-                "to go on from the last look, repeat the command with ckpt=last: mtx task=fit ckpt=last"
+                f"to go on from the last look: {run.command(ckpt='last')}"
                 if kept
                 else "no look yet, so no checkpoint to go on from"
             )
@@ -218,7 +218,7 @@ def summary(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def how_to_go_on(report: Mapping[str, Any]) -> str:
+def how_to_go_on(run: Run, report: Mapping[str, Any]) -> str:
     """Say where the checkpoints are, and how to go on from the last."""
     if report["checkpoint"] is None:
         return "no checkpoint was kept"
@@ -226,7 +226,7 @@ def how_to_go_on(report: Mapping[str, Any]) -> str:
     return (
         f"{best}last: {report['checkpoint']}\n"
         f"To go on, repeat the command with ckpt=last, and with trainer.max_steps above {report['num_steps']}:\n"
-        f"  mtx task=fit ckpt=last trainer.max_steps={2 * max(report['num_steps'], 1)}"
+        f"  {run.command(ckpt='last', trainer__max_steps=2 * max(report['num_steps'], 1))}"
     )
 
 

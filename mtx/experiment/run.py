@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ class Run:
         output_dir: where this run writes.
         console: where it talks to people.
         in_sweep: whether other jobs run in this process, before or after.
+        overrides: what was said on the command line.
     """
 
     def __init__(
@@ -30,11 +33,13 @@ class Run:
         output_dir: str | os.PathLike[str],
         console: Console | None = None,
         in_sweep: bool = False,
+        overrides: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.output_dir = Path(output_dir)
         self.console = console or Console()
         self.in_sweep = in_sweep
+        self.overrides = list(overrides)
 
     @property
     def seed(self) -> int:
@@ -49,6 +54,12 @@ class Run:
     def build(self, group: str, **extra: Any) -> Any:
         """Make the component of a group; `extra` fills in what the config leaves out or null. Raises ConfigError."""
         return build(self.config, group, **extra)
+
+    def command(self, **changes: object) -> str:
+        """Return the command of this run with other values, as a shell takes it; `__` stands for a dot in a key."""
+        said = {key.replace("__", "."): value for key, value in changes.items()}
+        kept = [override for override in self.overrides if override.lstrip("+").partition("=")[0] not in said]
+        return shlex.join(["mtx", *kept, *(f"{key}={value}" for key, value in said.items())])
 
     def write_report(self, report: dict[str, Any]) -> Path:
         """Write `report.json` into the output folder, whole or not at all, and return its path."""

@@ -26,6 +26,7 @@ from mtx.errors import ConfigError
 from mtx.experiment.config import build
 from mtx.experiment.fit import fit, quiet_lightning
 from mtx.experiment.progress import StepBar, num_steps
+from mtx.experiment.run import Run
 from mtx.training.checkpoint import KeepLastAndBest
 from mtx.training.loggers import tensorboard
 
@@ -125,6 +126,8 @@ class FakeRun:
     """What fit uses of a Run."""
 
     in_sweep = False
+    overrides = ("task=fit", "sampler.max_tokens=64", "trainer.max_steps=6")
+    command = Run.command
 
     def __init__(self, folder: Path, *, validation: bool = True, **groups: Any) -> None:
         model = {"_target_": "mtx.training.model.TransformerTranslator", "d_model": 8, "num_heads": 2}
@@ -217,7 +220,7 @@ def test_a_run_says_what_people_want_to_know(tmp_path: Path) -> None:
     assert "real target tokens/s" in shown
     assert "held-out bits per byte, before and after" in shown
     assert "repeat the command with ckpt=last, and with trainer.max_steps above 6" in shown
-    assert "mtx task=fit ckpt=last trainer.max_steps=12" in shown
+    assert "  mtx task=fit sampler.max_tokens=64 ckpt=last trainer.max_steps=12\n" in shown
 
 
 def test_a_run_writes_to_its_output_folder_only_and_warns_of_nothing(
@@ -350,10 +353,9 @@ def test_ctrl_c_is_handed_on_after_a_word_on_how_to_go_on(tmp_path: Path) -> Non
     run = FakeRun(tmp_path / "day" / "a", model={"_target_": f"{HERE}.Interrupted"})
     with restored_sigint(), pytest.raises(KeyboardInterrupt):
         started(run)
-    assert (
-        "stopped after step 3; to go on from the last look, repeat the command with ckpt=last: mtx task=fit ckpt=last"
-        in run.out.getvalue()
-    )
+    command = "mtx task=fit sampler.max_tokens=64 trainer.max_steps=6 ckpt=last"
+    told = f"stopped after step 3; to go on from the last look: {command}"
+    assert told in run.out.getvalue()
     again = FakeRun(tmp_path / "day" / "b", model={"_target_": f"{HERE}.Interrupted"}, trainer={"max_steps": 3})
     started(again, ckpt="last")
     assert again.report["num_steps"] == 3
