@@ -3,24 +3,21 @@
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from functools import cached_property, partial
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from mtx.data.encode import encoded_pairs
 from mtx.data.filter.base import PairFilter
 from mtx.data.pipeline import Recipe, StageIds, prepare
-from mtx.data.sampled import sampled_pairs
 from mtx.data.sets import PREDICT, SetConfig, named_sets
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.base import Tokenization
-from mtx.data.tokenize.pair import TokenizerPair, load_pair
+from mtx.data.tokenize.pair import TokenizerPair
 from mtx.errors import ConfigError, DataError
-from mtx.identity import JSON, identity
 from mtx.infra.dataset.collate import BatchFormat, load_kernels
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.plan.base import Lengths, Planner
@@ -29,8 +26,8 @@ from mtx.infra.dataset.sources.source_only import SourceTextDownloader
 from mtx.lightning import OfBothPackages, pl
 from mtx.training.budget import budget, longest_pair, with_budget
 from mtx.training.loader import PlanLoader
+from mtx.training.opened import OpenData
 from mtx.training.resume import check_same_data, count_from_here, mend, open_ends
-from mtx.training.sampled import SampledEpochs
 from mtx.training.serving import Serving
 from mtx.training.split import OpenSplit, TooLong
 
@@ -128,8 +125,7 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
             names=batch_format,
         )
         self.ids: StageIds | None = None
-        self._splits: dict[str, OpenSplit] = {}
-        self._sampled: SampledEpochs[OpenSplit] | None = None
+        self._data: OpenData | None = None
         self._resume: dict[str, Any] | None = None
         self._goes_on = False  # a run that a checkpoint began
         self._train_loader: PlanLoader | None = None
@@ -150,10 +146,9 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         self._agree_on_ids()
         if stage == "fit":
             self._train_loader, self._goes_on = None, False
-        for split in (*self._stage_ids.encoded, *self._stage_ids.beside):
-            load_kernels(self._opened(split).pairs)
-        if self._stage_ids.words is not None and self._sampled is None:
-            self._sampled = self._open_sampled(self._stage_ids.words)
+        for name in self._open.names:
+            load_kernels(self._open.split(name).pairs)
+        self._open.sampled(self.sampler)
 
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is an epoch of its own order."""
@@ -178,7 +173,7 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
 
     def test_dataloader(self) -> PlanLoader | list[Any]:
         """Return the loader of the test split, each pair once, in a fixed order; empty list without one."""
-        return self._loader("test", self.eval_sampler) if "test" in self._stage_ids.encoded else []
+        return self._loader("test", self.eval_sampler) if "test" in self._open.ids.encoded else []
 
     def predict_dataloader(self) -> PlanLoader | list[Any]:
         """Return the loader of `predict_from`, or else of the test split; empty list without either.
@@ -187,15 +182,13 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         line comes once over all ranks, in batches of similar length, so predictions are put into order by them. What
         is longer than `max_source_tokens` is cut, and counted as `split_counts("predict")["truncated"]`.
         """
-        if PREDICT not in self._stage_ids.beside:
-            return (
-                self._loader("test", self.eval_sampler, for_writers=True) if "test" in self._stage_ids.encoded else []
-            )
-        if num_cut := self._opened(PREDICT).num_truncated:
+        if PREDICT not in self._open.ids.beside:
+            return self._loader("test", self.eval_sampler, for_writers=True) if "test" in self._open.ids.encoded else []
+        if num_cut := self._open.split(PREDICT).num_truncated:
             log.warning(
                 "%d of %d lines to translate are longer than datamodule.max_source_tokens=%d, and are cut there",
                 num_cut,
-                len(self._opened(PREDICT).pairs),
+                len(self._open.split(PREDICT).pairs),
                 self._format.max_source_tokens,
             )
         return self._loader(PREDICT, self.eval_sampler, for_writers=True)
@@ -206,7 +199,7 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
 
         By them `lengths`, `split_counts` and `num_target_bytes` know a set, too.
         """
-        return [*(name for name in self._stage_ids.encoded if name == "validation"), *self.recipe.validation_sets]
+        return [*(name for name in self._open.ids.encoded if name == "validation"), *self.recipe.validation_sets]
 
     @property
     def batch_size(self) -> int:
@@ -230,13 +223,11 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
                 "the batch-size finder out, or start a new run without ckpt_path"
             )
         sampler = with_budget(self.sampler, value)
-        if "train" in self._splits:
-            opened = self._splits["train"]
+        if self._data is not None:
+            opened = self._data.split("train")
             needed = min(budget(self._given_sampler), longest_pair(sampler, opened.lengths, opened.excluded))
             sampler = with_budget(sampler, max(value, needed))
         self.sampler, self._train_loader = sampler, None
-        if self._sampled is not None and self._stage_ids.words is not None:
-            self._sampled = self._open_sampled(self._stage_ids.words)
 
     def state_dict(self) -> dict[str, Any]:
         """Return, for a checkpoint, how far the training epoch is, and what decides its batches."""
@@ -244,7 +235,7 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
             return {}
         loader = self._train_loader.state_dict()
         ends = open_ends(self.trainer, loader) if self.trainer is not None else {}
-        return {"loader": loader, **ends, "data": self._what_decides_batches()}
+        return {"loader": loader, **ends, "data": self._open.what_decides_batches(self.sampler)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the training epoch behind what a checkpoint has seen, on any number of ranks.
@@ -254,34 +245,27 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         """
         if not state_dict or (self.trainer is not None and self.trainer.state.fn != "fit"):
             return
-        check_same_data(state_dict["data"], self._what_decides_batches())
+        check_same_data(state_dict["data"], self._open.what_decides_batches(self.sampler))
         self._goes_on = True
         self._resume = state_dict["loader"] if self.trainer is None else mend(self.trainer, state_dict)
 
-    @cached_property
+    @property
     def tokenizers(self) -> TokenizerPair:
         """The tokenizers of both sides."""
-        return load_pair(self.recipe.tokenizer, self.storage.tokenizers / self._stage_ids.tokenizer)
+        return self._open.tokenizers
 
-    @cached_property
+    @property
     def batch_format(self) -> BatchFormat:
         """What a batch looks like, with the special ids of the tokenizers."""
-        return replace(self._format, source=self.tokenizers.source_ids, target=self.tokenizers.target_ids)
+        return self._open.batch_format
 
     def facts(self) -> dict[str, Any]:
-        """Return what a model has to know of the data; parameters of a model with these names are filled from it."""
-        pair, layout = self.tokenizers, self.batch_format
-        return {
-            "source_vocab_size": pair.source.get_vocab_size(),
-            "target_vocab_size": pair.target.get_vocab_size(),
-            "joint_vocabulary": pair.joint,
-            "pad_id": layout.target.pad,
-            "bos_id": layout.target.bos,
-            "eos_id": layout.target.eos,
-            "source_pad_id": layout.source.pad,
-            "max_source_tokens": layout.max_source_tokens,
-            "max_target_tokens": layout.max_target_tokens,
-        }
+        """Return what a model has to know of the data; parameters of a model with these names are filled from it.
+
+        `source_vocab_size`, `target_vocab_size`, `joint_vocabulary`, `pad_id`, `bos_id` and `eos_id` of the target,
+        `source_pad_id`, `max_source_tokens`, `max_target_tokens`.
+        """
+        return self._open.facts()
 
     def num_target_bytes(self, row_ids: Tensor, split: str) -> Tensor:
         """Return the UTF-8 bytes of the target texts of `row_ids` (int64 [B]) as int64 [B], for bits per byte.
@@ -310,84 +294,32 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         return self._served(split, epoch).lengths
 
     @property
-    def _stage_ids(self) -> StageIds:
+    def _open(self) -> OpenData:
         if self.ids is None:
             raise DataError("the data is not prepared: call prepare_data() and setup() first, or let a Trainer do it")
-        return self.ids
+        if self._data is None or self._data.ids != self.ids:
+            layout, too_long = self._format, self.too_long
+            self._data = OpenData(self.storage, self.recipe, self.ids, layout=layout, too_long=too_long, seed=self.seed)
+        return self._data
 
     @property
     def _is_evaluating(self) -> bool:
         return self.trainer is not None and self.trainer.state.fn in EVALUATING
 
-    def _opened(self, split: str) -> OpenSplit:
-        known = {**self._stage_ids.encoded, **self._stage_ids.beside}
-        if split not in known:
-            raise DataError(f"there is no {split} split; there are: {', '.join(known)}")
-        if split not in self._splits:
-            self._splits[split] = self._open(known[split], "truncate" if split == PREDICT else self.too_long)
-        return self._splits[split]
-
     def _served(self, split: str, epoch: int | None = None) -> OpenSplit:
         """Return a split as it is in an epoch: another one in each where the training texts are sampled."""
-        if self._sampled is None or split != "train":
-            return self._opened(split)
+        sampled = self._open.sampled(self.sampler) if split == "train" else None
+        if sampled is None:
+            return self._open.split(split)
         if epoch is None:
             epoch = self._train_loader.batch_sampler.planned_epoch if self._train_loader is not None else 0
-        return self._sampled.split(seed=self.seed, epoch=epoch)
-
-    def _what_decides_batches(self) -> dict[str, JSON]:
-        """Describe, in plain values, what the order of the training pairs depends on, beside seed and epoch."""
-        raw = self.storage.repo.manifest(self._stage_ids.raw["train"])
-        sets = {name: self._stage_ids.beside_raw[name] for name in self.recipe.validation_sets}
-        return {
-            "downloader": dict(raw.provenance),
-            "held_out": identity(self.recipe.held_out),
-            "kept_apart": dict(sets) if self.recipe.held_out.drop_leaks else {},
-            "filter": identity(self.recipe.filter),
-            "tokenizer": {
-                **self.recipe.tokenizer.identity(),
-                **self.recipe.tokenizer.sampling(),
-                "joint": self.recipe.tokenizer.joint,
-            },
-            "encoded": self._stage_ids.encoded["train"],
-            "sampler": identity(self.sampler),
-            "datamodule": {
-                "seed": self.seed,
-                "max_source_tokens": self._format.max_source_tokens,
-                "max_target_tokens": self._format.max_target_tokens,
-                "source_eos": self._format.source_eos,
-                "too_long": self.too_long,
-            },
-        }
+        return sampled.split(seed=self.seed, epoch=epoch)
 
     def _agree_on_ids(self) -> None:
         """Let all ranks use what rank 0 prepared, even if the source has changed since."""
         if self.trainer is not None and self.trainer.world_size > 1:
             told = self.trainer.strategy.broadcast(asdict(self.ids) if self.ids is not None else {})
             self.ids = StageIds(**told)
-
-    def _open(self, encoded_id: str, too_long: TooLong) -> OpenSplit:
-        dataset = self.storage.repo.get(encoded_id)
-        return OpenSplit(
-            encoded_pairs(dataset.rows),
-            dataset.rows.table["num_target_bytes"].to_numpy(),
-            self.batch_format,
-            too_long,
-        )
-
-    def _open_sampled(self, words_id: str) -> SampledEpochs[OpenSplit]:
-        rows = self.storage.repo.get(self._stage_ids.encoded["train"]).rows
-        opened = partial(
-            OpenSplit,
-            num_target_bytes=rows.table["num_target_bytes"].to_numpy(),
-            layout=self.batch_format,
-            too_long=self.too_long,
-        )
-        pairs = sampled_pairs(self.storage, words_id, self.tokenizers, self.recipe.tokenizer)
-        return SampledEpochs(pairs, opened, self.sampler, seed=self.seed)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_splits": {}, "_sampled": None}  # mapped anew, rather than copied
 
     def _loader(self, name: str, planner: Planner, *, for_writers: bool = False) -> PlanLoader:
         share = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
@@ -400,5 +332,5 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
         )
-        sampled = self._sampled if name == "train" else None
-        return serving.loader(name, self._opened(name), planner, sampled=sampled, for_writers=for_writers)
+        sampled = self._open.sampled(self.sampler) if name == "train" else None
+        return serving.loader(name, self._open.split(name), planner, sampled=sampled, for_writers=for_writers)

@@ -1,0 +1,128 @@
+"""What a recipe made, opened: its tokenizers and splits, mapped into memory when they are asked for."""
+
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+
+from mtx.data.encode import encoded_pairs
+from mtx.data.pipeline import Recipe, StageIds
+from mtx.data.sampled import sampled_pairs
+from mtx.data.sets import PREDICT
+from mtx.data.store import Store
+from mtx.data.tokenize.pair import TokenizerPair, load_pair
+from mtx.errors import DataError
+from mtx.identity import JSON, identity
+from mtx.infra.dataset.collate import BatchFormat
+from mtx.infra.dataset.plan.base import Planner
+from mtx.training.sampled import SampledEpochs
+from mtx.training.split import OpenSplit, TooLong
+
+
+class OpenData:
+    """The data of a run. Picklable: what is mapped is mapped anew, rather than copied.
+
+    Args:
+        storage: where it lies.
+        recipe: what it was made by.
+        ids: under which names.
+        layout: how a batch looks; the special ids are those of the tokenizers.
+        too_long: what happens to a pair above a maximum of the layout; text to translate is truncated in any case.
+        seed: of the training order.
+    """
+
+    def __init__(
+        self, storage: Store, recipe: Recipe, ids: StageIds, *, layout: BatchFormat, too_long: TooLong, seed: int
+    ) -> None:
+        self.ids = ids
+        self._storage = storage
+        self._recipe = recipe
+        self._layout = layout
+        self._too_long = too_long
+        self._seed = seed
+        self._splits: dict[str, OpenSplit] = {}
+        self._sampled: dict[Planner, SampledEpochs[OpenSplit]] = {}
+
+    @cached_property
+    def tokenizers(self) -> TokenizerPair:
+        """The tokenizers of both sides."""
+        return load_pair(self._recipe.tokenizer, self._storage.tokenizers / self.ids.tokenizer)
+
+    @cached_property
+    def batch_format(self) -> BatchFormat:
+        """What a batch looks like, with the special ids of the tokenizers."""
+        return replace(self._layout, source=self.tokenizers.source_ids, target=self.tokenizers.target_ids)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all splits and sets."""
+        return [*self.ids.encoded, *self.ids.beside]
+
+    def split(self, name: str) -> OpenSplit:
+        """Return a split or a set, encoded without sampling. Raises DataError where there is none of that name."""
+        if name not in self.names:
+            raise DataError(f"there is no {name} split; there are: {', '.join(self.names)}")
+        if name not in self._splits:
+            dataset = self._storage.repo.get({**self.ids.encoded, **self.ids.beside}[name])
+            self._splits[name] = OpenSplit(
+                encoded_pairs(dataset.rows),
+                dataset.rows.table["num_target_bytes"].to_numpy(),
+                self.batch_format,
+                "truncate" if name == PREDICT else self._too_long,
+            )
+        return self._splits[name]
+
+    def sampled(self, planner: Planner) -> SampledEpochs[OpenSplit] | None:
+        """Return the epochs of the training split in the planner's batches; None where no subwords are sampled."""
+        if self.ids.words is None:
+            return None
+        if planner not in self._sampled:
+            rows = self._storage.repo.get(self.ids.encoded["train"]).rows
+            opened = partial(
+                OpenSplit,
+                num_target_bytes=rows.table["num_target_bytes"].to_numpy(),
+                layout=self.batch_format,
+                too_long=self._too_long,
+            )
+            pairs = sampled_pairs(self._storage, self.ids.words, self.tokenizers, self._recipe.tokenizer)
+            self._sampled = {planner: SampledEpochs(pairs, opened, planner, seed=self._seed)}
+        return self._sampled[planner]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a model has to know: see `TranslationDataModule.facts`."""
+        pair, layout = self.tokenizers, self.batch_format
+        return {
+            "source_vocab_size": pair.source.get_vocab_size(),
+            "target_vocab_size": pair.target.get_vocab_size(),
+            "joint_vocabulary": pair.joint,
+            "pad_id": layout.target.pad,
+            "bos_id": layout.target.bos,
+            "eos_id": layout.target.eos,
+            "source_pad_id": layout.source.pad,
+            "max_source_tokens": layout.max_source_tokens,
+            "max_target_tokens": layout.max_target_tokens,
+        }
+
+    def what_decides_batches(self, planner: Planner) -> dict[str, JSON]:
+        """Describe, in plain values, what the order of the training pairs depends on, beside the epoch."""
+        raw = self._storage.repo.manifest(self.ids.raw["train"])
+        sets = {name: self.ids.beside_raw[name] for name in self._recipe.validation_sets}
+        tokenizer = self._recipe.tokenizer
+        return {
+            "downloader": dict(raw.provenance),
+            "held_out": identity(self._recipe.held_out),
+            "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
+            "filter": identity(self._recipe.filter),
+            "tokenizer": {**tokenizer.identity(), **tokenizer.sampling(), "joint": tokenizer.joint},
+            "encoded": self.ids.encoded["train"],
+            "sampler": identity(planner),
+            "datamodule": {
+                "seed": self._seed,
+                "max_source_tokens": self._layout.max_source_tokens,
+                "max_target_tokens": self._layout.max_target_tokens,
+                "source_eos": self._layout.source_eos,
+                "too_long": self._too_long,
+            },
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_splits": {}, "_sampled": {}}
