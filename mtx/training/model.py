@@ -1,8 +1,8 @@
 """The reference model: what mtx trains when nobody names another LightningModule.
 
 Takes the batches of `TranslationDataModule`, logs `train/loss`, `val/loss` and `val/bits_per_byte`, for several
-validation sets also `val/NAME/loss` and `val/NAME/bits_per_byte`. All its settings
-are plain numbers, so a checkpoint holds them and loads without any other file.
+validation sets also `val/NAME/loss` and `val/NAME/bits_per_byte`. All its settings are plain numbers, so a checkpoint
+holds them and loads without any other file.
 
 B pairs, S source and T target positions, N real labels of a batch, V target vocabulary.
 """
