@@ -4,6 +4,7 @@ Whatever is slow to import is imported inside functions, so that `mtx --help` an
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +17,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mtx import resolvers as _resolvers  # noqa: F401  # registers what configs compute
 from mtx.errors import ConfigError, MtxError
+from mtx.infra.dal.address import refuse_secrets
 from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, completed, explain, hydra_loader
 
 if TYPE_CHECKING:
+    from mtx.experiment.sweep.job import Job
+    from mtx.multirun import Multirun
     from mtx.training.datamodule import TranslationDataModule
 
 WANTS_TRACES = "MTX_FULL_ERROR"  # what the user's HYDRA_FULL_ERROR was, also for processes that this one starts
 NOT_DATA = frozenset({"model", "trainer", "logger", "task"})  # groups that a data module takes nothing from
+MAY_SWEEP = re.compile(r"-\w*m|\+?(?:hydra\.mode|experiment)=")  # `-m` among short options; overrides that can mean it
 INTERRUPTED = 130  # the exit code of a program stopped by Ctrl-C
 
 
@@ -37,7 +43,12 @@ def main() -> None:
     sys.path.append(str(Path.cwd()))  # a user's own classes, as `model._target_=my_module.MyModel`
     sys.argv[1:] = completed(sys.argv[1:])
     try:
-        _hydra_main()
+        refuse_secrets(sys.argv[1:])  # before Hydra writes the overrides down
+        sweep = _sweep(sys.argv[1:])
+        if sweep is None:
+            _hydra_main()
+        else:
+            sys.exit(_run_sweep(sweep))
     except (MtxError, HydraException, OmegaConfBaseException) as error:
         if _full_error():
             raise
@@ -70,26 +81,72 @@ def compose_datamodule(overrides: Sequence[str] = ()) -> "TranslationDataModule"
     return datamodule_of(config)
 
 
+def _sweep(arguments: Sequence[str]) -> "Multirun | None":
+    """Return the sweep that a command line asks for, its jobs checked; None for anything else. Raises ConfigError."""
+    if not any(argument == "--multirun" or MAY_SWEEP.match(argument) for argument in arguments):
+        return None
+    from mtx.multirun import planned
+
+    return planned(arguments)
+
+
+def _run_sweep(sweep: "Multirun") -> int:
+    """Run a sweep, then show and write its results, whatever came of it. Returns the exit code."""
+    from mtx.experiment.sweep.end import end_sweep
+
+    with sweep.running():
+        sys.argv[1:] = sweep.arguments
+        results = None
+        try:
+            _hydra_main()
+        except (KeyboardInterrupt, SystemExit):
+            results = end_sweep(sweep.folder, go_on=sweep.go_on)
+            raise
+        except Exception:
+            results = end_sweep(sweep.folder, go_on=sweep.go_on)
+            if _full_error() or not results.count("failed"):
+                raise  # something else than a job's own error, which was told
+        else:
+            results = end_sweep(sweep.folder, go_on=sweep.go_on)
+    return 1 if results.count("failed") else 0
+
+
 @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME)
 def _hydra_main(cfg: DictConfig) -> float | None:
     try:
-        hydra_config = HydraConfig.get()
-        in_sweep = hydra_config.mode == RunMode.MULTIRUN
-        overrides = list(hydra_config.overrides.task)
-        return _run_task(_plain(cfg), Path(hydra_config.runtime.output_dir), in_sweep=in_sweep, overrides=overrides)
+        return _run_job(_plain(cfg), HydraConfig.get())
     except MtxError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or _full_error():
             raise  # so that a sweep goes on with its other jobs
         _fail(str(error))
 
 
-def _run_task(config: dict[str, Any], output_dir: Path, *, in_sweep: bool, overrides: list[str]) -> float | None:
+def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
+    from mtx.experiment.sweep.job import Job, run_job
+
+    in_sweep = hydra_config.mode == RunMode.MULTIRUN
+    job = Job(
+        config,
+        Path(hydra_config.runtime.output_dir),
+        overrides=tuple(hydra_config.overrides.task),
+        choices={group: str(option) for group, option in hydra_config.runtime.choices.items() if _is_choice(group, option)},
+        sweep_dir=Path(hydra_config.runtime.cwd) / str(hydra_config.sweep.dir) if in_sweep else None,
+    )
+    return run_job(job, lambda: _run_task(job, in_sweep=in_sweep))
+
+
+def _run_task(job: "Job", *, in_sweep: bool) -> Any:
     from mtx.experiment.config import build, check
     from mtx.experiment.run import Run
 
-    check(config)
-    task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
-    return cast(float | None, task(run=Run(config, output_dir=output_dir, in_sweep=in_sweep, overrides=overrides)))
+    check(job.config)
+    task = build({**job.config, "task": {**job.config["task"], "_partial_": True}}, "task")
+    return task(run=Run(job.config, output_dir=job.folder, in_sweep=in_sweep, overrides=job.overrides))
+
+
+def _is_choice(group: str, option: str | None) -> bool:
+    """Tell whether a choice that Hydra made is one of mtx's groups, and not of Hydra's own."""
+    return option is not None and "/" not in group and "@" not in group
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -7,16 +7,22 @@
     ├── StoreError            the store on disk
     │   ├── NotStoredError        nothing under that name
     │   ├── AlreadyStoredError    something is under that name, and is kept
-    │   └── DamagedError          what is stored does not match its manifest
+    │   ├── DamagedError          what is stored does not match its manifest
+    │   ├── NewerFormatError      written by a newer mtx; left as it is
+    │   └── InUseError            another process is at work on it
+    ├── JobFailedError        a job of a sweep, by an error that is none of these
     └── DataError             data that a stage cannot go on with
         ├── EmptyDatasetError     no pair is left
         └── TokenizerError        a tokenizer that is missing, of another kind, or incomplete
 
-A message says what was wrong, the rule, the value found, and what to do next with the key to change.
+A message says what was wrong, the rule, the value found, and what to do next with the key to change. It may be printed
+and logged as it is: what it quotes of files and texts holds no control of a terminal, and no credentials.
 """
 
 import difflib
 from collections.abc import Iterable
+
+from mtx.shown import redacted, shown
 
 __all__ = [
     "AlreadyStoredError",
@@ -24,8 +30,11 @@ __all__ = [
     "DamagedError",
     "DataError",
     "EmptyDatasetError",
+    "InUseError",
+    "JobFailedError",
     "MalformedPairError",
     "MtxError",
+    "NewerFormatError",
     "NotStoredError",
     "SourceError",
     "StoreError",
@@ -36,6 +45,9 @@ __all__ = [
 
 class MtxError(Exception):
     """Base of all errors that mtx raises on purpose."""
+
+    def __str__(self) -> str:
+        return shown(redacted(Exception.__str__(self)))
 
 
 class ConfigError(MtxError):
@@ -57,7 +69,7 @@ class StoreError(MtxError):
 class NotStoredError(StoreError, KeyError):
     """Nothing is stored under that name."""
 
-    __str__ = Exception.__str__  # KeyError's would show the message in quotes
+    __str__ = MtxError.__str__  # KeyError's would show the message in quotes
 
 
 class AlreadyStoredError(StoreError):
@@ -66,6 +78,18 @@ class AlreadyStoredError(StoreError):
 
 class DamagedError(StoreError):
     """What is stored does not match its manifest."""
+
+
+class NewerFormatError(StoreError):
+    """What is stored was written by a newer mtx, and is left as it is."""
+
+
+class InUseError(StoreError):
+    """Another process, or another thread, is at work on it."""
+
+
+class JobFailedError(MtxError):
+    """A job of a sweep was ended by an error that is no MtxError; its log has the details."""
 
 
 class DataError(MtxError):

@@ -61,13 +61,18 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
                 f"characters in quotes ({_first_line(parse_error)})"
             )
     with hydra_loader(command_line.config_dir) as loader:
-        groups = set(_groups(loader))
+        groups = groups_of(loader)
         problems += [problem for override in parsed if (problem := _wrong_group(loader, groups, override))]
         if not problems:
             chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
             cfg = hydra.compose(CONFIG_NAME, overrides=chosen)
             problems += [p for o in parsed if o.key_or_group not in groups and (p := _wrong_key(cfg, groups, o))]
     return "\n".join(problems) or _first_line(error)
+
+
+def groups_of(loader: ConfigLoader) -> set[str]:
+    """Return the names of all config groups, Hydra's own too: `sampler`, `hydra/launcher`."""
+    return set(_groups(loader))
 
 
 def _groups(loader: ConfigLoader, parent: str = "") -> Iterable[str]:

@@ -10,14 +10,14 @@ PACKAGE = Path(__file__).parents[1] / "mtx"
 
 # Top to bottom. A prefix covers what is inside it, unless a longer one does.
 LAYERS = [
-    ["mtx.errors", "mtx.identity", "mtx.lightning"],
+    ["mtx.errors", "mtx.identity", "mtx.lightning", "mtx.cores", "mtx.shown"],
     ["mtx.infra.dal"],
     ["mtx.infra.dataset"],
     ["mtx.data"],
     ["mtx.callbacks"],
     ["mtx.training"],
     ["mtx.experiment"],
-    ["mtx.app", "mtx.overrides", "mtx.__main__", "mtx"],
+    ["mtx.app", "mtx.overrides", "mtx.resolvers", "mtx.__main__", "mtx"],
 ]
 RANKS = {prefix: rank for rank, prefixes in enumerate(LAYERS) for prefix in prefixes}
 PURE = "mtx.infra.dataset.plan"  # arrays in, arrays out: no torch, no storage

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, cast, get_args
@@ -14,13 +14,16 @@ from mtx.errors import DamagedError
 from mtx.identity import JSON, digest, plain
 from mtx.infra.dal.base import PayloadInfo
 from mtx.infra.dal.rows import ROWS_AT_ONCE, Rows
+from mtx.infra.dal.sealed import SEAL, VERIFY, check_seal, format_version, sealed
 
 Stage = Literal["raw", "filtered", "encoded"]
 Split = Literal["train", "validation", "test"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-FORMAT_VERSION = 1  # of the manifest
+FORMAT_VERSION = 2  # of the manifest. 1 had no digest of its own
+# How a manifest of an older version becomes one of the next. One step a version, so that every old one is read.
+UPGRADES: dict[int, Callable[[dict[str, JSON]], dict[str, JSON]]] = {1: lambda manifest: manifest}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,8 @@ class TranslationDataset:
                     f"a dataset whose rows come from a {type(self.data).__name__} needs an id: "
                     "naming it by its content would use the rows up. Pass id=…, or a sequence as data"
                 )
-            content = [self.to_manifest(), rows_digest(self.data or ())]
+            # The number is part of all names given so far: it stays when the manifest's format changes.
+            content = [{"format_version": 1, **self._fields()}, rows_digest(self.data or ())]
             object.__setattr__(self, "id", f"{self.stage}-{self.split}-{digest(content)}")
 
     def __len__(self) -> int:
@@ -87,31 +91,45 @@ class TranslationDataset:
         return self.data
 
     def to_manifest(self) -> dict[str, JSON]:
-        """Return everything but the rows, as JSON."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "data"}
-        return {"format_version": FORMAT_VERSION, **cast(dict[str, JSON], plain(fields))}
+        """Return everything but the rows, as JSON, with a digest of it."""
+        return sealed({"format_version": FORMAT_VERSION, **self._fields()})
 
     @classmethod
     def from_manifest(cls, manifest: JSON, data: Any | None = None) -> "TranslationDataset":
-        """Make a dataset from its manifest. Raises DamagedError where it is no manifest this version reads."""
+        """Make a dataset from its manifest, of this format or an older one.
+
+        Raises DamagedError where it is none, and NewerFormatError.
+        """
+        fields = _upgraded(manifest)
         names = {f.name for f in dataclasses.fields(cls)} - {"data"}
-        if not isinstance(manifest, dict) or manifest.get("format_version") != FORMAT_VERSION:
-            found = manifest.get("format_version") if isinstance(manifest, dict) else type(manifest).__name__
-            raise DamagedError(
-                f"a manifest of format version {FORMAT_VERSION} was expected, but this one's is {found!r}. "
-                "Use the mtx version that wrote it, or another storage.root"
-            )
-        fields = {name: value for name, value in manifest.items() if name != "format_version"}
         if fields.keys() != names:
             raise DamagedError(
-                f"the manifest of {fields.get('id')!r} lacks or adds fields: {sorted(fields.keys() ^ names)}"
+                f"the manifest of {fields.get('id')!r} lacks or adds fields: {sorted(fields.keys() ^ names)}. {VERIFY}"
             )
         try:
             written = fields.pop("payload")
             payload = PayloadInfo(**cast(dict[str, Any], written)) if written else None
             return cls(data=data, payload=payload, **cast(dict[str, Any], fields))
         except (TypeError, ValueError) as error:
-            raise DamagedError(f"the manifest of {manifest.get('id')!r} is not valid: {error}") from error
+            raise DamagedError(f"the manifest of {fields.get('id')!r} is not valid: {error}. {VERIFY}") from error
+
+    def _fields(self) -> dict[str, JSON]:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "data"}
+        return cast(dict[str, JSON], plain(fields))
+
+
+def _upgraded(manifest: JSON) -> dict[str, JSON]:
+    """Return the fields of a manifest as this version has them. Raises DamagedError, or NewerFormatError."""
+    if not isinstance(manifest, dict):
+        raise DamagedError(f"a manifest is an object of fields, but this one is a {type(manifest).__name__}. {VERIFY}")
+    what = f"the manifest of {manifest.get('id')!r}"
+    version = format_version(manifest, what, FORMAT_VERSION)
+    if version > 1 or SEAL in manifest:
+        check_seal(manifest, what)
+    fields = {name: value for name, value in manifest.items() if name not in ("format_version", SEAL)}
+    for step in range(version, FORMAT_VERSION):
+        fields = UPGRADES[step](fields)
+    return fields
 
 
 def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from mtx.data.pairs import pair_batches
+from mtx.data.pairs import SOURCE, pair_batches
 from mtx.data.progress import track
 from mtx.data.tokenize.pair import TokenizerPair
 from mtx.data.tokenize.pieces import FlatEncoder
@@ -42,7 +42,7 @@ def encode_pairs(
 
     Yields:
         `source_ids`, `target_ids`: large_list of uint16, or uint32 where the vocabulary needs it;
-        `num_target_bytes`: int64, UTF-8 bytes of the target text.
+        `num_target_bytes`: int64, UTF-8 bytes of the target text; `source`, where the pairs of a mixture have it.
     """
     source, target = tokenizers.source, tokenizers.target
     with (
@@ -63,6 +63,8 @@ def encode_pairs(
             "target_ids": target_spool.array(),
             "num_target_bytes": num_bytes.combine_chunks(),
         }
+        if SOURCE in pairs.column_names:
+            columns[SOURCE] = pairs[SOURCE].combine_chunks()
         yield pa.record_batch(columns)
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.data.corpus import BETWEEN, Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.encode import encode_pairs
-from mtx.data.filter.base import PairFilter
+from mtx.data.filter.base import PairFilter, count_dropped
 from mtx.data.pairs import pair_batches
 from mtx.data.progress import track
 from mtx.data.sets import KEY as SETS_KEY
@@ -30,7 +31,8 @@ from mtx.data.tokenize.pair import TokenizerPair, get_or_train
 from mtx.data.tokenize.words import get_or_cut
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.identity import JSON, digest, identity
-from mtx.infra.dataset.download import Downloader, SourceInfo
+from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
+from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class StageIds:
     """Names of what a recipe made, by split. Plain text, so that one process can tell the others.
 
     Attributes:
-        raw: raw datasets by the source's own splits.
+        raw: raw datasets by the source's own splits; those of a mixture by `SOURCE/SPLIT`.
         filtered: filtered datasets by split.
         tokenizer: the tokenizer's folder.
         encoded: encoded datasets by split.
@@ -95,11 +97,11 @@ def prepare(recipe: Recipe, store: Store) -> StageIds:
     """
     built: list[str] = []
     info = recipe.downloader.info()
-    raw = {split: _raw(recipe.downloader, store, info, split, built) for split in info.splits}
+    raw = _raw_corpus(recipe.downloader, store, info, built)
     sets = {name: _raw_set(name, source, store, info, built) for name, source in recipe.validation_sets.items()}
-    parts = _Parts(recipe, store, info, raw, sets)
+    parts = _Parts(recipe, Corpus(recipe.downloader, info, raw, store.repo), sets)
     filtered: dict[str, str] = {split: _filtered(recipe, store, parts, split, built) for split in parts.splits}
-    _check_not_empty(store, filtered)
+    _check_not_empty(recipe, store, filtered)
     tokenizers = get_or_train(recipe.tokenizer, store, filtered["train"], built)
     encoded = {split: _encoded(store, dataset_id, tokenizers, built) for split, dataset_id in filtered.items()}
     words = get_or_cut(store, filtered["train"], tokenizers, built) if recipe.tokenizer.samples else None
@@ -122,45 +124,55 @@ def prepare(recipe: Recipe, store: Store) -> StageIds:
 class _Parts:
     """The raw pairs of each split: the source's own, or those held out from (or left in) its training split."""
 
-    def __init__(
-        self, recipe: Recipe, store: Store, info: SourceInfo, raw: Mapping[str, str], sets: Mapping[str, str]
-    ) -> None:
+    def __init__(self, recipe: Recipe, corpus: Corpus, sets: Mapping[str, str]) -> None:
         self.recipe = recipe
-        self.info = info
-        self.raw = raw
+        self.corpus = corpus
         self.kept_apart = sorted(set(sets.values())) if recipe.held_out.drop_leaks else []
-        self._store = store
-        self._held_out = [split for split in SPLITS[1:] if split not in raw and getattr(recipe.held_out, split)]
+        self._own = [split for split in SPLITS[1:] if split in corpus.splits]
+        self._held_out = [split for split in SPLITS[1:] if split not in self._own and getattr(recipe.held_out, split)]
 
     @property
     def splits(self) -> list[Split]:
         """Those that the source has, and those that are held out, in the order of `SPLITS`."""
-        return [split for split in SPLITS if split in self.raw or split in self._held_out]
+        return ["train", *(split for split in SPLITS[1:] if split in self._own or split in self._held_out)]
 
-    def pairs(self, split: Split, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
-        """Stream the pairs of `split`; training pairs that leak held-out ones count in `dropped`."""
-        if split in self.raw and split != "train":
-            return iter(self._table(split).to_batches())
-        if split == "train" and (num_leaks := int(np.count_nonzero(self._assignment == LEAK))):
-            dropped["in_held_out"] = num_leaks
-        return select(self._table("train"), self._assignment, split)
+    def pairs(self, split: Split, tally: SourceTally) -> Iterator[pa.RecordBatch]:
+        """Stream the pairs of `split`; training pairs that leak held-out ones count as dropped."""
+        table = self.corpus.table(split if split in self._own else "train")
+        if split in self._own:
+            tally.begun(table)
+            return iter(table.to_batches())
+        in_split = self._assignment == SPLITS.index(split)
+        if split == "train":
+            leaks = self._assignment == LEAK
+            tally.begun(table.filter(pa.array(in_split | leaks)) if tally.names else table)
+            count_dropped(tally.dropped, "in_held_out", leaks, table)
+        elif tally.names:
+            tally.begun(table.filter(pa.array(in_split)))
+        return select(table, self._assignment, split)
 
     def inputs(self, split: Split) -> dict[str, JSON]:
         """Name what the pairs of `split` depend on; where no set is kept apart, as if there were none."""
-        kept_apart = self.kept_apart if split == "train" or split not in self.raw else []
-        return {"raw": dict(self.raw), **({"kept_apart": list(kept_apart)} if kept_apart else {})}
-
-    def _table(self, split: str) -> pa.Table:
-        return self._rows(self.raw[split])
-
-    def _rows(self, dataset_id: str) -> pa.Table:
-        return self._store.repo.get(dataset_id).rows.table
+        kept_apart = self.kept_apart if split == "train" or split not in self._own else []
+        return {**self.corpus.described(), **({"kept_apart": list(kept_apart)} if kept_apart else {})}
 
     @cached_property
     def _assignment(self) -> NDArray[np.uint8]:
-        own = [self._table(split) for split in SPLITS[1:] if split in self.raw]
-        own += [self._rows(dataset_id) for dataset_id in self.kept_apart]
-        return assign(self._table("train"), self.recipe.held_out, wanted=self._held_out, own=own)
+        own = [self.corpus.table(split) for split in self._own]
+        own += [self.corpus.rows(dataset_id) for dataset_id in self.kept_apart]
+        return assign(self.corpus.table("train"), self.recipe.held_out, wanted=self._held_out, own=own)
+
+
+def _raw_corpus(downloader: Downloader, store: Store, info: SourceInfo, built: list[str]) -> dict[str, str]:
+    """Store all splits of a source; of a mixture, each source as if it were alone."""
+    if not isinstance(downloader, MixtureDownloader):
+        return {split: _raw(downloader, store, info, split, built) for split in info.splits}
+    raw: dict[str, str] = {}
+    for name, part in downloader.parts.items():
+        with downloader.named_errors(name):
+            own = downloader.part_infos[name]
+            raw |= {f"{name}{BETWEEN}{split}": _raw(part, store, own, split, built) for split in own.splits}
+    return raw
 
 
 def _raw(
@@ -184,7 +196,7 @@ def _raw(
             languages=info.languages,
             provenance={"revision": info.revision, "source": dict(info.identity)},
             metrics={"skipped": cast(dict[str, JSON], skipped)},
-            data=track(pair_batches(batches), f"reading {info.name} {split}"),
+            data=track(pair_batches(b.select(PAIR_SCHEMA.names) for b in batches), f"reading {info.name} {split}"),
         )
 
     store.repo.get_or_build(raw_id, build)
@@ -214,30 +226,31 @@ def _filtered(recipe: Recipe, store: Store, parts: _Parts, split: Split, built: 
 
     def build() -> TranslationDataset:
         built.append(filtered_id)
-        dropped: dict[str, int] = {}
-        pairs = track(parts.pairs(split, dropped), f"filtering {split}")
+        corpus, tally = parts.corpus, SourceTally(parts.corpus.names)
+        pairs = track(parts.pairs(split, tally), f"filtering {split}")
         return TranslationDataset(
             id=filtered_id,
-            name=parts.info.name,
+            name=corpus.info.name,
             stage="filtered",
             split=split,
-            languages=parts.info.languages,
-            provenance={"inputs": [*parts.raw.values(), *parts.kept_apart], **made_by},
-            metrics={"dropped": cast(dict[str, JSON], dropped)},
-            data=recipe.filter.apply(pairs, dropped),
+            languages=corpus.info.languages,
+            provenance={"inputs": [*corpus.raw.values(), *parts.kept_apart], **made_by},
+            metrics=tally.metrics,
+            data=tally.kept(recipe.filter.apply(pairs, tally.dropped)),
         )
 
     store.repo.get_or_build(filtered_id, build)
     return filtered_id
 
 
-def _check_not_empty(store: Store, filtered: Mapping[str, str]) -> None:
+def _check_not_empty(recipe: Recipe, store: Store, filtered: Mapping[str, str]) -> None:
     for split, dataset_id in filtered.items():
         dataset = store.repo.manifest(dataset_id)
         if dataset.n:
+            if split == "train" and isinstance(recipe.downloader, MixtureDownloader):
+                _check_sources(dataset, recipe.downloader)
             continue
-        dropped = cast(dict[str, int], dataset.metrics["dropped"])
-        told = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "there was none to begin with"
+        told = _told(dataset.metrics)
         if split == "train":
             raise EmptyDatasetError(
                 f"{dataset.name} has no training pair left; dropped: {told}. "
@@ -250,6 +263,24 @@ def _check_not_empty(store: Store, filtered: Mapping[str, str]) -> None:
             told,
             split,
         )
+
+
+def _check_sources(train: TranslationDataset, mixture: MixtureDownloader) -> None:
+    """Look for sources of a mixture without a training pair: an error where they have a share of the epochs."""
+    for name, counts in cast(dict[str, dict[str, JSON]], train.metrics["sources"]).items():
+        if counts["kept"]:
+            continue
+        said = f"the source {name!r} of the mixture has no training pair left; dropped: {_told(counts)}"
+        if mixture.is_weighted:
+            raise EmptyDatasetError(
+                f"{said}. Check it, loosen the filter (filter.…), or leave it out of downloader.sources"
+            )
+        log.warning("%s", said)
+
+
+def _told(counts: Mapping[str, JSON]) -> str:
+    dropped = cast(dict[str, int], counts["dropped"])
+    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "there was none to begin with"
 
 
 def _encoded(store: Store, filtered_id: str, tokenizers: TokenizerPair, built: list[str]) -> str:

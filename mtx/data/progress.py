@@ -3,11 +3,29 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
+from typing_extensions import override
+
+from mtx.shown import redacted, shown
+
+
+class PlainConsole(Console):
+    """Prints texts as they are: `[red]` and `:smile:` are characters like any others, controls are made visible.
+
+    Every str goes this way, in tables and titles too. A `Text` is printed as it is.
+    """
+
+    def __init__(self, *, stderr: bool = False, **options: Any) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, **options)
+
+    @override
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(shown(redacted(text)), **options)
 
 
 @contextmanager
@@ -16,7 +34,7 @@ def working(description: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    with Console(stderr=True).status(f"{description} …"):
+    with PlainConsole(stderr=True).status(f"{description} …"):
         yield
 
 
@@ -30,9 +48,15 @@ def track(batches: Iterable[pa.RecordBatch], description: str, total: int | None
     if not sys.stderr.isatty():
         yield from batches
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, total=total)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as progress:
+        task = progress.add_task(shown(description), total=total)
         for batch in batches:
             yield batch
             progress.advance(task, batch.num_rows)

@@ -1,20 +1,24 @@
 """The repository of datasets: manifests in one layer, payload in another, and one way to build what is missing."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from mtx.data.dataset import TranslationDataset
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.base import FileLayer, ObjectLayer
 from mtx.infra.dal.oal import absent, already
+from mtx.infra.dal.sealed import VERIFY
+from mtx.infra.dal.upkeep import FileUpkeep, ObjectUpkeep
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["id", "name", "stage", "split", "source_language", "target_language", "n", "bytes", "made_from"]
-REBUILD = "Remove it (DatasetRepo.remove) and build it again, or use another folder with storage.root=FOLDER"
 
 
 class DatasetRepo:
@@ -22,11 +26,19 @@ class DatasetRepo:
 
     A dataset is there once its manifest is, which is written last. Safe with several processes: whoever asks for
     a missing dataset through `get_or_build` waits while another builds it.
+
+    Args:
+        fal: keeps payload.
+        oal: keeps manifests.
+        before_writing: called before anything is stored; what it raises passes through.
     """
 
-    def __init__(self, *, fal: FileLayer, oal: ObjectLayer) -> None:
+    def __init__(
+        self, *, fal: FileLayer, oal: ObjectLayer, before_writing: Callable[[], None] = lambda: None
+    ) -> None:
         self.fal = fal
         self.oal = oal
+        self._before_writing = before_writing
 
     def add(self, dataset: TranslationDataset) -> TranslationDataset:
         """Store a dataset, rows first, and return it as stored.
@@ -48,18 +60,40 @@ class DatasetRepo:
         except NotStoredError as error:
             if not self.exists(dataset_id):  # removed between the two reads
                 raise
-            raise DamagedError(f"{dataset_id} has a manifest, but its rows are gone. {REBUILD}") from error
+            raise DamagedError(f"{dataset_id} has a manifest, but its rows are gone. {VERIFY}") from error
         _compare(dataset_id, "rows", len(rows), manifest.n)
         return dataclasses.replace(manifest, data=rows)
 
-    def verify(self, dataset_id: str) -> None:
-        """Read all of a dataset's payload and compare it with the manifest, down to the last bit.
+    def verify(self, dataset_id: str, *, full: bool = True) -> None:
+        """Compare a dataset's payload with its manifest; where `full`, all of it, down to the last bit.
 
-        Raises NotStoredError, or DamagedError where they differ.
+        Raises NotStoredError, NewerFormatError, or DamagedError where they differ.
         """
-        payload = self.get(dataset_id).payload
-        if payload is not None:
-            _compare(dataset_id, "SHA-256", self.fal.sha256(dataset_id), payload.sha256)
+        dataset = self.get(dataset_id)
+        if not full:
+            return
+        if dataset.payload is not None:
+            _compare(dataset_id, "SHA-256", self.fal.sha256(dataset_id), dataset.payload.sha256)
+        try:
+            dataset.rows.table.validate(full=True)
+        except pa.ArrowException as error:
+            raise DamagedError(f"the rows of {dataset_id} are not what Arrow allows: {error}. {VERIFY}") from error
+
+    def set_aside(self, dataset_id: str, to: str | os.PathLike[str]) -> list[str]:
+        """Move a dataset, damaged as it may be, out of the repository, and return where its parts are now.
+
+        Nothing happens where `verify` finds it in order by now. Raises InUseError where another process is at work on
+        it, and StoreError where the layers cannot.
+        """
+        if not (isinstance(self.oal, ObjectUpkeep) and isinstance(self.fal, FileUpkeep)):
+            raise StoreError(f"this storage cannot set {dataset_id} aside. Remove it with DatasetRepo.remove")
+        with self.fal.lock(dataset_id, wait=False):
+            try:
+                self.verify(dataset_id)
+            except DamagedError:
+                places = [self.oal.set_aside(dataset_id, to)]  # first, so that it is never seen without rows
+                return [*places, *([self.fal.set_aside(dataset_id, to)] if self.fal.exists(dataset_id) else [])]
+        return []
 
     def get_or_build(self, dataset_id: str, build: Callable[[], TranslationDataset]) -> TranslationDataset:
         """Return the dataset, or build and store it first; of several processes that ask, one builds.
@@ -71,17 +105,21 @@ class DatasetRepo:
         if not self.exists(dataset_id):
             with self.fal.lock(dataset_id):
                 if not self.exists(dataset_id):
+                    self._before_writing()
                     built = build()
                     if built.id != dataset_id:
                         raise StoreError(
                             f"{dataset_id} was asked for, but {built.id} was built. Give it the id asked for"
                         )
-                    self._add(built)
+                    with suppress(AlreadyStoredError):  # another machine, which our lock says nothing to, was first
+                        self._add(built)
         return self.get(dataset_id)
 
     def manifest(self, dataset_id: str) -> TranslationDataset:
-        """Return a dataset without its rows. Raises NotStoredError."""
-        return TranslationDataset.from_manifest(self.oal.read(dataset_id))
+        """Return a dataset without its rows. Raises NotStoredError, DamagedError, or NewerFormatError."""
+        dataset = TranslationDataset.from_manifest(self.oal.read(dataset_id))
+        _compare(dataset_id, "id in its manifest", dataset.id, dataset_id)
+        return dataset
 
     def manifests(self, stage: str | None = None, split: str | None = None) -> Iterator[TranslationDataset]:
         """Iterate over the datasets, without rows, by id."""
@@ -105,7 +143,7 @@ class DatasetRepo:
             raise NotStoredError(absent(dataset_id, self._location(), self.oal.get_all_names()))
         with self.fal.lock(dataset_id):
             self.oal.delete(dataset_id)
-            if self.fal.exists(dataset_id):
+            with suppress(NotStoredError):  # asked without `exists`: in a remote store a manifest alone tells that
                 self.fal.delete(dataset_id)
 
     def exists(self, dataset_id: str) -> bool:
@@ -114,6 +152,7 @@ class DatasetRepo:
 
     def _add(self, dataset: TranslationDataset) -> None:
         """Store a dataset. The lock is held."""
+        self._before_writing()
         if self.oal.exists(dataset.id):
             raise AlreadyStoredError(already(dataset.id, self._location()))
         if self.fal.exists(dataset.id):  # rows without a manifest: a build that was stopped in between
@@ -122,13 +161,13 @@ class DatasetRepo:
         stored = dataclasses.replace(dataset, data=None, n=payload.num_rows, payload=payload)
         self.oal.create(stored.id, stored.to_manifest())
 
-    def _location(self) -> Path:
-        return Path(getattr(self.oal, "location", "the store"))
+    def _location(self) -> str:
+        return str(getattr(self.oal, "location", "the store"))
 
 
 def _compare(dataset_id: str, what: str, found: object, expected: object) -> None:
     if found != expected:
-        raise DamagedError(f"{dataset_id} has changed on disk: {what} {found}, but stored were {expected}. {REBUILD}")
+        raise DamagedError(f"{dataset_id} has changed on disk: {what} {found}, but stored were {expected}. {VERIFY}")
 
 
 def _summary(dataset: TranslationDataset) -> dict[str, Any]:

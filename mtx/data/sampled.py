@@ -5,7 +5,6 @@ nothing is left of them once no array refers to them, nor after a process is kil
 """
 
 import mmap
-import os
 import tempfile
 from collections import deque
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.cores import granted_cores
 from mtx.data.store import Store
 from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.draws import key_of
@@ -54,7 +54,7 @@ class SampledPairs:
         self._target = target
         self._num_pairs = num_pairs
         self._scratch = scratch
-        self._num_threads = num_threads or min(MAX_THREADS, _num_cores())
+        self._num_threads = num_threads or min(MAX_THREADS, granted_cores())
 
     def __len__(self) -> int:
         return self._num_pairs
@@ -104,11 +104,6 @@ def sampled_pairs(store: Store, words_id: str, tokenizers: TokenizerPair, config
         len(words["source"]),
         scratch=store.scratch(),
     )
-
-
-def _num_cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _mapped(file: IO[bytes], dtype: Any, size: int) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from mtx.infra.dal.base import atomic_file
 
 SAME_WHEN_RESUMED = ("downloader", "filter", "tokenizer", "sampler", "datamodule", "model", "seed")
 RUN_KEY_FILE = "run_key.txt"  # beside the checkpoints: which runs may go on from them
+MAX_NAMES = 3  # of a file's objects that a message tells
 
 
 def checkpoint_path(run: Run, ckpt: str | None) -> Path | None:
@@ -49,25 +50,44 @@ def write_run_key(run: Run) -> None:
         file.write(run_key(run).encode())
 
 
-def check_fits(path: Path, model: pl.LightningModule) -> None:
-    """Raise ConfigError where a checkpoint cannot be read, or where its weights have other shapes than the model's."""
+def check_fits(path: Path, model: pl.LightningModule, *, trusted: bool = False) -> None:
+    """Raise ConfigError where a checkpoint cannot be read, or where its weights have other shapes than the model's.
+
+    Only tensors and plain values are read; what it says of classes and functions is never looked up, unless `trusted`:
+    then it is read as the pickle that it is, which may run any code.
+    """
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except pickle.UnpicklingError:
-        return  # holds objects of the module's own; Lightning will say what it needs
-    except (RuntimeError, KeyError, EOFError, OSError, ValueError) as error:
+        weights = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=True)["state_dict"]
+        there = {name: tuple(weights[name].shape) for name in model.state_dict() if name in weights}
+    except pickle.UnpicklingError as error:
+        raise ConfigError(_holds_objects(path)) from error
+    except (RuntimeError, KeyError, EOFError, OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"ckpt={path} is no checkpoint that can be read: {error}") from error
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     other = [
-        f"{name} is {tuple(weights[name].shape)} there and {shape} here"
+        f"{name} is {there[name]} there and {shape} here"
         for name, shape in shapes.items()
-        if name in weights and tuple(weights[name].shape) != shape
+        if name in there and there[name] != shape
     ]
     if other:
         raise ConfigError(
             f"ckpt={path} is of another model or another vocabulary: {'; '.join(other[:3])}. "
             "Use the tokenizer and model settings of the run that wrote it, or ckpt=null to start from the beginning"
         )
+
+
+def _holds_objects(path: Path) -> str:
+    """Say that a checkpoint holds more than weights, and what; found by reading its opcodes, not by running them."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (RuntimeError, ValueError, OSError, pickle.UnpicklingError, IndexError, TypeError):  # not to be read at all
+        names = []
+    which = f" ({', '.join(sorted(names)[:MAX_NAMES])})" if names else ""
+    return (
+        f"ckpt={path} holds Python objects beside tensors and plain values{which}, and to read those runs code that the "
+        "file chooses. It was not read. Keep such objects out of save_hyperparameters() and of the state of callbacks; or, "
+        "where you know who wrote this file and trust them, set task.trust_ckpt=true"
+    )
 
 
 def _earlier(run: Run) -> Iterator[Path]:

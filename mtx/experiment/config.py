@@ -7,32 +7,23 @@ Hydra's `instantiate` turns every argument into its own containers, which a Stor
 
 import functools
 import inspect
-import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union
 
 from mtx.errors import ConfigError, MtxError, choices
+from mtx.experiment.targets import BASES, TARGET, located
 
 Config = Mapping[str, Any]
 
+__all__ = ["BASES", "FILLED_IN", "KNOWN", "MISSING", "PARTIAL", "TARGET", "Config", "build", "check"]
+
 MISSING = "???"
-TARGET = "_target_"
 PARTIAL = "_partial_"
 
-# What an option of a group has to be. The groups not named here take any callable.
-BASES = {
-    "storage": "mtx.data.store.Store",
-    "downloader": "mtx.infra.dataset.download.Downloader",
-    "filter": "mtx.data.filter.base.PairFilter",
-    "tokenizer": "mtx.data.tokenize.base.Tokenization",
-    "sampler": "mtx.infra.dataset.plan.base.Planner",
-    "datamodule": "mtx.training.datamodule.TranslationDataModule",
-    "model": "pytorch_lightning.LightningModule",
-}
 # What may stand at the top of a config; the last two belong to task=show.
-KNOWN = frozenset({*BASES, "trainer", "logger", "task", "experiment", "seed", "ckpt", "stage", "split"})
+KNOWN = frozenset({*BASES, "trainer", "logger", "task", "experiment", "seed", "ckpt", "sweep", "stage", "split"})
 # Parameters that mtx fills in while building. A config may not set those of the data module and the task.
 FILLED_IN = {
     "datamodule": frozenset({"storage", "downloader", "filter", "tokenizer", "sampler", "seed"}),
@@ -58,7 +49,7 @@ def check(config: Config) -> None:
     if not problems:
         for group, options in groups:
             if TARGET in options:
-                problems += _problems(group, options, BASES.get(group), FILLED_IN.get(group, frozenset()))
+                problems += _problems(group, options, FILLED_IN.get(group, frozenset()))
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -70,7 +61,7 @@ def build(config: Config, group: str, **extra: Any) -> Any:
     null. Raises ConfigError.
     """
     options = config[group]
-    names, _ = _parameters(_located(options[TARGET], group))
+    names, _ = _parameters(located(options[TARGET], group))
     given = {name: value for name, value in extra.items() if name in names and options.get(name) is None}
     return _made({**options, **given}, group)
 
@@ -81,7 +72,7 @@ def _made(value: Any, key: str) -> Any:
         items = {name: _made(item, f"{key}.{name}") for name, item in value.items() if name not in (TARGET, PARTIAL)}
         if TARGET not in value:
             return items
-        target = _located(value[TARGET], key)
+        target = located(value[TARGET], key)
         if value.get(PARTIAL):
             return functools.partial(target, **items)
         try:
@@ -95,17 +86,6 @@ def _made(value: Any, key: str) -> Any:
     return value
 
 
-def _located(path: Any, key: str) -> Callable[..., Any]:
-    """Return the callable at a dotted path. Raises ConfigError."""
-    try:
-        target = pkgutil.resolve_name(path)
-    except Exception as error:  # whatever the module at that path raises while it is imported
-        raise ConfigError(f"{key}.{TARGET} names {path!r}, which cannot be imported: {error}") from error
-    if not callable(target):
-        raise ConfigError(f"{key}.{TARGET} names {path!r}, which is a {type(target).__name__}, nothing to call")
-    return typing.cast(Callable[..., Any], target)
-
-
 def _missing(key: str, value: Any) -> Iterator[str]:
     if value == MISSING:
         yield key
@@ -114,12 +94,23 @@ def _missing(key: str, value: Any) -> Iterator[str]:
             yield from _missing(f"{key}.{name}", item)
 
 
-def _problems(key: str, options: Config, base: str | None, filled_in: frozenset[str]) -> list[str]:
+def _components(key: str, value: Any) -> Iterator[tuple[str, Config]]:
+    """Find what is to be made inside a value, at any depth, each with its key; not what stands inside of those."""
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            yield key, value
+        else:
+            for name, item in value.items():
+                yield from _components(f"{key}.{name}", item)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _components(f"{key}[{i}]", item)
+
+
+def _problems(key: str, options: Config, filled_in: frozenset[str]) -> list[str]:
     """List what is wrong with one component's config: its target, its keys, its values, nested ones too."""
     try:
-        target = _located(options[TARGET], key)
-        if base is not None and not (isinstance(target, type) and issubclass(target, _base(base))):
-            return [f"{key}.{TARGET} is a {base.rpartition('.')[2]}, but {options[TARGET]} is none"]
+        target = located(options[TARGET], key)
     except ConfigError as error:
         return [str(error)]
     names, takes_any = _parameters(target)
@@ -132,8 +123,9 @@ def _problems(key: str, options: Config, base: str | None, filled_in: frozenset[
                 f"{key}.{name} is no setting of {options[TARGET].rpartition('.')[2]}. "
                 f"It takes: {choices(name, set(names) - filled_in)}"
             )
-        elif isinstance(value, Mapping) and TARGET in value:
-            problems += _problems(f"{key}.{name}", value, None, frozenset())
+        elif components := list(_components(f"{key}.{name}", value)):
+            for inner, inner_options in components:
+                problems += _problems(inner, inner_options, frozenset())
         elif name in names and not _fits(value, names[name]):
             problems.append(f"{key}.{name} is {_words(names[name])}, but is {value!r}")
     if not options.get(PARTIAL):
@@ -141,10 +133,6 @@ def _problems(key: str, options: Config, base: str | None, filled_in: frozenset[
         if key not in FROM_DATA:
             problems += [f"{key}.{name} is required: set +{key}.{name}=VALUE" for name in sorted(needed)]
     return problems
-
-
-def _base(path: str) -> type:
-    return typing.cast(type, _located(path, path))
 
 
 def _signature(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from rich.table import Table
 
-from mtx.callbacks import DataCosts, ExactResume
+from mtx.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.errors import ConfigError
 from mtx.experiment.checkpoints import check_fits, checkpoint_path, write_run_key
 from mtx.experiment.measure import data_report, plan_report
@@ -47,6 +48,7 @@ def fit(
     translations: int = 3,
     scored_sentences: int = 100,
     beam: int = 1,
+    trust_ckpt: bool = False,
 ) -> float | None:
     """Train, print how it went and what the model says, and write `report.json`.
 
@@ -56,6 +58,7 @@ def fit(
         translations: how many translations of held-out sentences are shown.
         scored_sentences: how many are compared with their references by BLEU and chrF.
         beam: hypotheses that are kept of each sentence; 1: greedy search.
+        trust_ckpt: read a checkpoint that holds Python objects, which runs code of its choice.
 
     Returns:
         Held-out bits per byte at the end, which a sweep can minimise; None where the model does not log them.
@@ -73,18 +76,19 @@ def fit(
         path = checkpoint_path(run, ckpt)
         record = TrainingRecord(run.output_dir / "training.json")
         try:
-            trainer = build_trainer(run, record)
+            budget = run.build("budget")
+            trainer = build_trainer(run, record, budget)
             run.datamodule.prepare_data()
             run.datamodule.setup("fit")
             model = run.build("model", **run.datamodule.facts())
             if path is not None:
-                check_fits(path, model)
-            progress = train(run, trainer, model, record, path)
+                check_fits(path, model, trusted=trust_ckpt)
+            progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
         except MisconfigurationException as error:
             raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error
     if not trainer.is_global_zero:
         return progress.held_out(METRIC)[1]
-    report = {**data_report(run), **plan_report(run, 0), **fit_report(run, trainer, progress)}
+    report = {**data_report(run), **plan_report(run, 0), **fit_report(run, trainer, progress, budget)}
     run.write_report(report)  # whatever comes of translating
     report.update(
         translated(run, model, trainer.strategy.root_device, shown=translations, scored=scored_sentences, beam=beam)
@@ -95,10 +99,10 @@ def fit(
     return progress.held_out(METRIC)[1]
 
 
-def build_trainer(run: Run, record: TrainingRecord) -> pl.Trainer:
+def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> pl.Trainer:
     """Make the Trainer, with what it needs to keep checkpoints and to show itself, unless the config says otherwise."""
     options = run.config["trainer"]
-    always: list[pl.Callback] = [record, ExactResume()]
+    always: list[pl.Callback] = [record, budget, ExactResume()]
     callbacks = list(always)
     if options.get("callbacks") is None:
         callbacks.append(DataCosts())
@@ -129,7 +133,13 @@ def check_sweep(trainer: pl.Trainer) -> None:
 
 
 def train(
-    run: Run, trainer: pl.Trainer, model: pl.LightningModule, record: TrainingRecord, ckpt: Path | None
+    run: Run,
+    trainer: pl.Trainer,
+    model: pl.LightningModule,
+    record: TrainingRecord,
+    ckpt: Path | None,
+    *,
+    trust_ckpt: bool = False,
 ) -> Progress:
     """Look at held-out text, train, look again if the last look was not at the end, and return the record."""
     if trainer.is_global_zero:
@@ -139,7 +149,7 @@ def train(
     if ckpt is None and (found := held_out(run, trainer, model)):
         record.progress().add_validation(0, found)
     try:
-        trainer.fit(model, datamodule=run.datamodule, ckpt_path=ckpt)
+        trainer.fit(model, datamodule=run.datamodule, ckpt_path=ckpt, weights_only=not trust_ckpt)
     except SystemExit as error:  # how Lightning ends after Ctrl-C
         if trainer.is_global_zero:
             kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
@@ -165,7 +175,7 @@ def held_out(run: Run, trainer: pl.Trainer, model: pl.LightningModule) -> dict[s
     return {name: float(value) for metrics in found for name, value in metrics.items()}
 
 
-def fit_report(run: Run, trainer: pl.Trainer, progress: Progress) -> dict[str, Any]:
+def fit_report(run: Run, trainer: pl.Trainer, progress: Progress, budget: TrainingBudget) -> dict[str, Any]:
     """Report the training: how long, how well, and where its checkpoints are."""
     first, last = progress.held_out(METRIC)
     keeper = trainer.checkpoint_callback
@@ -174,6 +184,7 @@ def fit_report(run: Run, trainer: pl.Trainer, progress: Progress) -> dict[str, A
         "num_steps": progress.num_steps,
         "num_epochs": progress.num_epochs,
         "fit_s": progress.train_s,
+        "spent": asdict(budget.spent),
         "num_target_tokens": progress.num_target_tokens,
         "target_tokens_per_s": progress.target_tokens_per_s,
         "train_loss_first": progress.train_loss_first,

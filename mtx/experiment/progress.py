@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from typing_extensions import override
 
+from mtx.data.progress import PlainConsole
+
 COSTS = {"data/tokens_per_s": "{:,.0f} tok/s", "data/padding": "pad {:.1%}", "data/waiting": "wait {:.0%}"}
 BAR_WIDTH = 8  # of 80 characters, most of which numbers take
 REFRESH_S = 0.1  # between two drawings of the bar; more often costs time and shows nothing new
@@ -99,11 +101,11 @@ class StepBar(ProgressBar):
         if not self._enabled or not self._console.is_terminal:
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=BAR_WIDTH),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}", markup=False),
         )
         self._bar = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
         self._task = self._bar.add_task(description, total=total, completed=completed, metrics="")
@@ -136,7 +138,7 @@ class StepBar(ProgressBar):
         return {**self.__dict__, "_console": None, "_bar": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _console=Console())
+        self.__dict__.update(state, _console=PlainConsole())
 
 
 def num_steps(trainer: pl.Trainer) -> int | None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from mtx.data.progress import PlainConsole
 from mtx.experiment.config import Config, build
 from mtx.infra.dal.base import atomic_file
+from mtx.shown import redacted_json
 from mtx.training.datamodule import TranslationDataModule
 
 
@@ -37,7 +39,7 @@ class Run:
     ) -> None:
         self.config = config
         self.output_dir = Path(output_dir)
-        self.console = console or Console()
+        self.console = console or PlainConsole()
         self.in_sweep = in_sweep
         self.overrides = list(overrides)
 
@@ -66,7 +68,7 @@ class Run:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / "report.json"
         with atomic_file(path) as file:
-            file.write(json.dumps(report, indent=2, sort_keys=True).encode() + b"\n")
+            file.write(json.dumps(redacted_json(report), indent=2, sort_keys=True).encode() + b"\n")
         return path
 
 

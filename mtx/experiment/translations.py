@@ -169,7 +169,7 @@ def show(translations: Sequence[Translation], console: Console) -> None:
     """Print translations one below the other, wrapped to the console's width, whatever way they are written in."""
     for translation in translations:
         for label, text in list(asdict(translation).items())[1:]:
-            console.print(labelled(label, text, console), soft_wrap=True, highlight=False, markup=False)
+            console.print(Text(labelled(label, text, console)), soft_wrap=True, highlight=False)
         console.print()
 
 

@@ -276,6 +276,10 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         num_bytes = self._served(split).num_target_bytes(row_ids.cpu().numpy())
         return torch.from_numpy(num_bytes).to(row_ids.device)
 
+    def num_source_bytes(self, row_ids: Tensor, split: str) -> Tensor:
+        """Return the UTF-8 bytes of the source texts of `row_ids` (int64 [B]) as int64 [B], truncated or not."""
+        return torch.from_numpy(self._open.num_source_bytes(split)[row_ids.cpu().numpy()]).to(row_ids.device)
+
     def split_counts(self, split: str, *, epoch: int | None = None) -> dict[str, int]:
         """Return `num_pairs` of a split, and how many are above a maximum: `dropped_length`, `truncated`.
 

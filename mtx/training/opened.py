@@ -4,6 +4,11 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from mtx.data.encode import encoded_pairs
 from mtx.data.pipeline import Recipe, StageIds
 from mtx.data.sampled import sampled_pairs
@@ -41,11 +46,12 @@ class OpenData:
         self._seed = seed
         self._splits: dict[str, OpenSplit] = {}
         self._sampled: dict[Planner, SampledEpochs[OpenSplit]] = {}
+        self._source_bytes: dict[str, NDArray[np.int64]] = {}
 
     @cached_property
     def tokenizers(self) -> TokenizerPair:
         """The tokenizers of both sides."""
-        return load_pair(self._recipe.tokenizer, self._storage.tokenizers / self.ids.tokenizer)
+        return load_pair(self._recipe.tokenizer, self._storage.tokenizers.open(self.ids.tokenizer))
 
     @cached_property
     def batch_format(self) -> BatchFormat:
@@ -70,6 +76,13 @@ class OpenData:
                 "truncate" if name == PREDICT else self._too_long,
             )
         return self._splits[name]
+
+    def num_source_bytes(self, name: str) -> NDArray[np.int64]:
+        """Return the UTF-8 bytes of each source text of a split or a set, int64 [n]; counted when first asked for."""
+        if name not in self._source_bytes:
+            texts = self._storage.repo.get({**self.ids.filtered, **self.ids.beside_raw}[name]).rows.table["src"]
+            self._source_bytes[name] = pc.cast(pc.binary_length(texts), pa.int64()).to_numpy()
+        return self._source_bytes[name]
 
     def sampled(self, planner: Planner) -> SampledEpochs[OpenSplit] | None:
         """Return the epochs of the training split in the planner's batches; None where no subwords are sampled."""
@@ -125,4 +138,4 @@ class OpenData:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_splits": {}, "_sampled": {}}
+        return {**self.__dict__, "_splits": {}, "_sampled": {}, "_source_bytes": {}}

@@ -180,13 +180,18 @@ def in_ranks(folder: Path, *callbacks: str, **options: Any) -> dict[str, Any]:
     return found
 
 
+def named(callback: str) -> tuple[str, str, str]:
+    """Take a callback's name and its arguments apart: `TrainingBudget:{"steps": 2}`."""
+    return callback.partition(":")
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
     ckpt, save_at = options.pop("ckpt", None), options.pop("save_at", None)
     model = word_model()(dropout=options.pop("dropout", 0.0))
-    callbacks = [getattr(mtx.callbacks, name)() for name in sys.argv[3:]]
+    callbacks = [getattr(mtx.callbacks, name)(**json.loads(given or "{}")) for name, _, given in map(named, sys.argv[3:])]
     run = trainer(callbacks=[*callbacks, Written(folder, save_at)], strategy="ddp_fork", **options)
     pl.seed_everything(7, verbose=False)
     run.fit(model, ckpt_path=ckpt)

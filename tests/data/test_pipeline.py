@@ -100,7 +100,7 @@ def test_training_pairs_that_leak_the_sources_own_validation_are_dropped_and_cou
 def test_one_tokenizer_a_side(tmp_path: Path) -> None:
     config = BPETokenization(vocab_size=280, joint=False, min_frequency=1)
     made = prepare(Recipe(recipe(tmp_path).downloader, HeldOut(), NoFilter(), config), store(tmp_path))
-    pair = load_pair(config, store(tmp_path).tokenizers / made.tokenizer)
+    pair = load_pair(config, store(tmp_path).tokenizers.open(made.tokenizer))
     assert not pair.joint
     assert pair.source.get_vocab() != pair.target.get_vocab()
     assert {path.name for path in pair.folder.iterdir()} == {"source.json", "target.json", "manifest.json"}

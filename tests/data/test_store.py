@@ -34,7 +34,8 @@ def test_each_option_keeps_datasets_by_its_layers_under_one_root(
     monkeypatch.setenv("MTX_STORE", str(tmp_path / "root"))
     store = store_of(option)
     assert (type(store.repo.oal), type(store.repo.fal)) == (objects, files)
-    assert store.tokenizers == tmp_path / "root" / "tokenizers"
+    assert store.tokenizers.location == tmp_path / "root" / "tokenizers"
+    assert store.words.location == tmp_path / "root" / "words"
     assert not store.root.exists()  # made when something is first written
     rows = [{"src": "a", "tgt": "b"}]
     dataset = TranslationDataset(name="small", stage="raw", split="train", languages=("en", "de"), data=rows)

@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mtx.data.filter.base import PairFilter
+from mtx.data.filter.base import PairFilter, count_dropped
 from mtx.data.filter.seen import SeenPairs
 from mtx.data.pairs import Pairs, pair_batches
 from mtx.errors import ConfigError
-from mtx.infra.dataset.pairs import PAIR_SCHEMA
 
 # C0 and C1 controls and DEL, without tab, line feed and carriage return, which lay out text of several lines.
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
@@ -78,16 +77,16 @@ class DefaultFilter(PairFilter):
         """Stream the pairs that are kept, stripped if so set, and count the others in `dropped` by reason."""
         seen = SeenPairs()
         for batch in pair_batches(pairs):
-            source, target = (pc.utf8_trim_whitespace(side) if self.strip else side for side in batch.columns)
+            source, target = (pc.utf8_trim_whitespace(side) if self.strip else side for side in batch.columns[:2])
             keep = np.ones(len(source), dtype=np.bool_)
             for reason, found in self._rules(source, target):
-                _drop(reason, found.to_numpy(zero_copy_only=False), keep, dropped)
+                _drop(reason, found.to_numpy(zero_copy_only=False), keep, dropped, batch)
             if self.drop_duplicates:
                 kept = pa.array(keep)
                 again = np.zeros(len(source), dtype=np.bool_)
                 again[keep] = ~seen.add(source.filter(kept), target.filter(kept))
-                _drop("duplicate", again, keep, dropped)
-            yield pa.record_batch([source, target], schema=PAIR_SCHEMA).filter(pa.array(keep))
+                _drop("duplicate", again, keep, dropped, batch)
+            yield pa.record_batch([source, target, *batch.columns[2:]], schema=batch.schema).filter(pa.array(keep))
 
     def _rules(self, source: pa.LargeStringArray, target: pa.LargeStringArray) -> Iterator[Rule]:
         """Yield the rules that are on, in order, but for duplicates."""
@@ -141,12 +140,12 @@ class DefaultFilter(PairFilter):
                 yield f"filter.min_{unit}={low} is above filter.max_{unit}={high}, which keeps no pair. Set one to null"
 
 
-def _drop(reason: str, found: NDArray[np.bool_], keep: NDArray[np.bool_], dropped: dict[str, int]) -> None:
+def _drop(
+    reason: str, found: NDArray[np.bool_], keep: NDArray[np.bool_], dropped: dict[str, int], pairs: pa.RecordBatch
+) -> None:
     """Take the pairs that a rule found out of `keep`, in place, and count those that were in it."""
-    num_dropped = int(np.count_nonzero(found & keep))
-    if num_dropped:
-        dropped[reason] = dropped.get(reason, 0) + num_dropped
-        keep &= ~found
+    count_dropped(dropped, reason, found & keep, pairs)
+    keep &= ~found
 
 
 def _uneven(least: pa.Array, most: pa.Array, ratio: float, floor: int) -> pa.BooleanArray:

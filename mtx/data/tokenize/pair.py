@@ -1,11 +1,10 @@
 """The tokenizers of a recipe, one for both sides or one a side, kept in the store.
 
 A tokenizer lies in `tokenizers/ID/` as the `tokenizers` library's JSON: `tokenizer.json` where it is joint, else
-`source.json` and `target.json`. The folder appears whole or not at all.
+`source.json` and `target.json`. The folder is a bundle (`mtx.infra.dal.bundle`): it appears whole or not at all, and
+is checked when it is opened.
 """
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,10 @@ from mtx.data.progress import working
 from mtx.data.store import Store
 from mtx.data.tokenize.base import Side, Tokenization, special_ids
 from mtx.identity import JSON, digest
-from mtx.infra.dal.base import atomic_file, file_lock, sync_folder
 from mtx.infra.dataset.collate import SpecialIds
 
 JOINT: Mapping[Side, str] = {"both": "tokenizer.json"}
 SEPARATE: Mapping[Side, str] = {"source": "source.json", "target": "target.json"}
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,17 @@ def get_or_train(config: Tokenization, store: Store, filtered_id: str, built: li
     if config.needs_training:
         described["filtered"] = filtered_id
     tokenizer_id = f"tokenizer-{digest(described)}"
-    folder = store.tokenizers / tokenizer_id
-    if not folder.exists():
-        with file_lock(store.tokenizers, tokenizer_id):
-            if not folder.exists():
-                built.append(tokenizer_id)
-                _build(config, store, filtered_id, folder, described)
-    return load_pair(config, folder)
+
+    def build(folder: Path) -> None:
+        built.append(tokenizer_id)
+        for side, name in (JOINT if config.joint else SEPARATE).items():
+            if config.needs_training:
+                with working(f"training the tokenizer ({side})"):
+                    config.at(folder / name).train(store.repo.get(filtered_id), side=side).save()
+            else:
+                config.load().at(folder / name).save()
+
+    return load_pair(config, store.tokenizers.get_or_build(tokenizer_id, build, described))
 
 
 def load_pair(config: Tokenization, folder: Path) -> TokenizerPair:
@@ -79,22 +80,3 @@ def load_pair(config: Tokenization, folder: Path) -> TokenizerPair:
         source_ids=special_ids(source.tokenizer, source.special),
         target_ids=special_ids(target.tokenizer, target.special),
     )
-
-
-def _build(config: Tokenization, store: Store, filtered_id: str, folder: Path, described: dict[str, JSON]) -> None:
-    temporary = store.tokenizers / f".{folder.name}.tmp"  # one process at a time: the caller holds the lock
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
-    temporary.mkdir()
-    try:
-        for side, name in (JOINT if config.joint else SEPARATE).items():
-            if config.needs_training:
-                with working(f"training the tokenizer ({side})"):
-                    config.at(temporary / name).train(store.repo.get(filtered_id), side=side).save()
-            else:
-                config.load().at(temporary / name).save()
-        with atomic_file(temporary / MANIFEST) as file:
-            file.write(json.dumps({"id": folder.name, **described}, indent=1, sort_keys=True).encode())
-        temporary.replace(folder)
-        sync_folder(store.tokenizers)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

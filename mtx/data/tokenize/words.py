@@ -4,12 +4,11 @@ A word is what the tokenizer's normaliser and pre-tokenizer make of a text, and 
 distinct word of a side is kept once, and a row is an array of word numbers. The `tokenizers` library finds them on all
 cores: a word-level model behind the same normaliser and pre-tokenizer gives the words of a text as ids.
 
-Kept in the store, in `words/ID/`: four files a side, which processes map into memory. The folder appears whole or not
-at all.
+Kept in the store, in `words/ID/`: three files a side, which processes map into memory. The folder is a bundle
+(`mtx.infra.dal.bundle`): it appears whole or not at all, and is checked when it is opened.
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -27,14 +26,13 @@ from mtx.data.progress import working
 from mtx.data.store import Store
 from mtx.data.tokenize.base import encode_texts
 from mtx.data.tokenize.pair import TokenizerPair
-from mtx.identity import digest
-from mtx.infra.dal.base import atomic_file, file_lock, folder, sync_folder
+from mtx.identity import JSON, digest
+from mtx.infra.dal.base import atomic_file
 
 VERSION = 1  # goes up when the same texts and tokenizer would give other files
 ROWS_AT_ONCE = 8192  # texts given to the library's threads together
 ANY_NUMBER = 2**31 - 1  # of distinct words
 COLUMNS = {"source": "src", "target": "tgt"}
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -60,21 +58,28 @@ def get_or_cut(store: Store, filtered_id: str, tokenizers: TokenizerPair, built:
 
     Adds the id to `built` where it cuts.
     """
-    described = {"stage": "words", "version": VERSION, "filtered": filtered_id, "tokenizer": tokenizers.id}
+    described: dict[str, JSON] = {
+        "stage": "words",
+        "version": VERSION,
+        "filtered": filtered_id,
+        "tokenizer": tokenizers.id,
+    }
     words_id = f"words-{digest(described)}"
-    root = folder(store.root / "words")
-    if not (root / words_id).exists():
-        with file_lock(root, words_id):
-            if not (root / words_id).exists():
-                built.append(words_id)
-                with working("cutting the training texts into words"):
-                    _build(store, filtered_id, tokenizers, root / words_id, described)
+
+    def build(folder: Path) -> None:
+        built.append(words_id)
+        with working("cutting the training texts into words"):
+            table = store.repo.get(filtered_id).rows.table
+            for side, tokenizer in (("source", tokenizers.source), ("target", tokenizers.target)):
+                _write(folder, side, tokenizer, table[COLUMNS[side]])
+
+    store.words.get_or_build(words_id, build, described)
     return words_id
 
 
 def load_words(store: Store, words_id: str) -> dict[str, Words]:
     """Map the words of both sides, `source` and `target`, into memory."""
-    at = store.root / "words" / words_id
+    at = store.words.open(words_id)
     return {side: _read(at, side) for side in COLUMNS}
 
 
@@ -100,22 +105,6 @@ def cut_words(tokenizer: Tokenizer, texts: pa.ChunkedArray | pa.Array) -> tuple[
 def _some(texts: pa.ChunkedArray | pa.Array) -> Iterator[list[str]]:
     for start in range(0, len(texts), ROWS_AT_ONCE):
         yield texts.slice(start, ROWS_AT_ONCE).to_pylist()
-
-
-def _build(store: Store, filtered_id: str, tokenizers: TokenizerPair, at: Path, described: dict[str, Any]) -> None:
-    temporary = at.with_name(f".{at.name}.tmp")  # one process at a time: the caller holds the lock
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
-    temporary.mkdir()
-    try:
-        table = store.repo.get(filtered_id).rows.table
-        for side, tokenizer in (("source", tokenizers.source), ("target", tokenizers.target)):
-            _write(temporary, side, tokenizer, table[COLUMNS[side]])
-        with atomic_file(temporary / MANIFEST) as file:
-            file.write(json.dumps({"id": at.name, **described}, indent=1, sort_keys=True).encode())
-        temporary.replace(at)
-        sync_folder(at.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(at: Path, side: str, tokenizer: Tokenizer, texts: pa.ChunkedArray) -> None:

@@ -10,6 +10,7 @@ from mtx.errors import DamagedError
 from mtx.infra.dal.base import PayloadInfo, atomic_file
 from mtx.infra.dal.folder import FolderFileLayer
 from mtx.infra.dal.rows import Rows
+from mtx.infra.dal.sealed import VERIFY
 
 
 class ArrowFileLayer(FolderFileLayer):
@@ -38,6 +39,4 @@ def open_arrow(path: str) -> Rows:
     try:
         return Rows(pa.ipc.open_file(pa.memory_map(path)).read_all(), reopen=(open_arrow, (path,)))
     except (pa.ArrowException, OSError) as error:
-        raise DamagedError(
-            f"{path} cannot be read as an Arrow file: {error}. Remove the dataset and build it again"
-        ) from error
+        raise DamagedError(f"{path} cannot be read as an Arrow file: {error}. {VERIFY}") from error

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from mtx.errors import StoreError
+from mtx.errors import InUseError, StoreError
 from mtx.identity import JSON
 from mtx.infra.dal.rows import Rows
 
@@ -77,16 +77,22 @@ class FileLayer(Protocol):
     def num_bytes(self, name: str) -> int:
         """Return the bytes on disk, without reading them. Raises NotStoredError."""
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return a lock, held by one thread of one process at a time, for building what `name` stands for.
 
-        `create` and `delete` take it themselves; a thread that has it may take it again.
+        `create` and `delete` take it themselves; a thread that has it may take it again. Entering it raises
+        InUseError where another has it and `wait` is False.
         """
+
+
+def is_name(name: object) -> bool:
+    """Tell whether `name` is safe as a file name."""
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
 def checked_name(name: str) -> str:
     """Return `name` where it is safe as a file name. Raises StoreError."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not is_name(name):
         raise StoreError(
             f"{name!r} is no name for something stored: it needs 1 to 151 of the characters A-Z a-z 0-9 . _ = - "
             "and starts with a letter or a digit"
@@ -95,10 +101,16 @@ def checked_name(name: str) -> str:
 
 
 def folder(location: str | os.PathLike[str]) -> Path:
-    """Create the folder `location` if need be and return it, absolute. Raises StoreError."""
+    """Create the folder `location` if need be and return it, absolute.
+
+    Folders that are made survive a power failure, as what is stored in them does. Raises StoreError.
+    """
     path = Path(location).expanduser().absolute()
     try:
+        made = [step for step in (path, *path.parents) if not step.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for step in made:
+            sync_folder(step.parent)
     except OSError as error:
         raise StoreError(
             f"the store's folder {path} cannot be made: {reason(error)}. "
@@ -108,15 +120,20 @@ def folder(location: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def path_lock(path: Path) -> Iterator[None]:
+def path_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path`, in a folder made if need be, among all threads and processes that ask for it.
 
-    A thread that has it may take it again. The system frees it when a process dies. Raises StoreError.
+    A thread that has it may take it again. The system frees it when a process dies. Raises StoreError, and
+    InUseError where another has it and `wait` is False.
     """
     folder(path.parent)
     lock = FileLock(path, is_singleton=True)  # one object a path, so that taking it twice counts instead of waiting
     try:
-        lock.acquire()
+        lock.acquire(blocking=wait)
+    except Timeout as error:
+        raise InUseError(
+            f"{path.stem} is in use by another process, which holds the lock {path}. Try again when it is done"
+        ) from error
     except (OSError, NotImplementedError) as error:
         raise StoreError(
             f"the lock {path} cannot be taken: {reason(error)}. Nothing stored has changed. "
@@ -128,9 +145,9 @@ def path_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def file_lock(location: Path, name: str) -> AbstractContextManager[None]:
-    """Return the lock of `name` among all that use the folder `location`."""
-    return path_lock(location / "locks" / f"{checked_name(name)}.lock")
+def file_lock(location: Path, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
+    """Return the lock of `name` among all that use the folder `location`; see `path_lock`."""
+    return path_lock(location / "locks" / f"{checked_name(name)}.lock", wait=wait)
 
 
 class AtomicFile:
@@ -177,11 +194,12 @@ class AtomicFile:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[AtomicFile]:
+def atomic_file(path: Path, *, replace: bool = True) -> Iterator[AtomicFile]:
     """Write `path` so that it appears whole or not at all, also when power fails.
 
     Yields a file to write to. Temporary name in the same folder, fsync, rename, fsync of the folder. Raises
-    StoreError where the disk refuses; other errors raised inside pass through, and leave nothing behind.
+    StoreError where the disk refuses, and FileExistsError where `path` is there and `replace` is False; other errors
+    raised inside pass through, and leave nothing behind.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
@@ -195,11 +213,24 @@ def atomic_file(path: Path) -> Iterator[AtomicFile]:
         finally:
             with suppress(OSError):  # a full disk refuses the buffer's rest once more; the first error tells why
                 file.close()
+        if replace or not _linked(temporary, path):
+            with writing(path):
+                temporary.replace(path)
         with writing(path):
-            temporary.replace(path)
             sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _linked(temporary: Path, path: Path) -> bool:
+    """Give a file its name, which the system does for one process only; False where it knows no links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def remove_leftovers(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Payload as JSON Lines, the original's choice: readable with any tool, at the price of parsing it at each read."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +13,17 @@ from mtx.errors import DamagedError, StoreError
 from mtx.infra.dal.base import PayloadInfo, atomic_file
 from mtx.infra.dal.folder import FolderFileLayer
 from mtx.infra.dal.rows import ROWS_AT_ONCE, Rows
+from mtx.infra.dal.sealed import VERIFY, check_seal, json_bytes, read_json, sealed
 
-SCHEMA_SUFFIX = ".schema"
+TYPES_SUFFIX = ".types.json"  # beside the rows: the column types, sealed
+OLD_TYPES_SUFFIX = ".schema"  # the same in older stores, without a digest
 BLOCK_BYTES = 1 << 26  # parsed together; also the longest line that can be read
 
 
 class FileAccessLayer(FolderFileLayer):
     """Payload by name (`FileLayer`) in `location/NAME.jsonl`, one JSON object a line, UTF-8.
 
-    The column types stand beside it in `NAME.schema`. Rows are held in memory once read.
+    The column types stand beside it in `NAME.types.json`. Rows are held in memory once read.
     """
 
     SUFFIX: ClassVar[str] = ".jsonl"
@@ -32,13 +35,19 @@ class FileAccessLayer(FolderFileLayer):
                 for start in range(0, batch.num_rows, ROWS_AT_ONCE):
                     file.write(b"".join(map(_line, batch.slice(start, ROWS_AT_ONCE).to_pylist())))
                 num_rows += batch.num_rows
-            with atomic_file(path.with_suffix(SCHEMA_SUFFIX)) as schema_file:  # there before the rows appear
-                schema_file.write(schema.serialize().to_pybytes())
+            with atomic_file(path.with_suffix(TYPES_SUFFIX)) as types:  # there before the rows appear
+                encoded = base64.b64encode(schema.serialize().to_pybytes()).decode()
+                types.write(json_bytes(sealed({"columns": schema.names, "arrow_schema": encoded})))
         return PayloadInfo(num_rows=num_rows, num_bytes=file.num_bytes, sha256=file.hexdigest())
 
-    def _remove(self, path: Path) -> None:
-        super()._remove(path)
-        path.with_suffix(SCHEMA_SUFFIX).unlink(missing_ok=True)
+    def _parts(self, path: Path) -> list[Path]:
+        return [path, path.with_suffix(TYPES_SUFFIX), path.with_suffix(OLD_TYPES_SUFFIX)]
+
+    def _name_of(self, file_name: str) -> str | None:
+        for suffix in (TYPES_SUFFIX, OLD_TYPES_SUFFIX):
+            if file_name.endswith(suffix):
+                file_name = file_name.removesuffix(suffix) + self.SUFFIX
+        return super()._name_of(file_name)
 
     def _open(self, path: Path) -> Rows:
         return open_jsonl(str(path))
@@ -48,7 +57,7 @@ def open_jsonl(path: str) -> Rows:
     """Read a JSON Lines file and its schema. Raises DamagedError."""
     reopen = (open_jsonl, (path,))
     try:
-        schema = pa.ipc.read_schema(pa.py_buffer(Path(path).with_suffix(SCHEMA_SUFFIX).read_bytes()))
+        schema = _schema(Path(path))
         if not Path(path).stat().st_size:
             return Rows(schema.empty_table(), reopen=reopen)
         table = pa.json.read_json(
@@ -57,8 +66,20 @@ def open_jsonl(path: str) -> Rows:
             parse_options=pa.json.ParseOptions(explicit_schema=_parsed(schema), unexpected_field_behavior="error"),
         )
         return Rows(table.cast(schema), reopen=reopen)
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedError(f"{path} cannot be read: {error}. Remove the dataset and build it again") from error
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}. {VERIFY}") from error
+
+
+def _schema(path: Path) -> pa.Schema:
+    """Read the column types beside a file of rows. Raises DamagedError, OSError, ValueError, TypeError."""
+    try:
+        types = read_json(path.with_suffix(TYPES_SUFFIX), f"the column types of {path}")
+    except FileNotFoundError:
+        return pa.ipc.read_schema(pa.py_buffer(path.with_suffix(OLD_TYPES_SUFFIX).read_bytes()))
+    if not isinstance(types, dict) or "arrow_schema" not in types:
+        raise ValueError("its column types are not there")
+    check_seal(types, f"{path}: its list of column types")
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(str(types["arrow_schema"]), validate=True)))
 
 
 def _line(row: dict[str, object]) -> bytes:

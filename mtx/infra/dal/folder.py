@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
@@ -10,18 +10,21 @@ from typing import ClassVar
 import pyarrow as pa
 
 from mtx.errors import AlreadyStoredError, NotStoredError
+from mtx.infra.dal.aside import set_aside
 from mtx.infra.dal.base import (
     Payload,
     PayloadInfo,
     checked_name,
     file_lock,
     folder,
+    is_name,
     remove_leftovers,
     sha256_of,
     writing,
 )
 from mtx.infra.dal.oal import absent, already
 from mtx.infra.dal.rows import Rows, batches_of
+from mtx.infra.dal.upkeep import Leftover, num_bytes_of
 
 
 class FolderFileLayer(ABC):
@@ -58,7 +61,8 @@ class FolderFileLayer(ABC):
         """Remove the payload; readers that have it open keep what they have. Raises NotStoredError, or StoreError."""
         path = self._stored(name)
         with self.lock(name), writing(path):
-            self._remove(path)
+            for part in self._parts(path):
+                part.unlink(missing_ok=True)
 
     def exists(self, name: str) -> bool:
         """Tell whether `name` is stored."""
@@ -72,9 +76,38 @@ class FolderFileLayer(ABC):
         """Return the bytes on disk, without reading them. Raises NotStoredError."""
         return self._stored(name).stat().st_size
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
-        """Return the lock for building `name`; a thread that has it may take it again."""
-        return file_lock(self.location, name)
+    def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Return the lock for building `name`; a thread that has it may take it again. See `FileLayer.lock`."""
+        return file_lock(self.location, name, wait=wait)
+
+    def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
+        """Move a payload into the folder `to`, and say where it is now. See `FileUpkeep`."""
+        with self.lock(name):
+            places = [set_aside(path, to) for path in self._parts(self._stored(name)) if path.exists()]
+        return str(places[0])
+
+    def leftovers(self, has_manifest: Callable[[str], bool]) -> Iterator[Leftover]:
+        """Find what killed writers left, and payload without a manifest. See `FileUpkeep`."""
+        for path in sorted(self.location.glob("*")):
+            temporary = path.name.startswith(".") and path.name.endswith(".tmp")
+            stem = path.name[1:].rsplit(".", 2)[0] if temporary else path.name  # .NAME.SUFFIX.RANDOM.tmp
+            name = self._name_of(stem)
+            if name is None or (not temporary and has_manifest(name)):
+                continue
+            reason = "a write that was stopped" if temporary else "rows without a manifest"
+            yield Leftover(path, reason, num_bytes_of(path), self._remover(path, name, has_manifest, temporary))
+
+    def _remover(
+        self, path: Path, name: str, has_manifest: Callable[[str], bool], temporary: bool
+    ) -> Callable[[], bool]:
+        def remove() -> bool:
+            with self.lock(name, wait=False), writing(path):
+                if not temporary and has_manifest(name):  # built meanwhile
+                    return False
+                path.unlink(missing_ok=True)
+            return True
+
+        return remove
 
     @abstractmethod
     def _write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> PayloadInfo:
@@ -84,9 +117,14 @@ class FolderFileLayer(ABC):
     def _open(self, path: Path) -> Rows:
         """Open `path`. Raises DamagedError."""
 
-    def _remove(self, path: Path) -> None:
-        """Remove what `_write` made. The lock is held."""
-        path.unlink(missing_ok=True)
+    def _parts(self, path: Path) -> list[Path]:
+        """Return the files that `_write` made for `path`: itself, and those beside it."""
+        return [path]
+
+    def _name_of(self, file_name: str) -> str | None:
+        """Return the name of the payload that a file of `_parts` belongs to; None where it is no such file."""
+        name = file_name.removesuffix(self.SUFFIX)
+        return name if name != file_name and is_name(name) else None
 
     def _path(self, name: str) -> Path:
         return self.location / f"{checked_name(name)}{self.SUFFIX}"

@@ -6,16 +6,33 @@ format depends on the Python at hand, two writers damage it, and its pickles run
 
 import json
 import os
+import re
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError, choices
 from mtx.identity import JSON, plain
-from mtx.infra.dal.base import atomic_file, checked_name, path_lock, reason, remove_leftovers
+from mtx.infra.dal.aside import free_path
+from mtx.infra.dal.base import (
+    atomic_file,
+    checked_name,
+    folder,
+    is_name,
+    path_lock,
+    reason,
+    remove_leftovers,
+    sync_folder,
+    writing,
+)
+from mtx.infra.dal.sealed import SEAL, check_seal, json_bytes
+from mtx.infra.dal.upkeep import Damage, Leftover, num_bytes_of
 
 SHELF = "manifests.json"
 LOCK = "manifests.lock"  # beside the locks of names, of which none can be this one
+RESTORE = "Save what can be read with mtx task=verify repair=true, or restore the file from a copy"
+ENTRY = re.compile(rb'^ "', re.MULTILINE)  # begins the entry of a name, and nothing else, in a shelf as it is written
 
 
 class ObjectAccessLayer:
@@ -64,6 +81,40 @@ class ObjectAccessLayer:
         """Return all names, sorted."""
         return sorted(self._load())
 
+    def check(self, *, full: bool) -> list[Damage]:
+        """Look at the shelf's bytes. See `ObjectUpkeep`."""
+        try:
+            shelf = self._load()
+            if not shelf or json_bytes(shelf) == (self.location / SHELF).read_bytes():
+                return [
+                    Damage(SHELF, f"{name!r} is no name for something stored") for name in shelf if not is_name(name)
+                ]
+        except DamagedError as error:
+            return [Damage(SHELF, str(error.__cause__ or error))]
+        if self._load() != shelf:  # written to between the two looks
+            return self.check(full=full)
+        return [Damage(SHELF, "its bytes are not as mtx writes them")]
+
+    def repair(self, to: str | os.PathLike[str]) -> list[str]:
+        """Put a shelf of all manifests that can be read in the place of a damaged one. See `ObjectUpkeep`."""
+        with self._lock():
+            if not self.check(full=True):
+                return []
+            content = (self.location / SHELF).read_bytes()
+            place = put_aside(content, SHELF, to)
+            self._save(_readable(content))
+            return [place]
+
+    def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
+        """Move a manifest out of the shelf into a file, and say where it is. See `ObjectUpkeep`."""
+        place = put_aside(json_bytes(self.read(name)), name, to)
+        self.delete(name)
+        return place
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Find what killed writers left. See `ObjectUpkeep`."""
+        return temporaries(self.location, f".{SHELF}.*.tmp", self.location / LOCK)
+
     def _lock(self) -> AbstractContextManager[None]:
         return path_lock(self.location / LOCK)
 
@@ -73,15 +124,11 @@ class ObjectAccessLayer:
             shelf = json.loads(path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
-            raise DamagedError(
-                f"the manifests in {path} cannot be read: {reason(error)}. "
-                "Restore the file from a copy, or choose another folder with storage.root=FOLDER"
-            ) from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise DamagedError(f"the manifests in {path} cannot be read: {reason(error)}. {RESTORE}") from error
         if not isinstance(shelf, dict):
             raise DamagedError(
-                f"{path} holds a JSON {type(shelf).__name__}, not an object of manifests by name. "
-                "Restore the file from a copy, or choose another folder with storage.root=FOLDER"
+                f"{path} holds a JSON {type(shelf).__name__}, not an object of manifests by name. {RESTORE}"
             )
         return shelf
 
@@ -89,7 +136,49 @@ class ObjectAccessLayer:
         path = self.location / SHELF
         remove_leftovers(path)
         with atomic_file(path) as file:
-            file.write(json.dumps(shelf, indent=1, sort_keys=True).encode())
+            file.write(json_bytes(shelf))
+
+
+def put_aside(content: bytes, name: str, to: str | os.PathLike[str]) -> str:
+    """Write the content of a manifest into a file of its own in the folder `to`, and say where. Raises StoreError."""
+    place = free_path(folder(to), name if name.endswith(".json") else f"{name}.manifest.json")
+    with atomic_file(place) as file:
+        file.write(content)
+    return str(place)
+
+
+def temporaries(location: Path, pattern: str, lock: Path) -> Iterator[Leftover]:
+    """Find the temporary files of writers that were killed; a writer that is alive holds `lock`."""
+
+    def remover(path: Path) -> Callable[[], bool]:
+        def remove() -> bool:
+            with path_lock(lock, wait=False), writing(path):
+                path.unlink(missing_ok=True)
+                sync_folder(location)
+            return True
+
+        return remove
+
+    for path in sorted(location.glob(pattern)):
+        yield Leftover(path, "a write that was stopped", num_bytes_of(path), remover(path))
+
+
+def _readable(content: bytes) -> dict[str, JSON]:
+    """Return the entries of a damaged shelf that are as they were written."""
+    starts = [match.start() for match in ENTRY.finditer(content)]
+    found: dict[str, JSON] = {}
+    for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
+        text = content[start:end].strip().removesuffix(b"}") if end == len(content) else content[start:end].strip()
+        try:
+            entry = json.loads(b"{" + text.rstrip(b",\n ") + b"}")
+            ((name, value),) = entry.items()
+            if isinstance(value, dict) and SEAL in value:
+                check_seal(value, name)
+        except (ValueError, RecursionError, DamagedError):
+            continue
+        if is_name(name) and (not isinstance(value, dict) or value.get("id", name) == name):
+            found.setdefault(name, value)
+    return found
 
 
 def json_value(name: str, value: Any) -> JSON:
@@ -100,12 +189,12 @@ def json_value(name: str, value: Any) -> JSON:
         raise StoreError(f"{name} cannot be stored as a manifest, which holds only what JSON has: {error}") from error
 
 
-def already(name: str, location: Path) -> str:
+def already(name: str, location: object) -> str:
     """Say that `name` is taken."""
     return f"{name} is stored already in {location}; it is kept. Remove it first to store another"
 
 
-def absent(name: str, location: Path, names: list[str]) -> str:
+def absent(name: str, location: object, names: list[str]) -> str:
     """Say that `name` is not there, and what is."""
     near = choices(str(name), names).split(", ")[:5]
     return f"nothing is stored as {name!r} in {location}. Stored there: {len(names)} ({', '.join(near)})"

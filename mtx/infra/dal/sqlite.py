@@ -1,6 +1,5 @@
 """Manifests in SQLite: the default. Durable at each commit, safe with many processes, on a local disk."""
 
-import json
 import os
 import sqlite3
 import uuid
@@ -11,10 +10,14 @@ from typing import Any
 
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.identity import JSON
+from mtx.infra.dal import sqlite_repair
 from mtx.infra.dal.base import checked_name, path_lock, remove_leftovers, sync_folder, writing
-from mtx.infra.dal.oal import LOCK, absent, already, json_value
+from mtx.infra.dal.oal import LOCK, absent, already, json_value, put_aside, temporaries
+from mtx.infra.dal.sealed import VERIFY
+from mtx.infra.dal.upkeep import Damage, Leftover
 
 DATABASE = "manifests.sqlite"
+SCHEMA = "CREATE TABLE manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
 BUSY_TIMEOUT_S = 60  # how long a writer waits for its turn
 
 
@@ -34,7 +37,7 @@ class SQLiteObjectLayer:
 
     def create(self, name: str, value: Any) -> None:
         """Store `value`. Raises AlreadyStoredError, and StoreError where it is nothing that JSON has."""
-        text = json.dumps(json_value(checked_name(name), value), sort_keys=True)
+        text = sqlite_repair.text_of(json_value(checked_name(name), value))
         self._make()
         with self._transaction("IMMEDIATE") as db:
             try:
@@ -48,13 +51,11 @@ class SQLiteObjectLayer:
         if not rows:
             raise NotStoredError(absent(name, self.location, self.get_all_names()))
         try:
-            value: JSON = json.loads(rows[0])
+            return sqlite_repair.value_of(rows[0])
         except ValueError as error:
             raise DamagedError(
-                f"the manifest of {name} in {self.location / DATABASE} is no JSON: {error}. "
-                "Remove the dataset and build it again"
+                f"the manifest of {name} in {self._path} has changed on disk: {error}. {VERIFY}"
             ) from error
-        return value
 
     def delete(self, name: str) -> None:
         """Forget the value. Raises NotStoredError."""
@@ -72,6 +73,37 @@ class SQLiteObjectLayer:
         """Return all names, sorted."""
         return self._select("SELECT name FROM manifest ORDER BY name")
 
+    def check(self, *, full: bool) -> list[Damage]:
+        """Look at the database, down to each page where `full`. See `ObjectUpkeep`."""
+        if not self._path.exists():
+            return []
+        try:
+            with self._transaction("DEFERRED") as db:
+                problems = sqlite_repair.problems(db, full=full)
+        except DamagedError as error:
+            problems = [str(error.__cause__)]
+        return [Damage(DATABASE, problem) for problem in problems]
+
+    def repair(self, to: str | os.PathLike[str]) -> list[str]:
+        """Put a database of all manifests that can be read in the place of a damaged one. See `ObjectUpkeep`."""
+        if not self._path.exists():
+            return []
+        with path_lock(self.location / LOCK), self._errors():
+            return [str(path) for path in sqlite_repair.replace_by_readable(self._path, Path(to), SCHEMA)]
+
+    def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
+        """Move a manifest out of the database into a file, and say where it is. See `ObjectUpkeep`."""
+        rows = self._select("SELECT CAST(value AS BLOB) FROM manifest WHERE name = ?", checked_name(name))
+        if not rows:
+            raise NotStoredError(absent(name, self.location, self.get_all_names()))
+        place = put_aside(rows[0] or b"", name, to)
+        self.delete(name)
+        return place
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Find what killed writers left. See `ObjectUpkeep`."""
+        return temporaries(self.location, f".{DATABASE}.*.tmp*", self.location / LOCK)
+
     @property
     def _path(self) -> Path:
         return self.location / DATABASE
@@ -85,9 +117,7 @@ class SQLiteObjectLayer:
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
-        with self._errors(), closing(self._connect()) as db:
-            db.execute("PRAGMA synchronous=FULL")
-            db.execute(f"BEGIN {kind}")
+        with self._errors(), closing(self._begun(kind)) as db:
             try:
                 yield db
             except BaseException:
@@ -95,6 +125,21 @@ class SQLiteObjectLayer:
                     db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
+
+    def _begun(self, kind: str) -> sqlite3.Connection:
+        """Return a connection in a transaction, on the database that is there now: a repair puts another in place."""
+        while True:
+            before = self._path.stat().st_ino
+            db = self._connect()
+            try:
+                db.execute("PRAGMA synchronous=FULL")
+                db.execute(f"BEGIN {kind}")
+                if self._path.stat().st_ino == before:
+                    return db
+            except BaseException:
+                db.close()
+                raise
+            db.close()
 
     def _connect(self) -> sqlite3.Connection:
         mode = "mode=rw"
@@ -114,7 +159,7 @@ class SQLiteObjectLayer:
         except sqlite3.DatabaseError as error:
             raise DamagedError(
                 f"the manifests in {self._path} cannot be read: {error}. "
-                "Restore the file from a copy, or choose another folder with storage.root=FOLDER"
+                "Save what can be read with mtx task=verify repair=true, or restore the file from a copy"
             ) from error
 
     def _make(self) -> None:
@@ -129,7 +174,7 @@ class SQLiteObjectLayer:
             try:
                 with self._errors(), closing(sqlite3.connect(temporary, isolation_level=None)) as db:
                     db.execute("PRAGMA journal_mode=WAL")  # stays so, for all who open it later
-                    db.execute("CREATE TABLE manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+                    db.execute(SCHEMA)
                 with writing(self._path):
                     temporary.replace(self._path)
                     sync_folder(self.location)

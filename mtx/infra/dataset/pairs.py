@@ -22,8 +22,17 @@ Reason = Literal[
     "wrong_column_count",  # more or fewer columns than the first line
     "missing_text",  # null, or no such key
     "not_text",  # a number, a list, …
-    "invalid_utf8",  # bytes that are no UTF-8
+    "invalid_utf8",  # bytes that are no UTF-8, or not of the charset that the file names
     "lone_surrogate",  # half of a UTF-16 pair, which no text can hold
+    "malformed_entry",  # of a gettext catalogue
+]
+
+Remainder = Literal[
+    "missing_translation",  # TMX: the unit lacks one of the two languages
+    "further_variant",  # TMX: one more text of a language in the same unit
+    "untranslated",  # XLIFF and gettext: no translation yet, or an empty one
+    "fuzzy",  # the same: translated, but marked as still to be looked at
+    "obsolete",  # gettext: kept from an older version
 ]
 
 
@@ -52,6 +61,10 @@ class Refusals:
             raise MalformedPairError(
                 f"{where}: {what}. Correct it, or leave such rows out, counted, with downloader.on_error=skip"
             )
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+    def leave_out(self, reason: Remainder) -> None:
+        """Count what translators' files hold beside pairs by their nature, which is no error."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
 
 

@@ -103,6 +103,7 @@ class Plan:
     dropped_length: Rows
     dropped_remainder: Rows
     widths: Int | None = None
+    not_drawn: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -121,8 +122,8 @@ class Plan:
         """Account for all rows.
 
         Returns `num_pairs`, `batched` (rows in at least one batch), `dropped_length`, `dropped_remainder`, and
-        `repeated` (servings beyond a row's first). `num_pairs` is the sum of the three in between. Raises
-        AssertionError where the plan loses a row or counts it twice.
+        `repeated` (servings beyond a row's first). `num_pairs` is the sum of the three in between, and of `not_drawn`
+        where an epoch is a sample of the rows. Raises AssertionError where the plan loses a row or counts it twice.
         """
         seen = np.zeros(self.num_rows, dtype=bool)
         seen[self.rows] = True
@@ -137,6 +138,10 @@ class Plan:
             "repeated": len(self.rows) - batched,
         }
         accounted = batched + len(self.dropped_length) + len(self.dropped_remainder)
+        if self.not_drawn is not None:
+            seen[self.not_drawn] = True
+            ledger["not_drawn"] = len(self.not_drawn)
+            accounted += len(self.not_drawn)
         assert accounted == int(np.count_nonzero(seen)) == self.num_rows, f"rows are lost or counted twice: {ledger}"
         return ledger
 

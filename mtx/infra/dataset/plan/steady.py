@@ -54,12 +54,13 @@ def _without_smallest(plan: Plan, surplus: int) -> Plan:
     left_out[np.argsort(sizes, kind="stable")[:surplus]] = True
     of_row = np.repeat(left_out, sizes)
     number = np.cumsum(~left_out) - 1  # of a batch among those that stay
+    lost = np.setdiff1d(plan.rows[of_row], plan.rows[~of_row])  # some may be served in another batch too
     return replace(
         plan,
         rows=plan.rows[~of_row],
         offsets=_offsets(sizes[~left_out]),
         order=number[plan.order[~left_out[plan.order]]],
-        dropped_remainder=np.union1d(plan.dropped_remainder, plan.rows[of_row]),
+        dropped_remainder=np.union1d(plan.dropped_remainder, lost),
         widths=None if plan.widths is None else plan.widths[~left_out],
     )
 

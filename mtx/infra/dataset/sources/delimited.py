@@ -9,17 +9,26 @@ import csv
 from collections.abc import Iterator
 from itertools import count
 
+import pyarrow as pa
+
 from mtx.errors import MalformedPairError, SourceError
 from mtx.infra.dataset.columns import Columns, Wanted, find_columns
-from mtx.infra.dataset.pairs import Refusals, is_text
+from mtx.infra.dataset.pairs import Refusals, batches_of_rows, is_text
 from mtx.infra.dataset.sources.files import SourceFile, decoded_lines, not_utf8
+from mtx.infra.dataset.sources.reader import ReadOptions
 
 
-def delimited_columns(file: SourceFile, wanted: Wanted, *, header: bool) -> Columns:
+NOTHING = "line with text"
+
+
+def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns | None:
     """Find the columns by the first line: by its names, or the first two where it is no header. Raises SourceError."""
-    number, fields = _first(file)
+    first = next(_rows(file), None)
+    if first is None:
+        return None
+    number, fields = first
     where = f"{file.path}, line {number}"
-    if not header:
+    if not options.header:
         names = _numbers(fields)
         if wanted.source_column is None and wanted.target_column is None and len(names) > 1:
             languages = find_columns({"src": (), "tgt": ()}, wanted, where).languages
@@ -41,10 +50,14 @@ def delimited_columns(file: SourceFile, wanted: Wanted, *, header: bool) -> Colu
     return columns
 
 
-def read_delimited(
-    file: SourceFile, columns: Columns, refusals: Refusals, *, header: bool
-) -> Iterator[tuple[str, str]]:
-    """Stream the pairs of a file. Raises MalformedPairError."""
+def read(
+    file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
+) -> Iterator[pa.RecordBatch]:
+    """Stream the pairs of a file, `limit` at most. Raises MalformedPairError."""
+    return batches_of_rows(_pairs(file, columns, refusals, header=options.header), limit)
+
+
+def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bool) -> Iterator[tuple[str, str]]:
     rows = _rows(file)
     _, first = next(rows)
     names = first if header else _numbers(first)
@@ -66,13 +79,6 @@ def read_delimited(
 def _rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
     """Iterate over the rows that hold anything, each with the number of its first line."""
     return _csv_rows(file) if file.format == "csv" else _tsv_rows(file)
-
-
-def _first(file: SourceFile) -> tuple[int, list[str]]:
-    first = next(_rows(file), None)
-    if first is None:
-        raise SourceError(f"{file.path} has no line with text. Name another file with downloader.path=FILE")
-    return first
 
 
 def _tsv_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:

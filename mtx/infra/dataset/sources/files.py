@@ -1,11 +1,8 @@
 """Local files: finding, opening and decompressing them, their digest, and cutting them into lines."""
 
-import difflib
 import hashlib
-import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +12,13 @@ import pyarrow as pa
 
 from mtx.errors import SourceError
 
-FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv", ".csv": "csv", ".parquet": "parquet"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 BLOCK_BYTES = 4 << 20  # read together: large enough to parse fast, small beside any corpus
+MAX_LINE_BYTES = 64 << 20  # a line is held in memory; an archive of a few kB can hold one of any length
 BOM = b"\xef\xbb\xbf"  # byte order mark of UTF-8
+MAX_RATIO = 200  # text is packed to a tenth; only what repeats without end, to a two-hundredth
+UNCHECKED_BYTES = 1 << 30  # less than that does no harm, whatever it was packed to
+SHOWN = 5  # names that a message lists
 MAGIC = {b"\x1f\x8b": "gzip (.gz)", b"\x28\xb5\x2f\xfd": "zstd (.zst)", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
@@ -28,7 +28,7 @@ class SourceFile:
 
     Attributes:
         path: where it is.
-        format: `jsonl`, `tsv`, `csv`, `parquet` or `lines`.
+        format: the name of its format, such as `jsonl`; `lines` for plain text.
         compression: `gzip`, `zstd` or None.
         stem: its name without the endings that mtx reads.
         stamp: size in bytes and time of the last change in ns, by which a change is noticed.
@@ -47,34 +47,8 @@ class SourceFile:
 
     def check_unchanged(self) -> None:
         """Raise SourceError where it was written to since it was found."""
-        if _stamp(self.path) != self.stamp:
+        if stamp_of(self.path) != self.stamp:
             raise SourceError(f"{self.path} was changed while it was read. Run again once it is written")
-
-
-def find_file(path: str | os.PathLike[str], key: str, *, lines: bool = False) -> SourceFile:
-    """Look at the file that the config key `key` names; `~` stands for the home folder.
-
-    `lines`: plain text under any name, instead of a format told by the name's ending. Raises SourceError.
-    """
-    found = Path(path).expanduser()
-    if found.is_dir():
-        raise SourceError(f"{found} is a folder, but a file is needed. Name a file in it with {key}=FILE")
-    if not found.exists():
-        raise SourceError(f"there is no file {found}. {_near(found)} Name another with {key}=FILE")
-    compression = COMPRESSIONS.get(found.suffix.lower())
-    inner = found.with_suffix("") if compression else found
-    if lines:
-        form = "lines"
-    elif (form := FORMATS.get(inner.suffix.lower(), "")) == "":
-        raise SourceError(
-            f"{found} has an ending that is not known. Known are {', '.join(FORMATS)}, each also with "
-            f"{' or '.join(COMPRESSIONS)} behind it. Give {key} another name, or for two files of plain text, line by "
-            "line, downloader.source_path=FILE downloader.target_path=FILE"
-        )
-    stamp = _stamp(found)
-    if stamp[0] == 0:
-        raise SourceError(f"{found} is empty: 0 bytes. Name another file with {key}=FILE")
-    return SourceFile(path=found, format=form, compression=compression, stem=inner.stem, stamp=stamp)
 
 
 @contextmanager
@@ -92,7 +66,13 @@ def plain_path(file: SourceFile) -> Iterator[Path]:
         return
     with tempfile.NamedTemporaryFile(prefix="mtx-", suffix=f".{file.format}") as copy:
         with open_bytes(file) as stream:
-            shutil.copyfileobj(stream, copy, BLOCK_BYTES)
+            while chunk := stream.read(BLOCK_BYTES):
+                copy.write(chunk)
+                if is_bomb(copy.tell(), file.stamp[0]):
+                    raise SourceError(
+                        f"{file.path} grows to more than {MAX_RATIO} times its size when it is unpacked: that is no "
+                        "text. Name another file with downloader.path=FILE"
+                    )
         copy.flush()
         yield Path(copy.name)
 
@@ -100,15 +80,27 @@ def plain_path(file: SourceFile) -> Iterator[Path]:
 def blocks(file: SourceFile) -> Iterator[tuple[int, bytes]]:
     r"""Cut a file into blocks of whole lines: the number of the first line, from 1, and the bytes.
 
-    Lines end with `\n`, the file's last one maybe not. A byte order mark at the file's start is dropped.
+    Lines end with `\n`, the file's last one maybe not. A byte order mark at the file's start is dropped. Raises
+    SourceError for lines longer than `MAX_LINE_BYTES`, and for files whose lines end with `\r` alone.
     """
     with open_bytes(file) as stream:
-        number = 1
-        for block in _whole_lines(stream):
-            block = block.removeprefix(BOM) if number == 1 else block
-            if block:
-                yield number, block
-            number += block.count(b"\n")
+        yield from numbered_blocks(stream, str(file.path))
+
+
+def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """Cut a stream into blocks as `blocks` does; `name` is that of the file, for messages."""
+    number = 1
+    for block in _whole_lines(stream, name):
+        if number == 1:
+            block = block.removeprefix(BOM)
+            if b"\n" not in block and b"\r" in block:
+                raise SourceError(
+                    f"{name} has no line end (\\n), but carriage returns (\\r), with which lines ended on very old "
+                    "computers. Turn them into line ends, as `tr '\\r' '\\n' <old >new` does"
+                )
+        if block:
+            yield number, block
+        number += block.count(b"\n")
 
 
 def decoded_lines(file: SourceFile, *, keep_ends: bool = False) -> Iterator[str]:
@@ -117,13 +109,23 @@ def decoded_lines(file: SourceFile, *, keep_ends: bool = False) -> Iterator[str]
     Bytes that are no UTF-8 come as lone surrogates, as `errors="surrogateescape"` makes them. `keep_ends` leaves the
     end on each line.
     """
-    for _, block in blocks(file):
-        text = block.decode(errors="surrogateescape")
+    return lines_of(blocks(file), keep_ends=keep_ends)
+
+
+def lines_of(blocks: Iterable[tuple[int, bytes]], charset: str = "utf-8", *, keep_ends: bool = False) -> Iterator[str]:
+    """Iterate over the lines of blocks as `decoded_lines` does; `charset` is one that writes line ends as ASCII does."""
+    for _, block in blocks:
+        text = block.decode(charset, errors="surrogateescape")
         lines = text.split("\n") if keep_ends else text.replace("\r\n", "\n").split("\n")
         last = lines.pop()  # empty after a line end
         yield from (line + "\n" for line in lines) if keep_ends else lines
         if last:
             yield last
+
+
+def is_bomb(num_bytes: int, packed_bytes: int) -> bool:
+    """Tell whether so much was packed into so little that it is made to fill a disk."""
+    return num_bytes > UNCHECKED_BYTES and num_bytes > MAX_RATIO * packed_bytes
 
 
 def not_utf8(text: bytes) -> str:
@@ -136,15 +138,28 @@ def not_utf8(text: bytes) -> str:
     raise AssertionError("the text is UTF-8")
 
 
-def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
+def listed(names: Sequence[str]) -> str:
+    """List the first names, and the number of the others."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _whole_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
     """Read blocks that end with a line's end; a line longer than a block makes its block longer."""
     parts: list[bytes] = []
+    held = 0
     while chunk := stream.read(BLOCK_BYTES):
         end = chunk.rfind(b"\n") + 1
         if end:
             yield b"".join([*parts, chunk[:end]])
-            parts = []
+            parts, held = [], 0
         parts.append(chunk[end:])
+        held += len(chunk) - end
+        if held > MAX_LINE_BYTES:
+            raise SourceError(
+                f"{name} has a line longer than {MAX_LINE_BYTES >> 20} MB, the most that is held in memory. Cut it into "
+                "lines, or look whether it is text at all"
+            )
     yield b"".join(parts)
 
 
@@ -161,21 +176,10 @@ def _named_errors(file: SourceFile) -> Iterator[None]:
         raise SourceError(f"{file.path} cannot be read: {error.strerror or error}") from error
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and the time of its last change in ns. Raises SourceError."""
     try:
         status = path.stat()
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     return status.st_size, status.st_mtime_ns
-
-
-def _near(path: Path) -> str:
-    """Say what is in the folder of a missing file, the closest names first."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        return f"Its folder {folder} is missing, too."
-    names = sorted(entry.name for entry in folder.iterdir())
-    close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    if close:
-        return f"Close to it in {folder}: {', '.join(close)}."
-    return f"{folder} has no file with a name like it."

@@ -16,12 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
-from mtx.errors import SourceError
 from mtx.infra.dataset.columns import Columns, Wanted, find_columns
 from mtx.infra.dataset.pairs import Reason, Refusals, is_text, record_batch
 from mtx.infra.dataset.sources.files import SourceFile, blocks, not_utf8
+from mtx.infra.dataset.sources.reader import ReadOptions
+
+NOTHING = "line with a JSON object"
 
 SPACE = b" \t\r"
+PART_BYTES = 64 << 10  # parsed together in a block with something odd: a few hundred lines
 EXCERPT = 60  # characters of a bad line that a message shows
 # What pyarrow takes for a number, and Python's json does not.
 ODD_NUMBER = re.compile(rb"Inf[\s,\]}]")
@@ -47,7 +50,7 @@ class _Repeating(dict[str, Any]):
     repeated: frozenset[str] = frozenset()
 
 
-def jsonl_columns(file: SourceFile, wanted: Wanted, refusals: Refusals) -> Columns:
+def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns | None:
     """Find the columns by the first line that is an object. Raises SourceError."""
     for number, block in blocks(file):
         for where, line in _numbered(file, number, block):
@@ -57,21 +60,23 @@ def jsonl_columns(file: SourceFile, wanted: Wanted, refusals: Refusals) -> Colum
                 refusals.refuse(refused.reason, where, refused.what)
                 continue
             return find_columns({name: _text_keys(value) for name, value in found.items()}, wanted, where)
-    raise SourceError(f"{file.path} has no line with a JSON object. Name another file with downloader.path=FILE")
+    return None
 
 
-def read_jsonl(file: SourceFile, columns: Columns, refusals: Refusals, limit: int | None) -> Iterator[pa.RecordBatch]:
-    """Stream the pairs of a file, a record batch for each block of lines, `limit` pairs at most."""
+def read(
+    file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
+) -> Iterator[pa.RecordBatch]:
+    """Stream the pairs of a file, a record batch for each block or part of it, `limit` pairs at most."""
     for number, block in blocks(file):
-        batch = parse_block(block, columns)
-        if batch is None:
-            batch = record_batch(islice(parse_lines(file, number, block, columns, refusals), limit))
-        batch = batch.slice(0, limit)
-        yield batch
-        if limit is not None:
-            limit -= batch.num_rows
-            if limit == 0:
-                return
+        whole = parse_block(block, columns)
+        parts = _by_part(file, number, block, columns, refusals, limit) if whole is None else iter([whole])
+        for batch in parts:
+            batch = batch.slice(0, limit)
+            yield batch
+            if limit is not None:
+                limit -= batch.num_rows
+                if limit == 0:
+                    return
 
 
 def parse_block(block: bytes, columns: Columns) -> pa.RecordBatch | None:
@@ -95,6 +100,23 @@ def parse_block(block: bytes, columns: Columns) -> pa.RecordBatch | None:
     if source.null_count or target.null_count:
         return None
     return pa.record_batch([source, target], ["src", "tgt"])
+
+
+def _by_part(
+    file: SourceFile, number: int, block: bytes, columns: Columns, refusals: Refusals, limit: int | None
+) -> Iterator[pa.RecordBatch]:
+    """Parse a block in which something is odd by parts, of which only those that are odd go line by line."""
+    start = 0
+    while start < len(block):
+        end = block.rfind(b"\n", start, start + PART_BYTES) + 1 or block.find(b"\n", start) + 1 or len(block)
+        part = block[start:end]
+        batch = parse_block(part, columns)
+        if batch is None:
+            batch = record_batch(islice(parse_lines(file, number, part, columns, refusals), limit))
+        yield batch
+        limit = None if limit is None else max(limit - batch.num_rows, 0)
+        number += part.count(b"\n")
+        start = end
 
 
 def parse_lines(

@@ -10,15 +10,21 @@ from mtx.errors import SourceError
 from mtx.infra.dataset.columns import Columns, Wanted, find_columns, pair_columns, schema_keys
 from mtx.infra.dataset.pairs import ROWS_PER_BATCH, Refusals, pairs_of_arrays
 from mtx.infra.dataset.sources.files import SourceFile, plain_path
+from mtx.infra.dataset.sources.reader import ReadOptions
 
 
-def parquet_columns(file: SourceFile, wanted: Wanted) -> Columns:
+NOTHING = "column"
+
+
+def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns:
     """Find the columns by the schema. Raises SourceError."""
     with _opened(file) as parquet:
         return find_columns(schema_keys(parquet.schema_arrow), wanted, str(file.path))
 
 
-def read_parquet(file: SourceFile, columns: Columns, refusals: Refusals, limit: int | None) -> Iterator[pa.RecordBatch]:
+def read(
+    file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
+) -> Iterator[pa.RecordBatch]:
     """Stream the pairs of a file, `limit` at most. Checksums of pages are checked where the file has them."""
     prefix = "" if columns.parent is None else f"{columns.parent}."
     names = [f"{prefix}{name}" for name in (columns.source, columns.target)]

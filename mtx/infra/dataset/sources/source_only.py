@@ -9,7 +9,8 @@ import pyarrow as pa
 from mtx.errors import MalformedPairError, SourceError
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pairs import batches_of_rows, is_text
-from mtx.infra.dataset.sources.files import SourceFile, decoded_lines, find_file, not_utf8
+from mtx.infra.dataset.sources.files import SourceFile, decoded_lines, not_utf8
+from mtx.infra.dataset.sources.find import find_text
 
 KEY = "datamodule.predict_from"
 
@@ -55,4 +56,4 @@ class SourceTextDownloader(Downloader):
 
     @cached_property
     def _file(self) -> SourceFile:
-        return find_file(self.path, KEY, lines=True)
+        return find_text(self.path, KEY)

@@ -1,0 +1,28 @@
+"""How many cores there are for this process, and for each of several jobs that run side by side."""
+
+import os
+
+from mtx.errors import ConfigError
+
+
+def usable_cores() -> int:
+    """Return the cores that the system lets this process use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def granted_cores() -> int:
+    """Return the cores that this process was told to use: all of them, or OMP_NUM_THREADS where that is fewer."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return min(usable_cores(), int(told)) if told.isdecimal() and int(told) else usable_cores()
+
+
+def cores_for_each(num_jobs: int) -> int:
+    """Return the cores for each of `num_jobs` jobs at a time, at least 1.
+
+    -1 stands for as many jobs as there are cores, as in joblib. Configs say `${cores_for_each:4}`. Raises ConfigError
+    for 0 jobs.
+    """
+    if num_jobs == 0:
+        raise ConfigError("hydra.launcher.n_jobs is a number of jobs, or -1 for as many as there are cores, but is 0")
+    cores = usable_cores()
+    return max(1, cores // num_jobs) if num_jobs > 0 else max(1, cores // max(1, cores + 1 + num_jobs))

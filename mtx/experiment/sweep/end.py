@@ -1,0 +1,29 @@
+"""The end of a sweep: read what its jobs left, write it as tables, show it."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from mtx.errors import StoreError
+from mtx.experiment.sweep.results import Results, read_results
+from mtx.experiment.sweep.summary import print_summary
+from mtx.experiment.sweep.tidy import write_tidy
+
+
+def end_sweep(folder: Path, *, go_on: str | None = None, console: Console | None = None) -> Results:
+    """Write and show the results of the sweep in `folder`, whatever came of it, and return them.
+
+    Args:
+        folder: of the sweep.
+        go_on: the command that runs what is missing.
+        console: where to show them.
+    """
+    console = console or Console()
+    results = read_results([folder])
+    print_summary(results, console, go_on=go_on)
+    try:
+        for path in write_tidy(results, folder):
+            console.print(f"results: {path}", highlight=False, soft_wrap=True)
+    except StoreError as error:  # the jobs are done and their own files whole
+        console.print(f"results were not written: {error}", highlight=False, soft_wrap=True)
+    return results

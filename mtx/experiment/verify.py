@@ -1,0 +1,51 @@
+"""`task=verify`: is the store as it was written?"""
+
+from rich.table import Table
+from rich.text import Text
+
+from mtx.data.verify import Verification, verify_store
+from mtx.errors import DamagedError
+from mtx.experiment.run import Run
+from mtx.experiment.show import size
+
+
+def verify(run: Run, *, full: bool = False, repair: bool = False) -> None:
+    """Look at everything in the store, and name what is damaged.
+
+    Args:
+        run: its storage.
+        full: read every byte and compare digests; else manifests, sizes, and whether things can be opened.
+        repair: set aside what is damaged.
+
+    Raises DamagedError, for exit code 1, where something is damaged and still in its place.
+    """
+    store = run.build("storage")
+    found = verify_store(store, full=full, repair=repair)
+    how = "every byte" if full else "manifests and sizes; every byte with full=true"
+    looked_at = f"Looked at {found.num_checked} stored things, {size(found.num_bytes)}, in {store.location}: {how}"
+    run.console.print(looked_at, highlight=False, soft_wrap=True, markup=False)
+    if found.undigested:
+        number = len(found.undigested)
+        told = f"{number} of them, stored by an older mtx, carry no digest of all of it: damage there may go unseen"
+        run.console.print(told, highlight=False, markup=False)
+    if found.findings:
+        run.console.print(_table(found))
+    if found.damaged:
+        next_step = "Try again when no other process uses the store" if repair else "Set it aside with repair=true"
+        raise DamagedError(
+            f"{len(found.damaged)} of the things stored in {store.location} "
+            f"{'is' if len(found.damaged) == 1 else 'are'} damaged, as told above. {next_step}, and the next run builds "
+            "it again"
+        )
+    run.console.print("All of it is as it was written." if not found.findings else "All else is as it was written.")
+
+
+def _table(found: Verification) -> Table:
+    table = Table(show_lines=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for finding in found.findings:
+        why = "\n".join([finding.reason, *(f"now in {place}" for place in finding.places)])
+        table.add_row(Text(finding.name), finding.state, Text(why))
+    return table

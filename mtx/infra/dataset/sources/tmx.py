@@ -1,0 +1,157 @@
+"""TMX, the exchange format of translation memories: units (`tu`) with a text (`seg`) in each of several languages.
+
+The languages are chosen by `xml:lang` of each variant (`tuv`), `en` standing for `en-US`, too; of several that fit, one
+with the very name is taken, or else the first. Text is taken unchanged, without inline codes: what stands in `bpt`,
+`ept`, `it`, `ph` and `ut` is left out, what `hi` marks is kept.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+
+from mtx.errors import SourceError, choices
+from mtx.infra.dataset.columns import Columns, Wanted
+from mtx.infra.dataset.pairs import Refusals, batches_of_rows
+from mtx.infra.dataset.sources.files import SourceFile
+from mtx.infra.dataset.sources.languages import OTHER, likeness
+from mtx.infra.dataset.sources.markup import MarkupReader, pairs_of_markup
+from mtx.infra.dataset.sources.reader import ReadOptions
+
+NOTHING = "unit (tu) with texts in two languages"
+CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
+MAX_LANGUAGES = 1_000  # in a file, as many as a message could need
+
+
+def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns | None:
+    """Find the languages by the units, up to the first that has both. Raises SourceError."""
+    reader = _LanguagesReader(wanted)
+    for _ in pairs_of_markup(file, reader):
+        pass
+    if reader.found is not None:
+        source, target = reader.found
+        return Columns(source, target, (wanted.source_language or source, wanted.target_language or target))
+    present = list(reader.present)
+    if len(present) < 2:
+        return None
+    for side, language in (("source", wanted.source_language), ("target", wanted.target_language)):
+        if language is not None and not any(likeness(name, language) for name in present):
+            raise SourceError(
+                f"{file.path}: there is no text in the language {language!r}; present: {choices(language, present)}. "
+                f"Name one of those with downloader.{side}_language=NAME"
+            )
+    raise SourceError(
+        f"{file.path}: two languages are needed, but there are {choices('', present)}, and no unit tells which. Choose "
+        "two with downloader.source_language=NAME downloader.target_language=NAME"
+    )
+
+
+def read(
+    file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
+) -> Iterator[pa.RecordBatch]:
+    """Stream the pairs of a file, `limit` at most; units without both languages are counted. Raises SourceError."""
+    return batches_of_rows(pairs_of_markup(file, _PairsReader(columns, refusals)), limit)
+
+
+class _LanguagesReader(MarkupReader):
+    """Finds the first unit that tells the two languages."""
+
+    CODES = CODES
+
+    def __init__(self, wanted: Wanted) -> None:
+        super().__init__()
+        self.wanted = wanted.source_language, wanted.target_language
+        self.first: str | None = None  # what the header calls the source language
+        self.present: dict[str, None] = {}
+        self.unit: dict[str, None] = {}
+        self.found: tuple[str, str] | None = None
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        if name == "header":
+            self.first = attributes.get("srclang")
+        elif name == "tu":
+            self.unit = {}
+        elif name == "tuv" and (language := _language(attributes)) and len(self.present) < MAX_LANGUAGES:
+            self.unit[language] = self.present[language] = None
+
+    def end(self, name: str) -> None:
+        if name == "tu" and self.found is None:
+            self.found = self._two()
+            self.done = self.found is not None
+
+    def _two(self) -> tuple[str, str] | None:
+        """Return the two languages of the unit that fit; None where it lacks one, or has more to choose from."""
+        source, target = (
+            None if said is None else max(self.unit, key=lambda name: likeness(name, said), default="")
+            for said in self.wanted
+        )
+        for language, said in zip((source, target), self.wanted, strict=True):
+            if language is not None and said is not None and likeness(language, said) == OTHER:
+                return None
+        rest = [name for name in self.unit if name not in (source, target)]
+        if source is None and target is None and len(rest) == 2:
+            first = next((name for name in rest if self.first and likeness(name, self.first)), rest[0])
+            return first, rest[1 - rest.index(first)]
+        if source is None or target is None:
+            if len(rest) != 1:
+                return None
+            source, target = source or rest[0], target or rest[0]
+        return None if source == target else (source, target)
+
+
+class _PairsReader(MarkupReader):
+    """Takes the texts of the two languages out of each unit."""
+
+    CODES = CODES
+
+    def __init__(self, columns: Columns, refusals: Refusals) -> None:
+        super().__init__()
+        self.languages = columns.languages
+        self.refusals = refusals
+        self.likeness: dict[str, tuple[int, int]] = {}
+        self.fits = (OTHER, OTHER)  # of the variant that is open
+        self.best = [OTHER, OTHER]
+        self.texts: list[str | None] = [None, None]
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        if name == "tu":
+            self.best, self.texts = [OTHER, OTHER], [None, None]
+        elif name == "tuv":
+            self.fits = self._fits(_language(attributes))
+        elif name == "seg" and any(self.fits):
+            self.begin_text()
+
+    def end(self, name: str) -> None:
+        if name == "seg" and any(self.fits):
+            self._keep(self.end_text())
+        elif name == "tuv":
+            self.fits = (OTHER, OTHER)
+        elif name == "tu":
+            source, target = self.texts
+            if source is None or target is None:
+                self.refusals.leave_out("missing_translation")
+            else:
+                self.pairs.append((source, target))
+            self.best, self.texts = [OTHER, OTHER], [None, None]
+
+    def _keep(self, text: str) -> None:
+        for side in (0, 1):
+            if self.fits[side] == OTHER:
+                continue
+            if self.texts[side] is not None:
+                self.refusals.leave_out("further_variant")
+            if self.fits[side] > self.best[side]:
+                self.best[side], self.texts[side] = self.fits[side], text
+
+    def _fits(self, language: str) -> tuple[int, int]:
+        """Return how well a language is that of each side; the better side alone, where it is like both."""
+        found = self.likeness.get(language)
+        if found is None:
+            source, target = (likeness(language, name) for name in self.languages)
+            found = (source if source >= target else OTHER, target if target > source else OTHER)
+            if len(self.likeness) < MAX_LANGUAGES:
+                self.likeness[language] = found
+        return found
+
+
+def _language(attributes: Mapping[str, str]) -> str:
+    return attributes.get("xml:lang") or attributes.get("lang") or ""

@@ -1,0 +1,211 @@
+"""A sweep as seen by the process that starts it: which jobs, in which folder, checked before the first one starts.
+
+`mtx -m …` goes through here on its way to Hydra, which composes, launches and sweeps as ever. What the jobs do about
+themselves is in `mtx.experiment.sweep.job`, since launchers run them in other processes.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from mtx.errors import ConfigError
+from mtx.experiment.sweep.job import SWEEP_FILE, read_sweep
+from mtx.experiment.sweep.status import held, write_json
+from mtx.grid import GridJob, grid_jobs
+from mtx.identity import digest
+from mtx.overrides import CONFIG_NAME, hydra_loader
+
+SWEEP_VERSION = 1
+SWEEP_LOCK = "sweep.lock"
+BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+MAY_SET_MODE = re.compile(r"\+?(hydra\.mode|experiment)=")  # overrides that can make a sweep of a command without -m
+PLAIN_PATH = re.compile(r"[\w./-]+")
+OWN_KEYS = ("sweep.resume", "hydra.sweep.dir")  # what the command that goes on sets itself
+
+
+@dataclass(frozen=True)
+class Multirun:
+    """A sweep that is about to start.
+
+    Attributes:
+        folder: where its jobs have theirs.
+        arguments: what Hydra gets: those of the command line, with the folder.
+        command: the arguments that were typed, without those that say where and whether to go on.
+        key: a hash of what was typed, so that the same command finds its earlier sweep.
+        jobs: all of them in order, with their configs' hashes; None where the sweeper finds them as it goes.
+        resumed: whether the folder holds an earlier attempt.
+        attempt: from 1.
+    """
+
+    folder: Path
+    arguments: tuple[str, ...]
+    command: tuple[str, ...]
+    key: str
+    jobs: tuple[GridJob, ...] | None
+    resumed: bool
+    attempt: int
+
+    @property
+    def go_on(self) -> str:
+        """The command that runs what is missing, as a shell takes it."""
+        return shlex.join(["mtx", *self.command, f"sweep.resume={_quoted(self.folder)}"])
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the sweep's folder, and write into it what is to be done and what has been done before.
+
+        Raises ConfigError where another process sweeps into it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        busy = (
+            f"another sweep runs in {self.folder}. Wait until it has ended, or choose another folder with "
+            "hydra.sweep.dir=FOLDER"
+        )
+        with held(self.folder / SWEEP_LOCK, busy):
+            before = read_sweep(self.folder)
+            planned = [
+                {"folder": self.subdir(job.num), "overrides": list(job.overrides), "config_hash": job.config_hash}
+                for job in self.jobs or ()
+            ]
+            sweep = {
+                "sweep_version": SWEEP_VERSION,
+                "command": list(self.command),
+                "key": self.key,
+                "started": before.get("started") or datetime.now().astimezone().isoformat(timespec="milliseconds"),
+                "attempt": self.attempt,
+                "jobs": planned,
+                "done": completed_jobs(self.folder) if self.resumed else {},
+            }
+            write_json(self.folder / SWEEP_FILE, sweep)
+            yield
+
+    def subdir(self, num: int) -> str:
+        """Return the name of a job's folder by its number."""
+        return f"{self._prefix}{num}"
+
+    @property
+    def _prefix(self) -> str:
+        said = next((text for text in reversed(self.arguments) if text.startswith("hydra.sweep.subdir=")), "")
+        return said.partition("=")[2].strip("'").partition("$")[0]
+
+
+def planned(arguments: Sequence[str]) -> Multirun | None:
+    """Return the sweep that a command line asks for; None where it asks for something else.
+
+    Composes and checks the jobs of a grid, so that a mistake in the last of them is told before the first starts.
+
+    Raises:
+        ConfigError: a job's config is not valid, or the folder to go on with is none.
+        HydraException, OmegaConfBaseException: the config cannot be composed.
+    """
+    said, _ = get_args_parser().parse_known_args(list(arguments))
+    asks = (said.help, said.hydra_help, said.cfg, said.info, said.shell_completion, said.run)
+    if any(asks) or not (said.multirun or any(MAY_SET_MODE.match(text) for text in said.overrides)):
+        return None
+    with hydra_loader(said.config_dir) as loader:
+        name = said.config_name or CONFIG_NAME
+        cfg = loader.load_configuration(
+            name, overrides=said.overrides, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
+        )
+        if cfg.hydra.mode != RunMode.MULTIRUN and not said.multirun:
+            return None
+        return _planned(arguments, said.overrides, cfg, loader, name)
+
+
+def completed_jobs(folder: Path) -> dict[str, str]:
+    """Return the completed jobs of a sweep: the hash of the config → the name of the job's folder."""
+    from mtx.experiment.sweep.results import read_results
+
+    return {
+        job.config_hash: job.name
+        for job in read_results([folder]).jobs
+        if job.state == "completed" and job.config_hash is not None
+    }
+
+
+def _planned(
+    arguments: Sequence[str], overrides: Sequence[str], cfg: DictConfig, loader: ConfigLoader, name: str
+) -> Multirun:
+    kept = [text for text in overrides if text.lstrip("+").partition("=")[0] not in OWN_KEYS]
+    options = [text for text in arguments if text not in overrides]
+    params = OmegaConf.to_container(cfg.hydra.sweeper.params) if cfg.hydra.sweeper.get("params") else {}
+    assert isinstance(params, dict)
+    key = digest({"overrides": sorted(kept), "params": {str(k): str(v) for k, v in params.items()}})
+    folder, before = _folder(Path(str(cfg.hydra.sweep.dir)), cfg.sweep.resume, key)
+    jobs = None
+    if cfg.hydra.sweeper.get("_target_") == BASIC_SWEEPER:
+        done = completed_jobs(folder) if before else {}
+        lines = [*(f"{k}={v}" for k, v in params.items()), *kept]
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(
+            [line for line in lines if not line.startswith(("hydra.", "hydra/"))]
+        )
+        jobs = grid_jobs(BasicSweeper.split_arguments(parsed, None)[0], loader=loader, config_name=name, done=done)
+    extra = [f"hydra.sweep.dir={_quoted(folder)}"]
+    attempt = int(before.get("attempt", 1)) + 1 if before else 1
+    if before and (jobs is None or before.get("key") != key):  # its numbers may stand for other jobs than before
+        extra.append(f"hydra.sweep.subdir='{attempt}-${{hydra.job.num}}'")
+    return Multirun(
+        folder=folder,
+        arguments=(*options, *kept, *extra),
+        command=(*options, *kept),
+        key=key,
+        jobs=jobs,
+        resumed=bool(before),
+        attempt=attempt,
+    )
+
+
+def _folder(folder: Path, resume: Any, key: str) -> tuple[Path, Mapping[str, Any]]:
+    """Return where to sweep, and what an earlier attempt there wrote; empty where there is none. Raises ConfigError."""
+    if resume is True:
+        own = [folder, *_folders_like(folder)]
+        found = {path: sweep for path in own if (sweep := read_sweep(path)).get("key") == key}
+        if not found:
+            print("sweep.resume=true: no earlier sweep of this command is there; it starts from the beginning")
+            return folder, {}
+        newest = max(found, key=lambda path: str(found[path].get("started", "")))
+        return newest, found[newest]
+    if isinstance(resume, str):
+        path = Path(resume).expanduser()
+        if sweep := read_sweep(path):
+            return path, sweep
+        raise ConfigError(
+            f"sweep.resume is true, false, or the folder of an earlier sweep, which has a {SWEEP_FILE} in it, but is "
+            f"{resume!r}. Sweeps are in {_top(folder)} unless told otherwise; sweep.resume=true finds the newest of the "
+            "same command"
+        )
+    if resume not in (False, None):
+        raise ConfigError(f"sweep.resume is true, false, or the folder of an earlier sweep, but is {resume!r}")
+    if read_sweep(folder):
+        raise ConfigError(
+            f"{folder} holds an earlier sweep, which this one would overwrite. Go on with it by "
+            f"sweep.resume={_quoted(folder)}, or choose another folder with hydra.sweep.dir=FOLDER"
+        )
+    return folder, {}
+
+
+def _folders_like(folder: Path) -> list[Path]:
+    """Return folders of sweeps beside `folder`, which by default is multirun/DATE/TIME."""
+    return [path.parent for path in [*_top(folder).glob(f"*/*/{SWEEP_FILE}"), *folder.parent.glob(f"*/{SWEEP_FILE}")]]
+
+
+def _top(folder: Path) -> Path:
+    return folder.parent.parent
+
+
+def _quoted(path: Path) -> str:
+    """Write a path as a value in an override."""
+    text = str(path)
+    return text if PLAIN_PATH.fullmatch(text) else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

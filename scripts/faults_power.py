@@ -1,0 +1,274 @@
+"""Power that fails after any step of `prepare`, on a model of a disk that keeps only what was synced.
+
+A process prepares a corpus while each call that changes the disk is recorded. After each one, the disk is drawn up as
+it may be found when the power comes back:
+
+- strict: names are those of each folder's last fsync, contents those of each file's last fsync, else empty;
+- ahead: all names are there already, contents only where synced, else empty;
+- torn: as ahead, but half of what was not synced;
+- mixed: of each name and each content, one or the other by chance.
+
+SQLite writes its own files, by calls that Python does not see; they are taken as they are after each call. That it
+syncs them (WAL, synchronous=FULL) is its promise; tests look at both settings.
+"""
+
+import os
+import pickle
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faults_kills import Kills, say_steps
+from faults_store import Child, Found, ask, look, look_apart, small_recipe, store_at
+
+from mtx.data.pipeline import prepare
+
+CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir", "rmdir")
+KINDS = ("strict", "ahead", "torn", "mixed")
+OWN_SYNC = "manifests.sqlite"  # files with this in their names are synced by SQLite
+RUN_AGAIN = 0.05  # share of the states that a run is tried on, too
+
+Tree = dict[str, bytes | None]  # by path below the root; None: a folder
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call that changed the disk: its name, and the path below the root it was about."""
+
+    call: str
+    path: str
+
+
+class Disk:
+    """What is on disk below `root`, and what of it is synced.
+
+    Args:
+        root: the folder that is watched.
+        step: called after each call that changes something in it.
+    """
+
+    def __init__(self, root: Path, step: Callable[[Step], None]) -> None:
+        self.root = root
+        self._step = step
+        self._contents: dict[int, bytes] = {}  # by inode, as of the last fsync
+        self._names: dict[int, dict[str, int]] = {}  # by inode of the folder: inodes by name, as of the last fsync
+        self._held: dict[int, int] = {}  # an open descriptor for each inode seen, so that none is used again
+        self._names[root.stat().st_ino] = {}
+        self._folders = {root.stat().st_ino}
+
+    def watch(self) -> None:
+        """Watch the calls of this process from now on, for good."""
+        for call in CALLS:
+            setattr(os, call, self._watched(call, getattr(os, call)))
+
+    def trees(self, random: np.random.Generator) -> Iterator[tuple[str, Tree]]:
+        """Draw up the disk as it may be found, in each way."""
+        self._see(self.root)
+        for kind in KINDS:
+            tree: Tree = {}
+            self._draw(kind, random, self.root.stat().st_ino, self.root, "", tree)
+            yield kind, tree
+
+    def _watched(self, call: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def watched(path: Any, *more: Any, **options: Any) -> Any:
+            at = Path(os.readlink(f"/proc/self/fd/{path}")) if call == "fsync" else Path(os.fsdecode(path))
+            done = original(path, *more, **options)
+            about = Path(os.fsdecode(more[0])) if call in ("rename", "replace", "link") else at
+            if about.is_relative_to(self.root):
+                self._see(self.root)
+                if call == "fsync":
+                    self._sync(os.fstat(path).st_ino, about)
+                self._step(Step(call, str(about.relative_to(self.root))))
+            return done
+
+        return watched
+
+    def _sync(self, inode: int, path: Path) -> None:
+        if path.is_dir():
+            self._names[inode] = _names_in(path)
+        else:
+            self._contents[inode] = path.read_bytes()
+
+    def _see(self, folder: Path) -> None:
+        for name, inode in _names_in(folder).items():
+            path = folder / name
+            if inode not in self._held:
+                self._held[inode] = os.open(path, os.O_RDONLY)
+                if path.is_dir():
+                    self._folders.add(inode)
+            if path.is_dir():
+                self._see(path)
+
+    def _draw(
+        self, kind: str, random: np.random.Generator, inode: int, now: Path | None, below: str, tree: Tree
+    ) -> None:
+        """Add what is in a folder, which is at `now` unless it is gone, to `tree`."""
+        synced, current = self._names.get(inode, {}), _names_in(now) if now is not None else {}
+        for name in sorted(synced.keys() | current.keys()):
+            ahead = {"strict": False, "mixed": bool(random.integers(2))}.get(kind, True) or OWN_SYNC in name
+            chosen = (current if ahead else synced).get(name)
+            if chosen is None:
+                continue
+            here = now / name if now is not None and current.get(name) == chosen else None
+            if chosen in self._folders:
+                tree[below + name] = None
+                self._draw(kind, random, chosen, here, f"{below}{name}/", tree)
+            else:
+                tree[below + name] = self._content(kind, random, chosen, name)
+
+    def _content(self, kind: str, random: np.random.Generator, inode: int, name: str) -> bytes:
+        if inode in self._contents and OWN_SYNC not in name:
+            return self._contents[inode]
+        with open(f"/proc/self/fd/{self._held[inode]}", "rb") as file:  # noqa: PTH123  (also where it has no name)
+            content = file.read()
+        if OWN_SYNC in name:
+            return content
+        share = {"torn": 0.5, "mixed": random.random()}.get(kind, 0.0)
+        return content[: int(len(content) * share)]
+
+
+@dataclass(frozen=True)
+class State:
+    """A disk as it may be found, and what had been reported as stored by then."""
+
+    kind: str
+    after: Step
+    tree: Tree
+    acked: frozenset[str]
+
+
+def record(option: str, corpus: Path, root: Path, random: np.random.Generator) -> tuple[list[Step], list[State]]:
+    """Prepare a corpus in the new folder `root`, and return each step and the different disks that may be found.
+
+    Watches this process for good: call it in one of its own.
+    """
+    root.mkdir()
+    steps: list[Step] = []
+    states: dict[str, State] = {}
+    acked: set[str] = set()
+
+    def draw(step: Step) -> None:
+        for kind, tree in disk.trees(random):
+            key = repr(sorted(tree.items(), key=lambda item: item[0]))
+            states[key] = State(kind, step, tree, frozenset(acked))  # of equal disks the last, with the most reported
+
+    def add(step: Step) -> None:
+        steps.append(step)
+        draw(step)
+
+    def say(line: str) -> None:
+        state, _, name = line.partition(" ")
+        if state == "stored":
+            acked.add(name)
+        draw(Step(state, name))
+
+    disk = Disk(root, add)
+    store = store_at(option, root)
+    say_steps(store, say)
+    disk.watch()
+    prepare(small_recipe(corpus), store)
+    return steps, list(states.values())
+
+
+def fail_power(option: str, corpus: Path, folder: Path, seed: int, clean: Found) -> Kills:
+    """Let the power fail after each step, in each way, and count what is wrong when it is back."""
+    file = folder / "states.pickle"  # between processes of this script's own
+    random = np.random.default_rng(seed)
+    ask(lambda: file.write_bytes(pickle.dumps(record(option, corpus, folder / "watched", random))))
+    steps, states = pickle.loads(file.read_bytes())
+    kills = Kills(kills=len(states), runs=len(steps))
+    problems = ask(lambda: [_problems(option, state, folder / "found", clean) for state in states])
+    assert isinstance(problems, list)
+    for state, (damaged, lost, differing) in zip(states, problems, strict=True):
+        kills.acks += len(state.acked)
+        kills.hit[state.kind] += 1
+        at = f"{state.kind}, after {state.after.call} {state.after.path}: "
+        kills.damaged += [at + problem for problem in damaged]
+        kills.lost += [at + name for name in lost]
+        kills.differing += [at + name for name in differing]
+    for number in np.flatnonzero(random.random(len(states)) < RUN_AGAIN):
+        _run_again(kills, option, corpus, states[number], folder / "found", clean)
+    return kills
+
+
+def _problems(option: str, state: State, root: Path, clean: Found) -> tuple[list[str], list[str], list[str]]:
+    _write(root, state.tree)
+    found = look(store_at(option, root))
+    kills = Kills()
+    kills.compare(found, set(state.acked), clean)
+    return kills.damaged, kills.lost, kills.differing
+
+
+def _run_again(kills: Kills, option: str, corpus: Path, state: State, root: Path, clean: Found) -> None:
+    _write(root, state.tree)
+    lines = Child(lambda say: prepare(small_recipe(corpus), store_at(option, root)) and say("done")).lines()
+    if lines != ["done"]:
+        kills.failed.append(f"again, {state.kind} after {state.after}: {lines}")
+    elif look_apart(option, root) != clean:
+        kills.differing.append(f"again, {state.kind} after {state.after}")
+
+
+def kill_at_each_step(option: str, corpus: Path, folder: Path, clean: Found, every: int = 1) -> Kills:
+    """Kill a process just after each (or every so many) of its steps, each time on a new store, and run it again."""
+    kills = Kills()
+    number = every
+    while True:
+        root = folder / f"step-{number}"
+        child = Child(lambda say, root=root, number=number: _die_at(option, corpus, root, number, say))
+        lines = child.lines()
+        if not child.killed:
+            if lines[-1:] != ["done"]:
+                kills.failed.append(str(lines[-1:]))
+            return kills
+        kills.kills, kills.runs = kills.kills + 1, kills.runs + 1
+        acked = {line.removeprefix("stored ") for line in lines if line.startswith("stored ")}
+        kills.compare(look_apart(option, root), acked, clean)
+        _run_again_in_place(kills, option, corpus, root, clean, number)
+        shutil.rmtree(root)
+        number += every
+
+
+def _die_at(option: str, corpus: Path, root: Path, number: int, say: Callable[[str], None]) -> None:
+    root.mkdir()
+    passed = 0
+
+    def step(_: Step) -> None:
+        nonlocal passed
+        passed += 1
+        if passed == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    store = store_at(option, root)
+    say_steps(store, say)
+    Disk(root, step).watch()
+    prepare(small_recipe(corpus), store)
+    say("done")
+
+
+def _run_again_in_place(kills: Kills, option: str, corpus: Path, root: Path, clean: Found, number: int) -> None:
+    lines = Child(lambda say: prepare(small_recipe(corpus), store_at(option, root)) and say("done")).lines()
+    if lines != ["done"]:
+        kills.failed.append(f"again, after step {number}: {lines}")
+    elif look_apart(option, root) != clean:
+        kills.differing.append(f"again, after step {number}")
+
+
+def _names_in(folder: Path) -> dict[str, int]:
+    return {entry.name: entry.inode() for entry in os.scandir(folder)}
+
+
+def _write(root: Path, tree: Tree) -> None:
+    if root.exists():
+        shutil.rmtree(root)
+    root.mkdir()
+    for name, content in sorted(tree.items()):
+        if content is None:
+            (root / name).mkdir()
+        else:
+            (root / name).write_bytes(content)

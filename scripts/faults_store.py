@@ -1,0 +1,180 @@
+"""What the fault figures share: a small corpus, stores of every option, a look at all that is in one, and forks."""
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from mtx.data.filter.default import DefaultFilter
+from mtx.data.pipeline import Recipe
+from mtx.data.split import HeldOut
+from mtx.data.store import Store
+from mtx.data.tokenize.bpe import BPETokenization
+from mtx.errors import MtxError
+from mtx.infra.dataset.sources.local import LocalDownloader
+
+CONF = Path(__file__).resolve().parents[1] / "conf/storage"
+OPTIONS = [name for name in ("sqlite_arrow", "files_arrow", "shelve_jsonl") if (CONF / f"{name}.yaml").exists()]
+PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Found:
+    """What a look at a whole store found: the digest of each thing that is whole, and what is wrong with others."""
+
+    content: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+def write_corpus(path: Path, num_pairs: int, random: np.random.Generator) -> Path:
+    """Write pairs of made-up words, as JSON Lines: different in every line, so that the filter keeps nearly all."""
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyzäöüß"))
+    words = ["".join(random.choice(letters, size)) for size in random.integers(2, 10, 500)]
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(num_pairs):
+            src, tgt = (" ".join(random.choice(words, random.integers(4, 15))) for _ in range(2))
+            file.write(json.dumps({"src": f"{src} {number}", "tgt": f"{tgt} {number}"}) + "\n")
+    return path
+
+
+def small_recipe(path: Path) -> Recipe:
+    """Return a recipe with every stage, words for subword sampling included, that a corpus takes well under 1 s for."""
+    return Recipe(
+        downloader=LocalDownloader(path=str(path)),
+        held_out=HeldOut(validation=50, test=50),
+        filter=DefaultFilter(),
+        tokenizer=BPETokenization(vocab_size=400, dropout=0.1),
+    )
+
+
+def store_at(option: str, root: Path) -> Store:
+    """Return the store of a storage option, as its config says, in the folder `root`."""
+    config = OmegaConf.load(CONF / f"{option}.yaml")
+    config["root"] = str(root)
+    store = instantiate(config)
+    assert isinstance(store, Store)
+    return store
+
+
+def look(store: Store) -> Found:
+    """Verify everything in a store, down to the last bit."""
+    found = Found()
+    for name in store.repo.oal.get_all_names():
+        with _noting(found, name):
+            store.repo.verify(name)
+            found.content[name] = _digest(store.repo.oal.read(name), store.repo.fal.sha256(name))
+    for bundles in (store.tokenizers, store.words):
+        for name in bundles.get_all_names():
+            with _noting(found, name):
+                bundles.verify(name)
+                files = sorted(bundles.open(name).iterdir())
+                found.content[name] = _digest({path.name: _digest(path.read_bytes().hex()) for path in files})
+    return found
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Return the temporary files and folders below `root`, and whatever lies in its scratch folder."""
+    return [path for path in root.rglob("*") if path.parent.name == "scratch" or ".tmp" in path.suffixes]
+
+
+class Child:
+    """A forked process and what it says, a line at a time. It dies with its parent."""
+
+    def __init__(self, work: Callable[[Say], object]) -> None:
+        reading, writing = os.pipe()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            _run(work, writing)
+        os.close(writing)
+        self._reading = reading
+        self.status: int | None = None
+
+    def kill(self) -> None:
+        """Kill it as `kill -9` does, if it still runs."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def ended(self) -> bool:
+        """Tell whether it has ended, without waiting."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if pid else None
+        return self.status is not None
+
+    def lines(self) -> list[str]:
+        """Wait until it ends, and return all that it said."""
+        with open(self._reading, encoding="utf-8") as pipe:  # noqa: PTH123  (a descriptor, no path)
+            said = pipe.read()
+        if self.status is None:
+            self.status = os.waitpid(self.pid, 0)[1]
+        return said.splitlines()
+
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended it."""
+        return self.status is not None and os.WIFSIGNALED(self.status)
+
+
+def _run(work: Callable[[Say], object], pipe: int) -> None:
+    code = 1
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        pa.set_cpu_count(1)
+        work(lambda line: os.write(pipe, f"{line}\n".encode()) and None)
+        code = 0
+    except BaseException as error:
+        os.write(pipe, f"error {type(error).__name__}: {error}".replace("\n", " ").encode() + b"\n")
+        if not isinstance(error, MtxError | KeyboardInterrupt):
+            traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def ask(work: Callable[[], object]) -> object:
+    """Do `work` in a process of its own, and return what it returned, by way of JSON. Raises RuntimeError."""
+    child = Child(lambda say: say("answer " + json.dumps(work())))
+    for line in child.lines():
+        if line.startswith("answer "):
+            return json.loads(line.removeprefix("answer "))
+        raise RuntimeError(line)
+    raise RuntimeError(f"the process ended with status {child.status}")
+
+
+def look_apart(option: str, root: Path) -> Found:
+    """Look at a store in a process of its own, so that this one never starts a thread and can be forked."""
+    answer = ask(lambda: vars(look(store_at(option, root))))
+    return Found(**answer)  # type: ignore[arg-type]
+
+
+def wait_until(moment: float) -> None:
+    """Sleep until `time.monotonic()` says `moment`."""
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+@contextmanager
+def _noting(found: Found, name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        found.damaged[name] = f"{type(error).__name__}: {error}"
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,601 @@
+"""Remote stores, with the real s3fs client against a moto server on loopback, and with fsspec's memory."""
+
+import logging
+import multiprocessing
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtx.data.dataset import TranslationDataset
+from mtx.data.store import Store
+from mtx.errors import AlreadyStoredError, ConfigError, DamagedError, NotStoredError, StoreError
+from mtx.infra.dal.arrow import ArrowFileLayer
+from mtx.infra.dal.fal import FileAccessLayer
+from mtx.infra.dal.oal import ObjectAccessLayer
+from mtx.infra.dal.remote import RemoteFolder
+from mtx.infra.dal.remote_bundle import RemoteBundleLayer
+from mtx.infra.dal.remote_layers import RemoteFileLayer, RemoteObjectLayer
+from mtx.infra.dal.sqlite import SQLiteObjectLayer
+
+pytest.importorskip("s3fs")
+moto_server = pytest.importorskip("moto.server")
+
+SECRET = "wJalrXUtnFEMI-DUMMY-SECRET"
+ROWS = [{"src": f"source {i}", "tgt": f"Ziel {i} \u2028 \x00 🙂"} for i in range(1000)]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore.*"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:aiobotocore.*"),
+    # s3fs closes its session when the interpreter ends, not when a test does.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a bucket of one's own."""
+    import fsspec
+
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    fsspec.filesystem("s3").clear_instance_cache()
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    fsspec.filesystem("s3").mkdir(bucket)
+    yield f"s3://{bucket}/mtx"
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def memory() -> str:
+    return f"memory://{uuid.uuid4().hex[:12]}/mtx"
+
+
+@pytest.fixture(params=["s3", "memory"])
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+def store_at(url: str, cache: Path) -> Store:
+    files = partial(ArrowFileLayer)
+    return Store(root=url, objects=partial(SQLiteObjectLayer), files=files, cache=cache)
+
+
+def dataset_of(dataset_id: str = "one", rows: Any = ROWS) -> TranslationDataset:
+    return TranslationDataset(id=dataset_id, name="n", stage="raw", split="train", languages=("en", "de"), data=rows)
+
+
+def keys_of(url: str) -> list[str]:
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return sorted(key.removeprefix(root) for key in fs.find(root))
+
+
+def test_what_one_machine_stores_another_reads(url: str, tmp_path: Path) -> None:
+    here, there = store_at(url, tmp_path / "here"), store_at(url, tmp_path / "there")
+    stored = here.repo.add(dataset_of())
+    assert list(there.repo.get("one").data) == ROWS
+    assert there.repo.get("one") == stored
+    assert list(there.repo.show()["id"]) == ["one"]
+    there.repo.verify("one")
+
+
+def test_manifest_and_payload_lie_in_the_bucket_and_a_copy_in_the_cache(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path)
+    payload = store.repo.add(dataset_of()).payload
+    assert payload is not None
+    manifest, rows = keys_of(url)
+    assert manifest == "/datasets/one.json"
+    assert rows.startswith(f"/datasets/one/{payload.sha256}-")
+    assert [p.name for p in store.root.glob("datasets/*.arrow")] == [f"{payload.sha256}.arrow"]
+    assert store.root.parent == tmp_path
+    assert store.location == url
+
+
+def test_a_copy_is_not_downloaded_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_at(url, tmp_path)
+    store.repo.add(dataset_of())
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("downloaded")
+
+    monkeypatch.setattr(RemoteFolder, "download", refuse)
+    assert len(store.repo.get("one")) == 1000
+
+
+def test_a_name_that_is_taken_is_refused_and_kept(url: str, tmp_path: Path) -> None:
+    here, there = store_at(url, tmp_path / "here"), store_at(url, tmp_path / "there")
+    here.repo.add(dataset_of())
+    with pytest.raises(AlreadyStoredError, match=f"one is stored already in {url}/datasets; it is kept"):
+        there.repo.add(dataset_of(rows=ROWS[:1]))
+    with pytest.raises(AlreadyStoredError):
+        there.repo.oal.create("one", {"other": 1})
+    with pytest.raises(AlreadyStoredError):
+        there.repo.fal.create("one", ROWS[:1])
+    assert len(there.repo.get("one")) == 1000
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_there(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path)
+    store.repo.add(dataset_of("two"))
+    for ask in (store.repo.get, store.repo.remove, store.repo.fal.read, store.repo.fal.delete, store.repo.fal.sha256):
+        with pytest.raises(NotStoredError, match=r"nothing is stored as 'one' in .*Stored there: 1 \(two\)"):
+            ask("one")
+    assert not store.repo.fal.exists("one")
+
+
+def test_asking_an_empty_bucket_makes_nothing(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path / "cache")
+    assert list(store.repo.manifests()) == []
+    assert not store.repo.exists("one")
+    assert store.tokenizers.get_all_names() == []
+    assert not (tmp_path / "cache").exists()
+    assert keys_of(url) == []
+
+
+def test_names_that_climb_are_refused(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path)
+    for layer in (store.repo.oal, store.repo.fal, store.tokenizers):
+        for name in ("../one", "/etc/passwd", "a/b", ".hidden", ""):
+            with pytest.raises(StoreError, match="is no name for something stored"):
+                layer.exists(name)
+
+
+def test_removes_the_manifest_at_once_and_the_rows_when_no_upload_can_be_waiting_for_it(
+    url: str, tmp_path: Path
+) -> None:
+    store = store_at(url, tmp_path)
+    store.repo.add(dataset_of())
+    store.repo.remove("one")
+    assert not store.repo.exists("one")
+    assert not store.repo.fal.exists("one")
+    assert len(keys_of(url)) == 1  # younger than the grace period: it might be another machine's
+    assert list(store.root.glob("datasets/*.arrow")) == []
+    RemoteFileLayer(location=f"{url}/datasets", cache=tmp_path, grace_s=-1).delete("one")
+    assert keys_of(url) == []
+
+
+def test_a_file_that_another_machine_has_just_uploaded_is_never_removed(url: str, tmp_path: Path) -> None:
+    """Machine B has uploaded rows, its manifest still to come, when A removes the dataset of that name."""
+    a, b = store_at(url, tmp_path / "a"), store_at(url, tmp_path / "b")
+    a.repo.add(dataset_of())
+    manifest = a.repo.oal.read("one")
+    a.repo.oal.delete("one")
+    info = b.repo.fal.create("one", ROWS)
+    a.repo.fal.delete("one")
+    b.repo.oal.create("one", manifest)
+    assert info.sha256 == store_at(url, tmp_path / "c").repo.get("one").payload.sha256  # type: ignore[union-attr]
+
+
+def test_layers_pickle_and_hold_no_connection(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path)
+    store.repo.add(dataset_of())
+    again = pickle.loads(pickle.dumps(store.repo))
+    assert list(again.get("one").data) == ROWS
+    assert SECRET.encode() not in pickle.dumps(store.repo)
+
+
+def test_threads_that_ask_at_once_build_once(url: str, tmp_path: Path) -> None:
+    store, built, lengths = store_at(url, tmp_path), [], []
+
+    def build() -> TranslationDataset:
+        built.append(1)
+        time.sleep(0.05)
+        return dataset_of()
+
+    threads = [
+        threading.Thread(target=lambda: lengths.append(len(store.repo.get_or_build("one", build)))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (built, lengths) == ([1], [1000] * 4)
+
+
+def test_the_loser_of_a_race_keeps_the_winners(url: str, tmp_path: Path) -> None:
+    here, there = store_at(url, tmp_path / "here"), store_at(url, tmp_path / "there")
+
+    def build() -> TranslationDataset:
+        there.repo.add(dataset_of(rows=ROWS[:10]))  # the other machine, while we build
+        return dataset_of()
+
+    assert len(here.repo.get_or_build("one", build)) == 10
+    assert list(here.repo.get("one").data) == list(there.repo.get("one").data) == ROWS[:10]
+
+
+# --- damage
+
+
+def first_payload(url: str) -> str:
+    return next(key for key in keys_of(url) if key.startswith("/datasets/one/"))
+
+
+def overwrite(url: str, key: str, change: Callable[[bytes], bytes]) -> None:
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    fs.pipe_file(root + key, change(fs.cat_file(root + key)))
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def test_a_flipped_bit_in_the_bucket_is_found_on_download_and_by_verify(url: str, tmp_path: Path) -> None:
+    here, there = store_at(url, tmp_path / "here"), store_at(url, tmp_path / "there")
+    here.repo.add(dataset_of())
+    overwrite(url, first_payload(url), flipped)
+    with pytest.raises(DamagedError, match=r"one/.* has changed: SHA-256 .*, but stored were .*task=verify"):
+        there.repo.get("one")
+    assert [p for p in there.root.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
+    with pytest.raises(DamagedError, match="SHA-256"):
+        here.repo.verify("one")
+
+
+def test_a_payload_of_another_size_is_not_even_downloaded(url: str, tmp_path: Path) -> None:
+    store_at(url, tmp_path / "here").repo.add(dataset_of())
+    overwrite(url, first_payload(url), lambda content: content + b"more")
+    with pytest.raises(DamagedError, match="bytes"):
+        store_at(url, tmp_path / "there").repo.get("one")
+
+
+def test_rows_that_are_gone_are_reported(url: str, tmp_path: Path) -> None:
+    import fsspec
+
+    store_at(url, tmp_path / "here").repo.add(dataset_of())
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.rm_file(root + first_payload(url))
+    with pytest.raises(DamagedError, match="one has a manifest, but its rows are gone"):
+        store_at(url, tmp_path / "there").repo.get("one")
+
+
+def test_a_damaged_copy_is_downloaded_again(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path)
+    store.repo.add(dataset_of())
+    (copy,) = store.root.glob("datasets/*.arrow")
+    copy.write_bytes(copy.read_bytes()[:-1])  # another size: seen when read
+    assert list(store.repo.get("one").data) == ROWS
+    copy.unlink()
+    assert list(store.repo.get("one").data) == ROWS
+    copy.write_bytes(flipped(copy.read_bytes()))  # the same size: seen by verify
+    store.repo.verify("one")
+    assert not copy.exists()
+    assert list(store.repo.get("one").data) == ROWS
+
+
+CLIMBING = '{"payload": {"sha256": "../../x", "num_bytes": 1, "num_rows": 1}}'
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", CLIMBING])
+def test_a_damaged_manifest_is_reported(memory: str, tmp_path: Path, text: str) -> None:
+    store = store_at(memory, tmp_path)
+    RemoteFolder(f"{memory}/datasets").create("one.json", text.encode())
+    with pytest.raises(DamagedError):
+        store.repo.get("one")
+    with pytest.raises(DamagedError, match=r"is no JSON|names no payload by its SHA-256"):
+        store.repo.fal.read("one")
+
+
+# --- bundles
+
+
+def described(path: Path, text: str) -> None:
+    (path / "tokenizer.json").write_text(text)
+
+
+def test_bundles_are_built_once_and_shared(url: str, tmp_path: Path) -> None:
+    here, there = store_at(url, tmp_path / "here"), store_at(url, tmp_path / "there")
+    built = []
+
+    def build(path: Path) -> None:
+        built.append(path)
+        described(path, "{}")
+
+    for store in (here, there, here):
+        path = store.tokenizers.get_or_build("t", build, {"stage": "tokenizer"})
+        assert (path / "tokenizer.json").read_text() == "{}"
+        assert store.root in path.parents
+    assert len(built) == 1
+    assert here.tokenizers.get_all_names() == ["t"]
+    assert here.tokenizers.manifest("t") == there.tokenizers.manifest("t")
+    assert here.tokenizers.num_bytes("t") > 2
+    here.tokenizers.verify("t")
+
+
+def test_of_two_machines_that_build_a_bundle_both_use_the_first(url: str, tmp_path: Path) -> None:
+    here, there = store_at(url, tmp_path / "here"), store_at(url, tmp_path / "there")
+
+    def build(path: Path) -> None:
+        there.tokenizers.get_or_build("t", partial(described, text="first"), {})
+        described(path, "second")
+
+    assert (here.tokenizers.get_or_build("t", build, {}) / "tokenizer.json").read_text() == "first"
+
+
+def test_a_bundle_that_a_killed_process_did_not_upload_is_uploaded(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path)
+    store.tokenizers.get_or_build("t", partial(described, text="{}"), {})
+    RemoteFolder(f"{url}/tokenizers").delete("t.json")
+
+    def never(path: Path) -> None:
+        raise AssertionError("built again")
+
+    store.tokenizers.get_or_build("t", never, {})
+    assert store.tokenizers.exists("t")
+
+
+def test_a_bundle_with_a_flipped_bit_is_found(url: str, tmp_path: Path) -> None:
+    here, there = store_at(url, tmp_path / "here"), store_at(url, tmp_path / "there")
+    here.tokenizers.get_or_build("t", partial(described, text="some text"), {})
+    key = next(key for key in keys_of(url) if key.startswith("/tokenizers/t/"))
+    overwrite(url, key, flipped)
+    with pytest.raises(DamagedError, match="SHA-256"):
+        there.tokenizers.open("t")
+    with pytest.raises(DamagedError, match="SHA-256"):
+        here.tokenizers.verify("t")
+    RemoteFolder(url).delete(key.lstrip("/"))
+    with pytest.raises(DamagedError, match=r"tokenizer.json of t is gone from .*Remove t"):
+        here.tokenizers.verify("t")
+    with pytest.raises(DamagedError, match="is gone"):
+        there.tokenizers.open("t")
+
+
+def test_a_damaged_copy_of_a_bundle_is_downloaded_again(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path)
+    path = store.tokenizers.get_or_build("t", partial(described, text="some text"), {})
+    described(path, "some")
+    assert (store.tokenizers.open("t") / "tokenizer.json").read_text() == "some text"
+    described(path, "some tExt")
+    store.tokenizers.verify("t")
+    assert (store.tokenizers.open("t") / "tokenizer.json").read_text() == "some text"
+
+
+def test_bundles_are_removed_and_set_aside(url: str, tmp_path: Path) -> None:
+    store = store_at(url, tmp_path)
+    for name in ("t", "u"):
+        store.tokenizers.get_or_build(name, partial(described, text=name), {})
+    store.tokenizers.delete("t")
+    assert store.tokenizers.set_aside("u", tmp_path / "damaged") == f"{url}/tokenizers/.damaged/u"
+    assert store.tokenizers.get_all_names() == []
+    for ask in (store.tokenizers.open, store.tokenizers.delete, store.tokenizers.manifest, store.tokenizers.num_bytes):
+        with pytest.raises(NotStoredError, match="nothing is stored as 't'"):
+            ask("t")
+    with pytest.raises(NotStoredError, match="nothing is stored as 't'"):
+        store.tokenizers.set_aside("t", tmp_path)
+    assert any(key.startswith("/tokenizers/.damaged/u/") for key in keys_of(url))
+
+
+# --- processes and kills
+
+
+WRITER = """
+import sys, pathlib
+sys.path.insert(0, {tests!r})
+from test_remote_store import *
+store = store_at(sys.argv[1], pathlib.Path(sys.argv[2]))
+rows = [{{"src": f"{{sys.argv[2]}} {{i}}", "tgt": "x"}} for i in range(int(sys.argv[3]))]
+if sys.argv[4:] == ["slow"]:
+    def slow(self, path, key):
+        print("uploading", flush=True)
+        time.sleep(60)
+    RemoteFolder.upload = slow
+if sys.argv[4:] == ["before-manifest"]:
+    def never(self, key, content):
+        print("uploading", flush=True)
+        time.sleep(60)
+    RemoteFolder.create = never
+print(len(store.repo.get_or_build("one", lambda: dataset_of(rows=rows))), flush=True)
+"""
+
+
+def start(url: str, cache: Path, num_rows: int, *how: str) -> subprocess.Popen[str]:
+    code = WRITER.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code, url, str(cache), str(num_rows), *how]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_machines_that_build_at_once_end_with_one_dataset(s3: str, tmp_path: Path) -> None:
+    workers = [start(s3, tmp_path / str(i), 100 + i) for i in range(3)]
+    lengths = {worker.communicate(timeout=100)[0].strip() for worker in workers}
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert len(lengths) == 1  # whoever was first, all three read the same
+    store = store_at(s3, tmp_path / "reader")
+    assert str(len(store.repo.get("one"))) in lengths
+    store.repo.verify("one")
+
+
+@pytest.mark.parametrize("how", ["slow", "before-manifest"])
+def test_a_writer_that_is_killed_leaves_nothing_that_looks_whole(s3: str, tmp_path: Path, how: str) -> None:
+    worker = start(s3, tmp_path / "killed", 100, how)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "uploading\n"
+    worker.send_signal(signal.SIGKILL)
+    worker.communicate(timeout=20)
+    other, same = store_at(s3, tmp_path / "other"), store_at(s3, tmp_path / "killed")
+    assert not other.repo.exists("one")
+    assert list(other.repo.manifests()) == []
+    assert len(same.repo.get_or_build("one", dataset_of)) == 1000  # its lock is free, its leftovers are replaced
+    assert len(other.repo.get("one")) == 1000
+    assert list(same.root.glob("datasets/new-*")) == []
+
+
+def fork_and_read(store: Store, answers: Any) -> None:
+    answers.put(len(store.repo.get("one")))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_opens_a_connection_of_its_own(s3: str, tmp_path: Path) -> None:
+    store = store_at(s3, tmp_path)
+    store.repo.add(dataset_of())
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    worker = context.Process(target=fork_and_read, args=(store, answers))
+    worker.start()
+    assert answers.get(timeout=60) == 1000
+    worker.join(20)
+    answers.close()
+
+
+# --- what is said when it cannot be
+
+
+def test_a_bucket_that_is_missing_is_named(s3: str, tmp_path: Path) -> None:
+    store = store_at("s3://no-such-bucket-here/mtx", tmp_path)
+    calls = (store.repo.show, partial(store.repo.exists, "one"), partial(store.repo.add, dataset_of()))
+    for call in (*calls, partial(store.repo.fal.create, "one", ROWS)):
+        with pytest.raises(StoreError, match=r"there is no bucket 'no-such-bucket-here', or none that these credentials"):
+            call()
+    with pytest.raises(StoreError, match="there is no bucket"):
+        RemoteFolder("s3://no-such-bucket-here/mtx").upload(Path(__file__), "key")
+
+
+def test_missing_credentials_are_told(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(StoreError, match=r"cannot be read: there are no credentials for it .*Set AWS_ACCESS_KEY_ID"):
+        store_at(s3, tmp_path).repo.show()
+
+
+def test_a_server_that_is_not_there_is_told_in_bounded_time(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    started = time.monotonic()
+    with pytest.raises(StoreError, match=r"its server cannot be reached .*Check the network and the endpoint"):
+        store_at(s3, tmp_path).repo.show()
+    assert time.monotonic() - started < 30
+
+
+class Refusing:
+    """A file system that refuses everything with one error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*_: object, **__: object) -> None:
+            raise self.error
+
+        return refuse
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError("Forbidden"), r"access is denied \(Forbidden\).*s3:ListBucket"),
+        (TimeoutError("timed out"), r"its server cannot be reached \(timed out\)"),
+        (RuntimeError("at s3://user:pass@b/c?token=x"), r"cannot be read: at s3://\*\*\*@b/c\?\*\*\*\. Nothing stored"),
+    ],
+)
+def test_what_a_server_refuses_is_told_without_secrets(
+    memory: str, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    folder = RemoteFolder(memory)
+    monkeypatch.setattr(folder, "_opened", lambda: (Refusing(error), "/x"))
+    with pytest.raises(StoreError, match=message):
+        folder.read("one.json")
+
+
+def test_an_upload_that_arrives_short_is_told(memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", lambda self, here, there: self.pipe_file(there, b"x"))
+    with pytest.raises(StoreError, match=r"has 1 bytes after an upload of \d+. Run the command again"):
+        RemoteFolder(memory).upload(Path(__file__), "key")
+
+
+def test_a_file_system_without_exclusive_creation_is_asked_first(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    plainly = MemoryFileSystem.pipe_file
+
+    def no_mode(self: Any, path: str, value: bytes, mode: str = "overwrite") -> None:
+        if mode == "create":
+            raise NotImplementedError(mode)
+        plainly(self, path, value)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", no_mode)
+    assert RemoteFolder(memory).create("a", b"1")
+    assert not RemoteFolder(memory).create("a", b"2")
+    assert RemoteFolder(memory).read("a") == b"1"
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec.core
+
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(ConfigError, match=r'needs a package that is not installed: pip install "mtx\[s3\]"'):
+        RemoteFolder("s3://bucket/x").read("key")
+    with pytest.raises(ConfigError, match=r'pip install "mtx\[gcs\]"'):
+        RemoteFolder("gs://bucket/x").read("key")
+
+
+def test_an_unknown_kind_of_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"storage.root=nosuch://x cannot be opened: .*Use s3://BUCKET/PREFIX"):
+        RemoteFolder("nosuch://x").read("key")
+
+
+@pytest.mark.parametrize("layers", [(ObjectAccessLayer, FileAccessLayer)])
+def test_other_formats_than_arrow_are_refused(memory: str, layers: tuple[Any, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="keeps payload as Arrow files. Choose storage=sqlite_arrow"):
+        Store(root=memory, objects=partial(layers[0]), files=partial(layers[1]), cache=tmp_path)
+
+
+def test_every_layer_is_of_its_kind(memory: str, tmp_path: Path) -> None:
+    from mtx.infra.dal.base import FileLayer, ObjectLayer
+    from mtx.infra.dal.bundle import BundleLayer
+
+    assert isinstance(RemoteObjectLayer(location=memory), ObjectLayer)
+    assert isinstance(RemoteFileLayer(location=memory, cache=tmp_path), FileLayer)
+    assert isinstance(RemoteBundleLayer(location=memory, cache=tmp_path), BundleLayer)
+
+
+def test_no_secret_is_written_or_logged(s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    here, there = store_at(s3, tmp_path / "here"), store_at(s3, tmp_path / "there")
+    here.repo.add(dataset_of())
+    here.tokenizers.get_or_build("t", partial(described, text="{}"), {})
+    there.repo.get("one")
+    there.tokenizers.open("t")
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(s3, use_listings_cache=False)
+    written = [fs.cat_file(root + key) for key in keys_of(s3)]
+    written += [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 8
+    assert not [content for content in written if SECRET.encode() in content]
+    assert SECRET not in caplog.text
