@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from mtx import resolvers as _resolvers  # noqa: F401  # registers what configs compute
 from mtx.errors import ConfigError, MtxError
 from mtx.infra.dal.address import refuse_secrets
-from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, completed, explain, hydra_loader
+from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, check_no_secret, completed, explain, hydra_loader
+from mtx.shown import redacted, shown
 
 if TYPE_CHECKING:
     from mtx.experiment.sweep.job import Job
@@ -44,6 +45,7 @@ def main() -> None:
     sys.argv[1:] = completed(sys.argv[1:])
     try:
         refuse_secrets(sys.argv[1:])  # before Hydra writes the overrides down
+        check_no_secret(sys.argv[1:])
         sweep = _sweep(sys.argv[1:])
         if sweep is None:
             _hydra_main()
@@ -162,5 +164,5 @@ def _full_error() -> bool:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"mtx: {message}", file=sys.stderr)
+    print(f"mtx: {shown(redacted(message))}", file=sys.stderr)
     sys.exit(1)

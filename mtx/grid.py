@@ -6,8 +6,9 @@ what one job's config was found to be is not looked at again for the next, so th
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -119,24 +120,25 @@ class _Checker:
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise ConfigError that lists every problem, as the job itself would."""
         from mtx.experiment.config import build, check
+        from mtx.experiment.run import datamodule_of
 
         parts: dict[str, Any] = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
         problems = [self._problem("", parts, lambda: check(parts))]
         for group, options in config.items():
             if isinstance(options, Mapping):
                 one = {group: options}
-                problems.append(self._problem(group, options, lambda one=one: self._bind(one, check, build)))  # type: ignore[misc]
+                problems.append(self._problem(group, options, partial(check, one)))
+                if group in PARTS and not problems[-1]:
+                    problems.append(self._problem(f"{group} made", options, partial(build, one, group)))
         found = [problem for problem in problems if problem]
-        if found:
+        if not found:
+            whole = {key: config[key] for key in (*PARTS, "datamodule", "seed")}
+            datamodule = {"datamodule": config["datamodule"], "seed": config["seed"]}
+            found = [self._problem("data module", datamodule, partial(datamodule_of, whole))]
+        if any(found):
             raise ConfigError("\n".join(found))
 
-    def _bind(self, one: Mapping[str, Any], check: Any, build: Any) -> None:
-        check(one)
-        (group,) = one
-        if group in PARTS:
-            build(one, group)
-
-    def _problem(self, group: str, options: Mapping[str, Any], look: Any) -> str:
+    def _problem(self, group: str, options: Mapping[str, Any], look: Callable[[], object]) -> str:
         key = group + json.dumps(options, sort_keys=True, default=str)
         if key not in self._found:
             try:

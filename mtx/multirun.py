@@ -138,6 +138,7 @@ def completed_jobs(folder: Path) -> dict[str, str]:
 def _planned(
     arguments: Sequence[str], overrides: Sequence[str], cfg: DictConfig, loader: ConfigLoader, name: str
 ) -> Multirun:
+    _check_direction(cfg.sweep.direction)
     kept = [text for text in overrides if text.lstrip("+").partition("=")[0] not in OWN_KEYS]
     options = [text for text in arguments if text not in overrides]
     params = OmegaConf.to_container(cfg.hydra.sweeper.params) if cfg.hydra.sweeper.get("params") else {}
@@ -194,6 +195,12 @@ def _folder(folder: Path, resume: Any, key: str) -> tuple[Path, Mapping[str, Any
             f"sweep.resume={_quoted(folder)}, or choose another folder with hydra.sweep.dir=FOLDER"
         )
     return folder, {}
+
+
+def _check_direction(direction: Any) -> None:
+    each = list(direction) if OmegaConf.is_list(direction) else [direction]
+    if any(one not in ("minimize", "maximize", None) for one in each):
+        raise ConfigError(f"sweep.direction is minimize, maximize, or null, or a list of them, but is {direction!r}")
 
 
 def _folders_like(folder: Path) -> list[Path]:

@@ -17,7 +17,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from mtx.errors import choices
+from mtx.errors import ConfigError, choices
+from mtx.shown import redacted
 
 CONFIG_MODULE = "mtx.conf"
 CONFIG_NAME = "config"
@@ -27,6 +28,17 @@ def completed(arguments: Sequence[str]) -> list[str]:
     """Add `model=own` where only `model._target_` is given: another class does not take the reference model's keys."""
     keys = {argument.partition("=")[0] for argument in arguments}
     return [*arguments, "model=own"] if "model._target_" in keys and "model" not in keys else list(arguments)
+
+
+def check_no_secret(arguments: Sequence[str]) -> None:
+    """Raise ConfigError where an override holds what looks like a credential: overrides are kept with every run."""
+    for argument in arguments:
+        if (told := redacted(argument)) != argument:
+            raise ConfigError(
+                f"{told!r} holds a credential, at ***. Overrides are written into the folder of each run and seen by "
+                "other users of this machine, so credentials are given elsewhere: in the variables and files of the "
+                "service's own client, such as HF_TOKEN, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials"
+            )
 
 
 @contextmanager

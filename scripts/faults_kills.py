@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from faults_store import OPTIONS, Child, Found, Say, leftovers, look_apart, small_recipe, store_at, wait_until
+from faults_store import OPTIONS, Child, Found, Say, ask, look_apart, small_recipe, store_at, tidy, wait_until
 
 from mtx.data.pipeline import prepare
 from mtx.data.store import Store
@@ -27,7 +27,7 @@ STATES = {
 
 @dataclass
 class Kills:
-    """What so many kills did. All but `kills`, `runs`, `acks` and `hit` are to be nothing."""
+    """What so many kills did. The lists are to be empty."""
 
     kills: int = 0
     runs: int = 0
@@ -36,12 +36,13 @@ class Kills:
     lost: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
+    not_tidied: list[str] = field(default_factory=list)
     leftovers: int = 0
     hit: Counter[str] = field(default_factory=Counter)
 
     @property
     def faults(self) -> int:
-        return len(self.damaged) + len(self.lost) + len(self.failed) + len(self.differing)
+        return sum(map(len, (self.damaged, self.lost, self.failed, self.differing, self.not_tidied)))
 
     def compare(self, found: Found, acked: set[str], clean: Found) -> None:
         """Count what is wrong in a store in which `acked` was reported as stored."""
@@ -49,6 +50,13 @@ class Kills:
         self.damaged += [f"{name}: {error}" for name, error in found.damaged.items()]
         self.lost += sorted(acked - found.content.keys() - found.damaged.keys())
         self.differing += [name for name, digest in found.content.items() if clean.content.get(name) != digest]
+
+
+    def tidy(self, option: str, root: Path) -> None:
+        """Remove what is left over, and count it; all of it is to be found."""
+        num_found, missed = cast(tuple[int, list[str]], ask(lambda: tidy(store_at(option, root))))
+        self.leftovers += num_found
+        self.not_tidied += missed
 
 
 def say_steps(store: Store, say: Say) -> None:
@@ -171,7 +179,7 @@ class Killing:
         kills.damaged += [f"again: {name}: {error}" for name, error in found.damaged.items()]
         if found.content != clean.content:
             kills.differing.append(f"again: {sorted(found.content.items() ^ clean.content.items())}")
-        kills.leftovers += len(leftovers(root))
+        kills.tidy(self.option, root)
 
 
 __all__ = ["OPTIONS", "Killing", "Kills", "say_steps", "start", "where"]

@@ -8,8 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from mtx.data.pipeline import Recipe
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
+from mtx.data.unused import unused
+from mtx.data.verify import verify_store
 from mtx.errors import MtxError
 from mtx.infra.dataset.sources.local import LocalDownloader
 
@@ -52,11 +53,11 @@ def write_corpus(path: Path, num_pairs: int, random: np.random.Generator) -> Pat
     return path
 
 
-def small_recipe(path: Path) -> Recipe:
+def small_recipe(path: Path, held_out: int = 50) -> Recipe:
     """Return a recipe with every stage, words for subword sampling included, that a corpus takes well under 1 s for."""
     return Recipe(
         downloader=LocalDownloader(path=str(path)),
-        held_out=HeldOut(validation=50, test=50),
+        held_out=HeldOut(validation=held_out, test=held_out),
         filter=DefaultFilter(),
         tokenizer=BPETokenization(vocab_size=400, dropout=0.1),
     )
@@ -72,24 +73,30 @@ def store_at(option: str, root: Path) -> Store:
 
 
 def look(store: Store) -> Found:
-    """Verify everything in a store, down to the last bit."""
+    """Verify everything in a store, down to the last byte, as `task=verify full=true` does."""
     found = Found()
-    for name in store.repo.oal.get_all_names():
-        with _noting(found, name):
-            store.repo.verify(name)
-            found.content[name] = _digest(store.repo.oal.read(name), store.repo.fal.sha256(name))
-    for bundles in (store.tokenizers, store.words):
-        for name in bundles.get_all_names():
-            with _noting(found, name):
-                bundles.verify(name)
-                files = sorted(bundles.open(name).iterdir())
-                found.content[name] = _digest({path.name: _digest(path.read_bytes().hex()) for path in files})
+    try:
+        found.damaged = {finding.name: finding.reason for finding in verify_store(store, full=True).findings}
+        for name in store.repo.oal.get_all_names():
+            if name not in found.damaged:
+                found.content[name] = _digest(store.repo.oal.read(name), store.repo.fal.sha256(name))
+        for bundles in (store.tokenizers, store.words):
+            for name in bundles.get_all_names():
+                if name not in found.damaged:
+                    files = sorted(bundles.open(name).iterdir())
+                    found.content[name] = _digest({path.name: path.read_bytes().hex() for path in files})
+    except Exception as error:  # of any kind: what cannot be looked at is damaged
+        found.damaged["the store"] = f"{type(error).__name__}: {error}"
     return found
 
 
-def leftovers(root: Path) -> list[Path]:
-    """Return the temporary files and folders below `root`, and whatever lies in its scratch folder."""
-    return [path for path in root.rglob("*") if path.parent.name == "scratch" or ".tmp" in path.suffixes]
+def tidy(store: Store) -> tuple[int, list[str]]:
+    """Remove what `task=gc` finds left over; return their number, and temporary files that it did not find."""
+    found = unused(store, orphans=False)
+    for leftover in found:
+        leftover.remove()
+    missed = [path for path in store.root.rglob("*") if path.parent.name == "scratch" or ".tmp" in path.suffixes]
+    return len(found), [str(path.relative_to(store.root)) for path in missed]
 
 
 class Child:
@@ -166,14 +173,6 @@ def look_apart(option: str, root: Path) -> Found:
 def wait_until(moment: float) -> None:
     """Sleep until `time.monotonic()` says `moment`."""
     time.sleep(max(0.0, moment - time.monotonic()))
-
-
-@contextmanager
-def _noting(found: Found, name: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        found.damaged[name] = f"{type(error).__name__}: {error}"
 
 
 def _digest(*parts: object) -> str:

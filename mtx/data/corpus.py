@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mtx.data.filter.base import DropCounts
 from mtx.data.pairs import MIXED_SCHEMA, SOURCE
@@ -18,6 +19,7 @@ from mtx.identity import JSON
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
+CAPPED = "capped"  # the reason of pairs beyond `downloader.caps`
 BETWEEN = "/"  # in the names of raw splits of a mixture: SOURCE/SPLIT
 
 
@@ -62,6 +64,13 @@ class Corpus:
             tables.append(table.select(MIXED_SCHEMA.names[:2]).append_column(SOURCE, source).cast(MIXED_SCHEMA))
         return pa.concat_tables(tables)
 
+    def num_capped(self) -> NDArray[np.int64]:
+        """Return how many training pairs of each source of a mixture its cap leaves out: int64 [sources]."""
+        caps = self._mixture.caps or {} if self._mixture is not None else {}
+        sizes = [self._repo.manifest(self.raw[f"{name}{BETWEEN}train"]).n or 0 for name in self.names]
+        capped = [max(0, size - caps.get(name, size)) for name, size in zip(self.names, sizes, strict=True)]
+        return np.array(capped, dtype=np.int64)
+
     def rows(self, dataset_id: str) -> pa.Table:
         """Return the table of a stored dataset."""
         return self._repo.get(dataset_id).rows.table
@@ -92,10 +101,18 @@ class SourceTally:
         self.metrics: dict[str, JSON] = {"dropped": cast(dict[str, JSON], self.dropped)}
         self._begun, self._kept = np.zeros((2, len(names)), dtype=np.int64)
 
-    def begun(self, table: pa.Table) -> None:
-        """Count the pairs that there are to begin with."""
+    def begun(self, table: pa.Table, chosen: NDArray[np.bool_] | None = None) -> None:
+        """Count the pairs that there are to begin with: those chosen of a table, or all."""
         if self.names:
-            self._begun += np.bincount(table[SOURCE].to_numpy(), minlength=len(self.names))
+            sources = table[SOURCE].to_numpy()
+            self._begun += np.bincount(sources if chosen is None else sources[chosen], minlength=len(self.names))
+
+    def capped(self, counts: NDArray[np.int64]) -> None:
+        """Count pairs of each source that are there, and beyond its cap."""
+        if counts.any():
+            self._begun += counts
+            self.dropped[CAPPED] = int(counts.sum())
+            self.dropped.by_source[CAPPED] = counts
 
     def kept(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Pass on what the filter kept, counted. Raises DataError where it lost the sources."""

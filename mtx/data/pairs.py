@@ -42,6 +42,11 @@ def pair_batches(pairs: Pairs) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist([], schema=_schema_of(schema))
 
 
+def without_source(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch without a column of that name, which only a mixture gives its pairs."""
+    return batch.drop_columns([SOURCE]) if SOURCE in batch.schema.names else batch
+
+
 def _schema_of(schema: pa.Schema) -> pa.Schema:
     """Return the columns to keep: a text column that a file calls `source` is none of them."""
     is_mixed = SOURCE in schema.names and schema.field(SOURCE).type == MIXED_SCHEMA.field(SOURCE).type

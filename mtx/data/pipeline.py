@@ -20,7 +20,7 @@ from mtx.data.corpus import BETWEEN, Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.encode import encode_pairs
 from mtx.data.filter.base import PairFilter, count_dropped
-from mtx.data.pairs import pair_batches
+from mtx.data.pairs import pair_batches, without_source
 from mtx.data.progress import track
 from mtx.data.sets import KEY as SETS_KEY
 from mtx.data.sets import PREDICT, named_errors
@@ -31,7 +31,7 @@ from mtx.data.tokenize.pair import TokenizerPair, get_or_train
 from mtx.data.tokenize.words import get_or_cut
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.identity import JSON, digest, identity
-from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
+from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
 log = logging.getLogger(__name__)
@@ -142,13 +142,11 @@ class _Parts:
         if split in self._own:
             tally.begun(table)
             return iter(table.to_batches())
-        in_split = self._assignment == SPLITS.index(split)
+        leaks = (self._assignment == LEAK) & (split == "train")
+        tally.begun(table, (self._assignment == SPLITS.index(split)) | leaks)
+        count_dropped(tally.dropped, "in_held_out", leaks, table)
         if split == "train":
-            leaks = self._assignment == LEAK
-            tally.begun(table.filter(pa.array(in_split | leaks)) if tally.names else table)
-            count_dropped(tally.dropped, "in_held_out", leaks, table)
-        elif tally.names:
-            tally.begun(table.filter(pa.array(in_split)))
+            tally.capped(self.corpus.num_capped())
         return select(table, self._assignment, split)
 
     def inputs(self, split: Split) -> dict[str, JSON]:
@@ -196,7 +194,7 @@ def _raw(
             languages=info.languages,
             provenance={"revision": info.revision, "source": dict(info.identity)},
             metrics={"skipped": cast(dict[str, JSON], skipped)},
-            data=track(pair_batches(b.select(PAIR_SCHEMA.names) for b in batches), f"reading {info.name} {split}"),
+            data=track(pair_batches(map(without_source, batches)), f"reading {info.name} {split}"),
         )
 
     store.repo.get_or_build(raw_id, build)

@@ -84,9 +84,9 @@ def _holds_objects(path: Path) -> str:
         names = []
     which = f" ({', '.join(sorted(names)[:MAX_NAMES])})" if names else ""
     return (
-        f"ckpt={path} holds Python objects beside tensors and plain values{which}, and to read those runs code that the "
-        "file chooses. It was not read. Keep such objects out of save_hyperparameters() and of the state of callbacks; or, "
-        "where you know who wrote this file and trust them, set task.trust_ckpt=true"
+        f"ckpt={path} holds Python objects beside tensors and plain values{which}, and to read those runs code that "
+        "the file chooses. It was not read. Keep such objects out of save_hyperparameters() and of the state of "
+        "callbacks; or, where you know who wrote this file and trust them, set task.trust_ckpt=true"
     )
 
 

@@ -17,13 +17,30 @@ from mtx.experiment.targets import BASES, TARGET, located
 
 Config = Mapping[str, Any]
 
-__all__ = ["BASES", "FILLED_IN", "KNOWN", "MISSING", "PARTIAL", "TARGET", "Config", "build", "check"]
+__all__ = [
+    "BASES",
+    "FILLED_IN",
+    "KNOWN",
+    "MISSING",
+    "PARTIAL",
+    "TARGET",
+    "Config",
+    "build",
+    "check",
+    "parameters",
+    "words",
+]
 
 MISSING = "???"
 PARTIAL = "_partial_"
 
 # What may stand at the top of a config; the last two belong to task=show.
-KNOWN = frozenset({*BASES, "trainer", "logger", "task", "experiment", "seed", "ckpt", "sweep", "stage", "split"})
+KNOWN = frozenset({*BASES, "trainer", "logger", "task", "experiment", "seed", "ckpt", "sweep", "stage", "split"}) | {
+    *("full", "repair"),  # of task=verify
+    *("yes", "orphans"),  # of task=gc
+    *("only", "to"),  # of task=options
+    *("dataset", "to", "from", "format", "overwrite"),  # of task=export and task=import
+}
 # Parameters that mtx fills in while building. A config may not set those of the data module and the task.
 FILLED_IN = {
     "datamodule": frozenset({"storage", "downloader", "filter", "tokenizer", "sampler", "seed"}),
@@ -61,7 +78,7 @@ def build(config: Config, group: str, **extra: Any) -> Any:
     null. Raises ConfigError.
     """
     options = config[group]
-    names, _ = _parameters(located(options[TARGET], group))
+    names, _ = parameters(located(options[TARGET], group))
     given = {name: value for name, value in extra.items() if name in names and options.get(name) is None}
     return _made({**options, **given}, group)
 
@@ -113,7 +130,7 @@ def _problems(key: str, options: Config, filled_in: frozenset[str]) -> list[str]
         target = located(options[TARGET], key)
     except ConfigError as error:
         return [str(error)]
-    names, takes_any = _parameters(target)
+    names, takes_any = parameters(target)
     problems = []
     for name, value in options.items():
         if name in (TARGET, PARTIAL) or (value is None and name in names and key in FROM_DATA):
@@ -127,7 +144,7 @@ def _problems(key: str, options: Config, filled_in: frozenset[str]) -> list[str]
             for inner, inner_options in components:
                 problems += _problems(inner, inner_options, frozenset())
         elif name in names and not _fits(value, names[name]):
-            problems.append(f"{key}.{name} is {_words(names[name])}, but is {value!r}")
+            problems.append(f"{key}.{name} is {words(names[name])}, but is {value!r}")
     if not options.get(PARTIAL):
         needed = _required(target) - set(options) - filled_in
         if key not in FROM_DATA:
@@ -142,7 +159,7 @@ def _signature(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+def parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """Return the annotations of the parameters that can be given by name, and whether any name is taken."""
     found = _signature(target)
     try:
@@ -179,7 +196,7 @@ def _fits(value: Any, annotation: Any) -> bool:
     return True
 
 
-def _words(annotation: Any) -> str:
+def words(annotation: Any) -> str:
     """Describe an annotation for people: `an integer or null`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     simple = {int: "an integer", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
@@ -188,7 +205,7 @@ def _words(annotation: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin in (Union, types.UnionType):
-        return " or ".join(_words(argument) for argument in arguments)
+        return " or ".join(words(argument) for argument in arguments)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "a mapping"
     if isinstance(origin, type) and issubclass(origin, Sequence):

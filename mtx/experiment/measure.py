@@ -5,6 +5,7 @@
 
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from mtx.data.dataset import SPLITS
+from mtx.data.corpus import BETWEEN
+from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.experiment.ranks import ranks_report
 from mtx.experiment.run import Run
 from mtx.infra.dataset.plan.base import Lengths, Plan, check_at_least, padding, shapes
+from mtx.infra.dataset.plan.mixture import ledgers
 
 REPORT_VERSION = 1
 MEMORY = Path("/proc/self/smaps_rollup")  # what Linux says of this process
@@ -57,18 +60,19 @@ def data_report(run: Run) -> dict[str, Any]:
     filtered = {split: repo.manifest(name) for split, name in ids.filtered.items()}
     encoded = {split: repo.manifest(name) for split, name in ids.encoded.items()}
     dropped = {split: dict(_counts(d.metrics["dropped"])) for split, d in filtered.items()}
-    first = raw["train"]
+    train = filtered["train"]
     pair = datamodule.tokenizers
     train_tokens = encoded["train"].metrics
     return {
         "report_version": REPORT_VERSION,
-        "name": first.name,
-        "languages": list(first.languages),
+        "name": train.name,
+        "languages": list(train.languages),
         "skipped": _added([_counts(d.metrics["skipped"]) for d in raw.values()]),
         "num_pairs_raw": sum(len(d) for d in raw.values()),
         "num_pairs_kept": sum(len(d) for d in filtered.values()),
         "dropped": _added(list(dropped.values())),
         "dropped_by_split": dropped,
+        **({"sources": sources(datamodule.source_names, raw, filtered)} if datamodule.source_names else {}),
         **{f"num_pairs_{split}": len(filtered[split]) if split in filtered else 0 for split in SPLITS},
         "source_vocab_size": pair.source.get_vocab_size(),
         "target_vocab_size": pair.target.get_vocab_size(),
@@ -98,15 +102,34 @@ def plan_report(run: Run, epoch: int, *, world_size: int = 1) -> dict[str, Any]:
     lengths, multiple = datamodule.lengths("train", epoch=epoch), datamodule.batch_format.length_multiple
     counts = datamodule.split_counts("train", epoch=epoch)
     ledger = {**plan.ledger(), "truncated": counts["truncated"]}
+    names = datamodule.source_names
     return {
         "epoch": epoch,
         "plan_s": plan_s,
         "num_batches": len(plan),
         "ledger": ledger,
+        **({"ledger_by_source": ledgers(plan, names, datamodule.sources("train"))} if names else {}),
         "too_long": too_long(ledger, counts),
         "ranks": ranks_report(batches, world_size, lengths, multiple),
         **batch_sizes(plan, lengths, multiple),
     }
+
+
+def sources(
+    names: list[str], raw: Mapping[str, TranslationDataset], filtered: Mapping[str, TranslationDataset]
+) -> dict[str, dict[str, Any]]:
+    """Report the way of the pairs of each source of a mixture, over all splits, from the manifests."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        of_split = {split: _counts(_counts(d.metrics["sources"])[name]) for split, d in filtered.items()}
+        own = [d for key, d in raw.items() if key.rpartition(BETWEEN)[0] == name]
+        found[name] = {
+            "skipped": _added([_counts(d.metrics["skipped"]) for d in own]),
+            "num_pairs_raw": sum(len(d) for d in own),
+            "dropped": _added([_counts(counts["dropped"]) for counts in of_split.values()]),
+            **{f"num_pairs_{split}": of_split[split]["kept"] if split in of_split else 0 for split in SPLITS},
+        }
+    return found
 
 
 def too_long(ledger: dict[str, int], counts: dict[str, int]) -> dict[str, dict[str, int]]:
@@ -212,6 +235,9 @@ def funnel(report: dict[str, Any]) -> Table:
     table.add_row("pairs kept", f"{report['num_pairs_kept']:,}")
     for split in SPLITS:
         table.add_row(f"  {split}", f"{report[f'num_pairs_{split}']:,}")
+    for name, counts in report.get("sources", {}).items():
+        kept = ", ".join(f"{counts[f'num_pairs_{split}']:,}" for split in SPLITS)
+        table.add_row(f"  of {name}: in; {', '.join(SPLITS)}", f"{counts['num_pairs_raw']:,}; {kept}")
     vocabularies = [report["source_vocab_size"]] + [report["target_vocab_size"]] * (not report["joint_vocabulary"])
     table.add_row("vocabulary", " + ".join(f"{size:,}" for size in vocabularies))
     table.add_row("built now", ", ".join(sorted({name.split("-")[0] for name in report["built"]})) or "nothing")
@@ -224,11 +250,18 @@ def batches(report: dict[str, Any]) -> Table:
     table = _table(f"epoch {report['epoch']} of the training batches")
     table.add_row("batches", f"{report['num_batches']:,}")
     table.add_row("pairs", f"{ledger['num_pairs']:,}")
-    for name in ("batched", "dropped_length", "dropped_remainder", "repeated", "truncated"):
-        table.add_row(f"  {name.replace('_', ', ')}", f"{ledger[name]:,}")
+    for name in ("batched", "dropped_length", "dropped_remainder", "not_drawn", "repeated", "truncated"):
+        if name not in ledger:
+            continue
+        table.add_row(f"  {LABELS.get(name, name).replace('_', ', ')}", f"{ledger[name]:,}")
         by_side = report["too_long"].get(name.removesuffix("_length"), {})
         if any(by_side.values()):
             table.add_row(f"    {', '.join(by_side)}", ", ".join(f"{count:,}" for count in by_side.values()))
+    for name, counts in report.get("ledger_by_source", {}).items():
+        table.add_row(
+            f"  of {name}: servings; batched, repeated",
+            f"{counts['servings']:,}; {counts['batched']:,}, {counts['repeated']:,}",
+        )
     table.add_row("padding ratio", f"{report['padding_ratio']:.4f}")
     table.add_row("  source, target", f"{report['source_padding_ratio']:.4f}, {report['target_padding_ratio']:.4f}")
     table.add_row("shapes", f"{report['num_shapes']:,}")

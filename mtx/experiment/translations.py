@@ -87,7 +87,7 @@ def translated(
         run.console.print(f"held-out sentences, translated with a beam of {beam}:", highlight=False)
         show(to_show, run.console)
     assert data.ids is not None
-    language = data.storage.repo.manifest(data.ids.raw["train"]).languages[1]
+    language = data.storage.repo.manifest(data.ids.filtered["train"]).languages[1]
     figures = scores(found[:scored], language) if scored else None
     if scored and figures is None:
         run.console.print(f"BLEU and chrF are left out: they need sacrebleu. {INSTALL}", highlight=False, markup=False)

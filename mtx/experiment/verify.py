@@ -31,11 +31,11 @@ def verify(run: Run, *, full: bool = False, repair: bool = False) -> None:
     if found.findings:
         run.console.print(_table(found))
     if found.damaged:
+        number = len(found.damaged)
         next_step = "Try again when no other process uses the store" if repair else "Set it aside with repair=true"
         raise DamagedError(
-            f"{len(found.damaged)} of the things stored in {store.location} "
-            f"{'is' if len(found.damaged) == 1 else 'are'} damaged, as told above. {next_step}, and the next run builds "
-            "it again"
+            f"{number} of the things stored in {store.location} {'is' if number == 1 else 'are'} damaged, as told above. "
+            f"{next_step}, and the next run builds it again"
         )
     run.console.print("All of it is as it was written." if not found.findings else "All else is as it was written.")
 

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtx.data.filter.base import PairFilter
@@ -22,6 +24,7 @@ from mtx.infra.dataset.collate import BatchFormat, load_kernels
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.plan.base import Lengths, Planner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
+from mtx.infra.dataset.sources.mixture import MixtureDownloader
 from mtx.infra.dataset.sources.source_only import SourceTextDownloader
 from mtx.lightning import OfBothPackages, pl
 from mtx.training.budget import budget, longest_pair, with_budget
@@ -105,6 +108,12 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
                 "sampler=static_shapes promises the same shapes in every epoch, which lengths that change in each do "
                 "not allow. Choose another sampler, as sampler=token_budget, or sample no subwords: "
                 "tokenizer.dropout=0, tokenizer.alpha=null"
+            )
+        if sampler.keeps_shapes and isinstance(downloader, MixtureDownloader) and downloader.is_weighted:
+            raise ConfigError(
+                "sampler=static_shapes promises the same shapes in every epoch, which a mixture that draws other pairs "
+                "for each does not allow. Choose another sampler, as sampler=token_budget, or serve every pair once: "
+                "downloader.weights=null, downloader.temperature=null"
             )
         held_out = HeldOut(validation=validation, test=test, seed=held_out_seed, drop_leaks=drop_leaks)
         self.storage = storage
@@ -296,6 +305,15 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         train loader serves.
         """
         return self._served(split, epoch).lengths
+
+    @property
+    def source_names(self) -> list[str]:
+        """The names of a mixture's sources, in order; empty: the corpus is one source."""
+        return self._open.source_names
+
+    def sources(self, split: str) -> NDArray[np.uint16]:
+        """Return the source of each pair of a mixture's split, by row, as a place in `source_names`: uint16 [n]."""
+        return self._open.sources(split)
 
     @property
     def _open(self) -> OpenData:

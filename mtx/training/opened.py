@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mtx.data.corpus import BETWEEN, parts_of
 from mtx.data.encode import encoded_pairs
+from mtx.data.pairs import SOURCE
 from mtx.data.pipeline import Recipe, StageIds
 from mtx.data.sampled import sampled_pairs
 from mtx.data.sets import PREDICT
@@ -19,6 +21,8 @@ from mtx.errors import DataError
 from mtx.identity import JSON, identity
 from mtx.infra.dataset.collate import BatchFormat
 from mtx.infra.dataset.plan.base import Planner
+from mtx.infra.dataset.plan.mixture import Mixing
+from mtx.infra.dataset.sources.mixture import MixtureDownloader
 from mtx.training.sampled import SampledEpochs
 from mtx.training.split import OpenSplit, TooLong
 
@@ -74,8 +78,40 @@ class OpenData:
                 dataset.rows.table["num_target_bytes"].to_numpy(),
                 self.batch_format,
                 "truncate" if name == PREDICT else self._too_long,
+                self._mixing() if name == "train" else None,
             )
         return self._splits[name]
+
+    @property
+    def source_names(self) -> list[str]:
+        """The names of a mixture's sources, in order; empty: it is one source."""
+        return list(parts_of(self._recipe.downloader))
+
+    def sources(self, name: str) -> NDArray[np.uint16]:
+        """Return the source of each pair of a split of a mixture, as a place in `source_names`: uint16 [n].
+
+        Raises DataError where the corpus is one source, or there is no such split.
+        """
+        if not self.source_names or name not in self.ids.encoded:
+            raise DataError(
+                f"the pairs of {name} have no source each: only the splits of a mixture do, with downloader=mixture"
+            )
+        return self._storage.repo.get(self.ids.encoded[name]).rows.table[SOURCE].to_numpy()
+
+    def _mixing(self) -> Mixing | None:
+        """Return what draws the epochs of a mixture with shares; None: an epoch has every pair once."""
+        mixture = self._recipe.downloader
+        if not isinstance(mixture, MixtureDownloader) or not mixture.is_weighted:
+            return None
+        names = tuple(mixture.parts)
+        return Mixing(
+            names=names,
+            source=self.sources("train"),
+            weights=None if mixture.weights is None else tuple(float(mixture.weights[name]) for name in names),
+            temperature=mixture.temperature,
+            epoch_pairs=mixture.epoch_pairs,
+            seed=self._seed,
+        )
 
     def num_source_bytes(self, name: str) -> NDArray[np.int64]:
         """Return the UTF-8 bytes of each source text of a split or a set, int64 [n]; counted when first asked for."""
@@ -90,11 +126,14 @@ class OpenData:
             return None
         if planner not in self._sampled:
             rows = self._storage.repo.get(self.ids.encoded["train"]).rows
+            mixing, whole = self._mixing(), self.split("train")
             opened = partial(
                 OpenSplit,
                 num_target_bytes=rows.table["num_target_bytes"].to_numpy(),
                 layout=self.batch_format,
                 too_long=self._too_long,
+                # Drawn by the lengths without sampling: those of an epoch would change what others have served.
+                drawing=mixing and mixing.servings(planner, whole.lengths, excluded=whole.excluded),
             )
             pairs = sampled_pairs(self._storage, self.ids.words, self.tokenizers, self._recipe.tokenizer)
             self._sampled = {planner: SampledEpochs(pairs, opened, planner, seed=self._seed)}
@@ -117,11 +156,10 @@ class OpenData:
 
     def what_decides_batches(self, planner: Planner) -> dict[str, JSON]:
         """Describe, in plain values, what the order of the training pairs depends on, beside the epoch."""
-        raw = self._storage.repo.manifest(self.ids.raw["train"])
         sets = {name: self.ids.beside_raw[name] for name in self._recipe.validation_sets}
         tokenizer = self._recipe.tokenizer
         return {
-            "downloader": dict(raw.provenance),
+            "downloader": self._downloader(),
             "held_out": identity(self._recipe.held_out),
             "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
             "filter": identity(self._recipe.filter),
@@ -136,6 +174,15 @@ class OpenData:
                 "too_long": self._too_long,
             },
         }
+
+    def _downloader(self) -> dict[str, JSON]:
+        """Describe the source; of a mixture, each source and how they are mixed."""
+        mixture, repo = self._recipe.downloader, self._storage.repo
+        if not isinstance(mixture, MixtureDownloader):
+            return dict(repo.manifest(self.ids.raw["train"]).provenance)
+        parts = {name: dict(repo.manifest(self.ids.raw[f"{name}{BETWEEN}train"]).provenance) for name in mixture.parts}
+        sources = {name: part["revision"] for name, part in parts.items()}
+        return {"sources": sources, "caps": dict(mixture.caps or {}), **mixture.sampling}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_splits": {}, "_sampled": {}, "_source_bytes": {}}

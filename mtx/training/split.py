@@ -1,14 +1,14 @@
 """One split as loaders need it: its pairs, mapped into memory, their lengths in a batch, and which are too long."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, truncated
-from mtx.infra.dataset.plan.base import Draft, Planner
+from mtx.infra.dataset.plan.base import Draft, Lengths, Mask, Planner
 from mtx.infra.dataset.plan.share import Item
 from mtx.training.loader import EncodedBatches
 
@@ -18,13 +18,29 @@ TooLong = Literal["drop", "truncate"]
 SOURCE_KEYS = ("encoder_input_ids", "encoder_attn_mask", "input_ids", "attention_mask")
 
 
+class Drawing(Protocol):
+    """What draws epochs from the pairs of a mixture."""
+
+    def draft(self, planner: Planner, lengths: Lengths, *, excluded: Mask | None = None) -> Draft:
+        """Return the planner's work on the epochs."""
+
+
 class OpenSplit:
-    """One split, mapped into memory: its pairs, their lengths in a batch, and which of them are too long."""
+    """One split, mapped into memory: its pairs, their lengths in a batch, and which of them are too long.
+
+    `drawing` draws the epochs of a mixture; None: an epoch has every pair once.
+    """
 
     def __init__(
-        self, pairs: EncodedPairs, num_target_bytes: NDArray[np.int64], layout: BatchFormat, too_long: TooLong
+        self,
+        pairs: EncodedPairs,
+        num_target_bytes: NDArray[np.int64],
+        layout: BatchFormat,
+        too_long: TooLong,
+        drawing: Drawing | None = None,
     ) -> None:
         self.pairs = pairs
+        self._drawing = drawing
         full = pairs.lengths(layout)
         self.lengths = truncated(full, layout)
         long_source, long_target = self.lengths.source < full.source, self.lengths.target < full.target
@@ -58,7 +74,10 @@ class OpenSplit:
     def draft(self, planner: Planner) -> Draft:
         """Return the planner's work on the lengths, done once for all loaders of this split."""
         if planner not in self._drafts:
-            self._drafts[planner] = planner.draft(self.lengths, excluded=self.excluded)
+            if self._drawing is None:
+                self._drafts[planner] = planner.draft(self.lengths, excluded=self.excluded)
+            else:
+                self._drafts[planner] = self._drawing.draft(planner, self.lengths, excluded=self.excluded)
         return self._drafts[planner]
 
 

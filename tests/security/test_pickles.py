@@ -182,7 +182,7 @@ def test_a_checkpoint_that_holds_objects_is_refused_unread_and_the_message_names
     with pytest.raises(ConfigError) as caught:
         check_fits(path, BoringModel())
     assert f"ckpt={path} holds Python objects beside tensors and plain values (" in str(caught.value)
-    assert "Path.touch" in str(caught.value) or "getattr" in str(caught.value)
+    assert "getattr" in str(caught.value)
     assert "set task.trust_ckpt=true" in str(caught.value)
 
 
@@ -201,7 +201,7 @@ def test_a_user_who_trusts_a_checkpoint_says_so(tmp_path: Path) -> None:
 
 
 def plain_pickle(trap: Path) -> bytes:
-    return pickle.dumps({"state_dict": Touches(trap)})
+    return pickle.dumps({"state_dict": Touches(trap)}, protocol=2)  # as torch writes them
 
 
 def zipped_pickle(trap: Path) -> bytes:

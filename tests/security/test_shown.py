@@ -2,15 +2,17 @@
 
 import json
 import logging
-import os
-import subprocess
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtx import app
 from mtx.data.progress import PlainConsole
 from mtx.errors import ConfigError, MtxError, NotStoredError, SourceError
 from mtx.experiment.run import Run
@@ -24,22 +26,38 @@ TURNED = "\u202egnp.exe"
 HOSTILE = f"{CLEAR}{TITLE}{C1}{TURNED}\u2066\u2028\r\x00\x7f\x08[red]x[/red][link=http://evil]y[/link]:smile:"
 
 
-def mtx(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mtx", *arguments],
-        cwd=folder,
-        env={**os.environ, "MTX_STORE": str(folder / "store"), "FORCE_COLOR": "1", "PYTHONUTF8": "1"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-    )
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def mtx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the application as a user does, in a folder of its own, with colours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("MTX_STORE", str(tmp_path / "store"))
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
+        for name in ("HYDRA_FULL_ERROR", app.WANTS_TRACES):
+            monkeypatch.setenv(name, "0")
+        code = 0
+        try:
+            app.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Result(code, *capfd.readouterr())
+
+    return run
 
 
 def controls(text: str) -> set[str]:
     """Hostile controls in a text. The tool's own colours are no such: they are the digits and `m` of SGR."""
-    import re
-
     return set(NOT_SHOWN.findall(re.sub(r"\x1b\[[0-9;]*m", "", text)))
 
 
@@ -81,7 +99,7 @@ def test_tables_titles_and_lines_show_markup_and_controls_as_they_are(capsys: py
     table.add_column(HOSTILE)
     table.add_row(HOSTILE)
     console.print(table)
-    console.print(HOSTILE)
+    console.print(HOSTILE, highlight=False)
     out = capsys.readouterr().out
     assert controls(out) == set()
     assert out.count("[link=http://evil]") == 4
@@ -89,47 +107,47 @@ def test_tables_titles_and_lines_show_markup_and_controls_as_they_are(capsys: py
     assert "\x1b]8;" not in out
 
 
-def test_a_corpus_with_a_hostile_name_is_prepared_and_listed_without_its_controls(tmp_path: Path) -> None:
+def test_a_corpus_with_a_hostile_name_is_prepared_and_listed_without_its_controls(mtx: Command, tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     rows = [{"src": f"line {i} is a sentence", "tgt": f"Zeile {i} ist ein Satz"} for i in range(40)]
     path.write_text("\n".join(map(json.dumps, rows)))
     name = f"news{CLEAR}[red]{TURNED}"
     corpus = ["downloader=local", f"downloader.path={path}", "tokenizer=byte", f'downloader.name="{name}"']
-    made = mtx(tmp_path, "task=prepare", "datamodule.validation=0.2", *corpus)
-    assert made.returncode == 0, made.stderr
-    listed = mtx(tmp_path, "task=show")
-    assert listed.returncode == 0, listed.stderr
-    for out in (made.stdout, made.stderr, listed.stdout, listed.stderr):
+    made = mtx("task=prepare", "datamodule.validation=0.2", *corpus)
+    assert made.code == 0, made.err
+    listed = mtx("task=show")
+    assert listed.code == 0, listed.err
+    for out in (made.out, made.err, listed.out, listed.err):
         assert controls(out) == set()
         assert CLEAR not in out
-    assert "[red]" in made.stdout.replace("\n", "")
+    assert "[red]" in made.out.replace("\n", "")
 
 
 @pytest.mark.parametrize("column", [f"{CLEAR}src", "[link=http://evil]src[/link]", TURNED])
-def test_column_names_in_a_refusal_are_shown_not_run(tmp_path: Path, column: str) -> None:
+def test_column_names_in_a_refusal_are_shown_not_run(mtx: Command, tmp_path: Path, column: str) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_text(json.dumps({column: "a", "b": "c"}) + "\n")
-    told = mtx(tmp_path, "downloader=local", f"downloader.path={path}")
-    assert told.returncode == 1
-    assert "present: " in told.stderr
-    assert controls(told.stderr) == set()
-    assert CLEAR not in told.stderr
-    assert shown(column) in told.stderr
+    told = mtx("downloader=local", f"downloader.path={path}")
+    assert told.code == 1
+    assert "present: " in told.err
+    assert controls(told.err) == set()
+    assert CLEAR not in told.err
+    assert shown(column) in told.err
 
 
-def test_corpus_text_in_a_refusal_is_shown_not_run(tmp_path: Path) -> None:
+def test_corpus_text_in_a_refusal_is_shown_not_run(mtx: Command, tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(b'{"src": "a", "tgt": "b"}\n' + HOSTILE.replace("\n", "").encode() + b"\n")
-    told = mtx(tmp_path, "downloader=local", f"downloader.path={path}")
-    assert told.returncode == 1
-    assert "line 2" in told.stderr
-    assert controls(told.stderr) == set()
+    told = mtx("downloader=local", f"downloader.path={path}")
+    assert told.code == 1
+    assert "line 2" in told.err
+    assert controls(told.err) == set()
 
 
-def test_an_override_that_cannot_be_parsed_is_shown_not_run(tmp_path: Path) -> None:
-    told = mtx(tmp_path, f"sampler=bu{CLEAR}cket")
-    assert told.returncode == 1
-    assert CLEAR not in told.stderr
+def test_an_override_that_cannot_be_parsed_is_shown_not_run(mtx: Command) -> None:
+    told = mtx(f"sampler=bu{CLEAR}cket")
+    assert told.code == 1
+    assert CLEAR not in told.err
 
 
 @pytest.mark.parametrize(
@@ -173,13 +191,15 @@ def test_a_report_holds_no_credentials(tmp_path: Path) -> None:
     assert redacted_json(report) == written
 
 
-@pytest.mark.parametrize("override", ["storage.root=s3://key:se/cret@bucket", "+x=hf_abcdefghijklmnopqrstuv"])
-def test_an_override_with_a_credential_is_refused_before_anything_is_written(tmp_path: Path, override: str) -> None:
-    told = mtx(tmp_path, override)
-    assert told.returncode == 1
-    assert "holds a credential, at ***" in told.stderr
+@pytest.mark.parametrize("override", ["+downloader.url=s3://key:se/cret@bucket", "+x=hf_abcdefghijklmnopqrstuv"])
+def test_an_override_with_a_credential_is_refused_before_anything_is_written(
+    mtx: Command, tmp_path: Path, override: str
+) -> None:
+    told = mtx(override)
+    assert told.code == 1
+    assert "holds a credential, at ***" in told.err
     for secret in ("se/cret", "hf_abc"):
-        assert secret not in told.stderr + told.stdout
+        assert secret not in told.err + told.out
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="such as HF_TOKEN, AWS_ACCESS_KEY_ID"):
         check_no_secret([override])

@@ -29,7 +29,9 @@ class DropCounts(dict[str, int]):
         counts += np.bincount(sources, minlength=self.num_sources)
 
 
-def count_dropped(dropped: dict[str, int], reason: str, found: NDArray[np.bool_], pairs: pa.RecordBatch) -> None:
+def count_dropped(
+    dropped: dict[str, int], reason: str, found: NDArray[np.bool_], pairs: pa.RecordBatch | pa.Table
+) -> None:
     """Count pairs that a rule drops, under its reason; those of a mixture by source too.
 
     Args:
@@ -41,7 +43,7 @@ def count_dropped(dropped: dict[str, int], reason: str, found: NDArray[np.bool_]
     if num_dropped := int(np.count_nonzero(found)):
         dropped[reason] = dropped.get(reason, 0) + num_dropped
         if isinstance(dropped, DropCounts) and SOURCE in pairs.schema.names:
-            dropped.add(reason, pairs.column(SOURCE).to_numpy()[found])
+            dropped.add(reason, pairs[SOURCE].to_numpy()[found])
 
 
 class PairFilter(ABC):

@@ -106,7 +106,9 @@ def read_sweep(folder: Path) -> dict[str, Any]:
         read = json.loads((folder / SWEEP_FILE).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    usable = isinstance(read, dict) and isinstance(read.get("done", {}), dict) and isinstance(read.get("jobs", []), list)
+    usable = (
+        isinstance(read, dict) and isinstance(read.get("done", {}), dict) and isinstance(read.get("jobs", []), list)
+    )
     return read if usable else {}
 
 

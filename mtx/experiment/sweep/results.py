@@ -4,8 +4,10 @@ Comes in: any number of output folders, of single runs, of sweeps, or folders th
 `status.json` too. Goes out: `Results`. Nothing here raises for a damaged file; it becomes a note on the job.
 """
 
+import dataclasses
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -215,7 +217,9 @@ def read_results(folders: Sequence[Path]) -> Results:
         if folder.is_dir():
             records += _missing(folder, sweep, [r for r in records if r.folder.parent == folder], shared)
     records.sort(key=lambda record: _natural(record.name))
-    notes += [f"there is no run in {root}" for root in roots if root.is_dir() and not any(_below(j, root) for j in found)]
+    notes += [
+        f"there is no run in {root}" for root in roots if root.is_dir() and not any(_below(j, root) for j in found)
+    ]
     command = tuple(told[roots[0]].get("command", ())) if len(roots) == 1 and roots[0] in told else ()
     return Results(tuple(roots), tuple(records), tuple(notes), command)
 
@@ -329,23 +333,21 @@ def _marked_reused(record: JobRecord, sweep: Mapping[str, Any]) -> JobRecord:
     done = sweep.get("done", {})
     if record.config_hash is None or done.get(record.config_hash) != record.folder.name:
         return record
-    from dataclasses import replace
-
-    return replace(record, reused=True)
+    return dataclasses.replace(record, reused=True)
 
 
 def _missing(folder: Path, sweep: Mapping[str, Any], records: Sequence[JobRecord], shared: Path) -> list[JobRecord]:
     """Return the jobs that a sweep was to run and that never began."""
-    begun = {record.config_hash for record in records} | {record.folder.name for record in records if record.notes}
+    begun = {record.config_hash or record.folder.name for record in records}
     found = []
     for planned in sweep.get("jobs", []):
         if not isinstance(planned, dict) or not isinstance(planned.get("folder"), str):
             continue
-        if planned.get("config_hash") in begun or planned["folder"] in begun:
-            continue
+        hashed = planned.get("config_hash")
         path = folder / planned["folder"]
+        if (path.is_dir() if hashed is None else hashed in begun) or planned["folder"] in begun:
+            continue
         said = tuple(map(str, planned.get("overrides", ())))
-        hashed = str(planned.get("config_hash"))
         found.append(JobRecord(path, _name(path, shared), "missing", overrides=said, config_hash=hashed))
     return found
 
@@ -378,8 +380,6 @@ def _below(path: Path, folder: Path) -> bool:
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts 2 before 10."""
-    import re
-
     parts = re.split(r"(\d+)", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 HIDDEN = "***"
-SECRET_KEY = re.compile(r"(?:^|_)(?:token|password|passwd|passphrase|secret|credentials|(?:api|access|secret|private)_?key)$")
+SECRET_KEY = re.compile(
+    r"(?:^|_)(?:token|password|passwd|passphrase|secret|credentials|(?:api|access|secret|private)_?key)$"
+)
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")  # user:password in https://user:password@host
 SHORTEST = 4  # characters; hiding each occurrence of less would make texts unreadable
 

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -141,6 +141,8 @@ def held(path: Path, busy: str) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # some systems keep files that are open
+            path.unlink()
         lock.release()
 
 

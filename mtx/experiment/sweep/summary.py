@@ -97,9 +97,7 @@ def built_by(results: Results) -> dict[str, str]:
         built = job.report.get("built")
         for name in built if isinstance(built, list) else []:
             found.setdefault(str(name).partition("-")[0], Counter())[job.name] += 1
-    return {
-        stage: f"{by.total()} by job{'s' * (len(by) > 1)} {escape(_some(list(by)))}" for stage, by in found.items()
-    }
+    return {stage: f"{by.total()} by job{'s' * (len(by) > 1)} {escape(_some(list(by)))}" for stage, by in found.items()}
 
 
 def short(key: str, keys: list[str]) -> str:

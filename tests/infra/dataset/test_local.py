@@ -458,12 +458,15 @@ def test_a_missing_file_says_what_is_close(tmp_path: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    assert f"{tmp_path} is a folder, but a file is needed" in message(path=tmp_path)
+    write(tmp_path / "corpus.en", "text")
+    text = message(source_path=tmp_path, target_path=tmp_path)
+    assert f"{tmp_path} is a folder, but its files' names do not tell the language" in text
+    assert f"'downloader.source_path={tmp_path}/*.en'" in text
 
 
 def test_an_unknown_ending_lists_those_known(tmp_path: Path) -> None:
     text = message(path=write(tmp_path / "a.txt", "text"))
-    assert ".jsonl, .ndjson, .tsv, .csv, .parquet, each also with .gz or .zst behind it" in text
+    assert ".csv, .parquet, .tmx, .xlf, .xliff, .po, .mo, .zip, each also with .gz or .zst behind it" in text
     assert "downloader.source_path=FILE downloader.target_path=FILE" in text
 
 
@@ -606,12 +609,12 @@ def test_a_parquet_column_that_holds_no_text(tmp_path: Path) -> None:
     ],
 )
 def test_path_or_both_others_and_nothing_else(options: dict[str, str], given: str) -> None:
-    with pytest.raises(ConfigError, match=f"together; given: {given}$"):
+    with pytest.raises(ConfigError, match=f"downloader.package=NAME alone; given: {given}$"):
         LocalDownloader(**options)  # type: ignore[arg-type]
 
 
 def test_a_path_is_a_text() -> None:
-    with pytest.raises(ConfigError, match=r"downloader.path is the path of a file, or one for each split, but is 5"):
+    with pytest.raises(ConfigError, match=r"downloader.path is the path of a file, a list of them, or one for each split, but is 5"):
         LocalDownloader(path=5)  # type: ignore[arg-type]
 
 

@@ -80,6 +80,13 @@ class Servings:
         most = max(-(-int(quota) // len(rows)) for quota, rows in zip(self.quotas, self.rows, strict=True))
         return max(1, min(most, int(self.quotas.sum()) // LEAST_PART))
 
+    def draft(self, planner: Planner, lengths: Lengths, *, excluded: Mask | None = None) -> "MixedDraft":
+        """Return a planner's work on the epochs, each with as many batches as it needs.
+
+        For lengths that change with the epoch: whoever changes them sees to the number of batches.
+        """
+        return MixedDraft(planner, lengths, self, excluded=excluded, steady=False)
+
     def parts(self, *, seed: int, epoch: int) -> list[Rows]:
         """Return the rows of each part of an epoch, int32, ascending.
 

@@ -17,7 +17,6 @@ from mtx.infra.dataset.pairs import Refusals, batches_of_rows, is_text
 from mtx.infra.dataset.sources.files import SourceFile, decoded_lines, not_utf8
 from mtx.infra.dataset.sources.reader import ReadOptions
 
-
 NOTHING = "line with text"
 
 

@@ -113,7 +113,7 @@ def decoded_lines(file: SourceFile, *, keep_ends: bool = False) -> Iterator[str]
 
 
 def lines_of(blocks: Iterable[tuple[int, bytes]], charset: str = "utf-8", *, keep_ends: bool = False) -> Iterator[str]:
-    """Iterate over the lines of blocks as `decoded_lines` does; `charset` is one that writes line ends as ASCII does."""
+    """Iterate over the lines of blocks as `decoded_lines` does; `charset` writes line ends as ASCII does."""
     for _, block in blocks:
         text = block.decode(charset, errors="surrogateescape")
         lines = text.split("\n") if keep_ends else text.replace("\r\n", "\n").split("\n")
@@ -157,8 +157,8 @@ def _whole_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
         held += len(chunk) - end
         if held > MAX_LINE_BYTES:
             raise SourceError(
-                f"{name} has a line longer than {MAX_LINE_BYTES >> 20} MB, the most that is held in memory. Cut it into "
-                "lines, or look whether it is text at all"
+                f"{name} has a line longer than {MAX_LINE_BYTES >> 20} MB, the most that is held in memory. Cut it "
+                "into lines, or look whether it is text at all"
             )
     yield b"".join(parts)
 

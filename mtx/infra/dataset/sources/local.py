@@ -1,8 +1,7 @@
 """Parallel text in files of one's own, in the formats of `formats`, or as two files of line-aligned text."""
 
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,16 +18,13 @@ from mtx.infra.dataset.sources.files import SourceFile, listed
 from mtx.infra.dataset.sources.find import Found, find_files
 from mtx.infra.dataset.sources.formats import READERS
 from mtx.infra.dataset.sources.packages import find_catalogues
+from mtx.infra.dataset.sources.paths import FilePaths, Paths, plain_paths, splits_of
 from mtx.infra.dataset.sources.reader import ReadOptions
 
 log = logging.getLogger(__name__)
 
-FilePath = str | os.PathLike[str]
-FilePaths = FilePath | Sequence[FilePath] | Mapping[str, FilePath | Sequence[FilePath]]
-Plain = str | tuple[str, ...]  # a file, a folder, a pattern, or a list of them
 Part = tuple[SourceFile, ...]  # one file, or source and target
 
-SPLITS = ("train", "validation", "test")
 WAYS = ("path", "source_path", "target_path", "package")
 MAX_LANGUAGE_CHARS = 8  # of a file's ending that may be a language: en, deu, zh_Hant
 
@@ -82,7 +78,7 @@ class LocalDownloader(Downloader):
 
     def __post_init__(self) -> None:
         for key in WAYS[:3]:
-            object.__setattr__(self, key, _plain(key, getattr(self, key)))
+            object.__setattr__(self, key, plain_paths(key, getattr(self, key)))
         for key in ("source_column", "target_column"):  # a number names a column of a file without header
             if isinstance(value := getattr(self, key), int):
                 object.__setattr__(self, key, str(value))
@@ -100,7 +96,7 @@ class LocalDownloader(Downloader):
             raise ConfigError(
                 "downloader.package has catalogues in many languages. Choose one with downloader.target_language=NAME"
             )
-        splits = {key: _splits(key, getattr(self, key)) for key in ("path", "source_path", "target_path")}
+        splits = {key: splits_of(key, getattr(self, key)) for key in ("path", "source_path", "target_path")}
         if splits["source_path"].keys() != splits["target_path"].keys():
             raise ConfigError(
                 "downloader.source_path and downloader.target_path name the same splits, but have "
@@ -171,16 +167,16 @@ class LocalDownloader(Downloader):
         if self.package is not None:
             return {"train": tuple((file,) for file in find_catalogues(self.package, str(self.target_language)))}
         if self.path is not None:
-            paths = _splits("path", self.path)
+            paths = splits_of("path", self.path)
             return {split: tuple((file,) for file in _found(*paths[split]).files) for split in paths}
-        sources, targets = (_splits(key, getattr(self, key)) for key in ("source_path", "target_path"))
-        parts = {}
+        sources, targets = (splits_of(key, getattr(self, key)) for key in ("source_path", "target_path"))
+        parts: dict[str, tuple[Part, ...]] = {}
         for split in sources:
             source, target = (_found(*side[split], lines=True).files for side in (sources, targets))
             if len(source) != len(target):
                 raise SourceError(
-                    f"each file of {sources[split][0]} has its translation in one of {targets[split][0]}, but there are "
-                    f"{len(source):,} files ({listed([file.path.name for file in source])}) and {len(target):,} "
+                    f"each file of {sources[split][0]} has its translation in one of {targets[split][0]}, but there "
+                    f"are {len(source):,} files ({listed([file.path.name for file in source])}) and {len(target):,} "
                     f"({listed([file.path.name for file in target])})"
                 )
             parts[split] = tuple(zip(source, target, strict=True))
@@ -245,12 +241,12 @@ class LocalDownloader(Downloader):
             return self.package
         if len(self._parts["train"]) == 1:
             return first.stem
-        _, paths = _splits("path", self.path or self.source_path)["train"]
+        _, paths = splits_of("path", self.path or self.source_path)["train"]
         folder = Path(paths).expanduser() if isinstance(paths, str) else first.path
         return (folder if folder.is_dir() else first.path.parent).resolve().name
 
 
-def _found(key: str, paths: Plain, *, lines: bool = False) -> Found:
+def _found(key: str, paths: Paths, *, lines: bool = False) -> Found:
     """Find files, and tell which were passed over."""
     found = find_files(paths, key, lines=lines)
     if found.passed_over:
@@ -262,37 +258,6 @@ def _found(key: str, paths: Plain, *, lines: bool = False) -> Found:
             listed(found.passed_over),
         )
     return found
-
-
-def _plain(key: str, paths: FilePaths | None, *, may_split: bool = True) -> Plain | dict[str, Plain] | None:
-    """Return paths as str, lists as tuples. Raises ConfigError where they are something else."""
-    if paths is None:
-        return None
-    if isinstance(paths, (str, os.PathLike)):
-        return os.fspath(paths)
-    if isinstance(paths, Mapping) and may_split:
-        plain = {str(split): _plain(f"{key}.{split}", path, may_split=False) for split, path in paths.items()}
-        return {split: path for split, path in plain.items() if path is not None and not isinstance(path, dict)}
-    if isinstance(paths, Sequence) and paths and all(isinstance(path, (str, os.PathLike)) for path in paths):
-        return tuple(os.fspath(path) for path in paths)
-    raise ConfigError(
-        f"downloader.{key} is the path of a file, a list of them, or one for each split, but is {paths!r}"
-    )
-
-
-def _splits(key: str, paths: FilePaths | None) -> dict[str, tuple[str, Plain]]:
-    """Return each split's config key and path, training first. Raises ConfigError."""
-    if paths is None:
-        return {}
-    if not isinstance(paths, Mapping):
-        return {"train": (f"downloader.{key}", paths)}
-    unknown = [split for split in paths if split not in SPLITS]
-    if unknown or "train" not in paths:
-        said = f"has {unknown[0]!r}" if unknown else "has no train"
-        raise ConfigError(
-            f"downloader.{key} names a file, or one for each of {', '.join(SPLITS)}, with train; but it {said}"
-        )
-    return {split: (f"downloader.{key}.{split}", paths[split]) for split in SPLITS if split in paths}
 
 
 def _pair_by_name(source: SourceFile, target: SourceFile) -> str | None:

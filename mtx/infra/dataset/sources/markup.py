@@ -64,6 +64,7 @@ class MarkupReader(ABC):
         return text
 
     def on_start(self, name: str, attributes: dict[str, str]) -> None:
+        """Take what the parser says; so do `on_end` and `on_text`."""
         name = name.rpartition(":")[2]
         self.path.append(name)
         if name not in self._names or not self._names.issuperset(attributes):
@@ -80,6 +81,7 @@ class MarkupReader(ABC):
             self.start(name, attributes)
 
     def on_end(self, _: str) -> None:
+        """Take the end of the last of `path`."""
         if not self._code:
             self.end(self.path[-1])
         elif len(self.path) == self._code:
@@ -87,6 +89,7 @@ class MarkupReader(ABC):
         self.path.pop()
 
     def on_text(self, text: str) -> None:
+        """Take some of a text."""
         if self._text is not None and not self._code:
             self._text.append(text)
             self._num_chars += len(text)
@@ -119,8 +122,8 @@ def pairs_of_markup(file: SourceFile, reader: MarkupReader) -> Iterator[Pair]:
                     raise _HostileError(f"it has a tag or a comment of more than {MAX_PENDING_BYTES >> 20} MB")
             except _HostileError as error:
                 raise SourceError(
-                    f"{file.path}, line {parser.CurrentLineNumber}: the file is not read, since {error}. Remove that, or "
-                    "name another file with downloader.path=FILE"
+                    f"{file.path}, line {parser.CurrentLineNumber}: the file is not read, since {error}. Remove that, "
+                    "or name another file with downloader.path=FILE"
                 ) from error
             except (expat.ExpatError, LookupError, ValueError) as error:  # also for encodings that are not known
                 raise SourceError(

@@ -7,7 +7,7 @@ one filter, each with its source (`mtx.data.corpus`); and an epoch is drawn from
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
@@ -48,7 +48,7 @@ class MixtureDownloader(Downloader):
         name: what to call the mixture. None: the sources' names with + between.
     """
 
-    sources: Mapping[str, SourceConfig] = field(default_factory=dict)
+    sources: Mapping[str, SourceConfig] | None = None
     weights: Mapping[str, float] | None = None
     temperature: float | None = None
     epoch_pairs: int | None = None
@@ -80,7 +80,7 @@ class MixtureDownloader(Downloader):
     @property
     def parts(self) -> dict[str, Downloader]:
         """The sources by name, in order."""
-        return {name: part for name, part in self.sources.items() if isinstance(part, Downloader)}
+        return {name: part for name, part in (self.sources or {}).items() if isinstance(part, Downloader)}
 
     @property
     def is_weighted(self) -> bool:
@@ -175,7 +175,7 @@ class MixtureDownloader(Downloader):
             yield "downloader.weights and downloader.temperature both give shares of an epoch. Set one of them to null"
         if self.weights is not None:
             yield from self._problems_by_name("weights", self.weights, "a number above 0", _is_positive)
-            if isinstance(self.weights, Mapping) and (missing := [n for n in self.sources if n not in self.weights]):
+            if isinstance(self.weights, Mapping) and (missing := [n for n in self.parts if n not in self.weights]):
                 yield f"downloader.weights names all sources, but not {', '.join(missing)}. Give each a weight above 0"
         if self.temperature is not None and not _is_positive(self.temperature):
             yield (
@@ -202,8 +202,8 @@ class MixtureDownloader(Downloader):
             yield f"downloader.{key} gives {rule} for each source, as {{news: 1, web: 3}}, but is {values!r}"
             return
         for name, value in values.items():
-            if name not in self.sources:
-                known = choices(str(name), self.sources)
+            if name not in self.parts:
+                known = choices(str(name), self.parts)
                 yield f"downloader.{key} has {name!r}, which is no source. There are: {known}"
             elif not fits(value):
                 yield f"downloader.{key}.{name} is {rule}, but is {value!r}; to have none of it, leave it out of {KEY}"

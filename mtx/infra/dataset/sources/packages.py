@@ -1,4 +1,4 @@
-"""The gettext catalogues that an installed package brings: one of Python, or one of Debian and its kin."""
+"""The gettext catalogues that an installed package brings: one of Python, one of Debian and its kin, or a text domain."""
 
 import re
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from mtx.infra.dataset.sources.languages import likeness
 
 KEY = "downloader.package"
 DPKG = Path("/var/lib/dpkg/info")  # has the list of files of each installed package
+LOCALE = Path("/usr/share/locale")  # where the system's catalogues are, by language
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
 CATALOGUE = re.compile(r"(?:^|/)([^/]+)/LC_MESSAGES/[^/]+\.[mp]o$")
 ENDINGS = (".mo", ".po")  # the compiled one, where both are there: it is what the program shows
@@ -47,11 +48,12 @@ def _files(package: str) -> Iterable[Path]:
         paths = (Path(str(found.locate_file(path))) for path in found.files or ())
         return [path for path in paths if path.is_file()]
     lists = [DPKG / f"{package}.list", *sorted(DPKG.glob(f"{package}:*.list"))]
-    known = [path for path in lists if path.is_file()]
-    if not known:
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in lists if path.is_file()]
+    listed = [path for line in dict.fromkeys("\n".join(texts).split("\n")) if (path := Path(line)).is_file()]
+    of_domain = sorted(LOCALE.glob(f"*/LC_MESSAGES/{package}.mo"))
+    if not texts and not of_domain:
         raise SourceError(
-            f"there is no package {package!r}, neither of this Python nor of the system (dpkg). Install it, or name "
-            f"another with {KEY}=NAME"
+            f"there is no package {package!r}, neither of this Python nor of the system (dpkg), and no catalogue of that "
+            f"name in {LOCALE}. Install it, or name another with {KEY}=NAME"
         )
-    lines = (line for path in known for line in path.read_text(encoding="utf-8", errors="replace").split("\n"))
-    return [path for line in dict.fromkeys(lines) if (path := Path(line)).is_file()]
+    return listed if any(CATALOGUE.search(path.as_posix()) for path in listed) else of_domain

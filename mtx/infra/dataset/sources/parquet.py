@@ -12,7 +12,6 @@ from mtx.infra.dataset.pairs import ROWS_PER_BATCH, Refusals, pairs_of_arrays
 from mtx.infra.dataset.sources.files import SourceFile, plain_path
 from mtx.infra.dataset.sources.reader import ReadOptions
 
-
 NOTHING = "column"
 
 

@@ -1,0 +1,311 @@
+"""Sweeps as a user types them: what they leave, what they survive, and how they go on."""
+
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet
+import pytest
+from filelock import FileLock
+
+from mtx import app
+
+SMALL = ["downloader.n=300", "tokenizer=byte", "datamodule.num_workers=0"]
+QUICK = ["task=check"]  # a job of some milliseconds
+
+SLOW_TASK = '''
+import time
+from pathlib import Path
+
+def work(run, *, epoch, world_size):
+    Path(f"began-{run.seed}").touch()
+    if run.seed == 1 and Path("hang").exists():
+        time.sleep(60)
+    return float(run.seed)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def end(self) -> str:
+        """What is told when the jobs have ended."""
+        return self.out[self.out.rindex("\n\n") :]
+
+
+Mtx = Callable[..., Result]
+
+
+@pytest.fixture
+def mtx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Mtx:
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
+        for name in ("HYDRA_FULL_ERROR", app.WANTS_TRACES):
+            monkeypatch.setenv(name, "0")
+        code = 0
+        try:
+            app.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capfd.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def only_sweep() -> Path:
+    (folder,) = Path("multirun").glob("*/*")
+    return folder
+
+
+def status(folder: Path) -> dict[str, Any]:
+    read = json.loads((folder / "status.json").read_text())
+    assert isinstance(read, dict)
+    return read
+
+
+def test_a_failed_job_keeps_its_trace_and_the_others_go_on(mtx: Mtx) -> None:
+    result = mtx("-m", *SMALL, "filter.max_chars=1,200,300")
+    folder = only_sweep()
+    assert result.code == 1
+    assert [status(folder / str(job))["state"] for job in range(3)] == ["failed", "completed", "completed"]
+    told = status(folder / "0")
+    assert told["error"].startswith("EmptyDatasetError: ")
+    assert "Traceback (most recent call last)" in told["traceback"]
+    assert told["overrides"] == [*SMALL, "filter.max_chars=1"]
+    assert told["choices"]["tokenizer"] == "byte"
+    assert told["seconds"] >= 0
+    assert "Traceback (most recent call last)" in (folder / "0/mtx.log").read_text()
+    assert "Traceback" not in result.out + result.err
+    assert "2 completed, 1 failed" in result.end
+    assert "job 0 failed" in result.end
+    assert str(folder / "0/mtx.log") in result.end
+    assert "★" in result.end
+    assert "filtered: 3 by job 1" in result.end or "filtered: 6 by jobs 1, 2" in result.end
+    assert max(map(len, result.end[: result.end.index("least")].splitlines())) <= 80
+    assert not list(folder.rglob("*.lock"))
+
+
+def test_results_are_read_by_pandas_in_one_line(mtx: Mtx) -> None:
+    mtx("-m", *SMALL, "sampler=random,bucket", "filter.max_chars=1,300")
+    folder = only_sweep()
+    frame = pd.read_parquet(folder / "results.parquet")
+    assert list(frame["job"]) == ["0", "1", "2", "3"]
+    assert list(frame["state"]) == ["failed", "completed", "failed", "completed"]
+    assert list(frame["choice.sampler"]) == ["random", "random", "bucket", "bucket"]
+    assert list(frame["filter.max_chars"]) == [1, 300, 1, 300]
+    assert frame["metric.padding_ratio"].notna().tolist() == [False, True, False, True]
+    assert frame["objective.padding_ratio"][1] == frame["metric.padding_ratio"][1]
+    assert pyarrow.parquet.read_schema(folder / "results.parquet").field("filter.max_chars").type == "int64"
+    with (folder / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["state"] for row in rows] == list(frame["state"])
+    assert float(rows[1]["metric.padding_ratio"]) == frame["metric.padding_ratio"][1]
+
+
+def test_the_same_command_goes_on_with_what_is_missing_or_failed(mtx: Mtx) -> None:
+    command = ["-m", *SMALL, "seed=1,2", "filter.max_chars=1,300"]
+    mtx(*command)
+    folder = only_sweep()
+    before = {job: status(folder / str(job)) for job in range(4)}
+    (folder / "3/status.json").unlink()
+
+    again = mtx(*command, "sweep.resume=true")
+    assert only_sweep() == folder
+    after = {job: status(folder / str(job)) for job in range(4)}
+    assert [after[job] == before[job] for job in range(4)] == [False, True, False, False]
+    assert [after[job]["state"] for job in range(4)] == ["failed", "completed", "failed", "completed"]
+    assert again.code == 1
+    assert "4 jobs" in again.end
+    assert "2 completed, 2 failed; 1 of them from an earlier attempt" in again.end
+    assert "sweep.resume=true" not in (folder / "multirun.yaml").read_text()
+    (go_on,) = [line for line in again.end.splitlines() if "sweep.resume=" in line]
+    assert shlex.split(go_on) == ["mtx", *command, f"sweep.resume={folder}"]
+
+
+def test_a_sweep_that_is_done_is_told_again_in_no_time(mtx: Mtx) -> None:
+    command = ["-m", *SMALL, "sampler=random,bucket"]
+    first = mtx(*command)
+    folder = only_sweep()
+    before = [status(folder / str(job)) for job in range(2)]
+    again = mtx(*command, f"sweep.resume={folder}")
+    assert [status(folder / str(job)) for job in range(2)] == before
+    assert again.code == 0
+    rows = [line for line in first.end.splitlines() if "bucket" in line]
+    assert rows
+    assert rows == [line for line in again.end.splitlines() if "bucket" in line]
+
+
+def test_a_larger_grid_takes_over_what_a_smaller_one_did(mtx: Mtx) -> None:
+    mtx("-m", *QUICK, "seed=1,2")
+    folder = only_sweep()
+    before = [status(folder / name) for name in ("0", "1")]
+    again = mtx("-m", *QUICK, "seed=3,2,1", f"sweep.resume={folder}")
+    assert again.code == 0, again.err
+    assert [status(folder / name) for name in ("0", "1")] == before
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["0", "1", "2-0"]
+    assert json.loads((folder / "2-0/config.json").read_text())["seed"] == 3
+    assert "3 jobs" in again.end
+
+
+def test_without_an_earlier_sweep_resuming_begins_one(mtx: Mtx) -> None:
+    result = mtx("-m", *QUICK, "seed=1,2", "sweep.resume=true")
+    assert result.code == 0
+    assert "no earlier sweep of this command is there" in result.out
+    assert status(only_sweep() / "1")["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("resume", "told"),
+    [("nowhere", "which has a sweep.json in it, but is 'nowhere'"), ("3", "sweep.resume is true, false, or the folder")],
+)
+def test_a_folder_that_holds_no_sweep_is_refused(mtx: Mtx, resume: str, told: str) -> None:
+    result = mtx("-m", *QUICK, "seed=1,2", f"sweep.resume={resume}")
+    assert result.code == 1
+    assert told in result.err
+    assert not Path("multirun").exists()
+
+
+def test_all_mistakes_of_a_grid_are_told_before_its_first_job(mtx: Mtx) -> None:
+    result = mtx("-m", *SMALL, "sampler=bucket", "sampler.batch_size=8,0", "datamodule.too_long=drop,cut", "seed=1,2")
+    assert result.code == 1
+    assert "6 of 8 jobs cannot run, so none was started:" in result.err
+    assert "sampler.batch_size" in result.err
+    assert "datamodule.too_long is one of drop, truncate, but is 'cut'" in result.err
+    assert "sampler.batch_size=8 datamodule.too_long=cut seed=2" in result.err
+    assert not Path("multirun").exists()
+
+
+def test_a_wrong_key_in_a_grid_is_told_before_its_first_job(mtx: Mtx) -> None:
+    result = mtx("-m", *SMALL, "sampler.max_tokns=1,2")
+    assert result.code == 1
+    assert "sampler has no key 'max_tokns'. There are: max_tokens," in result.err
+    assert not Path("multirun").exists()
+
+
+def test_large_grids_are_checked_in_part_and_say_so(mtx: Mtx) -> None:
+    result = mtx("-m", *QUICK, "seed=range(0,600)", "datamodule.too_long=cut")
+    assert result.code == 1
+    assert "600 jobs: one of 2 is checked before the first starts" in result.out
+    assert "300 of 600 jobs cannot run" in result.err
+    assert "and 297 more" in result.err
+
+
+def test_a_folder_with_an_earlier_sweep_is_not_overwritten(mtx: Mtx) -> None:
+    command = ["-m", *QUICK, "hydra.sweep.dir=mine", "seed=1,2"]
+    assert mtx(*command).code == 0
+    result = mtx(*command)
+    assert result.code == 1
+    assert "mine holds an earlier sweep, which this one would overwrite. Go on with it by sweep.resume=mine" in result.err
+    assert mtx(*command, "sweep.resume=true").code == 0
+
+
+def test_two_sweeps_at_once_in_one_folder_are_refused(mtx: Mtx) -> None:
+    Path("mine").mkdir()
+    with FileLock("mine/sweep.lock"):
+        result = mtx("-m", *QUICK, "hydra.sweep.dir=mine", "seed=1,2")
+    assert result.code == 1
+    assert "another sweep runs in mine. Wait until it has ended, or choose another folder" in result.err
+
+
+def test_a_single_run_in_a_folder_in_use_is_refused(mtx: Mtx) -> None:
+    Path("mine").mkdir()
+    with FileLock("mine/running.lock"):
+        result = mtx(*QUICK, "hydra.run.dir=mine")
+    assert result.code == 1
+    assert "another process runs a job in it" in result.err
+    assert "hydra.run.dir=FOLDER" in result.err
+
+
+def test_a_single_run_leaves_its_status_and_config_too(mtx: Mtx) -> None:
+    result = mtx(*QUICK, "hydra.run.dir=mine", "+downloader.token=hf_abcdefgh")
+    assert result.code == 1  # the sample takes no token
+    told = status(Path("mine"))
+    assert told["state"] == "failed"
+    assert "downloader.token" in told["error"]
+    assert json.loads(Path("mine/config.json").read_text())["downloader"]["token"] == "***"
+    assert "hf_abcdefgh" not in Path("mine/status.json").read_text()
+
+
+def test_the_objective_is_a_number_of_the_report(mtx: Mtx) -> None:
+    mtx("-m", *SMALL, "sampler=random,bucket", "sweep.objective=real_tokens_per_batch.mean", "sweep.direction=maximize")
+    folder = only_sweep()
+    reports = [json.loads((folder / f"{job}/report.json").read_text()) for job in range(2)]
+    for job, report in enumerate(reports):
+        assert status(folder / str(job))["objectives"] == {
+            "real_tokens_per_batch.mean": report["real_tokens_per_batch"]["mean"]
+        }
+
+
+def test_several_objectives_are_kept_by_name(mtx: Mtx) -> None:
+    mtx("-m", *SMALL, "seed=1", "sweep.objective=[num_batches,padding_ratio]")
+    assert list(status(only_sweep() / "0")["objectives"]) == ["num_batches", "padding_ratio"]
+
+
+def test_an_unknown_objective_costs_no_work_and_is_told(mtx: Mtx) -> None:
+    result = mtx("-m", *SMALL, "seed=1", "sweep.objective=paddding")
+    assert result.code == 0
+    assert "sweep.objective=paddding is no number in report.json, which has" in result.out
+    assert "no objective to sort by" in result.end
+
+
+def test_a_wrong_direction_is_told(mtx: Mtx) -> None:
+    result = mtx("-m", *QUICK, "seed=1", "sweep.direction=up")
+    assert result.code == 1
+    assert "sweep.direction is minimize, maximize, or null, or a list of them, but is 'up'" in result.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "state"), [(signal.SIGKILL, "interrupted"), (signal.SIGINT, "interrupted")])
+def test_kill_and_ctrl_c_lose_only_the_job_under_way(tmp_path: Path, sent: signal.Signals, state: str, mtx: Mtx) -> None:
+    Path("slow_task.py").write_text(SLOW_TASK)
+    Path("hang").touch()
+    environment = {**os.environ, "MTX_STORE": str(tmp_path / "store")}
+    command = ["-m", "task._target_=slow_task.work", "seed=0,1,2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mtx", *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as sweep:
+        deadline = time.monotonic() + 90
+        while not Path("began-1").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        folder = only_sweep()
+        from mtx.experiment.sweep.status import read_status
+
+        running = read_status(folder / "1")
+        assert running is not None
+        assert running.state == "running"
+        sweep.send_signal(sent)
+        out, err = sweep.communicate(timeout=60)
+    told = read_status(folder / "1")
+    assert told is not None
+    assert told.state == state
+    assert status(folder / "0")["state"] == "completed"
+    if sent == signal.SIGINT:
+        assert sweep.returncode == 130
+        assert "1 completed, 1 interrupted, 1 missing" in out
+        assert "sweep.resume=" in out
+        assert "Traceback" not in err
+    Path("hang").unlink()
+    before = status(folder / "0")
+    again = mtx(*command, "sweep.resume=true")
+    assert again.code == 0, again.err
+    assert status(folder / "0") == before
+    assert [status(folder / str(job))["objectives"] for job in range(3)] == [{"objective": float(n)} for n in range(3)]
+    assert "3 completed" in again.end
