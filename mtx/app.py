@@ -16,11 +16,12 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from mtx import resolvers as _resolvers  # noqa: F401  # registers what configs compute
 from mtx.errors import ConfigError, MtxError
 from mtx.infra.dal.address import refuse_secrets
-from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, check_no_secret, completed, explain, hydra_loader
+from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, check_no_secret, completed, explain, hydra_loader, unreadable
 from mtx.shown import redacted, shown
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ def main() -> None:
         if _full_error():
             raise
         _fail(str(error) if isinstance(error, MtxError) else explain(error, sys.argv[1:]))
+    except YAMLError as error:
+        if _full_error():
+            raise
+        _fail(unreadable(error))
     except KeyboardInterrupt:
         print("\nmtx: stopped. The store is whole, and the next run goes on with what is in it.", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -131,7 +136,9 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
         config,
         Path(hydra_config.runtime.output_dir),
         overrides=tuple(hydra_config.overrides.task),
-        choices={group: str(option) for group, option in hydra_config.runtime.choices.items() if _is_choice(group, option)},
+        choices={
+            group: str(option) for group, option in hydra_config.runtime.choices.items() if _is_choice(group, option)
+        },
         sweep_dir=Path(hydra_config.runtime.cwd) / str(hydra_config.sweep.dir) if in_sweep else None,
     )
     return run_job(job, lambda: _run_task(job, in_sweep=in_sweep))

@@ -7,7 +7,7 @@ themselves is in `mtx.experiment.sweep.job`, since launchers run them in other p
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -89,7 +89,8 @@ class Multirun:
                 "done": completed_jobs(self.folder) if self.resumed else {},
             }
             write_json(self.folder / SWEEP_FILE, sweep)
-            yield
+            with _composed_once() if self.jobs is not None else nullcontext():
+                yield
 
     def subdir(self, num: int) -> str:
         """Return the name of a job's folder by its number."""
@@ -133,6 +134,17 @@ def completed_jobs(folder: Path) -> dict[str, str]:
         for job in read_results([folder]).jobs
         if job.state == "completed" and job.config_hash is not None
     }
+
+
+@contextmanager
+def _composed_once() -> Iterator[None]:
+    """Keep Hydra's sweeper from composing all jobs of a grid that has been checked: 80 ms each, before the first."""
+    hydras_own = BasicSweeper.validate_batch_is_legal
+    BasicSweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]  # for this sweep
+    try:
+        yield
+    finally:
+        BasicSweeper.validate_batch_is_legal = hydras_own  # type: ignore[method-assign]  # as it was
 
 
 def _planned(

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from mtx.errors import ConfigError, choices
 from mtx.shown import redacted
@@ -37,7 +38,8 @@ def check_no_secret(arguments: Sequence[str]) -> None:
             raise ConfigError(
                 f"{told!r} holds a credential, at ***. Overrides are written into the folder of each run and seen by "
                 "other users of this machine, so credentials are given elsewhere: in the variables and files of the "
-                "service's own client, such as HF_TOKEN, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials"
+                "service's own client, such as HF_TOKEN, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "~/.aws/credentials"
             )
 
 
@@ -55,8 +57,15 @@ def hydra_loader(config_dir: str | None = None) -> Iterator[ConfigLoader]:
             before_schema = SearchPathQuery(provider="schema")
             search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor=before_schema)
         yield Hydra.create_main_hydra2("mtx", search_path).config_loader
+    except (OSError, YAMLError) as error:  # a file's own fault, or an option's name that is too long for a file's
+        raise ConfigError(unreadable(error)) from error
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def unreadable(error: Exception) -> str:
+    """Say that a config file cannot be read."""
+    return f"a config file cannot be read: {' '.join(str(error).split())}. Correct it, or leave out --config-dir"
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:

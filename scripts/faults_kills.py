@@ -51,7 +51,6 @@ class Kills:
         self.lost += sorted(acked - found.content.keys() - found.damaged.keys())
         self.differing += [name for name, digest in found.content.items() if clean.content.get(name) != digest]
 
-
     def tidy(self, option: str, root: Path) -> None:
         """Remove what is left over, and count it; all of it is to be found."""
         num_found, missed = cast(tuple[int, list[str]], ask(lambda: tidy(store_at(option, root))))
@@ -116,17 +115,19 @@ class Killing:
         option: the storage option.
         corpus: what is prepared.
         random: decides the moments, and which of several processes are hit.
+        timed_runs: undisturbed runs that are timed first, to know among which moments to choose.
     """
 
-    def __init__(self, option: str, corpus: Path, random: np.random.Generator) -> None:
+    def __init__(self, option: str, corpus: Path, random: np.random.Generator, *, timed_runs: int = 3) -> None:
         self.option = option
         self.corpus = corpus
         self.random = random
+        self.timed_runs = timed_runs
 
-    def clean(self, num_processes: int) -> tuple[Found, float]:
-        """Return what an undisturbed run stores, and the seconds it takes: the median of three."""
+    def clean(self, num_processes: int = 1) -> tuple[Found, float]:
+        """Return what undisturbed runs store, and the seconds that they take: a median."""
         seconds = []
-        for _ in range(3):
+        for _ in range(self.timed_runs):
             with TemporaryDirectory() as folder:
                 started = time.monotonic()
                 children = [start(self.option, self.corpus, Path(folder)) for _ in range(num_processes)]

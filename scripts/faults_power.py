@@ -77,7 +77,7 @@ class Disk:
     def _watched(self, call: str, original: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(original)
         def watched(path: Any, *more: Any, **options: Any) -> Any:
-            at = Path(os.readlink(f"/proc/self/fd/{path}")) if call == "fsync" else Path(os.fsdecode(path))
+            at = Path(f"/proc/self/fd/{path}").readlink() if call == "fsync" else Path(os.fsdecode(path))
             done = original(path, *more, **options)
             about = Path(os.fsdecode(more[0])) if call in ("rename", "replace", "link") else at
             if about.is_relative_to(self.root):
@@ -176,12 +176,18 @@ def record(option: str, corpus: Path, root: Path, random: np.random.Generator) -
     return steps, list(states.values())
 
 
-def fail_power(option: str, corpus: Path, folder: Path, seed: int, clean: Found) -> Kills:
-    """Let the power fail after each step, in each way, and count what is wrong when it is back."""
+def fail_power(
+    option: str, corpus: Path, folder: Path, random: np.random.Generator, clean: Found, most: int | None = None
+) -> Kills:
+    """Let the power fail after each step, in each way, and count what is wrong when it is back.
+
+    `most`: look at so many of the disks at the most, taken by chance; None: at all.
+    """
     file = folder / "states.pickle"  # between processes of this script's own
-    random = np.random.default_rng(seed)
     ask(lambda: file.write_bytes(pickle.dumps(record(option, corpus, folder / "watched", random))))
     steps, states = pickle.loads(file.read_bytes())
+    if most is not None and most < len(states):
+        states = [states[number] for number in sorted(random.choice(len(states), most, replace=False))]
     kills = Kills(kills=len(states), runs=len(steps))
     problems = ask(lambda: [_problems(option, state, folder / "found", clean) for state in states])
     assert isinstance(problems, list)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas  # noqa: F401  (pyarrow imports it when first needed: here once, instead of in each fork)
 import pyarrow as pa
+import pyarrow.pandas_compat
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 

@@ -1,9 +1,12 @@
 """What all tests share: a store of their own, so that the user's is never touched."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `nasties`, which tests of several folders take texts from
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,7 +33,7 @@ class DatasetRepo:
         before_writing: called before anything is stored; what it raises passes through.
     """
 
-    def __init__(self, *, fal: FileLayer, oal: ObjectLayer, before_writing: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, *, fal: FileLayer, oal: ObjectLayer, before_writing: Callable[[], None] | None = None) -> None:
         self.fal = fal
         self.oal = oal
         self._before_writing = before_writing

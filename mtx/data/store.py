@@ -27,7 +27,6 @@ class Store:
             remote store, such as `s3://bucket/prefix`: manifests and Arrow files in the bucket, copies in `cache`.
         objects: makes the layer for manifests, called with `location=`.
         files: makes the layer for payload, called with `location=`.
-        bundles: makes the layers for tokenizers and for words, called with `location=`.
         datasets: the folder below `root` for datasets. Options that keep manifests in different ways, and payload in
             the same, need different ones.
         cache: a folder for what is read from remote stores, one folder below it for each.
@@ -45,7 +44,6 @@ class Store:
         root: str | os.PathLike[str],
         objects: Callable[..., ObjectLayer],
         files: Callable[..., FileLayer],
-        bundles: Callable[..., BundleLayer] = FolderBundleLayer,
         datasets: str = "datasets",
         cache: str | os.PathLike[str] = CACHE,
     ) -> None:
@@ -56,9 +54,13 @@ class Store:
             return
         self.root = Path(root).expanduser().absolute()
         self.location = str(self.root)
-        self.repo = DatasetRepo(fal=files(location=self.root / datasets), oal=objects(location=self.root / datasets))
-        self.tokenizers: BundleLayer = bundles(location=self.root / "tokenizers")
-        self.words: BundleLayer = bundles(location=self.root / "words")
+        self.repo = DatasetRepo(
+            fal=files(location=self.root / datasets),
+            oal=objects(location=self.root / datasets),
+            before_writing=self.check_version,
+        )
+        self.tokenizers: BundleLayer = FolderBundleLayer(location=self.root / "tokenizers")
+        self.words: BundleLayer = FolderBundleLayer(location=self.root / "words")
         self.damaged = self.root / "damaged"
 
     def _open_remote(self, root: str, files: Callable[..., FileLayer], cache: Path) -> None:
@@ -86,16 +88,25 @@ class Store:
 
     def check_version(self) -> None:
         """Look whether this mtx knows the store's layout. Raises NewerFormatError, or DamagedError."""
-        path = self.root / MARKER
-        if not path.exists():
-            return
+        path = f"{self.location}/{MARKER}"
         try:
-            marker = json.loads(path.read_bytes())
+            content = self._marker()
+            if content is None:
+                return
+            marker = json.loads(content)
         except (OSError, ValueError) as error:
             raise DamagedError(f"{path}, which tells the store's version, cannot be read: {error}") from error
         if not isinstance(marker, dict):
             raise DamagedError(f"{path}, which tells the store's version, holds no JSON object")
         format_version(marker, f"the store {self.location}", FORMAT_VERSION)
+
+    def _marker(self) -> bytes | None:
+        if is_url(self.location):
+            from mtx.infra.dal.remote import RemoteFolder
+
+            return RemoteFolder(self.location).read(MARKER)
+        path = self.root / MARKER
+        return path.read_bytes() if path.exists() else None
 
     def scratch(self) -> Path:
         """Return the folder for temporary files of stages under way, on the same disk."""

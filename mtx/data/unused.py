@@ -99,7 +99,8 @@ class _Orphans:
         needed = {name for inputs in [*encoded.values(), *words.values()] if not self._gone(inputs) for name in inputs}
         for name, inputs in encoded.items():
             if gone := self._gone(inputs):
-                yield self._orphan(self._payload_path(name), name, gone, partial(self._remove_encoded, name))
+                place = self._place(self._store.repo.fal, name)
+                yield self._orphan(place, name, gone, partial(self._remove_encoded, name))
         for name, inputs in words.items():
             if gone := self._gone(inputs):
                 yield self._orphan_bundle(self._store.words, name, gone)
@@ -126,10 +127,11 @@ class _Orphans:
         except StoreError:  # no name that can be stored: nothing is known about it
             return True
 
-    def _payload_path(self, name: str) -> Path:
-        return Path(getattr(self._store.repo.fal, "location", self._store.root)) / name
+    def _place(self, layer: object, name: str) -> Path | str:
+        location = getattr(layer, "location", self._store.root)
+        return location / name if isinstance(location, Path) else f"{location}/{name}"
 
-    def _orphan(self, path: Path, name: str, gone: list[str], remove: Callable[[], bool]) -> Leftover:
+    def _orphan(self, path: Path | str, name: str, gone: list[str], remove: Callable[[], bool]) -> Leftover:
         try:
             num_bytes = self._store.repo.fal.num_bytes(name)
         except NotStoredError:
@@ -137,7 +139,7 @@ class _Orphans:
         return Leftover(path, f"made from {', '.join(gone)}, gone", num_bytes, remove)
 
     def _orphan_bundle(self, layer: BundleLayer, name: str, gone: list[str]) -> Leftover:
-        path = Path(getattr(layer, "location", self._store.root)) / name
+        path = self._place(layer, name)
         reason = f"made from {', '.join(gone)}, gone"
         return Leftover(path, reason, layer.num_bytes(name), partial(self._remove_bundle, layer, name))
 

@@ -10,6 +10,7 @@ from mtx.data.store import Store
 from mtx.errors import DamagedError, InUseError, NewerFormatError, NotStoredError, StoreError
 from mtx.infra.dal.base import is_name
 from mtx.infra.dal.bundle import BundleLayer
+from mtx.infra.dal.sealed import VERIFY
 from mtx.infra.dal.upkeep import ObjectUpkeep
 
 State = Literal["damaged", "set aside", "of a newer mtx"]
@@ -47,11 +48,6 @@ class Verification:
     num_bytes: int = 0
     findings: list[Finding] = field(default_factory=list)
     undigested: list[str] = field(default_factory=list)
-
-    @property
-    def damaged(self) -> list[Finding]:
-        """What is damaged, and still in its place."""
-        return [finding for finding in self.findings if finding.state == "damaged"]
 
 
 def verify_store(store: Store, *, full: bool = False, repair: bool = False) -> Verification:
@@ -94,14 +90,15 @@ def _look(
 
 
 def _kept_or_aside(name: str, error: StoreError, set_aside: Callable[[str], list[str]] | None) -> Finding:
+    reason = str(error).removesuffix(VERIFY).rstrip(". ")
     if set_aside is None or not isinstance(error, DamagedError):
-        return Finding(name, str(error), "damaged")
+        return Finding(name, reason, "damaged")
     try:
-        return Finding(name, str(error), "set aside", set_aside(name))
+        return Finding(name, reason, "set aside", set_aside(name))
     except InUseError:
-        return Finding(name, f"{error}. It was not set aside: another process is at work on it", "damaged")
+        return Finding(name, f"{reason}. Not set aside: another process is at work on it", "damaged")
     except StoreError as refused:
-        return Finding(name, f"{error}. It was not set aside: {refused}", "damaged")
+        return Finding(name, f"{reason}. Not set aside: {refused}", "damaged")
 
 
 def _of_manifests(store: Store, *, full: bool, repair: bool) -> Iterator[Finding]:

@@ -71,5 +71,5 @@ def _table(found: Sequence[Leftover], store: Store) -> Table:
     return table
 
 
-def _below(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+def _below(path: Path | str, root: Path) -> str:
+    return str(path.relative_to(root)) if isinstance(path, Path) and path.is_relative_to(root) else str(path)

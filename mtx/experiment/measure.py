@@ -23,6 +23,7 @@ from mtx.infra.dataset.plan.mixture import ledgers
 REPORT_VERSION = 1
 MEMORY = Path("/proc/self/smaps_rollup")  # what Linux says of this process
 SIDES = ("source", "target", "both")
+LABELS = {"not_drawn": "left to other epochs"}
 TABLE_WIDTH = 60  # characters, so that titles stay on one line
 PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyarrow", "numpy", "hydra-core")
 
@@ -85,7 +86,7 @@ def data_report(run: Run) -> dict[str, Any]:
             "encoded": ids.encoded,
         },
         "built": ids.built,
-        "store": str(datamodule.storage.root),
+        "store": datamodule.storage.location,
         "seed": run.seed,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
@@ -253,7 +254,7 @@ def batches(report: dict[str, Any]) -> Table:
     for name in ("batched", "dropped_length", "dropped_remainder", "not_drawn", "repeated", "truncated"):
         if name not in ledger:
             continue
-        table.add_row(f"  {LABELS.get(name, name).replace('_', ', ')}", f"{ledger[name]:,}")
+        table.add_row(f"  {LABELS.get(name) or name.replace('_', ', ')}", f"{ledger[name]:,}")
         by_side = report["too_long"].get(name.removesuffix("_length"), {})
         if any(by_side.values()):
             table.add_row(f"    {', '.join(by_side)}", ", ".join(f"{count:,}" for count in by_side.values()))

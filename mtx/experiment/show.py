@@ -1,30 +1,46 @@
 """`task=show`: what the store holds."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
 from rich.table import Table
+from rich.text import Text
 
 from mtx.data.dataset import Split, Stage
+from mtx.data.store import Store
+from mtx.errors import NotStoredError
 from mtx.experiment.run import Run
 
 
 def show(run: Run, *, stage: Stage | None = None, split: Split | None = None) -> None:
-    """Print the datasets in the store as a table; `stage` and `split` narrow it."""
+    """Print what the store holds as a table, with the total; `stage` and `split` narrow it to such datasets."""
     store = run.build("storage")
     datasets = store.repo.show(stage=stage, split=split)
-    if not len(datasets):
-        run.console.print(f"No dataset{_such(stage, split)} in {store.root}. Build some: mtx task=prepare")
+    bundles = list(_bundles(store)) if stage is None and split is None else []
+    if not len(datasets) and not bundles:
+        nothing = f"No dataset{_such(stage, split)} in {store.location}. Build some: mtx task=prepare"
+        run.console.print(nothing, highlight=False, soft_wrap=True, markup=False)
         return
     number = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
-    run.console.print(f"{number}{_such(stage, split)} in {store.root}", highlight=False, soft_wrap=True)
+    run.console.print(
+        f"{number}{_such(stage, split)} in {store.location}", highlight=False, soft_wrap=True, markup=False
+    )
     table = Table(show_lines=True)
     table.add_column("id, and what it was made from", no_wrap=True)  # whole, so that they can be copied
     table.add_column("name", overflow="fold")
     table.add_column("pairs", justify="right")
     table.add_column("size", justify="right")
     for row in datasets.to_dict("records"):
-        made_from = "".join(f"\n  ← {name}" for name in row["made_from"].split(", ") if name)
         languages = f"{row['source_language']}–{row['target_language']}"
-        table.add_row(row["id"] + made_from, f"{row['name']}\n{languages}", f"{row['n']:,}", size(row["bytes"]))
+        made_from = row["made_from"].split(", ")
+        table.add_row(
+            _with_inputs(row["id"], made_from), Text(f"{row['name']}\n{languages}"), f"{row['n']:,}", size(row["bytes"])
+        )
+    for kind, name, made_from, num_bytes in bundles:
+        table.add_row(_with_inputs(name, made_from), kind, "", size(num_bytes))
     run.console.print(table)
+    total = sum(datasets["bytes"].dropna()) + sum(num_bytes for *_, num_bytes in bundles)
+    run.console.print(f"{size(total)} in all", highlight=False)
 
 
 def size(num_bytes: float) -> str:
@@ -34,6 +50,20 @@ def size(num_bytes: float) -> str:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"
+
+
+def _bundles(store: Store) -> Iterator[tuple[str, str, list[str], int]]:
+    """Iterate over tokenizers and words: their kind, id, what they were made from, and bytes."""
+    for kind, layer in (("tokenizer", store.tokenizers), ("words", store.words)):
+        for name in layer.get_all_names():
+            with suppress(NotStoredError):  # removed meanwhile
+                described = layer.manifest(name).described
+                made_from = [str(described[key]) for key in ("filtered", "tokenizer") if key in described]
+                yield kind, name, made_from, layer.num_bytes(name)
+
+
+def _with_inputs(name: str, made_from: Iterable[str]) -> Text:
+    return Text(name + "".join(f"\n  ← {each}" for each in made_from if each))
 
 
 def _such(stage: str | None, split: str | None) -> str:

@@ -17,7 +17,7 @@ def verify(run: Run, *, full: bool = False, repair: bool = False) -> None:
         full: read every byte and compare digests; else manifests, sizes, and whether things can be opened.
         repair: set aside what is damaged.
 
-    Raises DamagedError, for exit code 1, where something is damaged and still in its place.
+    Raises DamagedError, for exit code 1, where something is damaged and still in its place, or cannot be judged.
     """
     store = run.build("storage")
     found = verify_store(store, full=full, repair=repair)
@@ -30,14 +30,26 @@ def verify(run: Run, *, full: bool = False, repair: bool = False) -> None:
         run.console.print(told, highlight=False, markup=False)
     if found.findings:
         run.console.print(_table(found))
-    if found.damaged:
-        number = len(found.damaged)
-        next_step = "Try again when no other process uses the store" if repair else "Set it aside with repair=true"
-        raise DamagedError(
-            f"{number} of the things stored in {store.location} {'is' if number == 1 else 'are'} damaged, as told above. "
-            f"{next_step}, and the next run builds it again"
+    if places := [place for finding in found.findings for place in finding.places]:
+        aside = (
+            f"Set aside {len(places)} files and folders, below {store.damaged}. The next run builds anew what they were"
         )
+        run.console.print(aside, highlight=False, soft_wrap=True, markup=False)
+    _fail_if_not_whole(found, store.location, repair=repair)
     run.console.print("All of it is as it was written." if not found.findings else "All else is as it was written.")
+
+
+def _fail_if_not_whole(found: Verification, location: str, *, repair: bool) -> None:
+    damaged = sum(finding.state == "damaged" for finding in found.findings)
+    newer = sum(finding.state == "of a newer mtx" for finding in found.findings)
+    told = []
+    if damaged:
+        next_step = "try again when no other process uses the store" if repair else "set it aside with repair=true"
+        told.append(f"{damaged} damaged; {next_step}, and the next run builds it again")
+    if newer:
+        told.append(f"{newer} of a newer mtx, left as it is; look at it with the version that wrote it")
+    if told:
+        raise DamagedError(f"not all in {location} is as this mtx wrote it, as told above: {'. And '.join(told)}")
 
 
 def _table(found: Verification) -> Table:
@@ -46,6 +58,5 @@ def _table(found: Verification) -> Table:
     table.add_column("state", no_wrap=True)
     table.add_column("why", overflow="fold")
     for finding in found.findings:
-        why = "\n".join([finding.reason, *(f"now in {place}" for place in finding.places)])
-        table.add_row(Text(finding.name), finding.state, Text(why))
+        table.add_row(Text(finding.name), finding.state, Text(finding.reason))
     return table

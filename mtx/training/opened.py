@@ -96,7 +96,9 @@ class OpenData:
             raise DataError(
                 f"the pairs of {name} have no source each: only the splits of a mixture do, with downloader=mixture"
             )
-        return self._storage.repo.get(self.ids.encoded[name]).rows.table[SOURCE].to_numpy()
+        column = self._storage.repo.get(self.ids.encoded[name]).rows.table[SOURCE]
+        sources: NDArray[np.uint16] = column.to_numpy()
+        return sources
 
     def _mixing(self) -> Mixing | None:
         """Return what draws the epochs of a mixture with shares; None: an epoch has every pair once."""

@@ -18,7 +18,9 @@ from mtx.data.repo import DatasetRepo
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
+from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
+from mtx.infra.dal.sealed import sealed
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
 MakeRepo = Callable[[Path], DatasetRepo]
@@ -34,7 +36,11 @@ def shelve_jsonl(location: Path) -> DatasetRepo:
     return DatasetRepo(fal=FileAccessLayer(location=location), oal=ObjectAccessLayer(location=location))
 
 
-@pytest.fixture(params=[sqlite_arrow, shelve_jsonl], ids=lambda make: make.__name__)
+def files_arrow(location: Path) -> DatasetRepo:
+    return DatasetRepo(fal=ArrowFileLayer(location=location), oal=JSONFileObjectLayer(location=location))
+
+
+@pytest.fixture(params=[sqlite_arrow, shelve_jsonl, files_arrow], ids=lambda make: make.__name__)
 def make(request: pytest.FixtureRequest) -> MakeRepo:
     make_repo: MakeRepo = request.param
     return make_repo
@@ -171,7 +177,7 @@ def test_rows_that_are_gone_are_reported_and_can_be_removed(repo: DatasetRepo) -
     repo.add(dataset_of())
     payload_of(repo).unlink()
     with pytest.raises(
-        DamagedError, match=r"one has a manifest, but its rows are gone. Remove it \(DatasetRepo.remove"
+        DamagedError, match=r"one has a manifest, but its rows are gone. Set it aside with mtx task=verify repair=true"
     ):
         repo.get("one")
     repo.remove("one")
@@ -184,7 +190,7 @@ def test_a_file_of_another_size_is_reported(repo: DatasetRepo) -> None:
     with payload_of(repo).open("ab") as file:
         file.write(b"\n")
     with pytest.raises(
-        DamagedError, match=f"one has changed on disk: bytes {size + 1}, but stored were {size}. Remove it"
+        DamagedError, match=f"one has changed on disk: bytes {size + 1}, but stored were {size}. Set it aside"
     ):
         repo.get("one")
 
@@ -193,7 +199,7 @@ def test_rows_of_another_number_are_reported(repo: DatasetRepo) -> None:
     repo.add(dataset_of(data=ROWS))
     manifest: Any = repo.oal.read("one")
     repo.oal.delete("one")
-    repo.oal.create("one", {**manifest, "n": 3})
+    repo.oal.create("one", sealed({**manifest, "n": 3}))
     with pytest.raises(DamagedError, match="one has changed on disk: rows 2, but stored were 3"):
         repo.get("one")
 
@@ -320,7 +326,9 @@ from mtx.data.repo import DatasetRepo
 from mtx.errors import AlreadyStoredError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
+from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
+from mtx.infra.dal.sealed import sealed
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
 do, fal, oal, location, me = sys.argv[1:]

@@ -2,17 +2,20 @@ import dataclasses
 import json
 import pickle
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from mtx.data.dataset import SPLITS, STAGES, TranslationDataset, rows_digest
-from mtx.errors import DamagedError
+from mtx.data import dataset as module
+from mtx.data.dataset import FORMAT_VERSION, SPLITS, STAGES, UPGRADES, TranslationDataset, rows_digest
+from mtx.errors import DamagedError, NewerFormatError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.base import PayloadInfo
 from mtx.infra.dal.rows import ROWS_AT_ONCE, Rows
+from mtx.infra.dal.sealed import sealed
 
 ROWS = [{"src": "one", "tgt": "eins"}, {"src": "two", "tgt": "zwei"}, {"src": "猫", "tgt": ""}]
 
@@ -130,11 +133,9 @@ def test_the_manifest_is_json_and_reads_back_as_the_same_dataset(stage: str, spl
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"format_version": 2},
-            "a manifest of format version 1 was expected, but this one's is 2. Use the mtx version",
-        ),
-        ({"color": "red"}, r"the manifest of 'one' lacks or adds fields: \['color'\]"),
+        ({"format_version": 0}, "the manifest of 'one' names no format version from 1 to 2: 0 found. Set it aside"),
+        ({"format_version": "2"}, "names no format version from 1 to 2: '2' found"),
+        ({"color": "red"}, r"the manifest of 'one' lacks or adds fields: \['color'\]. Set it aside"),
         ({"stage": "cooked"}, "the manifest of 'one' is not valid: stage is one of"),
         ({"languages": None}, "the manifest of 'one' is not valid: "),
         ({"payload": {"rows": 1}}, "the manifest of 'one' is not valid: .*unexpected keyword argument 'rows'"),
@@ -142,16 +143,75 @@ def test_the_manifest_is_json_and_reads_back_as_the_same_dataset(stage: str, spl
 )
 def test_a_damaged_manifest_is_reported(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DamagedError, match=message):
-        TranslationDataset.from_manifest({**dataset_of(id="one").to_manifest(), **change})
+        TranslationDataset.from_manifest(sealed({**dataset_of(id="one").to_manifest(), **change}))
 
 
 def test_what_is_no_manifest_is_reported() -> None:
-    with pytest.raises(DamagedError, match="format version 1 was expected, but this one's is 'list'"):
+    with pytest.raises(DamagedError, match=r"a manifest is an object of fields, but this one is a list. Set it aside"):
         TranslationDataset.from_manifest([])
     manifest = dataset_of(id="one").to_manifest()
     del manifest["n"]
     with pytest.raises(DamagedError, match=r"the manifest of 'one' lacks or adds fields: \['n'\]"):
+        TranslationDataset.from_manifest(sealed(manifest))
+
+
+def test_a_manifest_of_a_newer_mtx_is_refused_with_both_versions() -> None:
+    newer = sealed({**dataset_of(id="one").to_manifest(), "format_version": 3, "mood": "good"})
+    message = (
+        "'one' has format version 3, but this mtx knows versions 1 to 2. It was written by a newer mtx, and is left"
+    )
+    with pytest.raises(NewerFormatError, match=message):
+        TranslationDataset.from_manifest(newer)
+
+
+@pytest.mark.parametrize(
+    "change", [{"n": 4}, {"name": "other"}, {"id": "two"}, {"manifest_sha256": "0" * 64}, {"format_version": 1}]
+)
+def test_a_manifest_that_its_own_digest_does_not_fit_is_damaged(change: dict[str, Any]) -> None:
+    manifest = {**dataset_of(id="one").to_manifest(), **change}
+    with pytest.raises(DamagedError, match="has changed on disk: its content does not match the digest in it"):
         TranslationDataset.from_manifest(manifest)
+
+
+# As format version 1 was written, before manifests had a digest of their own. Never to be renewed.
+VERSION_1 = """{
+ "format_version": 1, "id": "raw-train-0123456789abcdef", "languages": ["en", "de"],
+ "metrics": {"skipped": {"empty": 1}}, "n": 2, "name": "small", "payload": {"num_bytes": 706, "num_rows": 2, "sha256": "00ff"},
+ "provenance": {"revision": "sha256:1", "source": {"class": "x", "version": 1}}, "split": "train", "stage": "raw"}"""
+
+
+def test_a_manifest_of_version_1_is_read() -> None:
+    assert TranslationDataset.from_manifest(json.loads(VERSION_1)) == TranslationDataset(
+        id="raw-train-0123456789abcdef",
+        name="small",
+        stage="raw",
+        split="train",
+        languages=("en", "de"),
+        n=2,
+        provenance={"revision": "sha256:1", "source": {"class": "x", "version": 1}},
+        metrics={"skipped": {"empty": 1}},
+        payload=PayloadInfo(num_rows=2, num_bytes=706, sha256="00ff"),
+    )
+
+
+def test_every_version_but_this_has_a_step_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(UPGRADES) == list(range(1, FORMAT_VERSION))
+    steps: list[int] = []
+
+    def step(number: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        return lambda fields: steps.append(number) or {**fields, "name": f"{fields['name']}{number}"}  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(module, "FORMAT_VERSION", 4)
+    for number in (1, 2, 3):
+        monkeypatch.setitem(UPGRADES, number, step(number))
+    assert TranslationDataset.from_manifest(json.loads(VERSION_1)).name == "small123"
+    assert steps == [1, 2, 3]
+
+
+def test_names_by_content_stay_when_the_format_changes() -> None:
+    rows = [{"src": "one", "tgt": "eins"}]
+    dataset = TranslationDataset(name="small", stage="raw", split="train", languages=("en", "de"), data=rows)
+    assert dataset.id == "raw-train-5f04bf69fd9438e3"
 
 
 def test_survives_pickling() -> None:

@@ -28,6 +28,7 @@ Kind = Literal["zip", "tar", "folder"]
 SUFFIXES: dict[str, Kind] = {".zip": "zip", ".tar.gz": "tar", ".tgz": "tar"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of all members, so that the same export is the same bytes; the first that zip knows
 COPY_BYTES = 1 << 20
+GZIP = b"\x1f\x8b"  # how each gzip file begins
 SMALL_BYTES = 1 << 26  # archives may always unpack to this much, whatever the ratio
 HEADER_BYTES = 1 << 16  # of a tar's headers and padding, for each of its files and at its ends
 ENCRYPTED = 0x1  # bit of a zip member's flags
@@ -83,7 +84,7 @@ def unpack(source: Path, into: Path, *, max_ratio: float) -> ExportManifest:
             manifest = _from_folder(source, into)
         elif zipfile.is_zipfile(source):
             manifest = _from_zip(source, into, max_ratio)
-        elif source.open("rb").read(2) == b"\x1f\x8b":
+        elif _is_gzip(source):
             manifest = _from_tar(source, into, max_ratio)
         else:
             raise SourceError(
@@ -97,6 +98,11 @@ def unpack(source: Path, into: Path, *, max_ratio: float) -> ExportManifest:
             f"{source} cannot be read as an archive: {reason(error)}. Nothing was imported; get it once more"
         ) from error
     return manifest
+
+
+def _is_gzip(source: Path) -> bool:
+    with source.open("rb") as file:
+        return file.read(len(GZIP)) == GZIP
 
 
 def _from_folder(source: Path, into: Path) -> ExportManifest:

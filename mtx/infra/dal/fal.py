@@ -65,7 +65,9 @@ def open_jsonl(path: str) -> Rows:
             read_options=pa.json.ReadOptions(block_size=BLOCK_BYTES),
             parse_options=pa.json.ParseOptions(explicit_schema=_parsed(schema), unexpected_field_behavior="error"),
         )
-        return Rows(table.cast(schema), reopen=reopen)
+        table = table.cast(schema)
+        table.validate(full=True)  # the parser takes any bytes for UTF-8
+        return Rows(table, reopen=reopen)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise DamagedError(f"{path} cannot be read: {error}. {VERIFY}") from error
 

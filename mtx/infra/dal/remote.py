@@ -9,15 +9,17 @@ import errno
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtx.errors import ConfigError, DamagedError, MtxError, NotStoredError, StoreError
 from mtx.infra.dal.address import checked_url, redacted
-from mtx.infra.dal.base import checked_name, sha256_of, writing
+from mtx.infra.dal.base import checked_name, is_name, sha256_of, writing
+from mtx.infra.dal.upkeep import Leftover
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -40,6 +42,11 @@ class RemoteFile:
 
     key: str
     num_bytes: int
+
+    @property
+    def sha256(self) -> str:
+        """What the key says of the content, for files of `RemoteBlobs`."""
+        return self.key.rpartition("/")[2].partition("-")[0]
 
 
 class RemoteFolder:
@@ -279,8 +286,7 @@ class RemoteBlobs:
 
     def find(self, name: str, sha256: str) -> RemoteFile | None:
         """Return a file of `name` with that digest, or None. Raises StoreError."""
-        found = [file for file in self.files(name) if file.key.rpartition("/")[2].startswith(f"{sha256}-")]
-        return found[0] if found else None
+        return next((file for file in self.files(name) if file.sha256 == sha256), None)
 
     def files(self, name: str) -> list[RemoteFile]:
         """List the files of `name`. Raises StoreError."""
@@ -314,12 +320,23 @@ class RemoteBlobs:
 
         For names without a manifest. Younger files may be another machine's, which is about to write one.
         """
-        files = self.files(name)
-        freed = 0
-        for file, age_s in zip(files, self.folder.ages_s([file.key for file in files]), strict=True):
-            if age_s >= self.grace_s:
-                freed += file.num_bytes * self.folder.delete(file.key)
-        return freed
+        return sum(file.num_bytes * self.folder.delete(file.key) for file in self._unwanted(name, lambda _: ()))
+
+    def leftovers(self, wanted: Callable[[str], Container[str]], reason: str) -> Iterator[Leftover]:
+        """Find files older than the grace period whose SHA-256 is not among those that `wanted(NAME)` tells."""
+        for name in filter(is_name, self.folder.folders()):
+            if unwanted := self._unwanted(name, wanted):
+                num_bytes = sum(file.num_bytes for file in unwanted)
+                yield Leftover(f"{self.folder}/{name}", reason, num_bytes, partial(self._remove, name, wanted))
+
+    def _remove(self, name: str, wanted: Callable[[str], Container[str]]) -> bool:
+        return sum(self.folder.delete(file.key) for file in self._unwanted(name, wanted)) > 0
+
+    def _unwanted(self, name: str, wanted: Callable[[str], Container[str]]) -> list[RemoteFile]:
+        kept = wanted(name)
+        files = [file for file in self.files(name) if file.sha256 not in kept]
+        ages = self.folder.ages_s([file.key for file in files])
+        return [file for file, age_s in zip(files, ages, strict=True) if age_s >= self.grace_s]
 
     def _stored(self, name: str, sha256: str) -> RemoteFile:
         file = self.find(name, sha256)

@@ -5,7 +5,7 @@ two machines that build the same, the first manifest stays, and both use what it
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from mtx.infra.dal.base import NAME, checked_name, file_lock, folder
 from mtx.infra.dal.bundle import MANIFEST, BundleManifest, FolderBundleLayer, read_manifest
 from mtx.infra.dal.oal import absent
 from mtx.infra.dal.remote import GRACE_S, RemoteBlobs, RemoteFolder
+from mtx.infra.dal.upkeep import Leftover
 
 SUFFIX = ".json"
 
@@ -114,10 +115,20 @@ class RemoteBundleLayer:
                 self._copies.delete(name)
         return f"{self.location}/{place}"
 
+    def leftovers(self) -> Iterator[Leftover]:
+        """Find files in the bucket that no manifest names, once they are older than the grace period."""
+        return self._blobs.leftovers(self._wanted, "files without a manifest")
+
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the lock for building `name` on this machine; see `FileLayer.lock`."""
         # Another file than that of the copies, which take their own while this one is held.
         return file_lock(self.cache / "shared", name, wait=wait)
+
+    def _wanted(self, name: str) -> set[str]:
+        try:
+            return {file.sha256 for file in (self.manifest(name).files or {}).values()}
+        except NotStoredError:
+            return set()
 
     def _is_copied(self, manifest: BundleManifest) -> bool:
         """Tell whether the cache has what the manifest names: another machine's build may have been first."""

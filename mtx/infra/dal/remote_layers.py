@@ -8,6 +8,7 @@ do the work twice, the first manifest stays, and both read what it names.
 import json
 import os
 import re
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from mtx.infra.dal.base import NAME, Payload, PayloadInfo, checked_name, file_lo
 from mtx.infra.dal.oal import absent, already, json_value
 from mtx.infra.dal.remote import GRACE_S, RemoteBlobs, RemoteFile, RemoteFolder
 from mtx.infra.dal.rows import Rows
+from mtx.infra.dal.upkeep import Damage, Leftover
 
 SUFFIX = ".json"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -66,6 +68,26 @@ class RemoteObjectLayer:
         """Return all names, sorted. Raises StoreError."""
         names = (file.key.removesuffix(SUFFIX) for file in self.location.files() if file.key.endswith(SUFFIX))
         return sorted(name for name in names if NAME.fullmatch(name))
+
+    def check(self, *, full: bool) -> list[Damage]:
+        """Find nothing: each manifest is an object of its own. See `ObjectUpkeep`."""
+        return []
+
+    def repair(self, to: str | os.PathLike[str]) -> list[str]:
+        """Do nothing, as `check` finds nothing. See `ObjectUpkeep`."""
+        return []
+
+    def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
+        """Move a manifest into a folder of the bucket that is named like `to`, and say where it is now."""
+        if not self.exists(name):
+            raise NotStoredError(absent(name, self.location, self.get_all_names()))
+        place = f".{Path(to).name}/{name}{SUFFIX}"
+        self.location.move(name + SUFFIX, place)
+        return f"{self.location}/{place}"
+
+    def leftovers(self) -> Iterator[Leftover]:
+        """Find nothing: an object appears whole or not at all. See `ObjectUpkeep`."""
+        return iter(())
 
 
 class RemoteFileLayer:
@@ -123,7 +145,7 @@ class RemoteFileLayer:
             raise NotStoredError(absent(name, self.location, self._manifests.get_all_names()))
         with self.lock(name):
             for file in files:
-                self._copy(file.key.rpartition("/")[2].partition("-")[0]).unlink(missing_ok=True)
+                self._copy(file.sha256).unlink(missing_ok=True)
             self._blobs.delete(name)
 
     def exists(self, name: str) -> bool:
@@ -151,6 +173,26 @@ class RemoteFileLayer:
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the lock for building `name` on this machine; see `FileLayer.lock`."""
         return file_lock(self.cache, name, wait=wait)
+
+    def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
+        """Move the payload into a folder of the bucket that is named like `to`, and say where it is now."""
+        files = self._blobs.files(name)
+        if not files:
+            raise NotStoredError(absent(name, self.location, self._manifests.get_all_names()))
+        with self.lock(name):
+            for file in files:
+                self.location.move(file.key, f".{Path(to).name}/{file.key}")
+        return f"{self.location}/.{Path(to).name}/{name}"
+
+    def leftovers(self, has_manifest: Callable[[str], bool]) -> Iterator[Leftover]:
+        """Find payload in the bucket that no manifest names, once it is older than the grace period."""
+        return self._blobs.leftovers(self._wanted, "rows without a manifest")
+
+    def _wanted(self, name: str) -> set[str]:
+        try:
+            return {self._info(name).sha256}
+        except NotStoredError:
+            return set()
 
     def _info(self, name: str) -> PayloadInfo:
         """Return what the manifest says of the payload. Raises NotStoredError, or DamagedError."""

@@ -6,7 +6,7 @@ from typing import Any, overload
 
 import pyarrow as pa
 
-from mtx.errors import DataError
+from mtx.errors import DamagedError, DataError
 
 ROWS_AT_ONCE = 8192  # rows that are Python objects together
 
@@ -42,11 +42,25 @@ class Rows(Sequence[dict[str, Any]]):
         position += len(self) if position < 0 else 0
         if not 0 <= position < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        return {name: column[position].as_py() for name, column in self._columns.items()}
+        try:
+            return {name: column[position].as_py() for name, column in self._columns.items()}
+        except UnicodeDecodeError as error:
+            raise self._no_text(error) from error
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.table.to_batches(max_chunksize=ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+            try:
+                rows = batch.to_pylist()
+            except UnicodeDecodeError as error:
+                raise self._no_text(error) from error
+            yield from rows
+
+    def _no_text(self, error: UnicodeDecodeError) -> DamagedError:
+        """Say that bytes have changed: what is stored is UTF-8 when it is written."""
+        where = self._reopen[1][0] if self._reopen and self._reopen[1] else "a payload"
+        return DamagedError(
+            f"{where} holds a text that is no UTF-8: {error.reason}. `mtx task=verify` tells what is damaged"
+        )
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Rows):

@@ -35,9 +35,7 @@ def format_version(manifest: Mapping[str, JSON], what: str, known: int) -> int:
     """Return the format version of a manifest, 1 to `known`. Raises NewerFormatError, or DamagedError."""
     found = manifest.get("format_version")
     if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-        raise DamagedError(
-            f"{what} names no format version: an integer from 1 to {known} was expected, {found!r} found"
-        )
+        raise DamagedError(f"{what} names no format version from 1 to {known}: {found!r} found. {VERIFY}")
     if found > known:
         raise NewerFormatError(
             f"{what} has format version {found}, but this mtx knows versions 1 to {known}. It was written by a newer "

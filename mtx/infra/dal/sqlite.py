@@ -12,12 +12,29 @@ from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreEr
 from mtx.identity import JSON
 from mtx.infra.dal import sqlite_repair
 from mtx.infra.dal.base import checked_name, path_lock, remove_leftovers, sync_folder, writing
-from mtx.infra.dal.oal import LOCK, absent, already, json_value, put_aside, temporaries
+from mtx.infra.dal.oal import LOCK, RESTORE, absent, already, json_value, put_aside, temporaries
 from mtx.infra.dal.sealed import VERIFY
 from mtx.infra.dal.upkeep import Damage, Leftover
 
 DATABASE = "manifests.sqlite"
 SCHEMA = "CREATE TABLE manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+# Errors that tell of the disk, of permissions and of other processes, and not of what is in the database.
+OF_THE_SYSTEM = tuple(
+    f"SQLITE_{name}"
+    for name in (
+        "BUSY",
+        "LOCKED",
+        "FULL",
+        "IOERR",
+        "CANTOPEN",
+        "READONLY",
+        "PERM",
+        "AUTH",
+        "NOMEM",
+        "INTERRUPT",
+        "PROTOCOL",
+    )
+)
 BUSY_TIMEOUT_S = 60  # how long a writer waits for its turn
 
 
@@ -151,16 +168,13 @@ class SQLiteObjectLayer:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(
-                f"the manifests in {self._path} cannot be used: {error}. Nothing stored has changed. "
-                "Check free space and permissions, or choose another folder with storage.root=FOLDER"
-            ) from error
         except sqlite3.DatabaseError as error:
-            raise DamagedError(
-                f"the manifests in {self._path} cannot be read: {error}. "
-                "Save what can be read with mtx task=verify repair=true, or restore the file from a copy"
-            ) from error
+            if str(getattr(error, "sqlite_errorname", "")).startswith(OF_THE_SYSTEM):
+                raise StoreError(
+                    f"the manifests in {self._path} cannot be used: {error}. Nothing stored has changed. "
+                    "Check free space and permissions, or choose another folder with storage.root=FOLDER"
+                ) from error
+            raise DamagedError(f"the manifests in {self._path} cannot be read: {error}. {RESTORE}") from error
 
     def _make(self) -> None:
         """Make the database if need be, whole: made in place, it would be seen half made by other processes."""

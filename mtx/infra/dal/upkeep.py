@@ -23,14 +23,14 @@ class Leftover:
     """Something that nothing refers to.
 
     Attributes:
-        path: where it lies.
+        path: where it lies; an address in a remote store.
         reason: why nothing needs it.
         num_bytes: what it takes.
         remove: takes the lock of what it belongs to, looks whether that is still so, and removes it. Returns whether
             it did; raises InUseError where another process is at work there, and StoreError.
     """
 
-    path: Path
+    path: Path | str
     reason: str
     num_bytes: int
     remove: Callable[[], bool]

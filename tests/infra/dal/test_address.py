@@ -33,12 +33,12 @@ def test_an_address_with_a_secret_is_refused_without_repeating_it(root: str, sho
 
 @pytest.mark.parametrize("root", ["s3://", "s3:///", "simplecache::s3://b/p", "s3://b/../c", "://b", "1://b"])
 def test_what_is_no_single_address_is_refused(root: str) -> None:
-    with pytest.raises(ConfigError, match="storage.root is one address, as s3://BUCKET/PREFIX"):
+    with pytest.raises(ConfigError, match=r"storage.root is one address, as s3://BUCKET/PREFIX"):
         checked_url(root)
 
 
 def test_the_address_of_a_local_folder_is_refused_with_the_folder_to_write_instead() -> None:
-    with pytest.raises(ConfigError, match="For the folder, set storage.root=/data/mtx"):
+    with pytest.raises(ConfigError, match=r"For the folder, set storage.root=/data/mtx"):
         checked_url("file:///data/mtx")
 
 

@@ -17,11 +17,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mtx.errors import AlreadyStoredError, DamagedError, DataError, NotStoredError, StoreError
+from mtx.errors import AlreadyStoredError, DamagedError, DataError, InUseError, NotStoredError, StoreError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.base import FileLayer
-from mtx.infra.dal.fal import FileAccessLayer
+from mtx.infra.dal.fal import OLD_TYPES_SUFFIX, TYPES_SUFFIX, FileAccessLayer
 from mtx.infra.dal.rows import Rows
+from mtx.infra.dal.sealed import json_bytes, sealed
+from mtx.infra.dal.upkeep import FileUpkeep
 
 LAYERS = [FileAccessLayer, ArrowFileLayer]
 
@@ -340,7 +342,7 @@ def test_a_damaged_file_is_reported(tmp_path: Path, damage: str) -> None:
     content = path.read_bytes()
     path.write_bytes({"cut short": content[:-20], "emptied": b"", "other bytes": b"x" * len(content)}[damage])
     with pytest.raises(
-        DamagedError, match=r"one.arrow cannot be read as an Arrow file: .*Remove the dataset and build it"
+        DamagedError, match=r"one.arrow cannot be read as an Arrow file: .*Set it aside with mtx task=verify"
     ):
         layer.read("one")
 
@@ -351,17 +353,116 @@ def test_a_damaged_file_is_reported(tmp_path: Path, damage: str) -> None:
         lambda path: path.write_text('{"src": "a"}\n{"src": "b"'),
         lambda path: path.write_text('{"src": "a"}\n{"src": 7}\n'),
         lambda path: path.write_text('{"src": "a", "other": 1}\n'),
-        lambda path: path.with_suffix(".schema").unlink(),
-        lambda path: path.with_suffix(".schema").write_bytes(b"x" * 50),
+        lambda path: path.with_suffix(TYPES_SUFFIX).unlink(),
+        lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(b"x" * 50),
+        lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(json_bytes([1])),
+        lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(json_bytes(sealed({"arrow_schema": "no base64!"}))),
+        lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(json_bytes(sealed({"arrow_schema": "eA=="}))),
     ],
-    ids=["cut short", "other type", "other column", "no schema", "other schema"],
+    ids=["cut short", "other type", "other column", "no types", "other types", "a list", "no base64", "no schema"],
 )
 def test_damaged_lines_are_reported(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     layer = FileAccessLayer(location=tmp_path)
     layer.create("one", [{"src": "a"}, {"src": "b"}])
     damage(tmp_path / "one.jsonl")
-    with pytest.raises(DamagedError, match=r"one.jsonl cannot be read: .*Remove the dataset and build it again"):
+    with pytest.raises(DamagedError, match=r"one.jsonl .*Set it aside with mtx task=verify"):
         layer.read("one")
+
+
+def test_each_changed_byte_of_the_column_types_is_seen(tmp_path: Path) -> None:
+    layer = FileAccessLayer(location=tmp_path)
+    layer.create("one", [{"src": "a"}])
+    types = tmp_path / f"one{TYPES_SUFFIX}"
+    whole = types.read_bytes()
+    for position in range(len(whole)):
+        types.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(DamagedError, match=r"one\.jsonl"):
+            layer.read("one")
+    types.write_bytes(whole)
+    assert list(layer.read("one")) == [{"src": "a"}]
+
+
+def test_rows_of_an_older_mtx_are_read_and_removed_with_their_types(tmp_path: Path) -> None:
+    layer = FileAccessLayer(location=tmp_path)
+    layer.create("one", [{"src": "a"}])
+    (tmp_path / f"one{TYPES_SUFFIX}").unlink()
+    schema = pa.schema([("src", pa.large_string())])
+    (tmp_path / f"one{OLD_TYPES_SUFFIX}").write_bytes(schema.serialize().to_pybytes())
+    assert layer.read("one").table.schema == schema
+    assert list(layer.read("one")) == [{"src": "a"}]
+    layer.delete("one")
+    assert files_in(tmp_path) == []
+
+
+# Looking after what lies there
+
+
+def test_a_payload_that_is_set_aside_is_gone_and_kept(layer: FileUpkeep, tmp_path: Path) -> None:
+    assert isinstance(layer, FileLayer)
+    for times in range(3):
+        layer.create("one", [{"src": "a"}])
+        place = layer.set_aside("one", tmp_path / "damaged")
+        assert not layer.exists("one")
+        assert Path(place).name == Path(f"one{layer.SUFFIX}{f'.{times + 1}' if times else ''}").name  # type: ignore[attr-defined]
+        assert Path(place).read_bytes()
+    with pytest.raises(NotStoredError, match="nothing is stored as 'one'"):
+        layer.set_aside("one", tmp_path / "damaged")
+
+
+def leftovers(layer: FileUpkeep, *with_manifest: str) -> dict[str, str]:
+    return {leftover.path.name: leftover.reason for leftover in layer.leftovers(lambda name: name in with_manifest)}
+
+
+def test_rows_without_a_manifest_and_stopped_writes_are_leftovers_and_nothing_else(
+    layer: FileUpkeep, tmp_path: Path
+) -> None:
+    assert isinstance(layer, FileLayer)
+    for name in ("kept", "lost", "a.b"):
+        layer.create(name, [{"src": "a"}])
+    location, suffix = tmp_path / "store", layer.SUFFIX  # type: ignore[attr-defined]
+    (location / f".kept{suffix}.0123456789ab.tmp").write_bytes(b"123")
+    (location / "somebody's notes.txt").write_text("mine")
+    (location / f"no name!{suffix}").write_text("mine")
+    found = list(layer.leftovers(lambda name: name in ("kept", "a.b")))
+    assert {leftover.path.name.split(".")[1 if leftover.path.name[0] == "." else 0] for leftover in found} == {
+        "kept",
+        "lost",
+    }
+    assert next(leftover for leftover in found if leftover.path.name[0] == ".").num_bytes == 3
+    assert all(leftover.remove() for leftover in found)
+    assert leftovers(layer, "kept", "a.b") == {}
+    assert [layer.exists(name) for name in ("kept", "lost", "a.b")] == [True, False, True]
+    assert (location / "somebody's notes.txt").exists()
+
+
+def test_what_another_process_is_writing_is_left(layer: FileUpkeep, tmp_path: Path) -> None:
+    assert isinstance(layer, FileLayer)
+    writing, told = threading.Event(), threading.Event()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"src": ["a"]})
+        writing.set()
+        told.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(layer.create, "one", batches())
+        assert writing.wait(30)
+        (leftover,) = layer.leftovers(lambda _: False)
+        with pytest.raises(InUseError, match=r"one is in use by another process, which holds the lock .*one\.lock"):
+            leftover.remove()
+        told.set()
+        writer.result()
+    assert list(layer.read("one")) == [{"src": "a"}]
+
+
+def test_rows_that_got_their_manifest_meanwhile_are_left(layer: FileUpkeep) -> None:
+    assert isinstance(layer, FileLayer)
+    layer.create("one", [{"src": "a"}])
+    manifests: list[str] = []
+    found = list(layer.leftovers(manifests.__contains__))
+    manifests.append("one")
+    assert not any(leftover.remove() for leftover in found)
+    assert layer.exists("one")
 
 
 def test_a_line_longer_than_the_parser_takes_is_refused_when_written(
@@ -448,7 +549,7 @@ WRITER = """
 import sys, time
 import pyarrow as pa
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.fal import FileAccessLayer
+from mtx.infra.dal.fal import OLD_TYPES_SUFFIX, TYPES_SUFFIX, FileAccessLayer
 layer = globals()[sys.argv[1]](location=sys.argv[2])
 def batches():
     yield pa.record_batch({"src": ["a" * 1000] * 1000})

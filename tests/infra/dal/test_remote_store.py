@@ -471,7 +471,9 @@ def test_a_bucket_that_is_missing_is_named(s3: str, tmp_path: Path) -> None:
     store = store_at("s3://no-such-bucket-here/mtx", tmp_path)
     calls = (store.repo.show, partial(store.repo.exists, "one"), partial(store.repo.add, dataset_of()))
     for call in (*calls, partial(store.repo.fal.create, "one", ROWS)):
-        with pytest.raises(StoreError, match=r"there is no bucket 'no-such-bucket-here', or none that these credentials"):
+        with pytest.raises(
+            StoreError, match=r"there is no bucket 'no-such-bucket-here', or none that these credentials"
+        ):
             call()
     with pytest.raises(StoreError, match="there is no bucket"):
         RemoteFolder("s3://no-such-bucket-here/mtx").upload(Path(__file__), "key")
@@ -571,7 +573,7 @@ def test_an_unknown_kind_of_address_is_refused() -> None:
 
 @pytest.mark.parametrize("layers", [(ObjectAccessLayer, FileAccessLayer)])
 def test_other_formats_than_arrow_are_refused(memory: str, layers: tuple[Any, Any], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="keeps payload as Arrow files. Choose storage=sqlite_arrow"):
+    with pytest.raises(ConfigError, match=r"keeps payload as Arrow files. Choose storage=sqlite_arrow"):
         Store(root=memory, objects=partial(layers[0]), files=partial(layers[1]), cache=tmp_path)
 
 

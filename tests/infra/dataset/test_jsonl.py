@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtx.errors import MalformedPairError
 from mtx.infra.dataset.columns import Columns
 from mtx.infra.dataset.pairs import Refusals
+from mtx.infra.dataset.sources import jsonl
 from mtx.infra.dataset.sources.files import SourceFile
 from mtx.infra.dataset.sources.jsonl import parse_block, parse_lines
+from mtx.infra.dataset.sources.reader import ReadOptions
 
 FILE = SourceFile(path=Path("a.jsonl"), format="jsonl", compression=None, stem="a", stamp=(1, 0))
 FLAT = Columns("src", "tgt", ("src", "tgt"))
@@ -129,3 +132,39 @@ def test_what_only_one_of_the_two_parsers_can_read_is_read() -> None:
     assert by_line(deep + b"\nno\n", FLAT) == ([("a", "b")], {"malformed_json": 1})
     assert by_line(b'{"x":1e999,"src":"a","tgt":"b"}', FLAT) == ([("a", "b")], {})
     assert by_line(b'{"x":"\\ud800","src":"a","tgt":"b"}', FLAT) == ([("a", "b")], {})
+
+
+@pytest.mark.parametrize("bad", [b"no", b"", b'{"src":1,"tgt":"b"}', b'{"src":"a","tgt":"\xff"}', b"[" * 200_000])
+@pytest.mark.parametrize("where", [0, 17_000, 49_999])
+def test_a_bad_line_slows_down_only_the_lines_near_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, where: int
+) -> None:
+    found = [b'{"src":"source %d","tgt":"target"}\n' % i for i in range(50_000)]  # two megabytes, in one block
+    found.insert(where, bad + b"\n")
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(found))
+    parsed = []
+    by_json = jsonl._object
+    monkeypatch.setattr(jsonl, "_object", lambda line: parsed.append(line) or by_json(line))
+    refusals = Refusals("skip")
+    file = SourceFile(path=path, format="jsonl", compression=None, stem="a", stamp=(1, 0))
+    batches = list(jsonl.read(file, FLAT, ReadOptions(), refusals, None))
+    assert [text for batch in batches for text in batch["src"].to_pylist()] == [f"source {i}" for i in range(50_000)]
+    assert sum(refusals.counts.values()) == (1 if bad else 0)
+    assert len(parsed) <= jsonl.PART_BYTES / 30
+
+
+def test_places_and_n_hold_where_a_block_is_cut_into_parts(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    found = [b'{"src":"%d","tgt":"t"}\n' % i for i in range(20_000)]
+    for number in (5_000, 15_000):
+        found[number] = b"no\n"
+    path.write_bytes(b"".join(found))
+    file = SourceFile(path=path, format="jsonl", compression=None, stem="a", stamp=(1, 0))
+    with pytest.raises(MalformedPairError, match=r"a\.jsonl, line 5001: this is no JSON"):
+        list(jsonl.read(file, FLAT, ReadOptions(), Refusals("raise"), None))
+    for limit, counts in ((5_000, {}), (5_001, {"malformed_json": 1}), (19_998, {"malformed_json": 2})):
+        refusals = Refusals("skip")
+        batches = list(jsonl.read(file, FLAT, ReadOptions(), refusals, limit))
+        assert sum(batch.num_rows for batch in batches) == limit
+        assert refusals.counts == counts

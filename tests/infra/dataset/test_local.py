@@ -614,7 +614,9 @@ def test_path_or_both_others_and_nothing_else(options: dict[str, str], given: st
 
 
 def test_a_path_is_a_text() -> None:
-    with pytest.raises(ConfigError, match=r"downloader.path is the path of a file, a list of them, or one for each split, but is 5"):
+    with pytest.raises(
+        ConfigError, match=r"downloader.path is the path of a file, a list of them, or one for each split, but is 5"
+    ):
         LocalDownloader(path=5)  # type: ignore[arg-type]
 
 

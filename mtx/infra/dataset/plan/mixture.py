@@ -25,31 +25,34 @@ from numpy.typing import NDArray
 
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.infra.dataset.plan.base import Draft, Int, Lengths, Mask, Plan, Planner, Rows, generator
+from mtx.infra.dataset.plan.merge import merged
 from mtx.infra.dataset.plan.steady import steady_number, with_num_batches
 
 LEAST_PART = 100_000  # servings; batches cut from fewer hold rows of less similar lengths, and so pad more
 PURPOSE = 1 << 32  # of a source's order is this and more; smaller numbers are others' purposes
 
+Float = NDArray[np.float64]
 SourceIndex = NDArray[np.uint16]
 
 
-def shares_by_weight(weights: Sequence[float]) -> NDArray[np.float64]:
+def shares_by_weight(weights: Sequence[float]) -> Float:
     """Return the share of each source: its weight over the sum of all."""
-    given = np.asarray(weights, dtype=np.float64)
-    return given / given.sum()
+    shares: Float = np.asarray(weights, dtype=np.float64) / np.sum(weights, dtype=np.float64)
+    return shares
 
 
-def shares_by_temperature(sizes: Sequence[int] | Int, temperature: float) -> NDArray[np.float64]:
+def shares_by_temperature(sizes: Sequence[int] | Int, temperature: float) -> Float:
     """Return the share of each source: its size to the power 1 ÷ temperature, over the sum of those.
 
     A temperature of 1 leaves sources as large as they are; the higher it is, the more alike they get.
     """
     given = np.asarray(sizes, dtype=np.float64)
     powers = (given / max(given.max(initial=1.0), 1.0)) ** (1 / temperature)
-    return powers / powers.sum()
+    shares: Float = powers / powers.sum()
+    return shares
 
 
-def apportioned(shares: Sequence[float] | NDArray[np.float64], total: int) -> Int:
+def apportioned(shares: Sequence[float] | Float, total: int) -> Int:
     """Return whole numbers that add up to `total`, int64: each share of it, rounded by the largest remainders."""
     exact = np.asarray(shares, dtype=np.float64) * total
     numbers = np.floor(exact).astype(np.int64)
@@ -134,7 +137,7 @@ def servings_of(
     names: Sequence[str],
     source: NDArray[Any],
     *,
-    shares: Sequence[float] | NDArray[np.float64] | None = None,
+    shares: Sequence[float] | Float | None = None,
     temperature: float | None = None,
     epoch_pairs: int | None = None,
     unservable: Rows | None = None,
@@ -182,7 +185,8 @@ class MixedDraft(Draft):
     """The epochs of a mixture in a planner's batches. Immutable but for what it remembers; picklable.
 
     An epoch costs a draft over its servings. `len` costs that of epoch 0: all epochs get as many batches as that
-    needs, and as many more as the epoch with the longest rows may need. So none has to leave out rows of its quota.
+    needs, and as many more as the epoch with the longest rows may need. One that needs still more has its smallest
+    batches put together, so that none leaves out rows of its quota.
 
     Args:
         planner: forms the batches.
@@ -222,7 +226,10 @@ class MixedDraft(Draft):
         plan = self._plan(seed, epoch)
         if not self._steady:
             return plan
-        return with_num_batches(plan, len(self), multiple=getattr(self._planner, "batch_multiple", 1))
+        batch_multiple: int = getattr(self._planner, "batch_multiple", 1)
+        length_multiple: int = getattr(self._planner, "length_multiple", 1)
+        plan = merged(plan, len(self), self._lengths, length_multiple=length_multiple, batch_multiple=batch_multiple)
+        return with_num_batches(plan, len(self), multiple=batch_multiple)
 
     def _enough(self, needed: int) -> int:
         """Return how many batches are enough for all epochs, given what epoch 0 needs."""

@@ -13,7 +13,7 @@ from mtx.errors import SourceError
 from mtx.infra.dataset.columns import Columns, Wanted
 from mtx.infra.dataset.pairs import Refusals, is_text
 from mtx.infra.dataset.sources.files import SourceFile
-from mtx.infra.dataset.sources.languages import oriented
+from mtx.infra.dataset.sources.languages import direction, oriented
 
 ENGLISH = "en"
 CHARSET = re.compile(rb"charset=([-\w.:]{1,40})", re.ASCII)
@@ -52,12 +52,10 @@ def columns_of(header: bytes, wanted: Wanted, file: SourceFile) -> Columns:
         folder = file.path.parent
         names = [folder.parent.name] if folder.name == "LC_MESSAGES" else []
         language = next((name for name in [*names, file.stem] if CODE.fullmatch(name)), "")
-    columns = oriented(None, language or None, wanted, str(file.path))
-    side = 0 if columns.source == "source" else 1  # where the language of the msgids is
-    if (wanted.source_language, wanted.target_language)[side] is not None:
-        return columns
-    languages = (ENGLISH, columns.languages[1]) if side == 0 else (columns.languages[0], ENGLISH)
-    return Columns(columns.source, columns.target, languages)
+    columns = direction(ENGLISH, language or None, wanted)
+    if columns is None and wanted.source_language is not None:  # of a program that was not written in English
+        columns = direction(wanted.source_language, language or None, wanted)
+    return columns or oriented(ENGLISH, language or None, wanted, str(file.path))
 
 
 def pairs_of_entry(

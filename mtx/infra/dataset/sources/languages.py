@@ -18,9 +18,22 @@ def likeness(present: str, wanted: str) -> int:
 
 
 def oriented(source: str | None, target: str | None, wanted: Wanted, where: str) -> Columns:
+    """Return what `direction` does. Raises SourceError where the wanted languages are others."""
+    columns = direction(source, target, wanted)
+    if columns is None:
+        raise SourceError(
+            f"{where}: its languages are {source or 'unknown'} and {target or 'unknown'}, but "
+            f"{wanted.source_language or 'any'} and {wanted.target_language or 'any'} are wanted. Choose those of the "
+            "file with downloader.source_language=NAME downloader.target_language=NAME, or name other files with "
+            "downloader.path=PATH"
+        )
+    return columns
+
+
+def direction(source: str | None, target: str | None, wanted: Wanted) -> Columns | None:
     """Find the direction in a file that holds one pair of languages: the columns `source` and `target`, or the reverse.
 
-    `source` and `target` are what the file calls its languages; None: it does not say. Raises SourceError where the
+    `source` and `target` are what the file calls its languages; None: it does not say. None is returned where the
     wanted ones are others.
     """
     said = wanted.source_language, wanted.target_language
@@ -28,8 +41,4 @@ def oriented(source: str | None, target: str | None, wanted: Wanted, where: str)
         if all(a is None or b is None or likeness(a, b) for a, b in zip(present, said, strict=True)):
             languages = [a or b or c for a, b, c in zip(said, present, DEFAULT_LANGUAGES, strict=True)]
             return Columns(*columns, (languages[0], languages[1]))
-    raise SourceError(
-        f"{where}: its languages are {source or 'unknown'} and {target or 'unknown'}, but "
-        f"{said[0] or 'any'} and {said[1] or 'any'} are wanted. Choose those of the file with "
-        "downloader.source_language=NAME downloader.target_language=NAME, or name other files with downloader.path=PATH"
-    )
+    return None

@@ -1,4 +1,4 @@
-"""The gettext catalogues that an installed package brings: one of Python, one of Debian and its kin, or a text domain."""
+"""The gettext catalogues of an installed package: one of Python, one of Debian and its kin, or a text domain."""
 
 import re
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ def _files(package: str) -> Iterable[Path]:
     of_domain = sorted(LOCALE.glob(f"*/LC_MESSAGES/{package}.mo"))
     if not texts and not of_domain:
         raise SourceError(
-            f"there is no package {package!r}, neither of this Python nor of the system (dpkg), and no catalogue of that "
-            f"name in {LOCALE}. Install it, or name another with {KEY}=NAME"
+            f"there is no package {package!r}, neither of this Python nor of the system (dpkg), and no catalogue of "
+            f"that name in {LOCALE}. Install it, or name another with {KEY}=NAME"
         )
     return listed if any(CATALOGUE.search(path.as_posix()) for path in listed) else of_domain

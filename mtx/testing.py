@@ -1,0 +1,201 @@
+"""What a component of one's own has to hold, as a check to call from one's tests.
+
+    from mtx.testing import check_downloader
+
+    def test_my_downloader(tmp_path):
+        check_downloader(MyDownloader(path=write_corpus(tmp_path)))
+
+mtx's own sources go through the same.
+"""
+
+import dataclasses
+import hashlib
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from mtx.errors import SourceError
+from mtx.identity import digest, plain
+from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
+
+__all__ = ["CheckedDownloader", "check_downloader"]
+
+SPLITS = ("train", "validation", "test")
+NO_SPLIT = "no-such-split"
+
+
+@dataclass
+class CheckedDownloader:
+    """What came out of a downloader that holds its contract.
+
+    Attributes:
+        info: what it says of itself.
+        num_pairs: by split.
+        counts: rows left out by reason, by split.
+    """
+
+    info: SourceInfo
+    num_pairs: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def check_downloader(
+    downloader: Downloader, *, changed: Downloader | None = None, broken: Downloader | None = None
+) -> CheckedDownloader:
+    """Try a downloader against what `mtx.infra.dataset.download.Downloader` promises. Reads all of it several times.
+
+    It is a frozen dataclass and pickles; `info()` is complete, and the same each time and after pickling; every split
+    that it names streams record batches of valid text under `PAIR_SCHEMA`, the same rows and counts each time, also
+    after pickling, and one that it does not name is a `SourceError`; with a field `n`, a lower n gives the first rows
+    under another identity.
+
+    Args:
+        downloader: of a small source, whose content stays as it is meanwhile.
+        changed: the same source with other content: its revision and identity have to differ.
+        broken: of a source that cannot be read: asking or reading it has to raise a `SourceError`.
+
+    Raises:
+        AssertionError: it does not hold; says what, and what was found.
+    """
+    _check_class(downloader)
+    copy = pickle.loads(pickle.dumps(downloader))
+    info = _checked_info(downloader)
+    found = CheckedDownloader(info)
+    _same("info()", "a second time", info, downloader.info())
+    _same("info()", "after pickling", info, copy.info())
+    rows = {}
+    for split in info.splits:
+        rows[split], num_pairs, counts = _read(downloader, split)
+        found.num_pairs[split], found.counts[split] = num_pairs, counts
+        for again, when in ((downloader, "a second time"), (copy, "after pickling")):
+            digest_again, _, counts_again = _read(again, split)
+            _same(f"batches({split!r}, …)", when, rows[split], digest_again)
+            _same(f"counts of {split!r}", when, counts, counts_again)
+    _same("info()", "after reading", info, downloader.info())
+    _check_unknown_split(downloader)
+    _check_n(downloader, found)
+    if changed is not None:
+        other = _checked_info(changed)
+        assert other.revision != info.revision, f"other content has the revision of the first: {info.revision!r}"
+        assert digest(other.identity) != digest(info.identity), "other content has the identity of the first"
+    if broken is not None:
+        _check_broken(broken)
+    return found
+
+
+def _check_class(downloader: Downloader) -> None:
+    cls = type(downloader)
+    assert isinstance(downloader, Downloader), f"{cls.__name__} is no subclass of mtx.infra.dataset.download.Downloader"
+    assert dataclasses.is_dataclass(downloader), f"{cls.__name__} is no dataclass: decorate it, with frozen=True"
+    assert cls.__dataclass_params__.frozen, f"{cls.__name__} is a dataclass that can be changed: say frozen=True"
+
+
+def _checked_info(downloader: Downloader) -> SourceInfo:
+    info = downloader.info()
+    assert isinstance(info, SourceInfo), f"info() returns a SourceInfo, but returned {info!r}"
+    for name in ("name", "revision"):
+        value = getattr(info, name)
+        assert isinstance(value, str), f"info().{name} is a text, but is {value!r}"
+        assert value, f"info().{name} is empty"
+    languages = info.languages
+    are_two = isinstance(languages, tuple) and len(languages) == 2 and all(isinstance(one, str) for one in languages)
+    assert are_two, f"info().languages is a tuple of two texts, but is {languages!r}"
+    assert isinstance(info.splits, tuple), f"info().splits is a tuple, but is {info.splits!r}"
+    known = set(info.splits) <= set(SPLITS) and "train" in info.splits and len(set(info.splits)) == len(info.splits)
+    assert known, f"info().splits are of {', '.join(SPLITS)}, each once, with train, but are {info.splits!r}"
+    assert info.identity, "info().identity is empty, so that all sources of this class would have the same name"
+    try:
+        plain(info.identity)
+    except TypeError as error:
+        raise AssertionError(f"info().identity holds plain values (JSON), but: {error}") from error
+    return info
+
+
+def _read(downloader: Downloader, split: str) -> tuple[str, int, dict[str, int]]:
+    """Read a split: a digest of its rows, whatever the batches they come in, their number, and counts."""
+    counts: dict[str, int] = {}
+    sha256, num_pairs = hashlib.sha256(), 0
+    for batch in downloader.batches(split, counts):
+        _check_batch(batch, split)
+        num_pairs += batch.num_rows
+        for text in _texts(batch):
+            sha256.update(len(text).to_bytes(8, "little") + text)
+    good = all(isinstance(reason, str) and isinstance(n, int) and n > 0 for reason, n in counts.items())
+    assert good, f"counts of {split!r} are numbers above 0 by reason, but are {counts!r}"
+    return sha256.hexdigest(), num_pairs, counts
+
+
+def _check_batch(batch: object, split: str) -> None:
+    assert isinstance(batch, pa.RecordBatch), (
+        f"batches({split!r}, …) yields pyarrow.RecordBatch, but yielded a {type(batch).__name__}"
+    )
+    assert batch.schema.equals(PAIR_SCHEMA), (
+        f"batches({split!r}, …) has the columns of PAIR_SCHEMA, src and tgt of large_string, but has: "
+        f"{', '.join(f'{one.name} of {one.type}' for one in batch.schema)}"
+    )
+    for name in batch.schema.names:
+        num_nulls = batch.column(name).null_count
+        assert not num_nulls, f"{num_nulls} texts of {name} in {split!r} are null: leave such rows out, and count them"
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise AssertionError(f"a text in {split!r} is no UTF-8: {error}") from error
+
+
+def _texts(batch: pa.RecordBatch) -> Iterator[bytes]:
+    columns = (batch.column(name).cast(pa.large_binary()).to_pylist() for name in PAIR_SCHEMA.names)
+    for pair in zip(*columns, strict=True):
+        yield from pair
+
+
+def _check_unknown_split(downloader: Downloader) -> None:
+    try:
+        for _ in downloader.batches(NO_SPLIT, {}):
+            break
+    except SourceError:
+        return
+    raise AssertionError("batches() of a split that info() does not name raises SourceError, but did not")
+
+
+def _check_n(downloader: Downloader, found: CheckedDownloader) -> None:
+    """Where a downloader takes the first n rows: those, and another name for them."""
+    names = {one.name for one in dataclasses.fields(downloader)}  # type: ignore[arg-type]  # checked: it is a dataclass
+    if "n" not in names or found.num_pairs["train"] < 2 or getattr(downloader, "shuffle", False):
+        return
+    n = found.num_pairs["train"] - 1
+    fewer: Downloader = dataclasses.replace(downloader, n=n)  # type: ignore[type-var]
+    rows, first = (_head(one, n + 1) for one in (fewer, downloader))
+    assert rows == first[:n], f"n={n} gives the first {n} pairs of training, but gave {len(rows)} others"
+    assert digest(fewer.info().identity) != digest(found.info.identity), f"n={n} has the identity of all pairs"
+
+
+def _head(downloader: Downloader, num_pairs: int) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    for batch in downloader.batches("train", {}):
+        rows += batch.slice(0, num_pairs - len(rows)).to_pylist()
+        if len(rows) == num_pairs:
+            break
+    return rows
+
+
+def _check_broken(downloader: Downloader) -> None:
+    try:
+        info = downloader.info()
+        for split in info.splits:
+            for _ in downloader.batches(split, {}):
+                pass
+    except SourceError as error:
+        told = str(error)
+    except Exception as error:
+        raise AssertionError(
+            f"a source that cannot be read raises SourceError, but raised {type(error).__name__}: {error}"
+        ) from error
+    else:
+        raise AssertionError("a source that cannot be read raises SourceError, but raised nothing")
+    assert told, "a SourceError says what was wrong, and what to do; this one is empty"
+
+
+def _same(what: str, when: str, first: object, second: object) -> None:
+    assert first == second, f"{what} differs {when}: {first!r}, then {second!r}"
