@@ -119,7 +119,7 @@ def _run_sweep(sweep: "Multirun") -> int:
 
 
 @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME)
-def _hydra_main(cfg: DictConfig) -> float | None:
+def _hydra_main(cfg: DictConfig) -> Any:
     try:
         return _run_job(_plain(cfg), HydraConfig.get())
     except MtxError as error:
@@ -136,9 +136,7 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
         config,
         Path(hydra_config.runtime.output_dir),
         overrides=tuple(hydra_config.overrides.task),
-        choices={
-            group: str(option) for group, option in hydra_config.runtime.choices.items() if _is_choice(group, option)
-        },
+        choices={group: str(option) for group, option in hydra_config.runtime.choices.items() if _ours(group, option)},
         sweep_dir=Path(hydra_config.runtime.cwd) / str(hydra_config.sweep.dir) if in_sweep else None,
     )
     return run_job(job, lambda: _run_task(job, in_sweep=in_sweep))
@@ -153,7 +151,7 @@ def _run_task(job: "Job", *, in_sweep: bool) -> Any:
     return task(run=Run(job.config, output_dir=job.folder, in_sweep=in_sweep, overrides=job.overrides))
 
 
-def _is_choice(group: str, option: str | None) -> bool:
+def _ours(group: str, option: str | None) -> bool:
     """Tell whether a choice that Hydra made is one of mtx's groups, and not of Hydra's own."""
     return option is not None and "/" not in group and "@" not in group
 

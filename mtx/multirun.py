@@ -153,14 +153,15 @@ def _planned(
     _check_direction(cfg.sweep.direction)
     kept = [text for text in overrides if text.lstrip("+").partition("=")[0] not in OWN_KEYS]
     options = [text for text in arguments if text not in overrides]
-    params = OmegaConf.to_container(cfg.hydra.sweeper.params) if cfg.hydra.sweeper.get("params") else {}
-    assert isinstance(params, dict)
-    key = digest({"overrides": sorted(kept), "params": {str(k): str(v) for k, v in params.items()}})
+    given = OmegaConf.to_container(cfg.hydra.sweeper.params) if cfg.hydra.sweeper.get("params") else {}
+    assert isinstance(given, dict)
+    params = {str(name): str(values) for name, values in given.items()}
+    key = digest({"overrides": sorted(kept), "params": params})
     folder, before = _folder(Path(str(cfg.hydra.sweep.dir)), cfg.sweep.resume, key)
     jobs = None
     if cfg.hydra.sweeper.get("_target_") == BASIC_SWEEPER:
         done = completed_jobs(folder) if before else {}
-        lines = [*(f"{k}={v}" for k, v in params.items()), *kept]
+        lines = [*(f"{name}={values}" for name, values in params.items()), *kept]
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(
             [line for line in lines if not line.startswith(("hydra.", "hydra/"))]
         )
@@ -196,14 +197,14 @@ def _folder(folder: Path, resume: Any, key: str) -> tuple[Path, Mapping[str, Any
             return path, sweep
         raise ConfigError(
             f"sweep.resume is true, false, or the folder of an earlier sweep, which has a {SWEEP_FILE} in it, but is "
-            f"{resume!r}. Sweeps are in {_top(folder)} unless told otherwise; sweep.resume=true finds the newest of the "
-            "same command"
+            f"{resume!r}. Sweeps are in {_top(folder)} unless told otherwise; sweep.resume=true finds the newest of "
+            "the same command"
         )
     if resume not in (False, None):
         raise ConfigError(f"sweep.resume is true, false, or the folder of an earlier sweep, but is {resume!r}")
     if read_sweep(folder):
         raise ConfigError(
-            f"{folder} holds an earlier sweep, which this one would overwrite. Go on with it by "
+            f"{folder} holds an earlier sweep, which this one would overwrite. Go on by "
             f"sweep.resume={_quoted(folder)}, or choose another folder with hydra.sweep.dir=FOLDER"
         )
     return folder, {}

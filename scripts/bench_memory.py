@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 PAUSE_S = 0.1  # between looks
-KINDS = ("Pss", "Anonymous")
+KINDS = ("Pss", "Pss_Anon")
 
 
 class _Pairs(Dataset[int]):
@@ -29,7 +29,8 @@ class _Pairs(Dataset[int]):
 
 
 def worker_peaks(make: Callable[[], Any], *, num_rows: int, num_workers: int, batch_size: int) -> tuple[float, float]:
-    """Return the most MB that a loader's processes hold together: proportional set sizes, and anonymous memory.
+    """Return the most MB that a loader's processes hold together: proportional set sizes, and of these
+    what is no file.
 
     What the same process held before is subtracted.
 
@@ -54,7 +55,7 @@ def worker_peaks(make: Callable[[], Any], *, num_rows: int, num_workers: int, ba
         time.sleep(PAUSE_S)
     if process.exitcode:
         raise RuntimeError(f"the process that reads ended with status {process.exitcode}")
-    return peaks["Pss"], peaks["Anonymous"]
+    return peaks["Pss"], peaks["Pss_Anon"]
 
 
 def _read(make: Callable[[], Any], num_rows: int, num_workers: int, batch_size: int, *signals: Any) -> None:

@@ -107,6 +107,7 @@ def _text_readers(rows: Rows, folder: Path) -> dict[str, Read]:
     listed = list(rows)
     opened = lines.open("rb")
     hub = datasets.Dataset(rows.table)
+    whole = rows.table.combine_chunks()
 
     def seek(row: int) -> Any:
         opened.seek(offsets[row])
@@ -121,6 +122,7 @@ def _text_readers(rows: Rows, folder: Path) -> dict[str, Read]:
         "mtx, as Arrow": lambda batch: rows.table.take(batch),
         "mtx, as dicts": lambda batch: rows.table.take(batch).to_pylist(),
         "mtx, one row after another": lambda batch: [rows[row] for row in batch.tolist()],
+        "the same in one piece, in memory, as Arrow": lambda batch: whole.take(batch),
         "datasets, a batch at a time": lambda batch: hub[batch],
         "datasets, one row after another": lambda batch: [hub[row] for row in batch.tolist()],
         "JSON Lines, by seeking": lambda batch: [seek(row) for row in batch.tolist()],
@@ -151,20 +153,35 @@ def _race(what: str, readers: dict[str, Read], batches: Batches, rounds: int) ->
     }
     rates = {name: [sizes[name] * BATCH_SIZE / own for own in seconds[name]] for name in seconds}
     first = next(iter(rates.values()))
-    print(f"\n{what}\n{'':40}{'rows/s':>12}{'first is ×':>12}")
+    print(f"\n{what}\n{'':44}{'rows/s':>12}{'first is ×':>12}")
     for name, own in rates.items():
         ratio = statistics.median(ours / theirs for ours, theirs in zip(first, own, strict=True))
-        print(f"{name.removeprefix('slow: '):40}{statistics.median(own):12,.0f}{ratio:12.2f}")
+        print(f"{name.removeprefix('slow: '):44}{statistics.median(own):12,.0f}{ratio:12.2f}")
 
 
 def _print_memory(rows: Rows) -> None:
     """Print what a DataLoader with workers holds at the most while it goes through all token ids."""
     print(f"\nmemory at the most, MB: {NUM_WORKERS} workers and their parent, beyond an idle one")
-    print(f"{'':40}{'PSS':>9}{'Anonymous':>11}")
+    print(f"{'':44}{'PSS':>9}{'no file':>11}")
     with suppress(FileNotFoundError):  # no /proc: the system is not Linux
-        for name, make in (("mtx, memory-mapped", lambda: encoded_pairs(rows)), ("lists of int", lambda: _lists(rows))):
+        ways: dict[str, Callable[[], Any]] = {
+            "mtx, memory-mapped": lambda: encoded_pairs(rows),
+            "lists of int": lambda: _lists(rows),
+            "workers that read nothing": _Nothing,
+        }
+        for name, make in ways.items():
             pss, anonymous = worker_peaks(make, num_rows=len(rows), num_workers=NUM_WORKERS, batch_size=BATCH_SIZE)
-            print(f"{name:40}{pss:9,.0f}{anonymous:11,.0f}", flush=True)
+            print(f"{name:44}{pss:9,.0f}{anonymous:11,.0f}", flush=True)
+
+
+class _Nothing:
+    """Rows without a token, for what the workers themselves take."""
+
+    def __init__(self) -> None:
+        self.source = self.target = self
+
+    def __getitem__(self, row: int) -> tuple[int, ...]:
+        return ()
 
 
 class _Lists:

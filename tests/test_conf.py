@@ -21,12 +21,13 @@ OPTIONS = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in C
 NEEDED = {
     "downloader/hf": ["downloader.dataset=some/name", "downloader.language=de-en"],
     "downloader/local": ["downloader.path=corpus.jsonl"],
+    "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
     "model/own": ["model._target_=pytorch_lightning.demos.boring_classes.BoringModel"],
 }
 GROUPS = {
     "storage": {"sqlite_arrow", "shelve_jsonl"},
-    "downloader": {"sample", "hf", "local"},
+    "downloader": {"sample", "hf", "local", "mixture"},
     "filter": {"default", "none"},
     "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},
     "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},

@@ -26,7 +26,12 @@ def number(pattern: str, text: str) -> float:
 
 
 def test_every_example_is_tried() -> None:
-    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["huggingface.py", "own_model.py", "plain_torch.py"]
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
+        "huggingface.py",
+        "own_downloader.py",
+        "own_model.py",
+        "plain_torch.py",
+    ]
 
 
 def test_own_model() -> None:
@@ -45,3 +50,9 @@ def test_huggingface() -> None:
 def test_plain_torch() -> None:
     told = run("plain_torch.py", "40")
     assert number(r"([0-9.]+) after", told) < number(r"token: ([0-9.]+) at first", told) - 0.5
+
+
+def test_own_downloader(tmp_path: Path) -> None:
+    told = run("own_downloader.py", str(tmp_path))
+    assert "the contract holds: 2,000 pairs, left out: {'missing_text': 1}" in told
+    assert re.search(r"the first batch: \[\d+, \d+\] source ids", told)

@@ -82,6 +82,7 @@ class Store:
         self.repo = DatasetRepo(
             fal=RemoteFileLayer(location=datasets, cache=self.root / "datasets"),
             oal=RemoteObjectLayer(location=datasets),
+            before_writing=self.check_version,
         )
         self.tokenizers, self.words = bundles("tokenizers"), bundles("words")
         self.damaged = self.root / "damaged"

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.data.dataset import TranslationDataset
@@ -118,7 +118,7 @@ def test_comes_back_in_a_store_of_another_kind(store: Store, tmp_path: Path) -> 
     assert import_datasets(store, tmp_path / "back.zip").kept == ("raw-train-1",)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None)
 @given(pairs=st.lists(st.fixed_dictionaries({"src": st.text(), "tgt": st.text()}), min_size=1, max_size=8))
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, pairs: list[dict[str, str]]) -> None:
     at = tmp_path_factory.mktemp("any")
@@ -241,7 +241,7 @@ def unescaped(text: str) -> str:
     return text.replace("\\\\", "\0\0").replace("\\n", "\n").replace("\\r", "\r").replace("\0\0", "\\")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.text(alphabet="ab\\nr\n\r"))
 def test_escapes_can_be_undone(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     store = store_in(tmp_path_factory.mktemp("escaped"))
@@ -344,14 +344,26 @@ def test_an_export_that_is_killed_leaves_nothing_that_looks_whole(store: Store, 
 Files = dict[str, bytes]
 
 
-@pytest.fixture
-def files(store: Store, tmp_path: Path) -> Files:
-    """The files of an export with a tokenizer, to be changed by a test."""
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """The files of an export with a tokenizer, to be changed by a test in a copy."""
+    at = tmp_path_factory.mktemp("files")
+    store = store_in(at / "store")
+    store.repo.add(dataset_of(NASTY))
     encoded(store)
-    export_dataset(store, "encoded-train-1", tmp_path / "good", inputs=True)
-    found = [path for path in (tmp_path / "good").rglob("*") if path.is_file()]
+    export_dataset(store, "encoded-train-1", at / "good", inputs=True)
+    found = [path for path in (at / "good").rglob("*") if path.is_file()]
     found.sort(key=lambda path: path.name != EXPORT)
-    return {path.relative_to(tmp_path / "good").as_posix(): path.read_bytes() for path in found}
+    return {path.relative_to(at / "good").as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.fixture
+def good(files: Files, tmp_path: Path) -> Path:
+    """The same as a folder."""
+    for name, content in files.items():
+        (tmp_path / "good" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "good" / name).write_bytes(content)
+    return tmp_path / "good"
 
 
 def packed(files: Files, to: Path, *more: tuple[str, bytes]) -> Path:
@@ -446,8 +458,7 @@ def test_links_in_a_zip_are_refused(files: Files, tmp_path: Path, other: Store) 
 
 
 @pytest.mark.parametrize("depth", ["file", "folder"])
-def test_links_in_a_folder_are_refused(files: Files, tmp_path: Path, other: Store, depth: str) -> None:
-    good = tmp_path / "good"
+def test_links_in_a_folder_are_refused(good: Path, tmp_path: Path, other: Store, depth: str) -> None:
     if depth == "file":
         moved = (good / "datasets/raw-train-1.parquet").rename(tmp_path / "elsewhere")
         (good / "datasets/raw-train-1.parquet").symlink_to(moved)
@@ -610,12 +621,12 @@ def test_a_manifest_that_is_missing_or_not_the_first_in_a_tar_is_told(
     refused(tmp_path / "empty", other, f"has no file {EXPORT}")
 
 
-def test_a_file_that_is_missing_is_told(files: Files, at: Path, tmp_path: Path, other: Store) -> None:
+def test_a_file_that_is_missing_is_told(files: Files, at: Path, good: Path, other: Store) -> None:
     name = "datasets/raw-train-1.parquet"
     less = {key: content for key, content in files.items() if key != name}
     refused(packed(less, at), other, f"has no file {name}, which its {EXPORT} names")
-    (tmp_path / "good" / name).unlink()
-    refused(tmp_path / "good", other, f"has no file {name}")
+    (good / name).unlink()
+    refused(good, other, f"has no file {name}")
 
 
 def test_a_manifest_that_is_too_long_is_refused(
@@ -687,7 +698,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ANY_JSON)
 def test_any_json_is_refused_with_a_message(value: Any) -> None:
     if isinstance(value, dict):

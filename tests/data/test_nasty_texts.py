@@ -3,6 +3,7 @@
 import json
 import time
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def write(folder: Path, form: str) -> tuple[list[str], list[nasties.Pair]]:
     return [f"downloader.path={path}"], pairs
 
 
-def stored(ids: dict[str, str], datamodule: Any) -> list[nasties.Pair]:
+def stored(ids: Mapping[str, str], datamodule: Any) -> list[nasties.Pair]:
     return [(row["src"], row["tgt"]) for row in datamodule.storage.repo.get(ids["train"]).data]
 
 

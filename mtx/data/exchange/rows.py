@@ -32,7 +32,13 @@ def write_parquet(dataset: TranslationDataset, path: Path) -> ExportedFile:
     table, decoded_bytes = dataset.rows.table, 0
     with (
         writing(path),
-        pq.ParquetWriter(path, table.schema, compression="zstd", write_page_checksum=True) as writer,
+        pq.ParquetWriter(
+            path,
+            table.schema,
+            compression="zstd",
+            write_page_checksum=True,
+            use_compliant_nested_type=False,  # so that lists come back with the names they have in the store
+        ) as writer,
     ):
         for batch in table.to_batches(max_chunksize=ROWS_A_GROUP):
             writer.write_batch(batch)

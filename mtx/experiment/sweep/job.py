@@ -82,7 +82,7 @@ def config_hash(config: Config, folder: Path) -> str:
 
 
 def completed_before(job: Job, hashed: str) -> tuple[Path, JobStatus] | None:
-    """Return the folder and status of the same job that an earlier attempt at this sweep completed; None: there is none.
+    """Return the folder and status of this job where an earlier attempt at the sweep completed it; None: none did.
 
     The sweep's own file says where to look, so this takes the time of reading two small files.
     """

@@ -20,7 +20,7 @@ import yaml
 from mtx.errors import DamagedError
 from mtx.experiment.sweep.job import REPORT_FILE, read_sweep
 from mtx.experiment.sweep.metrics import KEY_METRICS, Value, flat, flat_numbers
-from mtx.experiment.sweep.status import CONFIG_FILE, STATUS_FILE, JobStatus, State, read_status
+from mtx.experiment.sweep.status import CONFIG_FILE, STATUS_FILE, JobStatus, read_status
 
 Direction = Literal["minimize", "maximize"]
 RecordState = Literal["running", "completed", "failed", "interrupted", "missing"]
@@ -150,7 +150,7 @@ class Results:
         values = []
         for key in keys:
             group = key.partition(".")[0]
-            if group in NOT_COMPARED or key.rpartition(".")[2] in ("_target_", "_partial_") and group in options:
+            if group in NOT_COMPARED or (key.rpartition(".")[2] in ("_target_", "_partial_") and group in options):
                 continue
             within = [group] if group in options else [name for name in options if name == "experiment"]
             by_option: dict[Any, set[Value]] = {}
@@ -158,7 +158,7 @@ class Results:
                 by_option.setdefault(tuple(job.choices.get(name) for name in within), set()).add(job.config.get(key))
             if any(len(found) > 1 for found in by_option.values()):
                 values.append(key)
-        return tuple([*options, *values])
+        return (*options, *values)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -204,7 +204,7 @@ def read_results(folders: Sequence[Path]) -> Results:
 
     Where two jobs of a sweep have the same config, the one that counts is the completed one, else the later.
     """
-    roots = [folder for folder in dict.fromkeys(Path(folder) for folder in folders)]
+    roots = list(dict.fromkeys(Path(folder) for folder in folders))
     notes = [f"{root} is no folder" for root in roots if not root.is_dir()]
     found = list(dict.fromkeys(job for root in roots if root.is_dir() for job in _job_folders(root)))
     shared = _shared(roots, found)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtx.experiment.sweep.metrics import KEY_METRICS, Value
-from mtx.experiment.sweep.results import SEED, Group, JobRecord, Results
+from mtx.experiment.sweep.results import SEED, Group, JobRecord, RecordState, Results
 
 BEST = "★"
 NOT_TOLD_APART = "≈"
@@ -45,7 +45,7 @@ def print_summary(results: Results, console: Console, *, go_on: str | None = Non
 def headline(results: Results) -> str:
     """Say how many jobs there are in which state."""
     counts = Counter(job.state for job in results.jobs)
-    states = ("completed", "failed", "interrupted", "running", "missing")
+    states: tuple[RecordState, ...] = ("completed", "failed", "interrupted", "running", "missing")
     told = ", ".join(f"{counts[state]} {state}" for state in states if counts[state])
     if reused := sum(job.reused for job in results.jobs):
         told += f"; {reused} of them from an earlier attempt"

@@ -40,5 +40,5 @@ def open_arrow(path: str) -> Rows:
         table = pa.ipc.open_file(pa.memory_map(path)).read_all()
         table.validate()  # that offsets end within their data; takes the same time at any size
         return Rows(table, reopen=(open_arrow, (path,)))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise DamagedError(f"{path} cannot be read as an Arrow file: {error}. {VERIFY}") from error

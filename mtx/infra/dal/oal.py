@@ -167,7 +167,7 @@ def _readable(content: bytes) -> dict[str, JSON]:
     """Return the entries of a damaged shelf that are as they were written."""
     starts = [match.start() for match in ENTRY.finditer(content)]
     found: dict[str, JSON] = {}
-    for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
+    for start, end in zip(starts, [*starts, len(content)][1:], strict=True):
         text = content[start:end].strip().removesuffix(b"}") if end == len(content) else content[start:end].strip()
         try:
             entry = json.loads(b"{" + text.rstrip(b",\n ") + b"}")

@@ -102,15 +102,15 @@ class RemoteBundleLayer:
             self._blobs.delete(name)
 
     def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
-        """Move a bundle's manifest and files to `NAME_OF_TO/NAME` beside them in the bucket, and say where that is."""
-        place = f".{Path(to).name}/{checked_name(name)}"
+        """Move a bundle's manifest and files to `.damaged/NAME` beside them, and say where that is."""
+        place = f".damaged/{checked_name(name)}"
         with self.lock(name):
             files = [file.key for file in self._blobs.files(name)]
             if not self.exists(name):
                 raise NotStoredError(absent(name, self.location, self.get_all_names()))
             self.location.move(name + SUFFIX, f"{place}/{MANIFEST}")
             for key in files:
-                self.location.move(key, f".{Path(to).name}/{key}")
+                self.location.move(key, f".damaged/{key}")
             if self._copies.exists(name):
                 self._copies.delete(name)
         return f"{self.location}/{place}"

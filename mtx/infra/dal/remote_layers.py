@@ -78,10 +78,10 @@ class RemoteObjectLayer:
         return []
 
     def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
-        """Move a manifest into a folder of the bucket that is named like `to`, and say where it is now."""
+        """Move a manifest into a folder of the bucket `.damaged`, and say where it is now."""
         if not self.exists(name):
             raise NotStoredError(absent(name, self.location, self.get_all_names()))
-        place = f".{Path(to).name}/{name}{SUFFIX}"
+        place = f".damaged/{name}{SUFFIX}"
         self.location.move(name + SUFFIX, place)
         return f"{self.location}/{place}"
 
@@ -175,14 +175,14 @@ class RemoteFileLayer:
         return file_lock(self.cache, name, wait=wait)
 
     def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
-        """Move the payload into a folder of the bucket that is named like `to`, and say where it is now."""
+        """Move the payload into a folder of the bucket `.damaged`, and say where it is now."""
         files = self._blobs.files(name)
         if not files:
             raise NotStoredError(absent(name, self.location, self._manifests.get_all_names()))
         with self.lock(name):
             for file in files:
-                self.location.move(file.key, f".{Path(to).name}/{file.key}")
-        return f"{self.location}/.{Path(to).name}/{name}"
+                self.location.move(file.key, f".damaged/{file.key}")
+        return f"{self.location}/.damaged/{name}"
 
     def leftovers(self, has_manifest: Callable[[str], bool]) -> Iterator[Leftover]:
         """Find payload in the bucket that no manifest names, once it is older than the grace period."""

@@ -96,7 +96,7 @@ class SQLiteObjectLayer:
             return []
         try:
             with self._transaction("DEFERRED") as db:
-                problems = sqlite_repair.problems(db, full=full)
+                problems = sqlite_repair.problems(db, self._path, full=full)
         except DamagedError as error:
             problems = [str(error.__cause__)]
         return [Damage(DATABASE, problem) for problem in problems]

@@ -18,6 +18,9 @@ from mtx.infra.dal.sealed import SEAL, check_seal
 
 # From both ends of the table and of its index: one of the four may be the way past the damage.
 WAYS = ("NOT INDEXED ORDER BY rowid", "NOT INDEXED ORDER BY rowid DESC", "ORDER BY name", "ORDER BY name DESC")
+# What never changes in the first bytes of a database, by place: its format, WAL, the schema's format, UTF-8, no numbers
+# of its own. See "The Database Header" in SQLite's description of its file format.
+HEADER = {0: b"SQLite format 3\0", 18: b"\2\2\0\x40\x20\x20", 44: b"\0\0\0\4\0\0\0\0", 56: b"\0\0\0\1" + bytes(32)}
 BESIDE = ("", "-wal")  # what a database consists of; its -shm is made anew from them
 
 
@@ -39,8 +42,16 @@ def value_of(text: Any) -> JSON:
     return value
 
 
-def problems(db: sqlite3.Connection, *, full: bool) -> list[str]:
-    """Say what is wrong with a database as a whole. Raises sqlite3.DatabaseError where it cannot even be asked."""
+def problems(db: sqlite3.Connection, path: Path, *, full: bool) -> list[str]:
+    """Say what is wrong with the database `path` as a whole.
+
+    Not seen are changes in the counters of its header and in space that holds nothing: they change no manifest.
+    Raises sqlite3.DatabaseError where it cannot even be asked.
+    """
+    with path.open("rb") as file:
+        header = file.read(100)
+    if changed := [place for place, fixed in HEADER.items() if header[place : place + len(fixed)] != fixed]:
+        return [f"its header is not as mtx writes it, from byte {changed[0]} on"]
     found = [row[0] for row in db.execute(f"PRAGMA {'integrity_check' if full else 'quick_check'}(5)")]
     if found != ["ok"]:
         return [" ".join(str(line).split()) for line in found]
@@ -60,6 +71,7 @@ def replace_by_readable(path: Path, to: Path, schema: str) -> list[Path]:
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that, where it can be, all is in one file
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema=ON")  # which also reads a file that was cut short
         with suppress(sqlite3.DatabaseError):
             db.execute("BEGIN IMMEDIATE")  # writers wait, and then see that the file is another
         rows = _readable(db)

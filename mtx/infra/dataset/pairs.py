@@ -27,7 +27,7 @@ Reason = Literal[
     "malformed_entry",  # of a gettext catalogue
 ]
 
-Remainder = Literal[
+LeftOut = Literal[
     "missing_translation",  # TMX: the unit lacks one of the two languages
     "further_variant",  # TMX: one more text of a language in the same unit
     "untranslated",  # XLIFF and gettext: no translation yet, or an empty one
@@ -63,7 +63,7 @@ class Refusals:
             )
         self.counts[reason] = self.counts.get(reason, 0) + 1
 
-    def leave_out(self, reason: Remainder) -> None:
+    def leave_out(self, reason: LeftOut) -> None:
         """Count what translators' files hold beside pairs by their nature, which is no error."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
 

@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.base import ObjectLayer
+from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import SHELF, ObjectAccessLayer
+from mtx.infra.dal.sealed import check_seal, sealed
 from mtx.infra.dal.sqlite import DATABASE, SQLiteObjectLayer
+from mtx.infra.dal.upkeep import Damage, ObjectUpkeep
 
-LAYERS = [ObjectAccessLayer, SQLiteObjectLayer]
+LAYERS = [ObjectAccessLayer, SQLiteObjectLayer, JSONFileObjectLayer]
 
 MakeLayer = Callable[..., ObjectLayer]
 
@@ -149,6 +152,7 @@ def test_a_home_folder_is_expanded(make: MakeLayer, tmp_path: Path, monkeypatch:
 CREATOR = """
 import sys
 from mtx.errors import AlreadyStoredError
+from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 layer = globals()[sys.argv[1]](location=sys.argv[2])
@@ -191,6 +195,7 @@ def test_threads_lose_nothing(layer: ObjectLayer) -> None:
 
 WRITER = """
 import sys
+from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 layer = globals()[sys.argv[1]](location=sys.argv[2])
@@ -253,7 +258,9 @@ def test_a_full_disk_is_reported_and_changes_nothing(
 
 def test_a_folder_that_cannot_be_made_is_reported(make: MakeLayer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"folder .*file/store cannot be made: Not a directory.*storage\.root=FOLDER"):
+    with pytest.raises(
+        StoreError, match=r"folder .*file/store(/locks)? cannot be made: Not a directory.*storage\.root=FOLDER"
+    ):
         make(location=tmp_path / "file" / "store").create("one", 1)
 
 
@@ -316,7 +323,7 @@ def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     layer = SQLiteObjectLayer(location=tmp_path)
     (tmp_path / DATABASE).write_bytes(b"no database at all" * 100)
     for operation in (layer.read, layer.exists, lambda name: layer.create(name, 2)):
-        with pytest.raises(DamagedError, match=r"cannot be read: file is not a database. Restore the file from a copy"):
+        with pytest.raises(DamagedError, match=r"cannot be read: file is not a database. Save what can be read"):
             operation("one")
 
 
@@ -327,7 +334,9 @@ def test_a_damaged_entry_of_a_database_is_named(tmp_path: Path) -> None:
     with db:
         db.execute("UPDATE manifest SET value = '{'")
     db.close()
-    with pytest.raises(DamagedError, match=r"the manifest of one in .* is no JSON: .*Remove the dataset and build it"):
+    with pytest.raises(
+        DamagedError, match=r"the manifest of one in .* changed on disk: it is no JSON: .*Set it aside with mtx"
+    ):
         layer.read("one")
     layer.delete("one")
     assert not layer.exists("one")
@@ -338,3 +347,298 @@ def test_manifests_run_no_code_when_read(tmp_path: Path) -> None:
     (tmp_path / SHELF).write_bytes(harmful)
     with pytest.raises(DamagedError, match="cannot be read"):
         ObjectAccessLayer(location=tmp_path).read("one")
+
+
+# Looking after what lies there
+
+
+def manifest_of(name: str) -> dict[str, Any]:
+    return sealed({"format_version": 2, "id": name, "filling": ["x" * 40] * 4})
+
+
+def filled(layer: ObjectLayer, number: int = 3) -> dict[str, Any]:
+    entries = {f"raw-{index}": manifest_of(f"raw-{index}") for index in range(number)}
+    for name, entry in entries.items():
+        layer.create(name, entry)
+    return entries
+
+
+def read_all(layer: ObjectLayer) -> dict[str, Any]:
+    return {name: layer.read(name) for name in layer.get_all_names()}
+
+
+def check_manifests(layer: ObjectLayer) -> None:
+    """As a dataset's manifest is checked."""
+    for name in layer.get_all_names():
+        entry: Any = layer.read(name)
+        check_seal(entry, name)
+        if entry["id"] != name:
+            raise DamagedError(name)
+
+
+def the_file_of(layer: ObjectLayer, name: str = "raw-1") -> Path:
+    location: Path = layer.location  # type: ignore[attr-defined]
+    if isinstance(layer, JSONFileObjectLayer):
+        return location / "manifests" / f"{name}.json"
+    return location / (DATABASE if isinstance(layer, SQLiteObjectLayer) else SHELF)
+
+
+def test_what_is_whole_is_found_whole_and_repair_leaves_it(layer: ObjectUpkeep, tmp_path: Path) -> None:
+    assert isinstance(layer, ObjectLayer)
+    assert layer.check(full=True) == layer.check(full=False) == []  # also where nothing was ever stored
+    entries = filled(layer)
+    assert layer.check(full=True) == layer.check(full=False) == []
+    if not isinstance(layer, SQLiteObjectLayer):
+        assert layer.repair(tmp_path / "damaged") == []
+    assert list(layer.leftovers()) == []
+    assert read_all(layer) == entries
+
+
+def test_a_manifest_that_is_set_aside_is_gone_and_kept(layer: ObjectUpkeep, tmp_path: Path) -> None:
+    assert isinstance(layer, ObjectLayer)
+    entries = filled(layer)
+    place = layer.set_aside("raw-1", tmp_path / "damaged")
+    assert json.loads(Path(place).read_bytes()) == entries.pop("raw-1")
+    assert read_all(layer) == entries
+    with pytest.raises(NotStoredError if not isinstance(layer, JSONFileObjectLayer) else StoreError):
+        layer.set_aside("raw-1", tmp_path / "damaged")
+
+
+def test_stopped_writes_are_leftovers(layer: ObjectUpkeep) -> None:
+    assert isinstance(layer, ObjectLayer)
+    filled(layer)
+    file = the_file_of(layer)
+    left = file.with_name(f".{file.name}.0123456789ab.tmp")
+    left.write_bytes(b"half")
+    (leftover,) = layer.leftovers()
+    assert (leftover.path, leftover.num_bytes) == (left, 4)
+    assert leftover.remove()
+    assert not left.exists()
+    assert len(layer.get_all_names()) == 3
+
+
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 89])
+def test_a_changed_byte_of_a_database_is_found_or_changes_no_manifest(tmp_path: Path, stride: int) -> None:
+    layer = SQLiteObjectLayer(location=tmp_path)
+    entries = filled(layer)
+    layer.create("gone", {"text": "y" * 300})
+    layer.delete("gone")
+    path = tmp_path / DATABASE
+    whole, found = path.read_bytes(), 0
+    for position in range(0, len(whole), stride):
+        changed = bytearray(whole)
+        changed[position] ^= 0x11
+        path.write_bytes(changed)
+        for beside in ("-wal", "-shm"):
+            path.with_name(path.name + beside).unlink(missing_ok=True)
+        if layer.check(full=True):
+            found += 1
+            continue
+        try:
+            check_manifests(layer)
+        except DamagedError:
+            found += 1
+        else:
+            assert read_all(layer) == entries, f"byte {position} changed a manifest, unseen"
+    assert found > len(whole) / stride / 100
+
+
+@pytest.mark.parametrize("place", [*range(0, 24), *range(44, 48), *range(56, 92)])
+def test_a_changed_byte_in_what_is_fixed_of_a_database_is_found(tmp_path: Path, place: int) -> None:
+    layer = SQLiteObjectLayer(location=tmp_path)
+    filled(layer, 1)
+    changed = bytearray((tmp_path / DATABASE).read_bytes())
+    changed[place] ^= 1
+    (tmp_path / DATABASE).write_bytes(changed)
+    assert layer.check(full=True)
+
+
+@pytest.mark.parametrize("damage", ["a page of rows", "the index", "cut short", "nothing left", "the table's name"])
+def test_of_a_damaged_database_all_that_can_be_read_is_kept(tmp_path: Path, damage: str) -> None:
+    layer = SQLiteObjectLayer(location=tmp_path / "store")
+    entries = filled(layer, 60)
+    path = tmp_path / "store" / DATABASE
+    content = bytearray(path.read_bytes())
+    if damage == "a page of rows":
+        at = content.index(b'"id": "raw-30"') // 4096 * 4096
+        content[at : at + 4096] = bytes(4096)
+    elif damage == "the index":
+        (at, *_) = (at for at in range(4096, len(content), 4096) if content[at] == 10)  # a leaf of an index
+        content[at + 3] ^= 0xFF
+    elif damage == "cut short":
+        del content[len(content) // 4096 // 2 * 4096 :]
+    elif damage == "the table's name":
+        at = content.index(b"CREATE TABLE manifest")
+        content[at + 13] ^= 1
+    else:
+        content[:] = b"no database" * 1000
+    path.write_bytes(content)
+    (damaged, *_) = layer.check(full=True)
+    assert damaged.name == DATABASE
+    places = layer.repair(tmp_path / "damaged")
+    assert Path(places[0]).read_bytes() == bytes(content)
+    assert layer.check(full=True) == []
+    kept = read_all(layer)
+    assert kept.items() <= entries.items()
+    least = {"a page of rows": 40, "the index": 60, "cut short": 1, "nothing left": 0, "the table's name": 0}[damage]
+    assert len(kept) >= least
+    layer.create("new", 1)
+    assert layer.read("new") == 1
+
+
+def test_a_write_that_waited_for_a_repair_goes_into_the_new_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = SQLiteObjectLayer(location=tmp_path)
+    filled(layer, 2)
+    connect, repaired = layer._connect, []
+
+    def late() -> sqlite3.Connection:
+        db = connect()  # the old database is open
+        if not repaired:
+            repaired.append(True)
+            layer.repair(tmp_path / "damaged")
+        return db
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layer, "_connect", late)
+        layer.create("raw-9", manifest_of("raw-9"))
+    assert layer.get_all_names() == ["raw-0", "raw-1", "raw-9"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept"),
+    [
+        (lambda content: content[:-40], {"raw-0", "raw-1"}),
+        (lambda content: content.replace(b'"id": "raw-1"', b'"id": "raw-1'), {"raw-0", "raw-2"}),
+        (lambda content: content.replace(b'"id": "raw-1"', b'"id": "raw-7"'), {"raw-0", "raw-2"}),
+        (lambda content: content.replace(b"{", b"[", 1), {"raw-0", "raw-1", "raw-2"}),
+        (lambda content: b"\0" * 1000, set()),
+        (lambda content: pickle.dumps({"one": os.system}), set()),
+        (lambda content: b"[" * 100_000, set()),
+        (lambda content: b'{\n "../../x": 1,\n "a": 2\n}', {"a"}),
+    ],
+    ids=["cut short", "no JSON", "another id", "the first byte", "zeros", "a pickle", "deep", "a name that climbs"],
+)
+def test_of_a_damaged_shelf_all_that_can_be_read_is_kept(
+    tmp_path: Path, damage: Callable[[bytes], bytes], kept: set[str]
+) -> None:
+    layer = ObjectAccessLayer(location=tmp_path / "store")
+    entries = filled(layer)
+    path = tmp_path / "store" / SHELF
+    path.write_bytes(damage(path.read_bytes()))
+    damaged = path.read_bytes()
+    assert all(found.name == SHELF for found in layer.check(full=True))
+    (place,) = layer.repair(tmp_path / "damaged") or [None]
+    if place is not None:
+        assert Path(place).read_bytes() == damaged
+        assert set(layer.get_all_names()) == kept
+    assert all(layer.read(name) == entries[name] for name in kept & entries.keys())
+    assert layer.check(full=True) == []
+
+
+def test_each_changed_byte_of_a_manifests_file_is_found(tmp_path: Path) -> None:
+    layer = JSONFileObjectLayer(location=tmp_path)
+    filled(layer, 1)
+    path = the_file_of(layer, "raw-0")
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(DamagedError):
+            check_seal(layer.read("raw-0"), "raw-0")  # type: ignore[arg-type]
+
+
+def test_each_changed_byte_of_a_shelf_is_found(tmp_path: Path) -> None:
+    layer = ObjectAccessLayer(location=tmp_path)
+    filled(layer, 2)
+    path = tmp_path / SHELF
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 3):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        if layer.check(full=True):
+            continue
+        with pytest.raises(DamagedError):
+            check_manifests(layer)
+
+
+def test_among_manifests_a_strange_file_is_named_and_set_aside(tmp_path: Path) -> None:
+    layer = JSONFileObjectLayer(location=tmp_path / "store")
+    entries = filled(layer)
+    (tmp_path / "store" / "manifests" / "notes.txt").write_text("mine")
+    (found,) = layer.check(full=False)
+    assert found == Damage("notes.txt", f"{tmp_path}/store/manifests/notes.txt is not named as a manifest is")
+    assert layer.repair(tmp_path / "damaged") == [str(tmp_path / "damaged" / "notes.txt")]
+    assert layer.check(full=True) == []
+    assert read_all(layer) == entries
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the manifest of raw-1 cannot be read: .*raw-1.json is no JSON: Expecting value"),
+        (b"{} ", "the manifest of raw-1 has changed on disk: the bytes of .* are not as mtx writes them"),
+        (b"[" * 100_000, "is no JSON"),
+        (pickle.dumps(os.system), "is no JSON"),
+    ],
+)
+def test_a_damaged_manifest_file_is_named_and_the_others_are_read(tmp_path: Path, content: bytes, message: str) -> None:
+    layer = JSONFileObjectLayer(location=tmp_path)
+    entries = filled(layer)
+    the_file_of(layer).write_bytes(content)
+    with pytest.raises(DamagedError, match=message):
+        layer.read("raw-1")
+    assert layer.read("raw-2") == entries["raw-2"]
+    assert layer.exists("raw-1")
+    with pytest.raises(AlreadyStoredError):
+        layer.create("raw-1", 1)
+
+
+def test_a_manifest_that_another_machine_stored_first_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = JSONFileObjectLayer(location=tmp_path)
+    layer.create("one", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(JSONFileObjectLayer, "exists", lambda *_: False)  # what a stale cache of a network folder says
+        with pytest.raises(AlreadyStoredError, match=r"one is stored already in .*; it is kept"):
+            layer.create("one", 2)
+    assert layer.read("one") == 1
+    assert [path.name for path in (tmp_path / "manifests").iterdir()] == ["one.json"]
+
+
+def test_where_a_file_system_knows_no_links_a_lock_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    layer = JSONFileObjectLayer(location=tmp_path)
+    layer.create("one", 1)
+    assert layer.read("one") == 1
+    with pytest.raises(AlreadyStoredError):
+        layer.create("one", 2)
+
+
+def test_a_manifest_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = JSONFileObjectLayer(location=tmp_path)
+    layer.create("one", 1)
+
+    def denied(*_: object) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(DamagedError, match=r"the manifest of one, .*one.json, cannot be read: Permission denied"):
+        layer.read("one")
+
+
+WATCHER = """
+import sys
+from mtx.infra.dal.oal import ObjectAccessLayer
+layer = ObjectAccessLayer(location=sys.argv[1])
+for number in range(40):
+    layer.create(f"{sys.argv[2]}-{number}", {"number": number})
+    assert layer.read(f"{sys.argv[2]}-{number}") == {"number": number}
+"""
+
+
+def test_two_processes_that_write_one_shelf_lose_nothing(tmp_path: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", WATCHER, str(tmp_path), name]) for name in ("a", "b")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert len(ObjectAccessLayer(location=tmp_path).get_all_names()) == 80

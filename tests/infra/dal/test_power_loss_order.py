@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ Calls = list[str]  # such as "sync one.arrow": content or folder; "name one.arro
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calls]:
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     """Record syncs and renames below `tmp_path`; temporary names as `*`."""
     recorded: Calls = []
 
@@ -47,7 +47,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calls]:
     watch("fsync", lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink())
     for call in ("rename", "replace", "link"):
         watch(call, lambda _, new: Path(new))
-    yield recorded
+    return recorded
 
 
 def dataset() -> TranslationDataset:

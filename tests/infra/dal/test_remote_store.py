@@ -393,6 +393,73 @@ def test_bundles_are_removed_and_set_aside(url: str, tmp_path: Path) -> None:
     assert any(key.startswith("/tokenizers/.damaged/u/") for key in keys_of(url))
 
 
+# --- upkeep
+
+
+def test_verify_sets_damaged_things_aside_and_the_next_run_builds_them_again(url: str, tmp_path: Path) -> None:
+    from mtx.data.verify import verify_store
+
+    store = store_at(url, tmp_path)
+    store.repo.add(dataset_of())
+    store.repo.add(dataset_of("two"))
+    store.tokenizers.get_or_build("t", partial(described, text="some text"), {})
+    assert verify_store(store, full=True).num_checked == 3
+    assert verify_store(store, full=True).findings == []
+    overwrite(url, first_payload(url), flipped)
+    overwrite(url, next(key for key in keys_of(url) if key.startswith("/tokenizers/t/")), flipped)
+    assert verify_store(store).findings == []  # a look at sizes alone
+    assert [finding.name for finding in verify_store(store, full=True).damaged] == ["one", "t"]
+    found = verify_store(store, full=True, repair=True)
+    assert [(finding.name, finding.state) for finding in found.findings] == [("one", "set aside"), ("t", "set aside")]
+    assert found.findings[0].places == [f"{url}/datasets/.damaged/one.json"]
+    assert list(store.repo.show()["id"]) == ["two"]
+    store.repo.get_or_build("one", dataset_of)
+    store.tokenizers.get_or_build("t", partial(described, text="some text"), {})
+    assert verify_store(store, full=True).findings == []
+
+
+def test_a_damaged_manifest_is_set_aside(memory: str, tmp_path: Path) -> None:
+    from mtx.data.verify import verify_store
+
+    store = store_at(memory, tmp_path)
+    store.repo.add(dataset_of())
+    overwrite(memory, "/datasets/one.json", flipped)
+    assert verify_store(store, repair=True).findings[0].state == "set aside"
+    assert not store.repo.exists("one")
+
+
+def test_gc_removes_what_no_manifest_names_once_it_is_old(url: str, tmp_path: Path) -> None:
+    from mtx.data.unused import unused
+
+    store = store_at(url, tmp_path)
+    store.repo.add(dataset_of())
+    store.repo.add(dataset_of("two"))
+    manifest = store.repo.oal.read("one")
+    store.repo.oal.delete("one")
+    store.repo.fal.create("one", ROWS)  # once more, by a machine that was not first
+    store.tokenizers.get_or_build("t", partial(described, text="t"), {})
+    RemoteFolder(f"{url}/tokenizers").delete("t.json")
+    assert unused(store) == []  # too young: it may be another machine's
+    for layer in (store.repo.fal, store.tokenizers):
+        layer._blobs.grace_s = -1  # type: ignore[attr-defined]
+    found = {str(leftover.path): leftover for leftover in unused(store)}
+    assert sorted(found) == [f"{url}/datasets/one", f"{url}/tokenizers/t"]
+    store.repo.oal.create("one", manifest)
+    assert not found[f"{url}/datasets/one"].remove()  # in use by now
+    assert found[f"{url}/tokenizers/t"].remove()
+    store.repo.verify("one")
+    assert unused(store) == []
+
+
+def test_a_store_of_a_newer_version_is_left_alone(memory: str, tmp_path: Path) -> None:
+    from mtx.errors import NewerFormatError
+
+    RemoteFolder(memory).create("mtx-store.json", b'{"format_version": 99}')
+    with pytest.raises(NewerFormatError, match=f"the store {memory} has format version 99"):
+        store_at(memory, tmp_path).repo.get_or_build("one", dataset_of)
+    assert keys_of(memory) == ["/mtx-store.json"]
+
+
 # --- processes and kills
 
 

@@ -130,6 +130,11 @@ def answer(hub: Hub, ask: dict[str, Any]) -> Any:
     if "fault" in ask:
         hub.fault = Fault(**ask["fault"]) if ask["fault"] else None
         return hub.paths.clear()
+    if "check" in ask:
+        from mtx.testing import check_downloader
+
+        broken = HFDatasetDownloader(dataset="mtx/nothing")
+        return check_downloader(HFDatasetDownloader(**ask["check"]), broken=broken).num_pairs
     if "info" in ask:
         return asdict(HFDatasetDownloader(**ask["info"]).info())
     counts: dict[str, int] = {}

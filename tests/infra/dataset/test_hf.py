@@ -81,6 +81,11 @@ def numbered(*languages: str, numbers: range) -> list[list[str]]:
 # What comes out
 
 
+def test_it_holds_the_contract_of_all_downloaders(hub: Session) -> None:
+    asked = {"dataset": "mtx/jsonl", "language": "de-en"}
+    assert hub.result(check=asked) == {"train": 300, "validation": 20, "test": 10}
+
+
 def test_translation_column_streams_pairs_in_the_repositorys_order_over_all_files(hub: Session) -> None:
     answer = hub.result(rows={"dataset": "mtx/jsonl", "language": "de-en"}, split="train")
     assert answer["rows"] == numbered("de", "en", numbers=range(300))

@@ -88,7 +88,7 @@ class LocalDownloader(Downloader):
         given = [key for key in WAYS if getattr(self, key) is not None]
         if given not in (["path"], ["source_path", "target_path"], ["package"]):
             raise ConfigError(
-                "local files are given by downloader.path=PATH alone, or by downloader.source_path=FILE and "
+                "local files are given by downloader.path=FILE alone, or by downloader.source_path=FILE and "
                 "downloader.target_path=FILE together, or by downloader.package=NAME alone; given: "
                 f"{', '.join(given) or 'none of them'}"
             )

@@ -65,20 +65,22 @@ class MarkupReader(ABC):
 
     def on_start(self, name: str, attributes: dict[str, str]) -> None:
         """Take what the parser says; so do `on_end` and `on_text`."""
-        name = name.rpartition(":")[2]
+        if ":" in name:
+            name = name.rpartition(":")[2]
         self.path.append(name)
-        if name not in self._names or not self._names.issuperset(attributes):
+        if name not in self._names or (attributes and not self._names.issuperset(attributes)):
             self._names.update((name, *attributes))
             if len(self._names) > MAX_NAMES:
                 raise _HostileError(f"it has more than {MAX_NAMES:,} names of elements and attributes")
         if len(self.path) > MAX_DEPTH:
             raise _HostileError(f"its elements stand in one another more than {MAX_DEPTH} deep")
-        if self._code:
-            return
-        if self._text is not None and name in self.CODES:
-            self._code = len(self.path)
-        else:
+        if self._text is None:
             self.start(name, attributes)
+        elif not self._code:
+            if name in self.CODES:
+                self._code = len(self.path)
+            else:
+                self.start(name, attributes)
 
     def on_end(self, _: str) -> None:
         """Take the end of the last of `path`."""
@@ -111,14 +113,15 @@ def pairs_of_markup(file: SourceFile, reader: MarkupReader) -> Iterator[Pair]:
     parser.StartDoctypeDeclHandler = _refuse_declarations
     parser.EntityDeclHandler = _refuse_entity
     parser.SkippedEntityHandler = _refuse_unknown
-    num_bytes = 0
+    num_bytes = parsed = 0
     with open_bytes(file) as stream:
         while not reader.done:
             chunk = stream.read(CHUNK_BYTES)
             num_bytes += len(chunk)
             try:
                 parser.Parse(chunk, not chunk)
-                if num_bytes - parser.CurrentByteIndex > MAX_PENDING_BYTES:
+                parsed = max(parsed, parser.CurrentByteIndex)  # -1 where the whole chunk belongs to a tag that is open
+                if num_bytes - parsed > MAX_PENDING_BYTES:
                     raise _HostileError(f"it has a tag or a comment of more than {MAX_PENDING_BYTES >> 20} MB")
             except _HostileError as error:
                 raise SourceError(

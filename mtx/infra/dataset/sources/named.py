@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -14,7 +14,7 @@ from mtx.infra.dataset.sources.local import LocalDownloader
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # goes into names of metrics, and into keys on the command line
 DOWNLOADER_KEY = re.compile(r"(?<![\w./-])downloader\.(?=\w+\b)")
 
-SourceConfig = Downloader | str | os.PathLike[str] | Mapping[str, Any]
+SourceConfig = Downloader | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any]
 
 
 def check_name(name: object, key: str, example: str, reserved: tuple[str, ...] = ()) -> None:
@@ -31,7 +31,7 @@ def downloader_of(config: SourceConfig, key: str, what: str) -> Downloader:
     """Make a downloader of what a config may say: a file, the settings of local files, or a downloader.
 
     Args:
-        config: one of those.
+        config: one of those; several files are one source.
         key: where it stands in the config.
         what: the source, for messages, as `the source 'web'`.
 
@@ -39,7 +39,7 @@ def downloader_of(config: SourceConfig, key: str, what: str) -> Downloader:
     """
     if isinstance(config, Downloader):
         return config
-    if isinstance(config, (str, os.PathLike)):
+    if isinstance(config, (str, os.PathLike, list, tuple)):
         config = {"path": config}
     if not isinstance(config, Mapping):
         raise ConfigError(

@@ -20,15 +20,20 @@ NOTHING = "entry"
 MAX_ENTRY_CHARS = 16 << 20  # of the texts of one entry, which are held in memory
 EXCERPT = 60  # characters of a bad line that a message shows
 
-KEYWORD = re.compile(r"(msgctxt|msgid_plural|msgid|msgstr(?:\[\d{1,3}\])?)[ \t]*(?=\")")
-STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+NAMES = r"msgctxt|msgid_plural|msgid|msgstr(?:\[\d{1,3}\])?"
+LINE = re.compile(rf'[ \t]*+(?:({NAMES})[ \t]*+)?"((?:[^"\\]++|\\.)*+)"[ \t\r\f\v]*+', re.DOTALL)
+KEYWORD = re.compile(rf'({NAMES})[ \t]*+"')  # where the rest of the line is not as it should be
+NONE: dict[int, None] = {1: None}
+FIRST = ("msgctxt", "msgid")
+SPACE = " \t\r\f\v"
 ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
 ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"} | {c: c for c in "\\\"'?"}
+FLAGS = ("#,", "#=")
 OBSOLETE = re.compile(r"#~[ \t]*msgid[ \t]*\"")
 FUZZY = re.compile(r"(?<![-\w])fuzzy(?![-\w])")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     """What was read of an entry.
 
@@ -48,6 +53,11 @@ class _Entry:
     @property
     def is_translated(self) -> bool:
         return "msgstr" in self.texts or "msgstr[0]" in self.texts
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether an empty line or a comment ends it."""
+        return self.is_translated or self.bad is not None
 
 
 def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns | None:
@@ -95,31 +105,27 @@ def _pairs(file: SourceFile, charset: str, refusals: Refusals, *, keep_fuzzy: bo
 def _entries(file: SourceFile, charset: str, refusals: Refusals) -> Iterator[_Entry]:
     """Iterate over the entries, those that are obsolete counted and left out. Raises SourceError."""
     entry, keyword = _Entry(), ""
-    for number, raw in enumerate(lines_of(blocks(file), charset), 1):
-        line = raw.strip(" \t\r\f\v")
-        match = KEYWORD.match(line)
-        starts = not line or line[0] == "#" or (match and match[1] in ("msgctxt", "msgid") and "msgid" in entry.texts)
-        if starts and (entry.is_translated or entry.bad or (match and entry.texts)):
+    for number, line in enumerate(lines_of(blocks(file), charset), 1):
+        match = LINE.fullmatch(line)
+        line = line if match else line.strip(SPACE)
+        begun = (match or KEYWORD.match(line) or NONE)[1]
+        is_break = not match and (not line or line[0] == "#")
+        if (is_break and entry.is_whole) or (begun in FIRST and "msgid" in entry.texts):
             yield entry
             entry, keyword = _Entry(), ""
-        if not line:
-            continue
-        if line[0] == "#":
-            if line.startswith(("#,", "#=")) and FUZZY.search(line):
-                entry.fuzzy = True
-            elif OBSOLETE.match(line):
+        if is_break:
+            if OBSOLETE.match(line):
                 refusals.leave_out("obsolete")
                 entry = _Entry()  # the flags before it were its own
+            elif line.startswith(FLAGS) and FUZZY.search(line):
+                entry.fuzzy = True
             continue
         entry.line = entry.line or number
-        text = None
-        if match:
-            keyword, known = match[1], match[1] in entry.texts
-            text = None if known else _text(line[match.end() :])
+        text = _unescaped(match[2]) if match and begun not in entry.texts else None
+        if begun:
+            keyword = begun
             entry.texts.setdefault(keyword, [])
-        elif keyword:
-            text = _text(line)
-        if text is None:
+        if text is None or not keyword:
             shown = repr(line[:EXCERPT] + ("…" if len(line) > EXCERPT else ""))
             entry.bad = entry.bad or (number, f'this does not belong to an entry like msgid "…" msgstr "…": {shown}')
             continue
@@ -134,18 +140,17 @@ def _entries(file: SourceFile, charset: str, refusals: Refusals) -> Iterator[_En
         yield entry
 
 
-def _text(quoted: str) -> str | None:
-    """Return what stands in quotes, None where that is not written as it should be."""
-    match = STRING.fullmatch(quoted)
-    if match is None or "\\" not in quoted:
-        return match and match[1]
+def _unescaped(text: str) -> str | None:
+    """Return a text with its escapes replaced, None where one is not known."""
+    if "\\" not in text:
+        return text
     try:
-        return ESCAPE.sub(_unescaped, match[1])
+        return ESCAPE.sub(_character, text)
     except KeyError:
         return None
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _character(match: re.Match[str]) -> str:
     """Return the character of an escape. Raises KeyError for one that is not known, or a byte beyond ASCII."""
     octal, hexadecimal, letter = match.groups()
     if letter is not None:
