@@ -34,10 +34,9 @@ Read = Callable[[Path], int]
 
 def main() -> None:
     chosen = options(__doc__.split("\n")[0])
-    num_pairs, chosen.source = chosen.pairs or NUM_PAIRS, chosen.source[: 2 if len(chosen.source) > 1 else 1]
-    if chosen.source[-1].startswith("downloader.n="):
-        chosen.source.pop()
-    downloader = mtx.compose_datamodule(chosen.source).recipe.downloader
+    num_pairs = chosen.pairs or NUM_PAIRS
+    source = [override for override in chosen.source if not override.startswith("downloader.n=")]  # it is cycled
+    downloader = mtx.compose_datamodule(source).recipe.downloader
     table = cycled(pa.Table.from_batches(downloader.batches("train", {})), num_pairs)
     with tempfile.TemporaryDirectory(prefix="mtx-bench-") as folder:
         for name, (form, peers) in FORMATS.items():

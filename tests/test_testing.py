@@ -1,6 +1,7 @@
 """The contract of a downloader: mtx's own sources hold it, and each way to break it is found and told."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import mtx.testing
 from mtx.errors import SourceError
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
 from mtx.infra.dataset.sources.local import LocalDownloader
@@ -188,8 +188,8 @@ BROKEN: list[tuple[Any, str]] = [
 )
 def test_what_breaks_it_is_told(downloader: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if type(downloader).__name__ == "Wrong":  # of a class that does not pickle, which is not the point here
-        monkeypatch.setattr(mtx.testing.pickle, "dumps", lambda _: b"")
-        monkeypatch.setattr(mtx.testing.pickle, "loads", lambda _: downloader)
+        monkeypatch.setattr(pickle, "dumps", lambda _: b"")
+        monkeypatch.setattr(pickle, "loads", lambda _: downloader)
     with pytest.raises(AssertionError, match=message):
         check_downloader(downloader)
 

@@ -10,6 +10,7 @@ from mtx.data.store import Store
 from mtx.errors import DamagedError, InUseError, NewerFormatError, NotStoredError, StoreError
 from mtx.infra.dal.base import is_name
 from mtx.infra.dal.bundle import BundleLayer
+from mtx.infra.dal.oal import RESTORE
 from mtx.infra.dal.sealed import VERIFY
 from mtx.infra.dal.upkeep import ObjectUpkeep
 
@@ -90,7 +91,7 @@ def _look(
 
 
 def _kept_or_aside(name: str, error: StoreError, set_aside: Callable[[str], list[str]] | None) -> Finding:
-    reason = str(error).removesuffix(VERIFY).rstrip(". ")
+    reason = str(error).removesuffix(VERIFY).removesuffix(RESTORE).rstrip(". ")  # said once, for all
     if set_aside is None or not isinstance(error, DamagedError):
         return Finding(name, reason, "damaged")
     try:

@@ -17,6 +17,7 @@ from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import DataError, EmptyDatasetError
+from mtx.identity import JSON
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.base import FileLayer
 from mtx.infra.dal.fal import FileAccessLayer
@@ -33,7 +34,10 @@ class Given(Downloader):
     validation: Texts = ()
 
     def info(self) -> SourceInfo:
-        identity = {"pairs": [list(pair) for pair in self.pairs], "validation": [list(p) for p in self.validation]}
+        identity: dict[str, JSON] = {
+            "pairs": [list(pair) for pair in self.pairs],
+            "validation": [list(p) for p in self.validation],
+        }
         return SourceInfo(
             "given", ("en", "de"), str(len(self.pairs)), identity, ("train", *["validation"][: len(self.validation)])
         )

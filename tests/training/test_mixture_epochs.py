@@ -104,11 +104,11 @@ def test_epochs_are_exact_to_the_pair(root: Path, sampler: Any) -> None:
         found = Counter(rows(served(dm, epoch)))
         by_source = Counter(dm.source_names[of_row[row]] for row in found.elements())
         assert by_source == QUOTAS
-        assert {found[row] for row in np.flatnonzero(of_row == 0)} == {0, 1}
-        assert {found[row] for row in np.flatnonzero(of_row == 1)} == {3, 4}  # 100 = 30 × 3 + 10
+        assert {found[row] for row in np.flatnonzero(of_row == 0).tolist()} == {0, 1}
+        assert {found[row] for row in np.flatnonzero(of_row == 1).tolist()} == {3, 4}  # 100 = 30 × 3 + 10
         over_all += found
-    assert {over_all[row] for row in np.flatnonzero(of_row == 0)} == {5}  # 12 × 50 = 120 × 5
-    assert {over_all[row] for row in np.flatnonzero(of_row == 1)} == {40}  # 12 × 100 = 30 × 40
+    assert {over_all[row] for row in np.flatnonzero(of_row == 0).tolist()} == {5}  # 12 × 50 = 120 × 5
+    assert {over_all[row] for row in np.flatnonzero(of_row == 1).tolist()} == {40}  # 12 × 100 = 30 × 40
 
 
 def test_every_epoch_has_the_length_that_was_promised(root: Path) -> None:

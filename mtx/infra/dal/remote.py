@@ -9,17 +9,14 @@ import errno
 import logging
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtx.errors import ConfigError, DamagedError, MtxError, NotStoredError, StoreError
+from mtx.errors import ConfigError, MtxError, NotStoredError, StoreError
 from mtx.infra.dal.address import checked_url, redacted
-from mtx.infra.dal.base import checked_name, is_name, sha256_of, writing
-from mtx.infra.dal.upkeep import Leftover
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -28,11 +25,10 @@ BUCKETED = frozenset({"s3", "s3a", "gs", "gcs"})  # whose first folder has to be
 INSTALL = {"s3": 'pip install "mtx[s3]"', "s3a": 'pip install "mtx[s3]"'}
 INSTALL.update(gs='pip install "mtx[gcs]"', gcs='pip install "mtx[gcs]"')
 # Attempts that botocore makes, within each of those that s3fs makes: a server that never answers is given up after
-# some two minutes, one that does not let us connect after less than one. By default it would be six minutes.
+# some two and a half minutes, one that does not let us connect after less than one. By default it would be six minutes.
 S3_ATTEMPTS = {"s3_attempts": 3, "s3fs_attempts": 3}
 CONFLICT_ATTEMPTS = 5  # to create an object that S3 says others are creating
 TALKATIVE = ("botocore", "aiobotocore", "s3fs", "gcsfs", "fsspec")  # whose debug messages hold session tokens
-GRACE_S = 24 * 3600.0  # how long after it was uploaded a file may wait for its manifest
 COPY_BYTES = 1 << 23  # read at a time while a remote file is hashed
 
 
@@ -45,7 +41,7 @@ class RemoteFile:
 
     @property
     def sha256(self) -> str:
-        """What the key says of the content, for files of `RemoteBlobs`."""
+        """What the key says of the content, where it is `…/SHA256-NUMBER`."""
         return self.key.rpartition("/")[2].partition("-")[0]
 
 
@@ -264,92 +260,6 @@ class RemoteFolder:
         return (
             f"{self.url} cannot be {verb}: {told}. {kept}Check the address, or choose another with storage.root=ADDRESS"
         )
-
-
-class RemoteBlobs:
-    """Files that manifests name by their SHA-256, in `folder/NAME/SHA256-NUMBER`. Immutable.
-
-    Each upload gets a key of its own, so that what one machine removes is never what another has just written.
-
-    Args:
-        folder: where they lie.
-        grace_s: how long a file may wait for its manifest before `delete` takes it for a leftover.
-    """
-
-    def __init__(self, folder: RemoteFolder, *, grace_s: float = GRACE_S) -> None:
-        self.folder = folder
-        self.grace_s = grace_s
-
-    def put(self, name: str, path: Path, sha256: str) -> None:
-        """Upload a file of `name`. Raises StoreError."""
-        self.folder.upload(path, f"{checked_name(name)}/{sha256}-{uuid.uuid4().hex[:12]}")
-
-    def find(self, name: str, sha256: str) -> RemoteFile | None:
-        """Return a file of `name` with that digest, or None. Raises StoreError."""
-        return next((file for file in self.files(name) if file.sha256 == sha256), None)
-
-    def files(self, name: str) -> list[RemoteFile]:
-        """List the files of `name`. Raises StoreError."""
-        return self.folder.files(checked_name(name))
-
-    def fetch(self, name: str, sha256: str, num_bytes: int, to: Path) -> None:
-        """Download a file of `name`, so that `to` appears whole or not at all, once its size and digest are checked.
-
-        Raises NotStoredError, DamagedError, or StoreError.
-        """
-        file = self._stored(name, sha256)
-        self._compare(file, "bytes", file.num_bytes, num_bytes)
-        temporary = to.with_name(f".{to.name}.{uuid.uuid4().hex[:12]}.tmp")
-        try:
-            self.folder.download(file.key, temporary)
-            self._compare(file, "SHA-256", sha256_of(temporary), sha256)
-            with writing(to):
-                temporary.replace(to)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def check(self, name: str, sha256: str, num_bytes: int, *, full: bool) -> None:
-        """Compare a file with its size, and with `full` its digest. Raises NotStoredError, DamagedError, StoreError."""
-        file = self._stored(name, sha256)
-        self._compare(file, "bytes", file.num_bytes, num_bytes)
-        if full:
-            self._compare(file, "SHA-256", self.folder.hashed(file.key), sha256)
-
-    def delete(self, name: str) -> int:
-        """Remove the files of `name` that are older than the grace period; return how many bytes that freed.
-
-        For names without a manifest. Younger files may be another machine's, which is about to write one.
-        """
-        return sum(file.num_bytes * self.folder.delete(file.key) for file in self._unwanted(name, lambda _: ()))
-
-    def leftovers(self, wanted: Callable[[str], Container[str]], reason: str) -> Iterator[Leftover]:
-        """Find files older than the grace period whose SHA-256 is not among those that `wanted(NAME)` tells."""
-        for name in filter(is_name, self.folder.folders()):
-            if unwanted := self._unwanted(name, wanted):
-                num_bytes = sum(file.num_bytes for file in unwanted)
-                yield Leftover(f"{self.folder}/{name}", reason, num_bytes, partial(self._remove, name, wanted))
-
-    def _remove(self, name: str, wanted: Callable[[str], Container[str]]) -> bool:
-        return sum(self.folder.delete(file.key) for file in self._unwanted(name, wanted)) > 0
-
-    def _unwanted(self, name: str, wanted: Callable[[str], Container[str]]) -> list[RemoteFile]:
-        kept = wanted(name)
-        files = [file for file in self.files(name) if file.sha256 not in kept]
-        ages = self.folder.ages_s([file.key for file in files])
-        return [file for file, age_s in zip(files, ages, strict=True) if age_s >= self.grace_s]
-
-    def _stored(self, name: str, sha256: str) -> RemoteFile:
-        file = self.find(name, sha256)
-        if file is None:
-            raise NotStoredError(f"{name} has no file with the SHA-256 {sha256} in {self.folder}")
-        return file
-
-    def _compare(self, file: RemoteFile, what: str, found: object, expected: object) -> None:
-        if found != expected:
-            raise DamagedError(
-                f"{self.folder}/{file.key} has changed: {what} {found}, but stored were {expected}. "
-                "Set it aside with mtx task=verify repair=true, and the next run builds it again"
-            )
 
 
 def _patience(protocol: str) -> dict[str, Any]:

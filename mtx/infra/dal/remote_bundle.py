@@ -15,7 +15,8 @@ from mtx.identity import JSON
 from mtx.infra.dal.base import NAME, checked_name, file_lock, folder
 from mtx.infra.dal.bundle import MANIFEST, BundleManifest, FolderBundleLayer, read_manifest
 from mtx.infra.dal.oal import absent
-from mtx.infra.dal.remote import GRACE_S, RemoteBlobs, RemoteFolder
+from mtx.infra.dal.remote import RemoteFolder
+from mtx.infra.dal.remote_blobs import GRACE_S, RemoteBlobs
 from mtx.infra.dal.upkeep import Leftover
 
 SUFFIX = ".json"

@@ -18,7 +18,8 @@ from mtx.identity import JSON, digest
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.base import NAME, Payload, PayloadInfo, checked_name, file_lock, writing
 from mtx.infra.dal.oal import absent, already, json_value
-from mtx.infra.dal.remote import GRACE_S, RemoteBlobs, RemoteFile, RemoteFolder
+from mtx.infra.dal.remote import RemoteFolder
+from mtx.infra.dal.remote_blobs import GRACE_S, RemoteBlobs
 from mtx.infra.dal.rows import Rows
 from mtx.infra.dal.upkeep import Damage, Leftover
 
@@ -157,18 +158,24 @@ class RemoteFileLayer:
         return self._blobs.find(name, info.sha256) is not None
 
     def sha256(self, name: str) -> str:
-        """Return the SHA-256 of the payload in the bucket, by reading it all. A damaged copy here is removed."""
+        """Return the SHA-256 of the payload in the bucket, by reading it all. A damaged copy here is removed.
+
+        Raises NotStoredError, or DamagedError where it is another than the manifest names.
+        """
         info = self._info(name)
         if self._copies.exists(info.sha256) and self._copies.sha256(info.sha256) != info.sha256:
             self._copies.delete(info.sha256)
-        return self.location.hashed(self._stored(name, info).key)
+        self._sizes(name, info)  # raises where there is no file
+        self._blobs.check(name, info.sha256, info.num_bytes, full=True)
+        return info.sha256
 
     def num_bytes(self, name: str) -> int:
         """Return the bytes of the payload: of the copy here, or else in the bucket. Raises NotStoredError."""
         info = self._info(name)
         if self._cached(info):
             return info.num_bytes
-        return self._stored(name, info).num_bytes
+        sizes = self._sizes(name, info)
+        return info.num_bytes if info.num_bytes in sizes else sizes[0]
 
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the lock for building `name` on this machine; see `FileLayer.lock`."""
@@ -207,11 +214,12 @@ class RemoteFileLayer:
             "Remove the dataset and build it again"
         )
 
-    def _stored(self, name: str, info: PayloadInfo) -> RemoteFile:
-        file = self._blobs.find(name, info.sha256)
-        if file is None:
+    def _sizes(self, name: str, info: PayloadInfo) -> list[int]:
+        """Return the bytes of all files in the bucket with that digest. Raises NotStoredError where there is none."""
+        sizes = [file.num_bytes for file in self._blobs.files(name) if file.sha256 == info.sha256]
+        if not sizes:
             raise NotStoredError(absent(name, self.location, self._manifests.get_all_names()))
-        return file
+        return sizes
 
     def _cached(self, info: PayloadInfo) -> bool:
         path = self._copy(info.sha256)

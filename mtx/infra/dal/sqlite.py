@@ -88,7 +88,7 @@ class SQLiteObjectLayer:
 
     def get_all_names(self) -> list[str]:
         """Return all names, sorted."""
-        return self._select("SELECT name FROM manifest ORDER BY name")
+        return self._select("SELECT name FROM manifest WHERE typeof(name) = 'text' ORDER BY name")
 
     def check(self, *, full: bool) -> list[Damage]:
         """Look at the database, down to each page where `full`. See `ObjectUpkeep`."""

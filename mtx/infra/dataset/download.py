@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +13,9 @@ import pyarrow as pa
 from mtx.errors import ConfigError, SourceError, choices
 from mtx.identity import JSON, identity
 from mtx.infra.dataset.columns import Columns, Wanted, find_columns, pair_columns, schema_keys
-from mtx.infra.dataset.hub import file_tables, open_splits, pinned_commit, schema_of, tables_of
+from mtx.infra.dataset.hub import open_splits, pinned_commit, schema_of, tables_of
 from mtx.infra.dataset.pairs import PAIR_SCHEMA, ROWS_PER_BATCH, OnError, Refusals, pairs_of_arrays, regrouped
+from mtx.infra.dataset.patience import Patience
 
 __all__ = ["PAIR_SCHEMA", "ROWS_PER_BATCH", "Downloader", "HFDatasetDownloader", "SourceInfo"]
 
@@ -67,7 +69,10 @@ class Downloader(ABC):
 class HFDatasetDownloader(Downloader):
     """Streams a dataset of the Hugging Face Hub, read in one process, pinned to the commit found at the first call.
 
-    Never runs code from the repository.
+    Never runs code from the repository. Nothing is kept on the disk, so the first n rows of a large file cost no more
+    than they are. A range of a file that fails or comes short is asked for again, and only it. Files that are read
+    from start to end, as JSON Lines and CSV are, are compared with the repository's digest; Parquet, of which only some
+    columns are read, with the checksums of its pages where it has them; with n, the rest of a file is not looked at.
 
     Args:
         dataset: its name there, such as `Helsinki-NLP/opus-100`.
@@ -88,8 +93,8 @@ class HFDatasetDownloader(Downloader):
             there is one; None: none, so that pairs are held out from the training split.
         test_split: the same for testing; `auto`: `test`.
         on_error: `raise` stops at the first row without two texts; `skip` leaves such rows out and counts them.
-        verify: compare the number of rows with what the dataset's card says, and ask again for files that come
-            empty; false where the card is out of date or files are meant to be empty.
+        verify: compare the number of rows with what the dataset's card says; false where the card is out of date.
+        patience_s: seconds to keep asking while the Hub fails for reasons that pass; each request has them anew.
     """
 
     dataset: str
@@ -108,11 +113,14 @@ class HFDatasetDownloader(Downloader):
     test_split: str | None = "auto"
     on_error: OnError = "raise"
     verify: bool = True
+    patience_s: float = 300.0
 
     def __post_init__(self) -> None:
         for key, value in (("n", self.n), ("buffer_size", self.buffer_size)):
             if value is not None and value < 1:
                 raise ConfigError(f"downloader.{key} is a number of rows, at least 1, but is {value}")
+        if not 0 <= self.patience_s < float("inf"):
+            raise ConfigError(f"downloader.patience_s is a number of seconds, at least 0, but is {self.patience_s}")
         Refusals(self.on_error)
 
     def info(self) -> SourceInfo:
@@ -124,7 +132,7 @@ class HFDatasetDownloader(Downloader):
             languages=self._columns.languages,
             revision=self._commit,
             identity={
-                **identity(self, exclude=("revision", "verify", *unused)),
+                **identity(self, exclude=("revision", "verify", "patience_s", *unused)),
                 **shuffler,
                 "commit": self._commit,
                 "languages": list(self._columns.languages),
@@ -143,11 +151,9 @@ class HFDatasetDownloader(Downloader):
         data = self._splits[name]
         data = data.select_columns([columns.parent] if columns.parent else [columns.source, columns.target])
         if train and self.shuffle:
-            tables = tables_of(data.shuffle(seed=self.seed, buffer_size=self.buffer_size), self.dataset, limit)
-        else:
-            tables = (file_tables if self.verify else tables_of)(data, self.dataset, limit)
+            data = data.shuffle(seed=self.seed, buffer_size=self.buffer_size)
         where, row = f"{self.dataset}, split {name}", 1
-        for table in tables:
+        for table in tables_of(data, self.dataset, limit):
             for batch in table.to_batches():
                 source, target = pair_columns(batch, columns)
                 yield pairs_of_arrays(source, target, where=where, first_row=row, refusals=refusals, limit=None)
@@ -170,11 +176,15 @@ class HFDatasetDownloader(Downloader):
 
     @cached_property
     def _commit(self) -> str:
-        return pinned_commit(self.dataset, self.revision)
+        return pinned_commit(self.dataset, self.revision, self._patience)
 
     @cached_property
     def _splits(self) -> dict[str, Any]:
-        return open_splits(self.dataset, self.language, self._commit)
+        return open_splits(self.dataset, self.language, self._commit, self._patience)
+
+    @cached_property
+    def _patience(self) -> Patience:
+        return Patience(self.patience_s, Random(self.seed))
 
     @cached_property
     def _names(self) -> dict[str, str]:

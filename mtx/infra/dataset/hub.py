@@ -3,9 +3,9 @@
 `datasets` takes half a second to import, so functions here import it when they need it.
 """
 
+import logging
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,16 +13,19 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from mtx.errors import ConfigError, SourceError, choices
+from mtx.infra.dataset.hub_files import watch
+from mtx.infra.dataset.patience import OutOfPatienceError, Patience, network_errors, passes, status_of
+from mtx.shown import shown
+
+log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-RETRY_WAITS_S = (1.0, 2.0, 4.0)  # before asking again; the client itself does not ask again when opening
-TEMPORARY = (408, 429, 500, 502, 503, 504)  # HTTP status that another try may not get
 ELSEWHERE = "or choose another source with downloader=local or downloader=sample"
 ROWS_AT_ONCE = 10_000
 
 
-def pinned_commit(dataset: str, revision: str | None) -> str:
+def pinned_commit(dataset: str, revision: str | None, patience: Patience) -> str:
     """Return the commit that `revision` (a branch, a tag, a commit; None: main) stands for now. Raises SourceError."""
     import huggingface_hub as hub
     from huggingface_hub import errors
@@ -33,7 +36,7 @@ def pinned_commit(dataset: str, revision: str | None) -> str:
             "place of the Hub's. Run from another folder"
         )
     try:
-        commit = _answer(lambda: hub.HfApi().dataset_info(dataset, revision=revision).sha, dataset)
+        found = _answer(lambda: hub.HfApi().dataset_info(dataset, revision=revision), dataset, patience)
     except errors.RevisionNotFoundError as error:
         raise SourceError(
             f"the dataset {dataset} has no revision {revision!r}. Name a branch, a tag or a commit with "
@@ -43,22 +46,29 @@ def pinned_commit(dataset: str, revision: str | None) -> str:
         raise SourceError(
             f"{dataset!r} is no name of a dataset: {error}. Give downloader.dataset=OWNER/NAME"
         ) from error
-    return str(commit)
+    if found.id != dataset:
+        log.warning(
+            "the dataset %s is called %s now: say downloader.dataset=%s", dataset, shown(found.id), shown(found.id)
+        )
+    return str(found.sha)
 
 
-def open_splits(dataset: str, config: str | None, commit: str) -> dict[str, Any]:
+def open_splits(dataset: str, config: str | None, commit: str, patience: Patience) -> dict[str, Any]:
     """Return each split as a `datasets.IterableDataset` of that commit. Raises SourceError."""
     import datasets
 
     def load() -> dict[str, Any]:
         # An empty cache: when the Hub fails, datasets would fall back on an older download, whatever its commit.
         with tempfile.TemporaryDirectory(prefix="mtx-") as cache:
-            return dict(datasets.load_dataset(dataset, config, revision=commit, streaming=True, cache_dir=cache))
+            builder = datasets.load_dataset_builder(dataset, config, revision=commit, cache_dir=cache)
+            keep_text(builder, dataset)
+            return dict(builder.as_streaming_dataset())
 
+    watch(dataset, commit, patience)
     try:
-        return _answer(load, dataset)
+        return _answer(load, dataset, patience)
     except ValueError as error:
-        names = _configurations(dataset, commit)
+        names = _configurations(dataset, commit, patience)
         if (config is None and len(names) > 1) or (config is not None and names and config not in names):
             found = "downloader.language is missing" if config is None else f"it has no {config!r}"
             raise SourceError(
@@ -78,11 +88,8 @@ def schema_of(split: Any, dataset: str) -> pa.Schema:
     return pa.schema([]) if first is None else first.schema
 
 
-def tables_of(split: Any, dataset: str, limit: int | None, *, num_before: int = 0) -> Iterator[pa.Table]:
-    """Stream a split as Arrow tables, `limit` rows at most. Raises SourceError where the Hub stops giving them.
-
-    `num_before` rows of the split came before, for the message.
-    """
+def tables_of(split: Any, dataset: str, limit: int | None) -> Iterator[pa.Table]:
+    """Stream a split as Arrow tables, `limit` rows at most. Raises SourceError where the Hub stops giving them."""
     import datasets
 
     num_rows = 0
@@ -93,101 +100,100 @@ def tables_of(split: Any, dataset: str, limit: int | None, *, num_before: int = 
             yield table
             if num_rows == limit:
                 return
-    except (*_network_errors(), datasets.exceptions.DatasetsError, pa.ArrowException, ValueError) as error:
+    except (
+        OutOfPatienceError,
+        *network_errors(),
+        datasets.exceptions.DatasetsError,
+        pa.ArrowException,
+        ValueError,
+    ) as raised:
+        error = _meant(raised)
         raise SourceError(
-            f"the dataset {dataset} could not be read whole: after {num_before + num_rows:,} rows, {_said(error)}. "
-            f"Run again, {ELSEWHERE}"
+            f"the dataset {dataset} could not be read whole: after {num_rows:,} rows, {_said(error)}. {_advice(error)}"
         ) from error
 
 
-def file_tables(split: Any, dataset: str, limit: int | None) -> Iterator[pa.Table]:
-    """Stream a split file by file, as `tables_of` does; a file that comes without rows is asked for again.
-
-    An answer with an empty body looks like an empty file to the client. A Parquet file has to have an end, so its
-    readers notice. Raises SourceError where a file stays empty.
-    """
-    num_before = 0
-    for index in range(split.num_shards):
-        file = split.shard(num_shards=split.num_shards, index=index)
-        for wait_s in (*RETRY_WAITS_S, None):
-            num_rows = 0
-            for table in tables_of(file, dataset, limit, num_before=num_before):
-                num_rows += table.num_rows
-                yield table
-            if num_rows or split.info.builder_name == "parquet":
-                break
-            if wait_s is None:
-                raise SourceError(
-                    f"file {index + 1} of {split.num_shards} of the dataset {dataset} came without any row, "
-                    f"{len(RETRY_WAITS_S) + 1} times. Run again; where that file is meant to be empty, say "
-                    "downloader.verify=false"
-                )
-            time.sleep(wait_s)
-        num_before += num_rows
-        if limit is not None:
-            limit -= num_rows
-            if limit == 0:
-                return
-
-
-def _answer(ask: Callable[[], Answer], dataset: str) -> Answer:
+def _answer(ask: Callable[[], Answer], dataset: str, patience: Patience) -> Answer:
     """Ask the Hub, and ask again while it fails for reasons that pass. Raises SourceError."""
     from huggingface_hub import errors
 
-    for wait_s in (*RETRY_WAITS_S, None):
-        try:
-            return ask()
-        except errors.OfflineModeIsEnabled as error:
+    try:
+        return patience.ask(ask)
+    except errors.OfflineModeIsEnabled as error:
+        raise SourceError(
+            f"the dataset {dataset} is on the Hugging Face Hub, but offline mode is on: {_offline()}. "
+            f"Switch it off, {ELSEWHERE}"
+        ) from error
+    except errors.RevisionNotFoundError:
+        raise
+    except errors.GatedRepoError as error:
+        raise SourceError(
+            f"the dataset {dataset} is open only to those who asked for access on its page and are logged in. "
+            "Log in with `hf auth login`, or set HF_TOKEN"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise SourceError(
+            f"there is no dataset {dataset} on {_endpoint()}, or it is private. Correct downloader.dataset=NAME, "
+            "or log in with `hf auth login`"
+        ) from error
+    except (OutOfPatienceError, *network_errors()) as raised:
+        error = _meant(raised)
+        if not passes(error):
+            raise SourceError(f"the dataset {dataset} cannot be opened: {_said(error)}. {_advice(error)}") from error
+        raise SourceError(
+            f"the Hugging Face Hub cannot be reached at {_endpoint()} for the dataset {dataset}: {_said(error)}, asked "
+            f"for {patience.patience_s:g} s. Check the connection and run again, wait longer with "
+            f"downloader.patience_s=SECONDS, {ELSEWHERE}"
+        ) from error
+
+
+def keep_text(builder: Any, dataset: str) -> None:
+    """Let `builder` refuse JSON whose texts would be changed in silence, and check the pages of Parquet.
+
+    JSON is read block by block, and the types that are found are cast to those of the first block: a later file whose
+    texts all look like dates would come as `2020-01-01 00:00:00`, and a column of texts and numbers in quotes.
+    """
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
+    if hasattr(builder.config, "on_mixed_types"):
+        builder.config.on_mixed_types = None
+        cast = builder._cast_table
+
+        def checked(table: pa.Table, *args: Any, **options: Any) -> pa.Table:
+            if builder.info.features is not None:
+                _check_types(table.schema, builder.info.features.arrow_schema, dataset)
+            return cast(table, *args, **options)
+
+        builder._cast_table = checked
+    if builder.info.builder_name == "parquet":
+        builder.config.fragment_scan_options = ParquetFragmentScanOptions(page_checksum_verification=True)
+
+
+def _check_types(found: Any, expected: Any, dataset: str) -> None:
+    """Raise SourceError where something else than text would be made text; for schemas and structs."""
+    present = {field.name: field.type for field in found}
+    for field in expected:
+        got = present.get(field.name, field.type)
+        if pa.types.is_struct(field.type) and pa.types.is_struct(got):
+            _check_types(got, field.type, dataset)
+        elif is_text(field.type) and not is_text(got) and not pa.types.is_null(got):
             raise SourceError(
-                f"the dataset {dataset} is on the Hugging Face Hub, but offline mode is on: {_offline()}. "
-                f"Switch it off, {ELSEWHERE}"
-            ) from error
-        except errors.RevisionNotFoundError:
-            raise
-        except errors.GatedRepoError as error:
-            raise SourceError(
-                f"the dataset {dataset} is open only to those who asked for access on its page and are logged in. "
-                "Log in with `hf auth login`, or set HF_TOKEN"
-            ) from error
-        except errors.RepositoryNotFoundError as error:
-            raise SourceError(
-                f"there is no dataset {dataset} on {_endpoint()}, or it is private. Correct downloader.dataset=NAME, "
-                "or log in with `hf auth login`"
-            ) from error
-        except _network_errors() as error:
-            if not _passes(error):
-                raise SourceError(f"the dataset {dataset} cannot be opened: {_said(error)}") from error
-            if wait_s is None:
-                raise SourceError(
-                    f"the Hugging Face Hub cannot be reached at {_endpoint()} for the dataset {dataset}: "
-                    f"{_said(error)}, asked {len(RETRY_WAITS_S) + 1} times. Check the connection and run again, "
-                    f"{ELSEWHERE}"
-                ) from error
-            time.sleep(wait_s)
-    raise AssertionError("the last try returns or raises")
+                f"the dataset {dataset} has text in the column {field.name!r}, but in a later part it is read as {got}, "
+                "which would change it. Load it yourself, write its pairs as JSON Lines and read them with "
+                "downloader=local downloader.path=FILE"
+            )
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
-    """Return what the client raises: OSError, and the base of its HTTP library's errors, whichever that is."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return (OSError, *(base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)))
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a column of that type holds text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _passes(error: Exception) -> bool:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is not None:
-        return status in TEMPORARY
-    return isinstance(error, LocalEntryNotFoundError) or not isinstance(error, (FileNotFoundError, PermissionError))
-
-
-def _configurations(dataset: str, commit: str) -> list[str]:
+def _configurations(dataset: str, commit: str, patience: Patience) -> list[str]:
     import datasets
 
     try:
-        return list(_answer(lambda: datasets.get_dataset_config_names(dataset, revision=commit), dataset))
+        return list(_answer(lambda: datasets.get_dataset_config_names(dataset, revision=commit), dataset, patience))
     except (ValueError, RuntimeError):  # its files do not fit together
         return []
 
@@ -197,6 +203,27 @@ def _cannot_open(dataset: str, error: Exception) -> SourceError:
         f"the dataset {dataset} cannot be opened: {_said(error)}. It needs files that the library datasets reads "
         "without running code from the repository"
     )
+
+
+def _meant(error: Exception) -> Exception:
+    """Return what an error is about."""
+    return (
+        error.__cause__ if isinstance(error, OutOfPatienceError) and isinstance(error.__cause__, Exception) else error
+    )
+
+
+def _advice(error: Exception) -> str:
+    """Say what to do about an error."""
+    status = status_of(error)
+    if status in (401, 403):
+        return "The Hub asks who you are: log in with `hf auth login`, or set HF_TOKEN, and run again"
+    if status in (404, 410):
+        return (
+            f"The repository was changed, renamed or removed: look at its page, correct downloader.dataset, {ELSEWHERE}"
+        )
+    if passes(error):
+        return f"Run again, wait longer with downloader.patience_s=SECONDS, {ELSEWHERE}"
+    return f"Run again, {ELSEWHERE}"
 
 
 def _said(error: Exception) -> str:

@@ -408,7 +408,7 @@ def test_verify_sets_damaged_things_aside_and_the_next_run_builds_them_again(url
     overwrite(url, first_payload(url), flipped)
     overwrite(url, next(key for key in keys_of(url) if key.startswith("/tokenizers/t/")), flipped)
     assert verify_store(store).findings == []  # a look at sizes alone
-    assert [finding.name for finding in verify_store(store, full=True).damaged] == ["one", "t"]
+    assert [finding.name for finding in verify_store(store, full=True).findings] == ["one", "t"]
     found = verify_store(store, full=True, repair=True)
     assert [(finding.name, finding.state) for finding in found.findings] == [("one", "set aside"), ("t", "set aside")]
     assert found.findings[0].places == [f"{url}/datasets/.damaged/one.json"]
@@ -416,6 +416,20 @@ def test_verify_sets_damaged_things_aside_and_the_next_run_builds_them_again(url
     store.repo.get_or_build("one", dataset_of)
     store.tokenizers.get_or_build("t", partial(described, text="some text"), {})
     assert verify_store(store, full=True).findings == []
+
+
+def test_of_files_with_one_digest_the_whole_one_is_read(url: str, tmp_path: Path) -> None:
+    """What was built again lies beside what was damaged, and either may be listed first."""
+    store = store_at(url, tmp_path / "a")
+    store.repo.add(dataset_of())
+    good, (directory, digest) = first_payload(url), first_payload(url).rsplit("/", 1)
+    for number in ("-000000000000", "-ffffffffffff"):
+        import fsspec
+
+        fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        fs.pipe_file(f"{root}{directory}/{digest.partition('-')[0]}{number}", flipped(fs.cat_file(root + good)))
+    assert list(store_at(url, tmp_path / "b").repo.get("one").data) == ROWS
+    store.repo.verify("one")
 
 
 def test_a_damaged_manifest_is_set_aside(memory: str, tmp_path: Path) -> None:
@@ -464,28 +478,34 @@ def test_a_store_of_a_newer_version_is_left_alone(memory: str, tmp_path: Path) -
 
 
 WRITER = """
-import sys, pathlib
-sys.path.insert(0, {tests!r})
-from test_remote_store import *
-store = store_at(sys.argv[1], pathlib.Path(sys.argv[2]))
-rows = [{{"src": f"{{sys.argv[2]}} {{i}}", "tgt": "x"}} for i in range(int(sys.argv[3]))]
-if sys.argv[4:] == ["slow"]:
-    def slow(self, path, key):
-        print("uploading", flush=True)
-        time.sleep(60)
-    RemoteFolder.upload = slow
-if sys.argv[4:] == ["before-manifest"]:
-    def never(self, key, content):
-        print("uploading", flush=True)
-        time.sleep(60)
-    RemoteFolder.create = never
-print(len(store.repo.get_or_build("one", lambda: dataset_of(rows=rows))), flush=True)
+import sys, time
+from mtx.data.dataset import TranslationDataset
+from mtx.data.store import Store
+from mtx.infra.dal.arrow import ArrowFileLayer
+from mtx.infra.dal.remote import RemoteFolder
+from mtx.infra.dal.sqlite import SQLiteObjectLayer
+
+url, cache, num_rows, how = sys.argv[1:]
+rows = [{"src": f"{cache} {i}", "tgt": "x"} for i in range(int(num_rows))]
+
+def stop(*_):
+    print("uploading", flush=True)
+    time.sleep(60)
+
+def build():
+    return TranslationDataset(id="one", name="n", stage="raw", split="train", languages=("en", "de"), data=rows)
+
+if how == "stops in upload":
+    RemoteFolder.upload = stop
+if how == "stops before manifest":
+    RemoteFolder.create = stop
+store = Store(root=url, objects=SQLiteObjectLayer, files=ArrowFileLayer, cache=cache)
+print(len(store.repo.get_or_build("one", build)), flush=True)
 """
 
 
-def start(url: str, cache: Path, num_rows: int, *how: str) -> subprocess.Popen[str]:
-    code = WRITER.format(tests=str(Path(__file__).parent))
-    command = [sys.executable, "-c", code, url, str(cache), str(num_rows), *how]
+def start(url: str, cache: Path, num_rows: int, how: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, url, str(cache), str(num_rows), how]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -499,7 +519,7 @@ def test_machines_that_build_at_once_end_with_one_dataset(s3: str, tmp_path: Pat
     store.repo.verify("one")
 
 
-@pytest.mark.parametrize("how", ["slow", "before-manifest"])
+@pytest.mark.parametrize("how", ["stops in upload", "stops before manifest"])
 def test_a_writer_that_is_killed_leaves_nothing_that_looks_whole(s3: str, tmp_path: Path, how: str) -> None:
     worker = start(s3, tmp_path / "killed", 100, how)
     assert worker.stdout is not None

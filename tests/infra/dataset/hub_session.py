@@ -85,6 +85,13 @@ def make_repositories(root: Path) -> None:
     write(folder / "numbers.jsonl", [{"src": "a", "tgt": 1}])
     card(folder, {name: {"train": f"{name}.jsonl"} for name in ("nulls", "names", "numbers")})
 
+    folder = root / "mtx" / "dates"  # the second file looks like dates, and the fourth like numbers
+    for name, texts in (("a", ["x", "y"]), ("b", ["2020-01-01"] * 2), ("c", ["1.50", "null"]), ("d", [7, 8])):
+        write(folder / f"{name}.jsonl", [{"src": text, "tgt": "t"} for text in texts])
+    write(folder / "e.jsonl", [{"src": "x", "tgt": "t"}, {"src": 1, "tgt": "t"}])
+    card(folder, {**{name: {"train": f"{name}.jsonl"} for name in "abcde"}, "text": {"train": "[ac].jsonl"},
+                  "dates": {"train": "[ab].jsonl"}, "numbers": {"train": "[ad].jsonl"}})  # fmt: skip
+
     folder = root / "mtx" / "mixed"
     write(folder / "train.jsonl", [{"src": "a", "tgt": "b"}])
     write(folder / "test.parquet", [{"src": "a", "tgt": "b"}])
@@ -129,6 +136,7 @@ def answer(hub: Hub, ask: dict[str, Any]) -> Any:
 
     if "fault" in ask:
         hub.fault = Fault(**ask["fault"]) if ask["fault"] else None
+        hub.num_bytes = 0
         return hub.paths.clear()
     if "check" in ask:
         from mtx.testing import check_downloader
@@ -136,12 +144,18 @@ def answer(hub: Hub, ask: dict[str, Any]) -> Any:
         broken = HFDatasetDownloader(dataset="mtx/nothing")
         return check_downloader(HFDatasetDownloader(**ask["check"]), broken=broken).num_pairs
     if "info" in ask:
-        return asdict(HFDatasetDownloader(**ask["info"]).info())
+        return asdict(HFDatasetDownloader(**{"patience_s": 2, **ask["info"]}).info())
     counts: dict[str, int] = {}
-    downloader = HFDatasetDownloader(**ask["rows"])
+    downloader = HFDatasetDownloader(**{"patience_s": 2, **ask["rows"]})
     batches = list(downloader.batches(ask["split"], counts))
     rows = [list(row.values()) for batch in batches for row in batch.to_pylist()]
-    return {"rows": rows, "sizes": [len(batch) for batch in batches], "counts": counts, "paths": hub.paths}
+    return {
+        "rows": rows,
+        "sizes": [len(batch) for batch in batches],
+        "counts": counts,
+        "paths": hub.paths,
+        "num_bytes": hub.num_bytes,
+    }
 
 
 def shorten_waits() -> None:
@@ -149,9 +163,9 @@ def shorten_waits() -> None:
     import datasets
     from huggingface_hub.utils import _http
 
-    import mtx.infra.dataset.hub
+    import mtx.infra.dataset.patience
 
-    mtx.infra.dataset.hub.RETRY_WAITS_S = (0.01, 0.01, 0.01)
+    mtx.infra.dataset.patience.FIRST_WAIT_S = 0.01
     datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
     datasets.config.STREAMING_READ_RETRY_INTERVAL = datasets.config.STREAMING_OPEN_RETRY_INTERVAL = 0
     for name in ("http_backoff", "http_stream_backoff"):

@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 COMMIT = "a1b2c3d4" * 5
 BRANCH = "main"
+RENAMED = ("/datasets/mtx/old-name", "/datasets/mtx/jsonl")
 API = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
 FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
@@ -26,6 +28,8 @@ FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 @dataclass
 class Fault:
     """What goes wrong: `status` is answered, with the Hub's `code`; `reset` breaks off; `empty` sends no body.
+
+    `short` sends half of it, `corrupt` another last byte but one, `ignore_range` all of the file, `stall_s` waits first.
 
     It strikes GETs of paths that contain `match`, after the first `after`, `times` times.
     """
@@ -35,6 +39,11 @@ class Fault:
     code: str = ""
     reset: bool = False
     empty: bool = False
+    short: bool = False
+    corrupt: bool = False
+    ignore_range: bool = False
+    stall_s: float = 0
+    retry_after_s: int | None = None
     after: int = 0
     times: int = 1
 
@@ -46,6 +55,7 @@ class Hub:
     root: Path
     fault: Fault | None = None
     paths: list[str] = field(default_factory=list)  # of all GETs
+    num_bytes: int = 0  # sent of files
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""
 
@@ -101,15 +111,17 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urlparse(self.path)
         fault = self.state.strike(url.path) if self.command == "GET" else None
-        if fault and fault.reset:
+        if RENAMED[0] in self.path:
+            self._send(307, b"", {"Location": self.path.replace(*RENAMED)})
+        elif fault and fault.reset:
             self._reset()
         elif fault and fault.status:
-            self._error(fault.status, fault.code)
+            self._error(fault.status, fault.code, fault.retry_after_s)
         elif found := API.fullmatch(url.path):
             repo, what, revision, inner = found.groups()
             self._api(repo, what, revision, inner or "", parse_qs(url.query), body)
         elif found := FILE.fullmatch(url.path):
-            self._file(*found.groups(), empty=bool(fault))
+            self._file(*found.groups(), fault=fault)
         else:
             self._error(404, "NotFound")
 
@@ -132,20 +144,32 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": str(path.relative_to(folder))} for path in files]
         return self._send(200, {"id": repo, "sha": COMMIT, "private": False, "tags": [], "siblings": siblings})
 
-    def _file(self, repo: str, _revision: str, name: str, *, empty: bool) -> None:
+    def _file(self, repo: str, _revision: str, name: str, *, fault: Fault | None) -> None:
         path = self.state.root / repo / unquote(name)
         if not path.is_file():
             return self._error(404, "EntryNotFound")
         data = path.read_bytes()
         headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if not asked:
-            return self._send(200, b"" if empty else data, headers)
+        if not asked or (fault and fault.ignore_range):
+            return self._content(200, data, headers, fault)
         first, last = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
         if first >= len(data):
             return self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
         headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
-        return self._send(206, b"" if empty else data[first : last + 1], headers)
+        return self._content(206, data[first : last + 1], headers, fault)
+
+    def _content(self, status: int, data: bytes, headers: dict[str, str], fault: Fault | None) -> None:
+        if fault and (fault.empty or fault.short):
+            data = b"" if fault.empty else data[: len(data) // 2]
+        if fault and fault.corrupt:
+            at = data.rindex(b"en ") + 1
+            data = data[:at] + b"N" + data[at + 1 :]
+        if fault and fault.stall_s:
+            time.sleep(fault.stall_s)
+        if self.command == "GET":
+            self.state.num_bytes += len(data)
+        self._send(status, data, headers)
 
     def _send(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -158,8 +182,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
-    def _error(self, status: int, code: str) -> None:
-        self._send(status, {"error": code}, {"X-Error-Code": code, "X-Error-Message": code} if code else None)
+    def _error(self, status: int, code: str, retry_after_s: int | None = None) -> None:
+        headers = {"X-Error-Code": code, "X-Error-Message": code} if code else {}
+        if retry_after_s is not None:
+            headers["Retry-After"] = str(retry_after_s)
+        self._send(status, {"error": code}, headers)
 
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -172,4 +199,9 @@ def _entry(folder: Path, path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {"type": "directory", "oid": hashlib.sha1(name.encode()).hexdigest(), "size": 0, "path": name}
     data = path.read_bytes()
-    return {"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": name}
+    return {
+        "type": "file",
+        "oid": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
+        "size": len(data),
+        "path": name,
+    }

@@ -188,9 +188,10 @@ def test_it_pickles() -> None:
 
 
 def test_a_hub_that_cannot_be_reached_is_said_with_its_address(hub: Session) -> None:
-    message = hub.error("mtx/jsonl", constants={"ENDPOINT": "http://127.0.0.1:9"})
+    message = hub.error("mtx/jsonl", constants={"ENDPOINT": "http://127.0.0.1:9"}, patience_s=0.3)
     assert "the Hugging Face Hub cannot be reached at http://127.0.0.1:9 for the dataset mtx/jsonl" in message
-    assert "asked 4 times" in message
+    assert "asked for 0.3 s" in message
+    assert "downloader.patience_s=SECONDS" in message
     assert "downloader=local" in message
 
 
@@ -309,18 +310,79 @@ def test_an_answer_that_comes_empty_is_asked_for_again(hub: Session) -> None:
 
 
 def test_a_file_that_stays_empty_is_no_silent_loss(hub: Session) -> None:
-    hub.fault(match="train-1", empty=True, times=99)
+    for options in ({}, {"verify": False}, {"shuffle": True}):
+        hub.fault(match="train-1", empty=True, times=999)
+        message = hub.error("mtx/jsonl", "de-en", rows=True, patience_s=0.1, **options)
+        assert "could not be read whole: after 0 rows, ShortAnswerError: of 6,100 bytes from 0 on, 0 came" in message
+        assert "wait longer with downloader.patience_s=SECONDS" in message
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 503, "times": 8},
+        {"status": 429, "retry_after_s": 1},
+        {"reset": True, "times": 12},
+        {"short": True, "times": 3},
+        {"empty": True, "times": 3},
+        {"ignore_range": True},
+        {"stall_s": 0.5},
+    ],
+    ids=lambda fault: next(iter(fault)),
+)
+@pytest.mark.parametrize(
+    ("dataset", "language", "match"), [("jsonl", "de-en", "train-1"), ("parquet", "fr-en", "train")]
+)
+def test_failures_within_the_patience_lose_and_repeat_nothing(
+    hub: Session, fault: dict[str, Any], dataset: str, language: str, match: str
+) -> None:
+    hub.fault(match=f"{match}.", **fault)
+    expected = numbered(*language.split("-"), numbers=range(300 if dataset == "jsonl" else 120))
+    assert hub.rows(f"mtx/{dataset}", language, patience_s=10) == expected
+
+
+def test_after_a_failure_only_the_range_that_failed_is_asked_again(hub: Session) -> None:
+    whole = hub.result(rows={"dataset": "mtx/jsonl", "language": "de-en"}, split="train")
+    hub.fault(match="train-2", short=True)
+    again = hub.result(rows={"dataset": "mtx/jsonl", "language": "de-en"}, split="train")
+    asked = [
+        [path for path in answer["paths"] if f"train-{file}" in path] for file in (0, 1) for answer in (whole, again)
+    ]
+    assert asked[0] == asked[1]
+    assert asked[2] == asked[3]
+
+
+def test_a_changed_byte_is_found_by_the_repositorys_digest(hub: Session) -> None:
+    hub.fault(match="train-2", corrupt=True)
     message = hub.error("mtx/jsonl", "de-en", rows=True)
-    assert "file 2 of 3 of the dataset mtx/jsonl came without any row, 4 times" in message
-    hub.fault(match="train-1", empty=True, times=99)
-    assert len(hub.rows("mtx/jsonl", "de-en", verify=False)) == 200
+    assert "the file de-en/train-2.jsonl of the dataset mtx/jsonl came damaged" in message
 
 
-def test_shuffled_rows_are_counted_against_the_card(hub: Session) -> None:
-    assert len(hub.rows("mtx/counted", "de-en", shuffle=True)) == 300
-    hub.fault(match="train-1", empty=True, times=99)
-    message = hub.error("mtx/counted", "de-en", rows=True, shuffle=True)
-    assert "has 300 rows in the split 'train' by its card, but 200 came" in message
+def test_a_hub_that_asks_who_one_is_half_way(hub: Session) -> None:
+    hub.fault(match="train-2", status=401, times=99)
+    message = hub.error("mtx/jsonl", "de-en", rows=True)
+    assert "log in with `hf auth login`, or set HF_TOKEN" in message
+
+
+def test_texts_that_look_like_numbers_and_null_stay_as_they_are(hub: Session) -> None:
+    assert hub.rows("mtx/dates", "text", source_column="src", target_column="tgt") == [
+        [text, "t"] for text in ("x", "y", "1.50", "null")
+    ]
+
+
+@pytest.mark.parametrize(("config", "kind"), [("dates", "timestamp"), ("numbers", "int64")])
+def test_a_later_file_that_is_read_as_another_type_is_refused(hub: Session, config: str, kind: str) -> None:
+    message = hub.error("mtx/dates", config, rows=True, source_column="src", target_column="tgt")
+    assert "has text in the column 'src', but in a later part it is read as " + kind in message
+
+
+@pytest.mark.parametrize("config", ["b", "e"])
+def test_a_file_of_dates_or_of_mixed_values_is_refused(hub: Session, config: str) -> None:
+    hub.error("mtx/dates", config, rows=True, source_column="src", target_column="tgt")
+
+
+def test_a_renamed_dataset_is_read(hub: Session) -> None:
+    assert hub.rows("mtx/old-name", "de-en", n=2) == numbered("de", "en", numbers=range(2))
 
 
 def test_a_card_that_is_out_of_date_can_be_passed_over(hub: Session) -> None:
@@ -334,7 +396,8 @@ def test_a_card_that_is_out_of_date_can_be_passed_over(hub: Session) -> None:
 def test_a_file_that_goes_missing_half_way(hub: Session) -> None:
     hub.fault(match="train-2", status=404, times=99)
     message = hub.error("mtx/jsonl", "de-en", rows=True)
-    assert "could not be read whole: after 200 rows, HfHubHTTPError: Client error '404 Not Found'" in message
+    assert "could not be read whole: after 0 rows, HfHubHTTPError: Client error '404 Not Found'" in message
+    assert "The repository was changed, renamed or removed" in message
 
 
 @pytest.mark.parametrize("key", ["n", "buffer_size"])
@@ -346,3 +409,8 @@ def test_counts_are_at_least_one(key: str) -> None:
 def test_on_error_lists_its_choices() -> None:
     with pytest.raises(ConfigError, match=r"downloader.on_error is one of raise, skip, but is 'rise'"):
         HFDatasetDownloader(dataset="mtx/jsonl", on_error="rise")  # type: ignore[arg-type]
+
+
+def test_patience_is_no_negative_time() -> None:
+    with pytest.raises(ConfigError, match="downloader.patience_s is a number of seconds, at least 0, but is -1"):
+        HFDatasetDownloader(dataset="mtx/jsonl", patience_s=-1)
