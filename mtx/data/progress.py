@@ -1,5 +1,6 @@
 """Progress of long stages on a terminal; silent elsewhere."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,16 +9,19 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.text import Text
 from typing_extensions import override
 
 from mtx.shown import redacted, shown
 
+ISOLATED = re.compile("[^\u2068\u2069]+")
+
 
 class PlainConsole(Console):
     """Prints texts as they are: `[red]` and `:smile:` are characters like any others, controls are made visible.
 
-    Every str goes this way, in tables and titles too. A `Text` is printed as it is.
+    In tables, titles and `Text`s too, where only the marks that isolate a line's direction stay.
     """
 
     def __init__(self, *, stderr: bool = False, **options: Any) -> None:
@@ -26,6 +30,12 @@ class PlainConsole(Console):
     @override
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(shown(redacted(text)), **options)
+
+    @override
+    def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            visible = ISOLATED.sub(lambda found: shown(found[0]), segment.text)
+            yield segment if segment.control or visible == segment.text else Segment(visible, segment.style)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ def test_every_test_that_a_guide_names_is_there(name: str, at_least: int) -> Non
 
 
 def test_every_threat_has_a_test() -> None:
-    table = [line for line in (ROOT / "docs/security.md").read_text().splitlines() if line.startswith("| ")][2:]
+    text = (ROOT / "docs/security.md").read_text().partition("## Fuzzing")[0]
+    table = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert len(table) > 14
     assert [line for line in table if not re.search(r"\| `test_\w+`[^|]*\|$", line)] == []
 
@@ -31,4 +32,4 @@ def test_every_reason_for_leaving_out_a_row_is_explained() -> None:
 
 
 def test_the_figures_of_the_fuzzer_are_there() -> None:
-    assert re.search(r"`scripts/fuzz --inputs [\d]+`.*\n?.*[\d,]{6,} inputs", (ROOT / "docs/security.md").read_text())
+    assert re.search(r"`scripts/fuzz --inputs \d+`.* tried [\d,]{6,} inputs", (ROOT / "docs/security.md").read_text())

@@ -168,7 +168,7 @@ class SQLiteObjectLayer:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter where its message quotes the file
             if str(getattr(error, "sqlite_errorname", "")).startswith(OF_THE_SYSTEM):
                 raise StoreError(
                     f"the manifests in {self._path} cannot be used: {error}. Nothing stored has changed. "

@@ -56,6 +56,7 @@ def pinned_commit(dataset: str, revision: str | None, patience: Patience) -> str
 def open_splits(dataset: str, config: str | None, commit: str, patience: Patience) -> dict[str, Any]:
     """Return each split as a `datasets.IterableDataset` of that commit. Raises SourceError."""
     import datasets
+    import yaml
 
     def load() -> dict[str, Any]:
         # An empty cache: when the Hub fails, datasets would fall back on an older download, whatever its commit.
@@ -76,7 +77,7 @@ def open_splits(dataset: str, config: str | None, commit: str, patience: Patienc
                 f"there are: {choices(config or '', names)}. Name one with downloader.language=NAME"
             ) from error
         raise _cannot_open(dataset, error) from error
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, yaml.YAMLError) as error:  # YAML: the card
         raise _cannot_open(dataset, error) from error
 
 
@@ -105,6 +106,7 @@ def tables_of(split: Any, dataset: str, limit: int | None) -> Iterator[pa.Table]
         *network_errors(),
         datasets.exceptions.DatasetsError,
         pa.ArrowException,
+        RuntimeError,  # of JSON with values of several types, too
         ValueError,
     ) as raised:
         error = _meant(raised)
@@ -117,6 +119,7 @@ def _answer(ask: Callable[[], Answer], dataset: str, patience: Patience) -> Answ
     """Ask the Hub, and ask again while it fails for reasons that pass. Raises SourceError."""
     from huggingface_hub import errors
 
+    failures: tuple[type[Exception], ...] = (OutOfPatienceError, *network_errors())
     try:
         return patience.ask(ask)
     except errors.OfflineModeIsEnabled as error:
@@ -136,15 +139,15 @@ def _answer(ask: Callable[[], Answer], dataset: str, patience: Patience) -> Answ
             f"there is no dataset {dataset} on {_endpoint()}, or it is private. Correct downloader.dataset=NAME, "
             "or log in with `hf auth login`"
         ) from error
-    except (OutOfPatienceError, *network_errors()) as raised:
-        error = _meant(raised)
-        if not passes(error):
-            raise SourceError(f"the dataset {dataset} cannot be opened: {_said(error)}. {_advice(error)}") from error
+    except failures as raised:
+        cause = _meant(raised)
+        if not passes(cause):
+            raise SourceError(f"the dataset {dataset} cannot be opened: {_said(cause)}. {_advice(cause)}") from cause
         raise SourceError(
-            f"the Hugging Face Hub cannot be reached at {_endpoint()} for the dataset {dataset}: {_said(error)}, asked "
+            f"the Hugging Face Hub cannot be reached at {_endpoint()} for the dataset {dataset}: {_said(cause)}, asked "
             f"for {patience.patience_s:g} s. Check the connection and run again, wait longer with "
             f"downloader.patience_s=SECONDS, {ELSEWHERE}"
-        ) from error
+        ) from cause
 
 
 def keep_text(builder: Any, dataset: str) -> None:
@@ -178,7 +181,7 @@ def _check_types(found: Any, expected: Any, dataset: str) -> None:
             _check_types(got, field.type, dataset)
         elif is_text(field.type) and not is_text(got) and not pa.types.is_null(got):
             raise SourceError(
-                f"the dataset {dataset} has text in the column {field.name!r}, but in a later part it is read as {got}, "
+                f"the dataset {dataset} has text in the column {field.name!r}, but a later part is read as {got}, "
                 "which would change it. Load it yourself, write its pairs as JSON Lines and read them with "
                 "downloader=local downloader.path=FILE"
             )
@@ -186,7 +189,7 @@ def _check_types(found: Any, expected: Any, dataset: str) -> None:
 
 def is_text(kind: pa.DataType) -> bool:
     """Tell whether a column of that type holds text."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _configurations(dataset: str, commit: str, patience: Patience) -> list[str]:

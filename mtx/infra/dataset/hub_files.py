@@ -65,10 +65,9 @@ def _ask(patience: Patience, question: Callable[[], Answer]) -> Answer:
 def _file_system() -> type[Any]:
     from huggingface_hub import HfFileSystem, constants
     from huggingface_hub.hf_file_system import HfFileSystemFile
-    from huggingface_hub.utils import hf_raise_for_status
-    from huggingface_hub.utils._http import http_stream_backoff
+    from huggingface_hub.utils._http import hf_raise_for_status, http_stream_backoff
 
-    class PatientFile(HfFileSystemFile):  # type: ignore[misc]
+    class PatientFile(HfFileSystemFile):
         """A file that gives all bytes that were asked for."""
 
         patience: Patience
@@ -96,7 +95,7 @@ def _file_system() -> type[Any]:
                 raise ShortAnswerError(f"of {end - start:,} bytes from {start:,} on, {len(data):,} came")
             return bytes(data[: end - start])
 
-    class PatientFileSystem(HfFileSystem):  # type: ignore[misc]
+    class PatientFileSystem(HfFileSystem):
         """Opens files of watched commits as PatientFile."""
 
         def _open(
@@ -107,7 +106,7 @@ def _file_system() -> type[Any]:
             revision: str | None = None,
             **options: Any,
         ) -> Any:
-            resolved = self.resolve_path(path, revision=revision)
+            resolved: Any = self.resolve_path(path, revision=revision)
             patience = _watched.get(f"{getattr(resolved, 'repo_id', '')}@{getattr(resolved, 'revision', '')}")
             if patience is None or mode != "rb":
                 return super()._open(path, mode, block_size, revision, **options)

@@ -43,7 +43,7 @@ def card(folder: Path, configs: dict[str, dict[str, str]], examples: dict[str, i
     lines = ["---", "configs:"]
     for config, splits in configs.items():
         lines += [f"- config_name: {config}", "  data_files:"]
-        lines += [line for split, path in splits.items() for line in (f"  - split: {split}", f"    path: {path}")]
+        lines += [line for split, path in splits.items() for line in (f"  - split: {split}", f'    path: "{path}"')]
     if examples:
         lines += ["dataset_info:", f"  config_name: {next(iter(configs))}", "  features:"]
         lines += ["  - name: id", "    dtype: int64", "  - name: translation"]
@@ -91,6 +91,10 @@ def make_repositories(root: Path) -> None:
     write(folder / "e.jsonl", [{"src": "x", "tgt": "t"}, {"src": 1, "tgt": "t"}])
     card(folder, {**{name: {"train": f"{name}.jsonl"} for name in "abcde"}, "text": {"train": "[ac].jsonl"},
                   "dates": {"train": "[ab].jsonl"}, "numbers": {"train": "[ad].jsonl"}})  # fmt: skip
+
+    folder = root / "mtx" / "broken-card"
+    write(folder / "train.jsonl", [{"src": "a", "tgt": "b"}])
+    (folder / "README.md").write_text("---\nconfigs: [a] b\n---\n")
 
     folder = root / "mtx" / "mixed"
     write(folder / "train.jsonl", [{"src": "a", "tgt": "b"}])
@@ -166,6 +170,7 @@ def shorten_waits() -> None:
     import mtx.infra.dataset.patience
 
     mtx.infra.dataset.patience.FIRST_WAIT_S = 0.01
+    mtx.infra.dataset.patience.MAX_WAIT_S = 0.05
     datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
     datasets.config.STREAMING_READ_RETRY_INTERVAL = datasets.config.STREAMING_OPEN_RETRY_INTERVAL = 0
     for name in ("http_backoff", "http_stream_backoff"):

@@ -29,7 +29,7 @@ FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 class Fault:
     """What goes wrong: `status` is answered, with the Hub's `code`; `reset` breaks off; `empty` sends no body.
 
-    `short` sends half of it, `corrupt` another last byte but one, `ignore_range` all of the file, `stall_s` waits first.
+    `short` sends half of it, `corrupt` changes a byte, `ignore_range` sends all of it, `stall_s` waits.
 
     It strikes GETs of paths that contain `match`, after the first `after`, `times` times.
     """

@@ -261,6 +261,10 @@ def test_code_of_a_repository_is_never_run(hub: Session) -> None:
     assert "without running code from the repository" in message
 
 
+def test_a_card_that_is_no_yaml(hub: Session) -> None:
+    assert "the dataset mtx/broken-card cannot be opened: ParserError" in hub.error("mtx/broken-card")
+
+
 def test_files_that_cannot_be_read_together(hub: Session) -> None:
     assert "the dataset mtx/mixed cannot be opened: ValueError" in hub.error("mtx/mixed")
 
@@ -373,7 +377,7 @@ def test_texts_that_look_like_numbers_and_null_stay_as_they_are(hub: Session) ->
 @pytest.mark.parametrize(("config", "kind"), [("dates", "timestamp"), ("numbers", "int64")])
 def test_a_later_file_that_is_read_as_another_type_is_refused(hub: Session, config: str, kind: str) -> None:
     message = hub.error("mtx/dates", config, rows=True, source_column="src", target_column="tgt")
-    assert "has text in the column 'src', but in a later part it is read as " + kind in message
+    assert "has text in the column 'src', but a later part is read as " + kind in message
 
 
 @pytest.mark.parametrize("config", ["b", "e"])
@@ -412,5 +416,5 @@ def test_on_error_lists_its_choices() -> None:
 
 
 def test_patience_is_no_negative_time() -> None:
-    with pytest.raises(ConfigError, match="downloader.patience_s is a number of seconds, at least 0, but is -1"):
+    with pytest.raises(ConfigError, match=r"downloader.patience_s is a number of seconds, at least 0, but is -1"):
         HFDatasetDownloader(dataset="mtx/jsonl", patience_s=-1)
