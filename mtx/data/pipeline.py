@@ -20,6 +20,7 @@ from mtx.data.corpus import BETWEEN, Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.encode import encode_pairs
 from mtx.data.filter.base import PairFilter, count_dropped
+from mtx.data.filter.none import NoFilter
 from mtx.data.pairs import pair_batches, without_source
 from mtx.data.progress import track
 from mtx.data.sets import KEY as SETS_KEY
@@ -35,6 +36,8 @@ from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
 log = logging.getLogger(__name__)
+
+HELD_OUT_AS_IT_IS = NoFilter()  # so that runs with other filters are measured on the same text
 
 VERSION = 1  # goes up when this module makes other output from the same inputs
 
@@ -218,7 +221,8 @@ def _raw_set(name: str, source: Downloader, store: Store, corpus: SourceInfo, bu
 
 
 def _filtered(recipe: Recipe, store: Store, parts: _Parts, split: Split, built: list[str]) -> str:
-    made_by = {"held_out": identity(recipe.held_out), "filter": identity(recipe.filter)}
+    keeper = recipe.filter if split == "train" else HELD_OUT_AS_IT_IS
+    made_by = {"held_out": identity(recipe.held_out), "filter": identity(keeper)}
     described = {"stage": "filtered", "version": VERSION, **parts.inputs(split), **made_by, "split": split}
     filtered_id = f"filtered-{split}-{digest(described)}"
 
@@ -234,7 +238,7 @@ def _filtered(recipe: Recipe, store: Store, parts: _Parts, split: Split, built: 
             languages=corpus.info.languages,
             provenance={"inputs": [*corpus.raw.values(), *parts.kept_apart], **made_by},
             metrics=tally.metrics,
-            data=tally.kept(recipe.filter.apply(pairs, tally.dropped)),
+            data=tally.kept(keeper.apply(pairs, tally.dropped)),
         )
 
     store.repo.get_or_build(filtered_id, build)

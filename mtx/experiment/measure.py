@@ -75,6 +75,7 @@ def data_report(run: Run) -> dict[str, Any]:
         "dropped_by_split": dropped,
         **({"sources": sources(datamodule.source_names, raw, filtered)} if datamodule.source_names else {}),
         **{f"num_pairs_{split}": len(filtered[split]) if split in filtered else 0 for split in SPLITS},
+        "held_out": datamodule.held_out(),
         "source_vocab_size": pair.source.get_vocab_size(),
         "target_vocab_size": pair.target.get_vocab_size(),
         "joint_vocabulary": pair.joint,

@@ -20,6 +20,7 @@ from mtx.data.store import Store
 from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.pair import TokenizerPair
 from mtx.errors import ConfigError, DataError
+from mtx.identity import JSON
 from mtx.infra.dataset.collate import BatchFormat, load_kernels
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.plan.base import Lengths, Planner
@@ -61,10 +62,12 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         validation_sets: further sets to validate on, by name: a file, the settings of a `LocalDownloader`, or a
             downloader, whose training split is taken. They are not filtered. `val_names` says which loader is which.
         predict_from: a file of text to translate, UTF-8, one sentence a line; None: predict the test split.
-        max_source_tokens: positions a source may take, EOS included; None: any number.
-        max_target_tokens: positions a target may take, BOS or EOS included; None: any number.
-        too_long: what happens to a pair above a maximum: `drop` or `truncate`; both are counted.
+        max_source_tokens: positions a source may take in training, EOS included; None: any number.
+        max_target_tokens: positions a target may take in training, BOS or EOS included; None: any number.
+        too_long: what happens to a training pair above a maximum: `drop` or `truncate`; both are counted.
         eval_max_tokens: padded tokens a side in a batch for validation, test and predict.
+        eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are not measured on; all others are served whole,
+            the same for any tokenizer and filter. None: all are.
         batch_format: `mtx`, or `huggingface` for the names that transformers' models take.
         label_pad_id: what fills labels behind EOS; None: the pad id, or -100 with `huggingface`.
         source_eos: whether EOS closes each source.
@@ -91,6 +94,7 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         max_target_tokens: int | None = 256,
         too_long: TooLong = "drop",
         eval_max_tokens: int = 4096,
+        eval_max_bytes: int | None = 1000,
         batch_format: Literal["mtx", "huggingface"] = "mtx",
         label_pad_id: int | None = None,
         source_eos: bool = True,
@@ -103,6 +107,8 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
             raise ConfigError(f"datamodule.too_long is drop or truncate, but is {too_long!r}")
         if num_workers < 0:
             raise ConfigError(f"datamodule.num_workers is at least 0, but is {num_workers}")
+        if eval_max_bytes is not None and eval_max_bytes < 1:
+            raise ConfigError(f"datamodule.eval_max_bytes is at least 1, or null, but is {eval_max_bytes}")
         if tokenizer.samples and sampler.keeps_shapes:
             raise ConfigError(
                 "sampler=static_shapes promises the same shapes in every epoch, which lengths that change in each do "
@@ -122,6 +128,7 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         self.sampler = self._given_sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)
         self.too_long = too_long
+        self.eval_max_bytes = eval_max_bytes
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.seed = seed
@@ -272,9 +279,18 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         """Return what a model has to know of the data; parameters of a model with these names are filled from it.
 
         `source_vocab_size`, `target_vocab_size`, `joint_vocabulary`, `pad_id`, `bos_id` and `eos_id` of the target,
-        `source_pad_id`, `max_source_tokens`, `max_target_tokens`.
+        `source_pad_id`, and `max_source_tokens` and `max_target_tokens`, the positions that any batch may take, those
+        of held-out pairs too.
         """
         return self._open.facts()
+
+    def held_out(self) -> dict[str, JSON]:
+        """Describe what validation measures on: `digest`, `num_pairs`, and `left_out`.
+
+        Where the digest is the same, so are the pairs, whatever the filter and the tokenizer; `left_out` are those with
+        more bytes than `eval_max_bytes`.
+        """
+        return self._open.held_out()
 
     def num_target_bytes(self, row_ids: Tensor, split: str) -> Tensor:
         """Return the UTF-8 bytes of the target texts of `row_ids` (int64 [B]) as int64 [B], for bits per byte.
@@ -320,8 +336,15 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
         if self.ids is None:
             raise DataError("the data is not prepared: call prepare_data() and setup() first, or let a Trainer do it")
         if self._data is None or self._data.ids != self.ids:
-            layout, too_long = self._format, self.too_long
-            self._data = OpenData(self.storage, self.recipe, self.ids, layout=layout, too_long=too_long, seed=self.seed)
+            self._data = OpenData(
+                self.storage,
+                self.recipe,
+                self.ids,
+                layout=self._format,
+                too_long=self.too_long,
+                seed=self.seed,
+                eval_max_bytes=self.eval_max_bytes,
+            )
         return self._data
 
     @property
@@ -346,7 +369,6 @@ class TranslationDataModule(OfBothPackages, pl.LightningDataModule):
     def _loader(self, name: str, planner: Planner, *, for_writers: bool = False) -> PlanLoader:
         share = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
         serving = Serving(
-            batch_format=self.batch_format,
             seed=self.seed,
             rank=share["rank"] if share else 0,
             world_size=share["num_replicas"] if share else 1,

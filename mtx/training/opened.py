@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,9 @@ from mtx.data.sets import PREDICT
 from mtx.data.store import Store
 from mtx.data.tokenize.pair import TokenizerPair, load_pair
 from mtx.errors import DataError
-from mtx.identity import JSON, identity
+from mtx.identity import JSON, digest, identity
 from mtx.infra.dataset.collate import BatchFormat
-from mtx.infra.dataset.plan.base import Planner
+from mtx.infra.dataset.plan.base import Mask, Planner
 from mtx.infra.dataset.plan.mixture import Mixing
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 from mtx.training.sampled import SampledEpochs
@@ -35,12 +35,22 @@ class OpenData:
         recipe: what it was made by.
         ids: under which names.
         layout: how a batch looks; the special ids are those of the tokenizers.
-        too_long: what happens to a pair above a maximum of the layout; text to translate is truncated in any case.
+        too_long: what happens to a training pair above a maximum of the layout; text to translate is truncated in any
+            case, and held-out pairs are served whole.
+        eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are left out; None: none are.
         seed: of the training order.
     """
 
     def __init__(
-        self, storage: Store, recipe: Recipe, ids: StageIds, *, layout: BatchFormat, too_long: TooLong, seed: int
+        self,
+        storage: Store,
+        recipe: Recipe,
+        ids: StageIds,
+        *,
+        layout: BatchFormat,
+        too_long: TooLong,
+        seed: int,
+        eval_max_bytes: int | None,
     ) -> None:
         self.ids = ids
         self._storage = storage
@@ -48,6 +58,7 @@ class OpenData:
         self._layout = layout
         self._too_long = too_long
         self._seed = seed
+        self._eval_max_bytes = eval_max_bytes
         self._splits: dict[str, OpenSplit] = {}
         self._sampled: dict[Planner, SampledEpochs[OpenSplit]] = {}
         self._source_bytes: dict[str, NDArray[np.int64]] = {}
@@ -73,14 +84,29 @@ class OpenData:
             raise DataError(f"there is no {name} split; there are: {', '.join(self.names)}")
         if name not in self._splits:
             dataset = self._storage.repo.get({**self.ids.encoded, **self.ids.beside}[name])
-            self._splits[name] = OpenSplit(
-                encoded_pairs(dataset.rows),
-                dataset.rows.table["num_target_bytes"].to_numpy(),
-                self.batch_format,
-                "truncate" if name == PREDICT else self._too_long,
-                self._mixing() if name == "train" else None,
-            )
+            pairs, num_bytes = encoded_pairs(dataset.rows), dataset.rows.table["num_target_bytes"].to_numpy()
+            if name == "train":
+                opened = OpenSplit(pairs, num_bytes, self.batch_format, self._too_long, self._mixing())
+            elif name == PREDICT:
+                opened = OpenSplit(pairs, num_bytes, self.batch_format, "truncate")
+            else:
+                opened = OpenSplit(
+                    pairs, num_bytes, self._whole, "truncate", left_out=self._beyond_bytes(name, num_bytes)
+                )
+            self._splits[name] = opened
         return self._splits[name]
+
+    @property
+    def _whole(self) -> BatchFormat:
+        """The form of a batch of held-out pairs: no maximum in tokens, which are others for each tokenizer."""
+        return replace(self.batch_format, max_source_tokens=None, max_target_tokens=None)
+
+    def _beyond_bytes(self, name: str, num_target_bytes: NDArray[np.int64]) -> Mask | None:
+        """Return which held-out pairs are left out for their length in bytes: the same for any tokenizer."""
+        if self._eval_max_bytes is None:
+            return None
+        most: Mask = np.maximum(self.num_source_bytes(name), num_target_bytes) > self._eval_max_bytes
+        return most
 
     @property
     def source_names(self) -> list[str]:
@@ -152,9 +178,33 @@ class OpenData:
             "bos_id": layout.target.bos,
             "eos_id": layout.target.eos,
             "source_pad_id": layout.source.pad,
-            "max_source_tokens": layout.max_source_tokens,
-            "max_target_tokens": layout.max_target_tokens,
+            "max_source_tokens": self._longest("source"),
+            "max_target_tokens": self._longest("target"),
         }
+
+    def held_out(self) -> dict[str, JSON]:
+        """Describe what runs are measured on: the same digest, the same pairs, whatever the filter or the tokenizer."""
+        names = [name for name in (*self.ids.encoded, *self._recipe.validation_sets) if name not in ("train", "test")]
+        named = {name: {**self.ids.filtered, **self.ids.beside_raw}[name] for name in names}
+        opened = [self.split(name) for name in names]
+        return {
+            "digest": digest([named, self._eval_max_bytes]),
+            "num_pairs": sum(len(split.pairs) - split.num_dropped for split in opened),
+            "left_out": sum(split.num_dropped for split in opened),
+        }
+
+    def _longest(self, side: Literal["source", "target"]) -> int | None:
+        """Return the positions that a side of any batch may take; None: any number."""
+        limit = self._layout.max_source_tokens if side == "source" else self._layout.max_target_tokens
+        if limit is None:
+            return None
+        longest = [limit]
+        for name in self.names:
+            if name not in ("train", PREDICT):
+                split = self.split(name)
+                of_side = getattr(split.lengths, side)
+                longest.append(int((of_side if split.excluded is None else of_side[~split.excluded]).max(initial=0)))
+        return max(longest)
 
     def what_decides_batches(self, planner: Planner) -> dict[str, JSON]:
         """Describe, in plain values, what the order of the training pairs depends on, beside the epoch."""

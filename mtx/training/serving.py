@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from mtx.data.sets import PREDICT
 from mtx.errors import EmptyDatasetError
-from mtx.infra.dataset.collate import BatchFormat
 from mtx.infra.dataset.plan.base import Planner
 from mtx.training.budget import num_units
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
@@ -20,7 +19,6 @@ class Serving:
     """What all loaders of a run have in common.
 
     Attributes:
-        batch_format: how a batch looks.
         seed: of the order of training.
         rank: this process's place.
         world_size: number of processes.
@@ -29,7 +27,6 @@ class Serving:
         pin_memory: put batches into pinned memory.
     """
 
-    batch_format: BatchFormat
     seed: int
     rank: int
     world_size: int
@@ -82,15 +79,20 @@ class Serving:
                 f"{self.world_size} ranks, and each takes one at least. Use fewer with trainer.devices{more}"
             )
         if sampled is not None:
-            served: EncodedBatches = SampledBatches(split.pairs, self.batch_format, sampled, seed=self.seed)
+            served: EncodedBatches = SampledBatches(split.pairs, split.layout, sampled, seed=self.seed)
         else:
-            served = (SourceBatches if name == PREDICT else EncodedBatches)(split.pairs, self.batch_format)
+            served = (SourceBatches if name == PREDICT else EncodedBatches)(split.pairs, split.layout)
         served.size = num_units(planner, split.lengths, split.excluded)
         return PlanLoader(served, batches, num_workers=self.num_workers, pin_memory=self.pin_memory)
 
     def _why_empty(self, name: str, split: OpenSplit) -> str:
+        layout = split.layout
+        if split.num_dropped and layout.max_source_tokens is None and layout.max_target_tokens is None:
+            return (
+                f"all {split.num_dropped} pairs of the {name} split have more UTF-8 bytes on a side than "
+                "datamodule.eval_max_bytes allows. Raise it, or set it to null"
+            )
         if split.num_dropped:
-            layout = self.batch_format
             return (
                 f"all {split.num_dropped} pairs of the {name} split are longer than datamodule.max_source_tokens="
                 f"{layout.max_source_tokens} or datamodule.max_target_tokens={layout.max_target_tokens}. "

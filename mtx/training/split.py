@@ -28,7 +28,8 @@ class Drawing(Protocol):
 class OpenSplit:
     """One split, mapped into memory: its pairs, their lengths in a batch, and which of them are too long.
 
-    `drawing` draws the epochs of a mixture; None: an epoch has every pair once.
+    `drawing` draws the epochs of a mixture; None: an epoch has every pair once. `left_out` are pairs that are not
+    served, whatever their length in tokens; they count as dropped.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class OpenSplit:
         layout: BatchFormat,
         too_long: TooLong,
         drawing: Drawing | None = None,
+        left_out: Mask | None = None,
     ) -> None:
         self.pairs = pairs
+        self.layout = layout
         self._drawing = drawing
         full = pairs.lengths(layout)
         self.lengths = truncated(full, layout)
@@ -47,8 +50,10 @@ class OpenSplit:
         is_long = long_source | long_target
         num_long = int(np.count_nonzero(is_long))
         self.excluded = is_long if too_long == "drop" else None
-        self.num_dropped = num_long if too_long == "drop" else 0
-        self.num_truncated = num_long - self.num_dropped
+        self.num_truncated = 0 if too_long == "drop" else num_long
+        if left_out is not None:
+            self.excluded = left_out if self.excluded is None else self.excluded | left_out
+        self.num_dropped = 0 if self.excluded is None else int(np.count_nonzero(self.excluded))
         sides = {"source": long_source, "target": long_target, "both": long_source & long_target}
         self._num_long = {side: int(np.count_nonzero(found)) for side, found in sides.items()}
         self._drafts: dict[Planner, Draft] = {}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mtx.data.progress import PlainConsole
 from mtx.errors import StoreError
 from mtx.experiment.sweep.results import Results, read_results
 from mtx.experiment.sweep.summary import print_summary
@@ -18,7 +19,7 @@ def end_sweep(folder: Path, *, go_on: str | None = None, console: Console | None
         go_on: the command that runs what is missing.
         console: where to show them.
     """
-    console = console or Console()
+    console = console or PlainConsole()
     results = read_results([folder])
     print_summary(results, console, go_on=go_on)
     try:
