@@ -1,12 +1,14 @@
 """Rows: what a payload reads as. A sequence of dicts over an Arrow table, memory-mapped where it comes from a file."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, islice
 from typing import Any, overload
 
 import pyarrow as pa
 
 from mtx.errors import DamagedError, DataError
+from mtx.infra.dal.texts import TextColumn
 
 ROWS_AT_ONCE = 8192  # rows that are Python objects together
 
@@ -22,6 +24,11 @@ class Rows(Sequence[dict[str, Any]]):
         self.table = table
         self._reopen = reopen
         self._columns = dict(zip(table.column_names, table.columns, strict=True))
+
+    @cached_property
+    def _texts(self) -> dict[str, TextColumn]:
+        """The columns that are read from their buffers."""
+        return {name: TextColumn(column) for name, column in self._columns.items() if TextColumn.reads(column)}
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -43,7 +50,10 @@ class Rows(Sequence[dict[str, Any]]):
         if not 0 <= position < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         try:
-            return {name: column[position].as_py() for name, column in self._columns.items()}
+            return {
+                name: self._texts[name].text(position) if name in self._texts else column[position].as_py()
+                for name, column in self._columns.items()
+            }
         except UnicodeDecodeError as error:
             raise self._no_text(error) from error
 
@@ -54,6 +64,25 @@ class Rows(Sequence[dict[str, Any]]):
             except UnicodeDecodeError as error:
                 raise self._no_text(error) from error
             yield from rows
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the rows of some indices, each 0 ≤ index < n, in that order: faster than one after the other.
+
+        Raises IndexError, and DamagedError as all reading does.
+        """
+        if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
+            raise IndexError(f"rows {min(indices)} to {max(indices)} of {len(self)}")
+        try:
+            columns = [
+                self._texts[name].texts(indices)
+                if name in self._texts
+                else [column[int(index)].as_py() for index in indices]
+                for name, column in self._columns.items()
+            ]
+        except UnicodeDecodeError as error:
+            raise self._no_text(error) from error
+        names = list(self._columns)
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def _no_text(self, error: UnicodeDecodeError) -> DamagedError:
         """Say that bytes have changed: what is stored is UTF-8 when it is written."""

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch.utils.data import Dataset
 
 from mtx.errors import TokenizerError
+from mtx.infra.dal.rows import Rows
 from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, SpecialIds, TokenRows, collate_rows
 from mtx.infra.dataset.sampler import BucketBatchSampler, PlanBatchSampler
 
@@ -33,6 +34,11 @@ class PTDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return the pair with its `row_id`."""
         return {**self.data[index], "row_id": index}
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the pairs of a batch, as a DataLoader asks for them."""
+        rows = self.data.take(indices) if isinstance(self.data, Rows) else [self.data[index] for index in indices]
+        return [{**row, "row_id": index} for row, index in zip(rows, indices, strict=True)]
 
 
 def collate_fn(
