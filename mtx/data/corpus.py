@@ -91,8 +91,8 @@ class SourceTally:
 
     Attributes:
         dropped: for the filter, to count what it drops.
-        metrics: for the manifest: `dropped`, and of a mixture `sources`: by name, `pairs`, `dropped` by reason, and
-            `kept`. Filled when the last pair has come.
+        metrics: for the manifest: `dropped`; `rejects`, a few dropped pairs by reason; and of a mixture `sources`: by
+            name, `pairs`, `dropped` by reason, and `kept`. Filled when the last pair has come.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -126,6 +126,7 @@ class SourceTally:
                     )
                 self._kept += np.bincount(batch.column(SOURCE).to_numpy(), minlength=len(self.names))
             yield batch
+        self.metrics["rejects"] = self.dropped.rejects()
         if self.names:
             self.metrics["sources"] = {name: self._of(number) for number, name in enumerate(self.names)}
 

@@ -149,7 +149,6 @@ def test_a_run_stopped_at_any_batch_goes_on_with_the_next(root: Path, num_worker
 def of_ranks(dm: TranslationDataModule, world_size: int) -> list[PlanLoader]:
     return [
         Serving(
-            batch_format=dm.batch_format,
             seed=dm.seed,
             rank=rank,
             world_size=world_size,

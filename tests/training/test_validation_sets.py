@@ -119,18 +119,18 @@ def test_one_set_alone_is_one_loader(tmp_path: Path) -> None:
 
 
 def test_a_set_is_stored_as_it_is_and_known_by_its_name(tmp_path: Path) -> None:
-    made = ready(tmp_path, validation_sets={"news": news(tmp_path)}, max_target_tokens=40)
+    made = ready(tmp_path, validation_sets={"news": news(tmp_path)}, eval_max_bytes=40)
     assert made.ids is not None
     raw = made.storage.repo.get(made.ids.beside_raw["news"])
     assert (raw.stage, raw.split) == ("raw", "validation")
     assert [(row["src"], row["tgt"]) for row in raw.rows] == NEWS
     counts = made.split_counts("news")
     assert (counts["num_pairs"], counts["dropped_length"], counts["truncated"]) == (4, 2, 0)
-    assert made.lengths("news").target.tolist() == [5, 5, 40, 40]
+    assert made.lengths("news").target.tolist() == [5, 5, 181, 181]
     loader = made.val_dataloader()
     assert rows(loader) == [0, 1]
     assert made.num_target_bytes(torch.tensor([1, 0]), "news").tolist() == [4, 4]
-    again = ready(tmp_path, validation_sets={"news": news(tmp_path)}, max_target_tokens=40)
+    again = ready(tmp_path, validation_sets={"news": news(tmp_path)}, eval_max_bytes=40)
     assert again.ids is not None
     assert again.ids.built == []
 

@@ -8,31 +8,43 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.data.filter.rejects import RejectSample
 from mtx.data.pairs import SOURCE, Pairs
+from mtx.identity import JSON
 
 
 class DropCounts(dict[str, int]):
-    """Counts by reason; of a mixture, each reason's by source too.
+    """Counts by reason; of a mixture, each reason's by source too. With a few of the pairs that each reason dropped.
 
     Attributes:
         by_source: reason → int64 [sources], in the order of the mixture.
+        samples: by reason.
     """
 
     def __init__(self, num_sources: int = 0) -> None:
         super().__init__()
         self.num_sources = num_sources
         self.by_source: dict[str, NDArray[np.int64]] = {}
+        self.samples: dict[str, RejectSample] = {}
 
     def add(self, reason: str, sources: NDArray[Any]) -> None:
         """Count one more for each of some pairs, by the sources that they come from, besides the count of all."""
         counts = self.by_source.setdefault(reason, np.zeros(self.num_sources, dtype=np.int64))
         counts += np.bincount(sources, minlength=self.num_sources)
 
+    def sample(self, reason: str, pairs: pa.RecordBatch | pa.Table, found: NDArray[np.bool_]) -> None:
+        """Let a few of the pairs that a rule found be kept: see `RejectSample`."""
+        self.samples.setdefault(reason, RejectSample()).offer(pairs, found)
+
+    def rejects(self) -> dict[str, JSON]:
+        """Return the kept pairs by reason, as lists of `source` and `target`."""
+        return {reason: list(sample.as_json()) for reason, sample in self.samples.items()}
+
 
 def count_dropped(
     dropped: dict[str, int], reason: str, found: NDArray[np.bool_], pairs: pa.RecordBatch | pa.Table
 ) -> None:
-    """Count pairs that a rule drops, under its reason; those of a mixture by source too.
+    """Count pairs that a rule drops, under its reason; those of a mixture by source too. A few of them are kept.
 
     Args:
         dropped: what `PairFilter.apply` is given.
@@ -42,8 +54,10 @@ def count_dropped(
     """
     if num_dropped := int(np.count_nonzero(found)):
         dropped[reason] = dropped.get(reason, 0) + num_dropped
-        if isinstance(dropped, DropCounts) and SOURCE in pairs.schema.names:
-            dropped.add(reason, pairs[SOURCE].to_numpy()[found])
+        if isinstance(dropped, DropCounts):
+            dropped.sample(reason, pairs, found)
+            if SOURCE in pairs.schema.names:
+                dropped.add(reason, pairs[SOURCE].to_numpy()[found])
 
 
 class PairFilter(ABC):

@@ -1,0 +1,52 @@
+"""Pairs of metrics of which one wants both, and the rows that no other row beats in both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtx.experiment.sweep.results import MORE_IS_BETTER, Group, Results
+
+# Metrics against each other, where jobs were trained, and where they were only measured.
+OF_FITS = (("padding_ratio", "bits_per_byte"), ("fit_s", "bits_per_byte"))
+OF_MEASURES = (("padding_ratio", "real_tokens_per_s"), ("padding_ratio", "num_batches"))
+
+
+@dataclass(frozen=True)
+class Front:
+    """Two metrics, and where each row of the table stands.
+
+    Attributes:
+        x, y: names of the metrics.
+        rows: the number of each row, from 1, with its two means; rows that lack one are left out.
+        on_front: numbers of the rows that none is as good as in both and better than in one, in order of x.
+    """
+
+    x: str
+    y: str
+    rows: tuple[tuple[int, float, float], ...]
+    on_front: tuple[int, ...]
+
+
+def fronts(results: Results) -> tuple[Front, ...]:
+    """Return the pairs of metrics that at least two rows have, each with its front."""
+    objectives = next((list(job.objectives) for job in results.jobs if len(job.objectives) > 1), [])
+    trained = any("bits_per_byte" in job.metrics for job in results.jobs)
+    pairs = [(objectives[0], objectives[1])] if objectives else []
+    pairs += [pair for pair in (OF_FITS if trained else OF_MEASURES) if pair not in pairs]
+    return tuple(front for x, y in pairs if len((front := _front(results.groups, x, y)).rows) > 1)
+
+
+def dominated(point: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether another point is as small in both, and smaller in one."""
+    return any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in others)
+
+
+def _front(groups: Sequence[Group], x: str, y: str) -> Front:
+    rows = []
+    for number, group in enumerate(groups, 1):
+        at_x, at_y = group.mean(x), group.mean(y)
+        if at_x is not None and at_y is not None:
+            rows.append((number, at_x, at_y))
+    signs = [-1 if metric in MORE_IS_BETTER else 1 for metric in (x, y)]
+    points = [(signs[0] * at_x, signs[1] * at_y) for _, at_x, at_y in rows]
+    best = [row for row, point in zip(rows, points, strict=True) if not dominated(point, points)]
+    return Front(x, y, tuple(rows), tuple(number for number, _, _ in sorted(best, key=lambda row: row[1])))
