@@ -21,7 +21,7 @@ from mtx.data.progress import track
 from mtx.data.tokenize.pair import TokenizerPair
 from mtx.data.tokenize.pieces import FlatEncoder
 from mtx.infra.dal.rows import Rows
-from mtx.infra.dataset.collate import EncodedPairs, TokenRows
+from mtx.infra.dataset.collate import EncodedPairs, SpecialIds, TokenRows
 
 # Text that is encoded at a time, both sides together: the more, the more often a word is there already. Takes some 10
 # times as much memory.
@@ -37,8 +37,9 @@ def encode_pairs(
         pairs: columns `src` and `tgt`.
         tokenizers: of `src` and `tgt`; no special tokens are added.
         scratch: folder for temporary files of the size of the ids; memory stays bounded, at some hundreds of MB.
-        counts: gets `source_tokens`, `target_tokens`, `source_chars`, `target_chars`, `target_bytes`,
-            `source_unknown`, `target_unknown`.
+        counts: gets for each side `…_tokens`, `…_unknown`, `…_chars`, `…_bytes`, `…_words` (what stands between white
+            space) and `…_unused`: entries of the vocabulary, special ones left out, that no token of the side is; of a
+            joint vocabulary no token of either side.
 
     Yields:
         `source_ids`, `target_ids`: large_list of uint16, or uint32 where the vocabulary needs it;
@@ -46,8 +47,8 @@ def encode_pairs(
     """
     source, target = tokenizers.source, tokenizers.target
     with (
-        _Spool(source, tokenizers.source_ids.unk, scratch) as source_spool,
-        _Spool(target, tokenizers.target_ids.unk, scratch) as target_spool,
+        _Spool(source, tokenizers.source_ids, scratch) as source_spool,
+        _Spool(target, tokenizers.target_ids, scratch) as target_spool,
     ):
         for block in track(_blocks(pairs), "encoding", pairs.num_rows):
             source_spool.add(block["src"])
@@ -57,7 +58,10 @@ def encode_pairs(
             counts[f"{side}_tokens"] = spool.num_tokens
             counts[f"{side}_unknown"] = spool.num_unknown
             counts[f"{side}_chars"] = pc.sum(pc.utf8_length(column)).as_py() or 0
-        counts["target_bytes"] = pc.sum(num_bytes).as_py() or 0
+            counts[f"{side}_bytes"] = pc.sum(pc.cast(pc.binary_length(column), pa.int64())).as_py() or 0
+            counts[f"{side}_words"] = spool.num_words
+            used = source_spool.used | target_spool.used if tokenizers.joint else spool.used
+            counts[f"{side}_unused"] = int(np.count_nonzero(~used))
         columns = {
             "source_ids": source_spool.array(),
             "target_ids": target_spool.array(),
@@ -71,6 +75,13 @@ def encode_pairs(
 def encoded_pairs(rows: Rows) -> EncodedPairs:
     """View the rows of an encoded dataset as flat arrays, without a copy where they are memory-mapped."""
     return EncodedPairs(_token_rows(rows.table["source_ids"]), _token_rows(rows.table["target_ids"]))
+
+
+def num_words(texts: pa.LargeStringArray) -> int:
+    """Count what stands between white space in all texts together, as `len(text.split())` does in each."""
+    trimmed = pc.utf8_trim_whitespace(texts)
+    pieces = pc.utf8_split_whitespace(trimmed).flatten()
+    return len(pieces) - (pc.sum(pc.equal(trimmed, "")).as_py() or 0)  # an empty text makes one empty piece
 
 
 def _blocks(pairs: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -95,11 +106,15 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 class _Spool:
     """Collects the ids of one side in a temporary file."""
 
-    def __init__(self, tokenizer: Tokenizer, unknown_id: int, scratch: Path) -> None:
+    def __init__(self, tokenizer: Tokenizer, special: SpecialIds, scratch: Path) -> None:
         self.num_tokens = 0
         self.num_unknown = 0
+        self.num_words = 0
+        ids = np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64)
+        self.used: NDArray[np.bool_] = np.ones(max(int(ids.max(initial=0)), *special) + 1, dtype=np.bool_)
+        self.used[np.setdiff1d(ids, special)] = False  # numbers that name no token, and special ones, are never unused
         self._encoder = FlatEncoder.of(tokenizer)
-        self._unknown = unknown_id
+        self._unknown = special.unk
         self._lengths: list[NDArray[np.int64]] = []
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # closed by __exit__
 
@@ -114,6 +129,8 @@ class _Spool:
         self._lengths.append(lengths)
         self.num_tokens += len(ids)
         self.num_unknown += int(np.count_nonzero(ids == self._unknown))
+        self.num_words += num_words(texts)
+        self.used[ids] = True
         self._file.write(ids.data)
 
     def array(self) -> pa.LargeListArray:

@@ -38,7 +38,7 @@ class DropCounts(dict[str, int]):
 
     def rejects(self) -> dict[str, JSON]:
         """Return the kept pairs by reason, as lists of `source` and `target`."""
-        return {reason: list(sample.as_json()) for reason, sample in self.samples.items()}
+        return {reason: sample.as_json() for reason, sample in self.samples.items()}
 
 
 def count_dropped(

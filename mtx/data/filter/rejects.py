@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.data.filter.seen import pair_hashes
+from mtx.identity import JSON
 from mtx.infra.dataset.pairs import ROWS_PER_BATCH
 
 MAX_SAMPLES = 5  # of a rule
@@ -50,7 +51,7 @@ class RejectSample:
         ]
         self._kept = sorted({*self._kept, *offered})[:MAX_SAMPLES]
 
-    def as_json(self) -> list[dict[str, str]]:
+    def as_json(self) -> list[JSON]:
         """Return the sample: `source` and `target` of each, cut to 300 characters."""
         return [{"source": source, "target": target} for _, _, source, target in self._kept]
 
