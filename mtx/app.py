@@ -20,7 +20,6 @@ from yaml import YAMLError
 
 from mtx import resolvers as _resolvers  # noqa: F401  # registers what configs compute
 from mtx.errors import ConfigError, MtxError
-from mtx.infra.dal.address import refuse_secrets
 from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, check_no_secret, completed, explain, hydra_loader, unreadable
 from mtx.shown import redacted, shown
 
@@ -45,8 +44,7 @@ def main() -> None:
     sys.path.append(str(Path.cwd()))  # a user's own classes, as `model._target_=my_module.MyModel`
     sys.argv[1:] = completed(sys.argv[1:])
     try:
-        refuse_secrets(sys.argv[1:])  # before Hydra writes the overrides down
-        check_no_secret(sys.argv[1:])
+        check_no_secret(sys.argv[1:])  # before Hydra writes the overrides down
         sweep = _sweep(sys.argv[1:])
         if sweep is None:
             _hydra_main()

@@ -3,7 +3,8 @@
     MtxError
     ├── ConfigError           a key, a choice or a value in the configuration
     ├── SourceError           a source that cannot be read as it is
-    │   └── MalformedPairError    one line or row of it
+    │   ├── MalformedPairError    one line or row of it
+    │   └── UnreachableError      a server that does not answer, or may not be asked
     ├── StoreError            the store on disk
     │   ├── NotStoredError        nothing under that name
     │   ├── AlreadyStoredError    something is under that name, and is kept
@@ -39,6 +40,7 @@ __all__ = [
     "SourceError",
     "StoreError",
     "TokenizerError",
+    "UnreachableError",
     "choices",
 ]
 
@@ -60,6 +62,10 @@ class SourceError(MtxError):
 
 class MalformedPairError(SourceError):
     """One line or row of a source is no pair of texts."""
+
+
+class UnreachableError(SourceError):
+    """A source's server does not answer, or is not to be asked: what was learnt of it before still holds."""
 
 
 class StoreError(MtxError):

@@ -26,6 +26,7 @@ from mtx.experiment.sweep.status import held, write_json
 from mtx.grid import GridJob, grid_jobs
 from mtx.identity import digest
 from mtx.overrides import CONFIG_NAME, hydra_loader
+from mtx.shown import redacted_override
 
 SWEEP_VERSION = 1
 SWEEP_LOCK = "sweep.lock"
@@ -76,12 +77,16 @@ class Multirun:
         with held(self.folder / SWEEP_LOCK, busy):
             before = read_sweep(self.folder)
             planned = [
-                {"folder": self.subdir(job.num), "overrides": list(job.overrides), "config_hash": job.config_hash}
+                {
+                    "folder": self.subdir(job.num),
+                    "overrides": list(map(redacted_override, job.overrides)),
+                    "config_hash": job.config_hash,
+                }
                 for job in self.jobs or ()
             ]
             sweep = {
                 "sweep_version": SWEEP_VERSION,
-                "command": list(self.command),
+                "command": list(map(redacted_override, self.command)),
                 "key": self.key,
                 "started": before.get("started") or datetime.now().astimezone().isoformat(timespec="milliseconds"),
                 "attempt": self.attempt,
@@ -127,7 +132,7 @@ def planned(arguments: Sequence[str]) -> Multirun | None:
 
 def completed_jobs(folder: Path) -> dict[str, str]:
     """Return the completed jobs of a sweep: the hash of the config → the name of the job's folder."""
-    from mtx.experiment.sweep.results import read_results
+    from mtx.experiment.sweep.reading import read_results
 
     return {
         job.config_hash: job.name

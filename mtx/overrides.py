@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from mtx.errors import ConfigError, choices
-from mtx.shown import redacted
+from mtx.infra.dal.address import checked_url, is_url
+from mtx.shown import redacted_override
 
 CONFIG_MODULE = "mtx.conf"
 CONFIG_NAME = "config"
@@ -34,7 +35,11 @@ def completed(arguments: Sequence[str]) -> list[str]:
 def check_no_secret(arguments: Sequence[str]) -> None:
     """Raise ConfigError where an override holds what looks like a credential: overrides are kept with every run."""
     for argument in arguments:
-        if (told := redacted(argument)) != argument:
+        key, _, value = argument.lstrip("+").partition("=")
+        for root in value.strip("\"'").split(",") if key == "storage.root" else ():
+            if is_url(root):
+                checked_url(root.strip("\"' "))
+        if (told := redacted_override(argument)) != argument:
             raise ConfigError(
                 f"{told!r} holds a credential, at ***. Overrides are written into the folder of each run and seen by "
                 "other users of this machine, so credentials are given elsewhere: in the variables and files of the "

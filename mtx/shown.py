@@ -8,13 +8,13 @@ stand in addresses; so the same goes through `redacted`.
 import logging
 import os
 import re
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
 HIDDEN = "***"
-MIN_SECRET_CHARS = 8  # a shorter value of a variable stands in too many texts by chance
+MIN_SECRET_CHARS = 6  # a shorter value of a variable or a key stands in too many texts by chance
 
 # Controls (C0 without tab and line feed, DEL, C1), what changes the direction of a line, line ends that only some
 # terminals know, and lone surrogates, which no terminal can be sent.
@@ -29,7 +29,10 @@ SECRETS = (
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), HIDDEN),
     (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,256}"), HIDDEN),
     (re.compile(r"(?i)(\bbearer )[A-Za-z0-9._~+/=-]{8,2048}"), rf"\1{HIDDEN}"),
-    (re.compile(r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s'\"]{1,2048}"), rf"\1{HIDDEN}"),
+    (
+        re.compile(r"(?i)(X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)=|[?&]sig=)[^&\s'\"]{1,2048}"),
+        rf"\1{HIDDEN}",
+    ),
     (
         re.compile(
             r"(?i)((?:secret|passw(?:or)?d|api_?key|access_key(?:_id)?|account_key|hf_token|auth_token|session_token)"
@@ -38,6 +41,14 @@ SECRETS = (
         rf"\1{HIDDEN}",
     ),
 )
+# Keys of a config whose values are credentials. `unk_token` and `max_tokens` are none.
+SECRET_KEY = re.compile(
+    r"(?i)(?:^|[._])(?:passw(?:or)?d|passphrase|secret(?:_\w+)?|credentials?|(?:api|access|account|private)_?keys?(?:_id)?)$"
+    r"|(?:^|\.|(?:^|[._])(?:hf|hub|auth|access|session|api|bearer|security|refresh)_)token$"
+    r"|^storage\.(?:\w+\.)*(?:\w+_)?(?:keys?|token)$"
+)
+IN_BRACES = re.compile(r"([{,]\s*['\"]?(\w+)['\"]?\s*:\s*)([^,{}\s][^,{}]*)")  # {key: value} in an override
+NO_SECRET = re.compile(r"(?i)(?:null|none|true|false|\?\?\?|\*\*\*|\$\{.*|['\"]*)\s*$")  # `${…}` says where one is
 SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:token|secret|password|passwd|access_key|api_key|secret_\w+)$")
 
 Value = TypeVar("Value")
@@ -65,15 +76,45 @@ def redacted(text: str) -> str:
     return text
 
 
-def redacted_json(value: Value) -> Value:
-    """Return a value of JSON's types with every text in it redacted; keys stay."""
+def redacted_address(address: str) -> str:
+    """Return an address as far as it can hold no credential: without what stands before an @, and without a query."""
+    protocol, mark, rest = address.partition("://")
+    _, at, place = rest.rpartition("@")
+    bare = re.split(r"[?#]", place, maxsplit=1)
+    return f"{protocol}{mark}{HIDDEN + '@' if at else ''}{bare[0]}{'?' + HIDDEN if len(bare) > 1 else ''}"
+
+
+def redacted_override(text: str) -> str:
+    """Return an override, `key=value`, with `***` for the value where the key is one of a credential."""
+    key, equals, value = text.partition("=")
+    if equals and SECRET_KEY.search(key.lstrip("+~")) and not NO_SECRET.match(value):
+        return f"{key}={HIDDEN}"
+    return redacted(IN_BRACES.sub(_hidden_by_key, text))
+
+
+def redacted_json(value: Value, secrets: Sequence[str] = ()) -> Value:
+    """Return a value of JSON's types with every text in it redacted, and texts at keys of credentials hidden.
+
+    Keys stay. `secrets` are hidden wherever they stand.
+    """
     if isinstance(value, str):
-        return redacted(value)  # type: ignore[return-value]  # a str for a str
+        text: str = value
+        for secret in secrets:
+            text = text.replace(secret, HIDDEN)
+        return redacted(text)  # type: ignore[return-value]  # a str for a str
     if isinstance(value, Mapping):
-        return {key: redacted_json(item) for key, item in value.items()}  # type: ignore[return-value]  # a dict
+        return {  # type: ignore[return-value]  # a dict for a mapping
+            key: HIDDEN if _is_secret(key, item) else redacted_json(item, secrets) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [redacted_json(item) for item in value]  # type: ignore[return-value]  # as JSON has it
+        return [redacted_json(item, secrets) for item in value]  # type: ignore[return-value]  # as JSON has it
     return value
+
+
+def hider(config: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Return `redacted_json`, which also hides what `config` has at keys of credentials, wherever it stands."""
+    secrets = sorted({secret for secret in _secrets(config) if len(secret) >= MIN_SECRET_CHARS}, key=len, reverse=True)
+    return lambda value: redacted_json(value, secrets)
 
 
 class PlainFormatter(logging.Formatter):
@@ -87,3 +128,22 @@ class PlainFormatter(logging.Formatter):
 def _escape(character: str) -> str:
     number = ord(character)
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def _is_secret(key: object, value: object) -> bool:
+    return isinstance(value, str) and bool(SECRET_KEY.search(str(key))) and not NO_SECRET.match(value)
+
+
+def _secrets(value: object, key: str = "") -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _secrets(item, str(name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _secrets(item, key)
+    elif isinstance(value, str) and _is_secret(key, value):
+        yield value
+
+
+def _hidden_by_key(found: re.Match[str]) -> str:
+    return f"{found[1]}{HIDDEN}" if _is_secret(found[2], found[3]) else found[0]

@@ -3,10 +3,14 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `nasties`, which tests of several folders take texts from
+if TYPE_CHECKING:
+    from command_line import Mtx
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `nasties` and others, which tests of several folders share
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,3 +20,11 @@ def store_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTX_STORE", str(root))
         yield root
+
+
+@pytest.fixture
+def mtx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> "Mtx":
+    """Run the application as a user does: `mtx("task=show")` is what `mtx task=show` does."""
+    from command_line import command  # Hydra and torch take a second, which most tests do without
+
+    return command(monkeypatch, capfd)

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from mtx import app
+from command_line import Mtx
 
 SMALL = ["downloader.n=600", "tokenizer.vocab_size=400"]
 
@@ -19,37 +18,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def report(self) -> dict[str, object]:
-        (path,) = Path.cwd().glob("outputs/*/*/report.json")
-        loaded = json.loads(path.read_text())
-        path.unlink()
-        assert isinstance(loaded, dict)
-        return loaded
-
-
-@pytest.fixture
-def mtx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
-        for name in ("HYDRA_FULL_ERROR", app.WANTS_TRACES):
-            monkeypatch.setenv(name, "0")  # undone after the test, whatever main sets
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capfd.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
-
-
-def test_measure_serves_the_sample_and_its_report_adds_up(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_measure_serves_the_sample_and_its_report_adds_up(mtx: Mtx) -> None:
     result = mtx(*SMALL)
     assert result.code == 0, result.err
     assert "padding ratio" in result.out
@@ -65,7 +34,7 @@ def test_measure_serves_the_sample_and_its_report_adds_up(mtx) -> None:  # type:
     assert {"encoder_input_ids", "labels", "row_ids"} <= set(report["first_batch"])
 
 
-def test_measure_tells_of_ranks_of_memory_and_of_pairs_too_long_by_side(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_measure_tells_of_ranks_of_memory_and_of_pairs_too_long_by_side(mtx: Mtx) -> None:
     result = mtx(*SMALL, "task.world_size=3", "datamodule.max_source_tokens=100", "datamodule.max_target_tokens=120")
     report = result.report
     dropped = report["too_long"]["dropped"]
@@ -81,7 +50,7 @@ def test_measure_tells_of_ranks_of_memory_and_of_pairs_too_long_by_side(mtx) -> 
     assert "on 3 ranks" in result.out
 
 
-def test_a_second_run_builds_nothing_and_a_changed_choice_builds_only_what_follows(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_a_second_run_builds_nothing_and_a_changed_choice_builds_only_what_follows(mtx: Mtx) -> None:
     def built(*arguments: str) -> set[str]:
         result = mtx(*SMALL, *arguments)
         assert result.code == 0, result.err
@@ -95,7 +64,7 @@ def test_a_second_run_builds_nothing_and_a_changed_choice_builds_only_what_follo
     assert {name.split("-")[0] for name in result.report["built"]} == {"tokenizer", "encoded"}
 
 
-def test_both_storages_give_the_same_batches(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_both_storages_give_the_same_batches(mtx: Mtx) -> None:
     reports = [mtx(*SMALL, f"storage={name}").report for name in ("sqlite_arrow", "shelve_jsonl")]
     same = ("ids", "ledger", "padding_ratio", "num_batches", "first_batch", "train_tokens")
     assert [reports[0][key] for key in same] == [reports[1][key] for key in same]
@@ -133,7 +102,7 @@ def test_a_mistake_is_one_clear_message_before_any_work(mtx, store_root: Path, a
     assert sorted(store_root.rglob("*")) == before
 
 
-def test_show_lists_the_store(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_show_lists_the_store(mtx: Mtx) -> None:
     mtx(*SMALL)
     result = mtx("task=show", "stage=filtered", "split=train")
     assert result.code == 0
@@ -143,17 +112,17 @@ def test_show_lists_the_store(mtx) -> None:  # type: ignore[no-untyped-def]
     assert "No dataset" in mtx("task=show", "storage.root=empty").out
 
 
-def test_prepare_makes_no_batches(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_prepare_makes_no_batches(mtx: Mtx) -> None:
     result = mtx("task=prepare", *SMALL)
     assert result.code == 0
     assert "num_batches" not in result.report
 
 
-def test_check_says_that_the_config_is_valid(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_check_says_that_the_config_is_valid(mtx: Mtx) -> None:
     assert "The config is valid." in mtx("task=check", "sampler=bucket").out
 
 
-def test_a_sweep_runs_each_choice(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_a_sweep_runs_each_choice(mtx: Mtx) -> None:
     result = mtx("-m", "sampler=random,sequential", *SMALL)
     assert result.code == 0, result.err
     reports = [json.loads(path.read_text()) for path in sorted(Path.cwd().glob("multirun/*/*/*/report.json"))]
@@ -175,7 +144,7 @@ def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
     assert "sampler" in done.stdout
 
 
-def test_each_run_has_a_folder_of_its_own(mtx) -> None:  # type: ignore[no-untyped-def]
+def test_each_run_has_a_folder_of_its_own(mtx: Mtx) -> None:
     mtx("task=check")
     mtx("task=check")
     assert len(list(Path.cwd().glob("outputs/*/*"))) == 2

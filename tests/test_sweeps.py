@@ -8,16 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet
 import pytest
+from command_line import Mtx
 from filelock import FileLock
 
-from mtx import app
 from mtx.experiment.sweep.status import read_status
 
 SMALL = ["downloader.n=300", "tokenizer=byte", "datamodule.num_workers=0"]
@@ -39,36 +38,6 @@ def work(run, *, epoch, world_size):
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def end(self) -> str:
-        """What is told when the jobs have ended."""
-        return self.out[self.out.rindex("\n\n") :]
-
-
-Mtx = Callable[..., Result]
-
-
-@pytest.fixture
-def mtx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Mtx:
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
-        for name in ("HYDRA_FULL_ERROR", app.WANTS_TRACES):
-            monkeypatch.setenv(name, "0")
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capfd.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
 
 
 def only_sweep() -> Path:

@@ -52,7 +52,7 @@ class TrainingBudget(OfBothPackages, pl.Callback):
         spent: the amounts so far, all ranks together; complete after each optimizer step.
 
     Raises:
-        ConfigError: an amount is not above 0.
+        ConfigError: an amount is not above 0, or the run that a checkpoint comes from did not count its unit.
         DataError: the unit of the budget cannot be counted in these batches.
     """
 
@@ -78,8 +78,21 @@ class TrainingBudget(OfBothPackages, pl.Callback):
         """Whether any amount ends the training."""
         return any(limit is not None for limit in asdict(self.limits).values())
 
+    @property
+    def reached(self) -> list[str]:
+        """The units whose amount is spent, at least; empty: nothing ends the training yet."""
+        pairs = {unit: (getattr(self.spent, unit), getattr(self.limits, unit)) for unit in UNITS}
+        return [unit for unit, (spent, limit) in pairs.items() if None not in (spent, limit) and spent >= limit]
+
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for unit, spent in asdict(self.spent).items():
+            if spent is None and getattr(self.limits, unit) is not None:
+                raise ConfigError(
+                    f"budget.{unit} counts from the beginning of a training, but the run of the checkpoint did not "
+                    f"count it, since it had no budget.{unit}. Use a unit that every run counts, as budget.steps, "
+                    "budget.seconds or budget.real_tokens, or start anew without the checkpoint"
+                )
         self._seen_step = trainer.global_step
         self._waiting.zero_()
         self._mark = time.perf_counter()
@@ -150,6 +163,5 @@ class TrainingBudget(OfBothPackages, pl.Callback):
         self.spent = Amounts(**spent)
 
     def _stop_where_spent(self, trainer: pl.Trainer) -> None:
-        pairs = [(getattr(self.spent, unit), getattr(self.limits, unit)) for unit in UNITS]
-        if any(limit is not None and spent is not None and spent >= limit for spent, limit in pairs):
+        if self.reached:
             trainer.should_stop = True

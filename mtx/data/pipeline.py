@@ -8,7 +8,7 @@ Asking for what exists reads it; two processes that ask at once build it once.
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import cast
 
@@ -23,6 +23,7 @@ from mtx.data.filter.base import PairFilter, count_dropped
 from mtx.data.filter.none import NoFilter
 from mtx.data.pairs import pair_batches, without_source
 from mtx.data.progress import track
+from mtx.data.seen import remembered
 from mtx.data.sets import KEY as SETS_KEY
 from mtx.data.sets import PREDICT, named_errors
 from mtx.data.split import LEAK, HeldOut, assign, select
@@ -99,6 +100,7 @@ def prepare(recipe: Recipe, store: Store) -> StageIds:
         TokenizerError: the tokenizer cannot be made or does not fit.
     """
     built: list[str] = []
+    recipe = _remembering(recipe, store)
     info = recipe.downloader.info()
     raw = _raw_corpus(recipe.downloader, store, info, built)
     sets = {name: _raw_set(name, source, store, info, built) for name, source in recipe.validation_sets.items()}
@@ -121,6 +123,16 @@ def prepare(recipe: Recipe, store: Store) -> StageIds:
         beside={name: _encoded(store, raw_id, tokenizers, built) for name, raw_id in beside_raw.items()},
         words=words,
         built=built,
+    )
+
+
+def _remembering(recipe: Recipe, store: Store) -> Recipe:
+    """Let sources on servers be asked no more than they have to."""
+    return replace(
+        recipe,
+        downloader=remembered(recipe.downloader, store),
+        validation_sets={name: remembered(source, store) for name, source in recipe.validation_sets.items()},
+        predict_from=None if recipe.predict_from is None else remembered(recipe.predict_from, store),
     )
 
 
@@ -195,7 +207,7 @@ def _raw(
             stage="raw",
             split=cast(Split, stored_as or split),
             languages=info.languages,
-            provenance={"revision": info.revision, "source": dict(info.identity)},
+            provenance={"revision": info.revision, "source": dict(info.identity), **info.provenance},
             metrics={"skipped": cast(dict[str, JSON], skipped)},
             data=track(pair_batches(map(without_source, batches)), f"reading {info.name} {split}"),
         )

@@ -50,11 +50,14 @@ def working(description: str) -> Iterator[None]:
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} pairs/s" if task.speed else "")
+        if not task.speed:
+            return Text("")
+        num_mb = task.fields["num_bytes"] / 2**20
+        return Text(f"{task.speed:,.0f} pairs/s, {num_mb / task.elapsed:,.1f} MB/s" if task.elapsed else "")
 
 
 def track(batches: Iterable[pa.RecordBatch], description: str, total: int | None = None) -> Iterator[pa.RecordBatch]:
-    """Hand record batches on while a bar on stderr counts their rows, where stderr is a terminal."""
+    """Hand record batches on while a bar on stderr counts their rows and bytes, where stderr is a terminal."""
     if not sys.stderr.isatty():
         yield from batches
         return
@@ -66,7 +69,8 @@ def track(batches: Iterable[pa.RecordBatch], description: str, total: int | None
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as progress:
-        task = progress.add_task(shown(description), total=total)
+        task, num_bytes = progress.add_task(shown(description), total=total, num_bytes=0), 0
         for batch in batches:
             yield batch
-            progress.advance(task, batch.num_rows)
+            num_bytes += batch.nbytes
+            progress.update(task, advance=batch.num_rows, num_bytes=num_bytes)

@@ -1,6 +1,7 @@
 """The repository of datasets: manifests in one layer, payload in another, and one way to build what is missing."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mtx.data.dataset import TranslationDataset
-from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
+from mtx.errors import AlreadyStoredError, DamagedError, NewerFormatError, NotStoredError, StoreError
 from mtx.infra.dal.base import FileLayer, ObjectLayer
 from mtx.infra.dal.oal import absent, already
 from mtx.infra.dal.sealed import VERIFY
-from mtx.infra.dal.upkeep import FileUpkeep, ObjectUpkeep
+from mtx.infra.dal.upkeep import Damage, FileUpkeep, ObjectUpkeep
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ["id", "name", "stage", "split", "source_language", "target_language", "n", "bytes", "made_from"]
 
@@ -119,21 +122,44 @@ class DatasetRepo:
         _compare(dataset_id, "id in its manifest", dataset.id, dataset_id)
         return dataset
 
-    def manifests(self, stage: str | None = None, split: str | None = None) -> Iterator[TranslationDataset]:
-        """Iterate over the datasets, without rows, by id."""
+    def manifests(
+        self, stage: str | None = None, split: str | None = None, *, unreadable: list[Damage] | None = None
+    ) -> Iterator[TranslationDataset]:
+        """Iterate over the datasets, without rows, by id.
+
+        Manifests that cannot be read are put into `unreadable`; without it, the first of them is raised as DamagedError
+        or NewerFormatError, once all others have been yielded.
+        """
+        errors: list[StoreError] = []
         for name in self.oal.get_all_names():
             try:
                 dataset = self.manifest(name)
             except NotStoredError:  # removed meanwhile
                 continue
+            except (DamagedError, NewerFormatError) as error:
+                errors.append(error)
+                if unreadable is not None:
+                    unreadable.append(Damage(name, str(error)))
+                continue
             if stage in (None, dataset.stage) and split in (None, dataset.split):
                 yield dataset
+        if errors and unreadable is None:
+            raise errors[0]
 
-    def show(self, stage: str | None = None, split: str | None = None) -> "pd.DataFrame":
-        """List the datasets as a DataFrame, one a row, with an `id` column; `stage` and `split` narrow it."""
+    def show(
+        self, stage: str | None = None, split: str | None = None, *, unreadable: list[Damage] | None = None
+    ) -> "pd.DataFrame":
+        """List the datasets as a DataFrame, one a row, with an `id` column; `stage` and `split` narrow it.
+
+        Manifests that cannot be read are put into `unreadable`; without it, they are named in the log.
+        """
         import pandas as pd
 
-        return pd.DataFrame([_summary(dataset) for dataset in self.manifests(stage, split)], columns=COLUMNS)
+        found: list[Damage] = [] if unreadable is None else unreadable
+        rows = [_summary(dataset) for dataset in self.manifests(stage, split, unreadable=found)]
+        for damage in found if unreadable is None else ():
+            log.warning("%s is left out: %s", damage.name, damage.reason)
+        return pd.DataFrame(rows, columns=COLUMNS)
 
     def remove(self, dataset_id: str) -> None:
         """Forget a dataset: its manifest first, so that it is never seen without rows. Raises NotStoredError."""

@@ -39,6 +39,7 @@ KNOWN = frozenset({*BASES, "trainer", "logger", "task", "experiment", "seed", "c
     *("full", "repair"),  # of task=verify
     *("yes", "orphans"),  # of task=gc
     *("only", "to"),  # of task=options
+    *("runs", "to"),  # of task=compare
     *("dataset", "to", "from", "format", "overwrite"),  # of task=export and task=import
 }
 # Parameters that mtx fills in while building. A config may not set those of the data module and the task.

@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from rich.table import Table
 from mtx.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.errors import ConfigError
 from mtx.experiment.checkpoints import check_fits, checkpoint_path, write_run_key
-from mtx.experiment.measure import data_report, plan_report
+from mtx.experiment.measure import of_data
+from mtx.experiment.profile import fit_profile, write_profile
 from mtx.experiment.progress import StepBar
 from mtx.experiment.run import Run
 from mtx.experiment.translations import translated
@@ -50,7 +50,7 @@ def fit(
     beam: int = 1,
     trust_ckpt: bool = False,
 ) -> float | None:
-    """Train, print how it went and what the model says, and write `report.json`.
+    """Train, print how it went and what the model says, and write `report.json` and `profile.json`.
 
     Args:
         run: the config and what is made from it.
@@ -88,8 +88,10 @@ def fit(
             raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error
     if not trainer.is_global_zero:
         return progress.held_out(METRIC)[1]
-    report = {**data_report(run), **plan_report(run, 0), **fit_report(run, trainer, progress, budget)}
+    data, profile = of_data(run)
+    report = {**data, **fit_report(run, trainer, progress)}
     run.write_report(report)  # whatever comes of translating
+    write_profile(run.output_dir, {**profile, **fit_profile(progress)})
     report.update(
         translated(run, model, trainer.strategy.root_device, shown=translations, scored=scored_sentences, beam=beam)
     )
@@ -175,7 +177,7 @@ def held_out(run: Run, trainer: pl.Trainer, model: pl.LightningModule) -> dict[s
     return {name: float(value) for metrics in found for name, value in metrics.items()}
 
 
-def fit_report(run: Run, trainer: pl.Trainer, progress: Progress, budget: TrainingBudget) -> dict[str, Any]:
+def fit_report(run: Run, trainer: pl.Trainer, progress: Progress) -> dict[str, Any]:
     """Report the training: how long, how well, and where its checkpoints are."""
     first, last = progress.held_out(METRIC)
     keeper = trainer.checkpoint_callback
@@ -184,7 +186,8 @@ def fit_report(run: Run, trainer: pl.Trainer, progress: Progress, budget: Traini
         "num_steps": progress.num_steps,
         "num_epochs": progress.num_epochs,
         "fit_s": progress.train_s,
-        "spent": asdict(budget.spent),
+        "spent": progress.spent,
+        "ended_by": progress.ended_by,
         "num_target_tokens": progress.num_target_tokens,
         "target_tokens_per_s": progress.target_tokens_per_s,
         "train_loss_first": progress.train_loss_first,
@@ -217,6 +220,10 @@ def summary(report: Mapping[str, Any]) -> Table:
     table.add_row("steps", f"{report['num_steps']:,}")
     table.add_row("  in epochs", f"{report['num_epochs']:,}")
     table.add_row("seconds in steps", f"{report['fit_s']:,.1f}")
+    for name, unit in (("real tokens, both sides", "real_tokens"), ("bytes of source text", "source_bytes")):
+        if report["spent"].get(unit) is not None:
+            table.add_row(name, f"{report['spent'][unit]:,}")
+    table.add_row("ended by", report["ended_by"] or "no step was taken")
     table.add_row("real target tokens/s", _number(report["target_tokens_per_s"], ",.0f", "the batches have no mask"))
     first, last = (_number(report[name], ".3f", "not returned") for name in ("train_loss_first", "train_loss"))
     table.add_row("training loss, first and last 20 batches", f"{first} → {last}")
@@ -234,10 +241,18 @@ def how_to_go_on(run: Run, report: Mapping[str, Any]) -> str:
     if report["checkpoint"] is None:
         return "no checkpoint was kept"
     best = f"best: {report['best_checkpoint']}\n" if report["best_checkpoint"] else ""
+    spent = [key for key in (report["ended_by"] or "").split(", ") if key.startswith("budget.")]
+    if spent:  # each counts what the runs before spent, too
+        limits = dict(key.split("=") for key in spent)
+        more = {key.replace(".", "__"): f"{2 * float(limit):.12g}" for key, limit in limits.items()}
+        above = " and ".join(key.replace("=", " above ") for key in spent)
+    else:
+        more = {"trainer__max_steps": str(2 * max(report["num_steps"], 1))}
+        above = f"trainer.max_steps above {report['num_steps']}"
     return (
         f"{best}last: {report['checkpoint']}\n"
-        f"To go on, repeat the command with ckpt=last, and with trainer.max_steps above {report['num_steps']}:\n"
-        f"  {run.command(ckpt='last', trainer__max_steps=2 * max(report['num_steps'], 1))}"
+        f"To go on, repeat the command with ckpt=last, and with {above}:\n"
+        f"  {run.command(ckpt='last', **more)}"
     )
 
 

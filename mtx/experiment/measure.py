@@ -15,10 +15,12 @@ from rich.table import Table
 
 from mtx.data.corpus import BETWEEN
 from mtx.data.dataset import SPLITS, TranslationDataset
+from mtx.experiment.profile import data_profile, plan_profile, write_profile
 from mtx.experiment.ranks import ranks_report
 from mtx.experiment.run import Run
 from mtx.infra.dataset.plan.base import Lengths, Plan, check_at_least, padding, shapes
 from mtx.infra.dataset.plan.mixture import ledgers
+from mtx.training.loader import EpochBatches
 
 REPORT_VERSION = 1
 MEMORY = Path("/proc/self/smaps_rollup")  # what Linux says of this process
@@ -29,7 +31,7 @@ PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyar
 
 
 def measure(run: Run, *, epoch: int = 0, world_size: int = 1) -> float:
-    """Prepare everything, serve epoch `epoch` once, print a summary, and write `report.json`.
+    """Prepare everything, serve epoch `epoch` once, print a summary, and write `report.json` and `profile.json`.
 
     Args:
         run: the config and what is made from it.
@@ -44,10 +46,12 @@ def measure(run: Run, *, epoch: int = 0, world_size: int = 1) -> float:
     run.datamodule.setup("fit")
     report = data_report(run)
     report.update(serve(run, epoch))  # before anything else asks for a plan, so that its time counts
-    report.update(plan_report(run, epoch, world_size=world_size))
+    batches = epoch_batches(run, epoch)
+    report.update(plan_report(run, batches, world_size=world_size))
+    write_profile(run.output_dir, {**data_profile(run), **profile_of(run, batches)})
     report["real_tokens_per_s"] = report["real_tokens"] / report["epoch_s"]
     run.console.print(funnel(report))
-    run.console.print(batches(report))
+    run.console.print(epoch_table(report))
     run.console.print(f"report: {run.write_report(report)}")
     return float(report["padding_ratio"])
 
@@ -93,14 +97,33 @@ def data_report(run: Run) -> dict[str, Any]:
     }
 
 
-def plan_report(run: Run, epoch: int, *, world_size: int = 1) -> dict[str, Any]:
-    """Report the batches of an epoch from its plan alone: counts, padding, shapes, ledger, balance of ranks."""
-    datamodule = run.datamodule
-    batches = datamodule.train_dataloader().batch_sampler
+def of_data(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the report and the profile of the data: how it was prepared, and the plan of epoch 0."""
+    batches = epoch_batches(run, 0)
+    report = {**data_report(run), **plan_report(run, batches)}
+    return report, {**data_profile(run), **profile_of(run, batches)}
+
+
+def epoch_batches(run: Run, epoch: int) -> EpochBatches:
+    """Return the training batches of an epoch."""
+    batches = run.datamodule.train_dataloader().batch_sampler
     batches.set_epoch(epoch)
+    return batches
+
+
+def profile_of(run: Run, batches: EpochBatches) -> dict[str, Any]:
+    """Profile the batches of an epoch: see `plan_profile`."""
+    lengths = run.datamodule.lengths("train", epoch=batches.epoch)
+    return plan_profile(batches, lengths, length_multiple=run.datamodule.batch_format.length_multiple)
+
+
+def plan_report(run: Run, batches: EpochBatches, *, world_size: int = 1) -> dict[str, Any]:
+    """Report the batches of an epoch from its plan alone: counts, padding, shapes, ledger, balance of ranks."""
+    datamodule, epoch = run.datamodule, batches.epoch
     started = time.perf_counter()
-    plan = batches.draft.plan(seed=batches.seed, epoch=batches.planned_epoch)  # anew, whatever the loader has kept
+    plan = batches.draft.plan(seed=batches.seed, epoch=batches.planned_epoch)  # anew, whatever the batches have kept
     plan_s = time.perf_counter() - started
+    batches.plan()  # which all that follows shares
     lengths, multiple = datamodule.lengths("train", epoch=epoch), datamodule.batch_format.length_multiple
     counts = datamodule.split_counts("train", epoch=epoch)
     ledger = {**plan.ledger(), "truncated": counts["truncated"]}
@@ -246,7 +269,7 @@ def funnel(report: dict[str, Any]) -> Table:
     return table
 
 
-def batches(report: dict[str, Any]) -> Table:
+def epoch_table(report: dict[str, Any]) -> Table:
     """Show what an epoch of batches costs."""
     ledger = report["ledger"]
     table = _table(f"epoch {report['epoch']} of the training batches")

@@ -5,7 +5,7 @@ cost are all found from the ids that are served.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from mtx.data.sampled import SampledPairs
@@ -93,6 +93,10 @@ class SampledEpochs(Draft, Generic[Split]):
                 "sample less, with a lower tokenizer.dropout or a higher tokenizer.alpha"
             )
         return with_num_batches(plan, num_batches, multiple=getattr(self._planner, "batch_multiple", 1))
+
+    def edges(self, *, seed: int, epoch: int) -> Mapping[str, Sequence[int]]:
+        """Return where lengths are cut in `epoch`; each has its own."""
+        return self.split(seed=seed, epoch=epoch).draft(self._planner).edges(seed=seed, epoch=epoch)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}, "_lock": None}

@@ -86,6 +86,23 @@ def test_a_run_that_goes_on_with_nothing_left_takes_no_step(tmp_path: Path) -> N
     assert torch.equal(small_runs.flat_weights(again), small_runs.flat_weights(model))
 
 
+def test_a_unit_that_the_run_before_did_not_count_is_refused(tmp_path: Path) -> None:
+    saving = small_runs.Written(tmp_path, save_at=2)
+    small_runs.trainer(callbacks=[TrainingBudget(), saving]).fit(small_runs.word_model()())
+    more = small_runs.trainer(callbacks=[TrainingBudget(source_bytes=100)])
+    with pytest.raises(
+        ConfigError, match=r"the run of the checkpoint did not count it, since it had no budget\.source_b"
+    ):
+        more.fit(small_runs.word_model()(), ckpt_path=tmp_path / "mid.ckpt")
+
+
+def test_what_is_reached_is_told() -> None:
+    budget = TrainingBudget(steps=2, real_tokens=23, seconds=9e9)
+    assert budget.reached == []
+    spent_by(budget)
+    assert budget.reached == ["steps", "real_tokens"]
+
+
 @pytest.mark.slow
 def test_ranks_count_together_and_stop_at_the_same_step(tmp_path: Path) -> None:
     """Steps of two ranks: 18 + 5, 40 + 3, 15 + 17."""

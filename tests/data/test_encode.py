@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from mtx.data.encode import _blocks, encode_pairs, encoded_pairs
+from mtx.data.encode import _blocks, encode_pairs, encoded_pairs, num_words
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.data.tokenize.pair import TokenizerPair
 from mtx.infra.dal.arrow import ArrowFileLayer
@@ -35,6 +35,7 @@ def encoded(pairs: list[tuple[str, str]], scratch: Path) -> tuple[pa.Table, dict
 
 
 def test_ids_and_counts_worked_out_by_hand(tmp_path: Path) -> None:
+    """Of 256 bytes, a, b, c, and the two of é are there: 251 are unused, on either side of a joint vocabulary."""
     rows, counts = encoded([("ab", "é"), ("", "c")], tmp_path)
     assert rows["source_ids"].to_pylist() == [[97 + 4, 98 + 4], []]
     assert rows["target_ids"].to_pylist() == [[0xC3 + 4, 0xA9 + 4], [99 + 4]]
@@ -43,11 +44,33 @@ def test_ids_and_counts_worked_out_by_hand(tmp_path: Path) -> None:
         "source_tokens": 2,
         "source_chars": 2,
         "source_unknown": 0,
+        "source_bytes": 2,
+        "source_words": 1,
+        "source_unused": 251,
         "target_tokens": 3,
         "target_chars": 2,
         "target_unknown": 0,
         "target_bytes": 3,
+        "target_words": 2,
+        "target_unused": 251,
     }
+
+
+def test_a_vocabulary_of_its_own_has_unused_entries_of_its_own(tmp_path: Path) -> None:
+    vocabulary = {"<PAD>": 0, "<BOS>": 1, "<EOS>": 2, "<UNK>": 3, "red": 4, "green": 5, "blue": 9}  # 6 to 8 are none
+    word = Tokenizer(models.WordLevel(vocabulary, unk_token="<UNK>"))
+    word.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pair = TokenizerPair("t", Path(), False, word, Tokenizer.from_str(word.to_str()), TRAINED_IDS, TRAINED_IDS)
+    counts: dict[str, int] = {}
+    list(encode_pairs(table([("red red blue", "what"), ("red", "blue")]), pair, scratch=tmp_path, counts=counts))
+    assert (counts["source_unused"], counts["target_unused"]) == (1, 2)
+    assert (counts["source_words"], counts["target_words"]) == (4, 2)
+    assert (counts["source_unknown"], counts["target_unknown"]) == (0, 1)
+
+
+@given(st.lists(st.text(st.sampled_from("ab日。 \t\n\x1c\x85\xa0\u2003\u3000\u200b"), max_size=9), max_size=6))
+def test_words_are_what_python_splits(texts: list[str]) -> None:
+    assert num_words(pa.array(texts, pa.large_string())) == sum(len(text.split()) for text in texts)
 
 
 def test_any_text_comes_back_from_what_is_stored(tmp_path: Path) -> None:
@@ -86,7 +109,7 @@ def test_blocks_in_which_text_is_encoded_do_not_matter(tmp_path: Path, monkeypat
 def test_no_pair_gives_empty_columns(tmp_path: Path) -> None:
     rows, counts = encoded([], tmp_path)
     assert rows.num_rows == 0
-    assert set(counts.values()) == {0}
+    assert {name: count for name, count in counts.items() if count} == {"source_unused": 256, "target_unused": 256}
 
 
 def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.exchange import archive, layout, rows
+from mtx.data.exchange import archive, layout, rows, unpack
 from mtx.data.exchange.layout import EXPORT, parse_manifest
 from mtx.data.exchange.move import export_dataset, import_datasets
 from mtx.data.store import Store
@@ -632,7 +632,7 @@ def test_a_file_that_is_missing_is_told(files: Files, at: Path, good: Path, othe
 def test_a_manifest_that_is_too_long_is_refused(
     files: Files, at: Path, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "MAX_MANIFEST_BYTES", 100)
+    monkeypatch.setattr(unpack, "MAX_MANIFEST_BYTES", 100)
     refused(packed(files, at), other, f"{EXPORT} of .* is longer than 100 bytes")
 
 

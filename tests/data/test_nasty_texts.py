@@ -254,3 +254,20 @@ def test_no_nasty_is_an_error_that_is_not_mtxs_own(tmp_path: Path) -> None:
                 continue
     assert time.perf_counter() - started < 60
     assert json.dumps(nasties.EVERY)
+
+
+def test_wordpiece_takes_every_nasty_and_gives_words_back_or_unknown(tmp_path: Path) -> None:
+    words = [("one two", "eins zwei"), ("two  one", "zwei\tzwei")]
+    pairs = [*nasties.pairs({name: text for name, text in nasties.EVERY.items() if len(text) < 1000}), *words]
+    (tmp_path / "x.jsonl").write_bytes(nasties.jsonl(pairs))
+    made = mtx.compose_datamodule(
+        [
+            *("downloader=local", f"downloader.path={tmp_path}/x.jsonl", *EVERYTHING, "tokenizer=wordpiece"),
+            *(f"storage.root={tmp_path}/s", "tokenizer.vocab_size=600"),
+        ]
+    )
+    made.prepare_data()
+    made.setup("fit")
+    back = decoded(made)
+    assert len(back) == len(pairs)
+    assert back[-2:] == [("one two", "eins zwei"), ("two one", "zwei zwei")]

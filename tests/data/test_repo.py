@@ -22,6 +22,7 @@ from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sealed import sealed
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
+from mtx.infra.dal.upkeep import Damage
 
 MakeRepo = Callable[[Path], DatasetRepo]
 
@@ -330,6 +331,7 @@ from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sealed import sealed
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
+from mtx.infra.dal.upkeep import Damage
 
 do, fal, oal, location, me = sys.argv[1:]
 repo = DatasetRepo(fal=globals()[fal](location=location), oal=globals()[oal](location=location))
@@ -427,3 +429,24 @@ def test_a_build_that_is_killed_leaves_a_store_that_the_next_one_goes_on_from(
     repo.verify("one")
     repo.verify("before")
     assert [path for path in (tmp_path / "store").iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_can_be_read_is_listed_beside_a_damaged_manifest(
+    repo: DatasetRepo, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("raw-a", "raw-b", "raw-c"):
+        repo.add(dataset_of(name))
+    manifest: Any = repo.oal.read("raw-a")
+    repo.oal.delete("raw-a")
+    repo.oal.create("raw-a", {**manifest, "n": 77})
+    unreadable: list[Damage] = []
+    assert [found.id for found in repo.manifests(unreadable=unreadable)] == ["raw-b", "raw-c"]
+    assert [damage.name for damage in unreadable] == ["raw-a"]
+    assert repo.show()["id"].tolist() == ["raw-b", "raw-c"]
+    assert "raw-a is left out: " in caplog.text
+    assert "task=verify" in caplog.text
+    seen = []
+    with pytest.raises(DamagedError, match="raw-a"):
+        for found in repo.manifests():
+            seen.append(found.id)
+    assert seen == ["raw-b", "raw-c"]

@@ -39,8 +39,7 @@ from pathlib import Path
 import test_fit_metrics as tests
 
 if __name__ == "__main__":
-    tests.fit_module.data_report = lambda run: {}
-    tests.fit_module.plan_report = lambda run, epoch: {}
+    tests.fit_module.of_data = lambda run: ({}, {})
     ranks = {"strategy": "ddp_spawn", "devices": 2, "max_steps": 2}
     run = tests.FakeRun(Path(sys.argv[2]), trainer=ranks)
     tests.started(run)
@@ -151,6 +150,7 @@ class FakeRun:
             "warmup_steps": 1,
         }
         self.config: dict[str, Any] = {"model": {**model, **small}, "trainer": trainer, "logger": logger, "seed": 3}
+        self.config["budget"] = {"_target_": "mtx.callbacks.TrainingBudget"}
         for group, options in groups.items():
             self.config[group] = {**({} if "_target_" in options else self.config[group]), **options}
         self.seed = 3
@@ -176,8 +176,8 @@ class FakeRun:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Leave out what needs a real data module, and start in a folder where stray files would be seen."""
-    monkeypatch.setattr(fit_module, "data_report", lambda run: {"name": "ten pairs"})
-    monkeypatch.setattr(fit_module, "plan_report", lambda run, epoch: {"num_batches": NUM_TRAIN})
+    data = {"name": "ten pairs", "num_batches": NUM_TRAIN}
+    monkeypatch.setattr(fit_module, "of_data", lambda run: (data, {"shapes": []}))
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -230,9 +230,97 @@ def test_a_run_writes_to_its_output_folder_only_and_warns_of_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/run_key.txt"}
-    assert found == {"report.json", "training.json", "log/metrics.csv", "log/hparams.yaml", *checkpoints}
+    reports = {"report.json", "profile.json", "training.json"}
+    assert found == {*reports, "log/metrics.csv", "log/hparams.yaml", *checkpoints}
     assert "train/loss" in (tmp_path / "out" / "log" / "metrics.csv").read_text().split("\n")[0]
     assert capfd.readouterr() == ("", "")
+
+
+def profile_of(run: FakeRun) -> dict[str, Any]:
+    return dict[str, Any](json.loads((run.output_dir / "profile.json").read_text()))
+
+
+def test_each_look_says_what_was_spent_until_then(tmp_path: Path) -> None:
+    """Epochs of five batches, of 12 real source tokens each and 3, 5, 2, 4, 6 target tokens; looks at 0, 2, 4, 6."""
+    run = FakeRun(tmp_path / "out")
+    started(run)
+    curve = profile_of(run)["curve"]
+    assert [look["step"] for look in curve] == [0, 2, 4, 6]
+    assert [look["real_tokens"] for look in curve] == [0, 24 + 8, 48 + 14, 72 + 23]
+    assert [look["epoch"] for look in curve] == [0, 0.4, 0.8, 1.2]
+    seconds = [look["seconds"] for look in curve]
+    assert seconds == sorted(seconds)
+    assert seconds[0] == 0 < seconds[1]
+    found = run.report["validations"]
+    assert [look["bits_per_byte"] for look in curve] == [look["val/bits_per_byte"] for look in found]
+    assert [look["seconds"] for look in found] == seconds
+    assert seconds[-1] == pytest.approx(run.report["spent"]["seconds"])
+    assert (run.report["spent"]["steps"], run.report["spent"]["real_tokens"]) == (6, 95)
+
+
+def test_the_losses_of_all_steps_are_kept(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out")
+    started(run)
+    losses = profile_of(run)["train_loss"]
+    assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6]
+    assert losses[0][1] == pytest.approx(run.report["train_loss_first"])
+    assert sum(loss for _, loss in losses) / 6 == pytest.approx(run.report["train_loss"])
+    assert profile_of(run)["shapes"] == []  # of the data, whose profile is in the same file
+
+
+def test_curves_go_on_where_a_run_goes_on(tmp_path: Path) -> None:
+    whole = FakeRun(tmp_path / "day" / "whole")
+    started(whole)
+    (tmp_path / "day" / "whole" / "checkpoints" / "last.ckpt").unlink()
+    started(FakeRun(tmp_path / "day" / "half", trainer={"max_steps": 5, "val_check_interval": 5}))
+    rest = FakeRun(tmp_path / "day" / "rest")
+    started(rest, ckpt="last")
+    curve = profile_of(rest)["curve"]
+    told = [(look["step"], look["real_tokens"], look["epoch"]) for look in curve]
+    assert told == [(0, 0, 0), (5, 80, 1), (6, 95, 1.2)]
+    assert 0 < curve[1]["seconds"] < curve[2]["seconds"]
+    for one, other in zip(*(profile_of(run)["train_loss"] for run in (whole, rest)), strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "trainer", "ended_by", "num_steps"),
+    [
+        ({"real_tokens": 33}, {}, "budget.real_tokens=33", 3),
+        ({"steps": 2, "real_tokens": 30}, {}, "budget.steps=2, budget.real_tokens=30", 2),
+        ({}, {}, "trainer.max_steps=6", 6),
+        ({}, {"max_steps": -1, "max_epochs": 1}, "trainer.max_epochs=1", 5),
+        ({}, {"callbacks": [{"_target_": f"{HERE}.Enough"}]}, "a callback", 3),
+    ],
+)
+def test_a_run_says_what_ended_it(
+    tmp_path: Path, budget: dict[str, Any], trainer: dict[str, Any], ended_by: str, num_steps: int
+) -> None:
+    run = FakeRun(tmp_path / "out", budget=budget, trainer=trainer)
+    started(run)
+    assert (run.report["ended_by"], run.report["num_steps"]) == (ended_by, num_steps)
+    shown = " ".join(run.out.getvalue().split())
+    assert f"ended by │ {ended_by} │" in shown
+    assert f"real tokens, both sides │ {run.report['spent']['real_tokens']} │" in shown
+
+
+class Enough(pl.Callback):
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == 3
+
+
+def test_a_run_that_a_budget_ended_says_how_to_go_on_with_more_of_it(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "day" / "a", budget={"real_tokens": 70})
+    started(run)
+    told = run.out.getvalue()
+    assert "repeat the command with ckpt=last, and with budget.real_tokens above 70:\n" in told
+    assert "  mtx task=fit sampler.max_tokens=64 trainer.max_steps=6 ckpt=last budget.real_tokens=140\n" in told
+    again = FakeRun(tmp_path / "day" / "b", budget={"real_tokens": 70})
+    started(again, ckpt="last")
+    assert (again.report["num_steps"], again.report["ended_by"]) == (5, "budget.real_tokens=70")
+    more = FakeRun(tmp_path / "day" / "c", budget={"real_tokens": 90})
+    started(more, ckpt="last")
+    assert (more.report["num_steps"], more.report["spent"]["real_tokens"]) == (6, 72 + 23)
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:

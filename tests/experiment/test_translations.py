@@ -217,8 +217,12 @@ def test_a_killed_run_that_is_repeated_ends_in_the_same_numbers(tmp_path: Path) 
     assert run("whole") == 0
     outputs = tmp_path / "outputs" / "day"
     again, whole = (json.loads((outputs / name / "report.json").read_text()) for name in ("again", "whole"))
-    same = ("bits_per_byte", "train_loss", "train_loss_first", "validations", "num_target_tokens", "scores")
+    same = ("bits_per_byte", "train_loss", "train_loss_first", "num_target_tokens", "scores", "ended_by")
     assert {name: again[name] for name in same} == {name: whole[name] for name in same}
+    for report in (again, whole):
+        assert all(look.pop("seconds") >= 0 for look in report["validations"])
+        report["spent"].pop("seconds")
+    assert (again["validations"], again["spent"]) == (whole["validations"], whole["spent"])
     assert again["translations"] == whole["translations"]
     weights = [torch.load(outputs / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("again", "whole")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

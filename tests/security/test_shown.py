@@ -3,16 +3,13 @@
 import json
 import logging
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Mtx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtx import app
 from mtx.data.progress import PlainConsole
 from mtx.errors import ConfigError, MtxError, NotStoredError, SourceError
 from mtx.experiment.run import Run
@@ -26,34 +23,12 @@ TURNED = "\u202egnp.exe"
 HOSTILE = f"{CLEAR}{TITLE}{C1}{TURNED}\u2066\u2028\r\x00\x7f\x08[red]x[/red][link=http://evil]y[/link]:smile:"
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
-
-
-@pytest.fixture
-def mtx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run the application as a user does, in a folder of its own, with colours."""
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own, with colours."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("MTX_STORE", str(tmp_path / "store"))
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
-        for name in ("HYDRA_FULL_ERROR", app.WANTS_TRACES):
-            monkeypatch.setenv(name, "0")
-        code = 0
-        try:
-            app.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Result(code, *capfd.readouterr())
-
-    return run
 
 
 def controls(text: str) -> set[str]:
@@ -107,7 +82,7 @@ def test_tables_titles_and_lines_show_markup_and_controls_as_they_are(capsys: py
     assert "\x1b]8;" not in out
 
 
-def test_a_corpus_with_a_hostile_name_is_prepared_and_listed_without_its_controls(mtx: Command, tmp_path: Path) -> None:
+def test_a_corpus_with_a_hostile_name_is_prepared_and_listed_without_its_controls(mtx: Mtx, tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     rows = [{"src": f"line {i} is a sentence", "tgt": f"Zeile {i} ist ein Satz"} for i in range(40)]
     path.write_text("\n".join(map(json.dumps, rows)))
@@ -124,7 +99,7 @@ def test_a_corpus_with_a_hostile_name_is_prepared_and_listed_without_its_control
 
 
 @pytest.mark.parametrize("column", [f"{CLEAR}src", "[link=http://evil]src[/link]", TURNED])
-def test_column_names_in_a_refusal_are_shown_not_run(mtx: Command, tmp_path: Path, column: str) -> None:
+def test_column_names_in_a_refusal_are_shown_not_run(mtx: Mtx, tmp_path: Path, column: str) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_text(json.dumps({column: "a", "b": "c"}) + "\n")
     told = mtx("downloader=local", f"downloader.path={path}")
@@ -135,7 +110,7 @@ def test_column_names_in_a_refusal_are_shown_not_run(mtx: Command, tmp_path: Pat
     assert shown(column) in told.err
 
 
-def test_corpus_text_in_a_refusal_is_shown_not_run(mtx: Command, tmp_path: Path) -> None:
+def test_corpus_text_in_a_refusal_is_shown_not_run(mtx: Mtx, tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(b'{"src": "a", "tgt": "b"}\n' + HOSTILE.replace("\n", "").encode() + b"\n")
     told = mtx("downloader=local", f"downloader.path={path}")
@@ -144,7 +119,7 @@ def test_corpus_text_in_a_refusal_is_shown_not_run(mtx: Command, tmp_path: Path)
     assert controls(told.err) == set()
 
 
-def test_an_override_that_cannot_be_parsed_is_shown_not_run(mtx: Command) -> None:
+def test_an_override_that_cannot_be_parsed_is_shown_not_run(mtx: Mtx) -> None:
     told = mtx(f"sampler=bu{CLEAR}cket")
     assert told.code == 1
     assert CLEAR not in told.err
@@ -193,7 +168,7 @@ def test_a_report_holds_no_credentials(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("override", ["+downloader.url=s3://key:se/cret@bucket", "+x=hf_abcdefghijklmnopqrstuv"])
 def test_an_override_with_a_credential_is_refused_before_anything_is_written(
-    mtx: Command, tmp_path: Path, override: str
+    mtx: Mtx, tmp_path: Path, override: str
 ) -> None:
     told = mtx(override)
     assert told.code == 1

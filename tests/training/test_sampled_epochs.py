@@ -390,3 +390,13 @@ def test_ranks_share_an_epoch_of_sampled_texts(root: Path, world_size: int) -> N
         together.update(mine)
     assert len(num_steps) == 1
     assert together == alone
+
+
+def test_buckets_of_an_epoch_end_by_its_own_lengths(root: Path) -> None:
+    sampler = BucketPlanner(batch_size=16, num_buckets=4, by="source")
+    dm = ready(root, sampler=sampler)
+    batches = dm.train_dataloader().batch_sampler
+    told = [batches.draft.edges(seed=batches.seed, epoch=epoch) for epoch in range(3)]
+    expected = [sampler.edges(dm.lengths("train", epoch=epoch).source).tolist() for epoch in range(3)]
+    assert told == [{"source": edges} for edges in expected]
+    assert len({tuple(edges) for edges in expected}) > 1

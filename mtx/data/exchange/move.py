@@ -10,7 +10,7 @@ from typing import Literal
 from tokenizers import Tokenizer
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.exchange.archive import unpack, whole
+from mtx.data.exchange.archive import whole
 from mtx.data.exchange.layout import EXPORT, ExportedFile, ExportManifest, rows_path
 from mtx.data.exchange.rows import (
     Newlines,
@@ -21,6 +21,7 @@ from mtx.data.exchange.rows import (
     write_moses,
     write_parquet,
 )
+from mtx.data.exchange.unpack import unpack
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DamagedError, NotStoredError, SourceError
 from mtx.identity import JSON

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mtx.data.dataset import SPLITS
-from mtx.experiment.page.profile import SIDES, Profile, Rejects, mapping, number
+from mtx.experiment.page.profile import Profile, mapping, number
 from mtx.experiment.page.ranking import label_of_many
 from mtx.experiment.sweep.results import JobRecord
 
@@ -79,9 +80,7 @@ def told_once(
     return [(label_of_many(gathered, having, varied), gathered) for gathered in found.values()]
 
 
-def funnels(
-    jobs: Sequence[JobRecord], varied: Sequence[str], profiles: Mapping[JobRecord, Profile]
-) -> tuple[Funnel, ...]:
+def funnels(jobs: Sequence[JobRecord], varied: Sequence[str], profiles: Mapping[Path, Profile]) -> tuple[Funnel, ...]:
     """Return the way of the pairs, once for jobs that share it."""
 
     def key_of(job: JobRecord) -> Hashable | None:
@@ -90,42 +89,49 @@ def funnels(
 
     found = []
     for label, gathered in told_once(jobs, varied, key_of):
-        with_samples = next((job for job in gathered if profiles[job].rejects), gathered[0])
-        found.append(_funnel(label, with_samples, profiles[with_samples]))
+        with_samples = next((job for job in gathered if profiles[job.folder].rejects), gathered[0])
+        found.append(_funnel(label, with_samples, profiles[with_samples.folder]))
     return tuple(found)
 
 
 def vocabularies(
-    jobs: Sequence[JobRecord], varied: Sequence[str], profiles: Mapping[JobRecord, Profile]
+    jobs: Sequence[JobRecord], varied: Sequence[str], profiles: Mapping[Path, Profile]
 ) -> tuple[Vocabulary, ...]:
     """Return what the vocabularies make of each side, once for jobs that share it."""
 
     def key_of(job: JobRecord) -> Hashable | None:
-        shares = profiles[job].fertility
-        return repr((sorted((s, sorted(f.items())) for s, f in shares.items()), _size(job, "source"))) if shares else None
+        shares = profiles[job.folder].fertility
+        sizes = [_size(job, side) for side in shares]
+        return repr((sizes, [(side, sorted(of_side.items())) for side, of_side in shares.items()])) if shares else None
 
     return tuple(
         Vocabulary(label, side, _size(gathered[0], side), gathered[0].report.get("joint_vocabulary") is True, shares)
         for label, gathered in told_once(jobs, varied, key_of)
-        for side, shares in profiles[gathered[0]].fertility.items()
+        for side, shares in profiles[gathered[0].folder].fertility.items()
     )
 
 
 def histograms(
-    jobs: Sequence[JobRecord], varied: Sequence[str], profiles: Mapping[JobRecord, Profile]
+    jobs: Sequence[JobRecord], varied: Sequence[str], profiles: Mapping[Path, Profile]
 ) -> list[tuple[str, Profile]]:
     """Return profiles with lengths, once for jobs that share lengths and buckets."""
 
     def key_of(job: JobRecord) -> Hashable | None:
-        profile = profiles[job]
+        profile = profiles[job.folder]
         return repr((profile.lengths, profile.bucket_edges)) if profile.lengths else None
 
-    return [(label, profiles[gathered[0]]) for label, gathered in told_once(jobs, varied, key_of)]
+    return [(label, profiles[gathered[0].folder]) for label, gathered in told_once(jobs, varied, key_of)]
 
 
 def batch_facts(job: JobRecord) -> dict[str, float]:
     """Return what the report says of the batches of an epoch."""
     return {name: job.metrics[name] for name in BATCH_FACTS if name in job.metrics}
+
+
+def languages_of(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the codes of source and target language; nothing where a report does not have the two."""
+    languages = report.get("languages")
+    return tuple(map(str, languages)) if isinstance(languages, list) and len(languages) == 2 else ()
 
 
 def cut(text: str) -> str:
@@ -158,9 +164,7 @@ def _funnel(label: str, job: JobRecord, profile: Profile) -> Funnel:
     steps.append(Step("kept", "pairs kept", told["num_pairs_kept"], told["num_pairs_kept"] / raw))
     of_splits = ((split, told[f"num_pairs_{split}"]) for split in SPLITS)
     steps += [Step("split", split, count, count / raw) for split, count in of_splits]
-    languages = job.report.get("languages")
-    codes = tuple(map(str, languages)) if isinstance(languages, list) and len(languages) == 2 else ()
-    return Funnel(label, str(job.report.get("name", "")), codes, tuple(steps))
+    return Funnel(label, str(job.report.get("name", "")), languages_of(job.report), tuple(steps))
 
 
 def _shown(samples: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -175,19 +179,3 @@ def _counts(value: Any) -> dict[str, int]:
 def _size(job: JobRecord, side: str) -> int | None:
     found = number(job.report.get(f"{side}_vocab_size"))
     return None if found is None else int(found)
-
-
-__all__ = [
-    "SIDES",
-    "Batches",
-    "Funnel",
-    "Rejects",
-    "Step",
-    "Vocabulary",
-    "batch_facts",
-    "cut",
-    "funnels",
-    "histograms",
-    "told_once",
-    "vocabularies",
-]

@@ -101,7 +101,7 @@ def _effect(key: str, jobs: Sequence[tuple[JobRecord, float]], results: Results)
     best = min(means, key=lambda value: sign * means[value])
     rows = [_row(value, alike, by_value[best], is_best=value == best) for value, alike in by_value.items()]
     effect = Effect(key, tuple(rows), len({frozenset(alike) for alike in by_value.values()}) == 1)
-    order = (lambda row: float(row.value)) if effect.is_numeric else (lambda row: sign * row.mean)  # type: ignore[arg-type]
+    order = (lambda row: float(row.value)) if effect.is_numeric else (lambda row: sign * row.mean)
     return Effect(key, tuple(sorted(rows, key=order)), effect.balanced)
 
 

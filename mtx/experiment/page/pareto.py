@@ -1,8 +1,10 @@
 """Pairs of metrics of which one wants both, and the rows that no other row beats in both."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mtx.experiment.page.ranking import shown_groups
 from mtx.experiment.sweep.results import MORE_IS_BETTER, Group, Results
 
 # Metrics against each other, where jobs were trained, and where they were only measured.
@@ -32,7 +34,8 @@ def fronts(results: Results) -> tuple[Front, ...]:
     trained = any("bits_per_byte" in job.metrics for job in results.jobs)
     pairs = [(objectives[0], objectives[1])] if objectives else []
     pairs += [pair for pair in (OF_FITS if trained else OF_MEASURES) if pair not in pairs]
-    return tuple(front for x, y in pairs if len((front := _front(results.groups, x, y)).rows) > 1)
+    groups, more = shown_groups(results), _more_is_better(results, objectives)
+    return tuple(front for x, y in pairs if len((front := _front(groups, x, y, more)).rows) > 1)
 
 
 def dominated(point: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
@@ -40,13 +43,21 @@ def dominated(point: tuple[float, float], others: Sequence[tuple[float, float]])
     return any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in others)
 
 
-def _front(groups: Sequence[Group], x: str, y: str) -> Front:
+def _more_is_better(results: Results, objectives: Sequence[str]) -> frozenset[str]:
+    """Return the metrics of which more is better: by `sweep.direction` for each objective, else by their names."""
+    said = next((job.config["sweep.direction"] for job in results.jobs if job.config.get("sweep.direction")), None)
+    directions = json.loads(said) if isinstance(said, str) and said.startswith("[") else [said]
+    told = {name: way == "maximize" for name, way in zip(objectives, directions, strict=False) if way is not None}
+    return (MORE_IS_BETTER - {name for name in told if not told[name]}) | {name for name in told if told[name]}
+
+
+def _front(groups: Sequence[Group], x: str, y: str, more_is_better: frozenset[str]) -> Front:
     rows = []
     for number, group in enumerate(groups, 1):
         at_x, at_y = group.mean(x), group.mean(y)
         if at_x is not None and at_y is not None:
             rows.append((number, at_x, at_y))
-    signs = [-1 if metric in MORE_IS_BETTER else 1 for metric in (x, y)]
+    signs = [-1 if metric in more_is_better else 1 for metric in (x, y)]
     points = [(signs[0] * at_x, signs[1] * at_y) for _, at_x, at_y in rows]
     best = [row for row, point in zip(rows, points, strict=True) if not dominated(point, points)]
     return Front(x, y, tuple(rows), tuple(number for number, _, _ in sorted(best, key=lambda row: row[1])))

@@ -6,6 +6,7 @@ Nothing here raises for what a file says: old runs have none, and a page is made
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def read_profile(folder: Path, report: Mapping[str, Any]) -> Profile:
         read = {}
     told = mapping(read)
     lengths, edges = mapping(told.get("lengths")), mapping(told.get("bucket_edges"))
-    profile = Profile(
+    return Profile(
         lengths={side: found for side in SIDES if (found := _histogram(mapping(lengths.get(side)))) is not None},
         bucket_edges={side: _ascending(edges.get(side)) for side in SIDES},
         shapes=_shapes(told.get("shapes")),
@@ -98,7 +99,6 @@ def read_profile(folder: Path, report: Mapping[str, Any]) -> Profile:
         curve=_curve(told.get("curve")) or _curve_of_report(report),
         train_loss=tuple((x, y) for x, y in _rows(told.get("train_loss"), 2)),
     )
-    return profile
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -157,7 +157,7 @@ def _rows(value: Any, width: int) -> list[tuple[float, ...]]:
 def _histogram(told: Mapping[str, Any]) -> Histogram | None:
     edges, counts = _numbers(told.get("edges")), _numbers(told.get("counts"))
     fits = len(edges) == len(counts) + 1 and len(counts) > 0 and min(counts) >= 0
-    rises = all(low < high for low, high in zip(edges, edges[1:], strict=False))
+    rises = all(low < high for low, high in pairwise(edges))
     return Histogram(edges, counts) if fits and rises and edges[0] >= 0 else None
 
 
@@ -182,9 +182,12 @@ def _rejects(rules: Mapping[str, Any]) -> dict[str, Rejects]:
 
 
 def _fertility(told: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    sides = {side: {name: number(value) for name, value in mapping(told.get(side)).items()} for side in SIDES}
-    kept = {side: {name: value for name, value in shares.items() if value is not None} for side, shares in sides.items()}
-    return {side: shares for side, shares in kept.items() if shares}
+    found: dict[str, dict[str, float]] = {}
+    for side in SIDES:
+        numbers = {str(name): number(value) for name, value in mapping(told.get(side)).items()}
+        if shares := {name: value for name, value in numbers.items() if value is not None}:
+            found[side] = shares
+    return found
 
 
 def _curve(value: Any) -> tuple[Look, ...]:

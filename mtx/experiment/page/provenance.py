@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtx.experiment.page.profile import mapping
+from mtx.experiment.page.ranking import brief
 from mtx.experiment.sweep.results import NOT_COMPARED, JobRecord
 from mtx.experiment.sweep.summary import told
 
 MOST_JOBS = 8  # named in a cell
+LONGEST_SETTING = 400  # characters
 OUTPUTS = ("raw", "filtered", "tokenizer", "encoded")
 
 
@@ -69,7 +71,7 @@ def settings(jobs: Sequence[JobRecord], varied: Sequence[str]) -> tuple[tuple[st
         if name not in NOT_COMPARED and all(job.choices.get(name) == option for job in having)
     ]
     shared = [
-        (key, told(value))
+        (key, brief(told(value), LONGEST_SETTING))
         for key, value in first.config.items()
         if key not in varied
         and key.partition(".")[0] not in NOT_COMPARED

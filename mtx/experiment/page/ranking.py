@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtx.experiment.sweep.metrics import KEY_METRICS
+from mtx.experiment.sweep.metrics import KEY_METRICS, Value
 from mtx.experiment.sweep.results import SEED, Group, JobRecord, Results
-from mtx.experiment.sweep.summary import BEST, NOT_TOLD_APART, short, told
+from mtx.experiment.sweep.summary import BEST, NOT_TOLD_APART, told
+from mtx.experiment.sweep.summary import short as end_of_key
 
+LONGEST_VALUE = 60  # characters of a setting that tables and names show
 MOST_COLUMNS = 6  # of what varied; the rest is written into one
 
 
@@ -71,9 +73,9 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
     columns = keys if len(keys) <= MOST_COLUMNS else keys[: MOST_COLUMNS - 1]
     rest = keys[len(columns) :]
     metrics = columns_of(results)
-    shown = [group for group in results.groups if any(job.state == "completed" for job in group.jobs)]
     rows = tuple(
-        _row(results, group, number, keys, columns, rest, metrics) for number, group in enumerate(shown, start=1)
+        _row(results, group, number, keys, columns, rest, metrics)
+        for number, group in enumerate(shown_groups(results), start=1)
     )
     headings = tuple((key, short(key, keys)) for key in columns) + ((("", "others"),) if rest else ())
     return Ranking(
@@ -82,6 +84,27 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
         rows=rows,
         repeats=any(len(row.jobs) > 1 for row in rows),
     )
+
+
+def shown_groups(results: Results) -> list[Group]:
+    """Return what the table has rows for, in their order: groups of which at least one job was completed."""
+    return [group for group in results.groups if any(job.state == "completed" for job in group.jobs)]
+
+
+def brief(text: str, longest: int = LONGEST_VALUE) -> str:
+    """Return a text with its middle left out where it is too long: paths differ at their ends."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
+def brief_value(value: Value) -> str:
+    """Write a config value as on the command line, its middle left out where it is too long."""
+    return brief(told(value))
+
+
+def short(key: str, keys: Sequence[str]) -> str:
+    """Return the end of a key that tells it from the others, not too long."""
+    return brief(end_of_key(key, list(keys)))
 
 
 def columns_of(results: Results) -> list[str]:
@@ -118,7 +141,11 @@ def label_of_many(jobs: Sequence[JobRecord], everyone: Sequence[JobRecord], vari
     alike = [job for job in everyone if all(job.value(key) == jobs[0].value(key) for key in keys)]
     if keys and {job.folder for job in alike} == folders:
         telling = [key for key in keys if not _follows(key, keys, jobs, everyone)]
-        return ", ".join(f"{short(key, list(varied))}={told(jobs[0].value(key))}" for key in telling or keys)
+        return ", ".join(f"{short(key, varied)}={brief_value(jobs[0].value(key))}" for key in telling or keys)
+    some = {key: list(dict.fromkeys(job.value(key) for job in jobs)) for key in varied}
+    some = {key: values for key, values in some.items() if len(values) < len({job.value(key) for job in everyone})}
+    if [job for job in everyone if all(job.value(key) in values for key, values in some.items())] == list(jobs):
+        return ", ".join(f"{short(key, varied)}={' or '.join(map(brief_value, some[key]))}" for key in some)
     names = [job.name for job in jobs]
     return f"job{'s' * (len(names) > 1)} {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
 
@@ -140,9 +167,9 @@ def _row(
     metrics: Sequence[str],
 ) -> Row:
     job = group.jobs[0]
-    values = [told(job.value(key)) for key in columns]
+    values = [brief_value(job.value(key)) for key in columns]
     if rest:
-        values.append(", ".join(_with_key(key, job, list(keys)) for key in rest if job.value(key) is not None))
+        values.append(", ".join(_with_key(key, job, keys) for key in rest if job.value(key) is not None))
     mark = ""
     if group in results.best:
         mark = BEST if len(results.best) == 1 else NOT_TOLD_APART
@@ -169,7 +196,7 @@ def _cell(results: Results, group: Group, metric: str) -> Cell | None:
     )
 
 
-def _with_key(key: str, job: JobRecord, keys: list[str]) -> str:
+def _with_key(key: str, job: JobRecord, keys: Sequence[str]) -> str:
     """Write a value with its key, unless it is a name, which speaks for itself."""
-    value = told(job.value(key))
+    value = brief_value(job.value(key))
     return value if key in job.choices else f"{short(key, keys)}={value}"

@@ -14,9 +14,10 @@ from typing import Any
 from mtx.errors import DamagedError, JobFailedError, MtxError
 from mtx.experiment.config import Config
 from mtx.experiment.sweep.metrics import RETURNED, flat_numbers, named_after
-from mtx.experiment.sweep.secrets import hider
 from mtx.experiment.sweep.status import CONFIG_FILE, LOCK_FILE, JobStatus, held, read_status, write_json, write_status
 from mtx.identity import digest
+from mtx.infra.dal.base import atomic_file
+from mtx.shown import hider
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ Objective = float | tuple[float, ...] | None  # what a sweeper gets
 
 SWEEP_FILE = "sweep.json"  # in the folder of a sweep: what was asked for, and what had been done before
 REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
+HYDRA_FOLDER = ".hydra"
 NO_PART_OF_A_JOB = frozenset({"sweep", "experiment"})  # keys of a config that change nothing about a job's result
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where launchers of several processes tell each its number
 
@@ -72,7 +75,12 @@ def run_job(job: Job, work: Callable[[], Any]) -> Objective:
         "Wait for it, or choose another folder, with hydra.run.dir=FOLDER or hydra.sweep.dir=FOLDER"
     )
     with held(job.folder / LOCK_FILE, busy):
-        return _work(job, hashed, work)
+        objective = _work(job, hashed, work)
+    if job.sweep_dir is None:
+        from mtx.experiment.page.write import page_of_run  # matplotlib takes half a second
+
+        page_of_run(job.folder)
+    return objective
 
 
 def config_hash(config: Config, folder: Path) -> str:
@@ -114,8 +122,10 @@ def read_sweep(folder: Path) -> dict[str, Any]:
 
 def _work(job: Job, hashed: str, work: Callable[[], Any]) -> Objective:
     hide = hider(job.config)
-    (job.folder / REPORT_FILE).unlink(missing_ok=True)  # of an earlier attempt
+    for name in (REPORT_FILE, PAGE_FILE):  # of an earlier attempt
+        (job.folder / name).unlink(missing_ok=True)
     write_json(job.folder / CONFIG_FILE, hide(job.config))
+    _hide_in_hydras_files(job, hide)
     status = JobStatus.begin(hashed, overrides=hide(list(job.overrides)), choices=job.choices)
     write_status(job.folder, status)
     started = time.perf_counter()
@@ -138,6 +148,16 @@ def _work(job: Job, hashed: str, work: Callable[[], Any]) -> Objective:
         raise
     write_status(job.folder, status.end("completed", seconds=time.perf_counter() - started, objectives=objectives))
     return _as_objective(objectives)
+
+
+def _hide_in_hydras_files(job: Job, hide: Callable[[str], str]) -> None:
+    """Hide credentials in what Hydra wrote before the job began: they may come from a user's own config files."""
+    of_sweep = [] if job.sweep_dir is None else list(job.sweep_dir.glob("multirun.yaml"))
+    for path in [*(job.folder / HYDRA_FOLDER).glob("*.yaml"), *of_sweep]:
+        written = path.read_text(encoding="utf-8")
+        if (hidden := hide(written)) != written:
+            with atomic_file(path) as file:
+                file.write(hidden.encode())
 
 
 def objectives_of(job: Job, returned: Any) -> dict[str, float]:

@@ -121,7 +121,8 @@ def read_status(folder: Path) -> JobStatus | None:
 def write_json(path: Path, value: Any) -> None:
     """Write a file of JSON, whole or not at all. Raises StoreError."""
     with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+        file.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mtx.experiment.sweep.fair import cohorts
 from mtx.experiment.sweep.metrics import KEY_METRICS, Value
 from mtx.experiment.sweep.results import SEED, Group, JobRecord, RecordState, Results
 
@@ -83,6 +84,11 @@ def verdict(results: Results) -> str:
     """Say what is best by the objective, or that nothing is."""
     if results.objective is None:
         return "no objective to sort by: the task returned none; choose one with sweep.objective=METRIC"
+    if len(cohorts(results)) > 1:
+        return (
+            f"not ranked: {escape(results.objective)} was measured on different held-out pairs; the page ranks the "
+            "jobs of each by themselves"
+        )
     how = "least" if results.direction == "minimize" else "most"
     if len(results.best) == 1:
         return f"{BEST} {how} {escape(results.objective)}"
@@ -126,7 +132,7 @@ def _measured(group: Group, metric: str) -> str:
 
 
 def _mark(results: Results, group: Group) -> str:
-    if group not in results.best:
+    if group not in results.best or len(cohorts(results)) > 1:
         return ""
     return BEST if len(results.best) == 1 else NOT_TOLD_APART
 

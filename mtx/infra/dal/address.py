@@ -5,14 +5,11 @@ Text alone, so that the command line can be looked at before anything is importe
 
 import os
 import re
-from collections.abc import Iterable
 
 from mtx.errors import ConfigError
+from mtx.shown import redacted_address
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-USER = re.compile(r"(://)[^/@\s]*(?:/[^/@\s]*)*@")  # up to the last @: an unescaped password may hold a slash
-QUERY = re.compile(r"(://[^\s?#]*)[?#]\S*")
-SECRET = re.compile(r"(?:^|_|\.)(?:key|keys|secret|password|passwd|token|credentials?)(?:_id)?$", re.IGNORECASE)
 WHERE = "Credentials are taken from where fsspec looks for them: environment variables or files such as ~/.aws"
 
 
@@ -31,7 +28,7 @@ def checked_url(root: str) -> str:
     if "@" in root or "?" in root or "#" in root:
         raise ConfigError(
             f"storage.root is an address without user, password and query, as s3://BUCKET/PREFIX, but is "
-            f"{redacted(root)}. {WHERE}. Set storage.root to the address alone"
+            f"{redacted_address(root)}. {WHERE}. Set storage.root to the address alone"
         )
     if found is None or "::" in root or not found[2].strip("/") or ".." in found[2].split("/"):
         raise ConfigError(
@@ -43,24 +40,3 @@ def checked_url(root: str) -> str:
             f"For the folder, set storage.root=/{found[2].strip('/')}"
         )
     return f"{found[1].lower()}://{found[2].rstrip('/')}"
-
-
-def redacted(text: str) -> str:
-    """Return `text` without what addresses in it say about users, passwords and queries."""
-    return QUERY.sub(r"\1?***", USER.sub(r"\1***@", text))
-
-
-def refuse_secrets(overrides: Iterable[str]) -> None:
-    """Look at what was said on a command line, before it is written down anywhere. Raises ConfigError.
-
-    Hydra writes all overrides into the run's folder, so a secret has to be found earlier.
-    """
-    for override in overrides:
-        key, equals, value = override.lstrip("+~").partition("=")
-        if not equals or not key.startswith("storage."):
-            continue
-        if SECRET.search(key):
-            raise ConfigError(f"{key} looks like a secret, which mtx takes no part in and would write down. {WHERE}")
-        for root in value.strip("\"'").split(",") if key == "storage.root" else ():
-            if is_url(root):
-                checked_url(root.strip("\"' "))

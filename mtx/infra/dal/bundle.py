@@ -76,7 +76,10 @@ class BundleLayer(Protocol):
         """Return the manifest. Raises NotStoredError, DamagedError, or NewerFormatError."""
 
     def verify(self, name: str, *, full: bool = True) -> None:
-        """Compare the files with the manifest: sizes, and with `full` every byte. Raises as `open` does."""
+        """Compare the files with the manifest: sizes, and with `full` every byte, and that there are no others.
+
+        Raises as `open` does.
+        """
 
     def exists(self, name: str) -> bool:
         """Tell whether the bundle is stored."""
@@ -242,7 +245,14 @@ def read_manifest(path: Path) -> BundleManifest:
 
 
 def check_files(path: Path, manifest: BundleManifest, *, full: bool) -> None:
-    """Compare the files of a bundle in the folder `path` with its manifest. Raises DamagedError."""
+    """Compare the files of a bundle in the folder `path` with its manifest; with `full` every byte, and no file more.
+
+    Raises DamagedError.
+    """
+    if full and manifest.files is not None:
+        present = {file.name for file in path.iterdir()} - {MANIFEST}
+        for name in sorted(present - manifest.files.keys()):
+            raise DamagedError(f"{name} of {manifest.id} is a file that its manifest does not name. {VERIFY}")
     for name, file in (manifest.files or {}).items():
         try:
             found: list[tuple[str, object, object]] = [("bytes", (path / name).stat().st_size, file.num_bytes)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtx.errors import ConfigError, MtxError, NotStoredError, StoreError
-from mtx.infra.dal.address import checked_url, redacted
+from mtx.infra.dal.address import checked_url
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -225,7 +225,7 @@ class RemoteFolder:
             raise ConfigError(f"storage.root={self.url} needs a package that is not installed: {how}") from error
         except ValueError as error:
             raise ConfigError(
-                f"storage.root={self.url} cannot be opened: {redacted(str(error))}. "
+                f"storage.root={self.url} cannot be opened: {error}. "
                 "Use s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, another address that fsspec knows, or a folder"
             ) from error
         if hasattr(fs, "retries"):
@@ -234,7 +234,7 @@ class RemoteFolder:
 
     def _explained(self, error: Exception, verb: str) -> str:
         kinds = {kind.__name__ for kind in type(error).__mro__}
-        told = redacted(str(error)) or type(error).__name__
+        told = str(error) or type(error).__name__
         kept = "Nothing stored has changed. "
         if kinds & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"} or (
             "DefaultCredentialsError" in kinds

@@ -2,22 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
 from mtx.errors import ConfigError, SourceError, choices
-from mtx.identity import JSON, identity
+from mtx.identity import JSON, digest, identity
 from mtx.infra.dataset.columns import Columns, Wanted, find_columns, pair_columns, schema_keys
-from mtx.infra.dataset.hub import open_splits, pinned_commit, schema_of, tables_of
+from mtx.infra.dataset.hub import COMMIT, Pinned, endpoint, open_splits, pinned_commit, schema_of, tables_of
 from mtx.infra.dataset.pairs import PAIR_SCHEMA, ROWS_PER_BATCH, OnError, Refusals, pairs_of_arrays, regrouped
 from mtx.infra.dataset.patience import Patience
 
-__all__ = ["PAIR_SCHEMA", "ROWS_PER_BATCH", "Downloader", "HFDatasetDownloader", "SourceInfo"]
+__all__ = ["PAIR_SCHEMA", "ROWS_PER_BATCH", "Downloader", "HFDatasetDownloader", "RemoteDownloader", "SourceInfo"]
 
 HELD_OUT = {"validation": ("validation", "valid", "dev", "val"), "test": ("test",)}  # what sources call these splits
 
@@ -32,6 +32,7 @@ class SourceInfo:
         revision: what pins its content: a digest, a commit, a version.
         identity: the config that decides what comes out, and the revision; hashed into the raw dataset's id.
         splits: the splits it has, of `train`, `validation`, `test`; always with `train`.
+        provenance: what else is recorded of it, with no part in the id.
     """
 
     name: str
@@ -39,6 +40,7 @@ class SourceInfo:
     revision: str
     identity: Mapping[str, JSON]
     splits: tuple[str, ...]
+    provenance: Mapping[str, JSON] = field(default_factory=dict)
 
 
 class Downloader(ABC):
@@ -65,8 +67,37 @@ class Downloader(ABC):
             yield from batch.to_pylist()
 
 
+class RemoteDownloader(Downloader):
+    """A source on a server, of which the store remembers what it was when it last answered (`mtx.data.seen`)."""
+
+    @property
+    @abstractmethod
+    def remembered_by(self) -> dict[str, JSON]:
+        """The config that decides what `info()` says, with the revision asked for and the server's address."""
+
+    @property
+    @abstractmethod
+    def pinned_to(self) -> str | None:
+        """The revision that the config fixes for ever; None where it names what may move on."""
+
+    @abstractmethod
+    def newest(self, patience_s: float) -> str:
+        """Ask the server for the revision that the config stands for now, for `patience_s` seconds at most.
+
+        Raises SourceError; UnreachableError where the server does not answer or may not be asked.
+        """
+
+    @abstractmethod
+    def at(self, revision: str) -> Self:
+        """Return the same source at that revision. Asks nothing."""
+
+    @abstractmethod
+    def described(self, languages: tuple[str, str], splits: tuple[str, ...]) -> SourceInfo:
+        """Return the `info()` of a source that is pinned and has these languages and splits. Asks nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class HFDatasetDownloader(Downloader):
+class HFDatasetDownloader(RemoteDownloader):
     """Streams a dataset of the Hugging Face Hub, read in one process, pinned to the commit found at the first call.
 
     Never runs code from the repository. Nothing is kept on the disk, so the first n rows of a large file cost no more
@@ -125,20 +156,47 @@ class HFDatasetDownloader(Downloader):
 
     def info(self) -> SourceInfo:
         """Ask the Hub for the newest commit, the splits and the columns. Raises SourceError."""
-        unused = () if self.shuffle else ("buffer_size", "seed")
-        shuffler: dict[str, JSON] = {"datasets": version("datasets")} if self.shuffle else {}
+        info = self.at(self._pinned.commit).described(self._columns.languages, tuple(self._names))
+        renamed: dict[str, JSON] = {} if self._pinned.name == self.dataset else {"renamed_to": self._pinned.name}
+        return replace(info, provenance=renamed)
+
+    @property
+    def remembered_by(self) -> dict[str, JSON]:
+        """The fields that decide languages and splits or the rows, and which Hub: its address may hold a password."""
+        return {**self._identity, "revision": self.revision, "endpoint": digest(endpoint())}
+
+    @property
+    def pinned_to(self) -> str | None:
+        """The commit, where `revision` is one in full."""
+        return self.revision if COMMIT.fullmatch(self.revision or "") else None
+
+    def newest(self, patience_s: float) -> str:
+        """Ask the Hub for the commit that `revision` stands for now. Raises SourceError, UnreachableError."""
+        patience = Patience(min(patience_s, self.patience_s), Random(self.seed))
+        return pinned_commit(self.dataset, self.revision, patience).commit
+
+    def at(self, revision: str) -> Self:
+        """Return the same with another revision."""
+        return replace(self, revision=revision)
+
+    def described(self, languages: tuple[str, str], splits: tuple[str, ...]) -> SourceInfo:
+        """Return what it is at the commit that `revision` is. Asks nothing."""
+        commit = self.pinned_to
+        assert commit is not None
         return SourceInfo(
             name=self.dataset if self.language is None else f"{self.dataset}/{self.language}",
-            languages=self._columns.languages,
-            revision=self._commit,
-            identity={
-                **identity(self, exclude=("revision", "verify", "patience_s", *unused)),
-                **shuffler,
-                "commit": self._commit,
-                "languages": list(self._columns.languages),
-            },
-            splits=tuple(self._names),
+            languages=languages,
+            revision=commit,
+            identity={**self._identity, "commit": commit, "languages": list(languages)},
+            splits=splits,
         )
+
+    @property
+    def _identity(self) -> dict[str, JSON]:
+        """What decides the rows of a commit."""
+        unused = () if self.shuffle else ("buffer_size", "seed")
+        shuffler: dict[str, JSON] = {"datasets": version("datasets")} if self.shuffle else {}
+        return {**identity(self, exclude=("revision", "verify", "patience_s", *unused)), **shuffler}
 
     def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream one split, in memory bounded by the shuffle buffer. Raises SourceError."""
@@ -175,12 +233,12 @@ class HFDatasetDownloader(Downloader):
             raise SourceError(f"the split {name!r} of the dataset {self.dataset} has no rows")
 
     @cached_property
-    def _commit(self) -> str:
+    def _pinned(self) -> Pinned:
         return pinned_commit(self.dataset, self.revision, self._patience)
 
     @cached_property
     def _splits(self) -> dict[str, Any]:
-        return open_splits(self.dataset, self.language, self._commit, self._patience)
+        return open_splits(self.dataset, self.language, self._pinned.commit, self._patience)
 
     @cached_property
     def _patience(self) -> Patience:

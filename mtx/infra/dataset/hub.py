@@ -5,14 +5,17 @@
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from mtx.errors import ConfigError, SourceError, choices
+from mtx.errors import ConfigError, SourceError, UnreachableError, choices
+from mtx.infra.dataset.hub_client import check_client, limit_waiting
 from mtx.infra.dataset.hub_files import watch
 from mtx.infra.dataset.patience import OutOfPatienceError, Patience, network_errors, passes, status_of
 from mtx.shown import shown
@@ -23,10 +26,22 @@ Answer = TypeVar("Answer")
 
 ELSEWHERE = "or choose another source with downloader=local or downloader=sample"
 ROWS_AT_ONCE = 10_000
+COMMIT = re.compile("[0-9a-f]{40}")  # in full: a shorter one is looked up, as a branch is
 
 
-def pinned_commit(dataset: str, revision: str | None, patience: Patience) -> str:
-    """Return the commit that `revision` (a branch, a tag, a commit; None: main) stands for now. Raises SourceError."""
+@dataclass(frozen=True)
+class Pinned:
+    """A commit of a dataset, and what the Hub calls that dataset now."""
+
+    commit: str
+    name: str
+
+
+def pinned_commit(dataset: str, revision: str | None, patience: Patience) -> Pinned:
+    """Return the commit that `revision` (a branch, a tag, a commit; None: main) stands for now.
+
+    Raises SourceError; UnreachableError where the Hub does not answer or may not be asked.
+    """
     import huggingface_hub as hub
     from huggingface_hub import errors
 
@@ -50,7 +65,13 @@ def pinned_commit(dataset: str, revision: str | None, patience: Patience) -> str
         log.warning(
             "the dataset %s is called %s now: say downloader.dataset=%s", dataset, shown(found.id), shown(found.id)
         )
-    return str(found.sha)
+    pinned = revision if COMMIT.fullmatch(revision or "") else found.sha
+    if not COMMIT.fullmatch(str(found.sha)) or found.sha != pinned:
+        raise SourceError(
+            f"the Hub at {endpoint()} says that {dataset} at {revision or 'main'} is the commit {found.sha!r}, "
+            f"which it cannot be. Run again, {ELSEWHERE}"
+        )
+    return Pinned(commit=str(found.sha), name=str(found.id))
 
 
 def open_splits(dataset: str, config: str | None, commit: str, patience: Patience) -> dict[str, Any]:
@@ -90,7 +111,10 @@ def schema_of(split: Any, dataset: str) -> pa.Schema:
 
 
 def tables_of(split: Any, dataset: str, limit: int | None) -> Iterator[pa.Table]:
-    """Stream a split as Arrow tables, `limit` rows at most. Raises SourceError where the Hub stops giving them."""
+    """Stream a split as Arrow tables, `limit` rows at most.
+
+    Raises SourceError where the Hub stops giving them, or where its files cannot be read as they are.
+    """
     import datasets
 
     num_rows = 0
@@ -106,7 +130,6 @@ def tables_of(split: Any, dataset: str, limit: int | None) -> Iterator[pa.Table]
         *network_errors(),
         datasets.exceptions.DatasetsError,
         pa.ArrowException,
-        RuntimeError,  # of JSON with values of several types, too
         ValueError,
     ) as raised:
         error = _meant(raised)
@@ -120,10 +143,12 @@ def _answer(ask: Callable[[], Answer], dataset: str, patience: Patience) -> Answ
     from huggingface_hub import errors
 
     failures: tuple[type[Exception], ...] = (OutOfPatienceError, *network_errors())
+    check_client("huggingface_hub")  # alone: importing datasets takes longer
+    limit_waiting()
     try:
         return patience.ask(ask)
     except errors.OfflineModeIsEnabled as error:
-        raise SourceError(
+        raise UnreachableError(
             f"the dataset {dataset} is on the Hugging Face Hub, but offline mode is on: {_offline()}. "
             f"Switch it off, {ELSEWHERE}"
         ) from error
@@ -136,15 +161,15 @@ def _answer(ask: Callable[[], Answer], dataset: str, patience: Patience) -> Answ
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise SourceError(
-            f"there is no dataset {dataset} on {_endpoint()}, or it is private. Correct downloader.dataset=NAME, "
+            f"there is no dataset {dataset} on {endpoint()}, or it is private. Correct downloader.dataset=NAME, "
             "or log in with `hf auth login`"
         ) from error
     except failures as raised:
         cause = _meant(raised)
         if not passes(cause):
             raise SourceError(f"the dataset {dataset} cannot be opened: {_said(cause)}. {_advice(cause)}") from cause
-        raise SourceError(
-            f"the Hugging Face Hub cannot be reached at {_endpoint()} for the dataset {dataset}: {_said(cause)}, asked "
+        raise UnreachableError(
+            f"the Hugging Face Hub cannot be reached at {endpoint()} for the dataset {dataset}: {_said(cause)}, asked "
             f"for {patience.patience_s:g} s. Check the connection and run again, wait longer with "
             f"downloader.patience_s=SECONDS, {ELSEWHERE}"
         ) from cause
@@ -158,7 +183,7 @@ def keep_text(builder: Any, dataset: str) -> None:
     """
     from pyarrow.dataset import ParquetFragmentScanOptions
 
-    if hasattr(builder.config, "on_mixed_types"):
+    if builder.info.builder_name == "json":
         builder.config.on_mixed_types = None
         cast = builder._cast_table
 
@@ -226,6 +251,11 @@ def _advice(error: Exception) -> str:
         )
     if passes(error):
         return f"Run again, wait longer with downloader.patience_s=SECONDS, {ELSEWHERE}"
+    if isinstance(error, (ValueError, pa.ArrowException)):
+        return (
+            "Its files are not of one form that the library datasets reads. Load it yourself, write its pairs as JSON "
+            "Lines and read them with downloader=local downloader.path=FILE"
+        )
     return f"Run again, {ELSEWHERE}"
 
 
@@ -234,7 +264,8 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """Return the address of the Hub, which HF_ENDPOINT sets."""
     from huggingface_hub import constants
 
     return str(constants.ENDPOINT)

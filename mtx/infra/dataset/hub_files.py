@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from mtx.errors import SourceError
+from mtx.infra.dataset.hub_client import check_client
 from mtx.infra.dataset.patience import OutOfPatienceError, Patience, ShortAnswerError, network_errors
 
 Answer = TypeVar("Answer")
@@ -22,6 +23,7 @@ def watch(dataset: str, commit: str, patience: Patience) -> None:
     """Read files of that commit with `patience` from now on, in this process."""
     import fsspec
 
+    check_client("datasets", "huggingface_hub")
     _watched[f"{dataset}@{commit}"] = patience
     fsspec.register_implementation("hf", _file_system(), clobber=True)
 
@@ -63,9 +65,14 @@ def _ask(patience: Patience, question: Callable[[], Answer]) -> Answer:
 
 @cache
 def _file_system() -> type[Any]:
+    from fsspec.spec import AbstractBufferedFile
     from huggingface_hub import HfFileSystem, constants
     from huggingface_hub.hf_file_system import HfFileSystemFile
-    from huggingface_hub.utils._http import hf_raise_for_status, http_stream_backoff
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but in no __all__
+        build_hf_headers,
+        hf_raise_for_status,
+        http_stream_backoff,
+    )
 
     class PatientFile(HfFileSystemFile):
         """A file that gives all bytes that were asked for."""
@@ -73,27 +80,38 @@ def _file_system() -> type[Any]:
         patience: Patience
         digest: Digest
 
-        def _fetch_range(self, start: int, end: int) -> bytes:
-            end = min(end, self.size)
-            data = _ask(self.patience, lambda: self._range(start, end)) if end > start else b""
-            self.digest.add(start, data)
-            return data
+        def read(self, length: int | None = -1) -> bytes:
+            # HfFileSystemFile would open the file once more for a plain stream, which cannot go on after a failure.
+            return bytes(AbstractBufferedFile.read(self, -1 if length is None else length))
 
-        def _range(self, start: int, end: int) -> bytes:
-            headers = {**self.fs._api._build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
+        def _fetch_range(self, start: int, end: int) -> bytes:
+            data, end = bytearray(), min(end, self.size)
+            while start + len(data) < end:
+                num_before = len(data)
+                try:
+                    _ask(self.patience, lambda: self._fill(data, start, end))
+                except OutOfPatienceError:
+                    if len(data) == num_before:
+                        raise
+            whole = bytes(data)
+            self.digest.add(start, whole)
+            return whole
+
+        def _fill(self, data: bytearray, start: int, end: int) -> None:
+            """Add bytes up to `end` to `data`, which begins at `start`; what came before a failure is kept."""
+            first = start + len(data)
+            headers = {**build_hf_headers(token=self.fs.token), "range": f"bytes={first}-{end - 1}"}
             headers["accept-encoding"] = "identity"  # ranges count the bytes of the file itself
-            data, timeout_s = bytearray(), constants.HF_HUB_DOWNLOAD_TIMEOUT
+            timeout_s = constants.HF_HUB_DOWNLOAD_TIMEOUT
             with http_stream_backoff("GET", self.url(), headers=headers, timeout=timeout_s, max_retries=0) as response:
                 hf_raise_for_status(response)
-                num_before = start if response.status_code == 200 else 0  # 200: ranges are not served
+                num_before = first if response.status_code == 200 else 0  # 200: ranges are not served
                 for chunk in response.iter_bytes():
-                    data += chunk[num_before:]
+                    data += chunk[num_before:][: end - start - len(data)]
                     num_before = max(0, num_before - len(chunk))
-                    if len(data) >= end - start:
-                        break
-            if len(data) < end - start:
-                raise ShortAnswerError(f"of {end - start:,} bytes from {start:,} on, {len(data):,} came")
-            return bytes(data[: end - start])
+                    if start + len(data) == end:
+                        return
+            raise ShortAnswerError(f"of {end - first:,} bytes from {first:,} on, {start + len(data) - first:,} came")
 
     class PatientFileSystem(HfFileSystem):
         """Opens files of watched commits as PatientFile."""
@@ -110,9 +128,7 @@ def _file_system() -> type[Any]:
             patience = _watched.get(f"{getattr(resolved, 'repo_id', '')}@{getattr(resolved, 'revision', '')}")
             if patience is None or mode != "rb":
                 return super()._open(path, mode, block_size, revision, **options)
-            options.pop(
-                "cache_type", None
-            )  # blocks as the file system says: a plain stream cannot go on after a failure
+            options.pop("cache_type", None)  # blocks in place of a plain stream, which cannot go on after a failure
             file = _ask(patience, lambda: PatientFile(self, path, mode=mode, revision=revision, **options))
             known = _ask(patience, lambda: file.details)
             lfs = known.get("lfs") or {}

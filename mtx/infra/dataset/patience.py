@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from random import Random
 from typing import TypeVar
 
@@ -81,7 +83,13 @@ def status_of(error: BaseException) -> int | None:
 
 
 def retry_after_s(error: BaseException | None) -> float | None:
-    """Return the seconds that the Hub asks to wait, where it says a number of them."""
+    """Return the seconds that the Hub asks to wait, where it says how many, or until when."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    said = headers.get("Retry-After", "")
-    return float(said) if said.isdecimal() else None
+    said = str(headers.get("Retry-After", "")).strip()
+    if said.isascii() and said.isdecimal():
+        return float(said)
+    try:
+        until = parsedate_to_datetime(said)
+    except ValueError:  # neither seconds nor a date
+        return None
+    return max(0.0, (until.astimezone(UTC) - datetime.now(UTC)).total_seconds())

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from mtx.experiment.sweep.end import end_sweep
-from mtx.experiment.sweep.results import read_results
+from mtx.experiment.sweep.reading import read_results
 from mtx.experiment.sweep.status import JobStatus, write_status
 from mtx.experiment.sweep.summary import built_by, short
 from mtx.experiment.sweep.tidy import tidy

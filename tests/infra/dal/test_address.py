@@ -3,7 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtx.errors import ConfigError
-from mtx.infra.dal.address import checked_url, is_url, redacted, refuse_secrets
+from mtx.infra.dal.address import checked_url, is_url
+from mtx.overrides import check_no_secret
+from mtx.shown import redacted_address
 
 
 def test_an_address_is_told_from_a_folder() -> None:
@@ -28,7 +30,7 @@ def test_an_address_with_a_secret_is_refused_without_repeating_it(root: str, sho
         checked_url(root)
     assert "hid" not in str(caught.value)
     with pytest.raises(ConfigError):
-        refuse_secrets([f"storage.root={root}"])
+        check_no_secret([f"storage.root={root}"])
 
 
 @pytest.mark.parametrize("root", ["s3://", "s3:///", "simplecache::s3://b/p", "s3://b/../c", "://b", "1://b"])
@@ -44,15 +46,15 @@ def test_the_address_of_a_local_folder_is_refused_with_the_folder_to_write_inste
 
 @pytest.mark.parametrize("key", ["+storage.secret", "storage.options.aws_secret_access_key", "++storage.token"])
 def test_a_secret_among_the_overrides_is_refused_without_repeating_it(key: str) -> None:
-    with pytest.raises(ConfigError, match="looks like a secret") as caught:
-        refuse_secrets(["task=show", f"{key}=hidden"])
+    with pytest.raises(ConfigError, match=r"holds a credential, at \*\*\*") as caught:
+        check_no_secret(["task=show", f"{key}=hidden"])
     assert "hidden" not in str(caught.value)
 
 
 def test_other_overrides_pass() -> None:
-    refuse_secrets(["task=show", "storage.root=s3://b/p", "storage.root=/data/a@b", "tokenizer.unk_token=x", "-m"])
+    check_no_secret(["task=show", "storage.root=s3://b/p", "storage.root=/data/a@b", "tokenizer.unk_token=x", "-m"])
 
 
 @given(st.text(alphabet="ab:/%", min_size=1), st.text(alphabet="xyz", min_size=1))
 def test_nothing_before_an_at_sign_is_shown(secret: str, bucket: str) -> None:
-    assert redacted(f"s3://{secret}@{bucket}") == f"s3://***@{bucket}"
+    assert redacted_address(f"s3://{secret}@{bucket}") == f"s3://***@{bucket}"

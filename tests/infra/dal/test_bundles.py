@@ -288,3 +288,13 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
         assert sorted(path.name for path in layer.location.iterdir()) == ["before", "locks"]
     built(layer)
     shutil.rmtree(tmp_path / "store")
+
+
+def test_a_file_that_the_manifest_does_not_name_is_found_where_every_byte_is_looked_at(
+    layer: FolderBundleLayer,
+) -> None:
+    path = built(layer)
+    (path / "more.bin").write_bytes(b"1")
+    layer.verify("one", full=False)
+    with pytest.raises(DamagedError, match=r"more\.bin of one is a file that its manifest does not name.*task=verify"):
+        layer.verify("one")

@@ -642,3 +642,25 @@ def test_two_processes_that_write_one_shelf_lose_nothing(tmp_path: Path) -> None
     writers = [subprocess.Popen([sys.executable, "-c", WATCHER, str(tmp_path), name]) for name in ("a", "b")]
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert len(ObjectAccessLayer(location=tmp_path).get_all_names()) == 80
+
+
+def test_only_names_that_are_text_are_told(tmp_path: Path) -> None:
+    layer = SQLiteObjectLayer(location=tmp_path)
+    layer.create("one", 1)
+    with sqlite3.connect(tmp_path / DATABASE) as db:
+        db.execute("INSERT INTO manifest (name, value) VALUES (x'ff00', '{}')")
+    db.close()
+    assert layer.get_all_names() == ["one"]
+
+
+def test_an_error_that_quotes_bytes_that_are_no_text_tells_of_damage(tmp_path: Path) -> None:
+    layer = SQLiteObjectLayer(location=tmp_path)
+    layer.create("one", 1)
+    with sqlite3.connect(tmp_path / DATABASE) as db:
+        db.execute("PRAGMA writable_schema=ON")
+        db.execute("UPDATE sqlite_master SET sql = 'CREATE TABLE (', name = CAST(x'ffff' AS TEXT)")
+    db.close()
+    for ask in (lambda: layer.read("one"), layer.get_all_names):
+        with pytest.raises(DamagedError, match=r"the manifests in .*manifests\.sqlite cannot be read: ") as caught:
+            ask()
+        assert isinstance(caught.value.__cause__, UnicodeDecodeError)

@@ -2,15 +2,21 @@
 
 The client reads its settings when it is imported, so tests talk to this process: a JSON object a line in, one out.
 `{"fault": {…}}` sets a fault, or none with null. `{"info": {…}}` and `{"rows": {…}, "split": …}` make an
-HFDatasetDownloader with those options and ask it; `"constants": {…}` beside them changes huggingface_hub.constants.
+HFDatasetDownloader with those options and ask it; `{"count": {…}}` reads without keeping rows. `{"prepare": {…}}` runs
+all stages into the store `"store"`, of a mixture where `"mixture"` names its sources, with `"sets"` to validate on.
+`{"hub": "stop"}`, or `"start"`, or a commit, changes the server; `"address"` tells of it. Beside a request,
+`"constants": {…}` changes huggingface_hub.constants. Each answer has the warnings that were logged.
 """
 
 import gzip
+import hashlib
 import json
+import logging
 import os
+import resource
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,12 +44,16 @@ def write(path: Path, rows: list[Row]) -> None:
         path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
 
 
-def card(folder: Path, configs: dict[str, dict[str, str]], examples: dict[str, int] | None = None) -> None:
+def card(
+    folder: Path, configs: Mapping[str, Mapping[str, str | list[str]]], examples: dict[str, int] | None = None
+) -> None:
     """Write README.md: configuration → split → files; and the number of rows of each split, if said."""
     lines = ["---", "configs:"]
     for config, splits in configs.items():
         lines += [f"- config_name: {config}", "  data_files:"]
-        lines += [line for split, path in splits.items() for line in (f"  - split: {split}", f'    path: "{path}"')]
+        lines += [
+            line for split, path in splits.items() for line in (f"  - split: {split}", f"    path: {json.dumps(path)}")
+        ]
     if examples:
         lines += ["dataset_info:", f"  config_name: {next(iter(configs))}", "  features:"]
         lines += ["  - name: id", "    dtype: int64", "  - name: translation"]
@@ -92,6 +102,27 @@ def make_repositories(root: Path) -> None:
     card(folder, {**{name: {"train": f"{name}.jsonl"} for name in "abcde"}, "text": {"train": "[ac].jsonl"},
                   "dates": {"train": "[ab].jsonl"}, "numbers": {"train": "[ad].jsonl"}})  # fmt: skip
 
+    folder = root / "mtx" / "later"  # the second file has no text
+    for name, values in (("text", ["x", "y"]), ("nulls", [None, None]), ("floats", [1.5, 2.5]), ("mixed", ["z", 1])):
+        write(folder / f"{name}.jsonl", [{"src": value, "tgt": "t"} for value in values])
+    card(folder, {name: {"train": ["text.jsonl", f"{name}.jsonl"]} for name in ("nulls", "floats", "mixed")})
+
+    for name, path in (("lfs", "lfs/train.jsonl"), ("gz", "train.jsonl.gz")):
+        write(root / "mtx" / name / path, translations(0, 300, "de", "en"))
+        card(root / "mtx" / name, {"de-en": {"train": path}})
+
+    for name in ("pages", "no-pages"):  # 9 MB before the texts that nobody reads, so that its digest cannot be followed
+        rows = [{"extra": os.urandom(30_000), **row} for row in translations(0, 300, "de", "en")]
+        folder = root / "mtx" / name
+        folder.mkdir()
+        options: dict[str, Any] = {"compression": "none", "write_statistics": False}
+        pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet", write_page_checksum=name == "pages", **options)
+        card(folder, {"de-en": {"train": "a.parquet"}})
+
+    folder = root / "mtx" / "script-only"
+    folder.mkdir()
+    (folder / "script-only.py").write_text(f"open({str(root / 'was-run')!r}, 'w')\n")
+
     folder = root / "mtx" / "broken-card"
     write(folder / "train.jsonl", [{"src": "a", "tgt": "b"}])
     (folder / "README.md").write_text("---\nconfigs: [a] b\n---\n")
@@ -128,9 +159,9 @@ def answers(hub: Hub, asked: Iterator[str]) -> Iterator[dict[str, Any]]:
         ask = json.loads(line)
         try:
             with mock.patch.multiple(constants, **ask.get("constants", {"ENDPOINT": hub.url})):
-                yield {"result": answer(hub, ask)}
+                yield {"result": answer(hub, ask), "warnings": warned()}
         except MtxError as error:
-            yield {"error": type(error).__name__, "message": str(error)}
+            yield {"error": type(error).__name__, "message": str(error), "warnings": warned()}
         except Exception as error:
             yield {"error": f"not an MtxError: {type(error).__name__}", "message": traceback.format_exc()}
 
@@ -139,9 +170,25 @@ def answer(hub: Hub, ask: dict[str, Any]) -> Any:
     from mtx.infra.dataset.download import HFDatasetDownloader
 
     if "fault" in ask:
+        forget()
         hub.fault = Fault(**ask["fault"]) if ask["fault"] else None
         hub.num_bytes = 0
+        hub.asked.clear()
         return hub.paths.clear()
+    if "hub" in ask:
+        if ask["hub"] in ("stop", "start"):
+            return getattr(hub, ask["hub"])()
+        if ask["hub"] != "address":
+            hub.commit = ask["hub"]
+        was_run = (hub.root / "was-run").exists()
+        num_tokens = len(hub.tokens - {""})
+        return {"url": hub.url, "is_down": hub.is_down, "was_run": was_run, "tokens": num_tokens}
+    if "prepare" in ask:
+        return prepared(hub, ask)
+    if "large" in ask:
+        return make_large(hub.root / "mtx" / "large", ask["large"])
+    if "count" in ask:
+        return counted(hub, HFDatasetDownloader(**{"patience_s": 2, **ask["count"]}))
     if "check" in ask:
         from mtx.testing import check_downloader
 
@@ -160,6 +207,84 @@ def answer(hub: Hub, ask: dict[str, Any]) -> Any:
         "paths": hub.paths,
         "num_bytes": hub.num_bytes,
     }
+
+
+def prepared(hub: Hub, ask: dict[str, Any]) -> Any:
+    from mtx.data.filter.none import NoFilter
+    from mtx.data.pipeline import Recipe, prepare
+    from mtx.data.split import HeldOut
+    from mtx.data.store import Store
+    from mtx.data.tokenize.byte import ByteTokenization
+    from mtx.infra.dal.arrow import ArrowFileLayer
+    from mtx.infra.dal.sqlite import SQLiteObjectLayer
+    from mtx.infra.dataset.download import Downloader, HFDatasetDownloader
+    from mtx.infra.dataset.sources.mixture import MixtureDownloader
+
+    def source(options: Row) -> HFDatasetDownloader:
+        return HFDatasetDownloader(**{"patience_s": 0.05, **options})
+
+    hub.paths.clear()
+    store = Store(root=ask["store"], objects=SQLiteObjectLayer, files=ArrowFileLayer)
+    parts: dict[str, Any] = {name: source(options) for name, options in ask.get("mixture", {}).items()}
+    sets: dict[str, Downloader] = {name: source(options) for name, options in ask.get("sets", {}).items()}
+    downloader = MixtureDownloader(sources=parts) if parts else source(ask["prepare"])
+    made = prepare(
+        Recipe(downloader, HeldOut(validation=5, test=5, drop_leaks=False), NoFilter(), ByteTokenization(), sets), store
+    )
+    provenance = {raw: dict(store.repo.manifest(raw).provenance) for raw in made.raw.values()}
+    return {"built": made.built, "raw": made.raw, "provenance": provenance, "paths": hub.paths}
+
+
+def make_large(folder: Path, num_rows: int) -> int:
+    """Write one file of JSON Lines with rows of some 240 bytes, and return its size."""
+    path = folder / "train.jsonl"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        line = f'{{"id": %d, "src": "sentence %d", "tgt": "Satz %d{" und so weiter" * 13}"}}\n'
+        with path.open("w") as file:
+            for first in range(0, num_rows, 10_000):
+                file.write("".join(line % (i, i, i) for i in range(first, min(first + 10_000, num_rows))))
+        card(folder, {"default": {"train": "train.jsonl"}})
+    return path.stat().st_size
+
+
+def counted(hub: Hub, downloader: Any) -> Row:
+    """Read the training split, and keep only what tells that it is whole."""
+    hub.num_bytes, num_rows, sha256 = 0, 0, hashlib.sha256()
+    downloader.info()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for batch in downloader.batches("train", {}):
+        num_rows += batch.num_rows
+        sha256.update("\n".join(batch.column(0).to_pylist()).encode() + b"\n")
+    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    told = {"num_rows": num_rows, "sha256": sha256.hexdigest(), "num_bytes": hub.num_bytes, "asked": hub.asked}
+    return {**told, "grown_mb": grown_mb}
+
+
+def forget() -> None:
+    """Let the client ask for lists of files again, which it keeps."""
+    from huggingface_hub import HfFileSystem
+
+    for file_system in (HfFileSystem, *HfFileSystem.__subclasses__()):
+        file_system.clear_instance_cache()
+
+
+class Warnings(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+WARNINGS = Warnings()
+
+
+def warned() -> list[str]:
+    """Return what was warned of since the last time."""
+    texts, WARNINGS.texts = WARNINGS.texts, []
+    return texts
 
 
 def shorten_waits() -> None:
@@ -186,6 +311,7 @@ def main(folder: Path) -> None:
         os.chdir(folder)
         Path("taken").mkdir(exist_ok=True)  # a folder with the name of a dataset
         shorten_waits()
+        logging.getLogger("mtx").addHandler(WARNINGS)
         for answered in answers(hub, sys.stdin):
             print(json.dumps(answered), flush=True)
 

@@ -1,82 +1,14 @@
 """HFDatasetDownloader with the real client, against a stand-in Hub on 127.0.0.1."""
 
 import json
-import os
 import pickle
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_asking import COMMIT, Session, numbered
 
 from mtx.errors import ConfigError
 from mtx.infra.dataset.download import HFDatasetDownloader
-
-SESSION = Path(__file__).parent / "hub_session.py"
-COMMIT = "a1b2c3d4" * 5
-
-
-class Session:
-    """The process that holds the client and the stand-in Hub."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the session ended; its traceback is above"
-        return dict[str, Any](json.loads(answer))
-
-    def fault(self, **fault: Any) -> None:
-        self.ask(fault=fault)
-
-    def info(self, dataset: str, language: str | None = None, **options: Any) -> dict[str, Any]:
-        return self.result(info={"dataset": dataset, "language": language, **options})
-
-    def rows(self, dataset: str, language: str | None = None, split: str = "train", **options: Any) -> list[list[str]]:
-        answer = self.result(rows={"dataset": dataset, "language": language, **options}, split=split)
-        return list(answer["rows"])
-
-    def result(self, **request: Any) -> Any:
-        answer = self.ask(**request)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def error(self, dataset: str, language: str | None = None, *, rows: bool = False, **options: Any) -> str:
-        constants = options.pop("constants", None)
-        asked: dict[str, Any] = {"rows" if rows else "info": {"dataset": dataset, "language": language, **options}}
-        answer = self.ask(**asked, split="train", **({"constants": constants} if constants else {}))
-        assert answer.get("error") in ("SourceError", "ConfigError", "MalformedPairError"), answer
-        return str(answer["message"])
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    known = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    env = {**known, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-W", "error", str(SESSION), str(tmp_path_factory.mktemp("hub"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as running:
-        yield Session(running)
-        assert running.stdin is not None
-        running.stdin.close()
-        running.wait(10)
-
-
-@pytest.fixture
-def hub(process: Session) -> Session:
-    process.ask(fault=None)
-    return process
-
-
-def numbered(*languages: str, numbers: range) -> list[list[str]]:
-    return [[f"{language} {number}" for language in languages] for number in numbers]
-
 
 # What comes out
 

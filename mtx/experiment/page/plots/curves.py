@@ -9,6 +9,7 @@ from mtx.experiment.page.plots.figure import DASHES, Figures, Plot, legend, name
 
 MOST_SERIES = 8  # with colours of their own; where there are more, all but the first are faint
 MOST_POINTS = 120  # a line
+LONGEST_IN_A_LINE = 46  # characters of a name that has a line of the legend to itself
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def curves(
                 alpha=0.35 if faint else 0.9,
                 linewidth=0.9 if faint else 1.5,
                 zorder=1 if faint else 3,
-                label=None if line.series in named or faint else name(line.series),
+                label=None if line.series in named or faint else name(line.series, LONGEST_IN_A_LINE),
             )
             named.add(line.series)
         axes.set_xlabel(x)

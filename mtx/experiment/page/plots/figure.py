@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -28,15 +29,15 @@ COLOUR = "#fe00{:02x}"
 INK, FAINT, GRID = (COLOUR.format(number) for number in (0, 1, 2))
 SERIES = tuple(COLOUR.format(number) for number in range(16, 24))  # told apart by colour-blind people too
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # goes with the colour, for those who see none
-DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))  # type: ignore[arg-type]  # half points are fine
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
-SETTINGS = {
+SETTINGS: Any = {
     "svg.hashsalt": "mtx",  # names inside the SVG are hashes, which must not be random
     "svg.fonttype": "none",  # texts stay texts
     "text.parse_math": False,  # a $ in a name is a $
     "axes.unicode_minus": True,
     "font.family": ["DejaVu Sans"],  # comes with matplotlib; only to measure texts
-    "font.size": 10,
+    "font.size": 11,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
@@ -46,18 +47,18 @@ SETTINGS = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10.5,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
     "figure.constrained_layout.use": True,
@@ -116,10 +117,10 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 2) -> None:
         figure.legend(handles, names, loc="outside upper left", ncols=columns, borderaxespad=0, columnspacing=1.2)
 
 
-def name(text: str) -> str:
-    """Return a name as a plot can hold it: one line, not too long."""
+def name(text: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a name as a plot can hold it: one line, of at most `longest` characters."""
     line = " ".join(shown(text).split())
-    return line if len(line) <= LONGEST_LABEL else f"{line[: LONGEST_LABEL - 1]}…"
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def short_numbers(axes: Axes, *, x: bool = True, y: bool = False) -> None:

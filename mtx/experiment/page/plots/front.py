@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from mtx.experiment.page.plots.figure import FAINT, Figures, Plot, legend, name, numbering, short_numbers, style_of
 
-MOST_NUMBERED = 24  # points that get their number written beside them
+MOST_NUMBERED = 10  # points that get their number written beside them; of more, those on the front do
 MOST_SERIES = 8
 LARGE = 10_000  # from here on, axes write k and M
 
@@ -56,13 +56,14 @@ def front(figures: Figures, points: Sequence[Point], *, x: str, y: str, label: s
                 label=name(str(text)) if coloured else None,
                 markersize=6,
             )
-        for point in points[:MOST_NUMBERED]:
+        numbered = points if len(points) <= MOST_NUMBERED else [point for point in points if point.on_front]
+        for point in numbered[:MOST_NUMBERED]:
             axes.annotate(
                 str(point.number),
                 (point.x, point.y),
                 xytext=(5, 4),
                 textcoords="offset points",
-                fontsize=9,
+                fontsize=10,
                 fontweight="bold" if point.on_front else "normal",
             )
         axes.margins(0.1)

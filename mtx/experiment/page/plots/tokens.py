@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mtx.experiment.page.plots.figure import Figures, Plot, legend, short_numbers, style_of
 
@@ -22,6 +23,7 @@ def tokens(
         axes.set_ylabel("tokens")
         axes.set_ylim(bottom=0)
         axes.margins(x=0.01)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         short_numbers(axes, x=max(positions) >= LARGE, y=max(padded) >= LARGE)
         legend(figure, axes)
 

@@ -17,7 +17,7 @@ A `Planner` holds the options, a `Draft` what all epochs have in common, a `Plan
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -159,6 +159,14 @@ class Draft(ABC):
     @abstractmethod
     def plan(self, *, seed: int, epoch: int) -> Plan:
         """Return the batches of `epoch`. Deterministic in (seed, epoch)."""
+
+    def edges(self, *, seed: int, epoch: int) -> Mapping[str, Sequence[int]]:
+        """Return where lengths are cut into groups that share no batch in `epoch`, as far as rules like that decide.
+
+        By `source` and `target`: the greatest length of each group but the last, ascending. A side that is not cut is
+        left out.
+        """
+        return {}
 
 
 class Planner(ABC):

@@ -79,7 +79,8 @@ class BucketPlanner(Planner):
         source, target = lengths.source[rows], lengths.target[rows]
         length = {"source": source, "target": target, "max": np.maximum(source, target)}[self.by]
         other = {"source": target, "target": source, "max": source - target}[self.by]
-        bucket = np.searchsorted(self.edges(length), length, side="left")
+        edges = self.edges(length)
+        bucket = np.searchsorted(edges, length, side="left")
         by_bucket = np.argsort(bucket, kind="stable")
         buckets = [part for part in np.split(by_bucket, np.cumsum(np.bincount(bucket))) if len(part)]
         return FixedSizeDraft(
@@ -91,6 +92,7 @@ class BucketPlanner(Planner):
             drop_last=self.drop_last,
             shuffle=self.shuffle,
             dropped=dropped,
+            cuts=dict.fromkeys(("source", "target") if self.by == "max" else (self.by,), edges.tolist()),
         )
 
     def edges(self, length: NDArray[np.int32]) -> Int:

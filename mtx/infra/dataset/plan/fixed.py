@@ -1,6 +1,7 @@
 """Batches of a fixed number of pairs from groups of rows: what the bucket, random and sequential planners share."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -34,6 +35,7 @@ class FixedSizeDraft(Draft):
         drop_last: leave out what is left of a group after full batches.
         shuffle: permute the rows of each group, and the batches.
         dropped: int32, rows left out for their length, ascending.
+        cuts: what `edges` returns: by side, the greatest length of each group but the last.
     """
 
     num_rows: int
@@ -44,6 +46,7 @@ class FixedSizeDraft(Draft):
     drop_last: bool
     shuffle: bool
     dropped: Rows
+    cuts: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         rest = 0 if self.drop_last else self.batch_size - 1
@@ -77,6 +80,10 @@ class FixedSizeDraft(Draft):
             dropped_length=self.dropped,
             dropped_remainder=np.sort(np.concatenate(remainder)),
         )
+
+    def edges(self, *, seed: int, epoch: int) -> Mapping[str, Sequence[int]]:
+        """Return `cuts`, the same in every epoch."""
+        return self.cuts
 
 
 @dataclass(frozen=True, kw_only=True)

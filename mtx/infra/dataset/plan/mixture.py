@@ -26,39 +26,13 @@ from numpy.typing import NDArray
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.infra.dataset.plan.base import Draft, Int, Lengths, Mask, Plan, Planner, Rows, generator
 from mtx.infra.dataset.plan.merge import merged
+from mtx.infra.dataset.plan.shares import Float, apportioned, shares_by_temperature, shares_by_weight
 from mtx.infra.dataset.plan.steady import steady_number, with_num_batches
 
 LEAST_PART = 100_000  # servings; batches cut from fewer hold rows of less similar lengths, and so pad more
 PURPOSE = 1 << 32  # of a source's order is this and more; smaller numbers are others' purposes
 
-Float = NDArray[np.float64]
 SourceIndex = NDArray[np.uint16]
-
-
-def shares_by_weight(weights: Sequence[float]) -> Float:
-    """Return the share of each source: its weight over the sum of all."""
-    shares: Float = np.asarray(weights, dtype=np.float64) / np.sum(weights, dtype=np.float64)
-    return shares
-
-
-def shares_by_temperature(sizes: Sequence[int] | Int, temperature: float) -> Float:
-    """Return the share of each source: its size to the power 1 ÷ temperature, over the sum of those.
-
-    A temperature of 1 leaves sources as large as they are; the higher it is, the more alike they get.
-    """
-    given = np.asarray(sizes, dtype=np.float64)
-    powers = (given / max(given.max(initial=1.0), 1.0)) ** (1 / temperature)
-    shares: Float = powers / powers.sum()
-    return shares
-
-
-def apportioned(shares: Sequence[float] | Float, total: int) -> Int:
-    """Return whole numbers that add up to `total`, int64: each share of it, rounded by the largest remainders."""
-    exact = np.asarray(shares, dtype=np.float64) * total
-    numbers = np.floor(exact).astype(np.int64)
-    missing = total - int(numbers.sum())
-    numbers[np.argsort(numbers - exact, kind="stable")[:missing]] += 1
-    return numbers
 
 
 @dataclass(frozen=True)

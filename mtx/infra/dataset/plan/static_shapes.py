@@ -5,6 +5,7 @@ is left of a shape after full batches moves on to the next larger shape that hol
 a few of the largest shape end in full batches.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -239,6 +240,11 @@ class StaticShapesDraft(Draft):
             dropped_remainder=np.sort(remainder),
             widths=np.repeat(self.ladder.shapes, num_batches, axis=0),
         )
+
+    def edges(self, *, seed: int, epoch: int) -> Mapping[str, Sequence[int]]:
+        """Return the lengths of the shapes, the same in every epoch."""
+        sides = zip(("source", "target"), self.ladder.shapes.T, strict=True)
+        return {side: np.unique(positions)[:-1].tolist() for side, positions in sides}
 
     def _num_batches(self) -> Int:
         """Return the batches of each shape, int64 [k]; the last one's smaller batch is counted if it is kept."""

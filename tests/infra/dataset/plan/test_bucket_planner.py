@@ -28,6 +28,15 @@ def test_ten_pairs_by_hand() -> None:
     assert batches(planner.plan(lengths, seed=0, epoch=0)) == [[1, 3], [5, 7], [0, 4], [8], [6, 2], [9]]
 
 
+@pytest.mark.parametrize("by", ["source", "target", "max"])
+def test_a_draft_tells_where_its_buckets_end(by: Any) -> None:
+    lengths = Lengths.of([1, 1, 2, 3, 3, 9], [7, 7, 8, 8, 9, 9])
+    draft = BucketPlanner(batch_size=1, num_buckets=9, by=by).draft(lengths)
+    # a bucket for each length, as there are few; the longer sides are 7, 7, 8, 8, 9, 9
+    expected = {"source": {"source": [1, 2, 3]}, "target": {"target": [7, 8]}}
+    assert draft.edges(seed=0, epoch=3) == expected.get(by, {"source": [7, 8], "target": [7, 8]})
+
+
 def test_only_the_rows_of_a_pool_are_ordered() -> None:
     lengths = Lengths.of([5, 5, 5, 5], [4, 3, 2, 1])
     planner = BucketPlanner(batch_size=1, by="source", pool_batches=2, shuffle=False)

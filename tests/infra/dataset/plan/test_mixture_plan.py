@@ -15,14 +15,12 @@ from mtx.infra.dataset.plan.mixture import (
     MixedDraft,
     Mixing,
     Servings,
-    apportioned,
     ledgers,
     servings_of,
-    shares_by_temperature,
-    shares_by_weight,
 )
 from mtx.infra.dataset.plan.random import RandomPlanner
 from mtx.infra.dataset.plan.sequential import SequentialPlanner
+from mtx.infra.dataset.plan.shares import apportioned, shares_by_temperature, shares_by_weight
 from mtx.infra.dataset.plan.sorted import SortedPlanner
 from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 

@@ -34,6 +34,7 @@ def test_leftovers_move_on_to_the_next_larger_shape() -> None:
     plan = planner.plan(lengths, seed=0, epoch=0)
     assert shapes(plan, lengths).tolist() == [[4, 2, 3], [2, 6, 6], [2, 6, 6]]
     assert [rows.tolist() for rows in plan] == [[0, 1, 2, 3], [5, 6], [7, 4]]
+    assert planner.draft(lengths).edges(seed=0, epoch=0) == {"source": [2], "target": [3]}
 
 
 @pytest.mark.parametrize(
