@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.exchange import archive, layout, rows, unpack
+from mtx.data.exchange import layout, rows, unpack
 from mtx.data.exchange.layout import EXPORT, parse_manifest
 from mtx.data.exchange.move import export_dataset, import_datasets
 from mtx.data.store import Store

@@ -447,6 +447,5 @@ def test_what_can_be_read_is_listed_beside_a_damaged_manifest(
     assert "task=verify" in caplog.text
     seen = []
     with pytest.raises(DamagedError, match="raw-a"):
-        for found in repo.manifests():
-            seen.append(found.id)
+        seen.extend(found.id for found in repo.manifests())
     assert seen == ["raw-b", "raw-c"]

@@ -2,12 +2,11 @@
 
 import io
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from busy import at_work_on
 from rich.console import Console
 
 from mtx.app import compose
@@ -140,19 +139,8 @@ def test_what_another_process_is_writing_is_left_and_told(tmp_path: Path) -> Non
     run = run_of(tmp_path / "store")
     store = run.build("storage")
     store.repo.fal.create("raw-9", ROWS)
-    held, told = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with store.repo.fal.lock("raw-9"):
-            held.set()
-            told.wait(30)
-
-    with ThreadPoolExecutor(1) as pool:
-        holder = pool.submit(hold)
-        assert held.wait(30)
+    with at_work_on(store.repo, "raw-9"):
         gc(run, yes=True)
-        told.set()
-        holder.result()
     assert "Left 1 that another process is at work on." in run.console.export_text()
     assert store.repo.fal.exists("raw-9")
 

@@ -4,13 +4,12 @@ import io
 import json
 import shutil
 import sqlite3
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from busy import at_work_on
 from rich.console import Console
 
 from mtx.app import compose
@@ -211,19 +210,8 @@ def test_what_an_older_mtx_stored_without_digests_is_told(store: Store) -> None:
 
 def test_what_another_process_is_at_work_on_is_not_set_aside(store: Store) -> None:
     damage(payload_of(store))
-    held, told = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with store.repo.fal.lock("filtered-1"):
-            held.set()
-            told.wait(30)
-
-    with ThreadPoolExecutor(1) as pool:
-        holder = pool.submit(hold)
-        assert held.wait(30)
+    with at_work_on(store.repo, "filtered-1"):
         (finding,) = verify_store(store, full=True, repair=True).findings
-        told.set()
-        holder.result()
     assert (finding.state, finding.places) == ("damaged", [])
     assert finding.reason.endswith("Not set aside: another process is at work on it")
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mtx.experiment.page.plots.figure import DASHES, Figures, Plot, legend, name, numbering, short_numbers, style_of
 
 MOST_SERIES = 8  # with colours of their own; where there are more, all but the first are faint
-MOST_POINTS = 120  # a line
+MOST_POINTS = 80  # a line
 LONGEST_IN_A_LINE = 46  # characters of a name that has a line of the legend to itself
 
 

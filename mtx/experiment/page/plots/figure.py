@@ -66,6 +66,7 @@ SETTINGS: Any = {
 
 HEAD = re.compile(r"^.*?(?=<svg)", re.DOTALL)  # XML and document type
 NOT_KEPT = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>|<style\b.*?</style>", re.DOTALL)
+NO_TURN = re.compile(r' transform="rotate\(-?0 [^"]*"')
 SIZE = re.compile(r'(<svg\b[^>]*?) width="[^"]*" height="[^"]*"')
 FONT = re.compile(r"font-family: [^;\"]*;? ?|font: ([\d.]+px)[^;\"]*(?=[;\"])")
 STYLE = re.compile(r'style="[^"]*"')
@@ -144,6 +145,7 @@ def numbering(values: Sequence[object]) -> dict[object, int]:
 def _adapted(svg: str, prefix: str) -> str:
     """Take from an SVG file what belongs to files, and put in what belongs to the page."""
     svg = NOT_KEPT.sub("", HEAD.sub("", svg))
+    svg = NO_TURN.sub("", svg)
     svg = SIZE.sub(r"\1", svg, count=1)
     svg = STYLE.sub(lambda found: _in_page_style(found[0]), svg)
     referred = {found[2] for found in REFERENCE.finditer(svg)}

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from mtx.experiment.page.plots.figure import Figures, Plot, style_of
 
-CELLS = 28  # along each side; shapes in the same cell are drawn as one
+CELLS = 20  # along each side; shapes in the same cell are drawn as one
 LARGEST = 130  # area of the largest dot
 SMALLEST = 7
 
