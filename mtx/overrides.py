@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
@@ -24,6 +24,18 @@ from mtx.shown import redacted_override
 
 CONFIG_MODULE = "mtx.conf"
 CONFIG_NAME = "config"
+
+# What to do where Hydra's plug-in for one of our options is missing.
+PLUG_INS = {
+    "hydra/launcher/joblib": "pip install 'mtx[joblib]'",
+    "hydra/launcher/submitit_local": "pip install 'mtx[submitit]'",
+    "hydra/launcher/submitit_slurm": "pip install 'mtx[submitit]'",
+    "hydra/launcher/ray": "pip install 'mtx[ray]', in an environment of its own, as it takes an older cloudpickle",
+    "hydra/sweeper/optuna": (
+        "pip install 'mtx[optuna]', and then pip install --no-deps hydra-optuna-sweeper==1.3.0, whose pin keeps out "
+        "the Optuna that works"
+    ),
+}
 
 
 def completed(arguments: Sequence[str]) -> list[str]:
@@ -62,10 +74,22 @@ def hydra_loader(config_dir: str | None = None) -> Iterator[ConfigLoader]:
             before_schema = SearchPathQuery(provider="schema")
             search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor=before_schema)
         yield Hydra.create_main_hydra2("mtx", search_path).config_loader
+    except MissingConfigException as error:
+        raise ConfigError(missing_plug_in(error) or unreadable(error)) from error
     except (OSError, YAMLError) as error:  # a file's own fault, or an option's name that is too long for a file's
         raise ConfigError(unreadable(error)) from error
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def missing_plug_in(error: Exception) -> str | None:
+    """Say what to install where an option needs a plug-in of Hydra that is not there; None: something else is wrong."""
+    wanted = str(getattr(error, "missing_cfg_file", ""))
+    if (needed := PLUG_INS.get(wanted)) is None:
+        return None
+    return (
+        f"{wanted.removeprefix('hydra/').replace('/', '=')} needs a plug-in of Hydra, which is not installed: {needed}"
+    )
 
 
 def unreadable(error: Exception) -> str:

@@ -30,7 +30,10 @@ SECRETS = (
     (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,256}"), HIDDEN),
     (re.compile(r"(?i)(\bbearer )[A-Za-z0-9._~+/=-]{8,2048}"), rf"\1{HIDDEN}"),
     (
-        re.compile(r"(?i)(X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)=|[?&]sig=)[^&\s'\"]{1,2048}"),
+        re.compile(
+            r"(?i)(X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)=|[?&](?:sig|(?:\w{1,32}_)?token)=)"
+            r"[^&\s'\"]{1,2048}"
+        ),
         rf"\1{HIDDEN}",
     ),
     (

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import pkgutil
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,28 @@ def composed(option: str) -> dict[str, Any]:
     return compose([f"{group}={name}", *NEEDED.get(option, [])])
 
 
+# What plug-ins of Hydra an option takes; those that are not installed with the tests are tried by hand.
+PLUG_INS = {
+    "launcher/joblib": "hydra_plugins.hydra_joblib_launcher",
+    "launcher/submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "launcher/submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
+    "launcher/ray": "hydra_plugins.hydra_ray_launcher",
+    "sweeper/optuna": "hydra_plugins.hydra_optuna_sweeper",
+}
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_binds_to_what_it_names(option: str) -> None:
+    if option in PLUG_INS and find_spec(PLUG_INS[option]) is None:
+        pytest.skip(f"NOT TRIED: {PLUG_INS[option]} is not installed; the header of conf/{option}.yaml says how")
     check(composed(option))
+
+
+@pytest.mark.parametrize("option", [option for option in PLUG_INS if find_spec(PLUG_INS[option]) is None])
+def test_an_option_whose_plug_in_is_missing_says_what_to_install(option: str) -> None:
+    extra = option.split("/")[1].partition("_")[0]
+    with pytest.raises(MtxError, match=rf"{option.replace('/', '=')} needs .* pip install 'mtx\[{extra}\]'"):
+        composed(option)
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.split("/")[0] in BASES])

@@ -14,7 +14,16 @@ COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if re.mat
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 SMALL = ["downloader.n=300", "tokenizer.vocab_size=400"]
-DO_NOT_RUN = ("downloader=hf", "downloader=mixture", "task=fit budget.seconds=60", "downloader.path", "downloader.source_path", "--help", "my_module", "experiment=")
+DO_NOT_RUN = (
+    "downloader=hf",
+    "downloader=mixture",
+    "task=fit budget.seconds=60",
+    "downloader.path",
+    "downloader.source_path",
+    "--help",
+    "my_module",
+    "experiment=",
+)
 
 
 @pytest.mark.slow

@@ -68,7 +68,8 @@ def test_a_failed_job_keeps_its_trace_and_the_others_go_on(mtx: Mtx) -> None:
     assert "job 0 failed" in result.end
     assert str(folder / "0/mtx.log") in result.end
     assert "★" in result.end
-    assert "filtered: 3 by job 1" in result.end or "filtered: 6 by jobs 1, 2" in result.end
+    # Held-out pairs are the same for all jobs. Another test may have built what job 2 needs.
+    assert "filtered: 1 by job 1" in result.end or "filtered: 2 by jobs 1, 2" in result.end
     assert max(map(len, result.end[: result.end.index("least")].splitlines())) <= 80
     assert not list(folder.rglob("*.lock"))
 
@@ -207,8 +208,9 @@ def test_a_single_run_in_a_folder_in_use_is_refused(mtx: Mtx) -> None:
     assert "hydra.run.dir=FOLDER" in result.err
 
 
-def test_a_single_run_leaves_its_status_and_config_too(mtx: Mtx) -> None:
-    result = mtx(*QUICK, "hydra.run.dir=mine", "+downloader.token=hf_abcdefgh")
+def test_a_single_run_leaves_its_status_and_config_too(mtx: Mtx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGN_IN", "hf_abcdefgh")
+    result = mtx(*QUICK, "hydra.run.dir=mine", "+downloader.token=${oc.env:SIGN_IN}")
     assert result.code == 1  # the sample takes no token
     told = status(Path("mine"))
     assert told["state"] == "failed"

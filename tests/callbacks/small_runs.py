@@ -191,7 +191,9 @@ def main() -> None:
     folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
     ckpt, save_at = options.pop("ckpt", None), options.pop("save_at", None)
     model = word_model()(dropout=options.pop("dropout", 0.0))
-    callbacks = [getattr(mtx.callbacks, name)(**json.loads(given or "{}")) for name, _, given in map(named, sys.argv[3:])]
+    callbacks = [
+        getattr(mtx.callbacks, name)(**json.loads(given or "{}")) for name, _, given in map(named, sys.argv[3:])
+    ]
     run = trainer(callbacks=[*callbacks, Written(folder, save_at)], strategy="ddp_fork", **options)
     pl.seed_everything(7, verbose=False)
     run.fit(model, ckpt_path=ckpt)

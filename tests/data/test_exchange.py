@@ -318,6 +318,7 @@ KILLED = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from test_exchange import *
+from mtx.data.exchange import archive
 def slow(*_):
     print("packing", flush=True)
     time.sleep(60)
