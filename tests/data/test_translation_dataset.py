@@ -176,7 +176,8 @@ def test_a_manifest_that_its_own_digest_does_not_fit_is_damaged(change: dict[str
 # As format version 1 was written, before manifests had a digest of their own. Never to be renewed.
 VERSION_1 = """{
  "format_version": 1, "id": "raw-train-0123456789abcdef", "languages": ["en", "de"],
- "metrics": {"skipped": {"empty": 1}}, "n": 2, "name": "small", "payload": {"num_bytes": 706, "num_rows": 2, "sha256": "00ff"},
+ "metrics": {"skipped": {"empty": 1}}, "n": 2, "name": "small", "payload": {"num_bytes": 706, "num_rows": 2,
+ "sha256": "00ff"},
  "provenance": {"revision": "sha256:1", "source": {"class": "x", "version": 1}}, "split": "train", "stage": "raw"}"""
 
 
