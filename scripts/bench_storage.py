@@ -119,8 +119,8 @@ def _text_readers(rows: Rows, folder: Path) -> dict[str, Read]:
         return [read[row // ROWS_IN_GROUP].slice(row % ROWS_IN_GROUP, 1).to_pylist() for row in batch.tolist()]
 
     return {
-        "mtx, as Arrow": lambda batch: rows.table.take(batch),
-        "mtx, as dicts": lambda batch: rows.table.take(batch).to_pylist(),
+        "mtx, a batch at a time": lambda batch: rows.take(batch.tolist()),
+        "Arrow, take on the whole table": lambda batch: rows.table.take(batch),
         "mtx, one row after another": lambda batch: [rows[row] for row in batch.tolist()],
         "the same in one piece, in memory, as Arrow": lambda batch: whole.take(batch),
         "datasets, a batch at a time": lambda batch: hub[batch],
