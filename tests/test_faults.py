@@ -130,7 +130,12 @@ def test_bench_storage_compares_with_other_ways_to_read() -> None:
     command = [sys.executable, SCRIPTS / "bench_storage.py", "--quick", "--sample"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
-    for reader in ("mtx, a batch at a time", "datasets, a batch at a time", "JSON Lines, by seeking", "Parquet, by row groups"):
+    for reader in (
+        "mtx, a batch at a time",
+        "datasets, a batch at a time",
+        "JSON Lines, by seeking",
+        "Parquet, by row groups",
+    ):
         line = next(line for line in done.stdout.splitlines() if line.startswith(reader))
         assert float(line[56:]) > 0
     assert "lists of int" in done.stdout

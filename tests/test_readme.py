@@ -39,7 +39,9 @@ def test_every_command_runs(
     elif not any(f"task={task}" in command for task in ("show", "verify", "gc", "options")):
         overridden = {part.split("=")[0] for part in arguments}
         arguments += [part for part in SMALL if part.split("=")[0] not in overridden]
-    arguments = [part.replace("max_steps=50", "max_steps=3") for part in arguments]
+    arguments = [
+        part.replace("max_steps=50", "max_steps=3").replace("max_steps=60", "max_steps=5") for part in arguments
+    ]
     monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
     code = 0
     try:

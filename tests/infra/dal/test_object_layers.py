@@ -417,7 +417,7 @@ def test_stopped_writes_are_leftovers(layer: ObjectUpkeep) -> None:
     assert len(layer.get_all_names()) == 3
 
 
-@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 89])
+@pytest.mark.parametrize("stride", [1, 89] if os.environ.get("MTX_TEST_ALL") == "1" else [89])  # 1: some minutes
 def test_a_changed_byte_of_a_database_is_found_or_changes_no_manifest(tmp_path: Path, stride: int) -> None:
     layer = SQLiteObjectLayer(location=tmp_path)
     entries = filled(layer)
