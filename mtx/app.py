@@ -20,7 +20,16 @@ from yaml import YAMLError
 
 from mtx import resolvers as _resolvers  # noqa: F401  # registers what configs compute
 from mtx.errors import ConfigError, MtxError
-from mtx.overrides import CONFIG_MODULE, CONFIG_NAME, check_no_secret, completed, explain, hydra_loader, unreadable
+from mtx.overrides import (
+    CONFIG_MODULE,
+    CONFIG_NAME,
+    check_no_secret,
+    check_options,
+    completed,
+    explain,
+    hydra_loader,
+    unreadable,
+)
 from mtx.shown import redacted, shown
 
 if TYPE_CHECKING:
@@ -45,6 +54,7 @@ def main() -> None:
     sys.argv[1:] = completed(sys.argv[1:])
     try:
         check_no_secret(sys.argv[1:])  # before Hydra writes the overrides down
+        check_options(sys.argv[1:])
         sweep = _sweep(sys.argv[1:])
         if sweep is None:
             _hydra_main()
@@ -58,6 +68,10 @@ def main() -> None:
         if _full_error():
             raise
         _fail(unreadable(error))
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\nmtx: stopped. The store is whole, and the next run goes on with what is in it.", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -65,6 +79,7 @@ def main() -> None:
 
 def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compose the config from overrides as on the command line, as plain values. Raises ConfigError."""
+    check_options(overrides)
     try:
         with hydra_loader():
             return _plain(hydra.compose(CONFIG_NAME, overrides=completed(overrides)))
@@ -164,6 +179,16 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 def _full_error() -> bool:
     """Tell whether the user wants stack traces, by Hydra's own switch HYDRA_FULL_ERROR=1."""
     return os.environ.get(WANTS_TRACES) == "1"
+
+
+def _output_is_closed() -> bool:
+    """Tell whether nobody reads what is printed any more, as in `mtx … | head`; Python is then kept from trying."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _fail(message: str) -> NoReturn:

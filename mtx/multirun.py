@@ -13,10 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,7 +27,7 @@ from mtx.experiment.sweep.job import SWEEP_FILE, read_sweep
 from mtx.experiment.sweep.status import held, write_json
 from mtx.grid import GridJob, grid_jobs
 from mtx.identity import digest
-from mtx.overrides import CONFIG_NAME, hydra_loader
+from mtx.overrides import CONFIG_NAME, groups_of, hydra_loader
 from mtx.shown import redacted_override
 
 SWEEP_VERSION = 1
@@ -33,6 +35,7 @@ SWEEP_LOCK = "sweep.lock"
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 MAY_SET_MODE = re.compile(r"\+?(hydra\.mode|experiment)=")  # overrides that can make a sweep of a command without -m
 PLAIN_PATH = re.compile(r"[\w./-]+")
+EXPERIMENT = "experiment"
 OWN_KEYS = ("sweep.resume", "hydra.sweep.dir")  # what the command that goes on sets itself
 
 
@@ -122,12 +125,10 @@ def planned(arguments: Sequence[str]) -> Multirun | None:
         return None
     with hydra_loader(said.config_dir) as loader:
         name = said.config_name or CONFIG_NAME
-        cfg = loader.load_configuration(
-            name, overrides=said.overrides, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
-        )
+        cfg, swept = _composed(loader, name, said.overrides)
         if cfg.hydra.mode != RunMode.MULTIRUN and not said.multirun:
             return None
-        return _planned(arguments, said.overrides, cfg, loader, name)
+        return _planned(arguments, said.overrides, cfg, loader, name, swept)
 
 
 def completed_jobs(folder: Path) -> dict[str, str]:
@@ -139,6 +140,38 @@ def completed_jobs(folder: Path) -> dict[str, str]:
         for job in read_results([folder]).jobs
         if job.state == "completed" and job.config_hash is not None
     }
+
+
+def _composed(loader: ConfigLoader, name: str, overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
+    """Compose what all jobs have in common; return it with the names of the groups whose options vary.
+
+    Keys of those groups are each job's own: Hydra would look for them in the default option.
+    """
+    groups = groups_of(loader)
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+    choices = [one for one in parsed if one.key_or_group in groups or one.package is not None]
+    first = [str(one.input_line) for one in parsed if one in choices or one.is_hydra_override()]
+    cfg = loader.load_configuration(name, first, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False)
+    swept = {one.key_or_group for one in choices if one.is_sweep_override()}
+    swept |= groups.intersection(map(str, cfg.hydra.sweeper.get("params") or ()))
+    if EXPERIMENT in swept:  # whose options choose those of other groups
+        swept |= groups
+    rest = [one for one in parsed if str(one.input_line) not in first and not one.is_sweep_override()]
+    ConfigLoaderImpl._apply_overrides_to_config([one for one in rest if _group(one) not in swept], cfg)
+    return cfg, swept
+
+
+def _for_hydra(override: str, swept: set[str], loader: ConfigLoader) -> str:
+    """Return an override so that Hydra applies it to the jobs alone: as a choice of one value."""
+    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([override])
+    key, _, value = override.partition("=")
+    if _group(parsed) not in swept or parsed.is_sweep_override() or not value or parsed.key_or_group in swept:
+        return override
+    return f"{key}=choice({value})"
+
+
+def _group(override: Override) -> str:
+    return override.key_or_group.partition(".")[0]
 
 
 @contextmanager
@@ -153,7 +186,12 @@ def _composed_once() -> Iterator[None]:
 
 
 def _planned(
-    arguments: Sequence[str], overrides: Sequence[str], cfg: DictConfig, loader: ConfigLoader, name: str
+    arguments: Sequence[str],
+    overrides: Sequence[str],
+    cfg: DictConfig,
+    loader: ConfigLoader,
+    name: str,
+    swept: set[str],
 ) -> Multirun:
     _check_direction(cfg.sweep.direction)
     kept = [text for text in overrides if text.lstrip("+").partition("=")[0] not in OWN_KEYS]
@@ -177,7 +215,7 @@ def _planned(
         extra.append(f"hydra.sweep.subdir='{attempt}-${{hydra.job.num}}'")
     return Multirun(
         folder=folder,
-        arguments=(*options, *kept, *extra),
+        arguments=(*options, *(_for_hydra(text, swept, loader) for text in kept), *extra),
         command=(*options, *kept),
         key=key,
         jobs=jobs,

@@ -1,5 +1,6 @@
 """Config from overrides, and what is wrong with them where Hydra cannot compose it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ from mtx.shown import redacted_override
 
 CONFIG_MODULE = "mtx.conf"
 CONFIG_NAME = "config"
+
+# A value of a group, or one of several, that Hydra reads as something else than a name.
+NO_NAME = re.compile(r"\+{0,2}(\w+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL)
 
 # What to do where Hydra's plug-in for one of our options is missing.
 PLUG_INS = {
@@ -58,6 +62,19 @@ def check_no_secret(arguments: Sequence[str]) -> None:
                 "service's own client, such as HF_TOKEN, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
                 "~/.aws/credentials"
             )
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Raise ConfigError where a group is given something that is no name of an option, such as `sampler=null`."""
+    asked = [found for argument in arguments if (found := NO_NAME.fullmatch(argument))]
+    if not asked:
+        return
+    with hydra_loader() as loader:
+        groups = groups_of(loader)
+        for group, value in (found.groups() for found in asked):
+            if group in groups:
+                options = loader.get_group_options(group, ObjectType.CONFIG)
+                raise ConfigError(f"{group} has no option {value!r}. Its options: {choices(value, options)}")
 
 
 @contextmanager

@@ -73,6 +73,10 @@ def test_both_storages_give_the_same_batches(mtx: Mtx) -> None:
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
+        ("sampler=null", ["sampler has no option 'null'. Its options: bucket, random, "]),
+        ("sampler=64", ["sampler has no option '64'. Its options: bucket, random, "]),
+        ("tokenizer=[bpe]", ["tokenizer has no option '[bpe]'. Its options: bpe, "]),
+        ("experiment=null", ["experiment has no option 'null'. Its options: ", "none"]),
         ("sampelr=bucket", ["there is no group or key 'sampelr'", "sampler"]),
         ("sampler=bukcet", ["sampler has no option 'bukcet'. Its options: bucket,"]),
         ("sampler.max_tokns=3", ["sampler has no key 'max_tokns'. There are: max_tokens,"]),
@@ -142,6 +146,15 @@ def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "sampler" in done.stdout
+
+
+def test_output_that_nobody_reads_ends_without_a_trace() -> None:
+    command = f"{sys.executable} -m mtx --cfg job | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    assert done.stdout == "storage:\n"
+    assert done.stderr == ""
 
 
 def test_each_run_has_a_folder_of_its_own(mtx: Mtx) -> None:

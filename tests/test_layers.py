@@ -17,7 +17,17 @@ LAYERS = [
     ["mtx.callbacks"],
     ["mtx.training"],
     ["mtx.experiment"],
-    ["mtx.app", "mtx.multirun", "mtx.grid", "mtx.testing", "mtx.overrides", "mtx.resolvers", "mtx.__main__", "mtx"],
+    [
+        "mtx.app",
+        "mtx.multirun",
+        "mtx.grid",
+        "mtx.testing",
+        "mtx.overrides",
+        "mtx.resolvers",
+        "mtx.completion",
+        "mtx.__main__",
+        "mtx",
+    ],
 ]
 RANKS = {prefix: rank for rank, prefixes in enumerate(LAYERS) for prefix in prefixes}
 PURE = "mtx.infra.dataset.plan"  # arrays in, arrays out: no torch, no storage

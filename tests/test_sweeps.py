@@ -91,6 +91,30 @@ def test_results_are_read_by_pandas_in_one_line(mtx: Mtx) -> None:
     assert float(rows[1]["metric.padding_ratio"]) == frame["metric.padding_ratio"][1]
 
 
+def test_a_value_of_a_group_whose_options_vary_goes_to_each_job(mtx: Mtx) -> None:
+    result = mtx("-m", *QUICK, "sampler=random,bucket", "sampler.batch_size=8", "+sampler.seed_of_mine=null")
+    assert result.code == 1
+    assert "2 of 2 jobs cannot run, so none was started:" in result.err
+    assert "seed_of_mine" in result.err
+    result = mtx("-m", *QUICK, "sampler=random,bucket", "sampler.batch_size=8")
+    assert result.code == 0, result.err
+    configs = [json.loads((only_sweep() / f"{job}/config.json").read_text())["sampler"] for job in range(2)]
+    assert [config["batch_size"] for config in configs] == [8, 8]
+    assert status(only_sweep() / "0")["overrides"] == [*QUICK, "sampler=random", "sampler.batch_size=8"]
+
+
+def test_a_value_that_one_of_the_options_does_not_take_is_told_for_its_jobs(mtx: Mtx) -> None:
+    result = mtx("-m", *QUICK, "sampler=random,token_budget", "sampler.batch_size=8,16")
+    assert result.code == 1
+    assert "2 of 4 jobs cannot run, so none was started:" in result.err
+    assert "sampler has no key 'batch_size'" in result.err
+
+
+def test_a_value_of_an_option_that_an_experiment_chooses_goes_to_its_jobs(mtx: Mtx) -> None:
+    result = mtx("-m", *QUICK, "experiment=none,original", "sampler=bucket", "sampler.batch_size=8")
+    assert result.code == 0, result.err
+
+
 def test_the_same_command_goes_on_with_what_is_missing_or_failed(mtx: Mtx) -> None:
     command = ["-m", *SMALL, "seed=1,2", "filter.max_chars=1,300"]
     mtx(*command)

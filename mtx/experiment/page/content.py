@@ -25,6 +25,7 @@ from mtx.experiment.page.ranking import (
     short,
     written,
 )
+from mtx.experiment.page.reached import Reached, reached
 from mtx.experiment.sweep.fair import Cohort, cohorts
 from mtx.experiment.sweep.job import PAGE_FILE
 from mtx.experiment.sweep.results import SEED, JobRecord, RecordState, Results
@@ -52,6 +53,7 @@ class Comparison:
         effects: of each choice, with its plot.
         fronts: with their plots.
         curves: plots of held-out text.
+        reached: how soon each row came to the same quality; None where that cannot be told.
     """
 
     cohort: Cohort
@@ -60,6 +62,7 @@ class Comparison:
     effects: tuple[tuple[Effect, Plot], ...]
     fronts: tuple[tuple[Front, Plot], ...]
     curves: tuple[Plot, ...]
+    reached: Reached | None
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ def _comparison(
         effects=tuple((effect, effect_plot(drawing, effect, objective)) for effect in found_effects),
         fronts=tuple((front, front_plot(drawing, front, results, varied)) for front in found_fronts),
         curves=curves_of(drawing, results, labels, profiles) if with_plots else (),
+        reached=reached(table.rows, profiles) if with_plots else None,
     )
 
 

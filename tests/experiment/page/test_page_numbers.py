@@ -11,6 +11,7 @@ from mtx.experiment.page.pareto import dominated, fronts
 from mtx.experiment.page.profile import read_profile
 from mtx.experiment.page.provenance import settings, stages
 from mtx.experiment.page.ranking import label_of_many, ranking
+from mtx.experiment.page.reached import reached
 from mtx.experiment.sweep.fair import cohorts, held_out
 from mtx.experiment.sweep.reading import read_results
 from mtx.experiment.sweep.results import Results
@@ -182,3 +183,59 @@ def test_some_of_the_jobs_are_named_by_their_values_or_by_their_numbers(tmp_path
     assert label_of_many([jobs[0], jobs[1]], jobs, results.varied) == "sampler=a or b, vocab_size=1"
     assert label_of_many([jobs[0], jobs[4]], jobs, results.varied) == "jobs 0, 4"
     assert label_of_many(jobs, jobs, results.varied) == "all jobs"
+
+
+def with_curves(folder: Path, curves: dict[tuple[str, int], list[tuple[float, float]]]) -> Results:
+    """Write jobs by sampler and seed, whose held-out text took so many bits a byte at so many seconds."""
+    for number, ((sampler, seed), points) in enumerate(curves.items()):
+        curve = [
+            {"step": step, "seconds": s, "real_tokens": 100 * s, "bits_per_byte": bits}
+            for step, (s, bits) in enumerate(points)
+        ]
+        report = trained(points[-1][1])
+        choices = {"sampler": sampler}
+        write_job(
+            folder / str(number),
+            {"seed": seed},
+            report,
+            choices=choices,
+            objective="bits_per_byte",
+            profile={**profile(), "curve": curve},
+        )
+    return read_results([folder])
+
+
+def of_table(results: Results) -> list[tuple[str, float, float | None, float]]:
+    profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
+    found = reached(ranking(results, results.varied).rows, profiles)
+    assert found is not None
+    assert found.bits_per_byte == 2.5
+    lines = []
+    for row, seconds, tokens in found.rows:
+        assert seconds is not None
+        assert tokens is not None
+        assert tokens.mean == pytest.approx(100 * seconds.mean)
+        lines.append((row.label, seconds.mean, seconds.spread, seconds.share))
+    return lines
+
+
+def test_the_level_is_what_every_job_reached_and_lies_between_two_looks(tmp_path: Path) -> None:
+    results = with_curves(
+        tmp_path,
+        {
+            ("random", 1): [(0, 4.0), (10, 3.0), (20, 2.5)],  # the worst: its end is the level
+            ("random", 2): [(0, 4.0), (10, 3.0), (20, 2.0)],  # 2.5 half-way between 3 and 2: 15 s
+            ("bucket", 1): [(0, 4.0), (8, 2.5), (16, 2.6)],  # later rises do not count: 8 s
+            ("bucket", 2): [(0, 4.0), (4, 3.0), (8, 2.0)],  # 6 s
+        },
+    )
+    (first, *of_bucket), (second, *of_random) = of_table(results)
+    assert (first, second) == ("bucket", "random")
+    assert of_bucket == pytest.approx([7.0, 2**0.5, 7 / 17.5])
+    assert of_random == pytest.approx([17.5, 12.5**0.5, 1.0])
+
+
+def test_jobs_that_never_learned_leave_no_level(tmp_path: Path) -> None:
+    results = with_curves(tmp_path, {("random", 1): [(0, 4.0), (10, 4.5)], ("bucket", 1): [(0, 4.0), (10, 3.0)]})
+    profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
+    assert reached(ranking(results, results.varied).rows, profiles) is None
