@@ -139,7 +139,8 @@ def _problems(key: str, options: Config, filled_in: frozenset[str]) -> list[str]
         if name in filled_in or (name not in names and not takes_any):
             problems.append(
                 f"{key}.{name} is no setting of {options[TARGET].rpartition('.')[2]}. "
-                f"It takes: {choices(name, set(names) - filled_in)}"
+                f"It takes: {choices(name, set(names) - filled_in)}. "
+                f"Where a recipe sets it, ~{key}.{name} leaves it out"
             )
         elif components := list(_components(f"{key}.{name}", value)):
             for inner, inner_options in components:

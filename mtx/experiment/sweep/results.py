@@ -19,6 +19,7 @@ RecordState = Literal["running", "completed", "failed", "interrupted", "missing"
 
 SEED = "seed"  # jobs that differ in nothing else are repeats
 NOT_COMPARED = frozenset({"hydra", "sweep", "launcher", "sweeper"})  # groups that change how, not what, is computed
+SAME_ANYWHERE = frozenset({"storage.root"})  # keys that say where, not what
 MORE_IS_BETTER = frozenset({"real_tokens_per_s", "target_tokens_per_s", "scores.bleu", "scores.chrf"})
 
 
@@ -136,7 +137,7 @@ class Results:
         jobs = [job for job in self.jobs if job.config]
         names = dict.fromkeys(name for job in jobs for name in job.choices if name not in NOT_COMPARED)
         options = [name for name in names if len({job.choices.get(name) for job in jobs}) > 1]
-        keys = sorted({key for job in jobs for key in job.config})
+        keys = sorted({key for job in jobs for key in job.config} - SAME_ANYWHERE)
         values = []
         for key in keys:
             group = key.partition(".")[0]

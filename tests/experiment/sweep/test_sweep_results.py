@@ -56,6 +56,14 @@ def test_what_varied_leaves_out_what_follows_from_an_option(tmp_path: Path) -> N
     assert results.jobs[0].value("sampler.max_tokens") is None
 
 
+def test_the_folder_of_the_store_is_no_choice(tmp_path: Path) -> None:
+    for seed, root in enumerate(["/a", "/b"]):
+        job(tmp_path / root[1:], {"storage": {"root": root}, "seed": seed}, {"padding_ratio": 0.5})
+    results = read_results([tmp_path])
+    assert results.varied == ("seed",)
+    assert len(results.groups) == 1
+
+
 def test_jobs_that_differ_in_the_seed_alone_are_repeats(tmp_path: Path) -> None:
     for number, (size, seed, padding) in enumerate([(8, 1, 0.1), (8, 2, 0.3), (16, 1, 0.5), (16, 2, 0.7)]):
         job(tmp_path / str(number), {"sampler": {"size": size}, "seed": seed}, {"padding_ratio": padding})

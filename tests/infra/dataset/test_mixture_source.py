@@ -1,13 +1,17 @@
 """MixtureDownloader: its sources and what they agree on, caps, and each mistake with its message."""
 
 import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from mtx.errors import ConfigError, MtxError, SourceError
 from mtx.identity import digest
+from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 from mtx.infra.dataset.sources.sample import SampleDownloader
@@ -33,6 +37,32 @@ def test_sources_come_one_after_the_other_up_to_their_caps(files: dict[str, Any]
     assert texts(MixtureDownloader(sources=files)) == [f"news {i}" for i in range(3)] + [f"web {i}" for i in range(5)]
     capped = MixtureDownloader(sources=files, caps={"web": 2, "news": 9})
     assert texts(capped) == ["news 0", "news 1", "news 2", "web 0", "web 1"]
+
+
+def test_n_goes_for_sources_that_have_no_limit_of_their_own(files: dict[str, Any]) -> None:
+    limited = MixtureDownloader(sources={"news": files["news"], "web": {"path": files["web"], "n": 3}}, n=1)
+    assert texts(limited) == ["news 0", "web 0", "web 1", "web 2"]
+    assert limited.parts["news"] == LocalDownloader(path=files["news"], n=1), "so it is stored as that alone"
+
+
+@dataclass(frozen=True)
+class Endless(Downloader):
+    def info(self) -> SourceInfo:
+        raise NotImplementedError
+
+    def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError
+
+
+def test_n_needs_sources_that_take_one(files: dict[str, Any]) -> None:
+    told = (
+        r"downloader\.n is for sources that have a setting n, but Endless, which is downloader\.sources\.own, has none\. "
+        r"Set downloader\.n=null, and limit the others by \+downloader\.sources\.NAME\.n"
+    )
+    with pytest.raises(ConfigError, match=told):
+        MixtureDownloader(sources={**files, "own": Endless()}, n=1)
+    with pytest.raises(ConfigError, match=r"downloader\.n is a number of pairs, at least 1, or null, but is 0"):
+        MixtureDownloader(sources=files, n=0)
 
 
 def test_a_source_is_a_file_settings_or_a_downloader(files: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ one filter, each with its source (`mtx.data.corpus`); and an epoch is drawn from
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
@@ -53,6 +54,7 @@ class MixtureDownloader(Downloader):
     temperature: float | None = None
     epoch_pairs: int | None = None
     caps: Mapping[str, int] | None = None
+    n: int | None = None
     languages: tuple[str, str] | None = None
     name: str | None = None
 
@@ -62,12 +64,15 @@ class MixtureDownloader(Downloader):
                 f"{KEY} names the sources of a mixture, at least one, but is {self.sources!r}. "
                 f"Set '{KEY}={{news: FILE, web: FILE}}'"
             )
+        if self.n is not None and not _is_count(self.n):
+            raise ConfigError(f"downloader.n is a number of pairs, at least 1, or null, but is {self.n!r}")
         made = {}
         for name, config in self.sources.items():
             check_name(name, KEY, f"+{KEY}.news=FILE")
             made[name] = downloader_of(config, f"{KEY}.{name}", f"the source {name!r}")
             if isinstance(made[name], MixtureDownloader):
                 raise ConfigError(f"{KEY}.{name} is a mixture itself. Name its sources in {KEY}, each with its weight")
+            made[name] = self._limited(name, made[name])
         object.__setattr__(self, "sources", made)
         if problems := list(self._problems()):
             raise ConfigError("\n".join(problems))
@@ -152,6 +157,19 @@ class MixtureDownloader(Downloader):
                     "downloader.weights"
                 )
         return infos
+
+    def _limited(self, name: str, part: Downloader) -> Downloader:
+        """Return a source that takes its first n pairs, where it has no such limit of its own. Raises ConfigError."""
+        source: Any = part  # one of a user's own may have other fields
+        if self.n is None or getattr(source, "n", None) is not None:
+            return part
+        if not hasattr(source, "n"):
+            raise ConfigError(
+                f"downloader.n is for sources that have a setting n, but {type(part).__name__}, which is {KEY}.{name}, "
+                f"has none. Set downloader.n=null, and limit the others by +{KEY}.NAME.n, or any by downloader.caps"
+            )
+        limited: Downloader = replace(source, n=self.n)
+        return limited
 
     def _agreed(self) -> tuple[str, str]:
         """Return the languages of all. Raises ConfigError where they differ and the config does not say what to do."""
