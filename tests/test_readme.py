@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs_on_disk import measured, write_job
+
 from mtx import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -32,11 +34,13 @@ def test_every_command_runs(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if "task=compare" in command:
+        write_job(tmp_path / "multirun/day/time/0", {"seed": 0}, measured())
     arguments = shlex.split(command)[1:]
     if any(part in command for part in DO_NOT_RUN):  # what it names is not here; its config is
         arguments = [part for part in arguments if "my_module" not in part and "model." not in part]
         arguments += [] if "--help" in command else ["task=check"]
-    elif not any(f"task={task}" in command for task in ("show", "verify", "gc", "options")):
+    elif not any(f"task={task}" in command for task in ("show", "verify", "gc", "options", "compare")):
         overridden = {part.split("=")[0] for part in arguments}
         arguments += [part for part in SMALL if part.split("=")[0] not in overridden]
     arguments = [
