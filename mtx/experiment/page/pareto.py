@@ -9,6 +9,7 @@ from mtx.experiment.sweep.results import MORE_IS_BETTER, Group, Results
 
 # Metrics against each other, where jobs were trained, and where they were only measured.
 OF_FITS = (("padding_ratio", "bits_per_byte"), ("fit_s", "bits_per_byte"))
+SAME_SECONDS = 0.01  # relative: what a budget of seconds makes alike is nothing to trade
 OF_MEASURES = (("padding_ratio", "real_tokens_per_s"), ("padding_ratio", "num_batches"))
 
 
@@ -29,18 +30,27 @@ class Front:
 
 
 def fronts(results: Results) -> tuple[Front, ...]:
-    """Return the pairs of metrics that at least two rows have, each with its front."""
+    """Return the pairs of metrics that at least two rows have, each with its front.
+
+    Seconds of training are left out where all rows took the same, as under `budget.seconds`.
+    """
     objectives = next((list(job.objectives) for job in results.jobs if len(job.objectives) > 1), [])
     trained = any("bits_per_byte" in job.metrics for job in results.jobs)
     pairs = [(objectives[0], objectives[1])] if objectives else []
     pairs += [pair for pair in (OF_FITS if trained else OF_MEASURES) if pair not in pairs]
     groups, more = shown_groups(results), _more_is_better(results, objectives)
-    return tuple(front for x, y in pairs if len((front := _front(groups, x, y, more)).rows) > 1)
+    found = [_front(groups, x, y, more) for x, y in pairs]
+    return tuple(front for front in found if len(front.rows) > 1 and not (front.x == "fit_s" and _same(front)))
 
 
 def dominated(point: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
     """Tell whether another point is as small in both, and smaller in one."""
     return any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in others)
+
+
+def _same(front: Front) -> bool:
+    numbers = [x for _, x, _ in front.rows]
+    return max(numbers) - min(numbers) <= SAME_SECONDS * max(numbers)
 
 
 def _more_is_better(results: Results, objectives: Sequence[str]) -> frozenset[str]:

@@ -120,11 +120,18 @@ def test_the_front_of_two_objectives_goes_by_the_direction_of_each(tmp_path: Pat
 
 
 def test_trained_jobs_are_placed_by_bits_per_byte(tmp_path: Path) -> None:
-    results = sweep(tmp_path, {("bucket", 100, 1): 2.0, ("random", 100, 1): 2.5})
-    assert [(front.x, front.y) for front in fronts(results)] == [
+    for number, seconds in enumerate([10.0, 10.2]):
+        write_job(tmp_path / str(number), {"a": number}, trained(2.0, fit_s=seconds), objective="bits_per_byte")
+    assert [(front.x, front.y) for front in fronts(read_results([tmp_path]))] == [
         ("padding_ratio", "bits_per_byte"),
         ("fit_s", "bits_per_byte"),
     ]
+
+
+def test_seconds_are_no_trade_off_where_a_budget_made_them_alike(tmp_path: Path) -> None:
+    for number, seconds in enumerate([300.0, 301.0]):
+        write_job(tmp_path / str(number), {"a": number}, trained(2.0, fit_s=seconds), objective="bits_per_byte")
+    assert [front.x for front in fronts(read_results([tmp_path]))] == ["padding_ratio"]
 
 
 def test_the_table_shows_means_over_seeds_best_first(tmp_path: Path) -> None:

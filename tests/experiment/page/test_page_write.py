@@ -44,7 +44,7 @@ def sweep(folder: Path) -> None:
         write_job(
             folder / str(number),
             {"seed": seed, "sampler": {"batch_size": 8}},
-            trained(bits),
+            trained(bits, fit_s=10.0 + number),
             choices={"sampler": sampler},
             objective="bits_per_byte",
             profile=profile(),
@@ -67,6 +67,8 @@ def test_the_page_of_a_sweep_says_what_varied_what_is_best_and_what_failed(tmp_p
     assert "1 job failed DataError: no job 4: c" in words
     for heading in ("What each choice does to bits per byte", "Trade-offs", "Learning", "The data", "Batches of an ep"):
         assert heading in words
+    assert "How soon each came to 3.000 bits per byte, which all jobs reached" in words
+    assert "1 a 5.0 ± 0.0 10,000 ± 0 2 b 5.0 ± 0.0 10,000 ± 0" in words
     assert "dropped: length ratio 30 3.00 %" in words
     tree = html.fromstring(page.encode())
     assert all(figure.get("aria-label") for figure in tree.iter("figure"))
