@@ -1,11 +1,13 @@
 """The page in a real browser: nothing runs, nothing is fetched, nothing overflows on a phone, light and dark."""
 
+import json
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from jobs_on_disk import profile, trained, write_job
@@ -17,6 +19,17 @@ from mtx.experiment.sweep.reading import read_results
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
 PHONE = 390  # pixels
+
+SEEN = """<!DOCTYPE html><body>
+<iframe id=run src="{page}"></iframe>
+<script>
+onload = () => {{
+  const texts = [...run.contentDocument.querySelectorAll("bdi.text")];
+  const found = texts.map(text => [text.textContent, run.contentWindow.getComputedStyle(text).direction, text.lang]);
+  document.body.dataset.found = encodeURIComponent(JSON.stringify(found));
+}}
+</script>
+"""
 
 FRAME = """<!DOCTYPE html><body>
 <iframe id=phone style="width: {width}px; height: 800px; border: 0" src="{page}"></iframe>
@@ -128,6 +141,27 @@ def test_nothing_overflows_on_a_phone(tmp_path: Path) -> None:
         assert f'data-width="{PHONE}"' in document
         height = int(document.partition('data-height="')[2].partition('"')[0])
         assert height > 1000
+
+
+def test_each_text_runs_in_its_own_direction_and_says_its_language(tmp_path: Path) -> None:
+    left = profile(rejected=("שלום (1) עולם", "光あり (1)"))
+    translation = {"source": "مرحبا 1-2", "reference": "光あり", "output": "plain"}
+    report = trained(2.0, languages=["he", "ja"], translations=[translation])
+    write_job(tmp_path / "run", {"seed": 1}, report, objective="bits_per_byte", profile=left)
+    page = write_page(read_results([tmp_path / "run"]), tmp_path / "run")
+    frame = tmp_path / "frame.html"
+    frame.write_text(SEEN.format(page=page.as_uri()), encoding="utf-8")
+    document = browse(tmp_path, frame.as_uri(), "--allow-file-access-from-files", "--dump-dom")
+    found = json.loads(unquote(document.partition('data-found="')[2].partition('"')[0]))
+    assert sorted(found) == sorted(
+        [
+            ["שלום (1) עולם", "rtl", "he"],
+            ["光あり (1)", "ltr", "ja"],
+            ["مرحبا 1-2", "rtl", "he"],
+            ["光あり", "ltr", "ja"],
+            ["plain", "ltr", "ja"],
+        ]
+    )
 
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("1", False), ("0", True)])
