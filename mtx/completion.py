@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,7 @@ class _Configs:
     """The config files, as far as completion looks into them."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        folders = [
-            Path(after) for word, after in zip(words, words[1:], strict=False) if word in ("--config-dir", "-cd")
-        ]
+        folders = [Path(after) for word, after in pairwise(words) if word in ("--config-dir", "-cd")]
         self._roots: list[Traversable] = [*(folder for folder in folders if folder.is_dir()), files(CONFIG_MODULE)]
         self.groups = sorted({entry.name for root in self._roots for entry in root.iterdir() if _is_group(entry)})
         self._main = self._read("config")
@@ -136,7 +135,7 @@ def _paths(begun: str) -> Iterator[str]:
     except (OSError, ValueError):
         return
     for entry in [entry for entry in entries if entry.name.startswith(name)][:MOST_PATHS]:
-        yield os.path.join(folder, entry.name) + ("/" if entry.is_dir() else "")
+        yield begun.removesuffix(name) + entry.name + ("/" if entry.is_dir() else "")
 
 
 def _pairs(defaults: Any) -> Iterator[tuple[str, Any]]:

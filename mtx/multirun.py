@@ -6,8 +6,9 @@ themselves is in `mtx.experiment.sweep.job`, since launchers run them in other p
 
 import re
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ SWEEP_VERSION = 1
 SWEEP_LOCK = "sweep.lock"
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 MAY_SET_MODE = re.compile(r"\+?(hydra\.mode|experiment)=")  # overrides that can make a sweep of a command without -m
+OF_PLUG_INS = r"optuna\.|hydra_plugins\."  # modules whose notices are none of the user's business
 PLAIN_PATH = re.compile(r"[\w./-]+")
 EXPERIMENT = "experiment"
 OWN_KEYS = ("sweep.resume", "hydra.sweep.dir")  # what the command that goes on sets itself
@@ -97,7 +99,7 @@ class Multirun:
                 "done": completed_jobs(self.folder) if self.resumed else {},
             }
             write_json(self.folder / SWEEP_FILE, sweep)
-            with _composed_once() if self.jobs is not None else nullcontext():
+            with _composed_once() if self.jobs is not None else _search_without_notices():
                 yield
 
     def subdir(self, num: int) -> str:
@@ -185,6 +187,15 @@ def _composed_once() -> Iterator[None]:
         BasicSweeper.validate_batch_is_legal = hydras_own  # type: ignore[method-assign]  # as it was
 
 
+@contextmanager
+def _search_without_notices() -> Iterator[None]:
+    """Keep notices about a plug-in's own use of a library from the terminal: users can do nothing about them."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=OF_PLUG_INS)
+        yield
+
+
 def _planned(
     arguments: Sequence[str],
     overrides: Sequence[str],
@@ -194,6 +205,7 @@ def _planned(
     swept: set[str],
 ) -> Multirun:
     _check_direction(cfg.sweep.direction)
+    _check_search(cfg)
     kept = [text for text in overrides if text.lstrip("+").partition("=")[0] not in OWN_KEYS]
     options = [text for text in arguments if text not in overrides]
     given = OmegaConf.to_container(cfg.hydra.sweeper.params) if cfg.hydra.sweeper.get("params") else {}
@@ -257,6 +269,17 @@ def _check_direction(direction: Any) -> None:
     each = list(direction) if OmegaConf.is_list(direction) else [direction]
     if any(one not in ("minimize", "maximize", None) for one in each):
         raise ConfigError(f"sweep.direction is minimize, maximize, or null, or a list of them, but is {direction!r}")
+
+
+def _check_search(cfg: DictConfig) -> None:
+    """Raise ConfigError where a sweeper that searches would look at more or fewer numbers than the jobs have."""
+    from mtx.experiment.sweep.search import check_search
+
+    direction, objective = (
+        OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        for value in (cfg.hydra.sweeper.get("direction"), cfg.sweep.objective)
+    )
+    check_search(direction, objective, mtx_task=str(cfg.task.get("_target_")).startswith("mtx."))
 
 
 def _folders_like(folder: Path) -> list[Path]:

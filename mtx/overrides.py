@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
@@ -139,15 +141,16 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
 
 def groups_of(loader: ConfigLoader) -> set[str]:
     """Return the names of all config groups, Hydra's own too: `sampler`, `hydra/launcher`."""
-    return set(_groups(loader))
+    assert isinstance(loader, ConfigLoaderImpl)
+    return set(_groups(loader.repository))  # ConfigLoader.list_groups says the same, in 20 times the time
 
 
-def _groups(loader: ConfigLoader, parent: str = "") -> Iterable[str]:
-    for name in loader.list_groups(parent):
+def _groups(repository: IConfigRepository, parent: str = "") -> Iterable[str]:
+    for name in repository.get_group_options(parent, ObjectType.GROUP):
         group = f"{parent}/{name}" if parent else name
         if not group.startswith("__"):
             yield group
-            yield from _groups(loader, group)
+            yield from _groups(repository, group)
 
 
 def _wrong_group(loader: ConfigLoader, groups: set[str], override: Override) -> str | None:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from jobs_on_disk import measured, write_job
 
 from mtx import app

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtx.errors import DamagedError, JobFailedError, MtxError
+from mtx.errors import ConfigError, DamagedError, JobFailedError, MtxError, choices
 from mtx.experiment.config import Config
 from mtx.experiment.sweep.metrics import RETURNED, flat_numbers, named_after
 from mtx.experiment.sweep.status import CONFIG_FILE, LOCK_FILE, JobStatus, held, read_status, write_json, write_status
@@ -28,6 +28,7 @@ REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
 HYDRA_FOLDER = ".hydra"
 NO_PART_OF_A_JOB = frozenset({"sweep", "experiment"})  # keys of a config that change nothing about a job's result
+SWEEPER, TRIES_ALL = "sweeper", "basic"  # a config group, and its option that searches for nothing
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where launchers of several processes tell each its number
 
 
@@ -163,7 +164,8 @@ def _hide_in_hydras_files(job: Job, hide: Callable[[str], str]) -> None:
 def objectives_of(job: Job, returned: Any) -> dict[str, float]:
     """Return what a sweep looks at, by name: the metrics that `sweep.objective` names, or what the task returned.
 
-    A name that the report does not have is told in the log, and left out: the work is done all the same.
+    A name that the report does not have is told in the log, and left out: the work is done all the same. Raises
+    ConfigError for one where the sweep is a search, which learns nothing from such a job.
     """
     report = _report(job.folder)
     wanted = (job.config.get("sweep") or {}).get("objective")
@@ -178,7 +180,10 @@ def objectives_of(job: Job, returned: Any) -> dict[str, float]:
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names:
         if name not in metrics:
-            log.warning("sweep.objective=%s is no number in report.json, which has %s", name, ", ".join(metrics))
+            told = f"sweep.objective={name} is no number in report.json, which has {choices(name, metrics)}"
+            if job.choices.get(SWEEPER, TRIES_ALL) != TRIES_ALL:
+                raise ConfigError(f"{told}. A search cannot go by it")
+            log.warning("%s", told)
     return {name: float(metrics[name]) for name in names if name in metrics}
 
 

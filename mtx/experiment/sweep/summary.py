@@ -1,7 +1,7 @@
 """What the terminal shows at the end of a sweep: 80 columns are enough."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,7 +30,8 @@ def print_summary(results: Results, console: Console, *, go_on: str | None = Non
     console.print(headline(results), highlight=False, soft_wrap=True)
     if any(job.state == "completed" for job in results.jobs):
         console.print(table(results))
-        console.print(verdict(results), highlight=False)
+        if best := verdict(results):
+            console.print(best, highlight=False)
     for line in _failures(results):
         console.print(line, highlight=False, soft_wrap=True)
     for note in [*results.notes, *(note for job in results.jobs for note in job.notes)]:
@@ -81,7 +82,7 @@ def table(results: Results) -> Table:
 
 
 def verdict(results: Results) -> str:
-    """Say what is best by the objective, or that nothing is."""
+    """Say what is best by the objective, or that nothing is; empty where there is nothing to choose from."""
     if results.objective is None:
         return "no objective to sort by: the task returned none; choose one with sweep.objective=METRIC"
     if len(cohorts(results)) > 1:
@@ -89,6 +90,8 @@ def verdict(results: Results) -> str:
             f"not ranked: {escape(results.objective)} was measured on different held-out pairs; the page ranks the "
             "jobs of each by themselves"
         )
+    if len(results.groups) < 2:
+        return ""
     how = "least" if results.direction == "minimize" else "most"
     if len(results.best) == 1:
         return f"{BEST} {how} {escape(results.objective)}"
@@ -132,7 +135,7 @@ def _measured(group: Group, metric: str) -> str:
 
 
 def _mark(results: Results, group: Group) -> str:
-    if group not in results.best or len(cohorts(results)) > 1:
+    if group not in results.best or len(results.groups) < 2 or len(cohorts(results)) > 1:
         return ""
     return BEST if len(results.best) == 1 else NOT_TOLD_APART
 
@@ -140,12 +143,18 @@ def _mark(results: Results, group: Group) -> str:
 def _failures(results: Results) -> Iterator[str]:
     failed = [job for job in results.jobs if job.state == "failed"]
     for job in failed[:MOST_FAILED]:
-        yield f"job {escape(job.name)} failed ({escape(' '.join(job.overrides))})"
+        yield f"job {escape(job.name)} failed ({escape(_what(job, results.varied))})"
         yield f"  {escape(_one_line(job))}"
         if job.log is not None:
             yield f"  {escape(str(job.log))}"
     if len(failed) > MOST_FAILED:
         yield f"and {len(failed) - MOST_FAILED} more failed"
+
+
+def _what(job: JobRecord, varied: Sequence[str]) -> str:
+    """Name a job by what varied, as on the command line; by all that was said there where that is not known."""
+    values = [f"{key}={told(value)}" for key in varied if (value := job.value(key)) is not None]
+    return " ".join(values or job.overrides)
 
 
 def _one_line(job: JobRecord) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from mtx.experiment.sweep.end import end_sweep
 from mtx.experiment.sweep.reading import read_results
 from mtx.experiment.sweep.status import JobStatus, write_status
-from mtx.experiment.sweep.summary import built_by, short
+from mtx.experiment.sweep.summary import built_by, print_summary, short, verdict
 from mtx.experiment.sweep.tidy import tidy
 
 
@@ -54,6 +54,16 @@ def test_what_varied_leaves_out_what_follows_from_an_option(tmp_path: Path) -> N
     assert results.varied == ("sampler", "sampler.max_tokens", "seed")
     assert results.jobs[0].value("sampler") == "random"
     assert results.jobs[0].value("sampler.max_tokens") is None
+
+
+def test_one_row_is_no_winner(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        job(tmp_path / str(seed), {"seed": seed}, {"padding_ratio": 0.5})
+    results = read_results([tmp_path])
+    assert verdict(results) == ""
+    console = Console(record=True, width=80)
+    print_summary(results, console)
+    assert "★" not in console.export_text()
 
 
 def test_the_folder_of_the_store_is_no_choice(tmp_path: Path) -> None:
@@ -234,3 +244,22 @@ def test_records_are_plain_values(tmp_path: Path) -> None:
     (record,) = read_results([tmp_path]).jobs
     assert record.config["a.b"] == '[1, {"c": 2}]'
     assert dataclasses.asdict(record)["state"] == "completed"
+
+
+def test_a_failed_job_is_named_by_what_varied(tmp_path: Path) -> None:
+    fixed = {"filter": {"max_chars": 300}}
+    for number, (option, seed) in enumerate([("random", 1), ("bucket", 1), ("bucket", 2)]):
+        report = {"padding_ratio": 0.5} if option == "random" else None
+        job(tmp_path / str(number), {**fixed, "seed": seed}, report, choices={"sampler": option}, error="E: broken")
+    console = Console(width=80, record=True)
+    end_sweep(tmp_path, console=console)
+    told = console.export_text()
+    assert "job 1 failed (sampler=bucket seed=1)\n  E: broken" in told
+    assert "job 2 failed (sampler=bucket seed=2)\n  E: broken" in told
+
+
+def test_a_failed_job_is_named_by_its_overrides_where_nothing_varied(tmp_path: Path) -> None:
+    job(tmp_path / "0", {"seed": 1}, error="E: broken")
+    console = Console(width=80, record=True)
+    end_sweep(tmp_path, console=console)
+    assert "job 0 failed (a=1)" in console.export_text()

@@ -56,8 +56,8 @@ class Endless(Downloader):
 
 def test_n_needs_sources_that_take_one(files: dict[str, Any]) -> None:
     told = (
-        r"downloader\.n is for sources that have a setting n, but Endless, which is downloader\.sources\.own, has none\. "
-        r"Set downloader\.n=null, and limit the others by \+downloader\.sources\.NAME\.n"
+        r"downloader\.n is for sources that have a setting n, but Endless, which is downloader\.sources\.own, "
+        r"has none\. Set downloader\.n=null, and limit the others by \+downloader\.sources\.NAME\.n"
     )
     with pytest.raises(ConfigError, match=told):
         MixtureDownloader(sources={**files, "own": Endless()}, n=1)

@@ -1,0 +1,108 @@
+"""Every recipe of conf/experiment runs, by what a user types and small limits; found by globbing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import Mtx
+
+from mtx.app import compose
+from mtx.experiment.config import build, check
+from mtx.infra.dataset.sources.local import LocalDownloader
+from mtx.multirun import completed_jobs, planned
+
+RECIPES = sorted((Path(__file__).parents[1] / "conf/experiment").glob("*.yaml"))
+SMALL = ["downloader.n=300", "datamodule.num_workers=0"]
+SMALL_FIT = ["model.d_model=16", "model.dim_feedforward=16", "task.scored_sentences=0", "task.translations=0"]
+SHORT = "budget.seconds=0.1"
+# What a recipe is held to here, and how many jobs that makes where it is a sweep.
+LIMITS = {
+    "budget_of_one_minute": [SHORT, "tokenizer=byte"],
+    "filter_ablation": [SHORT, "tokenizer=byte", "filter.drop_identical=true", "filter.drop_duplicates=true"],
+    "original": ["tokenizer=byte"],
+    "quick_fit": ["trainer.max_steps=2", "tokenizer=byte"],
+    "quick_look": ["tokenizer.vocab_size=400"],
+    "sampler_comparison": ["sampler=random,token_budget", "tokenizer=byte"],
+    "vocabulary_comparison": [SHORT, "tokenizer.vocab_size=400", "seed=1,2"],
+}
+NUM_JOBS = {"filter_ablation": 2, "sampler_comparison": 2, "vocabulary_comparison": 2}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def arguments(path: Path) -> list[str]:
+    """Return what a user types for a small run of a recipe."""
+    fits = "override /task: fit" in path.read_text()
+    return [f"experiment={path.stem}", *SMALL, *(SMALL_FIT if fits else []), *LIMITS.get(path.stem, [])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_runs(path: Path, mtx: Mtx) -> None:
+    result = mtx(*arguments(path))
+    assert result.code == 0, result.err
+    reports = [json.loads(report.read_text()) for report in Path.cwd().rglob("report.json")]
+    assert len(reports) == NUM_JOBS.get(path.stem, 1)
+    assert all(report["num_pairs_raw"] == 300 for report in reports)
+    assert len(list(Path.cwd().rglob("sweep.json"))) == (path.stem in NUM_JOBS)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_that_are_sweeps_are_so_by_themselves(path: Path) -> None:
+    hydra = yaml.safe_load(path.read_text()).get("hydra", {})
+    assert (hydra.get("mode") == "MULTIRUN") == bool(hydra.get("sweeper", {}).get("params")) == (path.stem in NUM_JOBS)
+
+
+def test_a_recipe_is_checked_before_its_first_job(mtx: Mtx) -> None:
+    result = mtx("experiment=sampler_comparison", *SMALL, "datamodule.too_long=cut")
+    assert result.code == 1
+    assert "6 of 6 jobs cannot run, so none was started:" in result.err
+    assert not Path("multirun").exists()
+
+
+def test_a_recipe_is_resumed_by_the_same_command(mtx: Mtx) -> None:
+    command = ["experiment=sampler_comparison", "sampler=random,bucket", "task=check"]
+    mtx(*command)
+    (folder,) = (path.parent.resolve() for path in Path("multirun").glob("*/*/sweep.json"))
+    again = planned([*command, "sweep.resume=true"])
+    assert again is not None
+    assert again.jobs is not None
+    assert again.folder.resolve() == folder
+    assert {job.config_hash for job in again.jobs} == set(completed_jobs(folder))
+
+
+def test_a_quick_look_at_a_mixture_takes_the_first_pairs_of_each_source() -> None:
+    sources = "downloader.sources={news: news.tsv, web: {path: web.tsv, n: 40}}"
+    config = compose(["experiment=quick_look", "downloader=mixture", sources])
+    check(config)
+    assert build(config, "downloader").parts == {
+        "news": LocalDownloader(path="news.tsv", n=20_000),
+        "web": LocalDownloader(path="web.tsv", n=40),
+    }
+
+
+def test_what_a_recipe_sets_and_an_option_does_not_take_can_be_left_out(mtx: Mtx) -> None:
+    command = ["experiment=quick_look", "tokenizer=byte", "task=check"]
+    result = mtx(*command)
+    assert result.code == 1
+    assert "tokenizer.vocab_size is no setting of ByteTokenization. It takes: filepath, joint. " in result.err
+    assert "Where a recipe sets it, ~tokenizer.vocab_size leaves it out" in result.err
+    assert mtx(*command, "~tokenizer.vocab_size").code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "num_jobs"),
+    [
+        (["-m", "sampler=random,bucket,token_budget", "tokenizer.vocab_size=4000,8000,16000"], 9),
+        (["-m", "task=fit", "experiment=budget_of_one_minute", "tokenizer=bpe,unigram,byte", "seed=1,2,3"], 9),
+    ],
+)
+def test_sweeps_that_people_type_have_only_valid_jobs(command: list[str], num_jobs: int) -> None:
+    sweep = planned(command)
+    assert sweep is not None
+    assert sweep.jobs is not None
+    assert len({job.config_hash for job in sweep.jobs}) == num_jobs
