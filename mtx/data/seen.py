@@ -7,9 +7,10 @@ the config, and whatever is still to be read is compared with it first.
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ import pyarrow as pa
 
 from mtx.data.dataset import SPLITS
 from mtx.data.store import Store
-from mtx.errors import DamagedError, SourceError, StoreError, UnreachableError
+from mtx.errors import DamagedError, NotStoredError, SourceError, StoreError, UnreachableError
 from mtx.identity import JSON, digest
-from mtx.infra.dal.base import atomic_file, file_lock, folder, remove_leftovers
+from mtx.infra.dal.aside import set_aside
+from mtx.infra.dal.base import atomic_file, file_lock, folder, is_name, reason, remove_leftovers, writing
 from mtx.infra.dal.sealed import check_seal, format_version, json_bytes, read_json, sealed
+from mtx.infra.dal.upkeep import Leftover, num_bytes_of
 from mtx.infra.dataset.download import Downloader, RemoteDownloader, SourceInfo
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
 log = logging.getLogger(__name__)
 
 FOLDER = "sources"
+LOCKS = "locks"
 FORMAT_VERSION = 1
 PATIENCE_S = 20.0  # to ask for a newer revision, where an older one can be used
 FRESH = timedelta(hours=1)  # the date is written anew when it is older: the jobs of a sweep need not all write it
@@ -136,14 +140,8 @@ class _Memory:
     def read(self, source: RemoteDownloader) -> Seen | None:
         """Return what is remembered of a source; None where that is nothing, or nothing to rely on."""
         path = self.path(source)
-        what = f"what is remembered of a source, {path},"
         try:
-            fields = read_json(path, what)
-            if not isinstance(fields, dict):
-                raise DamagedError(f"{what} is no JSON object")
-            check_seal(fields, what)
-            format_version(fields, what, FORMAT_VERSION)
-            return _checked(fields, source, what)
+            return _checked(_fields(path), source, _what(path))
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
@@ -172,6 +170,68 @@ class _Memory:
                     file.write(json_bytes(sealed(fields)))
         except StoreError as error:
             log.debug("not remembered: %s", error)
+
+
+def names_of_records(store: Store) -> list[str]:
+    """Return the names of the files in `root/sources`, sorted; lock files and what killed writers left aside."""
+    place = store.root / FOLDER
+    return sorted(path.name for path in place.glob("*") if path.name[0] != "." and path.name != LOCKS)
+
+
+def check_record(store: Store, name: str) -> None:
+    """Look whether a file in `root/sources` is as it was written. Raises NotStoredError, DamagedError, StoreError."""
+    path = store.root / FOLDER / name
+    try:
+        fields = _fields(path)
+    except FileNotFoundError as error:
+        raise NotStoredError(f"{path} is gone") from error
+    except OSError as error:
+        raise DamagedError(f"{_what(path)} cannot be read: {reason(error)}") from error
+    if name != f"{digest(fields.get('source'))}.json":
+        raise DamagedError(f"{_what(path)} is of another source than its name says")
+
+
+def set_record_aside(store: Store, name: str) -> list[str]:
+    """Move a damaged file out of `root/sources`, and say where it is now. Raises InUseError, or StoreError."""
+    place = store.root / FOLDER
+    with file_lock(place, Path(name).stem, wait=False) if is_name(Path(name).stem) else nullcontext():
+        try:
+            check_record(store, name)
+        except NotStoredError:
+            return []
+        except DamagedError:
+            return [str(set_aside(place / name, store.damaged / FOLDER))]
+    return []  # written anew meanwhile
+
+
+def leftovers_of_records(store: Store) -> Iterator[Leftover]:
+    """Find what killed writers left in `root/sources`. The files themselves stay: each saves asking a server."""
+    place = store.root / FOLDER
+
+    def remove(path: Path, name: str) -> bool:
+        with file_lock(place, name, wait=False), writing(path):
+            path.unlink(missing_ok=True)
+        return True
+
+    for path in sorted(place.glob(".*.json.*.tmp")):
+        name = path.name[1:].partition(".")[0]  # .NAME.json.RANDOM.tmp
+        if is_name(name):
+            yield Leftover(path, "a write that was stopped", num_bytes_of(path), partial(remove, path, name))
+
+
+def _what(path: Path) -> str:
+    return f"what is remembered of a source, {path},"
+
+
+def _fields(path: Path) -> dict[str, JSON]:
+    """Return the content of a record. Raises OSError, DamagedError, or NewerFormatError."""
+    what = _what(path)
+    fields = read_json(path, what)
+    if not isinstance(fields, dict):
+        raise DamagedError(f"{what} is no JSON object")
+    check_seal(fields, what)
+    format_version(fields, what, FORMAT_VERSION)
+    return fields
 
 
 def _checked(fields: Mapping[str, Any], source: RemoteDownloader, what: str) -> Seen:

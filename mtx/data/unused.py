@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from mtx.data.seen import leftovers_of_records
 from mtx.data.store import Store
 from mtx.errors import DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.base import ObjectLayer, writing
@@ -47,6 +48,7 @@ def unused(store: Store, *, orphans: bool = True) -> list[Leftover]:
         found += layer.leftovers() if isinstance(layer, ObjectUpkeep) else ()
     for bundles in (store.tokenizers, store.words):
         found += bundles.leftovers() if isinstance(bundles, BundleUpkeep) else ()
+    found += leftovers_of_records(store)
     found += _files_in(store.root / "scratch", "a scratch file of a run that was stopped")
     for place in (store.damaged, *sorted(store.damaged.glob("*/"))):
         found += _files_in(place, "set aside as damaged")
@@ -65,7 +67,7 @@ def _has_manifest(layers: list[ObjectLayer], name: str) -> bool:
 
 
 def _files_in(place: Path, reason: str) -> Iterator[Leftover]:
-    folders = {"datasets", "tokenizers", "words"}  # of `damaged`, which has a folder for each kind
+    folders = {"datasets", "tokenizers", "words", "sources"}  # of `damaged`, which has a folder for each kind
 
     def remove(path: Path) -> bool:
         with writing(path):

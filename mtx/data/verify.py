@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from mtx.data.seen import check_record, names_of_records, set_record_aside
 from mtx.data.store import Store
 from mtx.errors import DamagedError, InUseError, NewerFormatError, NotStoredError, StoreError
 from mtx.infra.dal.base import is_name
@@ -22,7 +23,8 @@ class Finding:
     """Something that is not as it was written.
 
     Attributes:
-        name: of a dataset, a tokenizer or words; or of the file that keeps several manifests.
+        name: of a dataset, a tokenizer or words; or of a file: one that keeps several manifests, or what is
+            remembered of a source.
         reason: what is wrong, and how it was found.
         state: what became of it.
         places: where it is now, if it was set aside.
@@ -39,7 +41,7 @@ class Verification:
     """What was looked at, and what was found.
 
     Attributes:
-        num_checked: datasets, tokenizers and words.
+        num_checked: datasets, tokenizers, words, and what is remembered of sources.
         num_bytes: what they take, as their manifests say.
         findings: those that are not as they were written.
         undigested: names of things an older mtx stored without a digest of all of it: damage there may go unseen.
@@ -72,6 +74,9 @@ def verify_store(store: Store, *, full: bool = False, repair: bool = False) -> V
         bundle_aside = partial(_bundle_aside, layer, store.damaged / kind) if repair else None
         for name in layer.get_all_names():
             _look(found, name, partial(_bundle, layer, found, name, full), bundle_aside)
+    record_aside = partial(set_record_aside, store) if repair else None
+    for name in names_of_records(store):
+        _look(found, name, partial(check_record, store, name), record_aside)
     return found
 
 

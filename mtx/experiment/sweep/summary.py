@@ -16,6 +16,7 @@ BEST = "★"
 NOT_TOLD_APART = "≈"
 MOST_COLUMNS = 3  # of what varied; more are written into one
 MOST_METRICS = 3  # beside the objective
+MOST_WITH_SPREAD = 2  # likewise, where each has its spread over seeds beside it
 MOST_FAILED = 10  # jobs shown with their errors
 
 
@@ -65,7 +66,8 @@ def table(results: Results) -> Table:
     shown.add_column("seeds" if repeats else "job", justify="right")
     for heading in ["what varied"] if joined else [short(key, keys) for key in keys]:
         shown.add_column(Text(heading), overflow="fold")
-    metrics = [*([results.objective] if results.objective else []), *results.metrics[:MOST_METRICS]]
+    others = results.metrics[: MOST_WITH_SPREAD if repeats else MOST_METRICS]
+    metrics = [*([results.objective] if results.objective else []), *others]
     for metric in metrics:
         shown.add_column(Text(KEY_METRICS[metric][0] if metric in KEY_METRICS else metric), justify="right")
     for group in results.groups:
