@@ -239,17 +239,16 @@ def _checked(fields: Mapping[str, Any], source: RemoteDownloader, what: str) -> 
     try:
         languages, splits = tuple(fields["languages"]), tuple(fields["splits"])
         seen = Seen(fields["revision"], languages, splits, fields["provenance"], _utc(fields["seen_at"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DamagedError(f"{what} lacks a field, or has one of another kind: {error!r}") from error
     fits = (
-        fields["source"] == source.remembered_by
+        fields.get("source") == source.remembered_by
         and isinstance(seen.revision, str)
         and source.at(seen.revision).pinned_to == seen.revision
         and len(languages) == 2
         and all(isinstance(language, str) and language for language in languages)
         and "train" in splits
-        and set(splits) <= set(SPLITS)
-        and len(set(splits)) == len(splits)
+        and all(split in SPLITS and splits.count(split) == 1 for split in splits)
         and isinstance(seen.provenance, dict)
     )
     if not fits:

@@ -17,6 +17,7 @@ from mtx.infra.dal.sealed import format_version
 CACHE = "~/.cache/mtx/remote"
 FORMAT_VERSION = 1  # of what lies where in a store. No file says so; a later version writes MARKER first
 MARKER = "mtx-store.json"
+AT_WORK = ".lock"  # in a folder below `scratch`: held by the process that made it, so that nobody tidies it away
 
 
 class Store:
@@ -95,7 +96,7 @@ class Store:
             if content is None:
                 return
             marker = json.loads(content)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DamagedError(f"{path}, which tells the store's version, cannot be read: {error}") from error
         if not isinstance(marker, dict):
             raise DamagedError(f"{path}, which tells the store's version, holds no JSON object")

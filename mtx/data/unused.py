@@ -4,21 +4,20 @@ Safe beside runs at work: what has a lock is removed under it, and what another 
 is judged by its age, so that a clock that jumps changes nothing.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
 from mtx.data.seen import leftovers_of_records
-from mtx.data.store import Store
+from mtx.data.store import AT_WORK, Store
 from mtx.errors import DamagedError, NotStoredError, StoreError
-from mtx.infra.dal.base import ObjectLayer, writing
+from mtx.infra.dal.base import ObjectLayer, path_lock, writing
 from mtx.infra.dal.bundle import BundleLayer
 from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
-from mtx.infra.dal.upkeep import BundleUpkeep, FileUpkeep, Leftover, ObjectUpkeep, num_bytes_of
+from mtx.infra.dal.upkeep import BundleUpkeep, FileUpkeep, Leftover, ObjectUpkeep, num_bytes_of, remove_all
 
 # The ways in which manifests may lie in a store, whose options may share its folder: what one of them names is in use.
 KNOWN: tuple[Callable[..., ObjectLayer], ...] = (SQLiteObjectLayer, ObjectAccessLayer, JSONFileObjectLayer)
@@ -49,7 +48,7 @@ def unused(store: Store, *, orphans: bool = True) -> list[Leftover]:
     for bundles in (store.tokenizers, store.words):
         found += bundles.leftovers() if isinstance(bundles, BundleUpkeep) else ()
     found += leftovers_of_records(store)
-    found += _files_in(store.root / "scratch", "a scratch file of a run that was stopped")
+    found += _files_in(store.root / "scratch", "a scratch file of a run that was stopped", _remove_scratch)
     for place in (store.damaged, *sorted(store.damaged.glob("*/"))):
         found += _files_in(place, "set aside as damaged")
     if orphans:
@@ -66,17 +65,23 @@ def _has_manifest(layers: list[ObjectLayer], name: str) -> bool:
     return any(layer.exists(name) for layer in layers)
 
 
-def _files_in(place: Path, reason: str) -> Iterator[Leftover]:
+def _remove_scratch(path: Path) -> bool:
+    folder = path.is_dir() and not path.is_symlink()
+    with path_lock(path / AT_WORK, wait=False) if folder else nullcontext():
+        return _remove(path)
+
+
+def _remove(path: Path) -> bool:
+    with writing(path):
+        remove_all(path)
+    return True
+
+
+def _files_in(place: Path, reason: str, remove: Callable[[Path], bool] = _remove) -> Iterator[Leftover]:
     folders = {"datasets", "tokenizers", "words", "sources"}  # of `damaged`, which has a folder for each kind
 
-    def remove(path: Path) -> bool:
-        with writing(path):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        return True
-
+    if place.is_symlink():  # what lies behind a link is not the store's to remove
+        return
     for path in sorted(place.glob("*")):
         if path.name not in folders:
             yield Leftover(path, reason, num_bytes_of(path), partial(remove, path))

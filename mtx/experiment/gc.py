@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mtx.data.store import Store
 from mtx.data.unused import unused
-from mtx.errors import InUseError
+from mtx.errors import InUseError, StoreError
 from mtx.experiment.run import Run
 from mtx.experiment.show import size
 from mtx.infra.dal.upkeep import Leftover
@@ -22,6 +22,8 @@ def gc(run: Run, *, yes: bool = False, orphans: bool = True) -> None:
         run: its storage.
         yes: remove without asking.
         orphans: also what was derived from something that is gone.
+
+    Raises StoreError where something could not be removed, after all else was.
     """
     store = run.build("storage")
     found = unused(store, orphans=orphans)
@@ -47,18 +49,23 @@ def _agreed(run: Run, number: int) -> bool:
 
 def _remove(run: Run, found: Sequence[Leftover]) -> None:
     removed: list[Leftover] = []
+    refused: list[str] = []
     in_use = 0
     for leftover in found:
         try:
             removed += [leftover] if leftover.remove() else []
         except InUseError:
             in_use += 1
+        except StoreError as error:
+            refused.append(str(error))
     freed = size(sum(leftover.num_bytes for leftover in removed))
     run.console.print(f"Removed {len(removed)}, which frees {freed}.", highlight=False)
     if in_use:
         run.console.print(f"Left {in_use} that another process is at work on.", highlight=False)
-    if kept := len(found) - len(removed) - in_use:
+    if kept := len(found) - len(removed) - in_use - len(refused):
         run.console.print(f"Left {kept} that are in use by now.", highlight=False)
+    if refused:
+        raise StoreError(f"{len(refused)} could not be removed: {refused[0]}")
 
 
 def _table(found: Sequence[Leftover], store: Store) -> Table:

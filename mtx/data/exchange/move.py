@@ -22,10 +22,10 @@ from mtx.data.exchange.rows import (
     write_parquet,
 )
 from mtx.data.exchange.unpack import unpack
-from mtx.data.store import Store
+from mtx.data.store import AT_WORK, Store
 from mtx.errors import ConfigError, DamagedError, NotStoredError, SourceError
 from mtx.identity import JSON
-from mtx.infra.dal.base import sha256_of, writing
+from mtx.infra.dal.base import path_lock, sha256_of, writing
 from mtx.infra.dal.bundle import MANIFEST, check_files, read_manifest
 
 Format = Literal["parquet", "moses", "datasets"]
@@ -109,20 +109,19 @@ def import_datasets(store: Store, source: Path, *, max_ratio: float = MAX_RATIO)
     it declares, and StoreError.
     """
     scratch = store.scratch() / f"import-{uuid.uuid4().hex[:12]}"
-    try:
-        with writing(scratch):
-            scratch.mkdir()
-        manifest = unpack(source.expanduser().absolute(), scratch, max_ratio=max_ratio)
-        tokenizers = {name: _checked_tokenizer(scratch / "tokenizers" / name) for name in manifest.tokenizers}
-        for dataset in manifest.datasets:
-            check_parquet(dataset, scratch / rows_path(dataset.id), _file(manifest, dataset))
-        stored: list[str] = []
-        for name, described in tokenizers.items():
-            store.tokenizers.get_or_build(name, _copier(scratch / "tokenizers" / name, stored), described)
-        for dataset in manifest.datasets:
-            store.repo.get_or_build(dataset.id, _reader(dataset, scratch, manifest, stored))
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with path_lock(scratch / AT_WORK):
+        try:
+            manifest = unpack(source.expanduser().absolute(), scratch, max_ratio=max_ratio)
+            tokenizers = {name: _checked_tokenizer(scratch / "tokenizers" / name) for name in manifest.tokenizers}
+            for dataset in manifest.datasets:
+                check_parquet(dataset, scratch / rows_path(dataset.id), _file(manifest, dataset))
+            stored: list[str] = []
+            for name, described in tokenizers.items():
+                store.tokenizers.get_or_build(name, _copier(scratch / "tokenizers" / name, stored), described)
+            for dataset in manifest.datasets:
+                store.repo.get_or_build(dataset.id, _reader(dataset, scratch, manifest, stored))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     everything = [*tokenizers, *(dataset.id for dataset in manifest.datasets)]
     return Imported(tuple(stored), tuple(name for name in everything if name not in stored))
 

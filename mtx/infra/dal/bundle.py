@@ -18,7 +18,7 @@ from mtx.infra.dal.aside import set_aside
 from mtx.infra.dal.base import atomic_file, checked_name, file_lock, is_name, reason, sha256_of, sync_folder, writing
 from mtx.infra.dal.oal import absent
 from mtx.infra.dal.sealed import SEAL, VERIFY, check_seal, format_version, json_bytes, read_json, sealed
-from mtx.infra.dal.upkeep import Leftover, num_bytes_of
+from mtx.infra.dal.upkeep import Leftover, num_bytes_of, remove_all
 
 FORMAT_VERSION = 2  # of manifest.json. 1 had no lengths and no digests, and no `format_version`
 MANIFEST = "manifest.json"
@@ -151,10 +151,10 @@ class FolderBundleLayer:
         path = self._stored(name)
         temporary = self._temporary(name)
         with self.lock(name), writing(path):
-            _remove(temporary)
+            remove_all(temporary)
             path.rename(temporary)
             sync_folder(self.location)
-            _remove(temporary)
+            remove_all(temporary)
 
     def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
         """Move a bundle into the folder `to`, and say where it is now. Raises NotStoredError, or StoreError."""
@@ -171,7 +171,7 @@ class FolderBundleLayer:
     def _remover(self, name: str) -> Callable[[], bool]:
         def remove() -> bool:
             with self.lock(name, wait=False), writing(self._temporary(name)):
-                _remove(self._temporary(name))
+                remove_all(self._temporary(name))
             return True
 
         return remove
@@ -183,7 +183,7 @@ class FolderBundleLayer:
     def _build(self, name: str, build: Callable[[Path], None], described: Mapping[str, JSON]) -> None:
         path, temporary = self._path(name), self._temporary(name)
         with writing(path):
-            _remove(temporary)  # left by a process that was killed
+            remove_all(temporary)  # left by a process that was killed
             temporary.mkdir()
         try:
             build(temporary)
@@ -265,9 +265,3 @@ def check_files(path: Path, manifest: BundleManifest, *, full: bool) -> None:
                 raise DamagedError(
                     f"{name} of {manifest.id} has changed on disk: {what} {is_}, but stored were {was}. {VERIFY}"
                 )
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder with what is in it, if it is there. Raises OSError."""
-    if path.exists():
-        shutil.rmtree(path)

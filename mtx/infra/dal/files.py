@@ -8,7 +8,17 @@ from typing import Any
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError
 from mtx.identity import JSON
 from mtx.infra.dal.aside import set_aside
-from mtx.infra.dal.base import atomic_file, checked_name, file_lock, folder, is_name, reason, sync_folder, writing
+from mtx.infra.dal.base import (
+    atomic_file,
+    checked_name,
+    file_lock,
+    folder,
+    is_name,
+    reason,
+    remove_leftovers,
+    sync_folder,
+    writing,
+)
 from mtx.infra.dal.oal import absent, already, json_value
 from mtx.infra.dal.sealed import VERIFY, json_bytes, read_json
 from mtx.infra.dal.upkeep import Damage, Leftover, num_bytes_of
@@ -38,8 +48,7 @@ class JSONFileObjectLayer:
             folder(path.parent)
             if self.exists(name):
                 raise AlreadyStoredError(already(name, self.location))
-            for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-                leftover.unlink(missing_ok=True)
+            remove_leftovers(path)
             try:
                 with atomic_file(path, replace=False) as file:
                     file.write(content)

@@ -4,6 +4,7 @@ A layer without these can be used, but only so far be looked after as its other 
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,14 @@ class BundleUpkeep(Protocol):
 
     def leftovers(self) -> Iterator[Leftover]:
         """Find what killed writers left."""
+
+
+def remove_all(path: Path) -> None:
+    """Remove a file, a link, or a folder with what is in it, if it is there. Links are not followed. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def num_bytes_of(path: Path) -> int:
