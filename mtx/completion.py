@@ -21,7 +21,6 @@ PLAIN = re.compile(r"[\w.,=+/@-]+")  # shells expand what they are given: nothin
 CHOOSES = re.compile(r"override\s+/(\w+)")  # in the defaults list of an experiment
 ELSEWHERE = frozenset({"experiment", "launcher", "sweeper"})  # groups whose options set keys of others
 MOST_PATHS = 100
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def answer(arguments: Sequence[str]) -> str | None:
@@ -99,7 +98,7 @@ class _Configs:
         """Return a config file's content; nothing where it is missing or cannot be read."""
         for root in self._roots:
             try:
-                read = yaml.load((root / f"{name}.yaml").read_text(encoding="utf-8"), LOADER)
+                read = yaml.safe_load((root / f"{name}.yaml").read_text(encoding="utf-8"))
             except (OSError, ValueError, yaml.YAMLError):
                 continue
             return {str(key): value for key, value in read.items()} if isinstance(read, dict) else {}

@@ -19,6 +19,7 @@ import pyarrow as pa
 from mtx.errors import SourceError
 from mtx.identity import digest, plain
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
+from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
 __all__ = ["CheckedDownloader", "check_downloader"]
 
@@ -160,7 +161,9 @@ def _check_unknown_split(downloader: Downloader) -> None:
 
 
 def _check_n(downloader: Downloader, found: CheckedDownloader) -> None:
-    """Where a downloader takes the first n rows: those, and another name for them."""
+    """Where a downloader takes the first n rows: those, and another name for them. A mixture's n is each source's."""
+    if isinstance(downloader, MixtureDownloader):
+        return
     names = {one.name for one in dataclasses.fields(downloader)}  # type: ignore[arg-type]  # checked: it is a dataclass
     if "n" not in names or found.num_pairs["train"] < 2 or getattr(downloader, "shuffle", False):
         return
