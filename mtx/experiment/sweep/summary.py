@@ -14,9 +14,9 @@ from mtx.experiment.sweep.results import SEED, Group, JobRecord, RecordState, Re
 
 BEST = "★"
 NOT_TOLD_APART = "≈"
-MOST_COLUMNS = 3  # of what varied; more are written into one
-MOST_METRICS = 3  # beside the objective
-MOST_WITH_SPREAD = 2  # likewise, where each has its spread over seeds beside it
+MOST_COLUMNS = 3  # of what varied; more are written into one, a line each
+MIN_WIDTH = 26  # of that one
+MOST_METRICS = 3  # beside the objective; one less where each has its spread beside it, or what varied takes much room
 MOST_FAILED = 10  # jobs shown with their errors
 
 
@@ -65,8 +65,8 @@ def table(results: Results) -> Table:
     shown.add_column("", width=1)
     shown.add_column("seeds" if repeats else "job", justify="right")
     for heading in ["what varied"] if joined else [short(key, keys) for key in keys]:
-        shown.add_column(Text(heading), overflow="fold")
-    others = results.metrics[: MOST_WITH_SPREAD if repeats else MOST_METRICS]
+        shown.add_column(Text(heading), overflow="fold", min_width=MIN_WIDTH if joined else None)
+    others = results.metrics[: MOST_METRICS - repeats - joined]
     metrics = [*([results.objective] if results.objective else []), *others]
     for metric in metrics:
         shown.add_column(Text(KEY_METRICS[metric][0] if metric in KEY_METRICS else metric), justify="right")
@@ -76,7 +76,8 @@ def table(results: Results) -> Table:
             continue
         values = [told(group.values.get(key)) for key in keys]
         if joined:
-            values = [", ".join(f"{short(key, keys)}={value}" for key, value in zip(keys, values, strict=True))]
+            said = [(key, value) for key, value in zip(keys, values, strict=True) if group.values.get(key) is not None]
+            values = ["\n".join(f"{short(key, keys)}={value}" for key, value in said)]
         who = str(completed) if repeats else group.jobs[0].name
         numbers = [_measured(group, metric) for metric in metrics]
         shown.add_row(*(Text(cell) for cell in (_mark(results, group), who, *values, *numbers)))

@@ -1,6 +1,7 @@
 """Reading back what jobs left: what varied, which is best, old runs, damaged files. Numbers are worked by hand."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,20 @@ def test_one_row_is_no_winner(tmp_path: Path) -> None:
     console = Console(record=True, width=80)
     print_summary(results, console)
     assert "★" not in console.export_text()
+
+
+def test_a_row_of_many_choices_over_seeds_fits_into_eighty_columns(tmp_path: Path) -> None:
+    keys = ("accumulate_grad_batches", "max_tokens", "window", "learning_rate")
+    for number, (value, seed) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)]):
+        report = {"padding_ratio": 0.123456 * value + seed / 7, "num_batches": 12345 * seed, "fit_s": 345.6 * seed}
+        job(tmp_path / str(number), {"a": dict.fromkeys(keys, value), "seed": seed}, report)
+    console = Console(record=True, width=80, file=io.StringIO())
+    print_summary(read_results([tmp_path]), console)
+    lines = console.export_text().splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if "what varied" in line) :]
+    assert all(any(f"{key}=1 " in line for line in table) for key in keys)
+    assert "0.3377 ± 0.1010" in "\n".join(table)
+    assert all(len(line) <= 80 for line in table)
 
 
 def test_the_folder_of_the_store_is_no_choice(tmp_path: Path) -> None:
