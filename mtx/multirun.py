@@ -28,7 +28,7 @@ from mtx.experiment.sweep.job import SWEEP_FILE, read_sweep
 from mtx.experiment.sweep.status import held, write_json
 from mtx.grid import GridJob, grid_jobs
 from mtx.identity import digest
-from mtx.overrides import CONFIG_NAME, groups_of, hydra_loader
+from mtx.overrides import CONFIG_NAME, groups_of, hydra_loader, wrong_option
 from mtx.shown import redacted_override
 
 SWEEP_VERSION = 1
@@ -147,11 +147,15 @@ def completed_jobs(folder: Path) -> dict[str, str]:
 def _composed(loader: ConfigLoader, name: str, overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
     """Compose what all jobs have in common; return it with the names of the groups whose options vary.
 
-    Keys of those groups are each job's own: Hydra would look for them in the default option.
+    Keys of those groups are each job's own: Hydra would look for them in the default option. Raises ConfigError where a
+    group has no such option, and what Hydra raises.
     """
     groups = groups_of(loader)
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     choices = [one for one in parsed if one.key_or_group in groups or one.package is not None]
+    fixed = [one for one in choices if not one.is_sweep_override()]
+    if problems := [problem for one in fixed if (problem := wrong_option(loader, groups, one))]:
+        raise ConfigError("\n".join(problems))
     first = [str(one.input_line) for one in parsed if one in choices or one.is_hydra_override()]
     cfg = loader.load_configuration(name, first, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False)
     swept = {one.key_or_group for one in choices if one.is_sweep_override()}

@@ -131,7 +131,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
             )
     with hydra_loader(command_line.config_dir) as loader:
         groups = groups_of(loader)
-        problems += [problem for override in parsed if (problem := _wrong_group(loader, groups, override))]
+        problems += [problem for override in parsed if (problem := wrong_option(loader, groups, override))]
         if not problems:
             chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
             cfg = hydra.compose(CONFIG_NAME, overrides=chosen)
@@ -153,7 +153,7 @@ def _groups(repository: IConfigRepository, parent: str = "") -> Iterable[str]:
             yield from _groups(repository, group)
 
 
-def _wrong_group(loader: ConfigLoader, groups: set[str], override: Override) -> str | None:
+def wrong_option(loader: ConfigLoader, groups: set[str], override: Override) -> str | None:
     """Say what is wrong with `group=option`."""
     key = override.key_or_group
     if key not in groups or override.is_hydra_override():

@@ -61,7 +61,8 @@ def test_a_second_run_builds_nothing_and_a_changed_choice_builds_only_what_follo
     assert built("sampler=random") == set()
     assert built("filter.max_chars=300") == {"filtered", "tokenizer", "encoded"}
     result = mtx("downloader.n=600", "tokenizer=byte")
-    assert {name.split("-")[0] for name in result.report["built"]} == {"tokenizer", "encoded"}
+    stages = {name.split("-")[0] for name in result.report["built"]}
+    assert stages - {"tokenizer"} == {"encoded"}  # bytes need no training, so another test may have made the tokenizer
 
 
 def test_both_storages_give_the_same_batches(mtx: Mtx) -> None:

@@ -110,6 +110,15 @@ def test_a_value_that_one_of_the_options_does_not_take_is_told_for_its_jobs(mtx:
     assert "sampler has no key 'batch_size'" in result.err
 
 
+def test_an_option_that_is_not_there_is_told_as_in_a_single_run(mtx: Mtx) -> None:
+    result = mtx("-m", *QUICK, "seed=1,2", "sampler=bukcet", "tokenizer=bpe2")
+    assert result.code == 1
+    assert result.err.startswith("mtx: sampler has no option 'bukcet'. Its options: bucket, ")
+    assert "tokenizer has no option 'bpe2'. Its options: " in result.err
+    assert len(result.err.splitlines()) == 2
+    assert not Path("multirun").exists()
+
+
 def test_a_value_of_an_option_that_an_experiment_chooses_goes_to_its_jobs(mtx: Mtx) -> None:
     result = mtx("-m", *QUICK, "experiment=none,original", "sampler=bucket", "sampler.batch_size=8")
     assert result.code == 0, result.err
