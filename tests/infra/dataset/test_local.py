@@ -479,7 +479,7 @@ def test_an_empty_file(tmp_path: Path, suffix: str) -> None:
     ("name", "data", "said"),
     [
         ("a.jsonl", b"\n \n", "has no line with a JSON object"),
-        ("a.jsonl.gz", gzip.compress(b""), "has no line with a JSON object"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "has no line with a JSON object"),
         ("a.tsv", b"\n", "has no line with text"),
         ("a.tsv", b"src\ttgt\n", "has no pair of texts"),
         ("a.csv", b"src,tgt\n", "has no pair of texts"),
