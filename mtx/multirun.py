@@ -127,10 +127,10 @@ def planned(arguments: Sequence[str]) -> Multirun | None:
         return None
     with hydra_loader(said.config_dir) as loader:
         name = said.config_name or CONFIG_NAME
-        cfg, swept = _composed(loader, name, said.overrides)
+        cfg, of_jobs = _composed(loader, name, said.overrides)
         if cfg.hydra.mode != RunMode.MULTIRUN and not said.multirun:
             return None
-        return _planned(arguments, said.overrides, cfg, loader, name, swept)
+        return _planned(arguments, said.overrides, cfg, loader, name, of_jobs)
 
 
 def completed_jobs(folder: Path) -> dict[str, str]:
@@ -145,10 +145,10 @@ def completed_jobs(folder: Path) -> dict[str, str]:
 
 
 def _composed(loader: ConfigLoader, name: str, overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
-    """Compose what all jobs have in common; return it with the names of the groups whose options vary.
+    """Compose what all jobs have in common; return it with the overrides that are for the jobs alone.
 
-    Keys of those groups are each job's own: Hydra would look for them in the default option. Raises ConfigError where a
-    group has no such option, and what Hydra raises.
+    Those are keys of groups whose options vary: Hydra would look for them in the default option. Raises ConfigError
+    where a group has no such option, and what Hydra raises.
     """
     groups = groups_of(loader)
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
@@ -164,16 +164,13 @@ def _composed(loader: ConfigLoader, name: str, overrides: Sequence[str]) -> tupl
         swept |= groups
     rest = [one for one in parsed if str(one.input_line) not in first and not one.is_sweep_override()]
     ConfigLoaderImpl._apply_overrides_to_config([one for one in rest if _group(one) not in swept], cfg)
-    return cfg, swept
+    return cfg, {str(one.input_line) for one in rest if _group(one) in swept}
 
 
-def _for_hydra(override: str, swept: set[str], loader: ConfigLoader) -> str:
-    """Return an override so that Hydra applies it to the jobs alone: as a choice of one value."""
-    (parsed,) = OverridesParser.create(config_loader=loader).parse_overrides([override])
+def _as_choice(override: str) -> str:
+    """Return an override as a choice of one value, which Hydra applies to the jobs alone; one without a value as is."""
     key, _, value = override.partition("=")
-    if _group(parsed) not in swept or parsed.is_sweep_override() or not value or parsed.key_or_group in swept:
-        return override
-    return f"{key}=choice({value})"
+    return f"{key}=choice({value})" if value else override
 
 
 def _group(override: Override) -> str:
@@ -206,7 +203,7 @@ def _planned(
     cfg: DictConfig,
     loader: ConfigLoader,
     name: str,
-    swept: set[str],
+    of_jobs: set[str],
 ) -> Multirun:
     _check_direction(cfg.sweep.direction)
     _check_search(cfg)
@@ -231,7 +228,7 @@ def _planned(
         extra.append(f"hydra.sweep.subdir='{attempt}-${{hydra.job.num}}'")
     return Multirun(
         folder=folder,
-        arguments=(*options, *(_for_hydra(text, swept, loader) for text in kept), *extra),
+        arguments=(*options, *(_as_choice(text) if text in of_jobs else text for text in kept), *extra),
         command=(*options, *kept),
         key=key,
         jobs=jobs,
