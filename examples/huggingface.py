@@ -1,7 +1,13 @@
-"""A transformers sequence-to-sequence model, built from its config, on batches that it takes as they are.
+"""Shows how a transformers sequence-to-sequence model trains on mtx's batches, without any conversion.
 
-pip install transformers
-python examples/huggingface.py [STEPS] [OVERRIDE …]
+With `datamodule.batch_format=huggingface`, the tensors of a batch have the names that transformers uses, so
+`model(**batch)` works. Install transformers, then run 100 steps, or the given number of steps:
+
+    pip install transformers
+    python examples/huggingface.py
+    python examples/huggingface.py 30 downloader.n=2000
+
+The program prints the training loss at the end.
 """
 
 import sys
@@ -15,7 +21,7 @@ import mtx
 
 
 class Marian(pl.LightningModule):
-    """Hands batches to the model, whose output has the loss."""
+    """Call a Marian model on each batch, and train on the loss that the model returns."""
 
     def __init__(self, config: MarianConfig) -> None:
         super().__init__()
@@ -44,7 +50,7 @@ def main(max_steps: int = 100, overrides: tuple[str, ...] = ()) -> float:
         pad_token_id=facts["pad_id"],
         bos_token_id=facts["bos_id"],
         eos_token_id=facts["eos_id"],
-        decoder_start_token_id=facts["bos_id"],  # what mtx's decoder_input_ids begin with
+        decoder_start_token_id=facts["bos_id"],  # mtx's decoder_input_ids begin with BOS
         max_position_embeddings=max(facts["max_source_tokens"], facts["max_target_tokens"]),
         d_model=64,
         encoder_layers=2,

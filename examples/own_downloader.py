@@ -1,9 +1,12 @@
-"""A source of your own: pairs from a table of an SQLite database.
+"""Shows a user-defined downloader: it reads pairs from a table of an SQLite database.
 
-    python examples/own_downloader.py [FOLDER]
+Run it with a folder for the database, or without one to use a temporary folder:
 
-Writes a small database into FOLDER (a temporary one, if none is said), tries the downloader against the contract of all
-sources, and serves one batch from it. docs/sources.md goes through it line by line.
+    python examples/own_downloader.py
+    python examples/own_downloader.py FOLDER
+
+The program writes a small database, tests the downloader with `check_downloader`, and draws one batch from it.
+docs/sources.md explains the class.
 """
 
 import hashlib
@@ -18,21 +21,21 @@ from pathlib import Path
 import pyarrow as pa
 
 import mtx
+from mtx.components.identity import identity
 from mtx.errors import SourceError
-from mtx.identity import identity
 from mtx.infra.dataset.download import PAIR_SCHEMA, ROWS_PER_BATCH, Downloader, SourceInfo
 from mtx.testing import check_downloader
 
 
 @dataclass(frozen=True, kw_only=True)
 class SQLiteDownloader(Downloader):
-    """Reads the table `pairs(source, target)` of a database, in the order of its rows.
+    """Downloader that reads the table `pairs(source, target)` of an SQLite database, in the order of its rows.
 
     Args:
-        path: the database.
-        source_language: what to call the languages.
-        target_language: the same.
-        n: take the first n pairs. None: all.
+        path: file of the database.
+        source_language: name of the source language.
+        target_language: name of the target language.
+        n: number of pairs to read, from the first row on. None reads all.
     """
 
     path: str
@@ -41,7 +44,7 @@ class SQLiteDownloader(Downloader):
     n: int | None = None
 
     def info(self) -> SourceInfo:
-        # The content is the revision: a database that moved is not read again, and one that changed is.
+        # The revision is a digest of all rows: mtx reads a database again if its rows changed, not if it was moved.
         sha256 = hashlib.sha256()
         for row in self._rows():
             sha256.update(repr(row).encode())
@@ -59,7 +62,7 @@ class SQLiteDownloader(Downloader):
             raise SourceError(f"{self.path} has no split {split!r}; there is: train")
         waiting: list[tuple[str, str]] = []
         for source, target in self._rows():
-            if source is None or target is None:  # left out, and said so
+            if source is None or target is None:  # left out and counted
                 counts["missing_text"] = counts.get("missing_text", 0) + 1
                 continue
             waiting.append((source, target))
@@ -72,7 +75,7 @@ class SQLiteDownloader(Downloader):
     def _rows(self) -> Iterator[tuple[str | None, str | None]]:
         limit = -1 if self.n is None else self.n
         where = "" if self.n is None else "WHERE source IS NOT NULL AND target IS NOT NULL"
-        if not Path(self.path).is_file():  # SQLite would make an empty one
+        if not Path(self.path).is_file():  # SQLite would create an empty database
             raise SourceError(f"there is no database {self.path}. Name another with downloader.path=FILE")
         try:
             with closing(sqlite3.connect(self.path)) as database:

@@ -1,8 +1,11 @@
-"""Your own LightningModule, a plain Trainer, and three lines of mtx.
+"""Shows how your own LightningModule trains on mtx's batches: a plain Trainer and three lines of mtx.
 
-    python examples/own_model.py [STEPS] [OVERRIDE …]
+Run 200 steps, or the given number of steps, with any overrides of mtx's config:
 
-The data is the small corpus that is installed with mtx; `downloader=local downloader.path=FILE` takes yours.
+    python examples/own_model.py
+    python examples/own_model.py 100 downloader=local downloader.path=corpus.jsonl.gz
+
+The default corpus is the sample that is installed with mtx. The program prints the validation loss at the end.
 """
 
 import sys
@@ -15,7 +18,7 @@ import mtx
 
 
 class Bags(pl.LightningModule):
-    """Predicts each target token from the mean of the source tokens: too simple to be good, short enough to read."""
+    """Predict each target token from the token before it and the mean of the source embeddings: short, not good."""
 
     def __init__(self, source_vocab_size: int, target_vocab_size: int, pad_id: int, width: int = 64) -> None:
         super().__init__()
@@ -37,7 +40,7 @@ class Bags(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         loss = self.loss(self(batch).flatten(0, 1), batch["labels"].flatten())
-        num_tokens = int(batch["decoder_attn_mask"].sum())  # so that the mean is one over tokens, not over batches
+        num_tokens = int(batch["decoder_attn_mask"].sum())  # Lightning then averages over tokens, not batches
         self.log("val_loss", loss, batch_size=num_tokens)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -48,7 +51,7 @@ def main(max_steps: int = 200, overrides: tuple[str, ...] = ()) -> dict[str, flo
     pl.seed_everything(0)
     dm = mtx.compose_datamodule(["sampler.max_tokens=2048", *overrides])
     dm.prepare_data()
-    dm.setup("fit")  # a Trainer does both by itself; here the model wants to know the vocabulary first
+    dm.setup("fit")  # a Trainer calls both methods itself; here the model needs the vocabulary sizes first
     facts = dm.facts()
     model = Bags(facts["source_vocab_size"], facts["target_vocab_size"], facts["pad_id"])
     trainer = pl.Trainer(max_steps=max_steps, accelerator="cpu", logger=False, enable_checkpointing=False)

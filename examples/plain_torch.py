@@ -1,9 +1,12 @@
-"""No Lightning: mtx's sampler and collate function in a plain DataLoader and a plain loop.
+"""Shows mtx's sampler and collate function in a plain torch DataLoader and a plain training loop, without Lightning.
 
-    python examples/plain_torch.py [STEPS]
+Run 100 steps, or the given number of steps:
 
-Texts are tokenised whenever a batch is made, in two worker processes. `dm.train_dataloader()` of the other examples
-is many times faster, as it reads ids that were encoded once, and needs no Lightning Trainer either.
+    python examples/plain_torch.py
+    python examples/plain_torch.py 40
+
+Two worker processes tokenize the texts of each batch when they build it. `dm.train_dataloader()`, which the other
+examples use, is many times faster, because it reads token ids that were encoded once. It needs no Trainer either.
 """
 
 import sys
@@ -15,9 +18,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import mtx
+from mtx.batches.plan.planner import Lengths
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.infra.dataset.load import PlanBatchSampler, PTDataset, collate_fn
-from mtx.infra.dataset.plan.base import Lengths
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 
 
 def main(max_steps: int = 100, num_pairs: int = 2000) -> list[float]:
@@ -34,7 +37,7 @@ def main(max_steps: int = 100, num_pairs: int = 2000) -> list[float]:
     loss_of = nn.CrossEntropyLoss(ignore_index=tokenizer.token_to_id("<PAD>"))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses: list[float] = []
-    while len(losses) < max_steps:  # each pass over the loader is another epoch, in another order
+    while len(losses) < max_steps:  # each pass over the loader is another epoch, with other batches
         for batch in loader:
             loss = loss_of(model(batch["decoder_input_ids"]).flatten(0, 1), batch["labels"].flatten())
             optimizer.zero_grad()

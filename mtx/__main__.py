@@ -1,17 +1,29 @@
-"""The command `mtx`, also as `python -m mtx`."""
+"""The command `mtx`, which `python -m mtx` also runs."""
 
+import gc
 import sys
 
 
 def main() -> None:
-    """Answer a shell that asks how to complete a word; else run `mtx.app`."""
+    """Answer a shell completion, `--version` or `--help` without slow imports; otherwise run `mtx.app.command.main`."""
     if sys.argv[1:2] in (["-sc"], ["--shell-completion"]):
-        from mtx.completion import answer
+        from mtx.app.completion import answer
 
         if (told := answer(sys.argv[1:])) is not None:
             print(told)
             return
-    from mtx.app import main as run
+    if sys.argv[1:] == ["--version"]:
+        from mtx import __version__
+
+        print(f"mtx {__version__}")
+        return
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        from mtx.app.help_text import help_text
+
+        print(help_text())
+        return
+    gc.disable()  # until a job starts: nothing is garbage before, and collections take a tenth of the start-up time
+    from mtx.app.command import main as run
 
     run()
 

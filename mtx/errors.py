@@ -1,29 +1,29 @@
-"""Every error that mtx raises on purpose.
+"""All errors that mtx raises on purpose.
 
     MtxError
-    ├── ConfigError           a key, a choice or a value in the configuration
-    ├── SourceError           a source that cannot be read as it is
-    │   ├── MalformedPairError    one line or row of it
-    │   └── UnreachableError      a server that does not answer, or may not be asked
-    ├── StoreError            the store on disk
-    │   ├── NotStoredError        nothing under that name
-    │   ├── AlreadyStoredError    something is under that name, and is kept
-    │   ├── DamagedError          what is stored does not match its manifest
-    │   ├── NewerFormatError      written by a newer mtx; left as it is
-    │   └── InUseError            another process is at work on it
-    ├── JobFailedError        a job of a sweep, by an error that is none of these
-    └── DataError             data that a stage cannot go on with
+    ├── ConfigError           a key, an option or a value in the configuration is not valid
+    ├── SourceError           a source is unreadable
+    │   ├── MalformedPairError    one line or row of a source is not a pair of texts
+    │   └── UnreachableError      the server of a source does not answer, or must not be asked (offline mode)
+    ├── StoreError            an operation of the store has failed
+    │   ├── NotStoredError        nothing is stored under a name
+    │   ├── AlreadyStoredError    something is already stored under a name, and is kept
+    │   ├── DamagedError          stored data does not match its manifest
+    │   ├── NewerFormatError      stored data was written by a newer version of mtx, and is not changed
+    │   └── InUseError            another process or thread uses the item
+    ├── JobFailedError        a job of a sweep ended with an error that is not an MtxError
+    └── DataError             a stage cannot process its data
         ├── EmptyDatasetError     no pair is left
-        └── TokenizerError        a tokenizer that is missing, of another kind, or incomplete
+        └── TokenizerError        a tokenizer is missing, incomplete, or of another kind
 
-A message says what was wrong, the rule, the value found, and what to do next with the key to change. It may be printed
-and logged as it is: what it quotes of files and texts holds no control of a terminal, and no credentials.
+A message states the problem, the rule, the value found, and the key to change. Messages are safe to print and log: they
+contain no terminal control characters and no credentials.
 """
 
 import difflib
 from collections.abc import Iterable
 
-from mtx.shown import redacted, shown
+from mtx.redaction import redacted_text, visible_text
 
 __all__ = [
     "AlreadyStoredError",
@@ -46,72 +46,72 @@ __all__ = [
 
 
 class MtxError(Exception):
-    """Base of all errors that mtx raises on purpose."""
+    """Base class of all errors that mtx raises on purpose."""
 
     def __str__(self) -> str:
-        return shown(redacted(Exception.__str__(self)))
+        return visible_text(redacted_text(Exception.__str__(self)))
 
 
 class ConfigError(MtxError):
-    """A key, a choice or a value in the configuration is not valid."""
+    """A key, an option or a value in the configuration is not valid."""
 
 
 class SourceError(MtxError):
-    """A source cannot be read as it is."""
+    """A source of data is unreadable."""
 
 
 class MalformedPairError(SourceError):
-    """One line or row of a source is no pair of texts."""
+    """One line or row of a source is not a pair of texts."""
 
 
 class UnreachableError(SourceError):
-    """A source's server does not answer, or is not to be asked: what was learnt of it before still holds."""
+    """The server of a source does not answer, or must not be asked. Recorded revisions of the source stay valid."""
 
 
 class StoreError(MtxError):
-    """The store cannot do what was asked."""
+    """An operation of the store has failed."""
 
 
 class NotStoredError(StoreError, KeyError):
-    """Nothing is stored under that name."""
+    """Nothing is stored under a requested name."""
 
-    __str__ = MtxError.__str__  # KeyError's would show the message in quotes
+    __str__ = MtxError.__str__  # KeyError.__str__ would put the message in quotes
 
 
 class AlreadyStoredError(StoreError):
-    """Something is stored under that name already; it is kept."""
+    """Something is already stored under a name, and is kept."""
 
 
 class DamagedError(StoreError):
-    """What is stored does not match its manifest."""
+    """Stored data does not match its manifest."""
 
 
 class NewerFormatError(StoreError):
-    """What is stored was written by a newer mtx, and is left as it is."""
+    """Stored data was written by a newer version of mtx, and is not changed."""
 
 
 class InUseError(StoreError):
-    """Another process, or another thread, is at work on it."""
+    """Another process or thread uses the item, so the operation is refused."""
 
 
 class JobFailedError(MtxError):
-    """A job of a sweep was ended by an error that is no MtxError; its log has the details."""
+    """A job of a sweep ended with an error that is not an MtxError; the log of the job has the details."""
 
 
 class DataError(MtxError):
-    """A stage cannot go on with the data it was given."""
+    """A stage cannot process its data."""
 
 
 class EmptyDatasetError(DataError):
-    """No pair is left."""
+    """No pair is left in a dataset that needs pairs."""
 
 
 class TokenizerError(DataError):
-    """A tokenizer is missing, of another kind, or incomplete."""
+    """A tokenizer is missing, incomplete, or of another kind."""
 
 
 def choices(value: str, known: Iterable[str]) -> str:
-    """List `known` for an error message, those most like `value` first: `a, b, c`."""
+    """Return the `known` names for an error message as `a, b, c`, those most similar to `value` first."""
     names = sorted(set(known))
     close = difflib.get_close_matches(value, names, n=len(names) or 1, cutoff=0.6)
     return ", ".join([*close, *(name for name in names if name not in close)]) or "none"

@@ -1,6 +1,7 @@
-"""What `DataCosts` adds to a training step, in turns with no callback and an idle one.
+"""Benchmark: the time that the callback `DataCosts` adds to a training step.
 
-The reference model, small, so that a step is a short one; a turn's figure is the median of its steps.
+Three Trainers run in turn: without a callback, with an idle callback, and with `DataCosts`. The model is a small
+reference model, so that a step is short. The result of a run is the median over its steps.
 """
 
 import argparse
@@ -15,17 +16,17 @@ import pytorch_lightning as pl
 import torch
 
 import mtx
-from mtx.callbacks import DataCosts
+from mtx.training.callbacks import DataCosts
 from mtx.training.datamodule import TranslationDataModule
-from mtx.training.model import TransformerTranslator
+from mtx.training.reference.transformer import TransformerTranslator
 
 MAX_TOKENS = 256
 SMALL = {"d_model": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "dim_feedforward": 64}
-WARM_UP = 5  # steps
+WARM_UP = 5  # steps that are not timed
 
 
 class Idle(pl.Callback):
-    """Has the hooks of DataCosts, and does nothing in them."""
+    """Callback with the hooks of `DataCosts`, which do nothing."""
 
     def on_train_start(self, *_: object) -> None: ...
     def on_train_batch_end(self, *_: object) -> None: ...
@@ -34,7 +35,7 @@ class Idle(pl.Callback):
 
 
 class Clocked(DataCosts):
-    """Adds up the time inside its own hook of each batch, which noise between runs does not hide."""
+    """`DataCosts` that also sums the time inside its batch hook, which noise between runs does not affect."""
 
     inside_s = 0.0
     num_batches = 0
@@ -74,13 +75,14 @@ def step_s(dm: TranslationDataModule, steps: int, callbacks: list[pl.Callback]) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each Trainer")
+    parser.add_argument("--steps", type=int, default=200, help="timed steps per run")
+    parser.add_argument("--pairs", default="null", help="number of pairs, from the start of the sample corpus")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)  # steps are steadier
+    torch.set_num_threads(1)  # step times vary less with one thread
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    dm = mtx.compose_datamodule([f"sampler.max_tokens={MAX_TOKENS}"])
+    dm = mtx.compose_datamodule([f"sampler.max_tokens={MAX_TOKENS}", f"downloader.n={options.pairs}"])
     dm.prepare_data()
     dm.setup("fit")
     kinds = {"no callback": lambda: [], "an idle callback": lambda: [Idle()], "DataCosts": lambda: [Clocked()]}
@@ -90,13 +92,13 @@ def main() -> None:
             seconds[name].append(step_s(dm, options.steps, make()))
         print(f"round {number + 1} of {options.rounds}, load {os.getloadavg()[0]:.1f}", flush=True)
     bare = seconds["no callback"]
-    print(f"\n{'':20}{'ms a step':>12}{'× none':>10}")
+    print(f"\n{'':20}{'ms per step':>12}{'× none':>10}")
     for name, own in seconds.items():
         ratio = statistics.median(mine / none for mine, none in zip(own, bare, strict=True))
         print(f"{name:20}{statistics.median(own) * 1000:12.2f}{ratio:10.4f}")
-    print("medians of all rounds; ratios are medians of the ratios of each round")
+    print("ms per step: median over all rounds; ratio: median of the ratios within each round")
     inside = Clocked.inside_s / Clocked.num_batches
-    print(f"inside DataCosts: {inside * 1e6:.0f} µs a step, {inside / statistics.median(bare):.2%} of it")
+    print(f"inside DataCosts: {inside * 1e6:.0f} µs per step, {inside / statistics.median(bare):.2%} of a step")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Rows a second from the Hub: mtx against plain streaming with `datasets`, both from the tests' stand-in Hub.
+"""Benchmark: rows per second from the Hugging Face Hub, mtx compared with streaming by `datasets`.
 
     python scripts/bench_hub.py --rows 300000 --rounds 5
 
-The same columns of the same files, libraries imported before the clock, the opening counted on both sides, rounds in
-turn, the number of rows asserted. Prints the median of each and of the ratio in a round.
+Both read from the local stand-in Hub of the tests, the same columns of the same files. Libraries are imported before
+the measurement. The time to open a dataset counts for both. mtx and `datasets` take turns, and the number of rows is
+checked. The output is the median rate of each, and the median ratio within a round.
 """
 
 import argparse
@@ -23,7 +24,7 @@ TEXT = "a sentence of the usual length, such as a corpus has, number {}"
 
 
 def write(root: Path, num_rows: int) -> None:
-    """Write the same pairs as JSON Lines and as Parquet, four files each."""
+    """Write the same pairs as JSON Lines and as Parquet, in four files each."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -59,7 +60,7 @@ def with_datasets(kind: str) -> int:
 
 
 def forget() -> None:
-    """Let the next reading list the files anew."""
+    """Clear the file listings that huggingface_hub caches, so that the next read lists the files again."""
     from huggingface_hub import HfFileSystem
 
     for file_system in (HfFileSystem, *HfFileSystem.__subclasses__()):
@@ -67,7 +68,7 @@ def forget() -> None:
 
 
 def restore() -> None:
-    """Give fsspec its own file system back, so that `datasets` is measured without mtx."""
+    """Register the original Hub file system with fsspec, so that `datasets` is measured without mtx."""
     import fsspec
     from huggingface_hub import HfFileSystem
 
@@ -80,14 +81,14 @@ def rows_per_s(read: Callable[[str], int], kind: str, num_rows: int) -> float:
     begun_s = time.perf_counter()
     found = read(kind)
     seconds = time.perf_counter() - begun_s
-    assert found == num_rows, f"{found} rows came of {num_rows}"
+    assert found == num_rows, f"{found} rows were read, but {num_rows} were written"
     return num_rows / seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=300_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=300_000, help="number of rows in each dataset")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements of each reader")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         from stand_in_hub import serving
@@ -100,7 +101,7 @@ def main() -> None:
 
 def measure(num_rows: int, rounds: int) -> None:
     for kind in ("jsonl", "parquet"):
-        for read in (with_mtx, with_datasets):  # imports, and the page cache
+        for read in (with_mtx, with_datasets):  # not timed: imports modules and fills the page cache
             rows_per_s(read, kind, num_rows)
         ours, theirs = [], []
         for number in range(rounds):

@@ -1,4 +1,4 @@
-"""What the train loader costs at 10 million pairs, their ids memory-mapped: time to the first batch, and memory."""
+"""Measurement of the train loader with 10 million memory-mapped pairs: time to the first batch, and memory."""
 
 import gc
 import multiprocessing
@@ -13,18 +13,20 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import DataLoader, Dataset
 
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.collate import load_kernels
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.data.encode import encoded_pairs
-from mtx.infra.dal.rows import Rows
-from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, TokenRows, load_kernels
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
+from mtx.data.token_rows import EncodedPairs, TokenRows
+from mtx.infra.dal.arrow_rows import Rows
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
-from mtx.training.split import OpenSplit
+from mtx.training.split_data import SplitData
 
-IDLE_S = 0.5  # until workers have filled their queues
+IDLE_S = 0.5  # time in which workers fill their queues
 
 
 def report(encoded: EncodedPairs, layout: BatchFormat, *, num_pairs: int, max_tokens: int) -> None:
-    """Print it all for `num_pairs` pairs: the rows of `encoded`, again and again."""
+    """Print time and memory for `num_pairs` pairs, which repeat the rows of `encoded`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoded.arrow"
         _write(path, encoded, num_pairs)
@@ -43,7 +45,7 @@ def _write(path: Path, encoded: EncodedPairs, num_pairs: int) -> None:
 
 def _repeated(side: TokenRows, rows: Any) -> pa.LargeListArray:
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(side.lengths[rows], dtype=np.int64)])
-    values = np.resize(side.ids[: side.offsets[-1]], offsets[-1])  # rows follow each other as they do in `side`
+    values = np.resize(side.ids[: side.offsets[-1]], offsets[-1])  # same order of rows as in `side`
     return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
@@ -53,7 +55,7 @@ def _measure(table: pa.Table, layout: BatchFormat, max_tokens: int) -> None:
     gc.collect()
     before = memory_mb("Anonymous")
     started = time.perf_counter()
-    split = OpenSplit(pairs, table["num_target_bytes"].to_numpy(), layout, "truncate")
+    split = SplitData(pairs, table["num_target_bytes"].to_numpy(), layout, "truncate")
     opened_s = time.perf_counter() - started
     opened = memory_mb("Anonymous")
     started = time.perf_counter()
@@ -68,15 +70,15 @@ def _measure(table: pa.Table, layout: BatchFormat, max_tokens: int) -> None:
     arrays = plan.rows.nbytes + plan.offsets.nbytes + plan.order.nbytes
     lengths = split.lengths.source.nbytes + split.lengths.target.nbytes
     print(f"\n{len(pairs):,} pairs, ids memory-mapped")
-    print(f"opening the split (at setup): {opened_s:.2f} s, {opened - before:.0f} MB; ", end="")
-    print(f"its lengths are {lengths / 2**20:.0f} MB")
-    print(f"first batch after the loader is asked: {first_s:.2f} s")
-    print(f"memory that it adds beside mapped files: {after - opened:.0f} MB; ", end="")
-    print(f"the arrays of an epoch's plan are {arrays / 2**20:.0f} MB")
+    print(f"opening the split in setup(): {opened_s:.2f} s, {opened - before:.0f} MB, ", end="")
+    print(f"of which the lengths take {lengths / 2**20:.0f} MB")
+    print(f"time from the request for the loader to the first batch: {first_s:.2f} s")
+    print(f"memory added by the plan and the first batch, without mapped files: {after - opened:.0f} MB, ", end="")
+    print(f"of which the arrays of the plan take {arrays / 2**20:.0f} MB")
 
 
 def worker_mb(dataset: EncodedBatches, batches: EpochBatches, num_workers: int) -> tuple[float, float]:
-    """MB that each process of a DataLoader adds to the sum of proportional set sizes: at work, and idle."""
+    """Return the MB of proportional set size that each worker of a DataLoader adds: while loading, and while idle."""
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     idle = _added(lambda: iter(DataLoader(_Idle(), batch_size=None, num_workers=num_workers)))
     busy = _added(lambda: iter(DataLoader(dataset, sampler=batches, batch_size=None, num_workers=num_workers)))
@@ -101,17 +103,17 @@ def _added(serve: Any) -> float:
 
 
 def total_pss_mb() -> float:
-    """Proportional set sizes of this process and its children, summed up."""
+    """Return the sum of the proportional set sizes of this process and its children, in MB."""
     processes = ["self", *(str(child.pid) for child in multiprocessing.active_children())]
     return sum(memory_of(process)["Pss"] for process in processes)
 
 
 def memory_mb(kind: str) -> float:
-    """Memory of this process of one kind, in MB."""
+    """Return the memory of this process of one kind, such as `Rss`, in MB."""
     return memory_of("self")[kind]
 
 
 def memory_of(process: str) -> dict[str, float]:
-    """MB of each kind that the system tells."""
+    """Return all memory sizes that Linux reports for a process in `smaps_rollup`, in MB by kind."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}

@@ -1,7 +1,8 @@
-"""How fast mtx makes batches, beside other loaders on the same token ids, in turn, in one run.
+"""Benchmark: speed at which mtx builds batches, compared with other loaders on the same token ids.
 
-All serve the first 200,000 pairs of a corpus: byte-level BPE of 16,000, at most 255 tokens and EOS a side; mtx and the
-bare loop under 4,096 padded tokens a side. Rates count real tokens of both sides; an epoch's time includes its plan.
+All loaders take turns in one run, and load the first 200,000 pairs of a corpus. The tokenizer is byte-level BPE with a
+vocabulary of 16,000; each side has at most 255 tokens and EOS. The budget of mtx and of the bare loop is 4,096 padded
+tokens per side. Rates count the real tokens of both sides. The time of an epoch includes its plan.
 """
 
 import argparse
@@ -23,16 +24,16 @@ from bench_large import worker_mb as process_mb
 from torch.utils.data import DataLoader
 
 import mtx
+from mtx.batches.plan.planner import padding_ratios
 from mtx.data.dataset import TranslationDataset
-from mtx.infra.dataset.collate import EncodedPairs
+from mtx.data.token_rows import EncodedPairs
 from mtx.infra.dataset.load import BucketBatchSampler, PTDataset, collate_fn
-from mtx.infra.dataset.plan.base import padding
 from mtx.training.datamodule import TranslationDataModule
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.gz"
 MAX_TOKENS = 4096
 VOCAB_SIZE = 16_000
-STEP_S = 0.001  # of a training step on an accelerator, a short one
+STEP_S = 0.001  # duration of a simulated training step, a short step on an accelerator
 Batches = Iterator[dict[str, torch.Tensor]]
 Contestant = Callable[[], Batches]
 
@@ -41,19 +42,20 @@ def main() -> None:
     options = _options()
     if options.quick:
         options.rounds, options.cap_s = 2, 0.3
-    torch.set_num_threads(1)  # loaders are compared, not what torch does beside them
+    torch.set_num_threads(1)  # only loaders are compared, so torch gets one thread
     warnings.filterwarnings("ignore", module="transformers")
     path = options.corpus or (CORPUS if CORPUS.exists() else None)
     if path is None or options.sample:
         print(
-            "NOT THE CORPUS OF THE PUBLISHED TABLE: it is missing, or --sample was given. The sample corpus is used.\n"
+            "NOT THE CORPUS OF THE PUBLISHED TABLE: the corpus is missing, or --sample was given. "
+            "The sample corpus is used.\n"
         )
         path = None
     dm = data(path, options.pairs)
     first_s, added_mb = first_batch(dm)
     contestants = all_contestants(dm)
     for serve in contestants.values():
-        next(iter(serve()))  # compiles what is compiled
+        next(iter(serve()))  # compiles the numba functions before the measurement
     found = {name: census(serve, cap_s=2 * options.cap_s) for name, serve in contestants.items()}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(options.rounds):
@@ -63,16 +65,14 @@ def main() -> None:
         print(f"round {number + 1} of {options.rounds}, load {os.getloadavg()[0]:.1f}", flush=True)
     print_table(rates, found)
     if not any(name.startswith("Sockeye") for name in contestants):
-        print(
-            "\nSockeye was left out: it cannot be imported. See docs/performance.md for how it can be put beside mtx."
-        )
-    print(f"first batch after the loader is asked, all prepared: {first_s:.3f} s")
-    print(f"memory that asking the loader and one epoch add: {added_mb:.0f} MB")
+        print("\nSockeye was not measured, because it is not installed. docs/performance.md says how to install it.")
+    print(f"time from the request for the loader to the first batch, on prepared data: {first_s:.3f} s")
+    print(f"memory added by the loader and one epoch: {added_mb:.0f} MB")
     for num_workers in (0, 2):
         waited_us = wait_us(dm, num_workers)
-        print(f"a step of {STEP_S * 1e3:.0f} ms waits for its batch, {num_workers} workers: {waited_us:.0f} µs")
+        print(f"wait of a {STEP_S * 1e3:.0f} ms step for its batch, {num_workers} workers: {waited_us:.0f} µs")
     for num_workers in (2, 4):
-        print(f"memory that {num_workers} workers add in a pass: {worker_mb(dm, num_workers):.0f} MB")
+        print(f"memory added by {num_workers} workers in a pass: {worker_mb(dm, num_workers):.0f} MB")
     compare_processes(dm)
     compare_orders(path, options.pairs)
     if options.large:
@@ -81,16 +81,16 @@ def main() -> None:
 
 
 def compare_processes(dm: TranslationDataModule) -> None:
-    """Print what the processes of a plain DataLoader over the same batches add."""
+    """Print the memory that each process of a plain DataLoader over the same batches adds."""
     if not Path("/proc/self/smaps_rollup").exists():
         return
     loader = dm.train_dataloader()
     busy, idle = process_mb(loader.dataset, loader.batch_sampler, 4)
-    print(f"memory that each of 4 processes of a plain DataLoader adds: {busy:.0f} MB; an idle one {idle:.0f} MB")
+    print(f"memory added by each of 4 processes of a plain DataLoader: {busy:.0f} MB; if idle {idle:.0f} MB")
 
 
 def data(path: Path | None, pairs: int) -> TranslationDataModule:
-    """The data module, prepared: everything of the corpus in the training split, nothing filtered."""
+    """Return the prepared data module, with the whole corpus in the training split and without a filter."""
     source = ["downloader=sample"] if path is None else ["downloader=local", f"downloader.path={path}"]
     dm = mtx.compose_datamodule(
         [
@@ -113,11 +113,11 @@ def data(path: Path | None, pairs: int) -> TranslationDataModule:
 
 
 def all_contestants(dm: TranslationDataModule) -> dict[str, Contestant]:
-    """Everything to compare; calling one starts an epoch."""
+    """Return all loaders to compare, by name; calling a value starts an epoch."""
     encoded = dm.train_dataloader().dataset.pairs
     found = {
         "bare plan, compiled row copy": bare(dm, encoded),
-        "the row copy alone, mtx's plan given": bare(dm, encoded, list(dm.train_dataloader().batch_sampler)),
+        "compiled row copy with mtx's plan": bare(dm, encoded, list(dm.train_dataloader().batch_sampler)),
         "mtx": mtx_loader(dm, 0),
         "mtx, 2 workers": mtx_loader(dm, 2),
         "transformers LengthGroupedSampler, 64": grouped(dm, encoded),
@@ -136,7 +136,7 @@ def mtx_loader(dm: TranslationDataModule, num_workers: int) -> Contestant:
 
 
 def bare(dm: TranslationDataModule, encoded: EncodedPairs, planned: list[Any] | None = None) -> Contestant:
-    """What a hand-written compiled loop needs: permute, sort by length, cut greedily, copy rows into five tensors."""
+    """Return a hand-written compiled loop: permute, sort by length, cut greedily, and copy rows into five tensors."""
     from numba import njit
 
     @njit(nogil=True)
@@ -210,7 +210,7 @@ def bare(dm: TranslationDataModule, encoded: EncodedPairs, planned: list[Any] | 
 
 
 def grouped(dm: TranslationDataModule, encoded: EncodedPairs) -> Contestant:
-    """transformers: its sampler, its collator, and rows that are lists of ids already."""
+    """Return a loader with the sampler and collator of transformers, over rows that are lists of token ids."""
     from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -232,7 +232,7 @@ def grouped(dm: TranslationDataModule, encoded: EncodedPairs) -> Contestant:
 
 
 def sockeye(dm: TranslationDataModule, encoded: EncodedPairs) -> Contestant:
-    """Sockeye 3: buckets padded beforehand, filled up with pairs that are repeated; its batches are slices of them."""
+    """Return the loader of Sockeye 3: its buckets are padded in advance and filled with repeated pairs, then sliced."""
     from sockeye import constants, data_io
 
     lengths, ids = dm.lengths("train"), dm.batch_format
@@ -261,7 +261,7 @@ def sockeye(dm: TranslationDataModule, encoded: EncodedPairs) -> Contestant:
 
 
 def original(dm: TranslationDataModule) -> Contestant:
-    """The design that mtx began as: buckets by source words, 32 pairs, tokenised whenever a batch is made."""
+    """Return the loader of mtx's first design: buckets by source words, 32 pairs, tokenised when a batch is built."""
     assert dm.ids is not None
     dataset: TranslationDataset = dm.storage.repo.get(dm.ids.filtered["train"])
     table = [dict(row) for row in dataset.data]
@@ -273,7 +273,7 @@ def original(dm: TranslationDataModule) -> Contestant:
 
 
 def batches_per_s(serve: Contestant, *, cap_s: float) -> float:
-    """Batches a second over an epoch, or over its first `cap_s` seconds, which slow loaders do not finish."""
+    """Return the batches per second over an epoch, or over the first `cap_s` seconds if the epoch takes longer."""
     num_batches = 0
     started = time.perf_counter()
     for _ in serve():
@@ -284,7 +284,7 @@ def batches_per_s(serve: Contestant, *, cap_s: float) -> float:
 
 
 def census(serve: Contestant, *, cap_s: float) -> dict[str, float]:
-    """Count what batches hold, for an epoch or its first `cap_s` seconds: real tokens a batch, padding, shapes."""
+    """Return real tokens per batch, padding, shapes and largest batch of an epoch or its first `cap_s` seconds."""
     real = slots = largest = num_batches = 0
     shapes = set()
     started = time.perf_counter()
@@ -301,7 +301,7 @@ def census(serve: Contestant, *, cap_s: float) -> dict[str, float]:
 
 
 def masks(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the real tokens are: source [B, S], and target or labels [B, T]."""
+    """Return the masks of real tokens: of the source [B, S], and of the target or labels [B, T]."""
     if "encoder_attn_mask" in batch:  # mtx
         return batch["encoder_attn_mask"], batch["decoder_attn_mask"]
     if "attention_mask" in batch:  # transformers
@@ -317,12 +317,13 @@ def print_table(rates: dict[str, list[float]], found: dict[str, dict[str, float]
         row = found[name]
         print(f"{name:40}{rate / 1e6:11.2f}{ratio:10.2f}{row['padding']:9.3f}{row['shapes']:8,}{row['largest']:9,}")
     print(
-        "medians of all rounds; ratios are medians of the ratios of each round; largest: slots of one side of a batch"
+        "rate: median over all rounds; ratio: median of the ratios within each round; "
+        "largest: padded tokens of the larger side of the largest batch"
     )
 
 
 def first_batch(dm: TranslationDataModule) -> tuple[float, float]:
-    """Seconds from asking for the loader to its first batch, and MB that this and the rest of the epoch add."""
+    """Return the seconds from the request for the loader to the first batch, and the MB added in the whole epoch."""
     gc.collect()
     before = memory_mb("Rss")
     started = time.perf_counter()
@@ -337,10 +338,10 @@ def first_batch(dm: TranslationDataModule) -> tuple[float, float]:
 
 
 def wait_us(dm: TranslationDataModule, num_workers: int) -> float:
-    """Median microseconds that a step waits for its batch, where steps leave the processor idle as accelerators do."""
+    """Return the median wait of a step for its batch in µs; a step leaves the CPU idle, as with an accelerator."""
     waits = []
     batches = mtx_loader(dm, num_workers)()
-    next(batches)  # plans the epoch
+    next(batches)  # the first batch also plans the epoch
     for _ in range(min(200, len(dm.train_dataloader()) - 1)):
         time.sleep(STEP_S)
         started = time.perf_counter()
@@ -350,17 +351,17 @@ def wait_us(dm: TranslationDataModule, num_workers: int) -> float:
 
 
 def worker_mb(dm: TranslationDataModule, num_workers: int) -> float:
-    """MB that this process and its children share out among them (PSS) while workers run, against before."""
+    """Return the MB of proportional set size that a loader with workers adds while it runs."""
     gc.collect()
     before = memory_mb("Pss")
     serve = mtx_loader(dm, num_workers)()
     next(serve)
-    time.sleep(0.2)  # until the workers have filled their queues
+    time.sleep(0.2)  # time in which workers fill their queues
     return memory_mb("Pss") - before
 
 
 def memory_mb(kind: str) -> float:
-    """Memory of this process, `Rss` or `Pss`; NaN where the system does not tell."""
+    """Return the memory of this process, `Rss` or `Pss`, in MB; NaN if the system has no `smaps_rollup`."""
     report = Path("/proc/self/smaps_rollup")
     if not report.exists():
         return float("nan")
@@ -369,14 +370,14 @@ def memory_mb(kind: str) -> float:
 
 
 def compare_orders(path: Path | None, pairs: int) -> None:
-    """Print the padding of mtx beside that of a (source, target) sort, on this corpus and the small one."""
+    """Print the padding ratio of mtx and of a sort by (source, target) length, on this corpus and the sample corpus."""
     print("\npadding of an epoch        (source, target) sort   mtx   ratio")
     corpora = {"sample en–ja": None} if path is None else {"this corpus": path, "sample en–ja": None}
     for name, corpus in corpora.items():
         dm = data(corpus, pairs)
         lengths = dm.lengths("train")
         plan = dm.train_dataloader().batch_sampler.plan()
-        ours = padding(plan, lengths)["padding_ratio"]
+        ours = padding_ratios(plan, lengths)["padding_ratio"]
         order = np.lexsort((lengths.target, lengths.source))
         source, target = lengths.source[order], lengths.target[order]
         offsets = [0]
@@ -394,14 +395,14 @@ def compare_orders(path: Path | None, pairs: int) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pairs", type=int, default=200_000, help="pairs from the start of the corpus")
-    parser.add_argument("--corpus", type=Path, help="a corpus that downloader=local reads")
+    parser.add_argument("--pairs", type=int, default=200_000, help="number of pairs, from the start of the corpus")
+    parser.add_argument("--corpus", type=Path, help="path of a corpus in a format of downloader=local")
     parser.add_argument("--sample", action="store_true", help="use the sample corpus that is installed with mtx")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each loader gets its turn")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements of each loader")
     parser.add_argument("--cap-s", type=float, default=6.0, help="seconds after which a slow loader is stopped")
-    parser.add_argument("--large", action="store_true", help="10 M pairs too, memory-mapped: 0.7 GB in the temp folder")
-    parser.add_argument("--large-pairs", type=int, default=10_000_000, help="how many those are")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 0.3 s: to see that it works")
+    parser.add_argument("--large", action="store_true", help="also measure 10 M pairs: needs 0.7 GB in the temp folder")
+    parser.add_argument("--large-pairs", type=int, default=10_000_000, help="number of pairs for --large")
+    parser.add_argument("--quick", action="store_true", help="measure 2 rounds of 0.3 s, to test the script")
     return parser.parse_args()
 
 

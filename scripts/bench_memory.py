@@ -1,4 +1,4 @@
-"""What a DataLoader's processes hold at the most, as the system counts it."""
+"""Measure the peak memory of a DataLoader's processes, from `/proc/PID/smaps_rollup`."""
 
 import os
 import time
@@ -10,12 +10,12 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-PAUSE_S = 0.1  # between looks
+PAUSE_S = 0.1  # between two measurements
 KINDS = ("Pss", "Pss_Anon")
 
 
 class _Pairs(Dataset[int]):
-    """Reads both sides of a pair, every token of them, and returns their number."""
+    """Dataset that reads every token of both sides of a pair, and returns the number of tokens."""
 
     def __init__(self, pairs: Any, num_rows: int) -> None:
         self.pairs = pairs
@@ -29,16 +29,15 @@ class _Pairs(Dataset[int]):
 
 
 def worker_peaks(make: Callable[[], Any], *, num_rows: int, num_workers: int, batch_size: int) -> tuple[float, float]:
-    """Return the most MB that a loader's processes hold together: proportional set sizes, and of these
-    what is no file.
+    """Return the peak MB of a DataLoader's processes together: proportional set size, and its part without files.
 
-    What the same process held before is subtracted.
+    The memory that the parent process held before is subtracted.
 
     Args:
-        make: makes what has rows of ids as `source` and `target`; called in a process of its own.
-        num_rows: rows that are read, in random order.
-        num_workers: of the loader.
-        batch_size: of the loader.
+        make: returns an object with rows of token ids as `source` and `target`; called in a forked process.
+        num_rows: number of rows to read, in random order.
+        num_workers: number of workers of the DataLoader.
+        batch_size: batch size of the DataLoader.
     """
     context = get_context("fork")
     ready, go = context.Event(), context.Event()
@@ -54,7 +53,7 @@ def worker_peaks(make: Callable[[], Any], *, num_rows: int, num_workers: int, ba
             peaks[kind] = max(peaks[kind], held - before[kind])
         time.sleep(PAUSE_S)
     if process.exitcode:
-        raise RuntimeError(f"the process that reads ended with status {process.exitcode}")
+        raise RuntimeError(f"the reading process ended with status {process.exitcode}")
     return peaks["Pss"], peaks["Pss_Anon"]
 
 
@@ -66,16 +65,16 @@ def _read(make: Callable[[], Any], num_rows: int, num_workers: int, batch_size: 
     rows = _Pairs(make(), num_rows)
     for _ in DataLoader(rows, batch_size=batch_size, shuffle=True, num_workers=num_workers):
         pass
-    os._exit(0)  # without taking lists apart for seconds
+    os._exit(0)  # freeing the lists would take seconds
 
 
 def _held(process: int) -> dict[str, float]:
-    """Sum up the MB of a process and of those that it started."""
+    """Return the memory of a process and its children, in MB by kind."""
     sums = dict.fromkeys(KINDS, 0.0)
     for number in (process, *_children(process)):
         try:
             lines = Path(f"/proc/{number}/smaps_rollup").read_text().splitlines()[1:]
-        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # the process has ended
             continue
         held = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
         for kind in KINDS:

@@ -1,7 +1,8 @@
-"""How long planning an epoch takes beside one sort of the same pairs, and how much each sampler pads.
+"""Benchmark: time to plan an epoch, compared with one sort of the same pairs, and padding ratio of each sampler.
 
-Lengths come from the first 200,000 pairs of a corpus: byte-level BPE of 16,000, at most 255 tokens and EOS a side. The
-budget is 4,096 padded tokens a side. For plan times they are drawn anew, with jitter, to as many pairs as wanted.
+Lengths are those of the first 200,000 pairs of a corpus. The tokenizer is byte-level BPE with a vocabulary of 16,000;
+each side has at most 255 tokens and EOS. The budget is 4,096 padded tokens per side. For plan times, lengths are drawn
+from this corpus, with random variation, for each number of pairs.
 """
 
 import argparse
@@ -17,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mtx
+from mtx.batches.plan.bucket import BucketPlanner
+from mtx.batches.plan.planner import Lengths, Planner, batch_shapes, padding_ratios
+from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.sequential import SequentialPlanner
+from mtx.batches.plan.sorted import SortedPlanner
+from mtx.batches.plan.static_shapes import StaticShapesPlanner
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.experiment.measure import neighbour_correlation
-from mtx.infra.dataset.plan.base import Lengths, Planner, padding, shapes
-from mtx.infra.dataset.plan.bucket import BucketPlanner
-from mtx.infra.dataset.plan.random import RandomPlanner
-from mtx.infra.dataset.plan.sequential import SequentialPlanner
-from mtx.infra.dataset.plan.sorted import SortedPlanner
-from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.gz"
 MAX_TOKENS = 4096
-CHUNK = 2**20  # pairs drawn at a time
+CHUNK = 2**20  # pairs drawn in one step, to limit memory
 
 Ints = NDArray[np.int32]
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def main() -> None:
     options = _options()
     path = options.corpus or (CORPUS if CORPUS.exists() and not options.sample else None)
     if path is None:
-        print("NOT THE CORPUS OF THE PUBLISHED TABLE: it is missing, or --sample was given.")
+        print("NOT THE CORPUS OF THE PUBLISHED TABLE: the corpus is missing, or --sample was given.")
     corpora = {"sample": lengths_of(None, options.pairs, options.vocab_size)}
     if path is not None:
         corpora = {path.name: lengths_of(path, options.pairs, options.vocab_size), **corpora}
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def lengths_of(path: Path | None, num_pairs: int, vocab_size: int) -> Lengths:
-    """Return the lengths of a corpus, all of it in one split, nothing filtered; None: the sample corpus."""
+    """Return the lengths of an unfiltered corpus without held-out pairs; `path` None: the sample corpus."""
     source = ["downloader=sample"] if path is None else ["downloader=local", f"downloader.path={path}"]
     dm = mtx.compose_datamodule(
         [
@@ -82,10 +83,10 @@ def print_padding(name: str, lengths: Lengths) -> None:
         "token_budget": TokenBudgetPlanner(max_tokens=MAX_TOKENS),
     }
     plans = {sampler: planner.plan(lengths, seed=0, epoch=0) for sampler, planner in planners.items()}
-    by_sort = padding(plans["sorted"], lengths)["padding_ratio"]
+    by_sort = padding_ratios(plans["sorted"], lengths)["padding_ratio"]
     rows = []
     for sampler, plan in plans.items():
-        ratios, of_batches = padding(plan, lengths), shapes(plan, lengths)
+        ratios, of_batches = padding_ratios(plan, lengths), batch_shapes(plan, lengths)
         rows.append(
             [
                 sampler,
@@ -97,7 +98,7 @@ def print_padding(name: str, lengths: Lengths) -> None:
                 f"{neighbour_correlation(plan, lengths):+.3f}",
             ]
         )
-    print(f"\n{name}: {len(lengths):,} pairs, an epoch of every sampler\n")
+    print(f"\n{name}: {len(lengths):,} pairs, one epoch of each sampler\n")
     titles = ("sampler", "padding", "source", "target", "÷ sorted", "batches", "shapes", "largest batch", "neighbours")
     print_table(titles, rows)
 
@@ -108,19 +109,19 @@ def print_static_shapes(name: str, lengths: Lengths, numbers: Sequence[int]) -> 
         planner = StaticShapesPlanner(num_shapes=number, max_tokens=MAX_TOKENS)
         draft = planner.draft(lengths)
         plans = [draft.plan(seed=0, epoch=epoch) for epoch in range(3)]
-        used = len(np.unique(np.concatenate([shapes(plan, lengths) for plan in plans]), axis=0))
-        ours = padding(plans[0], lengths)["padding_ratio"]
+        used = len(np.unique(np.concatenate([batch_shapes(plan, lengths) for plan in plans]), axis=0))
+        ours = padding_ratios(plans[0], lengths)["padding_ratio"]
         by_source = percentile_padding(lengths, lengths.source, number)
         by_longest = percentile_padding(lengths, np.maximum(lengths.source, lengths.target), number)
         compared = [f"{theirs:.4f} ({ours / theirs:.2f})" for theirs in (by_source, by_longest)]
         rows.append([str(number), str(used), f"{ours:.4f}", *compared])
-    print(f"\n{name}: static_shapes beside as many percentile buckets, each padded to its longest (ours ÷ theirs)\n")
-    titles = ("shapes at most", "shapes in 3 epochs", "padding", "percentiles of source", "percentiles of longer side")
+    print(f"\n{name}: padding of static_shapes and of equally many percentile buckets (in brackets: mtx ÷ buckets)\n")
+    titles = ("max. shapes", "shapes in 3 epochs", "padding", "percentiles of source", "percentiles of longer side")
     print_table(titles, rows)
 
 
 def percentile_padding(lengths: Lengths, by: Ints, num_buckets: int) -> float:
-    """Return the padding of buckets that end at percentiles of `by`, each side padded to the bucket's longest."""
+    """Return the padding ratio of buckets that end at percentiles of `by`, each side padded to the bucket's maximum."""
     edges = np.unique(np.quantile(by, np.arange(1, num_buckets + 1) / num_buckets, method="higher"))
     bucket = np.searchsorted(edges, by)
     slots = 0
@@ -131,10 +132,10 @@ def percentile_padding(lengths: Lengths, by: Ints, num_buckets: int) -> float:
 
 
 def print_times(lengths: Lengths, sizes: Sequence[int], most_rounds: int) -> None:
-    print(f"\nplan times in s, medians; lengths drawn anew from {len(lengths):,} pairs with jitter\n")
+    print(f"\nmedian plan times in s; lengths drawn from {len(lengths):,} pairs, with random variation\n")
     titles = (
         "pairs", "rounds", "sampler", "draft", "plan", "first epoch", "one lexsort", "first epoch ÷ lexsort",
-        "peak memory, bytes a pair", "kept by draft",
+        "peak memory, bytes per pair", "draft, bytes per pair",
     )  # fmt: skip
     print_table(titles, [])
     planners: dict[str, Planner] = {
@@ -155,7 +156,7 @@ def print_times(lengths: Lengths, sizes: Sequence[int], most_rounds: int) -> Non
 
 
 def resampled(lengths: Lengths, num_pairs: int) -> Lengths:
-    """Draw pairs with replacement, each length times a factor of exp(N(0, 0.1)), 1 to 256."""
+    """Draw pairs with replacement, and multiply each length by a factor of exp(N(0, 0.1)), limited to 1 to 256."""
     random = np.random.default_rng(0)
     sides = np.empty((2, num_pairs), dtype=np.int32)
     for start in range(0, num_pairs, CHUNK):
@@ -169,7 +170,7 @@ def resampled(lengths: Lengths, num_pairs: int) -> Lengths:
 def paired_times(
     planners: dict[str, Planner], lengths: Lengths, rounds: int
 ) -> dict[str, list[tuple[float, float, float]]]:
-    """Return for each planner and round the seconds of a draft, of its plan, and of one numpy lexsort in that round."""
+    """Return, per planner and round, the seconds of the draft, of the plan, and of one numpy lexsort."""
     measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in planners}
     for epoch in range(rounds):
         sort_s = timed(lambda: np.lexsort((lengths.target, lengths.source)))[1]
@@ -189,7 +190,7 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def memory(planner: Planner, lengths: Lengths) -> tuple[int, int]:
-    """Return the bytes allocated at the most while drafting and planning, and those that the draft keeps."""
+    """Return the peak bytes allocated by the draft and the plan, and the bytes that the draft keeps."""
     gc.collect()
     tracemalloc.start()
     draft = planner.draft(lengths)
@@ -202,7 +203,7 @@ def memory(planner: Planner, lengths: Lengths) -> tuple[int, int]:
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print Markdown: the head if there are titles, then the rows."""
+    """Print a Markdown table: the header if there are titles, then the rows."""
     if titles:
         print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}")
     for row in rows:
@@ -211,13 +212,13 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pairs", type=int, default=200_000, help="pairs from the start of the corpus")
-    parser.add_argument("--corpus", type=Path, help="a corpus that downloader=local reads")
-    parser.add_argument("--sample", action="store_true", help="only the sample corpus that is installed with mtx")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each is measured; above 10 M pairs once")
-    parser.add_argument("--large", action="store_true", help="plan 100 M pairs, too: minutes, and some 4 GB of memory")
-    parser.add_argument("--no-times", action="store_true", help="only padding")
-    parser.add_argument("--quick", action="store_true", help="small sizes, 2 rounds: to see that it works")
+    parser.add_argument("--pairs", type=int, default=200_000, help="number of pairs, from the start of the corpus")
+    parser.add_argument("--corpus", type=Path, help="path of a corpus in a format of downloader=local")
+    parser.add_argument("--sample", action="store_true", help="use only the sample corpus that is installed with mtx")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each planner; 1 above 10 M pairs")
+    parser.add_argument("--large", action="store_true", help="also plan 100 M pairs: takes minutes and about 4 GB")
+    parser.add_argument("--no-times", action="store_true", help="measure only the padding ratio, not the plan times")
+    parser.add_argument("--quick", action="store_true", help="measure small sizes in 2 rounds, to test the script")
     options = parser.parse_args()
     options.sizes = [200_000, 1_000_000, 2_000_000, 10_000_000] + [100_000_000] * options.large
     options.vocab_size, options.shapes = 16_000, (16, 32, 64)

@@ -1,7 +1,7 @@
-"""How long encoding an epoch with subword sampling takes, beside the tokenizers library's encoding without it.
+"""Benchmark: time to encode an epoch with subword sampling, compared with `tokenizers` without sampling.
 
-Both encode the first pairs of a corpus, both sides, on the same cores, in turn. The library's text is in memory as
-Python strings, and what it returns is thrown away; sampling writes its ids to a file and maps it, as in training.
+Both encode both sides of the first pairs of a corpus, on the same cores, in turn. `tokenizers` gets Python strings in
+memory, and its result is discarded. mtx writes the sampled token ids to a file and memory-maps it, as in training.
 """
 
 import argparse
@@ -15,21 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import mtx
-from mtx.data.sampled import SampledPairs, sampled_pairs
-from mtx.data.tokenize.base import Tokenization
-from mtx.data.tokenize.dropout import MergeSampler
-from mtx.data.tokenize.lattice import LatticeSampler
-from mtx.data.tokenize.words import COLUMNS, get_or_cut, load_words
+from mtx.data.sampled_encoding import SampledPairs, sampled_pairs
+from mtx.data.stage_runner import StageRunner
+from mtx.data.tokenize.bpe_dropout import MergeSampler
+from mtx.data.tokenize.tokenization import Tokenization
+from mtx.data.tokenize.unigram_sampling import LatticeSampler
+from mtx.data.tokenize.word_index import COLUMNS, get_or_build_words, load_words
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.gz"
-AT_ONCE = 8192  # texts given to the library together
+AT_ONCE = 8192  # texts in one call of tokenizers
 
 
 def main() -> None:
     options = _options()
     path = options.corpus or (CORPUS if CORPUS.exists() and not options.sample else None)
     if path is None:
-        print("NOT THE CORPUS OF THE PUBLISHED TABLE: it is missing, or --sample was given.")
+        print("NOT THE CORPUS OF THE PUBLISHED TABLE: the corpus is missing, or --sample was given.")
     source = ["downloader=sample"] if path is None else ["downloader=local", f"downloader.path={path}"]
     print(f"{'':32}{'pairs/s':>10}{'× library':>10}{'tokens':>12}")
     with tempfile.TemporaryDirectory() as root:
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def compare(overrides: list[str], options: argparse.Namespace) -> None:
-    """Print the rates for one tokenizer, as medians of rounds in which all take their turn."""
+    """Print the pairs per second for one tokenizer: medians over rounds in which all encoders take turns."""
     size = [f"downloader.n={options.pairs}", f"tokenizer.vocab_size={options.vocab_size}"]
     dm = mtx.compose_datamodule(
         [*overrides, *size, "filter=none", "datamodule.validation=null", "datamodule.test=null"]
@@ -70,14 +71,14 @@ def compare(overrides: list[str], options: argparse.Namespace) -> None:
         ratio = statistics.median(one / other for one, other in zip(first, times, strict=True))
         rate = len(table) / statistics.median(times)
         print(f"{name:32}{rate:>10,.0f}{ratio:>10.2f}{num_tokens[name]:>12,}")
-    elsewhere = copy.copy(store)  # which lacks the words
+    elsewhere = copy.copy(store)  # a store without the words artifact, so that it is built again
     elsewhere.root = Path(tempfile.mkdtemp(dir=store.root))
-    _, cutting_s = timed(lambda: get_or_cut(elsewhere, filtered, tokenizers, []))
-    print(f"  once for the data: cutting into words {cutting_s:.1f} s; in each process: opening them {opening_s:.1f} s")
+    _, cutting_s = timed(lambda: get_or_build_words(StageRunner(elsewhere), filtered, tokenizers))
+    print(f"  splitting the corpus into words, once: {cutting_s:.1f} s; opening them, per process: {opening_s:.1f} s")
 
 
 def library(sides: list[tuple[Any, list[str]]]) -> int:
-    """Encode all texts, and return the number of tokens."""
+    """Encode all texts with `tokenizers`, and return the number of tokens."""
     return sum(
         len(encoding.ids)
         for tokenizer, texts in sides
@@ -87,7 +88,7 @@ def library(sides: list[tuple[Any, list[str]]]) -> int:
 
 
 def by_numpy(dm: mtx.TranslationDataModule, config: Tokenization) -> SampledPairs:
-    """Return what encodes the same pairs without numba."""
+    """Return an encoder of the same pairs that uses numpy instead of numba."""
     assert dm.ids is not None
     assert dm.ids.words is not None
     words, options = load_words(dm.storage, dm.ids.words), config.sampling()
@@ -105,12 +106,12 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="JSON Lines of src and tgt")
-    parser.add_argument("--sample", action="store_true", help="use the installed sample corpus")
-    parser.add_argument("--pairs", type=int, default=200_000)
-    parser.add_argument("--vocab-size", type=int, default=16_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-fallback", action="store_true", help="leave out the way without numba, which is slow")
+    parser.add_argument("--corpus", type=Path, help="path of a JSON Lines file with the keys src and tgt")
+    parser.add_argument("--sample", action="store_true", help="use the sample corpus that is installed with mtx")
+    parser.add_argument("--pairs", type=int, default=200_000, help="number of pairs, from the start of the corpus")
+    parser.add_argument("--vocab-size", type=int, default=16_000, help="vocabulary size of both tokenizers")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements of each encoder")
+    parser.add_argument("--no-fallback", action="store_true", help="do not measure mtx without numba, which is slow")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
-"""How fast downloader=local reads each format, beside plain Python, datasets and pyarrow, all in one run.
+"""Benchmark: speed at which downloader=local reads each format, compared with plain Python, datasets and pyarrow.
 
-The corpus is cycled up to the number of pairs, written once in each format to a temporary folder, and read to the end.
-mtx, plain Python and the others check that as many pairs came as were written.
+The corpus is repeated up to the number of pairs. Each format is written once to a temporary folder, and all readers
+read the whole file. The number of pairs that each reader returns is checked.
 """
 
 import csv
@@ -24,18 +24,18 @@ import pyarrow.parquet as pq
 from bench_turns import options, print_rates, turns
 
 import mtx
-from mtx.infra.dataset.pairs import PAIR_SCHEMA
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.infra.dataset.sources.local import LocalDownloader
 
 NUM_PAIRS = 1_000_000
-CATALOGUE_PAIRS = 100_000  # of .po and .mo, which no one has a million of in a file
+CATALOGUE_PAIRS = 100_000  # pairs for .po and .mo, because files of these formats are small in practice
 Read = Callable[[Path], int]
 
 
 def main() -> None:
     chosen = options(__doc__.split("\n")[0])
     num_pairs = chosen.pairs or NUM_PAIRS
-    source = [override for override in chosen.source if not override.startswith("downloader.n=")]  # it is cycled
+    source = [override for override in chosen.source if not override.startswith("downloader.n=")]  # set by `cycled`
     downloader = mtx.compose_datamodule(source).recipe.downloader
     table = cycled(pa.Table.from_batches(downloader.batches("train", {})), num_pairs)
     with tempfile.TemporaryDirectory(prefix="mtx-bench-") as folder:
@@ -58,7 +58,7 @@ def cycled(table: pa.Table, num_pairs: int) -> pa.Table:
 
 def checked(read: Read, path: Path, num_pairs: int) -> None:
     came = read(path)
-    assert came == num_pairs, f"{num_pairs:,} pairs were written to {path}, but {came:,} came"
+    assert came == num_pairs, f"{num_pairs:,} pairs were written to {path}, but {came:,} were read"
 
 
 def by_mtx(path: Path) -> int:
@@ -66,7 +66,7 @@ def by_mtx(path: Path) -> int:
     return sum(batch.num_rows for batch in LocalDownloader(path=path, **options).batches("train", {}))
 
 
-# Writing
+# Writers of each format
 
 
 def rows(table: pa.Table) -> Iterator[tuple[str, str]]:
@@ -132,7 +132,7 @@ def write_mo(table: pa.Table, path: Path) -> None:
     catalogue(table, polib.MOFile).save(str(path))
 
 
-# Reading by others
+# Readers to compare with mtx
 
 
 def python_json(path: Path) -> int:
@@ -172,7 +172,7 @@ def arrow_parquet(path: Path) -> int:
 
 
 def by_datasets(kind: str, path: Path) -> int:
-    """Stream with the library `datasets`, in its fastest form: batches of Arrow tables."""
+    """Stream the file with `datasets` in its fastest form: batches of Arrow tables."""
     data = datasets.load_dataset(kind, data_files=str(path), split="train", streaming=True).with_format("arrow")
     return sum(len(table) for table in data.iter(batch_size=10_000))
 

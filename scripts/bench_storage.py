@@ -1,9 +1,10 @@
-"""How fast stored pairs are read by index, in shuffled batches of 64, and what 4 workers hold of their token ids.
+"""Benchmark: speed at which stored pairs are read by index, in shuffled batches of 64, and memory of 4 workers.
 
-Pairs of a corpus, again and again until there are a million. Texts: mtx's payload (Arrow, memory-mapped) beside rows of
-the `datasets` library over the same table, JSON Lines by seeking, a list of dicts, and Parquet, of which the row groups
-are read that hold the rows. Token ids (byte-level BPE of 16,000): mtx's payload beside `datasets` in its numpy format,
-and lists of int. Lance and LitData are no dependencies, and left out.
+The pairs of a corpus are repeated up to a million. Texts are read from mtx's payload (memory-mapped Arrow), from rows
+of `datasets` over the same table, from JSON Lines by seeking, from a list of dicts, and from Parquet. From Parquet,
+only the row groups with the requested rows are read. Token ids (byte-level BPE with a vocabulary of 16,000) are read
+from mtx's payload and from `datasets` in numpy format. The memory of workers is measured for mtx's payload and for
+lists of int. Lance and LitData are not measured, because mtx does not depend on them.
 """
 
 import json
@@ -26,19 +27,19 @@ from numpy.typing import NDArray
 import mtx
 from mtx.data.dataset import TranslationDataset
 from mtx.data.encode import encode_pairs, encoded_pairs
+from mtx.data.token_rows import EncodedPairs, SpecialIds
 from mtx.data.tokenize.bpe import BPETokenization
-from mtx.data.tokenize.pair import TokenizerPair
+from mtx.data.tokenize.source_target import TokenizerPair
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.rows import ROWS_AT_ONCE, Rows
-from mtx.infra.dataset.collate import EncodedPairs, SpecialIds
+from mtx.infra.dal.arrow_rows import ROWS_AT_ONCE, Rows
 
 BATCH_SIZE = 64
-NUM_BATCHES = 512  # read in a turn
-NUM_SLOW_BATCHES = 4  # by those that take seconds for more
+NUM_BATCHES = 512  # batches in one measurement
+NUM_SLOW_BATCHES = 4  # batches in one measurement of a slow reader
 NUM_WORKERS = 4
 NUM_PAIRS = 1_000_000
 ROWS_IN_GROUP = 8192
-TRAINED_ON = 50_000  # pairs that the tokenizer learns from
+TRAINED_ON = 50_000  # pairs on which the tokenizer is trained
 
 Batches = NDArray[np.int64]  # [batches, 64] numbers of rows
 Read = Callable[[Any], object]
@@ -65,13 +66,13 @@ def main() -> None:
 
 
 def _repeated(corpus: pa.Table, num_pairs: int) -> pa.Table:
-    """Repeat a corpus until there are so many pairs, in record batches of the size that mtx stores."""
+    """Repeat a corpus up to `num_pairs` pairs, in record batches of the size that mtx stores."""
     whole = pa.concat_tables([corpus] * -(-num_pairs // corpus.num_rows)).slice(0, num_pairs)
     return pa.Table.from_batches(whole.combine_chunks().to_batches(max_chunksize=ROWS_AT_ONCE))
 
 
 def _encoded(corpus: pa.Table, folder: Path) -> EncodedPairs:
-    """Encode a corpus with a tokenizer learnt from its start."""
+    """Encode a corpus with a tokenizer trained on the first pairs of the corpus."""
     rows = [
         {"src": src, "tgt": tgt}
         for src, tgt in zip(*(corpus[name].slice(0, TRAINED_ON).to_pylist() for name in ("src", "tgt")), strict=True)
@@ -82,7 +83,9 @@ def _encoded(corpus: pa.Table, folder: Path) -> EncodedPairs:
     tokenizer = BPETokenization(vocab_size=16_000).train(learnt).tokenizer
     special = SpecialIds(pad=0, bos=1, eos=2, unk=3)
     both = TokenizerPair("learnt", folder, True, tokenizer, tokenizer, special, special)
-    return encoded_pairs(Rows(pa.Table.from_batches(encode_pairs(corpus, both, scratch=folder, counts={}))))
+    return encoded_pairs(
+        Rows(pa.Table.from_batches(encode_pairs(iter(corpus.to_batches()), 0, {}, tokenizers=both, scratch=folder)))
+    )
 
 
 def _repeated_ids(encoded: EncodedPairs, num_pairs: int) -> pa.RecordBatch:
@@ -90,13 +93,13 @@ def _repeated_ids(encoded: EncodedPairs, num_pairs: int) -> pa.RecordBatch:
     columns = {}
     for name, side in (("source_ids", encoded.source), ("target_ids", encoded.target)):
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(side.lengths[rows], dtype=np.int64)])
-        values = np.resize(side.ids[: side.offsets[-1]], offsets[-1])  # rows follow each other as they do in `side`
+        values = np.resize(side.ids[: side.offsets[-1]], offsets[-1])  # same order of rows as in `side`
         columns[name] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
     return pa.record_batch(columns)
 
 
 def _text_readers(rows: Rows, folder: Path) -> dict[str, Read]:
-    """Return, by name, what reads a batch of texts."""
+    """Return functions that read a batch of texts, by the name of the method."""
     lines, offsets = folder / "texts.jsonl", [0]
     with lines.open("wb") as file:
         for row in rows:
@@ -122,7 +125,7 @@ def _text_readers(rows: Rows, folder: Path) -> dict[str, Read]:
         "mtx, a batch at a time": lambda batch: rows.take(batch.tolist()),
         "Arrow, take on the whole table": lambda batch: rows.table.take(batch),
         "mtx, one row after another": lambda batch: [rows[row] for row in batch.tolist()],
-        "the same in one piece, in memory, as Arrow": lambda batch: whole.take(batch),
+        "Arrow, take on one chunk in memory": lambda batch: whole.take(batch),
         "datasets, a batch at a time": lambda batch: hub[batch],
         "datasets, one row after another": lambda batch: [hub[row] for row in batch.tolist()],
         "JSON Lines, by seeking": lambda batch: [seek(row) for row in batch.tolist()],
@@ -132,7 +135,7 @@ def _text_readers(rows: Rows, folder: Path) -> dict[str, Read]:
 
 
 def _id_readers(rows: Rows) -> dict[str, Read]:
-    """Return, by name, what reads a batch of token ids."""
+    """Return functions that read a batch of token ids, by the name of the method."""
     encoded = encoded_pairs(rows)
     hub = datasets.Dataset(rows.table).with_format("numpy")
     return {
@@ -153,17 +156,17 @@ def _race(what: str, readers: dict[str, Read], batches: Batches, rounds: int) ->
     }
     rates = {name: [sizes[name] * BATCH_SIZE / own for own in seconds[name]] for name in seconds}
     first = next(iter(rates.values()))
-    print(f"\n{what}\n{'':44}{'rows/s':>12}{'first is ×':>12}")
+    print(f"\n{what}\n{'':44}{'rows/s':>12}{'mtx is ×':>12}")
     for name, own in rates.items():
         ratio = statistics.median(ours / theirs for ours, theirs in zip(first, own, strict=True))
         print(f"{name.removeprefix('slow: '):44}{statistics.median(own):12,.0f}{ratio:12.2f}")
 
 
 def _print_memory(rows: Rows) -> None:
-    """Print what a DataLoader with workers holds at the most while it goes through all token ids."""
-    print(f"\nmemory at the most, MB: {NUM_WORKERS} workers and their parent, beyond an idle one")
+    """Print the peak memory of a DataLoader with workers that reads all token ids."""
+    print(f"\npeak memory in MB that {NUM_WORKERS} workers and their parent add to an idle parent")
     print(f"{'':44}{'PSS':>9}{'no file':>11}")
-    with suppress(FileNotFoundError):  # no /proc: the system is not Linux
+    with suppress(FileNotFoundError):  # systems other than Linux have no /proc
         ways: dict[str, Callable[[], Any]] = {
             "mtx, memory-mapped": lambda: encoded_pairs(rows),
             "lists of int": lambda: _lists(rows),
@@ -175,7 +178,7 @@ def _print_memory(rows: Rows) -> None:
 
 
 class _Nothing:
-    """Rows without a token, for what the workers themselves take."""
+    """Rows without tokens, to measure the memory of the workers themselves."""
 
     def __init__(self) -> None:
         self.source = self.target = self
@@ -185,7 +188,7 @@ class _Nothing:
 
 
 class _Lists:
-    """Token ids as lists of int, as `to_pylist` gives them."""
+    """Token ids as lists of int, as `to_pylist` returns them."""
 
     def __init__(self, source: list[list[int]], target: list[list[int]]) -> None:
         self.source, self.target = source, target

@@ -1,4 +1,4 @@
-"""What the benchmarks of single stages share: the corpus, its options, and contestants that take turns."""
+"""Common parts of the stage benchmarks: command-line options, choice of the corpus, and measurements in turn."""
 
 import argparse
 import gc
@@ -12,17 +12,23 @@ CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.g
 
 
 def options(description: str) -> argparse.Namespace:
-    """Read the command line: `rounds`, and `source`, the overrides that choose the corpus. Says if that is another."""
+    """Parse the command line; `rounds` is the number of rounds, `source` the overrides that choose the corpus.
+
+    Prints a warning if the corpus is not the corpus of the published table.
+    """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--pairs", type=int, help="pairs from the start of the corpus; all unless given")
-    parser.add_argument("--corpus", type=Path, help="a corpus that downloader=local reads")
+    parser.add_argument("--pairs", type=int, help="number of pairs, from the start of the corpus; default: all")
+    parser.add_argument("--corpus", type=Path, help="path of a corpus in a format of downloader=local")
     parser.add_argument("--sample", action="store_true", help="use the sample corpus that is installed with mtx")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each contestant gets its turn")
-    parser.add_argument("--quick", action="store_true", help="2,000 pairs, 2 rounds: to see that it works")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements of each contestant")
+    parser.add_argument("--quick", action="store_true", help="measure 2,000 pairs in 2 rounds, to test the script")
     chosen = parser.parse_args()
     path = None if chosen.sample else chosen.corpus or (CORPUS if CORPUS.exists() else None)
     if path is None:
-        print("NOT THE CORPUS OF THE PUBLISHED TABLE: it is missing, or --sample was given. The sample corpus is used.")
+        print(
+            "NOT THE CORPUS OF THE PUBLISHED TABLE: the corpus is missing, or --sample was given. "
+            "The sample corpus is used."
+        )
     if chosen.quick:
         chosen.pairs, chosen.rounds = chosen.pairs or 2000, 2
     chosen.source = ["downloader=sample"] if path is None else ["downloader=local", f"downloader.path={path}"]
@@ -32,7 +38,7 @@ def options(description: str) -> argparse.Namespace:
 
 
 def turns(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Let each contestant run once a round, and return the seconds of each round."""
+    """Run each contestant once per round, and return the seconds of each contestant in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name, run in contestants.items():
@@ -45,11 +51,11 @@ def turns(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def print_rates(seconds: Mapping[str, list[float]], num_pairs: int) -> None:
-    """Print each contestant's rate, and how many times as fast the first one is: a median of the rounds' ratios."""
+    """Print each contestant's pairs per second, and how many times faster the first contestant is."""
     first = next(iter(seconds.values()))
     print(f"\n{num_pairs:,} pairs, {os.cpu_count()} cores\n{'':44}{'s':>8}{'pairs/s':>12}{'mtx is ×':>10}")
     for name, own in seconds.items():
         median = statistics.median(own)
         ratio = statistics.median(theirs / ours for ours, theirs in zip(first, own, strict=True))
         print(f"{name:44}{median:8.3f}{num_pairs / median:12,.0f}{ratio:10.2f}")
-    print("medians of all rounds; ratios are medians of the ratios of each round")
+    print("rate: median over all rounds; ratio: median of the ratios within each round")

@@ -1,8 +1,8 @@
-"""What a store loses when its processes are killed, its power fails or its bytes change.
+"""Fault injection: kill processes, cut the power and flip bits while a store is used, and count lost or damaged data.
 
-Prints a table for each storage option; the exit code is 1 where any figure that is to be 0 is not. The moments, the
-victims and the bits are drawn from the seed; what the system does meanwhile is its own affair, so that a run is never
-quite the same again.
+The script prints a table for each storage option. The exit code is 1 if any fault is found. The seed decides the
+moments, the processes and the bits. Two runs with the same seed still differ, because the operating system schedules
+the processes differently.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from faults_store import OPTIONS, write_corpus
 from faults_writers import write_at_once
 
 FIGURES = ("kills", "steps", "power", "writers", "bytes")
-SHOWN = 10  # of what is wrong in one figure, so many are told
+SHOWN = 10  # faults that are printed per measurement
 
-Row = tuple[str, str, list[str]]  # what was measured, its counts, and what is wrong
+Row = tuple[str, str, list[str]]  # name of the measurement, counts, and descriptions of the faults
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
                     for line in wrong[:SHOWN]:
                         print(f"    {line}", flush=True)
                     began = time.monotonic()
-    print(f"\nfaults in all: {num_faults}; load at the end {os.getloadavg()[0]:.1f}")
+    print(f"\ntotal faults: {num_faults}; load at the end {os.getloadavg()[0]:.1f}")
     return 1 if num_faults else 0
 
 
@@ -50,9 +50,10 @@ def kills(option: str, folder: Path, options: argparse.Namespace, random: np.ran
     killing = _killing(option, folder, options, random)
     for number in (1, options.processes):
         found = killing.run(options.kills, number)
-        yield f"kill -9, {'alone' if number == 1 else f'{number} on one store'}", _counts(found), _wrong(found)
+        what = "one process" if number == 1 else f"{number} on one store"
+        yield f"kill -9, {what}", _counts(found), _wrong(found)
         for state, times in sorted(found.hit.items()):
-            print(f"      {times:4} hit {state}")
+            print(f"      {times:4} kills during: {state}")
 
 
 def steps(option: str, folder: Path, options: argparse.Namespace, random: np.random.Generator) -> Iterator[Row]:
@@ -81,9 +82,9 @@ def writers(option: str, folder: Path, options: argparse.Namespace, random: np.r
 def flips(option: str, folder: Path, options: argparse.Namespace, random: np.random.Generator) -> Iterator[Row]:
     root = small_store(option, folder / "store")
     for kind, found in flip_all(option, root, random, options.every).items():
-        unused = f", {found.unused:,} in unused room" if found.unused else ""
-        counts = f"{found.tried:,} bytes, {found.found:,} found{unused}"
-        yield f"a bit of each byte, {kind}", counts, [*found.missed, *found.unclear]
+        unused = f", {found.unused:,} in unused bytes" if found.unused else ""
+        counts = f"{found.tried:,} changed bytes, {found.found:,} detected{unused}"
+        yield f"one bit flipped, {kind}", counts, [*found.missed, *found.unclear]
 
 
 MEASURES: dict[str, Callable[[str, Path, argparse.Namespace, np.random.Generator], Iterator[Row]]] = {
@@ -111,18 +112,18 @@ def _wrong(found: Kills) -> list[str]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES), help="these figures alone")
-    parser.add_argument("--storage", nargs="+", choices=OPTIONS, default=OPTIONS, help="these storage options alone")
-    parser.add_argument("--seed", type=int, default=0, help="another seed hits other moments, processes and bits")
-    parser.add_argument("--kills", type=int, default=200, help="of a process alone, and as many of several")
-    parser.add_argument("--processes", type=int, default=4, help="how many prepare the same on one store")
-    parser.add_argument("--pairs", type=int, default=1500, help="pairs that are prepared: with 1,500 well under 1 s")
-    parser.add_argument("--step", type=int, default=1, help="kill after each so-manieth step only")
-    parser.add_argument("--disks", type=int, help="look at so many disks after a power failure; else at all")
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES), help="measurements to run")
+    parser.add_argument("--storage", nargs="+", choices=OPTIONS, default=OPTIONS, help="storage options to test")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments, processes and bits that are hit")
+    parser.add_argument("--kills", type=int, default=200, help="kills of one process, and kills among --processes")
+    parser.add_argument("--processes", type=int, default=4, help="processes that prepare the same data in one store")
+    parser.add_argument("--pairs", type=int, default=1500, help="pairs to prepare; 1,500 take well under 1 s")
+    parser.add_argument("--step", type=int, default=1, help="kill after every Nth step")
+    parser.add_argument("--disks", type=int, help="number of simulated disks to check after a power cut; default: all")
     parser.add_argument("--writers", type=int, default=8, help="processes that add, read and remove at once")
-    parser.add_argument("--seconds", type=float, default=60, help="that they do so")
-    parser.add_argument("--every", type=int, default=1, help="change about one byte in so many; 1: each")
-    parser.add_argument("--quick", action="store_true", help="few of everything: to see that it works")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds for which the writers run")
+    parser.add_argument("--every", type=int, default=1, help="flip a bit in about one of N bytes; 1: in every byte")
+    parser.add_argument("--quick", action="store_true", help="run few of each measurement, to test the script")
     options = parser.parse_args()
     if options.quick:
         options.kills, options.pairs, options.step, options.disks = 2, 200, 60, 40

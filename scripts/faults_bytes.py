@@ -1,4 +1,4 @@
-"""One changed bit in every byte that a store keeps, one at a time: which are found by `task=verify`?"""
+"""Flip one bit in every byte of a store, one byte at a time, and count how many flips `task=verify` detects."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,14 +18,16 @@ from mtx.errors import StoreError
 
 @dataclass
 class Flips:
-    """What became of the changed bytes of one kind of file.
+    """Counts of flipped bytes in one kind of file.
 
     Attributes:
         tried: bytes that were changed.
-        found: of these, those that were found, with a message of mtx's own.
-        unused: those not found while all that the store keeps read as before: bytes that hold nothing, as SQLite has.
-        missed: those not found that did change what is read, as file and offset; to be none.
-        unclear: those that another error than mtx's own told of; to be none.
+        found: changed bytes that mtx detected, with an error message of mtx.
+        unused: changed bytes that were not detected but hold no data, such as free pages of SQLite: all content reads
+            as before.
+        missed: changed bytes that were not detected although the content changed, as file name and offset; must be
+            empty.
+        unclear: changed bytes that raised an error which is not one of mtx's errors; must be empty.
     """
 
     tried: int = 0
@@ -48,7 +50,7 @@ class Flips:
 
 
 def small_store(option: str, root: Path) -> Path:
-    """Make a store with texts, token ids and a tokenizer, as small as can be: each byte costs a look at all of it."""
+    """Create a very small store with texts, token ids and a tokenizer, because each flipped byte costs a full check."""
 
     def fill() -> None:
         store = store_at(option, root)
@@ -68,7 +70,7 @@ def small_store(option: str, root: Path) -> Path:
 
 
 def kind_of(path: Path) -> str:
-    """Say what a file in a store is."""
+    """Return the kind of a file in a store, such as `manifests (.json)`."""
     if path.parent.parent.name in ("tokenizers", "words"):
         return f"{path.parent.parent.name}: {'manifest' if path.name == 'manifest.json' else 'files'}"
     if path.parent.name == "manifests":
@@ -79,9 +81,9 @@ def kind_of(path: Path) -> str:
 
 
 def flip_all(option: str, root: Path, random: np.random.Generator, every: int = 1) -> dict[str, Flips]:
-    """Change one bit of each byte (or of one in `every`, by chance) of each file in a store, and look at the store.
+    """Flip one bit of each byte of each file in a store (or of one byte in `every`), and check the store each time.
 
-    Returns what was found by kind of file. Files are as before afterwards.
+    Returns the counts by kind of file. Each file is restored afterwards.
     """
     flips: dict[str, Flips] = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path.suffix != ".lock"):
@@ -123,7 +125,7 @@ def _flip(option: str, root: Path, path: Path, offsets: np.ndarray, bits: np.nda
 def _finds(store: Store) -> bool:
     try:
         return bool(verify_store(store, full=True).findings)
-    except StoreError:  # the store as a whole cannot be used, which is a message, too
+    except StoreError:  # mtx reports that the whole store is unusable, so the change is detected
         return True
 
 

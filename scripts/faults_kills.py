@@ -1,4 +1,4 @@
-"""kill -9 at random moments of `prepare`, alone and with several processes on one store."""
+"""Kill processes with `kill -9` at random moments of `prepare`: one process, or several processes on one store."""
 
 import statistics
 import time
@@ -13,21 +13,21 @@ from typing import Any, cast
 import numpy as np
 from faults_store import OPTIONS, Child, Found, Say, ask, look_apart, small_recipe, store_at, tidy, wait_until
 
-from mtx.data.pipeline import prepare
+from mtx.data.stages import prepare
 from mtx.data.store import Store
 
-STARTS_WITHIN_S = 0.2  # processes that share a store start at random moments of this time
+STARTS_WITHIN_S = 0.2  # processes that share a store start at random moments within this many seconds
 STATES = {
-    "begin": "looking, or waiting for another",
-    "build": "building, rows not yet whole",
-    "payload": "rows whole, no manifest yet",
+    "begin": "looking up, or waiting for another process",
+    "build": "building, payload incomplete",
+    "payload": "payload complete, no manifest yet",
     "stored": "just stored",
 }
 
 
 @dataclass
 class Kills:
-    """What so many kills did. The lists are to be empty."""
+    """Counts and faults of a number of kills; all lists must be empty."""
 
     kills: int = 0
     runs: int = 0
@@ -45,21 +45,21 @@ class Kills:
         return sum(map(len, (self.damaged, self.lost, self.failed, self.differing, self.not_tidied)))
 
     def compare(self, found: Found, acked: set[str], clean: Found) -> None:
-        """Count what is wrong in a store in which `acked` was reported as stored."""
+        """Record the faults of a store, of which the entries in `acked` were reported as stored."""
         self.acks += len(acked)
         self.damaged += [f"{name}: {error}" for name, error in found.damaged.items()]
         self.lost += sorted(acked - found.content.keys() - found.damaged.keys())
         self.differing += [name for name, digest in found.content.items() if clean.content.get(name) != digest]
 
     def tidy(self, option: str, root: Path) -> None:
-        """Remove what is left over, and count it; all of it is to be found."""
+        """Remove the leftovers that task=gc finds and count them, and record temporary files that task=gc misses."""
         num_found, missed = cast(tuple[int, list[str]], ask(lambda: tidy(store_at(option, root))))
         self.leftovers += num_found
         self.not_tidied += missed
 
 
 def say_steps(store: Store, say: Say) -> None:
-    """Have a store tell each step of what is stored through it; `stored` once a dataset or bundle was returned."""
+    """Make a store report each step (`begin`, `build`, `payload`, and `stored` after a result was returned)."""
     for layer in (store.repo, store.tokenizers, store.words):
         layer.get_or_build = _telling(layer.get_or_build, say)  # type: ignore[method-assign]
     create = store.repo.fal.create
@@ -88,7 +88,7 @@ def _telling(get_or_build: Callable[..., Any], say: Say) -> Callable[..., Any]:
 
 
 def start(option: str, corpus: Path, root: Path, delay_s: float = 0.0) -> Child:
-    """Fork a process that prepares everything, and tells each step."""
+    """Fork a process that prepares the corpus in a store and reports each step."""
 
     def work(say: Say) -> None:
         time.sleep(delay_s)
@@ -101,21 +101,21 @@ def start(option: str, corpus: Path, root: Path, delay_s: float = 0.0) -> Child:
 
 
 def where(lines: list[str]) -> str:
-    """Say what a process was doing when it said its last line: the stage, and how far."""
+    """Return the stage of the last line that a process reported, and the state of that stage."""
     if not lines:
-        return "asking the source"
+        return "reading the source, before the first step"
     state, _, name = lines[-1].partition(" ")
     return f"{name.partition('-')[0]}: {STATES[state]}" if state in STATES else state
 
 
 class Killing:
-    """Kills on stores of one option.
+    """Kill processes that use stores of one storage option.
 
     Args:
         option: the storage option.
-        corpus: what is prepared.
-        random: decides the moments, and which of several processes are hit.
-        timed_runs: undisturbed runs that are timed first, to know among which moments to choose.
+        corpus: the corpus that the processes prepare.
+        random: decides the moments of the kills, and which of several processes are killed.
+        timed_runs: number of undisturbed runs, whose median time is the range of the random moments.
     """
 
     def __init__(self, option: str, corpus: Path, random: np.random.Generator, *, timed_runs: int = 3) -> None:
@@ -125,7 +125,7 @@ class Killing:
         self.timed_runs = timed_runs
 
     def clean(self, num_processes: int = 1) -> tuple[Found, float]:
-        """Return what undisturbed runs store, and the seconds that they take: a median."""
+        """Return the content that undisturbed runs store, and their median time in seconds."""
         seconds = []
         for _ in range(self.timed_runs):
             with TemporaryDirectory() as folder:
@@ -140,7 +140,7 @@ class Killing:
         return found, statistics.median(seconds)
 
     def run(self, count: int, num_processes: int) -> Kills:
-        """Kill `count` times, among `num_processes` on one store, each time a new one."""
+        """Kill processes `count` times in total, among `num_processes` on one store, with a new store for each run."""
         clean, takes_s = self.clean(num_processes)
         kills = Kills()
         while kills.kills < count:
@@ -152,7 +152,7 @@ class Killing:
         return kills
 
     def _disturbed(self, kills: Kills, root: Path, num_processes: int, takes_s: float) -> set[str]:
-        """Run, kill some, wait for the others, and return what any of them reported as stored."""
+        """Start the processes, kill some, wait for the others, and return the names that were reported as stored."""
         delays = self.random.uniform(0, STARTS_WITHIN_S, num_processes) * (num_processes > 1)
         began = time.monotonic()
         children = [start(self.option, self.corpus, root, delay) for delay in delays]
@@ -172,14 +172,14 @@ class Killing:
         return acked
 
     def _again(self, kills: Kills, root: Path, clean: Found) -> None:
-        """Run again on what is left, and compare it with a clean run."""
+        """Prepare the corpus again in the store that the kills left, and compare the result with an undisturbed run."""
         lines = start(self.option, self.corpus, root).lines()
         if lines[-1:] != ["done"]:
-            kills.failed.append(f"again: {lines[-1] if lines else 'silent'}")
+            kills.failed.append(f"run after the kills: {lines[-1] if lines else 'no output'}")
         found = look_apart(self.option, root)
-        kills.damaged += [f"again: {name}: {error}" for name, error in found.damaged.items()]
+        kills.damaged += [f"run after the kills: {name}: {error}" for name, error in found.damaged.items()]
         if found.content != clean.content:
-            kills.differing.append(f"again: {sorted(found.content.items() ^ clean.content.items())}")
+            kills.differing.append(f"run after the kills: {sorted(found.content.items() ^ clean.content.items())}")
         kills.tidy(self.option, root)
 
 

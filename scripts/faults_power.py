@@ -1,15 +1,15 @@
-"""Power that fails after any step of `prepare`, on a model of a disk that keeps only what was synced.
+"""Simulate a power cut after each step of `prepare`, with a model of a disk that keeps only synced data.
 
-A process prepares a corpus while each call that changes the disk is recorded. After each one, the disk is drawn up as
-it may be found when the power comes back:
+A process prepares a corpus while each system call that changes the disk is recorded. After each call, the script
+computes the states in which the disk may be when the power returns:
 
-- strict: names are those of each folder's last fsync, contents those of each file's last fsync, else empty;
-- ahead: all names are there already, contents only where synced, else empty;
-- torn: as ahead, but half of what was not synced;
-- mixed: of each name and each content, one or the other by chance.
+- strict: each folder has the names of its last fsync, and each file the content of its last fsync, else no content;
+- ahead: all names are on disk, but only synced content;
+- torn: as ahead, with half of the content that was not synced;
+- mixed: each name and each content is randomly in its old or new state.
 
-SQLite writes its own files, by calls that Python does not see; they are taken as they are after each call. That it
-syncs them (WAL, synchronous=FULL) is its promise; tests look at both settings.
+SQLite writes its files with system calls that Python does not see, so these files are taken as they are after each
+call. SQLite guarantees that it syncs them (WAL, synchronous=FULL); other tests check both settings.
 """
 
 import os
@@ -26,30 +26,30 @@ import numpy as np
 from faults_kills import Kills, say_steps
 from faults_store import Child, Found, ask, look, look_apart, small_recipe, store_at
 
-from mtx.data.pipeline import prepare
+from mtx.data.stages import prepare
 
 CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir", "rmdir")
 KINDS = ("strict", "ahead", "torn", "mixed")
-OWN_SYNC = "manifests.sqlite"  # files with this in their names are synced by SQLite
-RUN_AGAIN = 0.05  # share of the states that a run is tried on, too
+OWN_SYNC = "manifests.sqlite"  # SQLite syncs the files whose names contain this
+RUN_AGAIN = 0.05  # share of the disk states on which `prepare` runs again
 
-Tree = dict[str, bytes | None]  # by path below the root; None: a folder
+Tree = dict[str, bytes | None]  # content of each file by relative path; None: a folder
 
 
 @dataclass(frozen=True)
 class Step:
-    """A call that changed the disk: its name, and the path below the root it was about."""
+    """A system call that changed the disk: its name, and the relative path that it changed."""
 
     call: str
     path: str
 
 
 class Disk:
-    """What is on disk below `root`, and what of it is synced.
+    """Model of the files below `root` and of the names and contents that are synced.
 
     Args:
         root: the folder that is watched.
-        step: called after each call that changes something in it.
+        step: called after each system call that changes something below `root`.
     """
 
     def __init__(self, root: Path, step: Callable[[Step], None]) -> None:
@@ -57,17 +57,17 @@ class Disk:
         self._step = step
         self._contents: dict[int, bytes] = {}  # by inode, as of the last fsync
         self._names: dict[int, dict[str, int]] = {}  # by inode of the folder: inodes by name, as of the last fsync
-        self._held: dict[int, int] = {}  # an open descriptor for each inode seen, so that none is used again
+        self._held: dict[int, int] = {}  # an open descriptor per inode, so that no inode number is reused
         self._names[root.stat().st_ino] = {}
         self._folders = {root.stat().st_ino}
 
     def watch(self) -> None:
-        """Watch the calls of this process from now on, for good."""
+        """Replace the functions of `os` that change the disk by recording ones, for the rest of the process."""
         for call in CALLS:
             setattr(os, call, self._watched(call, getattr(os, call)))
 
     def trees(self, random: np.random.Generator) -> Iterator[tuple[str, Tree]]:
-        """Draw up the disk as it may be found, in each way."""
+        """Yield the disk state of each kind: `strict`, `ahead`, `torn` and `mixed`."""
         self._see(self.root)
         for kind in KINDS:
             tree: Tree = {}
@@ -108,7 +108,7 @@ class Disk:
     def _draw(
         self, kind: str, random: np.random.Generator, inode: int, now: Path | None, below: str, tree: Tree
     ) -> None:
-        """Add what is in a folder, which is at `now` unless it is gone, to `tree`."""
+        """Add the content of a folder to `tree`; `now` is the current path of the folder, None if it was removed."""
         synced, current = self._names.get(inode, {}), _names_in(now) if now is not None else {}
         for name in sorted(synced.keys() | current.keys()):
             ahead = {"strict": False, "mixed": bool(random.integers(2))}.get(kind, True) or OWN_SYNC in name
@@ -125,7 +125,7 @@ class Disk:
     def _content(self, kind: str, random: np.random.Generator, inode: int, name: str) -> bytes:
         if inode in self._contents and OWN_SYNC not in name:
             return self._contents[inode]
-        with open(f"/proc/self/fd/{self._held[inode]}", "rb") as file:  # noqa: PTH123  (also where it has no name)
+        with open(f"/proc/self/fd/{self._held[inode]}", "rb") as file:  # noqa: PTH123  (the file may have no name)
             content = file.read()
         if OWN_SYNC in name:
             return content
@@ -135,7 +135,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class State:
-    """A disk as it may be found, and what had been reported as stored by then."""
+    """A possible state of the disk after a power cut, and the names that had been reported as stored before."""
 
     kind: str
     after: Step
@@ -144,9 +144,9 @@ class State:
 
 
 def record(option: str, corpus: Path, root: Path, random: np.random.Generator) -> tuple[list[Step], list[State]]:
-    """Prepare a corpus in the new folder `root`, and return each step and the different disks that may be found.
+    """Prepare a corpus in the new folder `root`, and return all steps and the different possible disk states.
 
-    Watches this process for good: call it in one of its own.
+    Call this function in a new process, because it replaces functions of `os` for the rest of the process.
     """
     root.mkdir()
     steps: list[Step] = []
@@ -156,7 +156,7 @@ def record(option: str, corpus: Path, root: Path, random: np.random.Generator) -
     def draw(step: Step) -> None:
         for kind, tree in disk.trees(random):
             key = repr(sorted(tree.items(), key=lambda item: item[0]))
-            states[key] = State(kind, step, tree, frozenset(acked))  # of equal disks the last, with the most reported
+            states[key] = State(kind, step, tree, frozenset(acked))  # equal states: keep the last, with most acks
 
     def add(step: Step) -> None:
         steps.append(step)
@@ -179,11 +179,11 @@ def record(option: str, corpus: Path, root: Path, random: np.random.Generator) -
 def fail_power(
     option: str, corpus: Path, folder: Path, random: np.random.Generator, clean: Found, most: int | None = None
 ) -> Kills:
-    """Let the power fail after each step, in each way, and count what is wrong when it is back.
+    """Cut the power after each step, in each way, and count the faults in the resulting stores.
 
-    `most`: look at so many of the disks at the most, taken by chance; None: at all.
+    `most` is the maximal number of disk states to check, chosen randomly; None: all states are checked.
     """
-    file = folder / "states.pickle"  # between processes of this script's own
+    file = folder / "states.pickle"  # passes the states from a process of this script to another
     ask(lambda: file.write_bytes(pickle.dumps(record(option, corpus, folder / "watched", random))))
     steps, states = pickle.loads(file.read_bytes())
     if most is not None and most < len(states):
@@ -215,13 +215,13 @@ def _run_again(kills: Kills, option: str, corpus: Path, state: State, root: Path
     _write(root, state.tree)
     lines = Child(lambda say: prepare(small_recipe(corpus), store_at(option, root)) and say("done")).lines()
     if lines != ["done"]:
-        kills.failed.append(f"again, {state.kind} after {state.after}: {lines}")
+        kills.failed.append(f"run on {state.kind} state after {state.after}: {lines}")
     elif look_apart(option, root) != clean:
-        kills.differing.append(f"again, {state.kind} after {state.after}")
+        kills.differing.append(f"run on {state.kind} state after {state.after}")
 
 
 def kill_at_each_step(option: str, corpus: Path, folder: Path, clean: Found, every: int = 1) -> Kills:
-    """Kill a process just after each (or every so many) of its steps, each time on a new store, and run it again."""
+    """Kill a process after its step 1, 2, … (or every Nth step), each time on a new store, and prepare again."""
     kills = Kills()
     number = every
     while True:
@@ -260,9 +260,9 @@ def _die_at(option: str, corpus: Path, root: Path, number: int, say: Callable[[s
 def _run_again_in_place(kills: Kills, option: str, corpus: Path, root: Path, clean: Found, number: int) -> None:
     lines = Child(lambda say: prepare(small_recipe(corpus), store_at(option, root)) and say("done")).lines()
     if lines != ["done"]:
-        kills.failed.append(f"again, after step {number}: {lines}")
+        kills.failed.append(f"run after a kill at step {number}: {lines}")
     elif look_apart(option, root) != clean:
-        kills.differing.append(f"again, after step {number}")
+        kills.differing.append(f"run after a kill at step {number}")
 
 
 def _names_in(folder: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What the fault figures share: a small corpus, stores of every option, a look at all that is in one, and forks."""
+"""Common parts of the fault injection: a small corpus, stores of each option, a full check of a store, and forks."""
 
 import ctypes
 import hashlib
@@ -13,39 +13,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas  # noqa: F401  (pyarrow imports it when first needed: here once, instead of in each fork)
+import pandas  # noqa: F401  (pyarrow imports pandas lazily; imported here once, instead of in each fork)
 import pyarrow as pa
 import pyarrow.pandas_compat
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from mtx.data.filter.default import DefaultFilter
-from mtx.data.pipeline import Recipe
+from mtx.data.garbage_collection import store_leftovers
 from mtx.data.split import HeldOut
+from mtx.data.stages import Recipe
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
-from mtx.data.unused import unused
 from mtx.data.verify import verify_store
 from mtx.errors import MtxError
 from mtx.infra.dataset.sources.local import LocalDownloader
 
 CONF = Path(__file__).resolve().parents[1] / "conf/storage"
 OPTIONS = [name for name in ("sqlite_arrow", "files_arrow", "shelve_jsonl") if (CONF / f"{name}.yaml").exists()]
-PR_SET_PDEATHSIG = 1  # of prctl(2): the signal that a process gets when its parent dies
+PR_SET_PDEATHSIG = 1  # option of prctl(2): the signal that a process gets when its parent dies
 
 Say = Callable[[str], None]
 
 
 @dataclass
 class Found:
-    """What a look at a whole store found: the digest of each thing that is whole, and what is wrong with others."""
+    """Result of a full check of a store: the digest of each intact entry, and the problem of each damaged entry."""
 
     content: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
 
 
 def write_corpus(path: Path, num_pairs: int, random: np.random.Generator) -> Path:
-    """Write pairs of made-up words, as JSON Lines: different in every line, so that the filter keeps nearly all."""
+    """Write pairs of random words as JSON Lines; all lines differ, so that the filter keeps nearly all pairs."""
     letters = np.array(list("abcdefghijklmnopqrstuvwxyzäöüß"))
     words = ["".join(random.choice(letters, size)) for size in random.integers(2, 10, 500)]
     with path.open("w", encoding="utf-8") as file:
@@ -56,7 +56,7 @@ def write_corpus(path: Path, num_pairs: int, random: np.random.Generator) -> Pat
 
 
 def small_recipe(path: Path, held_out: int = 50) -> Recipe:
-    """Return a recipe with every stage, words for subword sampling included, that a corpus takes well under 1 s for."""
+    """Return a recipe with all stages, subword sampling included, which prepares a small corpus in well under 1 s."""
     return Recipe(
         downloader=LocalDownloader(path=str(path)),
         held_out=HeldOut(validation=held_out, test=held_out),
@@ -66,7 +66,7 @@ def small_recipe(path: Path, held_out: int = 50) -> Recipe:
 
 
 def store_at(option: str, root: Path) -> Store:
-    """Return the store of a storage option, as its config says, in the folder `root`."""
+    """Return a store in the folder `root`, with the settings of a storage option."""
     config = OmegaConf.load(CONF / f"{option}.yaml")
     config["root"] = str(root)
     store = instantiate(config)
@@ -75,26 +75,26 @@ def store_at(option: str, root: Path) -> Store:
 
 
 def look(store: Store) -> Found:
-    """Verify everything in a store, down to the last byte, as `task=verify full=true` does."""
+    """Check everything in a store, down to the last byte, as `task=verify full=true` does."""
     found = Found()
     try:
         found.damaged = {finding.name: finding.reason for finding in verify_store(store, full=True).findings}
         for name in store.repo.oal.get_all_names():
             if name not in found.damaged:
                 found.content[name] = _digest(store.repo.oal.read(name), store.repo.fal.sha256(name))
-        for bundles in (store.tokenizers, store.words):
-            for name in bundles.get_all_names():
+        for artifacts in (store.tokenizers, store.words):
+            for name in artifacts.get_all_names():
                 if name not in found.damaged:
-                    files = sorted(bundles.open(name).iterdir())
+                    files = sorted(artifacts.open(name).iterdir())
                     found.content[name] = _digest({path.name: path.read_bytes().hex() for path in files})
-    except Exception as error:  # of any kind: what cannot be looked at is damaged
+    except Exception as error:  # any exception means that the store is damaged
         found.damaged["the store"] = f"{type(error).__name__}: {error}"
     return found
 
 
 def tidy(store: Store) -> tuple[int, list[str]]:
-    """Remove what `task=gc` finds left over; return their number, and temporary files that it did not find."""
-    found = unused(store, orphans=False)
+    """Remove the leftovers that `task=gc` finds; return their number, and the temporary files that `task=gc` misses."""
+    found = store_leftovers(store, orphans=False)
     for leftover in found:
         leftover.remove()
     missed = [path for path in store.root.rglob("*") if path.parent.name == "scratch" or ".tmp" in path.suffixes]
@@ -102,7 +102,7 @@ def tidy(store: Store) -> tuple[int, list[str]]:
 
 
 class Child:
-    """A forked process and what it says, a line at a time. It dies with its parent."""
+    """A forked process that reports lines through a pipe; the kernel kills the process when its parent dies."""
 
     def __init__(self, work: Callable[[Say], object]) -> None:
         reading, writing = os.pipe()
@@ -115,20 +115,20 @@ class Child:
         self.status: int | None = None
 
     def kill(self) -> None:
-        """Kill it as `kill -9` does, if it still runs."""
+        """Kill the process with SIGKILL, if it still runs."""
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
 
     def ended(self) -> bool:
-        """Tell whether it has ended, without waiting."""
+        """Return whether the process has ended, without waiting."""
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.status = status if pid else None
         return self.status is not None
 
     def lines(self) -> list[str]:
-        """Wait until it ends, and return all that it said."""
-        with open(self._reading, encoding="utf-8") as pipe:  # noqa: PTH123  (a descriptor, no path)
+        """Wait until the process ends, and return all lines that it reported."""
+        with open(self._reading, encoding="utf-8") as pipe:  # noqa: PTH123  (a file descriptor, not a path)
             said = pipe.read()
         if self.status is None:
             self.status = os.waitpid(self.pid, 0)[1]
@@ -136,7 +136,7 @@ class Child:
 
     @property
     def killed(self) -> bool:
-        """Whether a signal ended it."""
+        """Whether a signal ended the process."""
         return self.status is not None and os.WIFSIGNALED(self.status)
 
 
@@ -157,7 +157,10 @@ def _run(work: Callable[[Say], object], pipe: int) -> None:
 
 
 def ask(work: Callable[[], object]) -> object:
-    """Do `work` in a process of its own, and return what it returned, by way of JSON. Raises RuntimeError."""
+    """Run `work` in a forked process, and return its result, which is passed as JSON.
+
+    Raises RuntimeError if `work` raises an error or the process dies.
+    """
     child = Child(lambda say: say("answer " + json.dumps(work())))
     for line in child.lines():
         if line.startswith("answer "):
@@ -167,13 +170,13 @@ def ask(work: Callable[[], object]) -> object:
 
 
 def look_apart(option: str, root: Path) -> Found:
-    """Look at a store in a process of its own, so that this one never starts a thread and can be forked."""
+    """Check a store in a forked process, because this process must start no threads before it forks again."""
     answer = ask(lambda: vars(look(store_at(option, root))))
     return Found(**answer)  # type: ignore[arg-type]
 
 
 def wait_until(moment: float) -> None:
-    """Sleep until `time.monotonic()` says `moment`."""
+    """Sleep until `time.monotonic()` reaches `moment`."""
     time.sleep(max(0.0, moment - time.monotonic()))
 
 

@@ -1,4 +1,4 @@
-"""Processes that add, read and remove datasets of one store at once: no update is lost, and nobody sees half of one."""
+"""Run processes that add, read and remove datasets of one store at once, and count lost updates and partial reads."""
 
 import json
 import time
@@ -13,13 +13,13 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.errors import NotStoredError
 
-SHARED_S = 0.5  # so often all processes ask for the same new dataset, which one of them is to build
-MOST_KEPT = 20  # of its own datasets a process keeps at the most
+SHARED_S = 0.5  # seconds after which all processes request the same new dataset, which only one may build
+MOST_KEPT = 20  # datasets that a process keeps at most, without the shared datasets
 
 
 @dataclass
 class Writers:
-    """What so many processes did. The lists are to be empty."""
+    """Counts and faults of the processes; all lists must be empty."""
 
     operations: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Writers:
 
 
 class _Writer:
-    """One process: it adds, reads and removes its own datasets, reads those of others, and builds shared ones."""
+    """One process: adds, reads and removes its own datasets, reads datasets of others, and builds shared ones."""
 
     def __init__(self, repo: DatasetRepo, number: int, random: np.random.Generator) -> None:
         self.repo = repo
@@ -48,7 +48,7 @@ class _Writer:
         self.errors: list[str] = []
 
     def run(self, began: float, seconds: float) -> None:
-        """Go on until `seconds` after `began`, which all processes share."""
+        """Run random operations until `seconds` after `began`, a time that all processes share."""
         while (passed := time.monotonic() - began) < seconds:
             steps = [self.add, self.read_own, self.read_other, self.remove, self.list]
             step = steps[self.random.choice(len(steps), p=[0.35, 0.15, 0.2, 0.25, 0.05])]
@@ -81,7 +81,7 @@ class _Writer:
             try:
                 assert self.repo.get(name).rows[0]["src"] == name
                 self.operations["read"] += 1
-            except NotStoredError:  # removed since the names were asked for: the proper answer
+            except NotStoredError:  # correct: another process removed the dataset after the names were listed
                 self.operations["found removed"] += 1
 
     def remove(self) -> None:
@@ -95,7 +95,7 @@ class _Writer:
         self.operations["listed"] += 1
 
     def shared(self, tick: int) -> None:
-        """Ask for the dataset of this time, as all others do."""
+        """Request the shared dataset of this tick, as all other processes do."""
         name = f"shared-{tick}"
         if tick == self.tick:
             return
@@ -106,11 +106,11 @@ class _Writer:
             return _dataset(name, self.random)
 
         assert self.repo.get_or_build(name, build).rows[0]["src"] == name
-        self.operations["asked for what all ask for"] += 1
+        self.operations["shared datasets requested"] += 1
 
 
 def write_at_once(option: str, root: Path, *, num_processes: int, seconds: float, seed: int) -> Writers:
-    """Let processes work on one store for so many seconds, and compare what is in it with what they say."""
+    """Let processes work on one store for `seconds`, and compare its content with the operations that they report."""
     began = time.monotonic()
     seeds = np.random.SeedSequence(seed).spawn(num_processes)
 
@@ -140,12 +140,12 @@ def write_at_once(option: str, root: Path, *, num_processes: int, seconds: float
     found.damaged = [f"{name}: {reason}" for name, reason in damaged.items()]
     found.lost = sorted(expected - stored)
     found.undead = sorted(stored - expected)
-    found.operations["built for all"] = built.total()
+    found.operations["shared datasets built"] = built.total()
     return found
 
 
 def _stored(option: str, root: Path) -> tuple[set[str], dict[str, str]]:
-    """Return the ids of a store, and what is damaged of it."""
+    """Return the ids in a store, and the damaged entries with their problems."""
     answer = ask(lambda: [store_at(option, root).repo.oal.get_all_names(), look(store_at(option, root)).damaged])
     assert isinstance(answer, list)
     return set(answer[0]), answer[1]

@@ -1,13 +1,13 @@
-"""Feeds broken and hostile input to every parser of mtx, and counts what comes of it.
+"""Fuzzing: run every parser of mtx on broken and hostile input, and count the failures.
 
-    scripts/fuzz                             2,000 inputs for each parser, and a table
+    scripts/fuzz                             run 2,000 inputs per parser, and print a table
     scripts/fuzz --inputs 200 --only jsonl tsv
-    scripts/fuzz --seconds 600               as many inputs as go into ten minutes
+    scripts/fuzz --seconds 600               run as many inputs as possible in ten minutes
 
-An input is a valid file, changed: bits turned, pieces cut out, doubled, swapped or put in from a list of what parsers
-stumble over. The same seed gives the same inputs. An input passes where the parser returns, or raises an error of
-mtx's own, within 10 seconds and without taking more than 1 GB. Anything else is written to a file, and the exit code
-is 1.
+An input is a valid file with random changes: flipped bits, and deleted, repeated or swapped parts. Other changes
+insert byte strings that often break parsers. The same seed gives the same inputs. An input passes if the parser
+returns, or raises an error of mtx, within 10 seconds. Every other input is written to a file, and the exit code is
+then 1. The exit code is also 1 if the memory of the process grows by more than 1 GB.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from types import FrameType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SECONDS_AT_MOST = 10.0  # for one input
-SLOWER = {"overrides": 10}  # so many times fewer inputs, where one takes Hydra a tenth of a second
-MB_AT_MOST = 1000  # that the process may grow by, over all inputs
+SECONDS_AT_MOST = 10.0  # time limit of one input
+SLOWER = {"overrides": 10}  # divisor of the number of inputs for slow parsers: Hydra takes 0.1 s per input
+MB_AT_MOST = 1000  # limit of the growth of the process, over all inputs
 
 NASTIES = [
     *(b"", b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xc3", b"\xf4\x90\x80\x80"),
@@ -70,7 +70,7 @@ Parser = Callable[[Path], object]
 
 @dataclass
 class Outcome:
-    """What became of the inputs of one parser."""
+    """Results of the inputs of one parser: counts, times, kinds of errors, and the inputs that failed."""
 
     read: int = 0
     refused: int = 0
@@ -81,16 +81,16 @@ class Outcome:
 
     @property
     def inputs(self) -> int:
-        """Inputs tried."""
+        """Number of inputs that were run."""
         return self.read + self.refused + len(self.failures)
 
 
 class TooSlowError(BaseException):
-    """An input took too long; no Exception, so that no parser takes it for an error of the file."""
+    """An input exceeded the time limit; no subclass of Exception, so that no parser catches it as a file error."""
 
 
 def mutated(seeds: list[bytes], draw: random.Random) -> bytes:
-    """Return one of the seeds with one to eight changes."""
+    """Return a random seed file with one to eight random changes."""
     data = bytearray(draw.choice(seeds))
     for _ in range(draw.choice((1, 1, 2, 3, 5, 8))):
         begin = draw.randrange(len(data) + 1)
@@ -116,7 +116,7 @@ def mutated(seeds: list[bytes], draw: random.Random) -> bytes:
 
 
 def local(on_error: str) -> Parser:
-    """Return a parser that reads a file as `downloader=local` does; a file `.src` with another beside it, as lines."""
+    """Return a parser that reads a file as `downloader=local` does; a `.src` file gets a line-aligned `.tgt` file."""
 
     def read(path: Path) -> object:
         from mtx.infra.dataset.sources.local import LocalDownloader
@@ -136,19 +136,19 @@ def local(on_error: str) -> Parser:
 
 
 def manifest(path: Path) -> object:
-    """Read a manifest."""
+    """Parse a manifest."""
     from mtx.data.dataset import TranslationDataset
     from mtx.errors import DamagedError
 
     try:
         said = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise DamagedError("no JSON") from error  # what the layers below say of it
+        raise DamagedError("no JSON") from error  # the storage layers raise the same error for invalid JSON
     return TranslationDataset.from_manifest(said).to_manifest()
 
 
 def shelf(path: Path) -> object:
-    """Read a shelf of manifests."""
+    """Parse a JSON file of manifests (`manifests.json`), and read all entries."""
     from mtx.infra.dal.oal import ObjectAccessLayer
 
     path.rename(path.with_name("manifests.json"))
@@ -157,7 +157,7 @@ def shelf(path: Path) -> object:
 
 
 def database(path: Path) -> object:
-    """Read a database of manifests."""
+    """Open a SQLite database of manifests, and read all entries."""
     from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
     path.rename(path.with_name("manifests.sqlite"))
@@ -166,14 +166,14 @@ def database(path: Path) -> object:
 
 
 def arrow(path: Path) -> object:
-    """Read rows that are kept as Arrow."""
+    """Read the rows of an Arrow payload."""
     from mtx.infra.dal.arrow import ArrowFileLayer
 
     return list(ArrowFileLayer(location=path.parent).read(path.stem))
 
 
 def json_rows(path: Path) -> object:
-    """Read rows that are kept as JSON Lines."""
+    """Read the rows of a JSON Lines payload."""
     from mtx.infra.dal.fal import FileAccessLayer
 
     schema = pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())])
@@ -182,32 +182,32 @@ def json_rows(path: Path) -> object:
 
 
 def tokenizer(path: Path) -> object:
-    """Read a tokenizer's file, and use it."""
-    from mtx.data.tokenize.base import encode_texts
+    """Load a tokenizer file, and encode texts with it."""
     from mtx.data.tokenize.pretrained import PretrainedTokenization
+    from mtx.data.tokenize.tokenization import encode_texts
 
     made = PretrainedTokenization(filepath=path).load().tokenizer
     return encode_texts(made, ["a text", "<EOS>"])
 
 
 def checkpoint(path: Path) -> None:
-    """Look at a checkpoint."""
+    """Check that a checkpoint fits a model."""
     import torch
 
-    from mtx.experiment.checkpoints import check_fits
+    from mtx.training.checkpoint_selection import check_compatible
 
-    check_fits(path, torch.nn.Linear(2, 2))  # type: ignore[arg-type]  # any module will do
+    check_compatible(path, torch.nn.Linear(2, 2))  # type: ignore[arg-type]  # any module works
 
 
 def overrides(path: Path) -> object:
-    """Compose a config from an override."""
-    from mtx.app import compose
+    """Compose a config with an override."""
+    from mtx.app.command import compose
 
     return compose([path.read_bytes().decode(errors="replace")])
 
 
 def parsers() -> dict[str, tuple[str, Parser, list[bytes]]]:
-    """Return each parser with its file's ending and valid files to begin with."""
+    """Return each parser by name, with the suffix of its files and with valid files to start from."""
     from tokenizers import Tokenizer
 
     from mtx.data.dataset import TranslationDataset
@@ -248,13 +248,13 @@ def parsers() -> dict[str, tuple[str, Parser, list[bytes]]]:
         ),
     }
     found.update(markup())
-    import mtx.experiment.checkpoints  # noqa: F401  # before anything is timed
+    import mtx.training.checkpoint_selection  # noqa: F401  # imported before the time of an input is measured
 
     return found
 
 
 def markup() -> dict[str, tuple[str, Parser, list[bytes]]]:
-    """Return the parsers of translators' files."""
+    """Return the parsers of translation file formats (TMX, XLIFF, gettext, OPUS archives)."""
     tmx = (
         b'<?xml version="1.0"?><tmx version="1.4"><header srclang="en"/><body><tu><tuv xml:lang="en">'
         b'<seg>one <bpt i="1"/></seg></tuv><tuv xml:lang="de"><seg>eins &amp; 1</seg></tuv></tu></body></tmx>'
@@ -286,14 +286,14 @@ def markup() -> dict[str, tuple[str, Parser, list[bytes]]]:
 
 
 def parquet(table: pa.Table) -> bytes:
-    """Return a Parquet file."""
+    """Return the content of a Parquet file with the table."""
     made = io.BytesIO()
     pq.write_table(table, made)
     return made.getvalue()
 
 
 def ipc(table: pa.Table) -> bytes:
-    """Return an Arrow file."""
+    """Return the content of an Arrow file with the table."""
     made = io.BytesIO()
     with pa.ipc.new_file(made, table.schema) as writer:
         writer.write_table(table)
@@ -301,12 +301,12 @@ def ipc(table: pa.Table) -> bytes:
 
 
 def zstd(data: bytes) -> bytes:
-    """Return data as zstd writes it."""
+    """Return the data, compressed with zstd."""
     return bytes(pa.compress(data, codec="zstd", asbytes=True))
 
 
 def sqlite(value: str) -> bytes:
-    """Return a database with one manifest."""
+    """Return the content of a SQLite database with one manifest."""
     from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
     with tempfile.TemporaryDirectory() as folder:
@@ -319,7 +319,7 @@ def sqlite(value: str) -> bytes:
 
 
 def bpe(tokenizer: object) -> bytes:
-    """Return a tokenizer's file with a merge and a normal form."""
+    """Return the content of a tokenizer file with a merge and a normalizer."""
     said = json.loads(tokenizer.to_str())  # type: ignore[attr-defined]  # a Tokenizer
     said["normalizer"] = {"type": "NFC"}
     said["model"]["vocab"]["ab"] = max(said["model"]["vocab"].values()) + 1
@@ -328,7 +328,7 @@ def bpe(tokenizer: object) -> bytes:
 
 
 def weights() -> bytes:
-    """Return a checkpoint."""
+    """Return the content of a checkpoint file."""
     import torch
 
     made = io.BytesIO()
@@ -337,7 +337,7 @@ def weights() -> bytes:
 
 
 def mo(entries: list[tuple[str, str]]) -> bytes:
-    """Return a compiled catalogue."""
+    """Return the content of a compiled gettext catalogue (.mo)."""
     keys = [key.encode() for key, _ in entries]
     values = [value.encode() for _, value in entries]
     head = 28
@@ -355,7 +355,7 @@ def mo(entries: list[tuple[str, str]]) -> bytes:
 def fuzz(
     ending: str, parser: Parser, seeds: list[bytes], *, inputs: Iterator[int], draw: random.Random, folder: Path
 ) -> Outcome:
-    """Try a parser on its seeds as they are, and then on as many changed ones as `inputs` counts."""
+    """Run a parser on its valid files, and then on randomly changed files, as many as `inputs` counts."""
     from mtx.errors import MtxError
 
     outcome = Outcome()
@@ -378,7 +378,7 @@ def fuzz(
             outcome.kinds[type(error).__name__] += 1
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # panics of compiled parsers are no Exception
+        except BaseException as error:  # a panic of a compiled parser does not derive from Exception
             outcome.failures.append((data, f"{type(error).__name__}: {str(error)[:200]}"))
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -392,7 +392,7 @@ def fuzz(
 
 
 def _too_slow(_: int, __: FrameType | None) -> None:
-    raise TooSlowError(f"took more than {SECONDS_AT_MOST:.0f} seconds")
+    raise TooSlowError(f"the input took more than {SECONDS_AT_MOST:.0f} seconds")
 
 
 def _numbers(inputs: int | None, seconds: float | None) -> Iterator[int]:
@@ -404,17 +404,17 @@ def _numbers(inputs: int | None, seconds: float | None) -> Iterator[int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the fuzzer, print a table, and return 1 where an input failed."""
+    """Run the fuzzer, print a table, and return 1 if an input failed or the memory grew by more than 1 GB."""
     said = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    said.add_argument("--inputs", type=int, help="inputs for each parser; 2000 unless --seconds is given")
-    said.add_argument("--seconds", type=float, help="time for all parsers together")
-    said.add_argument("--seed", type=int, default=0, help="another seed, other inputs")
-    said.add_argument("--only", nargs="+", help="parsers to try, as the table calls them")
-    said.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="folder for inputs that failed")
+    said.add_argument("--inputs", type=int, help="inputs per parser; default: 2000, or no limit with --seconds")
+    said.add_argument("--seconds", type=float, help="time limit of all parsers together")
+    said.add_argument("--seed", type=int, default=0, help="seed of the random changes")
+    said.add_argument("--only", nargs="+", help="names of the parsers to run, as printed in the table")
+    said.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="folder for the inputs that failed")
     options = said.parse_args(arguments)
     known = parsers()
     if unknown := set(options.only or ()) - set(known):
-        said.error(f"no parser is called {', '.join(unknown)}; there are: {', '.join(known)}")
+        said.error(f"--only: there is no parser {', '.join(unknown)}. Use one or more of: {', '.join(known)}")
     chosen = {name: parser for name, parser in known.items() if not options.only or name in options.only}
     inputs = options.inputs if options.inputs or options.seconds else 2000
     seconds = None if options.seconds is None else options.seconds / len(chosen)
@@ -445,7 +445,7 @@ def main(arguments: list[str] | None = None) -> int:
             path.write_bytes(data)
             print(f"  {path}: {what}")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
-    print(f"{total:,} inputs, {failed:,} failed; memory grew by {grown:,.0f} MB")
+    print(f"{total:,} inputs, {failed:,} of them failed; memory of the process grew by {grown:,.0f} MB")
     return int(failed > 0 or grown > MB_AT_MOST)
 
 

@@ -1,6 +1,6 @@
-"""A sweep of two jobs as tasks of Ray: both are completed, and share what they can.
+"""Run a sweep of two jobs as Ray tasks, and check that both complete and share the prepared data.
 
-scripts/try_ray runs it in an environment that has Ray.
+scripts/try_ray installs Ray in a separate environment and runs this module there.
 """
 
 import json
@@ -50,11 +50,11 @@ def main() -> None:
         print(f"FAILED: {problem}")
     if problems:
         sys.exit(1)
-    print("launcher=ray works: both jobs were completed, in processes of Ray's, and nothing was built twice")
+    print("launcher=ray works: both jobs completed in processes of Ray, and no stage was built twice")
 
 
 def _problems(sweep: Path, exit_code: int, pid: int) -> list[str]:
-    """Say what is not as it should be; `pid` is of the process that started the sweep."""
+    """Return the list of failed checks; `pid` is the id of the process that started the sweep."""
     if exit_code:
         return [f"the exit code is {exit_code}"]
     statuses = [_read(path) for path in sorted(sweep.glob("*/status.json"))]
@@ -63,12 +63,12 @@ def _problems(sweep: Path, exit_code: int, pid: int) -> list[str]:
     ids = {json.dumps(report["ids"], sort_keys=True) for report in reports}
     found = {
         "both jobs are completed": [status["state"] for status in statuses] == ["completed"] * 2,
-        "the jobs ran in processes of Ray's": not {status["pid"] for status in statuses} & {pid, os.getpid()},
-        "both have the same data": len(reports) == 2 and len(ids) == 1,
-        "each output was built by one job": bool(built) and len(built) == len(set(built)),
-        "the sweep has its page and its table": all((sweep / f).exists() for f in ("report.html", "results.csv")),
+        "the jobs ran in processes of Ray": not {status["pid"] for status in statuses} & {pid, os.getpid()},
+        "both jobs have the same data": len(reports) == 2 and len(ids) == 1,
+        "each stage was built by one job": bool(built) and len(built) == len(set(built)),
+        "the sweep has report.html and results.csv": all((sweep / f).exists() for f in ("report.html", "results.csv")),
     }
-    return [f"not so: {what}" for what, holds in found.items() if not holds]
+    return [f"this check does not hold: {what}" for what, holds in found.items() if not holds]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Another process at work on a dataset, as a thread that holds its lock."""
+"""Hold the lock of a stored dataset in another thread, as another process that uses the dataset does."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The application as a user types it, in the test's own process; conftest.py has the fixture `mtx`."""
+"""Run the `mtx` command in the test's own process; the fixture `mtx` in conftest.py uses this module."""
 
 import json
 import sys
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mtx import app
+from mtx.app import command as app
 
 
 class Result(NamedTuple):
-    """What a command left: its exit code, and what it printed."""
+    """The exit code, the standard output and the standard error of a command."""
 
     code: int
     out: str
@@ -20,12 +20,12 @@ class Result(NamedTuple):
 
     @property
     def end(self) -> str:
-        """What is told when the jobs of a sweep have ended."""
+        """The summary that a sweep prints after its last job."""
         return self.out[self.out.rindex("\n\n") :]
 
     @property
     def report(self) -> dict[str, Any]:
-        """The only report below the working folder, which is then forgotten."""
+        """The content of the only `report.json` in the outputs of the working folder; reading deletes the file."""
         (path,) = Path.cwd().glob("outputs/*/*/report.json")
         loaded = json.loads(path.read_text())
         path.unlink()
@@ -37,12 +37,12 @@ Mtx = Callable[..., Result]
 
 
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Mtx:
-    """Return what runs `mtx ARGUMENTS` and tells what came of it."""
+    """Return a function that runs `mtx ARGUMENTS` and returns the exit code and the output."""
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
-        for name in ("HYDRA_FULL_ERROR", app.WANTS_TRACES):
-            monkeypatch.setenv(name, "0")  # undone after the test, whatever main sets
+        for name in ("HYDRA_FULL_ERROR", app.FULL_ERROR_VARIABLE):
+            monkeypatch.setenv(name, "0")  # pytest restores the variable after the test, even if main sets it
         code = 0
         try:
             app.main()

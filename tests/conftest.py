@@ -1,5 +1,7 @@
-"""What all tests share: a store of their own, so that the user's is never touched."""
+"""Fixtures and options of all tests, such as a temporary store, so that no test touches the user's store."""
 
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,21 +12,67 @@ import pytest
 if TYPE_CHECKING:
     from command_line import Mtx
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `nasties` and others, which tests of several folders share
+sys.path.insert(0, str(Path(__file__).parent))  # lets tests of all folders import helpers such as `nasties`
+# With PYTHONDONTWRITEBYTECODE, each of about a hundred subprocesses would compile mtx and the tests again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads the variable on import; pytest-xdist already uses all cores
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out slow tests")
+    parser.addoption("--write-durations", action="store_true", help="write the names of slow tests to slow_tests.txt")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from cpu_time import Costs, Meter
+    from quick import Durations, QuickTests
+
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or not config.getoption("numprocesses", None):
+        config.pluginmanager.register(Meter())
+    if not is_worker:  # only the main process receives the reports of all tests
+        costs = Costs()
+        config.pluginmanager.register(costs)
+        if config.getoption("--write-durations"):
+            config.pluginmanager.register(Durations(costs))
+    if config.getoption("--quick"):
+        config.pluginmanager.register(QuickTests())
 
 
 @pytest.fixture(scope="session", autouse=True)
 def store_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store for the session; stages that one test built are there for the next."""
+    """The folder of a temporary store for the whole session; a test can reuse the stages that earlier tests built."""
     root = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTX_STORE", str(root))
         yield root
 
 
+@pytest.fixture(autouse=True)
+def log_handlers() -> Iterator[None]:
+    """Take back the log handlers of a command that a test ran: they write to a stream that pytest has closed."""
+    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in ("mtx", "mtx.progress"))]
+    before = [list(logger.handlers) for logger in loggers]
+    yield
+    for logger, handlers in zip(loggers, before, strict=True):
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler) and handler not in handlers:
+                handler.close()
+        logger.handlers[:] = handlers
+
+
 @pytest.fixture
-def mtx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> "Mtx":
-    """Run the application as a user does: `mtx("task=show")` is what `mtx task=show` does."""
-    from command_line import command  # Hydra and torch take a second, which most tests do without
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace every plot by an empty one, because drawing takes longer than the rest of a small run."""
+    from mtx.page.plots.svg_figure import Figures, Plot
+
+    monkeypatch.setattr(Figures, "draw", lambda *_, label, **__: Plot("", label))
+
+
+@pytest.fixture
+def mtx(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], undrawn: None) -> "Mtx":
+    """Return a function that runs the command: `mtx("task=show")` runs `mtx task=show`, but leaves plots empty."""
+    from command_line import command  # imports Hydra and torch in a second, which most tests do not need
 
     return command(monkeypatch, capfd)

@@ -1,11 +1,11 @@
-"""Folders of jobs as runs leave them, made here in a moment: for tests of what is read from them."""
+"""Write the folders of jobs as runs write them, without running a job; for tests of code that reads the folders."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtx.experiment.sweep.status import JobStatus, write_status
+from mtx.records.job_status import JobStatus, write_status
 
 
 def write_job(
@@ -18,7 +18,7 @@ def write_job(
     profile: Any = None,
     **ended: Any,
 ) -> None:
-    """Write a job's folder; one without a report has failed."""
+    """Write the folder of a job: completed if `report` is given, else failed."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     if report is not None:
@@ -27,14 +27,15 @@ def write_job(
         (folder / "profile.json").write_text(json.dumps(profile))
     begun = JobStatus.begin(f"hash-{folder.name}", overrides=[f"job={folder.name}"], choices=choices or {})
     names = [objective] if isinstance(objective, str) else objective
-    objectives = {name: report[name] for name in names if report and name in report}
+    objectives = {name: report[name] for name in names if report and type(report.get(name)) in (int, float)}
     state = "completed" if report is not None else "failed"
     write_status(folder, begun.end(state, seconds=2.0, objectives=objectives, **ended))
 
 
 def measured(padding: float = 0.25, **more: Any) -> dict[str, Any]:
-    """Return a report as task=measure writes it, as far as pages look at it."""
+    """Return a report as `task=measure` writes it, with the fields that pages use."""
     return {
+        "report_version": 2,
         "name": "corpus",
         "languages": ["en", "ja"],
         "skipped": {},
@@ -59,15 +60,15 @@ def measured(padding: float = 0.25, **more: Any) -> dict[str, Any]:
 
 
 def trained(bits: float, **more: Any) -> dict[str, Any]:
-    """Return a report as task=fit writes it."""
+    """Return a report as `task=fit` writes it, with the fields that pages use."""
     return measured(**{"bits_per_byte": bits, "fit_s": 10.0, **more})
 
 
 def profile(*, rejected: tuple[str, str] = ("a", "b"), buckets: list[int] | None = None) -> dict[str, Any]:
-    """Return a profile as runs write it."""
+    """Return the profile of a run as `profile.json` contains it."""
     histogram = {"edges": [0, 10, 20, 30], "counts": [5, 80, 15]}
     return {
-        "profile_version": 1,
+        "profile_version": 2,
         "lengths": {"source": histogram, "target": histogram},
         "bucket_edges": {"source": buckets, "target": None},
         "shapes": [[64, 20, 18, 12], [32, 30, 28, 8]],
@@ -81,7 +82,7 @@ def profile(*, rejected: tuple[str, str] = ("a", "b"), buckets: list[int] | None
             "source": {"tokens_per_word": 1.5, "tokens_per_char": 0.25, "bytes_per_token": 4.0, "unknown_share": 0.0},
             "target": {"tokens_per_word": None, "tokens_per_char": 0.5, "bytes_per_token": 6.0, "unknown_share": 0.01},
         },
-        "curve": [
+        "validations": [
             {"step": 0, "seconds": 0.0, "real_tokens": 0, "epoch": 0, "bits_per_byte": 4.0, "loss": 8.0},
             {"step": 10, "seconds": 5.0, "real_tokens": 10000, "epoch": 0, "bits_per_byte": 3.0, "loss": 6.0},
         ],

@@ -1,8 +1,8 @@
-"""Texts that break readers, stores and tokenizers, made here so that no file of them has to be kept."""
+"""Texts that often break readers, stores and tokenizers, and functions that write them as JSON Lines, TSV and CSV."""
 
 import json
 
-# By what is odd about them. All are valid texts, which come through exactly wherever a format can carry them.
+# Each name describes what is unusual about its text. All texts are valid, and readers must return them unchanged.
 TEXTS = {
     "plain": "one two",
     "NUL": "a\0b",
@@ -40,23 +40,23 @@ Pair = tuple[str, str]
 
 
 def pairs(texts: dict[str, str]) -> list[Pair]:
-    """Return each text with its name as its translation, and the other way round."""
+    """Return each text as a source with its name as the target, and then the same pairs with sides swapped."""
     return [(text, f"{name} is odd") for name, text in texts.items()] + [
         (f"{name} is odd", text) for name, text in texts.items()
     ]
 
 
 def jsonl(some: list[Pair], *, escaped: bool = False) -> bytes:
-    """Write pairs as JSON Lines."""
+    """Return pairs as JSON Lines."""
     return b"".join(json.dumps({"src": a, "tgt": b}, ensure_ascii=escaped).encode() + b"\n" for a, b in some)
 
 
 def tsv(some: list[Pair]) -> bytes:
-    """Write pairs as TSV, with a header."""
+    """Return pairs as TSV with a header line."""
     return b"src\ttgt\n" + b"".join(f"{a}\t{b}\n".encode() for a, b in some)
 
 
 def csv(some: list[Pair]) -> bytes:
-    """Write pairs as CSV, with a header and every field in quotes."""
+    """Return pairs as CSV with a header line and every field in quotes."""
     quoted = ((f'"{a.replace(chr(34), chr(34) * 2)}"', f'"{b.replace(chr(34), chr(34) * 2)}"') for a, b in some)
     return b"src,tgt\r\n" + b"".join(f"{a},{b}\r\n".encode() for a, b in quoted)

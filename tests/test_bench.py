@@ -1,10 +1,9 @@
 """The benchmarks run and print what docs/performance.md shows."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_process
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -13,8 +12,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def test_bench_loader_compares_all_loaders_on_the_sample_corpus() -> None:
     pytest.importorskip("numba")
     pytest.importorskip("transformers")
-    command = [sys.executable, SCRIPTS / "bench_loader.py", "--quick", "--pairs", "2000", "--sample"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = warm_process.run(SCRIPTS / "bench_loader.py", "--quick", "--pairs", "2000", "--sample")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("NOT THE CORPUS OF THE PUBLISHED TABLE")
     table = {line[:40].strip(): line[40:].split() for line in done.stdout.splitlines()}

@@ -1,18 +1,18 @@
 """The measurement of plans works; what it finds is for people to read."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_process
 
 SCRIPT = Path(__file__).parents[1] / "scripts/bench_plan.py"
 
 
 @pytest.mark.slow
 def test_a_quick_measurement_prints_all_tables() -> None:
-    command = [sys.executable, str(SCRIPT), "--quick", "--sample"]
-    printed = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+    done = warm_process.run(SCRIPT, "--quick", "--sample")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.split("\n") if line[:1] == "|"]
 
     padded = {row[0]: [float(cell) for cell in row[1:5]] for row in rows if len(row) == 9 and row[1][:2] == "0."}

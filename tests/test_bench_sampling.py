@@ -1,10 +1,9 @@
 """The benchmark of subword sampling runs and prints what docs/performance.md shows."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_process
 
 SCRIPT = Path(__file__).parents[1] / "scripts/bench_sampling.py"
 
@@ -12,7 +11,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts/bench_sampling.py"
 @pytest.mark.slow
 def test_bench_sampling_compares_with_the_library() -> None:
     options = ["--sample", "--pairs", "500", "--vocab-size", "3000", "--rounds", "1"]
-    done = subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, timeout=110)
+    done = warm_process.run(SCRIPT, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("NOT THE CORPUS OF THE PUBLISHED TABLE")
     rows = [line.split() for line in done.stdout.splitlines() if "library, best" in line or line.startswith("mtx")]

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_process
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def ratios(script: str) -> dict[str, float]:
-    command = [sys.executable, SCRIPTS / script, "--quick", "--sample"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = warm_process.run(SCRIPTS / script, "--quick", "--sample")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("NOT THE CORPUS OF THE PUBLISHED TABLE")
     rows = [line for line in done.stdout.splitlines() if len(line) == 74 and line[-1].isdigit()]
@@ -23,7 +23,7 @@ def test_bench_encode_compares_with_the_bare_call() -> None:
     found = ratios("bench_encode.py")
     assert found["mtx: read, encode, write"] == 1
     assert found["bare encode_batch_fast"] > 0
-    assert found["and the ids taken from what it returns"] > 0
+    assert found["bare call, ids converted to lists"] > 0
 
 
 @pytest.mark.slow
@@ -35,10 +35,20 @@ def test_bench_filter_compares_with_plain_python() -> None:
 
 @pytest.mark.slow
 def test_bench_callbacks_times_steps_with_and_without() -> None:
-    command = [sys.executable, SCRIPTS / "bench_callbacks.py", "--rounds", "1", "--steps", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    done = warm_process.run(SCRIPTS / "bench_callbacks.py", "--rounds", "1", "--steps", "3", "--pairs", "2000")
     assert done.returncode == 0, done.stderr
     table = [line for line in done.stdout.splitlines() if len(line) == 42 and line[0] != " "]
     rows = {line[:20].strip(): float(line[32:]) for line in table}
     assert rows["no callback"] == 1
     assert rows["DataCosts"] > 0
+
+
+@pytest.mark.slow
+def test_bench_startup_times_commands_beside_hydra_and_another_version() -> None:
+    command = [sys.executable, SCRIPTS / "bench_startup.py", "--rounds", "1", "--only", "help", "show"]
+    done = subprocess.run([*command, "--before", sys.executable], capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    rows = {line[:24].strip(): line[24:].split() for line in done.stdout.splitlines()}
+    assert float(rows["import hydra"][2]) == 1
+    assert 0 < float(rows["--help"][2]) < float(rows["task=show"][2])
+    assert float(rows["task=show"][-1]) > 0, "now ÷ before"

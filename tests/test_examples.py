@@ -1,20 +1,17 @@
 """The examples run as their docstrings say, and what they train learns something."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_process
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL = ("downloader.n=1500", "tokenizer.vocab_size=1000")
 
 
 def run(name: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments], capture_output=True, text=True, timeout=240, env=os.environ
-    )
+    done = warm_process.run(EXAMPLES / name, *arguments, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -35,14 +32,14 @@ def test_every_example_is_tried() -> None:
 
 
 def test_own_model() -> None:
-    few, more = (run("own_model.py", steps, "downloader.n=3000") for steps in ("1", "60"))
+    few, more = (run("own_model.py", steps, *SMALL) for steps in ("1", "60"))
     loss = r"validation loss, nats a token: ([0-9.]+)"
     assert number(loss, more) < number(loss, few) - 0.5
 
 
 def test_huggingface() -> None:
     pytest.importorskip("transformers")
-    few, more = (run("huggingface.py", steps, "downloader.n=3000") for steps in ("1", "30"))
+    few, more = (run("huggingface.py", steps, *SMALL) for steps in ("1", "30"))
     loss = r"steps, nats a token: ([0-9.]+)"
     assert number(loss, more) < number(loss, few) - 0.5
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from mtx.app import compose
+from mtx.app.command import compose
+from mtx.components.checking import build
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.errors import AlreadyStoredError
-from mtx.experiment.config import build
 from mtx.infra.dal.fal import FileAccessLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dataset.download import HFDatasetDownloader

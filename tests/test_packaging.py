@@ -15,6 +15,10 @@ def test_every_package_is_packaged() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     there = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "mtx").rglob("__init__.py")}
     there |= {".".join(("mtx", *p.parent.relative_to(ROOT).parts)) for p in (ROOT / "conf").rglob("*.yaml")}
+    there |= {
+        "hydra_plugins",
+        *(f"hydra_plugins.{p.parent.name}" for p in (ROOT / "hydra_plugins").glob("*/__init__.py")),
+    }
     assert listed == there
 
 
@@ -31,7 +35,7 @@ def test_the_wheel_finds_its_configs_from_any_folder(tmp_path: Path) -> None:
     source = tmp_path / "source"
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for name in tracked:
-        if name.startswith(("mtx/", "conf/")) or name in ("pyproject.toml", "README.md", "LICENSE"):
+        if name.startswith(("mtx/", "conf/", "hydra_plugins/")) or name in ("pyproject.toml", "README.md", "LICENSE"):
             target = source / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
@@ -54,6 +58,12 @@ def test_the_wheel_finds_its_configs_from_any_folder(tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert where.count(str(tmp_path / "site")) == 2
+    found = "from hydra.core.plugins import Plugins as P; from hydra.plugins.sweeper import Sweeper as S; import sys; "
+    found += "print(*(sys.modules[one.__module__].__file__ for one in P.instance().discover(S)))"
+    plug_ins = subprocess.run(
+        [sys.executable, "-c", found], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert str(tmp_path / "site/hydra_plugins/mtx_sweeper/__init__.py") in plug_ins
     done = subprocess.run(
         [sys.executable, "-m", "mtx", "task=check", "sampler=bucket"],
         cwd=elsewhere,

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from mtx.app import compose
-from mtx.experiment.config import build, check
+from mtx.app.command import compose
+from mtx.components.checking import build, check_config
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs/sources.md").read_text()
-COMMANDS = [line.strip() for line in GUIDE.splitlines() if line.startswith("    mtx ")]
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
 YAMLS = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
 CODE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
@@ -22,12 +22,12 @@ CODE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 @pytest.mark.parametrize("command", [one for one in COMMANDS if "my_" not in one])
 def test_every_command_composes_and_binds(command: str) -> None:
     arguments = [part for part in shlex.split(command)[1:] if part != "-m"]
-    check(compose([re.sub(r"(temperature=\d+),.*", r"\1", part) for part in arguments]))
+    check_config(compose([re.sub(r"(temperature=\d+),.*", r"\1", part) for part in arguments]))
 
 
 def test_the_mixture_in_yaml_is_one() -> None:
     config: dict[str, Any] = yaml.safe_load(YAMLS[0])
-    check({"downloader": config})
+    check_config({"downloader": config})
     made = build({"downloader": config}, "downloader")
     assert isinstance(made, MixtureDownloader)
     assert list(made.parts) == ["opus", "own"]

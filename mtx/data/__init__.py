@@ -1,1 +1,1 @@
-"""Datasets and the stages that make one from another."""
+"""Datasets, and the stages of data preparation that build them."""

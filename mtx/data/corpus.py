@@ -1,136 +1,165 @@
-"""The raw pairs of a corpus by split, whether it is one source or a mixture of several.
+"""The corpus of a run: the concatenated text datasets of one source, or of the sources of a mixture, per split.
 
-The sources of a mixture are stored each by itself, so that another mixture reads none of them again. Here their tables
-are put end to end, without a copy, and each pair gets the number of its source.
+Each source of a mixture has its own text dataset, so a mixture with other caps reuses the stored datasets.
+A `Corpus` concatenates the text datasets without a copy and numbers the rows of a split from 0.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mtx.data.filter.base import DropCounts
-from mtx.data.pairs import MIXED_SCHEMA, SOURCE
+from mtx.components.identity import JSON
+from mtx.data.dataset import SelectedDataset
+from mtx.data.filter.filter_protocol import DropCounts
 from mtx.data.repo import DatasetRepo
-from mtx.errors import DataError
-from mtx.identity import JSON
+from mtx.data.stage_runner import row_range_batches
+from mtx.infra.dal.row_views import common_columns
 from mtx.infra.dataset.download import Downloader, SourceInfo
-from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
-CAPPED = "capped"  # the reason of pairs beyond `downloader.caps`
-BETWEEN = "/"  # in the names of raw splits of a mixture: SOURCE/SPLIT
+CAPPED_REASON = "capped"  # the drop reason of training pairs that exceed the cap of their source (`downloader.caps`)
+NAME_SEPARATOR = "/"  # separates source and split in the split names of a mixture: SOURCE/SPLIT
 
 
-def parts_of(downloader: Downloader) -> dict[str, Downloader]:
-    """Return the sources of a mixture by name, in order; empty: it is one source."""
-    return downloader.parts if isinstance(downloader, MixtureDownloader) else {}
+def part_key(name: str, split: str) -> str:
+    """Return the key of a source's split: `SOURCE/SPLIT` in a mixture, `SPLIT` for a single source without a name."""
+    return f"{name}{NAME_SEPARATOR}{split}" if name else split
+
+
+def part_names(downloader: Downloader) -> list[str]:
+    """Return the names of a mixture's sources in order, or an empty list for a single source."""
+    return [name for name in downloader.parts if name]
 
 
 class Corpus:
-    """What the stages behind the download read.
+    """The text datasets of all splits, which the split, filtered and encoded stages read.
 
     Args:
-        downloader: where the corpus comes from.
-        info: what it is.
-        raw: names of its raw datasets: by split, those of a mixture by `SOURCE/SPLIT`.
-        repo: where they are.
+        downloader: the downloader that the corpus comes from.
+        info: the name, languages and splits of the source.
+        text: ids of the text datasets, by `part_key`.
+        repo: the repository that stores the text datasets.
     """
 
-    def __init__(self, downloader: Downloader, info: SourceInfo, raw: Mapping[str, str], repo: DatasetRepo) -> None:
+    def __init__(self, downloader: Downloader, info: SourceInfo, text: Mapping[str, str], repo: DatasetRepo) -> None:
         self.info = info
-        self.raw = raw
-        self.names = list(parts_of(downloader))
-        self._mixture = downloader if isinstance(downloader, MixtureDownloader) else None
+        self.text = text
+        self.names = part_names(downloader)
+        self._downloader = downloader
         self._repo = repo
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that the source has by itself."""
+        """The splits that the source itself provides, such as `("train", "test")`."""
         return self.info.splits
 
-    def table(self, split: str) -> pa.Table:
-        """Return the pairs of a split; those of a mixture with the column `source`."""
-        if self._mixture is None:
-            return self.rows(self.raw[split])
-        tables = []
-        for number, name in enumerate(self.names):
-            raw_id = self.raw.get(f"{name}{BETWEEN}{split}")
-            if raw_id is None:
-                continue
-            table = self.rows(raw_id).slice(0, self._mixture.cap(name, split))
-            source = pa.array(np.full(table.num_rows, number, dtype=np.uint16))
-            tables.append(table.select(MIXED_SCHEMA.names[:2]).append_column(SOURCE, source).cast(MIXED_SCHEMA))
-        return pa.concat_tables(tables)
+    def parts(self, split: str) -> tuple[SelectedDataset, ...]:
+        """Return the text datasets of a split in order, each with its number of used rows (its cap, if it has one)."""
+        found = []
+        for place, name in enumerate(self._downloader.parts):
+            if (text_id := self.text.get(part_key(name, split))) is not None:
+                size, cap = self._repo.manifest(text_id).n or 0, self._downloader.cap(name, split)
+                found.append(SelectedDataset(text_id, size if cap is None else min(cap, size), place if name else None))
+        return tuple(found)
+
+    def num_rows(self, split: str) -> int:
+        """Return the number of rows of a split, without the rows beyond a cap."""
+        return sum(part.num_rows for part in self.parts(split))
+
+    def batches(self, split: str) -> Iterator[pa.RecordBatch]:
+        """Stream the text rows of a split in order, with only the columns that all text datasets of the split share."""
+        opened = [(self._repo.get(part.id).rows, part.num_rows) for part in self.parts(split)]
+        names = common_columns([rows.schema for rows, _ in opened])
+        for rows, num_rows in opened:
+            for batch in row_range_batches(rows, 0, num_rows):
+                yield batch.select(names)
+
+    def source_of(self, split: str) -> NDArray[np.uint16] | None:
+        """Return the index of each row's source in the mixture, as uint16 [n]; None for a single source."""
+        if not self.names:
+            return None
+        parts = self.parts(split)
+        places = np.array([part.source for part in parts], dtype=np.uint16)
+        return np.repeat(places, [part.num_rows for part in parts])
 
     def num_capped(self) -> NDArray[np.int64]:
-        """Return how many training pairs of each source of a mixture its cap leaves out: int64 [sources]."""
-        caps = self._mixture.caps or {} if self._mixture is not None else {}
-        sizes = [self._repo.manifest(self.raw[f"{name}{BETWEEN}train"]).n or 0 for name in self.names]
-        capped = [max(0, size - caps.get(name, size)) for name, size in zip(self.names, sizes, strict=True)]
-        return np.array(capped, dtype=np.int64)
+        """Return how many training pairs of each source exceed its cap: int64 [sources]."""
+        capped = np.zeros(len(self.names), dtype=np.int64)
+        for part in self.parts("train"):
+            if part.source is not None:
+                capped[part.source] = (self._repo.manifest(part.id).n or 0) - part.num_rows
+        return capped
 
-    def rows(self, dataset_id: str) -> pa.Table:
-        """Return the table of a stored dataset."""
-        return self._repo.get(dataset_id).rows.table
+    def description(self) -> dict[str, JSON]:
+        """Return the names of the sources and the ids of the text datasets in order, for the id of a split dataset.
 
-    def described(self) -> dict[str, JSON]:
-        """Name what the pairs depend on. Of a mixture, the order of its sources too: the first keeps duplicates."""
-        if self._mixture is None:
-            return {"raw": dict(self.raw)}
-        parts: list[JSON] = [[name, *self._part(name)] for name in self.names]
-        return {"mixture": parts, "caps": dict(self._mixture.caps or {})}
-
-    def _part(self, name: str) -> list[JSON]:
-        return [raw_id for key, raw_id in sorted(self.raw.items()) if key.rpartition(BETWEEN)[0] == name]
+        The order of the sources matters, because the duplicate filter keeps the first of equal pairs.
+        """
+        splits = [split for split in ("train", "validation", "test") if split in self.splits]
+        parts = {split: [[part.source, part.id, part.num_rows] for part in self.parts(split)] for split in splits}
+        return {"names": cast(list[JSON], self.names), "parts": cast(dict[str, JSON], parts)}
 
 
 class SourceTally:
-    """Counts the pairs of a split by source, as they come and as they are kept. Without sources, it counts nothing.
+    """Counts the available, dropped and kept pairs of a split by source of a mixture.
+
+    For a single source, only `dropped` is counted.
+
+    Args:
+        names: names of the sources of the mixture; empty for a single source.
+        metrics: metrics of the preceding stage, to which this tally adds its counts; None for the first stage.
 
     Attributes:
-        dropped: for the filter, to count what it drops.
-        metrics: for the manifest: `dropped`; `rejects`, a few dropped pairs by reason; and of a mixture `sources`: by
-            name, `pairs`, `dropped` by reason, and `kept`. Filled when the last pair has come.
+        dropped: counts of dropped pairs by reason, which the filter updates.
+        metrics: the metrics for the manifest: `dropped`; `rejects` with a few dropped pairs by reason; and, for a
+            mixture, `sources`, which gives `pairs`, `dropped` by reason and `kept` of each source. `write_metrics`
+            fills them.
     """
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], metrics: Mapping[str, Any] | None = None) -> None:
         self.names = names
         self.dropped = DropCounts(len(names))
         self.metrics: dict[str, JSON] = {"dropped": cast(dict[str, JSON], self.dropped)}
         self._begun, self._kept = np.zeros((2, len(names)), dtype=np.int64)
+        self._rejects: dict[str, JSON] = {}
+        if metrics is not None:
+            self._restore(metrics)
 
-    def begun(self, table: pa.Table, chosen: NDArray[np.bool_] | None = None) -> None:
-        """Count the pairs that there are to begin with: those chosen of a table, or all."""
-        if self.names:
-            sources = table[SOURCE].to_numpy()
-            self._begun += np.bincount(sources if chosen is None else sources[chosen], minlength=len(self.names))
+    def _restore(self, metrics: Mapping[str, Any]) -> None:
+        self.dropped.update(metrics["dropped"])
+        self._rejects = dict(metrics["rejects"])
+        for number, name in enumerate(self.names):
+            counts = metrics["sources"][name]
+            self._begun[number] = counts["pairs"]
+            for reason, count in counts["dropped"].items():
+                self.dropped.by_source.setdefault(reason, np.zeros(len(self.names), dtype=np.int64))[number] = count
 
-    def capped(self, counts: NDArray[np.int64]) -> None:
-        """Count pairs of each source that are there, and beyond its cap."""
+    def count_available(self, sources: NDArray[np.uint16] | None) -> None:
+        """Count the pairs that a split begins with by their sources (uint16 [n]; None for a single source)."""
+        if sources is not None:
+            self._begun += np.bincount(sources, minlength=len(self.names))
+
+    def count_capped(self, counts: NDArray[np.int64]) -> None:
+        """Add the pairs beyond each source's cap (int64 [sources]) to the available and to the dropped pairs."""
         if counts.any():
             self._begun += counts
-            self.dropped[CAPPED] = int(counts.sum())
-            self.dropped.by_source[CAPPED] = counts
+            self.dropped[CAPPED_REASON] = int(counts.sum())
+            self.dropped.by_source[CAPPED_REASON] = counts
 
-    def kept(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Pass on what the filter kept, counted. Raises DataError where it lost the sources."""
-        for batch in batches:
-            if self.names:
-                if SOURCE not in batch.schema.names:
-                    raise DataError(
-                        f"the filter keeps the columns {', '.join(batch.schema.names)}, but pairs of a mixture have "
-                        f"{SOURCE!r} as well, which it has to hand on. Let its apply() select rows of the batches of "
-                        "pair_batches(pairs) rather than make new ones"
-                    )
-                self._kept += np.bincount(batch.column(SOURCE).to_numpy(), minlength=len(self.names))
-            yield batch
-        self.metrics["rejects"] = self.dropped.rejects()
+    def count_kept(self, sources: NDArray[np.uint16] | None) -> None:
+        """Count kept pairs by their sources (uint16 [n]; None for a single source)."""
+        if sources is not None:
+            self._kept += np.bincount(sources, minlength=len(self.names))
+
+    def write_metrics(self) -> None:
+        """Fill `metrics` with the final counts. Call this after the last pair."""
+        self.metrics["rejects"] = {**self._rejects, **self.dropped.rejects()}
         if self.names:
-            self.metrics["sources"] = {name: self._of(number) for number, name in enumerate(self.names)}
+            self.metrics["sources"] = {name: self._source_counts(number) for number, name in enumerate(self.names)}
 
-    def _of(self, number: int) -> dict[str, JSON]:
+    def _source_counts(self, number: int) -> dict[str, JSON]:
         dropped: dict[str, JSON] = {
             reason: int(counts[number]) for reason, counts in self.dropped.by_source.items() if counts[number]
         }

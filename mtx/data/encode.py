@@ -1,12 +1,14 @@
-"""Text to token ids, once per (dataset, tokenizer).
+"""The encoded stage: converts text to token ids, once per text dataset and tokenizer.
 
-The ids of each side lie in one flat array with offsets (an Arrow LargeList in a single record batch), so that
-loaders map them into memory and read them without a Python object a row.
+The token ids cover all rows of the text, so every split and filter selection reuses them. The ids of each side are one
+flat array with offsets (an Arrow LargeList in one record batch). Loaders memory-map this array and create no Python
+object per row.
 """
 
 import mmap
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,138 +16,190 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from mtx.data.pairs import SOURCE, pair_batches
-from mtx.data.progress import track
-from mtx.data.tokenize.pair import TokenizerPair
-from mtx.data.tokenize.pieces import FlatEncoder
-from mtx.infra.dal.rows import Rows
-from mtx.infra.dataset.collate import EncodedPairs, SpecialIds, TokenRows
+from mtx.data.pair_batches import pair_batches
+from mtx.data.token_rows import EncodedPairs, TokenRows
+from mtx.data.tokenize.cached_encoding import FlatEncoder
+from mtx.data.tokenize.source_target import TokenizerPair
+from mtx.infra.dal.arrow_rows import Rows
 
-# Text that is encoded at a time, both sides together: the more, the more often a word is there already. Takes some 10
-# times as much memory.
+# Bytes of text, both sides together, that are encoded at once. Memory is about 10 times this size. A larger block
+# encodes faster, because each distinct word of a block is encoded only once.
 BLOCK_BYTES = 1 << 25
+ROWS_PER_COUNT = 1 << 18  # number of rows whose token ids are counted at once
 
 
 def encode_pairs(
-    pairs: pa.Table, tokenizers: TokenizerPair, *, scratch: Path, counts: dict[str, int]
+    batches: Iterator[pa.RecordBatch],
+    first: int,
+    counts: dict[str, int],
+    *,
+    tokenizers: TokenizerPair,
+    scratch: Path,
 ) -> Iterator[pa.RecordBatch]:
-    """Encode all pairs and yield one record batch, in the order of the pairs.
+    """Encode pairs, and yield all of them as one record batch in the order of the input.
 
     Args:
-        pairs: columns `src` and `tgt`.
-        tokenizers: of `src` and `tgt`; no special tokens are added.
-        scratch: folder for temporary files of the size of the ids; memory stays bounded, at some hundreds of MB.
-        counts: gets for each side `…_tokens`, `…_unknown`, `…_chars`, `…_bytes`, `…_words` (what stands between white
-            space) and `…_unused`: entries of the vocabulary, special ones left out, that no token of the side is; of a
-            joint vocabulary no token of either side.
+        batches: record batches with the columns `src` and `tgt`.
+        first: number of the first pair; unused, since the result does not depend on it.
+        counts: receives `source_tokens` and `target_tokens`, the totals over all pairs.
+        tokenizers: tokenizers of `src` and `tgt`; no special tokens are added.
+        scratch: folder for temporary files as large as the token ids, so that memory is limited to a few hundred MB.
 
     Yields:
-        `source_ids`, `target_ids`: large_list of uint16, or uint32 where the vocabulary needs it;
-        `num_target_bytes`: int64, UTF-8 bytes of the target text; `source`, where the pairs of a mixture have it.
+        `source_ids`, `target_ids`: large_list of uint16, or of uint32 if the vocabulary needs it; `num_source_bytes`,
+            `num_target_bytes`: int64, UTF-8 bytes of the texts.
     """
-    source, target = tokenizers.source, tokenizers.target
-    with (
-        _Spool(source, tokenizers.source_ids, scratch) as source_spool,
-        _Spool(target, tokenizers.target_ids, scratch) as target_spool,
-    ):
-        for block in track(_blocks(pairs), "encoding", pairs.num_rows):
-            source_spool.add(block["src"])
-            target_spool.add(block["tgt"])
-        num_bytes = pc.cast(pc.binary_length(pairs["tgt"]), pa.int64())
-        for side, spool, column in (("source", source_spool, pairs["src"]), ("target", target_spool, pairs["tgt"])):
-            counts[f"{side}_tokens"] = spool.num_tokens
-            counts[f"{side}_unknown"] = spool.num_unknown
-            counts[f"{side}_chars"] = pc.sum(pc.utf8_length(column)).as_py() or 0
-            counts[f"{side}_bytes"] = pc.sum(pc.cast(pc.binary_length(column), pa.int64())).as_py() or 0
-            counts[f"{side}_words"] = spool.num_words
-            used = source_spool.used | target_spool.used if tokenizers.joint else spool.used
-            counts[f"{side}_unused"] = int(np.count_nonzero(~used))
-        columns = {
-            "source_ids": source_spool.array(),
-            "target_ids": target_spool.array(),
-            "num_target_bytes": num_bytes.combine_chunks(),
+    with _IdSpool(scratch) as source, _IdSpool(scratch) as target:
+        encoders = FlatEncoder.of(tokenizers.source), FlatEncoder.of(tokenizers.target)
+        for block in _text_blocks(batches):
+            for spool, encoder, name in zip((source, target), encoders, ("src", "tgt"), strict=True):
+                lengths, ids = encoder.encode(block[name])
+                spool.add(lengths, ids, pc.cast(pc.binary_length(block[name]), pa.int64()).to_numpy())
+        counts["source_tokens"], counts["target_tokens"] = source.num_tokens, target.num_tokens
+        yield _record_batch(source, target)
+
+
+def joined_ids(batches: Iterator[pa.RecordBatch], *, scratch: Path) -> Iterator[pa.RecordBatch]:
+    """Join record batches of `encode_pairs` into one, so that the ids of each side are one array; in bounded memory."""
+    head = next(batches)
+    more = next(batches, None)
+    if more is None:
+        yield head
+        return
+    with _IdSpool(scratch) as source, _IdSpool(scratch) as target:
+        for batch in chain([head, more], batches):
+            for spool, side in ((source, "source"), (target, "target")):
+                ids = batch.column(f"{side}_ids")
+                offsets = ids.offsets.to_numpy()
+                values = ids.values.to_numpy()[offsets[0] : offsets[-1]]
+                spool.add(np.diff(offsets), values, batch.column(f"num_{side}_bytes").to_numpy())
+        yield _record_batch(source, target)
+
+
+def token_counts(pairs: EncodedPairs, tokenizers: TokenizerPair) -> dict[str, int]:
+    """Count the tokens of encoded pairs by side.
+
+    Returns:
+        For each side `…_tokens`, `…_unknown` (unknown tokens), and `…_unused`: the number of vocabulary entries,
+            without special tokens, that do not occur on the side. In a joint vocabulary, `…_unused` counts entries that
+            occur on neither side.
+    """
+    counts: dict[str, int] = {}
+    used: dict[str, NDArray[np.bool_]] = {}
+    sides = (
+        ("source", pairs.source, tokenizers.source, tokenizers.source_ids),
+        ("target", pairs.target, tokenizers.target, tokenizers.target_ids),
+    )
+    for side, rows, tokenizer, special in sides:
+        vocabulary = np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64)
+        size = max(int(vocabulary.max(initial=0)), *special) + 1
+        of_id = _id_frequencies(rows, pairs.selection, size)
+        counts[f"{side}_tokens"] = int(of_id.sum())
+        counts[f"{side}_unknown"] = int(of_id[special.unk])
+        found = np.ones(size, dtype=np.bool_)  # ids without a token and special tokens never count as unused
+        names = np.setdiff1d(vocabulary, special)
+        found[names] = of_id[names] > 0
+        used[side] = found
+    for side in used:
+        seen = used["source"] | used["target"] if tokenizers.joint else used[side]
+        counts[f"{side}_unused"] = int(np.count_nonzero(~seen))
+    return counts
+
+
+def _id_frequencies(rows: TokenRows, selection: NDArray[Any] | None, size: int) -> NDArray[np.int64]:
+    """Return how often each token id occurs in the selected rows, int64 [size]."""
+    total = np.zeros(size, dtype=np.int64)
+    is_chosen = None
+    if selection is not None and len(selection) < len(rows):
+        is_chosen = np.zeros(len(rows), dtype=np.bool_)
+        is_chosen[selection] = True
+    for start in range(0, len(rows), ROWS_PER_COUNT):
+        offsets = rows.offsets[start : start + ROWS_PER_COUNT + 1]
+        ids = rows.ids[offsets[0] : offsets[-1]]
+        if is_chosen is not None:
+            ids = ids[np.repeat(is_chosen[start : start + ROWS_PER_COUNT], np.diff(offsets))]
+        total += np.bincount(ids, minlength=size)[:size]
+    return total
+
+
+def encoded_pairs(rows: Rows, selection: NDArray[Any] | None = None) -> EncodedPairs:
+    """Return the rows of an encoded dataset as flat arrays, without a copy if the rows are memory-mapped."""
+    return EncodedPairs(_token_rows(rows.table["source_ids"]), _token_rows(rows.table["target_ids"]), selection)
+
+
+def _record_batch(source: "_IdSpool", target: "_IdSpool") -> pa.RecordBatch:
+    return pa.record_batch(
+        {
+            "source_ids": source.array(),
+            "target_ids": target.array(),
+            "num_source_bytes": source.num_bytes(),
+            "num_target_bytes": target.num_bytes(),
         }
-        if SOURCE in pairs.column_names:
-            columns[SOURCE] = pairs[SOURCE].combine_chunks()
-        yield pa.record_batch(columns)
+    )
 
 
-def encoded_pairs(rows: Rows) -> EncodedPairs:
-    """View the rows of an encoded dataset as flat arrays, without a copy where they are memory-mapped."""
-    return EncodedPairs(_token_rows(rows.table["source_ids"]), _token_rows(rows.table["target_ids"]))
-
-
-def num_words(texts: pa.LargeStringArray) -> int:
-    """Count what stands between white space in all texts together, as `len(text.split())` does in each."""
-    trimmed = pc.utf8_trim_whitespace(texts)
-    pieces = pc.utf8_split_whitespace(trimmed).flatten()
-    return len(pieces) - (pc.sum(pc.equal(trimmed, "")).as_py() or 0)  # an empty text makes one empty piece
-
-
-def _blocks(pairs: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Stream the pairs in the same order, in record batches of about `BLOCK_BYTES`."""
+def _text_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Stream the pairs in their order, joined into record batches of about `BLOCK_BYTES`."""
     held: list[pa.RecordBatch] = []
     num_bytes = 0
-    for batch in pair_batches(pairs):
+    for batch in pair_batches(batches):
         if held and num_bytes + batch.nbytes > BLOCK_BYTES:
-            yield _joined(held)
+            yield _joined_batch(held)
             held, num_bytes = [], 0
         held.append(batch)
         num_bytes += batch.nbytes
-    yield _joined(held)
+    yield _joined_batch(held)
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     if len(batches) == 1:
         return batches[0]
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
-class _Spool:
-    """Collects the ids of one side in a temporary file."""
+class _IdSpool:
+    """Collects the token ids of one side in a temporary file, so that they do not fill memory."""
 
-    def __init__(self, tokenizer: Tokenizer, special: SpecialIds, scratch: Path) -> None:
+    def __init__(self, scratch: Path) -> None:
         self.num_tokens = 0
-        self.num_unknown = 0
-        self.num_words = 0
-        ids = np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64)
-        self.used: NDArray[np.bool_] = np.ones(max(int(ids.max(initial=0)), *special) + 1, dtype=np.bool_)
-        self.used[np.setdiff1d(ids, special)] = False  # numbers that name no token, and special ones, are never unused
-        self._encoder = FlatEncoder.of(tokenizer)
-        self._unknown = special.unk
+        self._dtype: Any = np.uint16
         self._lengths: list[NDArray[np.int64]] = []
+        self._num_bytes: list[NDArray[np.int64]] = []
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # closed by __exit__
 
-    def __enter__(self) -> "_Spool":
+    def __enter__(self) -> "_IdSpool":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, texts: pa.LargeStringArray) -> None:
-        lengths, ids = self._encoder.encode(texts)
+    def add(self, lengths: NDArray[np.int64], ids: NDArray[Any], num_bytes: NDArray[np.int64]) -> None:
+        """Append rows: token ids per row (`lengths`), the concatenated ids, and the UTF-8 bytes of each row's text."""
+        self._dtype = ids.dtype
         self._lengths.append(lengths)
+        self._num_bytes.append(num_bytes)
         self.num_tokens += len(ids)
-        self.num_unknown += int(np.count_nonzero(ids == self._unknown))
-        self.num_words += num_words(texts)
-        self.used[ids] = True
         self._file.write(ids.data)
 
+    def num_bytes(self) -> pa.Array:
+        """Return the UTF-8 bytes of each row's text, int64 [n]."""
+        return pa.array(np.concatenate([np.zeros(0, dtype=np.int64), *self._num_bytes]))
+
     def array(self) -> pa.LargeListArray:
+        """Return the token ids of all rows, memory-mapped from the temporary file."""
         lengths = np.concatenate([np.zeros(1, dtype=np.int64), *self._lengths])
         self._file.flush()
         if self.num_tokens:
             mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-            values: NDArray[Any] = np.frombuffer(mapped, dtype=self._encoder.dtype)
+            values: NDArray[Any] = np.frombuffer(mapped, dtype=self._dtype)
         else:
-            values = np.empty(0, dtype=self._encoder.dtype)
+            values = np.empty(0, dtype=self._dtype)
         return pa.LargeListArray.from_arrays(pa.array(np.cumsum(lengths)), pa.array(values))
 
 
 def _token_rows(column: pa.ChunkedArray) -> TokenRows:
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # no chunk at all
+    if isinstance(array, pa.ChunkedArray):  # a column without chunks
         array = pa.array([], type=column.type)
     return TokenRows(array.values.to_numpy(), array.offsets.to_numpy())

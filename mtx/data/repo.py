@@ -1,4 +1,4 @@
-"""The repository of datasets: manifests in one layer, payload in another, and one way to build what is missing."""
+"""`DatasetRepo`, which stores and reads datasets: manifests in an object layer, payloads in a file layer."""
 
 import dataclasses
 import logging
@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from mtx.data.dataset import TranslationDataset
+from mtx.data.dataset import Shard, TranslationDataset, is_former
 from mtx.errors import AlreadyStoredError, DamagedError, NewerFormatError, NotStoredError, StoreError
-from mtx.infra.dal.base import FileLayer, ObjectLayer
-from mtx.infra.dal.oal import absent, already
-from mtx.infra.dal.sealed import VERIFY
-from mtx.infra.dal.upkeep import Damage, FileUpkeep, ObjectUpkeep
+from mtx.infra.dal.maintenance import Damage, FileMaintenance, ObjectMaintenance
+from mtx.infra.dal.manifest_digest import VERIFY_HINT
+from mtx.infra.dal.oal import already_stored_message, not_stored_message
+from mtx.infra.dal.protocols import FileLayer, ObjectLayer
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+    from mtx.infra.dal.arrow_rows import Rows
 
 log = logging.getLogger(__name__)
 
@@ -25,116 +26,169 @@ COLUMNS = ["id", "name", "stage", "split", "source_language", "target_language",
 
 
 class DatasetRepo:
-    """Stores datasets: payload through `fal`, manifests through `oal`.
+    """Stores datasets: payloads in the file layer `fal`, manifests in the object layer `oal`.
 
-    A dataset is there once its manifest is, which is written last. Safe with several processes: whoever asks for
-    a missing dataset through `get_or_build` waits while another builds it.
+    A dataset exists if its manifest exists; the manifest is written last. Safe for several processes: if one process
+    builds a dataset in `get_or_build`, other processes that request the dataset wait for it.
 
     Args:
-        fal: keeps payload.
-        oal: keeps manifests.
-        before_writing: called before anything is stored; what it raises passes through.
+        fal: the layer that stores payloads.
+        oal: the layer that stores manifests.
+        before_writing: called before each write to the store; its exceptions are passed on.
     """
 
     def __init__(self, *, fal: FileLayer, oal: ObjectLayer, before_writing: Callable[[], None] | None = None) -> None:
         self.fal = fal
         self.oal = oal
-        self._before_writing = before_writing or _no_check
+        self.before_writing = before_writing or _no_check
 
     def add(self, dataset: TranslationDataset) -> TranslationDataset:
-        """Store a dataset, rows first, and return it as stored.
+        """Store a dataset, rows first, and return the stored dataset.
 
-        `dataset.data` may be an iterable of record batches; it is written as it comes, and `metrics` are read when
-        the last one has come. Raises AlreadyStoredError; what is there is kept.
+        `dataset.data` may be an iterable of record batches, which is written as a stream. `metrics` are read after the
+        last batch. If the id is already stored, the stored dataset is kept and AlreadyStoredError is raised.
         """
         with self.fal.lock(dataset.id):
             self._add(dataset)
         return self.get(dataset.id)
 
     def get(self, dataset_id: str) -> TranslationDataset:
-        """Return a dataset with its rows. Raises NotStoredError, or DamagedError where the rows do not fit."""
+        """Return a dataset with its rows. Raises NotStoredError, or DamagedError if rows and manifest do not match."""
+        from mtx.infra.dal.row_views import PatchedRows, SelectedRows
+
         manifest = self.manifest(dataset_id)
+        rows = self._stored_rows(manifest)
+        if manifest.changes:
+            rows = PatchedRows(self._base_rows(dataset_id, manifest.changes), rows)
+        elif manifest.selects:
+            bases = [self._base_rows(dataset_id, each.id) for each in manifest.selects]
+            limits = [each.num_rows for each in manifest.selects]
+            rows = SelectedRows(bases, limits, rows, [each.source for each in manifest.selects])
+        _compare(dataset_id, "rows", len(rows), manifest.n)
+        return dataclasses.replace(manifest, data=rows)
+
+    def _stored_rows(self, manifest: TranslationDataset) -> "Rows":
+        """Return the rows in the payload of a dataset. Raises NotStoredError or DamagedError."""
+        dataset_id = manifest.id
         try:
             if manifest.payload is not None:
                 _compare(dataset_id, "bytes", self.fal.num_bytes(dataset_id), manifest.payload.num_bytes)
             rows = self.fal.read(dataset_id)
         except NotStoredError as error:
-            if not self.exists(dataset_id):  # removed between the two reads
+            if not self.oal.exists(dataset_id):  # another process removed the dataset after its manifest was read
                 raise
-            raise DamagedError(f"{dataset_id} has a manifest, but its rows are gone. {VERIFY}") from error
-        _compare(dataset_id, "rows", len(rows), manifest.n)
-        return dataclasses.replace(manifest, data=rows)
+            raise DamagedError(f"{dataset_id} has a manifest, but its rows are missing. {VERIFY_HINT}") from error
+        _compare(dataset_id, "rows", len(rows), manifest.n if manifest.payload is None else manifest.payload.num_rows)
+        return rows
+
+    def _base_rows(self, dataset_id: str, base_id: str) -> "Rows":
+        """Return the rows that another dataset selects from or patches. Raises DamagedError if they are missing."""
+        try:
+            return self.get(base_id).rows
+        except NotStoredError as error:
+            raise DamagedError(
+                f"{dataset_id} consists of rows of {base_id}, which is no longer stored. Remove {dataset_id} with "
+                f"DatasetRepo.remove; the next run builds both again"
+            ) from error
 
     def verify(self, dataset_id: str, *, full: bool = True) -> None:
-        """Compare a dataset's payload with its manifest; where `full`, all of it, down to the last bit.
+        """Compare a dataset's payload with its manifest: its size and number of rows; if `full`, also every byte.
 
-        Raises NotStoredError, NewerFormatError, or DamagedError where they differ.
+        Raises NotStoredError, NewerFormatError, or DamagedError if the payload differs.
         """
         dataset = self.get(dataset_id)
         if not full:
             return
-        if dataset.payload is not None:
-            _compare(dataset_id, "SHA-256", self.fal.sha256(dataset_id), dataset.payload.sha256)
+        import pyarrow as pa
+
+        rows = dataset.rows.stored_rows
+        if dataset.payload is not None and (found := self.fal.sha256(dataset_id)) != dataset.payload.sha256:
+            raise _changed(dataset_id, "SHA-256", found, dataset.payload.sha256, _damaged_part(dataset, rows))
         try:
-            dataset.rows.table.validate(full=True)
+            rows.table.validate(full=True)
         except pa.ArrowException as error:
-            raise DamagedError(f"the rows of {dataset_id} are not what Arrow allows: {error}. {VERIFY}") from error
+            raise DamagedError(f"the rows of {dataset_id} are not valid Arrow data: {error}. {VERIFY_HINT}") from error
+        most = sum(each.num_rows for each in dataset.selects) if dataset.selects else dataset.n
+        if (dataset.selects or dataset.changes) and len(rows):
+            from mtx.infra.dal.row_views import row_numbers
 
-    def set_aside(self, dataset_id: str, to: str | os.PathLike[str]) -> list[str]:
-        """Move a dataset, damaged as it may be, out of the repository, and return where its parts are now.
+            numbers = row_numbers(rows)
+            if not 0 <= int(numbers.min()) <= int(numbers.max()) < (most or 0):
+                raise DamagedError(f"{dataset_id} refers to rows beyond the existing {most} rows. {VERIFY_HINT}")
 
-        Nothing happens where `verify` finds it in order by now. Raises InUseError where another process is at work on
-        it, and StoreError where the layers cannot.
+    def quarantine(self, dataset_id: str, to: str | os.PathLike[str]) -> list[str]:
+        """Move a damaged dataset out of the repository to the folder `to`, and return the new paths of its parts.
+
+        Nothing is moved if `verify` finds no damage. Raises InUseError if another process uses the dataset, and
+        StoreError if the layers of this repository do not support moving.
         """
-        if not (isinstance(self.oal, ObjectUpkeep) and isinstance(self.fal, FileUpkeep)):
-            raise StoreError(f"this storage cannot set {dataset_id} aside. Remove it with DatasetRepo.remove")
+        if not (isinstance(self.oal, ObjectMaintenance) and isinstance(self.fal, FileMaintenance)):
+            raise StoreError(f"this storage cannot move {dataset_id} aside. Remove it with DatasetRepo.remove")
         with self.fal.lock(dataset_id, wait=False):
             try:
                 self.verify(dataset_id)
             except DamagedError:
-                places = [self.oal.set_aside(dataset_id, to)]  # first, so that it is never seen without rows
-                return [*places, *([self.fal.set_aside(dataset_id, to)] if self.fal.exists(dataset_id) else [])]
+                places = [
+                    self.oal.quarantine(dataset_id, to)
+                ]  # the manifest first, so that no reader finds it without rows
+                return [*places, *([self.fal.quarantine(dataset_id, to)] if self.fal.exists(dataset_id) else [])]
         return []
 
     def get_or_build(self, dataset_id: str, build: Callable[[], TranslationDataset]) -> TranslationDataset:
-        """Return the dataset, or build and store it first; of several processes that ask, one builds.
+        """Return the stored dataset, or build and store it first. If several processes call this, only one builds.
 
         Args:
-            dataset_id: the name it is asked for by.
-            build: makes the dataset of that id. What it raises passes through, and nothing is stored.
+            dataset_id: id of the dataset.
+            build: returns the dataset with that id. If it raises, the exception is passed on and nothing is stored.
         """
-        if not self.exists(dataset_id):
-            with self.fal.lock(dataset_id):
-                if not self.exists(dataset_id):
-                    self._before_writing()
-                    built = build()
-                    if built.id != dataset_id:
-                        raise StoreError(
-                            f"{dataset_id} was asked for, but {built.id} was built. Give it the id asked for"
-                        )
-                    with suppress(AlreadyStoredError):  # another machine, which our lock says nothing to, was first
-                        self._add(built)
+        self.ensure(dataset_id, build)
         return self.get(dataset_id)
 
+    def ensure(self, dataset_id: str, build: Callable[[], TranslationDataset]) -> TranslationDataset:
+        """Build and store the dataset if it is missing, as `get_or_build` does, but return only its manifest."""
+        if (stored := self._stored_manifest(dataset_id)) is not None:
+            return stored
+        with self.fal.lock(dataset_id):
+            if (stored := self._stored_manifest(dataset_id)) is not None:
+                return stored
+            self.before_writing()
+            built = build()
+            if built.id != dataset_id:
+                raise StoreError(
+                    f"{dataset_id} was requested, but {built.id} was built. Give the dataset the requested id"
+                )
+            with suppress(AlreadyStoredError):  # another machine, which does not share this lock, stored it first
+                self._add(built)
+        return self.manifest(dataset_id)
+
     def manifest(self, dataset_id: str) -> TranslationDataset:
-        """Return a dataset without its rows. Raises NotStoredError, DamagedError, or NewerFormatError."""
+        """Return a dataset's manifest, without rows. Raises NotStoredError, DamagedError or NewerFormatError."""
         dataset = TranslationDataset.from_manifest(self.oal.read(dataset_id))
         _compare(dataset_id, "id in its manifest", dataset.id, dataset_id)
         return dataset
 
+    def _stored_manifest(self, dataset_id: str) -> TranslationDataset | None:
+        """Return the manifest of a dataset, or None if the dataset is not stored."""
+        if not self.exists(dataset_id):
+            return None
+        try:
+            return self.manifest(dataset_id)
+        except NotStoredError:  # another process removed the dataset
+            return None
+
     def manifests(
         self, stage: str | None = None, split: str | None = None, *, unreadable: list[Damage] | None = None
     ) -> Iterator[TranslationDataset]:
-        """Iterate over the datasets, without rows, by id.
+        """Iterate over the manifests of all datasets, ordered by id, or of those of a `stage` and a `split`.
 
-        Manifests that cannot be read are put into `unreadable`; without it, the first of them is raised as DamagedError
-        or NewerFormatError, once all others have been yielded.
+        Unreadable manifests are appended to `unreadable`. If `unreadable` is None, the first error (DamagedError or
+        NewerFormatError) is raised after all readable manifests were yielded.
         """
         errors: list[StoreError] = []
         for name in self.oal.get_all_names():
             try:
                 dataset = self.manifest(name)
-            except NotStoredError:  # removed meanwhile
+            except NotStoredError:  # another process removed the dataset
                 continue
             except (DamagedError, NewerFormatError) as error:
                 errors.append(error)
@@ -146,43 +200,54 @@ class DatasetRepo:
         if errors and unreadable is None:
             raise errors[0]
 
+    def former_names(self) -> list[str]:
+        """Return the ids of datasets that stages of earlier versions of mtx wrote, under ids that no run uses now."""
+        found = []
+        for name in self.oal.get_all_names():
+            with suppress(NotStoredError, DamagedError):
+                manifest = self.oal.read(name)
+                if isinstance(manifest, dict) and is_former(manifest):
+                    found.append(name)
+        return found
+
     def show(
         self, stage: str | None = None, split: str | None = None, *, unreadable: list[Damage] | None = None
     ) -> "pd.DataFrame":
-        """List the datasets as a DataFrame, one a row, with an `id` column; `stage` and `split` narrow it.
+        """Return the stored datasets as a DataFrame, one row per dataset; `stage` and `split` restrict the list.
 
-        Manifests that cannot be read are put into `unreadable`; without it, they are named in the log.
+        Unreadable manifests are appended to `unreadable`. If `unreadable` is None, each of them is logged as a warning.
         """
         import pandas as pd
 
         found: list[Damage] = [] if unreadable is None else unreadable
         rows = [_summary(dataset) for dataset in self.manifests(stage, split, unreadable=found)]
         for damage in found if unreadable is None else ():
-            log.warning("%s is left out: %s", damage.name, damage.reason)
+            log.warning("%s is not listed: %s", damage.name, damage.reason)
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def remove(self, dataset_id: str) -> None:
-        """Forget a dataset: its manifest first, so that it is never seen without rows. Raises NotStoredError."""
-        if not self.exists(dataset_id):  # asked before the lock, so that no folder is made for what is not there
-            raise NotStoredError(absent(dataset_id, self._location(), self.oal.get_all_names()))
+        """Remove a dataset, its manifest first, so that no reader finds it without rows. Raises NotStoredError."""
+        if not self.exists(dataset_id):  # checked before the lock, because locking would create a folder
+            raise NotStoredError(not_stored_message(dataset_id, self._location(), self.oal.get_all_names()))
         with self.fal.lock(dataset_id):
             self.oal.delete(dataset_id)
-            with suppress(NotStoredError):  # asked without `exists`: in a remote store a manifest alone tells that
+            with suppress(NotStoredError):  # `fal.exists` cannot tell: in a remote store it reads the deleted manifest
                 self.fal.delete(dataset_id)
 
     def exists(self, dataset_id: str) -> bool:
-        """Tell whether a dataset is stored."""
+        """Return whether a dataset is stored."""
         return self.oal.exists(dataset_id)
 
     def _add(self, dataset: TranslationDataset) -> None:
-        """Store a dataset. The lock is held."""
-        self._before_writing()
+        """Store a dataset. The caller holds the lock of the dataset."""
+        self.before_writing()
         if self.oal.exists(dataset.id):
-            raise AlreadyStoredError(already(dataset.id, self._location()))
-        if self.fal.exists(dataset.id):  # rows without a manifest: a build that was stopped in between
+            raise AlreadyStoredError(already_stored_message(dataset.id, self._location()))
+        if self.fal.exists(dataset.id):  # rows without a manifest: the remains of an interrupted build
             self.fal.delete(dataset.id)
         payload = self.fal.create(dataset.id, dataset.data if dataset.data is not None else [])
-        stored = dataclasses.replace(dataset, data=None, n=payload.num_rows, payload=payload)
+        num_rows = dataset.n if dataset.changes else payload.num_rows
+        stored = dataclasses.replace(dataset, data=None, n=num_rows, payload=payload, shards=tuple(dataset.shards))
         self.oal.create(stored.id, stored.to_manifest())
 
     def _location(self) -> str:
@@ -190,16 +255,52 @@ class DatasetRepo:
 
 
 def _no_check() -> None:
-    """Let everything be written. A function by name, so that a repository can be pickled."""
+    """Allow every write. A named function, because a lambda would make the repository unpicklable."""
 
 
 def _compare(dataset_id: str, what: str, found: object, expected: object) -> None:
     if found != expected:
-        raise DamagedError(f"{dataset_id} has changed on disk: {what} {found}, but stored were {expected}. {VERIFY}")
+        raise _changed(dataset_id, what, found, expected)
+
+
+def _changed(dataset_id: str, what: str, found: object, expected: object, where: str = "") -> DamagedError:
+    return DamagedError(
+        f"{dataset_id} has changed on disk{where}: {what} {found}, but the manifest says {expected}. {VERIFY_HINT}"
+    )
+
+
+def _damaged_part(dataset: TranslationDataset, rows: "Rows") -> str:
+    """Return a phrase that names the damaged shards of a payload, or an empty string if the dataset has no shards."""
+    if not dataset.shards:
+        return ""
+    damaged, start = [], 0
+    for number, shard in enumerate(dataset.shards, 1):
+        if not _is_whole(shard, rows.table.slice(start, shard.num_rows)):
+            damaged.append(f"{number} (built from rows {shard.first} to {shard.end} of its input)")
+        start += shard.num_rows
+    found = ", ".join(damaged)
+    return f" in shard {found} of {len(dataset.shards)}" if damaged else " outside its rows, which are undamaged"
+
+
+def _is_whole(shard: Shard, rows: "pa.Table") -> bool:
+    import pyarrow as pa
+
+    from mtx.infra.dal.row_digest import digest_of
+
+    try:
+        rows.validate(full=True)  # before hashing, because hashing would follow invalid offsets out of the file
+    except pa.ArrowException:
+        return False
+    return digest_of(rows) == shard.sha256
+
+
+def input_ids(dataset: TranslationDataset) -> list[str]:
+    """Return the ids of the inputs of a dataset (datasets and tokenizers), or the revision of its source."""
+    inputs = dataset.provenance.get("inputs")
+    return [str(name) for name in inputs] if isinstance(inputs, list) else [str(dataset.provenance.get("revision", ""))]
 
 
 def _summary(dataset: TranslationDataset) -> dict[str, Any]:
-    inputs, revision = dataset.provenance.get("inputs"), dataset.provenance.get("revision", "")
     return {
         "id": dataset.id,
         "name": dataset.name,
@@ -209,5 +310,5 @@ def _summary(dataset: TranslationDataset) -> dict[str, Any]:
         "target_language": dataset.languages[1],
         "n": dataset.n,
         "bytes": dataset.payload.num_bytes if dataset.payload else None,
-        "made_from": ", ".join(map(str, inputs)) if isinstance(inputs, list) else str(revision),
+        "made_from": ", ".join(input_ids(dataset)),
     }

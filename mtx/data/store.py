@@ -1,42 +1,43 @@
-"""The store: one folder with everything that was built, and the layers that a backend uses in it."""
+"""`Store`, the folder of all datasets, tokenizers and words, with the layers that read and write them."""
 
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from mtx.components.identity import digest
 from mtx.data.repo import DatasetRepo
 from mtx.errors import ConfigError, DamagedError
-from mtx.identity import digest
-from mtx.infra.dal.address import checked_url, is_url
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.base import FileLayer, ObjectLayer, folder
-from mtx.infra.dal.bundle import BundleLayer, FolderBundleLayer
-from mtx.infra.dal.sealed import format_version
+from mtx.infra.dal.artifact import ArtifactLayer, FolderArtifactLayer
+from mtx.infra.dal.manifest_digest import format_version
+from mtx.infra.dal.protocols import FileLayer, ObjectLayer, make_folder
+from mtx.infra.dal.url import checked_url, is_url
 
 CACHE = "~/.cache/mtx/remote"
-FORMAT_VERSION = 1  # of what lies where in a store. No file says so; a later version writes MARKER first
-MARKER = "mtx-store.json"
-AT_WORK = ".lock"  # in a folder below `scratch`: held by the process that made it, so that nobody tidies it away
+FORMAT_VERSION = 1  # version of the folder layout; version 1 writes no VERSION_FILE, later versions must write it
+VERSION_FILE = "mtx-store.json"
+WORK_LOCK = ".lock"  # lock file in a subfolder of `scratch`; its owner holds the lock, so `task=gc` keeps the folder
 
 
 class Store:
-    """Datasets in `root/datasets`, tokenizers in `root/tokenizers`, words in `root/words`.
+    """A store: datasets in `root/datasets`, tokenizers in `root/tokenizers`, words in `root/words`.
 
     Args:
-        root: the folder; `~` stands for the home folder. Made when something is first written. Or the address of a
-            remote store, such as `s3://bucket/prefix`: manifests and Arrow files in the bucket, copies in `cache`.
-        objects: makes the layer for manifests, called with `location=`.
-        files: makes the layer for payload, called with `location=`.
-        datasets: the folder below `root` for datasets. Options that keep manifests in different ways, and payload in
-            the same, need different ones.
-        cache: a folder for what is read from remote stores, one folder below it for each.
+        root: the folder of the store, created at the first write; `~` is the home folder. Or the URL of a remote store,
+            such as `s3://bucket/prefix`, with manifests and Arrow files in the bucket and copies in `cache`.
+        objects: class or function that returns the layer for manifests; called with `location=`.
+        files: class or function that returns the layer for payloads; called with `location=`.
+        datasets: subfolder of `root` for datasets. Options that store manifests in different formats, but payloads in
+            the same format, need different subfolders.
+        cache: folder for copies from remote stores, with one subfolder per store.
 
     Attributes:
-        root: the folder on this machine; of a remote store, that of its copies.
-        location: where the store is, for people: the folder, or the address, without credentials.
+        root: the local folder; for a remote store, the folder of its copies.
+        location: the folder or the URL for messages, without credentials.
 
-    Raises ConfigError where `root` is empty.
+    Raises:
+        ConfigError: `root` is empty.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class Store:
         cache: str | os.PathLike[str] = CACHE,
     ) -> None:
         if not os.fspath(root):
-            raise ConfigError("storage.root is a folder, but is empty. Set storage.root=FOLDER, or MTX_STORE to one")
+            raise ConfigError(
+                "storage.root is a folder, but is empty. Set storage.root=FOLDER, or set the variable MTX_STORE"
+            )
         if is_url(root):
             self._open_remote(os.fspath(root), files, Path(cache).expanduser().absolute())
             return
@@ -60,24 +63,25 @@ class Store:
             oal=objects(location=self.root / datasets),
             before_writing=self.check_version,
         )
-        self.tokenizers: BundleLayer = FolderBundleLayer(location=self.root / "tokenizers")
-        self.words: BundleLayer = FolderBundleLayer(location=self.root / "words")
+        self.tokenizers: ArtifactLayer = FolderArtifactLayer(location=self.root / "tokenizers")
+        self.words: ArtifactLayer = FolderArtifactLayer(location=self.root / "words")
         self.damaged = self.root / "damaged"
 
     def _open_remote(self, root: str, files: Callable[..., FileLayer], cache: Path) -> None:
-        from mtx.infra.dal.remote_bundle import RemoteBundleLayer
-        from mtx.infra.dal.remote_layers import RemoteFileLayer, RemoteObjectLayer
+        from mtx.infra.dal.remote.artifacts import RemoteArtifactLayer
+        from mtx.infra.dal.remote.file_layer import RemoteFileLayer
+        from mtx.infra.dal.remote.object_layer import RemoteObjectLayer
 
         self.location = checked_url(root)
         if getattr(files, "func", files) is not ArrowFileLayer:
             raise ConfigError(
                 f"a remote store, storage.root={self.location}, keeps payload as Arrow files. "
-                "Choose storage=sqlite_arrow, the default, or a folder with storage.root=FOLDER"
+                "Choose storage=sqlite_arrow, the default, or a local folder with storage.root=FOLDER"
             )
         self.root = cache / digest(self.location)
 
-        def bundles(name: str) -> RemoteBundleLayer:
-            return RemoteBundleLayer(location=f"{self.location}/{name}", cache=self.root / name)
+        def bundles(name: str) -> RemoteArtifactLayer:
+            return RemoteArtifactLayer(location=f"{self.location}/{name}", cache=self.root / name)
 
         datasets = f"{self.location}/datasets"
         self.repo = DatasetRepo(
@@ -89,8 +93,8 @@ class Store:
         self.damaged = self.root / "damaged"
 
     def check_version(self) -> None:
-        """Look whether this mtx knows the store's layout. Raises NewerFormatError, or DamagedError."""
-        path = f"{self.location}/{MARKER}"
+        """Check that this version of mtx knows the store's layout. Raises NewerFormatError or DamagedError."""
+        path = f"{self.location}/{VERSION_FILE}"
         try:
             content = self._marker()
             if content is None:
@@ -104,12 +108,12 @@ class Store:
 
     def _marker(self) -> bytes | None:
         if is_url(self.location):
-            from mtx.infra.dal.remote import RemoteFolder
+            from mtx.infra.dal.remote.filesystem import RemoteFolder
 
-            return RemoteFolder(self.location).read(MARKER)
-        path = self.root / MARKER
+            return RemoteFolder(self.location).read(VERSION_FILE)
+        path = self.root / VERSION_FILE
         return path.read_bytes() if path.exists() else None
 
     def scratch(self) -> Path:
-        """Return the folder for temporary files of stages under way, on the same disk."""
-        return folder(self.root / "scratch")
+        """Return the folder for temporary files of running stages, on the same disk as the store."""
+        return make_folder(self.root / "scratch")

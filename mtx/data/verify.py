@@ -1,33 +1,34 @@
-"""Is the store as it was written? All of it is looked at, and what is damaged is named and, if wanted, set aside."""
+"""Verifies the store (`task=verify`): checks all of it for damage, and moves damaged items aside on request."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mtx.data.seen import check_record, names_of_records, set_record_aside
+from mtx.data.progress import CountedWork
+from mtx.data.remembered_sources import check_record, quarantine_record, record_names
 from mtx.data.store import Store
 from mtx.errors import DamagedError, InUseError, NewerFormatError, NotStoredError, StoreError
-from mtx.infra.dal.base import is_name
-from mtx.infra.dal.bundle import BundleLayer
-from mtx.infra.dal.oal import RESTORE
-from mtx.infra.dal.sealed import VERIFY
-from mtx.infra.dal.upkeep import ObjectUpkeep
+from mtx.infra.dal.artifact import ArtifactLayer
+from mtx.infra.dal.maintenance import ObjectMaintenance
+from mtx.infra.dal.manifest_digest import VERIFY_HINT
+from mtx.infra.dal.oal import RESTORE_HINT
+from mtx.infra.dal.protocols import is_name
 
 State = Literal["damaged", "set aside", "of a newer mtx"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it was written.
+    """A damaged item of the store, or an item that a newer version of mtx wrote.
 
     Attributes:
-        name: of a dataset, a tokenizer or words; or of a file: one that keeps several manifests, or what is
-            remembered of a source.
-        reason: what is wrong, and how it was found.
-        state: what became of it.
-        places: where it is now, if it was set aside.
+        name: id of a dataset, tokenizer or words, or name of a file: a file of manifests, or a record of a source.
+        reason: what is wrong, and which check failed.
+        state: `damaged`; `set aside`, if it was moved to the folder `damaged`; or `of a newer mtx`.
+        places: new paths of an item that was set aside.
     """
 
     name: str
@@ -38,13 +39,14 @@ class Finding:
 
 @dataclass
 class Verification:
-    """What was looked at, and what was found.
+    """The result of verifying a store.
 
     Attributes:
-        num_checked: datasets, tokenizers, words, and what is remembered of sources.
-        num_bytes: what they take, as their manifests say.
-        findings: those that are not as they were written.
-        undigested: names of things an older mtx stored without a digest of all of it: damage there may go unseen.
+        num_checked: number of checked datasets, tokenizers, words and records of sources.
+        num_bytes: size of the checked items in bytes, according to their manifests.
+        findings: damaged items, and items that a newer version of mtx wrote.
+        undigested: names of items that an older version of mtx stored without complete digests, so that some damage in
+            them cannot be detected.
     """
 
     num_checked: int = 0
@@ -54,63 +56,79 @@ class Verification:
 
 
 def verify_store(store: Store, *, full: bool = False, repair: bool = False) -> Verification:
-    """Look at everything in the store.
+    """Check everything in the store for damage.
 
     Args:
-        store: changed only where `repair`.
-        full: read every byte and compare digests; else manifests, sizes, and whether things can be opened.
-        repair: move what is damaged into the store's folder `damaged`, so that the next run builds it again.
+        store: the store; changed only with `repair`.
+        full: read every byte and compare digests; False: check only manifests and sizes, and that files can be opened.
+        repair: move damaged items to the store's folder `damaged`, so that the next run builds them again.
 
-    Raises NewerFormatError where all of the store is of a newer mtx; of single things that is a finding.
+    Raises NewerFormatError if a newer version of mtx wrote the store; for a single item, this is a finding.
     """
     store.check_version()
     found = Verification()
-    for finding in _of_manifests(store, full=full, repair=repair):
+    for finding in _manifest_findings(store, full=full, repair=repair):
         found.findings.append(finding)
-    dataset_aside = partial(_dataset_aside, store) if repair else None
-    for name in _dataset_names(store):
-        _look(found, name, partial(_dataset, store, found, name, full), dataset_aside)
-    for kind, layer in (("tokenizers", store.tokenizers), ("words", store.words)):
-        bundle_aside = partial(_bundle_aside, layer, store.damaged / kind) if repair else None
-        for name in layer.get_all_names():
-            _look(found, name, partial(_bundle, layer, found, name, full), bundle_aside)
-    record_aside = partial(set_record_aside, store) if repair else None
-    for name in names_of_records(store):
-        _look(found, name, partial(check_record, store, name), record_aside)
+    checks = list(_checks(store, found, full=full, repair=repair))
+    with (
+        CountedWork("verifying the store", len(checks), "verify", unit="things") if full else nullcontext() as progress
+    ):
+        for number, (name, check, quarantine) in enumerate(checks, 1):
+            _check_item(found, name, check, quarantine)
+            if progress is not None:
+                progress.reach(number)
     return found
 
 
-def _look(
-    found: Verification, name: str, check: Callable[[], None], set_aside: Callable[[str], list[str]] | None
+def _checks(
+    store: Store, found: Verification, *, full: bool, repair: bool
+) -> Iterator[tuple[str, Callable[[], None], Callable[[str], list[str]] | None]]:
+    """Yield each item of the store as its name, the function that checks it, and the function that sets it aside."""
+    quarantine_dataset = partial(_quarantine_dataset, store) if repair else None
+    for name in _dataset_names(store):
+        yield name, partial(_check_dataset, store, found, name, full), quarantine_dataset
+    for kind, layer in (("tokenizers", store.tokenizers), ("words", store.words)):
+        quarantine_artifact = partial(_quarantine_artifact, layer, store.damaged / kind) if repair else None
+        for name in layer.get_all_names():
+            yield name, partial(_check_artifact, layer, found, name, full), quarantine_artifact
+    quarantine_damaged_record = partial(quarantine_record, store) if repair else None
+    for name in record_names(store):
+        yield name, partial(check_record, store, name), quarantine_damaged_record
+
+
+def _check_item(
+    found: Verification, name: str, check: Callable[[], None], quarantine: Callable[[str], list[str]] | None
 ) -> None:
-    """Check one thing, and set it aside where it is damaged and `set_aside` is there."""
+    """Check one item, and set it aside if it is damaged and `quarantine` is not None."""
     try:
         check()
-    except NotStoredError:  # removed meanwhile
+    except NotStoredError:  # another process removed the item
         return
     except NewerFormatError as error:
         found.findings.append(Finding(name, str(error), "of a newer mtx"))
     except StoreError as error:
-        found.findings.append(_kept_or_aside(name, error, set_aside))
+        found.findings.append(_damage_finding(name, error, quarantine))
     found.num_checked += 1
 
 
-def _kept_or_aside(name: str, error: StoreError, set_aside: Callable[[str], list[str]] | None) -> Finding:
-    reason = str(error).removesuffix(VERIFY).removesuffix(RESTORE).rstrip(". ")  # said once, for all
-    if set_aside is None or not isinstance(error, DamagedError):
+def _damage_finding(name: str, error: StoreError, quarantine: Callable[[str], list[str]] | None) -> Finding:
+    reason = (
+        str(error).removesuffix(VERIFY_HINT).removesuffix(RESTORE_HINT).rstrip(". ")
+    )  # the task prints the hint once
+    if quarantine is None or not isinstance(error, DamagedError):
         return Finding(name, reason, "damaged")
     try:
-        return Finding(name, reason, "set aside", set_aside(name))
+        return Finding(name, reason, "set aside", quarantine(name))
     except InUseError:
-        return Finding(name, f"{reason}. Not set aside: another process is at work on it", "damaged")
+        return Finding(name, f"{reason}. Not set aside: another process uses it", "damaged")
     except StoreError as refused:
         return Finding(name, f"{reason}. Not set aside: {refused}", "damaged")
 
 
-def _of_manifests(store: Store, *, full: bool, repair: bool) -> Iterator[Finding]:
-    """Look at the files that keep the manifests of datasets."""
+def _manifest_findings(store: Store, *, full: bool, repair: bool) -> Iterator[Finding]:
+    """Check the files that store the manifests of datasets; with `repair`, rescue readable manifests."""
     layer = store.repo.oal
-    if not isinstance(layer, ObjectUpkeep):
+    if not isinstance(layer, ObjectMaintenance):
         return
     damages = layer.check(full=full)
     places: list[str] = []
@@ -123,11 +141,11 @@ def _of_manifests(store: Store, *, full: bool, repair: bool) -> Iterator[Finding
 def _dataset_names(store: Store) -> list[str]:
     try:
         return [name for name in store.repo.oal.get_all_names() if is_name(name)]
-    except DamagedError:  # found already, by looking at the manifests as a whole
+    except DamagedError:  # `_manifest_findings` has already reported this damage
         return []
 
 
-def _dataset(store: Store, found: Verification, name: str, full: bool) -> None:
+def _check_dataset(store: Store, found: Verification, name: str, full: bool) -> None:
     manifest = store.repo.oal.read(name)
     store.repo.verify(name, full=full)
     payload = store.repo.manifest(name).payload
@@ -136,21 +154,21 @@ def _dataset(store: Store, found: Verification, name: str, full: bool) -> None:
         found.undigested.append(name)
 
 
-def _bundle(layer: BundleLayer, found: Verification, name: str, full: bool) -> None:
+def _check_artifact(layer: ArtifactLayer, found: Verification, name: str, full: bool) -> None:
     layer.verify(name, full=full)
     found.num_bytes += layer.num_bytes(name)
     if layer.manifest(name).files is None:
         found.undigested.append(name)
 
 
-def _dataset_aside(store: Store, name: str) -> list[str]:
-    return store.repo.set_aside(name, store.damaged / "datasets")
+def _quarantine_dataset(store: Store, name: str) -> list[str]:
+    return store.repo.quarantine(name, store.damaged / "datasets")
 
 
-def _bundle_aside(layer: BundleLayer, to: Path, name: str) -> list[str]:
+def _quarantine_artifact(layer: ArtifactLayer, to: Path, name: str) -> list[str]:
     with layer.lock(name, wait=False):
         try:
             layer.verify(name)
         except DamagedError:
-            return [layer.set_aside(name, to)]
-    return []  # built again meanwhile
+            return [layer.quarantine(name, to)]
+    return []  # another process has built the artifact again

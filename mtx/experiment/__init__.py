@@ -1,1 +1,1 @@
-"""Tasks: what a run does with the data."""
+"""The tasks of the `mtx` command: one module for each option of the config group `task`."""

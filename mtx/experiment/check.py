@@ -1,9 +1,40 @@
-"""`task=check`: the config, and nothing else."""
+"""`task=check`: validate the config and its components without reading any data."""
 
-from mtx.experiment.run import Run
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from mtx.experiment.run_context import DATA_GROUPS, Run, datamodule_of, without_lightning
+
+PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "datasets", "tokenizers", "pyarrow", "numpy")
+SLOW = ("torch", "pytorch_lightning", "transformers")  # packages whose import takes seconds
+
+NOTHING_SLOW = "neither torch nor Lightning: mtx's own options are checked without importing them"
 
 
 def check_only(run: Run) -> None:
-    """Say that the config is valid; every run checks it first, so getting here is the proof."""
-    _ = run.datamodule  # what a component says about its own values
+    """Build the components that need no data, validate the others, and print their names and package versions.
+
+    The function builds the store, downloader, filter, tokenizer, sampler and data module. The model, the Trainer and
+    the logger need the data, so only their arguments are checked against their signatures. mtx's own options need no
+    import for this check. Torch and Lightning are imported only for user-defined components.
+    """
+    config = without_lightning(run.config)
+    datamodule_of(config)  # raises the errors that a component's constructor finds in its own values
+    targets = {group: str(config[group]["_target_"]).rpartition(".")[2] for group in DATA_GROUPS}
     run.console.print("The config is valid.")
+    run.console.print("built    " + ", ".join(f"{group} {name}" for group, name in targets.items()), highlight=False)
+    checked = [group for group in ("model", "trainer", "logger") if group in run.config]
+    names = ", ".join(f"{group} {str(run.config[group]['_target_']).rpartition('.')[2]}" for group in checked)
+    run.console.print(f"checked  {names}", highlight=False)
+    loaded = ", ".join(name for name in SLOW if name in sys.modules)
+    run.console.print(f"loaded   {loaded or NOTHING_SLOW}", highlight=False)
+    found = ", ".join(f"{name} {_version(name)}" for name in ("mtx", *PACKAGES))
+    run.console.print(f"versions Python {platform.python_version()}, {found}", highlight=False)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

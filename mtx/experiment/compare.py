@@ -1,4 +1,4 @@
-"""`task=compare`: the page and the tables of any set of runs and sweeps, whenever they were made."""
+"""`task=compare`: write the page and the result tables of any runs and sweeps, new or old."""
 
 import dataclasses
 import json
@@ -6,31 +6,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtx.errors import ConfigError
-from mtx.experiment.run import Run
-from mtx.experiment.sweep.reading import read_results
-from mtx.experiment.sweep.results import JobRecord, Results
-from mtx.experiment.sweep.summary import print_summary
-from mtx.experiment.sweep.tidy import write_tidy
-from mtx.infra.dal.base import writing
+from mtx.experiment.run_context import Run, needs
+from mtx.infra.dal.protocols import convert_disk_errors
+from mtx.records.equal_budget import BUDGET_KEY, check_budget_measure
+from mtx.records.job_records import read_results
+from mtx.records.result_tables import write_results
+from mtx.records.result_types import JobRecord, Results
+from mtx.sweep.terminal_summary import print_summary
 
 NOTHING_TO_COMPARE = frozenset(
     {"check", "compare", "export", "gc", "import", "options", "prepare", "show", "verify"}
-)  # tasks
+)  # tasks whose runs have no results to compare
 
 
+@needs()
 def compare(run: Run, *, runs: str | Sequence[str] | None = None, to: str | None = None) -> None:
-    """Write `report.html`, `results.csv` and `results.parquet` of all runs in some folders, and print their table.
+    """Write `report.html`, `results.csv` and `results.parquet` for all runs in some folders, and print their table.
 
     Args:
-        run: where to print, `sweep.objective` and `sweep.direction`, and where to write unless `to` says so.
-        runs: folders of runs, of sweeps, or folders that hold such.
-        to: the folder that gets the files.
+        run: The run of this task. Its console prints, its `sweep.objective` and `sweep.direction` sort the results,
+            and its output folder gets the files unless `to` is set.
+        runs: Folders of runs, folders of sweeps, or folders that contain either.
+        to: The folder that gets the files. None: the output folder of `run`.
 
     Raises:
-        ConfigError: no folder is given, one is not there, or there is no run in them.
-        StoreError: the disk refuses.
+        ConfigError: `runs` is empty, a folder does not exist, or no folder contains a comparable run.
+        StoreError: A file cannot be written.
     """
-    from mtx.experiment.page.write import page_of  # matplotlib takes half a second
+    from mtx.page.render import write_results_page  # importing matplotlib takes half a second
 
     folders = [Path(text).expanduser() for text in ([runs] if isinstance(runs, str) else runs or ())]
     if not folders:
@@ -40,33 +43,40 @@ def compare(run: Run, *, runs: str | Sequence[str] | None = None, to: str | None
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise ConfigError(f"runs has {', '.join(missing)}, which is no folder. Set runs=[FOLDER,…] to folders of runs")
     found = read_results(folders)
-    results = dataclasses.replace(found, jobs=tuple(job for job in found.jobs if _compares(job, run.output_dir)))
-    if not results.jobs:
+    of_tasks = [job for job in found.jobs if _is_comparable(job, run.output_dir)]
+    readable = tuple(job for job in of_tasks if job.report_problem is None)
+    problems = [f"job {job.name} is left out: {job.report_problem}" for job in of_tasks if job.report_problem]
+    if not readable:
         raise ConfigError(
-            f"there is nothing to compare in {', '.join(map(str, folders))}: no run of task=measure or task=fit. "
-            "Set runs=[FOLDER,…] to folders that have some"
+            f"there is nothing to compare in {', '.join(map(str, folders))}: no run of task=measure or task=fit"
+            f"{' that can be read' * bool(problems)}. Set runs=[FOLDER,…] to folders that have some"
+            + "".join(f"\n  {problem}" for problem in problems)
         )
-    results = _by_objective(results, run)
+    results = _sorted_results(dataclasses.replace(found, jobs=readable, notes=(*found.notes, *problems)), run)
     folder = run.output_dir if to is None else Path(to).expanduser()
-    with writing(folder):
+    with convert_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     print_summary(results, run.console)
-    if others := len(found.jobs) - len(results.jobs):
+    if others := len(found.jobs) - len(of_tasks):
         run.console.print(f"{others} runs of other tasks left out")
-    for path in write_tidy(results, folder):
+    if problems:
+        run.console.print(
+            f"{len(problems)} of {len(of_tasks)} runs left out: their reports cannot be read, as noted above"
+        )
+    for path in write_results(results, folder):
         run.console.print(f"results: {path}", highlight=False, soft_wrap=True)
-    page_of(results, folder, run.console)
+    write_results_page(results, folder, run.console)
 
 
-def _compares(job: JobRecord, own: Path) -> bool:
-    """Tell whether a run has anything to compare, or failed at it; runs of other tasks have not."""
+def _is_comparable(job: JobRecord, own: Path) -> bool:
+    """Return whether a run, completed or failed, belongs to a task with comparable results."""
     return job.folder.absolute() != own.absolute() and job.choices.get("task") not in NOTHING_TO_COMPARE
 
 
-def _by_objective(results: Results, run: Run) -> Results:
-    """Return results as they are sorted by this run's `sweep.objective` and `sweep.direction`, where it sets them."""
+def _sorted_results(results: Results, run: Run) -> Results:
+    """Return results as this run's `sweep.objective`, `sweep.direction` and `sweep.budget` compare them, if set."""
     options = run.config.get("sweep") or {}
-    wanted, direction = options.get("objective"), options.get("direction")
+    wanted, direction, budget = (options.get(name) for name in ("objective", "direction", "budget"))
     names = [wanted] if isinstance(wanted, str) else list(wanted or ())
     jobs = list(results.jobs)
     if names:
@@ -83,4 +93,7 @@ def _by_objective(results: Results, run: Run) -> Results:
     if direction is not None or names:
         said = direction if direction is None or isinstance(direction, str) else json.dumps(list(direction))
         jobs = [dataclasses.replace(job, config={**job.config, "sweep.direction": said}) for job in jobs]
+    if budget is not None:
+        check_budget_measure(budget)
+        jobs = [dataclasses.replace(job, config={**job.config, BUDGET_KEY: budget}) for job in jobs]
     return dataclasses.replace(results, jobs=tuple(jobs))

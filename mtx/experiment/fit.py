@@ -1,43 +1,50 @@
-"""`task=fit`: train a model on the data, by Lightning's Trainer.
+"""`task=fit`: train a model with Lightning's Trainer on mtx's batches, and write its report.
 
-Any LightningModule goes; one that logs `val/bits_per_byte` gets its best checkpoint kept and its figures compared.
+Any LightningModule can be trained. If it logs `val/bits_per_byte`, mtx also keeps its best checkpoint and reports
+held-out bits per byte.
 """
 
 import logging
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from rich.table import Table
 
-from mtx.callbacks import DataCosts, ExactResume, TrainingBudget
+from mtx.data.progress_log import say
 from mtx.errors import ConfigError
-from mtx.experiment.checkpoints import check_fits, checkpoint_path, write_run_key
-from mtx.experiment.measure import of_data
-from mtx.experiment.profile import fit_profile, write_profile
-from mtx.experiment.progress import StepBar
-from mtx.experiment.run import Run
-from mtx.experiment.translations import translated
-from mtx.training.checkpoint import KeepLastAndBest
-from mtx.training.record import Progress, TrainingRecord
+from mtx.experiment.fit_summary import METRIC, begin_values, closing, model_text, opening, show
+from mtx.experiment.measure import data_report_and_profile
+from mtx.experiment.run_context import Run
+from mtx.experiment.translations import score_samples
+from mtx.records.plot_data import fit_profile
+from mtx.records.profile_record import RunProfile
+from mtx.records.report_record import Report, Spent, TrainingReport, Validation
+from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
+from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
+from mtx.training.callbacks.progress_bar import StepBar
+from mtx.training.checkpoint_callback import LastAndBestCheckpoint
+from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
+from mtx.training.datamodule import TranslationDataModule
+from mtx.training.training_lines import TrainingLines
+from mtx.training.training_record import TrainingProgress, TrainingRecord
 
-METRIC = "val/bits_per_byte"
-
-# What Lightning says and a user of this task can do nothing about.
-NOT_FOR_USERS = (
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of torch
-    r".*smaller than the logging interval",  # a small corpus; the losses are in the record anyway
-    r".*does not have many workers",  # here batches are built faster than they are used, without workers
-    r".*across ranks is zero",  # no held-out text, by config
-    r".*have no `validation_step`",  # the summary says that nothing is logged
-    r".*exists and is not empty",  # output folders have the config and the log in them
-    r".*You're resuming from a checkpoint that ended before the epoch ended",  # mtx's loader goes on from there
+# Lightning's warnings that a user of task=fit cannot act on, as regular expressions.
+HIDDEN_WARNINGS = (
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning itself calls this function of torch
+    r".*smaller than the logging interval",  # a small dataset; the training record keeps all losses anyway
+    r".*does not have many workers",  # mtx builds batches faster than a model uses them, even without workers
+    r".*across ranks is zero",  # the config leaves the validation split empty
+    r".*have no `validation_step`",  # the printed summary says that bits per byte are not logged
+    r".*exists and is not empty",  # the output folder already contains the config and the log
+    r".*You're resuming from a checkpoint that ended before the epoch ended",  # mtx's loader resumes inside an epoch
 )
 
 
@@ -50,21 +57,23 @@ def fit(
     beam: int = 1,
     trust_ckpt: bool = False,
 ) -> float | None:
-    """Train, print how it went and what the model says, and write `report.json` and `profile.json`.
+    """Train a model, print a summary and some translations, and write `report.json` and `profile.json`.
 
     Args:
-        run: the config and what is made from it.
-        ckpt: checkpoint to go on from: a path, or `last` for the newest of an earlier run of the same data and model.
-        translations: how many translations of held-out sentences are shown.
-        scored_sentences: how many are compared with their references by BLEU and chrF.
-        beam: hypotheses that are kept of each sentence; 1: greedy search.
-        trust_ckpt: read a checkpoint that holds Python objects, which runs code of its choice.
+        run: The config, and the components that are built from it.
+        ckpt: The checkpoint to resume from: a path, or `last` for the newest checkpoint of an earlier run with the
+            same data and model. None: training starts from the beginning.
+        translations: The number of translated held-out sentences to print.
+        scored_sentences: The number of translated held-out sentences to score with BLEU and chrF.
+        beam: The number of hypotheses in beam search; 1 is greedy search.
+        trust_ckpt: Allow Python objects in the checkpoint. Loading them can run any code that the file contains.
 
     Returns:
-        Held-out bits per byte at the end, which a sweep can minimise; None where the model does not log them.
+        Held-out bits per byte after training, which a sweep can minimise. None if the model does not log them.
 
     Raises:
-        ConfigError: the Trainer, the model and the data do not go together, or `ckpt` does not fit them.
+        ConfigError: A number is out of range, Lightning refuses the Trainer with this model, or `ckpt` does not fit
+            the model.
     """
     if beam < 1 or translations < 0 or scored_sentences < 0:
         raise ConfigError(
@@ -73,64 +82,88 @@ def fit(
         )
     with quiet_lightning():
         pl.seed_everything(run.seed, workers=True, verbose=False)
-        path = checkpoint_path(run, ckpt)
+        path = checkpoint_path(
+            ckpt, config=run.config, output_dir=run.output_dir, say=partial(run.console.print, soft_wrap=True)
+        )
         record = TrainingRecord(run.output_dir / "training.json")
         try:
             budget = run.build("budget")
             trainer = build_trainer(run, record, budget)
-            run.datamodule.prepare_data()
-            run.datamodule.setup("fit")
+            data, profile = prepared(run, trainer)
             model = run.build("model", **run.datamodule.facts())
             if path is not None:
-                check_fits(path, model, trusted=trust_ckpt)
+                check_compatible(path, model, trusted=trust_ckpt)
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
         except MisconfigurationException as error:
             raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error
     if not trainer.is_global_zero:
         return progress.held_out(METRIC)[1]
-    data, profile = of_data(run)
-    report = {**data, **fit_report(run, trainer, progress)}
-    run.write_report(report)  # whatever comes of translating
-    write_profile(run.output_dir, {**profile, **fit_profile(progress)})
-    report.update(
-        translated(run, model, trainer.strategy.root_device, shown=translations, scored=scored_sentences, beam=beam)
-    )
-    run.console.print(summary(report))
-    run.console.print(how_to_go_on(run, report), highlight=False, soft_wrap=True)
-    run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+    report = Report.of(data, fit_report(run, trainer, progress))
+    run.write_report(report)  # before translating, so that a failure of the translation loses no result
+    RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
+    started = time.perf_counter()
+    device = trainer.strategy.root_device
+    outputs = score_samples(run, model, device, shown=translations, scored=scored_sentences, beam=beam)
+    report = Report.of(report, outputs)
+    written = run.write_report(report)
+    show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]
 
 
+def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:
+    """Prepare the data, print a summary of the data, and return its report and profile; both are empty on rank > 0."""
+    started = time.perf_counter()
+    run.datamodule.prepare_data()
+    prepare_s = time.perf_counter() - started
+    run.datamodule.setup("fit")
+    if not trainer.is_global_zero:
+        return Report(), RunProfile()
+    data, profile = data_report_and_profile(run)
+    show(run, *opening(run, data, profile, prepare_s))
+    return data, profile
+
+
 def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> pl.Trainer:
-    """Make the Trainer, with what it needs to keep checkpoints and to show itself, unless the config says otherwise."""
+    """Build the Trainer with mtx's callbacks: budget, training record, exact resume, checkpoints and progress bar.
+
+    `trainer.callbacks` in the config replaces the progress bar, the checkpoint callback and the data-cost callback. The
+    training record, the budget, the exact resume and the log lines are always installed.
+    """
     options = run.config["trainer"]
-    always: list[pl.Callback] = [record, budget, ExactResume()]
+    lines = TrainingLines(record, metric=METRIC)
+    always: list[pl.Callback] = [record, budget, ExactResume(), lines]
     callbacks = list(always)
     if options.get("callbacks") is None:
-        callbacks.append(DataCosts())
+        callbacks.insert(callbacks.index(lines), DataCosts())  # before `lines`, which log the values of DataCosts
         if options.get("enable_progress_bar") is not False:
             callbacks.append(StepBar(run.console))
         if options.get("enable_checkpointing") is not False:
-            callbacks.append(KeepLastAndBest(run.output_dir / "checkpoints", metric=METRIC))
+            callbacks.append(LastAndBestCheckpoint(run.output_dir / "checkpoints", metric=METRIC))
     logger = run.build("logger", save_dir=str(run.output_dir))
-    trainer = run.build("trainer", logger=logger, callbacks=callbacks, default_root_dir=str(run.output_dir))
+    given = {"logger": logger, "callbacks": callbacks, "default_root_dir": str(run.output_dir)}
+    intervals = [options.get(name, ...) for name in ("val_check_interval", "check_val_every_n_epoch")]
+    if intervals == [None, None]:
+        always.append(CurveValidations())
+        callbacks.insert(callbacks.index(lines), always[-1])
+        given["val_check_interval"] = NEVER
+    trainer = run.build("trainer", **given)
     assert isinstance(trainer, pl.Trainer)
     if run.in_sweep:
         check_sweep(trainer)
     installed: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set while it runs
-    if record not in installed:  # the config has callbacks of its own
+    if record not in installed:  # trainer.callbacks in the config replaced the list above
         kinds = {type(callback) for callback in installed}
         installed[:0] = [callback for callback in always if type(callback) not in kinds]
     return trainer
 
 
 def check_sweep(trainer: pl.Trainer) -> None:
-    """Raise ConfigError where ranks are started by the command of this process: each would run the sweep again."""
+    """Raise ConfigError if the Trainer starts ranks by repeating the command; each rank would repeat the sweep."""
     if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
         raise ConfigError(
             f"trainer.strategy={type(trainer.strategy).__name__} starts each further process by repeating the "
             "command, which in a sweep (-m) would run the whole sweep again. Set trainer.strategy=ddp_fork, or "
-            "trainer.strategy=ddp_spawn where ddp_fork is refused; or start the jobs one by one, without -m"
+            "trainer.strategy=ddp_spawn if ddp_fork is refused; or start the jobs one by one, without -m"
         )
 
 
@@ -142,130 +175,75 @@ def train(
     ckpt: Path | None,
     *,
     trust_ckpt: bool = False,
-) -> Progress:
-    """Look at held-out text, train, look again if the last look was not at the end, and return the record."""
+) -> TrainingProgress:
+    """Validate, train, validate again if weights changed since the last validation, and return the training record."""
     if trainer.is_global_zero:
-        run.console.print(opening(run, trainer, model, ckpt), highlight=False, soft_wrap=True)
-        write_run_key(run)
-        record.path.unlink(missing_ok=True)  # of an earlier run in this folder
-    if ckpt is None and (found := held_out(run, trainer, model)):
+        show(run, ("model", model_text(run, trainer, model, ckpt)))
+        say("train", "begin", begin_values(run, trainer, model))
+        write_run_key(run.config, run.output_dir)
+        record.path.unlink(missing_ok=True)  # left by an earlier run in this folder
+    if ckpt is None and (found := held_out_metrics(run, trainer, model)):
         record.progress().add_validation(0, found)
     try:
-        trainer.fit(model, datamodule=run.datamodule, ckpt_path=ckpt, weights_only=not trust_ckpt)
-    except SystemExit as error:  # how Lightning ends after Ctrl-C
+        trainer.fit(model, datamodule=lightning_datamodule(run), ckpt_path=ckpt, weights_only=not trust_ckpt)
+    except SystemExit as error:  # Lightning raises SystemExit after Ctrl-C
         if trainer.is_global_zero:
             kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
             how = (
-                f"to go on from the last look: {run.command(ckpt='last')}"
+                f"Resume from the last checkpoint: {run.command(ckpt='last')}"
                 if kept
-                else "no look yet, so no checkpoint to go on from"
+                else "No update was complete, so no checkpoint was saved."
             )
-            told = f"training stopped after step {trainer.global_step}; {how}"
+            told = f"Training stopped at step {trainer.global_step}. {how}"
             run.console.print(told, highlight=False, soft_wrap=True)
         raise KeyboardInterrupt from error
     progress = record.read()
     if progress.validations and progress.validations[-1]["step"] != progress.num_steps:
-        progress.add_validation(progress.num_steps, held_out(run, trainer, model))
+        progress.add_validation(progress.num_steps, held_out_metrics(run, trainer, model))
     return progress
 
 
-def held_out(run: Run, trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, float]:
-    """Return what the model logs about all held-out text; empty where there is none, or where it does not look."""
+def held_out_metrics(run: Run, trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, float]:
+    """Return the metrics that the model logs in one validation; empty without held-out pairs or `validation_step`."""
     if not is_overridden("validation_step", model):
         return {}
-    found = trainer.validate(model, datamodule=run.datamodule, verbose=False)
+    found = trainer.validate(model, datamodule=lightning_datamodule(run), verbose=False)
     return {name: float(value) for metrics in found for name, value in metrics.items()}
 
 
-def fit_report(run: Run, trainer: pl.Trainer, progress: Progress) -> dict[str, Any]:
-    """Report the training: how long, how well, and where its checkpoints are."""
+def fit_report(run: Run, trainer: pl.Trainer, progress: TrainingProgress) -> TrainingReport:
+    """Return the training part of `report.json`: steps, time, losses, held-out bits per byte and checkpoint paths."""
     first, last = progress.held_out(METRIC)
     keeper = trainer.checkpoint_callback
-    last_path = run.output_dir / "checkpoints" / "last.ckpt"  # a Trainer that starts processes does not bring it back
-    return {
-        "num_steps": progress.num_steps,
-        "num_epochs": progress.num_epochs,
-        "fit_s": progress.train_s,
-        "spent": progress.spent,
-        "ended_by": progress.ended_by,
-        "num_target_tokens": progress.num_target_tokens,
-        "target_tokens_per_s": progress.target_tokens_per_s,
-        "train_loss_first": progress.train_loss_first,
-        "train_loss": progress.train_loss,
-        "bits_per_byte_first": first,
-        "bits_per_byte": last,
-        "validations": progress.validations,
-        "checkpoint": getattr(keeper, "last_model_path", "") or (str(last_path) if last_path.exists() else None),
-        "best_checkpoint": getattr(keeper, "best_model_path", "") or None,
-    }
-
-
-def opening(run: Run, trainer: pl.Trainer, model: pl.LightningModule, ckpt: Path | None) -> str:
-    """Say in a line what is about to be trained, and where."""
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    counts = run.datamodule.split_counts("train")
-    start = f"\ngoing on from {ckpt}" if ckpt else ""
-    devices = trainer.strategy.root_device.type + (f" x {trainer.world_size}" if trainer.world_size > 1 else "")
-    return (
-        f"training {type(model).__name__}, {num_parameters:,} parameters, on {counts['num_pairs']:,} pairs ({devices})"
-        f"{start}"
-    )
-
-
-def summary(report: Mapping[str, Any]) -> Table:
-    """Show how the training went."""
-    table = Table(title="training", title_justify="left", show_header=False)
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    table.add_row("steps", f"{report['num_steps']:,}")
-    table.add_row("  in epochs", f"{report['num_epochs']:,}")
-    table.add_row("seconds in steps", f"{report['fit_s']:,.1f}")
-    for name, unit in (("real tokens, both sides", "real_tokens"), ("bytes of source text", "source_bytes")):
-        if report["spent"].get(unit) is not None:
-            table.add_row(name, f"{report['spent'][unit]:,}")
-    table.add_row("ended by", report["ended_by"] or "no step was taken")
-    table.add_row("real target tokens/s", _number(report["target_tokens_per_s"], ",.0f", "the batches have no mask"))
-    first, last = (_number(report[name], ".3f", "not returned") for name in ("train_loss_first", "train_loss"))
-    table.add_row("training loss, first and last 20 batches", f"{first} → {last}")
-    first, last = (_number(report[name], ".3f", "not logged") for name in ("bits_per_byte_first", "bits_per_byte"))
-    table.add_row("held-out bits per byte, before and after", f"{first} → {last}")
-    if scores := report.get("scores"):
-        table.add_row(
-            f"BLEU, chrF of {scores['num_sentences']} sentences", f"{scores['bleu']:.2f}, {scores['chrf']:.2f}"
-        )
-    return table
-
-
-def how_to_go_on(run: Run, report: Mapping[str, Any]) -> str:
-    """Say where the checkpoints are, and how to go on from the last."""
-    if report["checkpoint"] is None:
-        return "no checkpoint was kept"
-    best = f"best: {report['best_checkpoint']}\n" if report["best_checkpoint"] else ""
-    spent = [key for key in (report["ended_by"] or "").split(", ") if key.startswith("budget.")]
-    if spent:  # each counts what the runs before spent, too
-        limits = dict(key.split("=") for key in spent)
-        more = {key.replace(".", "__"): f"{2 * float(limit):.12g}" for key, limit in limits.items()}
-        above = " and ".join(key.replace("=", " above ") for key in spent)
-    else:
-        more = {"trainer__max_steps": str(2 * max(report["num_steps"], 1))}
-        above = f"trainer.max_steps above {report['num_steps']}"
-    return (
-        f"{best}last: {report['checkpoint']}\n"
-        f"To go on, repeat the command with ckpt=last, and with {above}:\n"
-        f"  {run.command(ckpt='last', **more)}"
+    last_path = run.output_dir / "checkpoints" / "last.ckpt"  # a Trainer with subprocesses does not return this path
+    return TrainingReport(
+        num_steps=progress.num_steps,
+        num_epochs=progress.num_epochs,
+        fit_s=progress.train_s,
+        spent=Spent(**progress.spent),
+        ended_by=progress.ended_by,
+        num_target_tokens=progress.num_target_tokens,
+        target_tokens_per_s=progress.target_tokens_per_s,
+        train_loss_first=progress.train_loss_first,
+        train_loss=progress.train_loss,
+        bits_per_byte_first=first,
+        bits_per_byte=last,
+        validations=tuple(map(Validation.model_validate, progress.validations)),
+        checkpoint=getattr(keeper, "last_model_path", "") or (str(last_path) if last_path.exists() else None),
+        best_checkpoint=getattr(keeper, "best_model_path", "") or None,
     )
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Leave out Lightning's tips, device lists, and warnings that a user of this task can do nothing about."""
+    """Silence Lightning's tips, its device lists, and its warnings in `HIDDEN_WARNINGS`, inside the `with` block."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for message in NOT_FOR_USERS:
+            for message in HIDDEN_WARNINGS:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
@@ -273,5 +251,6 @@ def quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _number(value: float | None, form: str, instead: str) -> str:
-    return instead if value is None else format(value, form)
+def lightning_datamodule(run: Run) -> TranslationDataModule:
+    """Return the run's data module, typed as a LightningDataModule; a task with a model always builds that class."""
+    return cast(TranslationDataModule, run.datamodule)

@@ -1,204 +1,167 @@
-"""`task=measure`: one epoch of batches, and what the data costs.
+"""`task=measure`: go through one epoch of batches, and report its padding, speed and memory.
 
-`report.json` is this module's contract; docs/report.md explains each field.
+docs/report.md explains each field of the `report.json` that this task writes.
 """
 
-import platform
 import time
-from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from mtx.data.corpus import BETWEEN
-from mtx.data.dataset import SPLITS, TranslationDataset
-from mtx.experiment.profile import data_profile, plan_profile, write_profile
-from mtx.experiment.ranks import ranks_report
-from mtx.experiment.run import Run
-from mtx.infra.dataset.plan.base import Lengths, Plan, check_at_least, padding, shapes
-from mtx.infra.dataset.plan.mixture import ledgers
+from mtx.batches.plan.mixture_epochs import source_ledgers
+from mtx.batches.plan.planner import Lengths, Plan, batch_shapes, padding_ratios
+from mtx.components.checked_options import Count, Natural, checked
+from mtx.data.progress import CountedWork
+from mtx.experiment.run_context import DATA_GROUPS, Run, needs
+from mtx.records.data_report import data_report, funnel_table, plain_table
+from mtx.records.plot_data import data_profile, plan_profile
+from mtx.records.profile_record import PlanProfile, RunProfile
+from mtx.records.report_record import (
+    Distribution,
+    DrawReport,
+    Ledger,
+    PlanReport,
+    Ranks,
+    Report,
+    SourceLedger,
+    TooLong,
+    TooLongBySide,
+)
 from mtx.training.loader import EpochBatches
+from mtx.training.rank_balance import rank_report
 
-REPORT_VERSION = 1
-MEMORY = Path("/proc/self/smaps_rollup")  # what Linux says of this process
+MEMORY_FILE = Path("/proc/self/smaps_rollup")  # Linux reports the memory of this process in this file
 SIDES = ("source", "target", "both")
-LABELS = {"not_drawn": "left to other epochs"}
-TABLE_WIDTH = 60  # characters, so that titles stay on one line
-PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyarrow", "numpy", "hydra-core")
+LEDGER = ("batched", "dropped_length", "dropped_remainder", "not_drawn", "repeated", "truncated")
+LABELS = {"not_drawn": "not drawn in this epoch"}
 
 
-def measure(run: Run, *, epoch: int = 0, world_size: int = 1) -> float:
-    """Prepare everything, serve epoch `epoch` once, print a summary, and write `report.json` and `profile.json`.
+@needs(*DATA_GROUPS)
+@checked("task")
+def measure(run: Run, *, epoch: Natural = 0, world_size: Count = 1) -> float:
+    """Prepare the data, draw all batches of one epoch, print a summary, and write `report.json` and `profile.json`.
 
     Args:
-        run: the config and what is made from it.
-        epoch: which one, from 0.
-        world_size: ranks among which the report deals the epoch out; it is served whole, by this process alone.
+        run: The config, and the components that are built from it.
+        epoch: The number of the epoch, from 0.
+        world_size: The number of ranks for which the report computes the balance. This process alone draws the epoch.
 
-    Returns the padding ratio, which a sweep can minimise. Raises ConfigError for numbers that are none.
+    Returns:
+        The padding ratio, which a sweep can minimise.
+
+    Raises:
+        ConfigError: `epoch` or `world_size` is no whole number in its range.
     """
-    check_at_least("task.epoch", epoch, 0)
-    check_at_least("task.world_size", world_size, 1)
     run.datamodule.prepare_data()
     run.datamodule.setup("fit")
-    report = data_report(run)
-    report.update(serve(run, epoch))  # before anything else asks for a plan, so that its time counts
+    data = data_report(run.datamodule, seed=run.seed)
+    drawn = draw(run, epoch)  # first, so that its time includes the planning of the epoch
     batches = epoch_batches(run, epoch)
-    report.update(plan_report(run, batches, world_size=world_size))
-    write_profile(run.output_dir, {**data_profile(run), **profile_of(run, batches)})
-    report["real_tokens_per_s"] = report["real_tokens"] / report["epoch_s"]
-    run.console.print(funnel(report))
+    plan = plan_report(run, batches, world_size=world_size)
+    RunProfile.of(data_profile(run.datamodule), epoch_profile(run, batches)).write(run.output_dir)
+    assert plan.real_tokens is not None
+    assert drawn.epoch_s is not None
+    report = Report.of(data, drawn, plan, {"real_tokens_per_s": plan.real_tokens / drawn.epoch_s})
+    run.console.print(funnel_table(report))
     run.console.print(epoch_table(report))
     run.console.print(f"report: {run.write_report(report)}")
-    return float(report["padding_ratio"])
+    assert report.padding_ratio is not None
+    return report.padding_ratio
 
 
-def data_report(run: Run) -> dict[str, Any]:
-    """Report the way of the pairs, from the manifests of what was prepared."""
-    datamodule = run.datamodule
-    repo, ids = datamodule.storage.repo, datamodule.ids
-    assert ids is not None
-    raw = {split: repo.manifest(name) for split, name in ids.raw.items()}
-    filtered = {split: repo.manifest(name) for split, name in ids.filtered.items()}
-    encoded = {split: repo.manifest(name) for split, name in ids.encoded.items()}
-    dropped = {split: dict(_counts(d.metrics["dropped"])) for split, d in filtered.items()}
-    train = filtered["train"]
-    pair = datamodule.tokenizers
-    train_tokens = encoded["train"].metrics
-    return {
-        "report_version": REPORT_VERSION,
-        "name": train.name,
-        "languages": list(train.languages),
-        "skipped": _added([_counts(d.metrics["skipped"]) for d in raw.values()]),
-        "num_pairs_raw": sum(len(d) for d in raw.values()),
-        "num_pairs_kept": sum(len(d) for d in filtered.values()),
-        "dropped": _added(list(dropped.values())),
-        "dropped_by_split": dropped,
-        **({"sources": sources(datamodule.source_names, raw, filtered)} if datamodule.source_names else {}),
-        **{f"num_pairs_{split}": len(filtered[split]) if split in filtered else 0 for split in SPLITS},
-        "held_out": datamodule.held_out(),
-        "source_vocab_size": pair.source.get_vocab_size(),
-        "target_vocab_size": pair.target.get_vocab_size(),
-        "joint_vocabulary": pair.joint,
-        "train_tokens": dict(train_tokens),
-        "ids": {
-            "raw": ids.raw,
-            "filtered": ids.filtered,
-            "tokenizer": ids.tokenizer,
-            "encoded": ids.encoded,
-        },
-        "built": ids.built,
-        "store": datamodule.storage.location,
-        "seed": run.seed,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-    }
-
-
-def of_data(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the report and the profile of the data: how it was prepared, and the plan of epoch 0."""
+def data_report_and_profile(run: Run) -> tuple[Report, RunProfile]:
+    """Return the report and the profile of the data: pairs, stages, tokenizer, and the plan of epoch 0."""
     batches = epoch_batches(run, 0)
-    report = {**data_report(run), **plan_report(run, batches)}
-    return report, {**data_profile(run), **profile_of(run, batches)}
+    report = Report.of(data_report(run.datamodule, seed=run.seed), plan_report(run, batches))
+    return report, RunProfile.of(data_profile(run.datamodule), epoch_profile(run, batches))
 
 
 def epoch_batches(run: Run, epoch: int) -> EpochBatches:
-    """Return the training batches of an epoch."""
+    """Return the training batches of one epoch, as planned by the sampler."""
     batches = run.datamodule.train_dataloader().batch_sampler
     batches.set_epoch(epoch)
     return batches
 
 
-def profile_of(run: Run, batches: EpochBatches) -> dict[str, Any]:
-    """Profile the batches of an epoch: see `plan_profile`."""
+def epoch_profile(run: Run, batches: EpochBatches) -> PlanProfile:
+    """Return the profile of the batches of one epoch; `plan_profile` lists the contents."""
     lengths = run.datamodule.lengths("train", epoch=batches.epoch)
     return plan_profile(batches, lengths, length_multiple=run.datamodule.batch_format.length_multiple)
 
 
-def plan_report(run: Run, batches: EpochBatches, *, world_size: int = 1) -> dict[str, Any]:
-    """Report the batches of an epoch from its plan alone: counts, padding, shapes, ledger, balance of ranks."""
+def plan_report(run: Run, batches: EpochBatches, *, world_size: int = 1) -> PlanReport:
+    """Return the report of an epoch's plan: counts, padding, shapes, ledger and balance of ranks; draws no batch."""
     datamodule, epoch = run.datamodule, batches.epoch
     started = time.perf_counter()
-    plan = batches.draft.plan(seed=batches.seed, epoch=batches.planned_epoch)  # anew, whatever the batches have kept
+    plan = batches.draft.plan(seed=batches.seed, epoch=batches.planned_epoch)  # always plans again, to measure the time
     plan_s = time.perf_counter() - started
-    batches.plan()  # which all that follows shares
+    batches.plan()  # caches the plan for the calls below
     lengths, multiple = datamodule.lengths("train", epoch=epoch), datamodule.batch_format.length_multiple
     counts = datamodule.split_counts("train", epoch=epoch)
-    ledger = {**plan.ledger(), "truncated": counts["truncated"]}
-    names = datamodule.source_names
-    return {
-        "epoch": epoch,
-        "plan_s": plan_s,
-        "num_batches": len(plan),
-        "ledger": ledger,
-        **({"ledger_by_source": ledgers(plan, names, datamodule.sources("train"))} if names else {}),
-        "too_long": too_long(ledger, counts),
-        "ranks": ranks_report(batches, world_size, lengths, multiple),
-        **batch_sizes(plan, lengths, multiple),
-    }
-
-
-def sources(
-    names: list[str], raw: Mapping[str, TranslationDataset], filtered: Mapping[str, TranslationDataset]
-) -> dict[str, dict[str, Any]]:
-    """Report the way of the pairs of each source of a mixture, over all splits, from the manifests."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in names:
-        of_split = {split: _counts(_counts(d.metrics["sources"])[name]) for split, d in filtered.items()}
-        own = [d for key, d in raw.items() if key.rpartition(BETWEEN)[0] == name]
-        found[name] = {
-            "skipped": _added([_counts(d.metrics["skipped"]) for d in own]),
-            "num_pairs_raw": sum(len(d) for d in own),
-            "dropped": _added([_counts(counts["dropped"]) for counts in of_split.values()]),
-            **{f"num_pairs_{split}": of_split[split]["kept"] if split in of_split else 0 for split in SPLITS},
+    ledger = Ledger(**plan.ledger(), truncated=counts["truncated"])
+    names, groups = datamodule.source_names, datamodule.groups
+    by_source = source_ledgers(plan, names, datamodule.sources("train")) if names else {}
+    by_group = source_ledgers(plan, groups.names, groups.of_row) if groups is not None else {}
+    sizes = batch_sizes(plan, lengths, multiple)
+    return sizes.model_copy(
+        update={
+            "epoch": epoch,
+            "plan_s": plan_s,
+            "num_batches": len(plan),
+            "ledger": ledger,
+            **({"ledger_by_source": {name: SourceLedger(**of) for name, of in by_source.items()}} if names else {}),
+            **({"ledger_by_group": {name: SourceLedger(**of) for name, of in by_group.items()}} if groups else {}),
+            "too_long": long_pair_counts(ledger, counts),
+            "ranks": Ranks.model_validate(rank_report(batches, world_size, lengths, multiple)),
         }
-    return found
+    )
 
 
-def too_long(ledger: dict[str, int], counts: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Tell apart the pairs that are too long, by side. `source` and `target` overlap: `both` are in either.
+def long_pair_counts(ledger: Ledger, counts: dict[str, int]) -> TooLong:
+    """Count the pairs that are too long by side, dropped and truncated ones separately.
+
+    A pair with both sides too long counts in `source`, in `target` and in `both`.
 
     Args:
-        ledger: of the plan.
-        counts: what the data module says of the split: see `TranslationDataModule.split_counts`.
+        ledger: The ledger of the plan.
+        counts: The counts of the split from `TranslationDataModule.split_counts`.
 
     Returns:
-        `dropped` and `truncated`, each with `source`, `target` and `both`; `dropped` with `sampler` too, the pairs that
-        are within the maxima and above the sampler's budget. `ledger["dropped_length"]` is source + target - both +
-        sampler.
+        Counts by side. `dropped.sampler` counts the pairs within the length limits but above the sampler's budget.
+        `ledger.dropped_length` equals source + target - both + sampler.
     """
     dropped, cut = ({side: counts[f"{done}_{side}"] for side in SIDES} for done in ("dropped_length", "truncated"))
-    return {
-        "dropped": {**dropped, "sampler": ledger["dropped_length"] - counts["dropped_length"]},
-        "truncated": cut,
-    }
+    return TooLong(
+        dropped=TooLongBySide(**dropped, sampler=ledger.dropped_length - counts["dropped_length"]),
+        truncated=TooLongBySide(**cut),
+    )
 
 
-def batch_sizes(plan: Plan, lengths: Lengths, length_multiple: int = 1) -> dict[str, Any]:
-    """Return padding ratios, the number of batch shapes, the largest batch, and real tokens a batch."""
-    of_batches = shapes(plan, lengths, length_multiple=length_multiple)
+def batch_sizes(plan: Plan, lengths: Lengths, length_multiple: int = 1) -> PlanReport:
+    """Return padding ratios, the number of batch shapes, the size of the largest batch, and real tokens per batch."""
+    of_batches = batch_shapes(plan, lengths, length_multiple=length_multiple)
     real = np.add.reduceat((lengths.source + lengths.target)[plan.rows].astype(np.int64), plan.offsets[:-1])
-    return {
-        **padding(plan, lengths, length_multiple=length_multiple),
-        "num_shapes": len(np.unique(of_batches, axis=0)),
-        "max_padded_tokens": int((of_batches[:, 0] * of_batches[:, 1:].max(axis=1)).max()),
-        "neighbour_correlation": neighbour_correlation(plan, lengths),
-        "real_tokens": int(real.sum()),
-        "real_tokens_per_batch": {
-            "mean": float(real.mean()),
-            "p5": float(np.percentile(real, 5)),
-            "p95": float(np.percentile(real, 95)),
-        },
-    }
+    ratios = padding_ratios(plan, lengths, length_multiple=length_multiple)
+    return PlanReport(
+        padding_ratio=ratios["padding_ratio"],
+        source_padding_ratio=ratios["source_padding_ratio"],
+        target_padding_ratio=ratios["target_padding_ratio"],
+        num_shapes=len(np.unique(of_batches, axis=0)),
+        max_padded_tokens=int((of_batches[:, 0] * of_batches[:, 1:].max(axis=1)).max()),
+        neighbour_correlation=neighbour_correlation(plan, lengths),
+        real_tokens=int(real.sum()),
+        real_tokens_per_batch=Distribution(
+            mean=float(real.mean()), p5=float(np.percentile(real, 5)), p95=float(np.percentile(real, 95))
+        ),
+    )
 
 
 def neighbour_correlation(plan: Plan, lengths: Lengths) -> float:
-    """Return the correlation of a batch's mean length with that of the batch served after it.
+    """Return the correlation between the mean length of a batch and the mean length of the next batch.
 
-    Near 0 where batches come in random order, near 1 where they run from short to long; 0 for fewer than three batches
-    or lengths that do not vary.
+    The value is near 0 if batches come in random order, and near 1 if they come sorted by length. The value is 0 for
+    fewer than three batches, or if all lengths are equal.
     """
     both = (lengths.source + lengths.target)[plan.rows].astype(np.int64)
     mean = (np.add.reduceat(both, plan.offsets[:-1]) / np.diff(plan.offsets))[plan.order]
@@ -207,127 +170,96 @@ def neighbour_correlation(plan: Plan, lengths: Lengths) -> float:
     return float(np.corrcoef(mean[:-1], mean[1:])[0, 1])
 
 
-def serve(run: Run, epoch: int) -> dict[str, Any]:
-    """Ask for the train loader, go through one epoch, and report its time, its plan included, and its memory."""
+def draw(run: Run, epoch: int) -> DrawReport:
+    """Draw all batches of one epoch from the train loader, and report time (planning included) and memory."""
     num_pairs, num_batches, first_batch_s = 0, 0, 0.0
-    first: dict[str, list[int | str]] = {}
-    before, with_first = anonymous_mb(), None
+    first: dict[str, tuple[str | int, ...]] = {}
+    before, with_first = anonymous_memory_mb(), None
     started = time.perf_counter()
     loader = run.datamodule.train_dataloader()
     loader.batch_sampler.set_epoch(epoch)
-    for batch in loader:
-        if not num_batches:
-            first_batch_s = time.perf_counter() - started
-            first = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in batch.items()}
-            with_first = anonymous_mb()
-            started = time.perf_counter() - first_batch_s  # looking at the memory takes no time
-        num_batches += 1
-        num_pairs += len(batch["labels"])
-    epoch_s = time.perf_counter() - started
-    at_end = anonymous_mb()
+    # No progress thread: the loader may fork workers, and the memory of this process is measured.
+    with CountedWork(f"epoch {epoch}", phase="serve", unit="batches", is_threaded=False) as progress:
+        for batch in loader:
+            if not num_batches:
+                first_batch_s = time.perf_counter() - started
+                first = {name: (str(t.dtype).removeprefix("torch."), *t.shape) for name, t in batch.items()}
+                with_first = anonymous_memory_mb()
+                progress.expect(len(loader))
+                started = time.perf_counter() - first_batch_s  # excludes the time of reading the memory
+            num_batches += 1
+            num_pairs += len(batch["labels"])
+            progress.reach(num_batches)
+        epoch_s = time.perf_counter() - started
+    at_end = anonymous_memory_mb()
     added = None if before is None else max(with_first or 0, at_end or 0) - before
-    return {
-        "first_batch_s": first_batch_s,
-        "first_batch": first,
-        "epoch_s": epoch_s,
-        "memory_added_mb": added,
-        "num_batches_served": num_batches,
-        "num_pairs_served": num_pairs,
-    }
+    return DrawReport(
+        first_batch_s=first_batch_s,
+        first_batch=first,
+        epoch_s=epoch_s,
+        memory_added_mb=added,
+        num_batches_drawn=num_batches,
+        num_pairs_drawn=num_pairs,
+    )
 
 
-def anonymous_mb() -> float | None:
-    """Return the memory that this process has filled by itself, in MB, without what it maps of files; None: unknown.
+def anonymous_memory_mb() -> float | None:
+    """Return the anonymous memory of this process in MB; None if the system does not report it.
 
-    Files that are mapped, as datasets are, take memory that the system takes back when it needs it.
+    Memory-mapped files, such as datasets, do not count, because the system can take their memory back at any time.
     """
     try:
-        lines = MEMORY.read_text().splitlines()
-    except OSError:  # another system than Linux, or one that does not tell
+        lines = MEMORY_FILE.read_text().splitlines()
+    except OSError:  # not Linux, or a Linux without this file
         return None
     kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Anonymous:")]
     return kilobytes[0] * 1024 / 1e6 if kilobytes else None
 
 
-def funnel(report: dict[str, Any]) -> Table:
-    """Show the way of the pairs: in, dropped by reason, kept, by split."""
-    table = _table(f"{report['name']} {'–'.join(report['languages'])}: the way of the pairs")
-    for reason, count in report["skipped"].items():
-        table.add_row(f"skipped while reading: {reason}", f"{count:,}")
-    table.add_row("pairs in", f"{report['num_pairs_raw']:,}")
-    for reason, count in sorted(report["dropped"].items(), key=lambda item: -item[1]):
-        table.add_row(f"  filtered: {reason}", f"{count:,}")
-    table.add_row("pairs kept", f"{report['num_pairs_kept']:,}")
-    for split in SPLITS:
-        table.add_row(f"  {split}", f"{report[f'num_pairs_{split}']:,}")
-    for name, counts in report.get("sources", {}).items():
-        kept = ", ".join(f"{counts[f'num_pairs_{split}']:,}" for split in SPLITS)
-        table.add_row(f"  of {name}: in; {', '.join(SPLITS)}", f"{counts['num_pairs_raw']:,}; {kept}")
-    vocabularies = [report["source_vocab_size"]] + [report["target_vocab_size"]] * (not report["joint_vocabulary"])
-    table.add_row("vocabulary", " + ".join(f"{size:,}" for size in vocabularies))
-    table.add_row("built now", ", ".join(sorted({name.split("-")[0] for name in report["built"]})) or "nothing")
-    return table
-
-
-def epoch_table(report: dict[str, Any]) -> Table:
-    """Show what an epoch of batches costs."""
-    ledger = report["ledger"]
-    table = _table(f"epoch {report['epoch']} of the training batches")
-    table.add_row("batches", f"{report['num_batches']:,}")
-    table.add_row("pairs", f"{ledger['num_pairs']:,}")
-    for name in ("batched", "dropped_length", "dropped_remainder", "not_drawn", "repeated", "truncated"):
-        if name not in ledger:
-            continue
-        table.add_row(f"  {LABELS.get(name) or name.replace('_', ', ')}", f"{ledger[name]:,}")
-        by_side = report["too_long"].get(name.removesuffix("_length"), {})
-        if any(by_side.values()):
-            table.add_row(f"    {', '.join(by_side)}", ", ".join(f"{count:,}" for count in by_side.values()))
-    for name, counts in report.get("ledger_by_source", {}).items():
-        table.add_row(
-            f"  of {name}: servings; batched, repeated",
-            f"{counts['servings']:,}; {counts['batched']:,}, {counts['repeated']:,}",
-        )
-    table.add_row("padding ratio", f"{report['padding_ratio']:.4f}")
-    table.add_row("  source, target", f"{report['source_padding_ratio']:.4f}, {report['target_padding_ratio']:.4f}")
-    table.add_row("shapes", f"{report['num_shapes']:,}")
-    table.add_row("largest batch, padded tokens a side", f"{report['max_padded_tokens']:,}")
-    table.add_row("length correlation of neighbours", f"{report['neighbour_correlation']:+.2f}")
-    real = report["real_tokens_per_batch"]
-    table.add_row("real tokens a batch", f"{real['mean']:,.0f}")
-    table.add_row("  5 % have fewer than, 5 % more than", f"{real['p5']:,.0f}, {real['p95']:,.0f}")
-    table.add_row("real tokens/s", f"{report['real_tokens_per_s']:,.0f}")
-    table.add_row("planning", f"{report['plan_s'] * 1000:,.1f} ms")
-    added = report["memory_added_mb"]
-    table.add_row("memory added by serving", "unknown" if added is None else f"{added:,.0f} MB")
-    ranks = report["ranks"]
-    if ranks["world_size"] > 1:
-        table.add_row(
-            f"on {ranks['world_size']} ranks: steps, pairs left out", f"{ranks['num_steps']:,}, {ranks['left_out']:,}"
-        )
-        uneven = "no step" if ranks["imbalance"] is None else f"{ranks['imbalance']:.3f}"
-        table.add_row("  largest ÷ mean padded tokens of a step", uneven)
-    table.add_row("first batch", f"{report['first_batch_s'] * 1000:,.1f} ms")
-    for name, (dtype, *shape) in report["first_batch"].items():
+def epoch_table(report: Report) -> Table:
+    """Return the table of an epoch's batches: counts, ledger, padding, speed, memory and the first batch's tensors."""
+    ledger, real, ranks = report.ledger, report.real_tokens_per_batch, report.ranks
+    assert ledger is not None
+    assert real is not None
+    assert ranks is not None
+    table = plain_table(f"epoch {report.epoch} of the training batches")
+    table.add_row("batches", f"{report.num_batches:,}")
+    add_ledger(table, report, ledger)
+    for name, of in (*report.ledger_by_source.items(), *report.ledger_by_group.items()):
+        table.add_row(f"  of {name}: drawn; batched, repeated", f"{of.drawn:,}; {of.batched:,}, {of.repeated:,}")
+    table.add_row("padding ratio", f"{report.padding_ratio:.4f}")
+    table.add_row("  source, target", f"{report.source_padding_ratio:.4f}, {report.target_padding_ratio:.4f}")
+    table.add_row("batch shapes", f"{report.num_shapes:,}")
+    table.add_row("largest batch, padded tokens of one side", f"{report.max_padded_tokens:,}")
+    table.add_row("length correlation of consecutive batches", f"{report.neighbour_correlation:+.2f}")
+    table.add_row("real tokens per batch, mean", f"{real.mean:,.0f}")
+    table.add_row("  5th and 95th percentile", f"{real.p5:,.0f}, {real.p95:,.0f}")
+    table.add_row("real tokens/s", f"{report.real_tokens_per_s:,.0f}")
+    table.add_row("planning time", f"{(report.plan_s or 0) * 1000:,.1f} ms")
+    added = report.memory_added_mb
+    table.add_row("memory added by loading", "unknown" if added is None else f"{added:,.0f} MB")
+    if ranks.world_size > 1:
+        table.add_row(f"on {ranks.world_size} ranks: steps, pairs left out", f"{ranks.num_steps:,}, {ranks.left_out:,}")
+        uneven = "no step" if ranks.imbalance is None else f"{ranks.imbalance:.3f}"
+        table.add_row("  largest ÷ mean padded tokens per step", uneven)
+    table.add_row("time to first batch", f"{(report.first_batch_s or 0) * 1000:,.1f} ms")
+    for name, (dtype, *shape) in report.first_batch.items():
         table.add_row(f"  {name}", f"{dtype} {shape}")
     return table
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, min_width=TABLE_WIDTH)
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    return table
-
-
-def _counts(value: Any) -> dict[str, int]:
-    assert isinstance(value, dict)
-    return value
-
-
-def _added(counts: list[dict[str, int]]) -> dict[str, int]:
-    """Add counts up by reason, those that are 0 left out."""
-    total: dict[str, int] = {}
-    for counted in counts:
-        for reason, count in counted.items():
-            total[reason] = total.get(reason, 0) + count
-    return {reason: count for reason, count in total.items() if count}
+def add_ledger(table: Table, report: PlanReport, ledger: Ledger) -> None:
+    """Add the ledger to a table: the number of pairs by outcome, and the sides of the pairs that are too long."""
+    table.add_row("pairs", f"{ledger.num_pairs:,}")
+    by_side = report.too_long and {
+        "dropped_length": report.too_long.dropped,
+        "truncated": report.too_long.truncated,
+    }
+    for name in LEDGER:
+        count = getattr(ledger, name)
+        if count is None:
+            continue
+        table.add_row(f"  {LABELS.get(name) or name.replace('_', ', ')}", f"{count:,}")
+        sides = by_side[name].model_dump(exclude_none=True) if by_side and name in by_side else {}
+        if any(sides.values()):
+            table.add_row(f"    {', '.join(sides)}", ", ".join(f"{number:,}" for number in sides.values()))

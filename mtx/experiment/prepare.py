@@ -1,16 +1,17 @@
-"""`task=prepare`: all stages, no batches."""
+"""`task=prepare`: build all stages of the data, but no batches."""
 
-from typing import Any
+from mtx.experiment.run_context import DATA_GROUPS, Run, needs
+from mtx.records.data_report import data_report, funnel_table
+from mtx.records.plot_data import data_profile
+from mtx.records.profile_record import RunProfile
+from mtx.records.report_record import Report
 
-from mtx.experiment.measure import data_report, funnel
-from mtx.experiment.profile import data_profile, write_profile
-from mtx.experiment.run import Run
 
-
+@needs(*DATA_GROUPS)
 def prepare_only(run: Run) -> None:
-    """Build every stage that the store lacks, print the way of the pairs, and write both reports."""
+    """Build each stage that the store lacks, print the pairs kept and dropped, write `report.json`, `profile.json`."""
     run.datamodule.prepare_data()
-    report: dict[str, Any] = data_report(run)
-    write_profile(run.output_dir, data_profile(run))
-    run.console.print(funnel(report))
+    report = Report.of(data_report(run.datamodule, seed=run.seed))
+    RunProfile.of(data_profile(run.datamodule)).write(run.output_dir)
+    run.console.print(funnel_table(report))
     run.console.print(f"report: {run.write_report(report)}")

@@ -1,68 +1,77 @@
-"""`task=show`: what the store holds."""
+"""`task=show`: list the datasets, tokenizers and word indexes in the store."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from mtx.data.dataset import Split, Stage
+from mtx.data.dataset import Split, Stage, TranslationDataset
+from mtx.data.repo import input_ids
 from mtx.data.store import Store
 from mtx.errors import DamagedError, NewerFormatError, NotStoredError
-from mtx.experiment.run import Run
-from mtx.infra.dal.upkeep import Damage
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mtx.experiment.run_context import Run, needs
+from mtx.infra.dal.maintenance import Damage
 
 
+@needs("storage")
 def show(run: Run, *, stage: Stage | None = None, split: Split | None = None) -> None:
-    """Print what the store holds as a table, with the total; `stage` and `split` narrow it to such datasets.
+    """Print a table of the stored datasets and artifacts with their sizes, and a line for each unreadable one.
 
-    What cannot be read is named below the table.
+    Args:
+        run: The run of this task, which provides the store and the console.
+        stage: List only the datasets of this stage. None: all stages.
+        split: List only the datasets of this split. None: all splits.
     """
     store = run.build("storage")
     unreadable: list[Damage] = []
-    datasets = store.repo.show(stage=stage, split=split, unreadable=unreadable)
-    bundles = list(_bundles(store, unreadable)) if stage is None and split is None else []
-    if len(datasets) or bundles:
-        _print_table(run, store.location, datasets, bundles, _such(stage, split))
+    datasets = list(store.repo.manifests(stage, split, unreadable=unreadable))
+    artifacts = list(_artifact_rows(store, unreadable)) if stage is None and split is None else []
+    if len(datasets) or artifacts:
+        _print_table(run, store.location, datasets, artifacts, _selection_text(stage, split))
     elif not unreadable:
-        nothing = f"No dataset{_such(stage, split)} in {store.location}. Build some: mtx task=prepare"
+        nothing = f"No dataset{_selection_text(stage, split)} in {store.location}. Build some: mtx task=prepare"
         run.console.print(nothing, highlight=False, soft_wrap=True, markup=False)
     for damage in unreadable:
         told = f"{damage.name} cannot be read: {damage.reason}"
         run.console.print(told, highlight=False, soft_wrap=True, markup=False)
     if unreadable:
-        told = f"{len(unreadable)} cannot be read, as told above. See what is damaged with mtx task=verify"
+        told = f"{len(unreadable)} cannot be read, as listed above. Check the whole store with mtx task=verify"
         run.console.print(told, highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_table(
-    run: Run, location: str, datasets: "pd.DataFrame", bundles: Sequence[tuple[str, str, list[str], int]], such: str
+    run: Run,
+    location: str,
+    datasets: Sequence[TranslationDataset],
+    artifacts: Sequence[tuple[str, str, list[str], int]],
+    such: str,
 ) -> None:
     number = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
     run.console.print(f"{number}{such} in {location}", highlight=False, soft_wrap=True, markup=False)
     table = Table(show_lines=True)
-    table.add_column("id, and what it was made from", no_wrap=True)  # whole, so that they can be copied
+    table.add_column("id ← inputs", no_wrap=True)  # ids are never wrapped, so that they can be copied
     table.add_column("name", overflow="fold")
     table.add_column("pairs", justify="right")
     table.add_column("size", justify="right")
-    for row in datasets.to_dict("records"):
-        languages = f"{row['source_language']}–{row['target_language']}"
-        made_from = row["made_from"].split(", ")
+    for dataset in datasets:
+        languages = "–".join(dataset.languages)
+        num_bytes = dataset.payload.num_bytes if dataset.payload else 0
         table.add_row(
-            _with_inputs(row["id"], made_from), Text(f"{row['name']}\n{languages}"), f"{row['n']:,}", size(row["bytes"])
+            _name_with_inputs(dataset.id, input_ids(dataset)),
+            Text(f"{dataset.name}\n{languages}"),
+            f"{dataset.n:,}",
+            size_text(num_bytes),
         )
-    for kind, name, made_from, num_bytes in bundles:
-        table.add_row(_with_inputs(name, made_from), kind, "", size(num_bytes))
+    for kind, name, inputs, num_bytes in artifacts:
+        table.add_row(_name_with_inputs(name, inputs), kind, "", size_text(num_bytes))
     run.console.print(table)
-    total = sum(datasets["bytes"].dropna()) + sum(num_bytes for *_, num_bytes in bundles)
-    run.console.print(f"{size(total)} in all", highlight=False)
+    total = sum(dataset.payload.num_bytes for dataset in datasets if dataset.payload)
+    total += sum(num_bytes for *_, num_bytes in artifacts)
+    run.console.print(f"total: {size_text(total)}", highlight=False)
 
 
-def size(num_bytes: float) -> str:
-    """Write a number of bytes for people: `3.4 MB`, in powers of 1000."""
+def size_text(num_bytes: float) -> str:
+    """Return a number of bytes as text for people, such as `3.4 MB`, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
@@ -70,28 +79,33 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.1f} TB"
 
 
-def _bundles(store: Store, unreadable: list[Damage]) -> Iterator[tuple[str, str, list[str], int]]:
-    """Iterate over tokenizers and words: their kind, id, what they were made from, and bytes.
+def _artifact_rows(store: Store, unreadable: list[Damage]) -> Iterator[tuple[str, str, list[str], int]]:
+    """Yield kind, id, ids of inputs, and bytes of each stored tokenizer and word index.
 
-    Those that cannot be read are put into `unreadable`.
+    Artifacts that cannot be read are added to `unreadable` instead.
     """
     for kind, layer in (("tokenizer", store.tokenizers), ("words", store.words)):
         for name in layer.get_all_names():
             try:
                 described = layer.manifest(name).described
                 num_bytes = layer.num_bytes(name)
-            except NotStoredError:  # removed meanwhile
+            except NotStoredError:  # another process removed the artifact after it was listed
                 continue
             except (DamagedError, NewerFormatError) as error:
                 unreadable.append(Damage(name, str(error)))
                 continue
-            yield kind, name, [str(described[key]) for key in ("filtered", "tokenizer") if key in described], num_bytes
+            yield (
+                kind,
+                name,
+                [str(described[key]) for key in ("trained_on", "filtered", "tokenizer") if key in described],
+                num_bytes,
+            )
 
 
-def _with_inputs(name: str, made_from: Iterable[str]) -> Text:
+def _name_with_inputs(name: str, made_from: Iterable[str]) -> Text:
     return Text(name + "".join(f"\n  ← {each}" for each in made_from if each))
 
 
-def _such(stage: str | None, split: str | None) -> str:
+def _selection_text(stage: str | None, split: str | None) -> str:
     told = [f"{key}={value}" for key, value in (("stage", stage), ("split", split)) if value]
     return f" with {' '.join(told)}" if told else ""

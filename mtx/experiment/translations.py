@@ -1,14 +1,13 @@
-"""What a trained model says: translations of held-out sentences, with scores, for people to look at.
+"""Translate held-out sentences with a trained model, score them with BLEU and chrF, and print some of them.
 
-A sample of the validation split, the same in each run of the same data, goes through the model's `translate`.
+The sentences are an evenly spaced sample of the validation split, the same in each run with the same data.
 """
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,22 +15,27 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
-from mtx.data.progress import working
-from mtx.experiment.run import Run
-from mtx.infra.dataset.collate import Batch
+from mtx.batches.collate import Batch
+from mtx.data.progress import CountedWork
+from mtx.experiment.run_context import Run
+from mtx.records.report_record import Scores, Translation, TranslationReport
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.loader import PlanLoader
 
-AT_ONCE = 50  # sentences: enough to keep two cores busy, at any beam
-INSTALL = 'pip install "mtx[scores]"'
+SENTENCES_PER_BATCH = 50  # sentences; enough to keep two cores busy at any beam size
+INSTALL_COMMAND = 'pip install "mtx[scores]"'
 LABEL_WIDTH = 11
-NUM_SCORES = 4  # places behind the point
+NUM_SCORES = 4  # decimal places of a score
 
-OVERRIDES = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))  # of the direction of a line
+DIRECTION_OVERRIDES = frozenset(
+    map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+)  # Unicode characters that override the direction of a line
 
-# What BLEU takes for a word where no spaces are written. sacrebleu's own choice for Japanese and Korean needs a
-# dictionary; without it, and for the others, characters are counted.
-WITHOUT_SPACES = frozenset({"ja", "jpn", "ko", "kor", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod"})
+# Languages without spaces between words, for which BLEU counts characters. sacrebleu's tokenizers for Japanese and
+# Korean need a dictionary, so these two count characters only if the dictionary is not installed.
+LANGUAGES_WITHOUT_SPACES = frozenset(
+    {"ja", "jpn", "ko", "kor", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod"}
+)
 CHINESE = frozenset({"zh", "zho", "cmn", "yue"})
 DICTIONARIES = {
     "ja": ("ja-mecab", ("MeCab", "ipadic")),
@@ -43,100 +47,128 @@ DICTIONARIES = {
 
 @runtime_checkable
 class Translator(Protocol):
-    """A module that translates: `task=fit` asks any model that has this method."""
+    """A model that can translate a batch. `task=fit` translates held-out sentences with any model of this protocol."""
 
     def translate(self, batch: Batch, max_tokens: int, *, beam: int = 1) -> list[list[int]]:
-        """Return the target ids of each sentence of a batch, without BOS and EOS."""
+        """Return the target token ids of each sentence of a batch, without BOS and EOS.
+
+        Args:
+            batch: The tensors of the sentences.
+            max_tokens: The largest number of tokens of a translation.
+            beam: The number of hypotheses in beam search; 1 is greedy search.
+        """
 
 
-@dataclass(frozen=True)
-class Translation:
-    """A held-out pair and what the model made of its source.
-
-    Attributes:
-        row: of the pair in the validation split.
-        source: as it is in the filtered dataset, like the reference.
-        reference: the translation that the data has.
-        output: the model's.
-    """
-
-    row: int
-    source: str
-    reference: str
-    output: str
-
-
-def translated(
+def score_samples(
     run: Run, model: torch.nn.Module, device: torch.device, *, shown: int, scored: int, beam: int
-) -> dict[str, Any]:
-    """Translate held-out sentences, show some and score more, and return what the report says of them.
+) -> TranslationReport:
+    """Translate held-out sentences, print some, score the translations, and return the translation part of the report.
 
-    Nothing happens for a model without `translate`, or without held-out text.
+    The report is empty if the model has no `translate` method, or if there are no held-out sentences.
+
+    Args:
+        run: The run, which provides the data module and the console.
+        model: The trained model.
+        device: The device to translate on.
+        shown: The number of translations to print.
+        scored: The number of translations to score.
+        beam: The number of hypotheses in beam search; 1 is greedy search.
     """
     data = run.datamodule
     if not isinstance(model, Translator) or not isinstance(data, TranslationDataModule) or not max(shown, scored):
-        return {}
-    model.to(device)  # a Trainer that is done has taken it to the CPU
-    with working("translating held-out sentences"):
-        found = translate_held_out(data, model, num_sentences=max(shown, scored), beam=beam)
-    model.cpu()
-    if not found:
-        return {}
-    to_show = [found[index] for index in sampled(np.arange(len(found)), shown)]
-    if to_show:
-        run.console.print(f"held-out sentences, translated with a beam of {beam}:", highlight=False)
-        show(to_show, run.console)
+        return TranslationReport()
+    num_sentences = len(rows_to_translate(data, max(shown, scored))[0])
+    if not num_sentences:
+        return TranslationReport()
     assert data.ids is not None
     language = data.storage.repo.manifest(data.ids.filtered["train"]).languages[1]
-    figures = scores(found[:scored], language) if scored else None
+    figures = None
+    with CountedWork("translating", num_sentences, "translate", unit="sentences", as_count=True) as progress:
+        model.to(device)  # Lightning's Trainer has moved the model to the CPU after training
+        found = translate_held_out(data, model, num_sentences=num_sentences, beam=beam, reach=progress.reach)
+        model.cpu()
+        if scored and (figures := translation_scores(found[:scored], language)) is not None:
+            progress.found({"bleu": figures.bleu, "chrf": figures.chrf})
+    to_show = [found[index] for index in evenly_spaced_rows(np.arange(len(found)), shown)]
+    if to_show:
+        run.console.print(f"translations of held-out sentences, beam size {beam}:", highlight=False)
+        print_translations(to_show, run.console)
     if scored and figures is None:
-        run.console.print(f"BLEU and chrF are left out: they need sacrebleu. {INSTALL}", highlight=False, markup=False)
-    return {"beam": beam, "translations": [asdict(translation) for translation in to_show], "scores": figures}
+        run.console.print(
+            f"BLEU and chrF need sacrebleu. Install it: {INSTALL_COMMAND}",
+            highlight=False,
+            markup=False,
+        )
+    return TranslationReport(beam=beam, translations=tuple(to_show), scores=figures)
+
+
+def rows_to_translate(
+    datamodule: TranslationDataModule, num_sentences: int
+) -> tuple[NDArray[np.int64], PlanLoader | None]:
+    """Return evenly spaced row numbers of the first validation set, and its loader; no rows and None without a set."""
+    served = datamodule.val_dataloader()
+    loader = next(iter(served), None) if isinstance(served, Sequence) else served  # the first is the validation split
+    if not isinstance(loader, PlanLoader):
+        return np.zeros(0, dtype=np.int64), None
+    return evenly_spaced_rows(loader.batch_sampler.plan().rows.astype(np.int64), num_sentences), loader
 
 
 def translate_held_out(
-    datamodule: TranslationDataModule, model: Translator, *, num_sentences: int, beam: int
+    datamodule: TranslationDataModule,
+    model: Translator,
+    *,
+    num_sentences: int,
+    beam: int,
+    reach: Callable[[int], None] | None = None,
 ) -> list[Translation]:
-    """Translate a sample of the first validation set, spread evenly over it, in the order of its rows.
+    """Translate an evenly spaced sample of the first validation set, and return the translations by row number.
 
-    Translations end at one and a half times the tokens of the batch's longest source, and ten more.
+    A translation has at most 1.5 times the tokens of the batch's longest source sentence, plus 10.
+
+    Args:
+        datamodule: The prepared data.
+        model: The trained model.
+        num_sentences: The size of the sample.
+        beam: The number of hypotheses in beam search; 1 is greedy search.
+        reach: Called after each batch with the number of translated sentences.
     """
-    served = datamodule.val_dataloader()
-    loader = next(iter(served), None) if isinstance(served, Sequence) else served  # the split's own is the first
-    if not isinstance(loader, PlanLoader) or not num_sentences:
+    rows, loader = rows_to_translate(datamodule, num_sentences)
+    if loader is None:
         return []
     name = datamodule.val_names[0]
-    rows = sampled(loader.batch_sampler.plan().rows.astype(np.int64), num_sentences)
     by_length = rows[np.argsort(datamodule.lengths(name).source[rows], kind="stable")]
     outputs: dict[int, list[int]] = {}
-    for start in range(0, len(by_length), AT_ONCE):
-        some = by_length[start : start + AT_ONCE]
+    for start in range(0, len(by_length), SENTENCES_PER_BATCH):
+        some = by_length[start : start + SENTENCES_PER_BATCH]
         batch = loader.dataset[some]
-        longest = next(iter(batch.values())).shape[1]  # the source's ids come first, under any name
+        longest = next(iter(batch.values())).shape[1]  # the first tensor has the source token ids, under any key
         outputs.update(zip(some.tolist(), model.translate(batch, longest * 3 // 2 + 10, beam=beam), strict=True))
+        if reach is not None:
+            reach(len(outputs))
     assert datamodule.ids is not None
     texts = {**datamodule.ids.filtered, **datamodule.ids.beside_raw}[name]
     pairs = cast(Sequence[dict[str, str]], datamodule.storage.repo.get(texts).data)
     decode = datamodule.tokenizers.target.decode
     return [
-        Translation(row, pairs[row]["src"], pairs[row]["tgt"], decode(outputs[row]).strip()) for row in rows.tolist()
+        Translation(row=row, source=pairs[row]["src"], reference=pairs[row]["tgt"], output=decode(outputs[row]).strip())
+        for row in rows.tolist()
     ]
 
 
-def sampled(rows: NDArray[np.int64], num_rows: int) -> NDArray[np.int64]:
-    """Return `num_rows` of the rows, or all where there are fewer, evenly spread and in ascending order."""
+def evenly_spaced_rows(rows: NDArray[np.int64], num_rows: int) -> NDArray[np.int64]:
+    """Return `num_rows` of the given row numbers, evenly spaced and ascending; all if there are not more."""
     rows = np.sort(rows)
     if len(rows) <= num_rows:
         return rows
     return rows[np.linspace(0, len(rows) - 1, num_rows).round().astype(np.int64)]
 
 
-def scores(translations: Sequence[Translation], language: str) -> dict[str, Any] | None:
-    """Return BLEU and chrF by sacrebleu, 0 to 100, with the signatures that say how; None where it is not installed.
+def translation_scores(translations: Sequence[Translation], language: str) -> Scores | None:
+    """Return BLEU and chrF from 0 to 100 with sacrebleu's signatures; None if sacrebleu is not installed.
 
     Args:
-        translations: at least one.
-        language: of the target, as `de` or `jpn_Jpan`; decides what BLEU takes for a word.
+        translations: At least one translation.
+        language: The code of the target language, such as `de` or `jpn_Jpan`. The code selects BLEU's tokenizer.
     """
     try:
         from sacrebleu.metrics.bleu import BLEU
@@ -145,49 +177,49 @@ def scores(translations: Sequence[Translation], language: str) -> dict[str, Any]
         return None
     outputs, references = [t.output for t in translations], [[t.reference for t in translations]]
     bleu, chrf = BLEU(tokenize=bleu_tokenizer(language)), CHRF()
-    return {
-        "num_sentences": len(translations),
-        "bleu": round(bleu.corpus_score(outputs, references).score, NUM_SCORES),
-        "chrf": round(chrf.corpus_score(outputs, references).score, NUM_SCORES),
-        "bleu_signature": str(bleu.get_signature()),
-        "chrf_signature": str(chrf.get_signature()),
-    }
+    return Scores(
+        num_sentences=len(translations),
+        bleu=round(bleu.corpus_score(outputs, references).score, NUM_SCORES),
+        chrf=round(chrf.corpus_score(outputs, references).score, NUM_SCORES),
+        bleu_signature=str(bleu.get_signature()),
+        chrf_signature=str(chrf.get_signature()),
+    )
 
 
 def bleu_tokenizer(language: str) -> str:
-    """Return the name of sacrebleu's tokenizer for a language: characters where words need what is not installed."""
+    """Return the name of sacrebleu's BLEU tokenizer for a language; `char` if its dictionary is not installed."""
     base = language.replace("-", "_").split("_")[0].lower()
     name, needed = DICTIONARIES.get(base, ("", ()))
     if name and all(find_spec(module) for module in needed):
         return name
     if base in CHINESE:
         return "zh"
-    return "char" if base in WITHOUT_SPACES else "13a"
+    return "char" if base in LANGUAGES_WITHOUT_SPACES else "13a"
 
 
-def show(translations: Sequence[Translation], console: Console) -> None:
-    """Print translations one below the other, wrapped to the console's width, whatever way they are written in."""
+def print_translations(translations: Sequence[Translation], console: Console) -> None:
+    """Print source, reference and output of each translation, wrapped to the console's width."""
     for translation in translations:
-        for label, text in list(asdict(translation).items())[1:]:
-            console.print(Text(labelled(label, text, console)), soft_wrap=True, highlight=False)
+        for label, text in translation.model_dump(exclude={"row"}).items():
+            console.print(Text(labelled_text(label, text, console)), soft_wrap=True, highlight=False)
         console.print()
 
 
-def labelled(label: str, text: str, console: Console) -> str:
-    """Return a text with a label in front, wrapped by the cells that its characters take on a terminal.
+def labelled_text(label: str, text: str, console: Console) -> str:
+    """Return a text with a label before it, wrapped to the console's width in terminal cells.
 
-    Characters that control the terminal or the direction of the line are shown as �. A line of a script that runs from
-    right to left stands between marks that isolate it, so that the label keeps its place.
+    Control characters and direction overrides are replaced by �. Lines in a right-to-left script are enclosed in
+    Unicode isolates, so that the label stays at the left.
     """
-    visible = "".join("�" if _controls(character) else character for character in re.sub(r"[\t\n\r]+", " ", text))
+    visible = "".join("�" if _is_control(character) else character for character in re.sub(r"[\t\n\r]+", " ", text))
     width = max(console.width - LABEL_WIDTH, 20)
     lines = [line.plain.rstrip() for line in Text(visible).wrap(console, width, overflow="fold")] or [""]
     isolated = [f"\u2068{line}\u2069" if _has_right_to_left(line) else line for line in lines]
     return f"{label:<{LABEL_WIDTH}}" + f"\n{'':{LABEL_WIDTH}}".join(isolated)
 
 
-def _controls(character: str) -> bool:
-    return unicodedata.category(character) == "Cc" or character in OVERRIDES
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" or character in DIRECTION_OVERRIDES
 
 
 def _has_right_to_left(text: str) -> bool:

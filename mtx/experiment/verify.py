@@ -1,62 +1,62 @@
-"""`task=verify`: is the store as it was written?"""
+"""`task=verify`: check the stored files for damage."""
 
 from rich.table import Table
 from rich.text import Text
 
 from mtx.data.verify import Verification, verify_store
 from mtx.errors import DamagedError
-from mtx.experiment.run import Run
-from mtx.experiment.show import size
+from mtx.experiment.run_context import Run, needs
+from mtx.experiment.show import size_text
 
 
+@needs("storage")
 def verify(run: Run, *, full: bool = False, repair: bool = False) -> None:
-    """Look at everything in the store, and name what is damaged.
+    """Check all datasets and artifacts in the store, and print the damaged ones.
 
     Args:
-        run: its storage.
-        full: read every byte and compare digests; else manifests, sizes, and whether things can be opened.
-        repair: set aside what is damaged.
+        run: The run of this task, which provides the store and the console.
+        full: Read every byte and compare digests. False: check manifests and sizes, and whether files can be opened.
+        repair: Move damaged files into the store's folder `damaged`.
 
-    Raises DamagedError, for exit code 1, where something is damaged and still in its place, or cannot be judged.
+    Raises:
+        DamagedError: A damaged file is still in place, or a newer version of mtx wrote a file. The exit code is 1.
     """
     store = run.build("storage")
     found = verify_store(store, full=full, repair=repair)
-    how = "every byte" if full else "manifests and sizes; every byte with full=true"
-    looked_at = f"Looked at {found.num_checked} stored things, {size(found.num_bytes)}, in {store.location}: {how}"
+    how = "every byte" if full else "manifests and sizes; add full=true to check every byte"
+    looked_at = f"Checked {found.num_checked} stored items, {size_text(found.num_bytes)}, in {store.location}: {how}"
     run.console.print(looked_at, highlight=False, soft_wrap=True, markup=False)
     if found.undigested:
         number = len(found.undigested)
-        told = f"{number} of them, stored by an older mtx, carry no digest of all of it: damage there may go unseen"
+        told = f"{number} of them were stored by an older mtx without a full digest: some damage cannot be detected"
         run.console.print(told, highlight=False, markup=False)
     if found.findings:
-        run.console.print(_table(found))
+        run.console.print(_finding_table(found))
     if places := [place for finding in found.findings for place in finding.places]:
-        aside = (
-            f"Set aside {len(places)} files and folders, below {store.damaged}. The next run builds anew what they were"
-        )
+        aside = f"Moved {len(places)} damaged files and folders to {store.damaged}. The next run builds them again"
         run.console.print(aside, highlight=False, soft_wrap=True, markup=False)
-    _fail_if_not_whole(found, store.location, repair=repair)
-    run.console.print("All of it is as it was written." if not found.findings else "All else is as it was written.")
+    _raise_unless_whole(found, store.location, repair=repair)
+    run.console.print("No damage found." if not found.findings else "No other damage found.")
 
 
-def _fail_if_not_whole(found: Verification, location: str, *, repair: bool) -> None:
+def _raise_unless_whole(found: Verification, location: str, *, repair: bool) -> None:
     damaged = sum(finding.state == "damaged" for finding in found.findings)
     newer = sum(finding.state == "of a newer mtx" for finding in found.findings)
     told = []
     if damaged:
-        next_step = "try again when no other process uses the store" if repair else "set it aside with repair=true"
-        told.append(f"{damaged} damaged; {next_step}, and the next run builds it again")
+        next_step = "try again when no other process uses the store" if repair else "move them away with repair=true"
+        told.append(f"{damaged} damaged; {next_step}, and the next run builds them again")
     if newer:
-        told.append(f"{newer} of a newer mtx, left as it is; look at it with the version that wrote it")
+        told.append(f"{newer} written by a newer mtx and left unchanged; check them with that version of mtx")
     if told:
-        raise DamagedError(f"not all in {location} is as this mtx wrote it, as told above: {'. And '.join(told)}")
+        raise DamagedError(f"not everything in {location} is intact, as listed above: {'. And '.join(told)}")
 
 
-def _table(found: Verification) -> Table:
+def _finding_table(found: Verification) -> Table:
     table = Table(show_lines=True)
-    table.add_column("what", overflow="fold")
+    table.add_column("stored item", overflow="fold")
     table.add_column("state", no_wrap=True)
-    table.add_column("why", overflow="fold")
+    table.add_column("reason", overflow="fold")
     for finding in found.findings:
         table.add_row(Text(finding.name), finding.state, Text(finding.reason))
     return table

@@ -1,1 +1,1 @@
-"""Storage and sources: what mtx knows of files, networks and tensors."""
+"""Infrastructure: `dal` stores datasets and artifacts on disk or in a bucket; `dataset` reads parallel corpora."""

@@ -1,1 +1,5 @@
-"""The data module, its loader, and the reference model."""
+"""LightningDataModule, data loader, checkpoints, callbacks and reference model for training on prepared data."""
+
+from mtx.training.deferred_transformers import install_finder
+
+install_finder()

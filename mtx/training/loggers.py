@@ -1,4 +1,4 @@
-"""Loggers that need more than a class's name in a config."""
+"""Factory functions for the `logger` config group, for loggers that need more than a class name in the config."""
 
 import os
 from pathlib import Path
@@ -9,18 +9,19 @@ from mtx.errors import ConfigError
 
 
 def tensorboard(save_dir: str | os.PathLike[str] = ".", name: str = "tensorboard") -> TensorBoardLogger:
-    """Return a logger that writes TensorBoard's event files to the folder `name` in `save_dir`.
+    """Return a logger that writes TensorBoard event files to the folder `name` in `save_dir`.
 
-    Raises ConfigError where the package is missing.
+    Raises ConfigError if the tensorboard package is not installed.
     """
     try:
         return TensorBoardLogger(Path(save_dir), name=name, version="")
     except ModuleNotFoundError as error:
         raise ConfigError(
-            'logger=tensorboard needs a package that is missing: pip install "mtx[tensorboard]", or take logger=csv'
+            "logger=tensorboard needs the tensorboard package, which is not installed. "
+            'Run pip install "mtx[tensorboard]", or set logger=csv'
         ) from error
 
 
 def none() -> bool:
-    """Return what a Trainer takes for no logger."""
+    """Return False, which tells a Trainer to use no logger."""
     return False

@@ -21,9 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.exchange import layout, rows, unpack
-from mtx.data.exchange.layout import EXPORT, parse_manifest
-from mtx.data.exchange.move import export_dataset, import_datasets
+from mtx.data.exchange import export_formats, export_manifest, safe_unpacking
+from mtx.data.exchange.dataset_export import export_dataset
+from mtx.data.exchange.dataset_import import import_datasets
+from mtx.data.exchange.export_manifest import EXPORT_FILE, parse_manifest
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DamagedError, DataError, MtxError, NotStoredError, SourceError
 from mtx.infra.dal.arrow import ArrowFileLayer
@@ -195,16 +196,17 @@ def test_the_same_export_is_the_same_bytes(store: Store, tmp_path: Path) -> None
 def test_parquet_and_json_are_read_without_mtx(store: Store, tmp_path: Path) -> None:
     export_dataset(store, "raw-train-1", tmp_path / "e")
     assert pq.read_table(tmp_path / "e/datasets/raw-train-1.parquet").to_pylist() == NASTY
-    manifest = json.loads((tmp_path / "e" / EXPORT).read_text())
+    manifest = json.loads((tmp_path / "e" / EXPORT_FILE).read_text())
     assert manifest["datasets"][0]["languages"] == ["en", "de"]
 
 
-def test_the_datasets_library_loads_its_folder(store: Store, tmp_path: Path) -> None:
+def test_the_datasets_library_loads_its_folder(store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import datasets
 
     encoded(store)
     for dataset_id in ("raw-train-1", "encoded-train-1"):
         export_dataset(store, dataset_id, tmp_path / dataset_id, format="datasets")
+        assert "Saving" not in capfd.readouterr().err  # a bar of that library
         loaded = datasets.load_from_disk(str(tmp_path / dataset_id))
         assert loaded.to_list() == list(store.repo.get(dataset_id).data or ())
 
@@ -213,7 +215,7 @@ def moses(store: Store, to: Path, **options: Any) -> tuple[list[str], list[str],
     export_dataset(store, "broken", to, format="moses", **options)
     texts = [(to / f"train.{side}").read_bytes().decode().split("\n") for side in ("en", "de")]
     assert [lines.pop() for lines in texts] == ["", ""]  # each line ends
-    return texts[0], texts[1], json.loads((to / EXPORT).read_text())
+    return texts[0], texts[1], json.loads((to / EXPORT_FILE).read_text())
 
 
 def test_moses_text_has_two_aligned_files(store: Store, tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_languages_that_name_no_two_files_are_written_as_sides(
 ) -> None:
     store.repo.add(dataset_of(NASTY, "sides", languages=languages))
     export_dataset(store, "sides", tmp_path / "m", format="moses")
-    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [EXPORT, "train.src", "train.tgt"]
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == [EXPORT_FILE, "train.src", "train.tgt"]
 
 
 def test_token_ids_are_no_moses_text(store: Store, tmp_path: Path) -> None:
@@ -272,7 +274,7 @@ def test_token_ids_are_no_moses_text(store: Store, tmp_path: Path) -> None:
 def test_a_target_that_is_there_is_kept_unless_overwritten(store: Store, tmp_path: Path, target: str) -> None:
     store.repo.add(dataset_of(NASTY[:1], "small"))
     export_dataset(store, "small", tmp_path / target)
-    with pytest.raises(ConfigError, match=rf"{target} exists already, and is kept. .*set overwrite=true"):
+    with pytest.raises(ConfigError, match=rf"{target} already exists and is kept. .*set overwrite=true"):
         export_dataset(store, "raw-train-1", tmp_path / target)
     export_dataset(store, "raw-train-1", tmp_path / target, overwrite=True)
     there = store_in(tmp_path / "there")
@@ -284,18 +286,36 @@ def test_only_an_earlier_export_is_ever_overwritten(store: Store, tmp_path: Path
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigError, match=rf"{home} is a folder without {EXPORT}, so it is no earlier export"):
+    with pytest.raises(ConfigError, match=rf"{home} is a folder without {EXPORT_FILE}, so it is not an earlier export"):
         export_dataset(store, "raw-train-1", home, overwrite=True)
     assert (home / "thesis.tex").exists()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigError, match="is no folder to be overwritten"):
+    with pytest.raises(ConfigError, match="is no folder, so it is not replaced"):
         export_dataset(store, "raw-train-1", tmp_path / "file", overwrite=True)
     (tmp_path / "link").symlink_to(home)
-    with pytest.raises(ConfigError, match="is no folder to be overwritten"):
+    with pytest.raises(ConfigError, match="is no folder, so it is not replaced"):
         export_dataset(store, "raw-train-1", tmp_path / "link", overwrite=True)
     (tmp_path / "x.zip").mkdir()
-    with pytest.raises(ConfigError, match="is no zip to be overwritten"):
+    with pytest.raises(ConfigError, match="is no zip, so it is not replaced"):
         export_dataset(store, "raw-train-1", tmp_path / "x.zip", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["work.zip", "work.tar.gz", "work.tgz"])
+@pytest.mark.parametrize("content", ["text", "archive"])
+def test_an_archive_of_other_files_is_never_overwritten(store: Store, tmp_path: Path, name: str, content: str) -> None:
+    target = tmp_path / name
+    if content == "text":
+        target.write_text("years of work")
+    elif name.endswith("zip"):
+        with zipfile.ZipFile(target, "w") as packed:
+            packed.writestr("thesis.tex", "years of work")
+    else:
+        with tarfile.open(target, "w:gz") as members:
+            members.addfile(tarfile.TarInfo("thesis.tex"))
+    before = target.read_bytes()
+    with pytest.raises(ConfigError, match=f"is an archive without {EXPORT_FILE}, so it is not an earlier export"):
+        export_dataset(store, "raw-train-1", target, overwrite=True)
+    assert target.read_bytes() == before
 
 
 def test_an_unknown_dataset_leaves_no_target(store: Store, tmp_path: Path) -> None:
@@ -307,9 +327,7 @@ def test_an_unknown_dataset_leaves_no_target(store: Store, tmp_path: Path) -> No
 def test_a_tokenizer_that_is_gone_is_told(store: Store, tmp_path: Path) -> None:
     encoded(store)
     store.tokenizers.delete("tokenizer-1")
-    with pytest.raises(
-        DamagedError, match=r"was made with tokenizer-1, which is not stored any more. Run mtx task=prep"
-    ):
+    with pytest.raises(DamagedError, match=r"was built with tokenizer-1, which is no longer stored. Run mtx task=prep"):
         export_dataset(store, "encoded-train-1", tmp_path / "e.zip")
     assert not (tmp_path / "e.zip").exists()
 
@@ -354,7 +372,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     encoded(store)
     export_dataset(store, "encoded-train-1", at / "good", inputs=True)
     found = [path for path in (at / "good").rglob("*") if path.is_file()]
-    found.sort(key=lambda path: path.name != EXPORT)
+    found.sort(key=lambda path: path.name != EXPORT_FILE)
     return {path.relative_to(at / "good").as_posix(): path.read_bytes() for path in found}
 
 
@@ -392,9 +410,9 @@ def refused(source: Path, other: Store, message: str, error: type[MtxError] = So
 
 
 def changed(files: Files, change: Callable[[dict[str, Any]], Any]) -> Files:
-    manifest = json.loads(files[EXPORT])
+    manifest = json.loads(files[EXPORT_FILE])
     change(manifest)
-    return {**files, EXPORT: json.dumps(manifest).encode()}
+    return {**files, EXPORT_FILE: json.dumps(manifest).encode()}
 
 
 @pytest.fixture(params=["bad.zip", "bad.tar.gz"])
@@ -408,7 +426,7 @@ def test_what_is_packed_by_hand_is_imported(files: Files, at: Path, other: Store
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "datasets/../../evil", "a\\..\\evil", "datasets/x.parquet"])
 def test_files_that_the_manifest_does_not_name_are_refused(files: Files, at: Path, other: Store, name: str) -> None:
-    refused(packed(files, at, (name, b"x")), other, "which its mtx-export.json does not name. Nothing was imported")
+    refused(packed(files, at, (name, b"x")), other, "which its mtx-export.json does not list. Nothing was imported")
 
 
 @pytest.mark.parametrize(
@@ -423,7 +441,7 @@ def test_names_that_climb_are_refused_where_the_manifest_has_them_too(
 ) -> None:
     described = {"num_bytes": 1, "sha256": "0" * 64, "decoded_bytes": 0}
     bad = changed(files, lambda manifest: manifest["files"].update({name: described}))
-    refused(packed(bad, at, (name.replace("\x00", ""), b"x")), other, "of plain names. Nothing was imported")
+    refused(packed(bad, at, (name.replace("\x00", ""), b"x")), other, "with plain file names. Nothing was imported")
 
 
 def test_a_member_that_comes_twice_is_refused(files: Files, at: Path, other: Store) -> None:
@@ -466,7 +484,7 @@ def test_links_in_a_folder_are_refused(good: Path, tmp_path: Path, other: Store,
     else:
         moved = (good / "datasets").rename(tmp_path / "elsewhere")
         (good / "datasets").symlink_to(moved)
-    refused(good, other, "is a link, but an export has files alone")
+    refused(good, other, "is a link, but an export has only files")
 
 
 def test_an_archive_that_says_it_unpacks_to_too_much_is_refused(files: Files, at: Path, other: Store) -> None:
@@ -485,16 +503,16 @@ def test_a_bomb_is_read_no_further_than_it_declares(files: Files, tmp_path: Path
     refused(tmp_path / "bomb.zip", other, f"{name} .* has changed: bytes more than", DamagedError)
     with gzip.open(tmp_path / "bomb.tgz", "wb") as stream:
         with tarfile.open(fileobj=stream, mode="w|") as tarred:
-            member = tarfile.TarInfo(EXPORT)
-            member.size = len(files[EXPORT])
-            tarred.addfile(member, io.BytesIO(files[EXPORT]))
+            member = tarfile.TarInfo(EXPORT_FILE)
+            member.size = len(files[EXPORT_FILE])
+            tarred.addfile(member, io.BytesIO(files[EXPORT_FILE]))
         for _ in range(80):
             stream.write(zeros)
     with tarfile.open(tmp_path / "header.tgz", "w:gz", format=tarfile.PAX_FORMAT) as tarred:
-        member = tarfile.TarInfo(EXPORT)
+        member = tarfile.TarInfo(EXPORT_FILE)
         member.pax_headers = {"comment": "0" * (70 << 20)}
         tarred.addfile(member)
-    refused(tmp_path / "header.tgz", other, "unpacks to more than the .* bytes that its mtx-export.json accounts for")
+    refused(tmp_path / "header.tgz", other, "unpacks to more than the .* bytes that its mtx-export.json allows")
 
 
 def test_rows_that_decode_to_more_than_declared_are_refused(files: Files, at: Path, other: Store) -> None:
@@ -527,7 +545,7 @@ def with_rows(files: Files, table: pa.Table, name: str = "raw-train-1") -> Files
     [
         ({"src": ["a"] * 7}, r"stage raw have src and tgt of strings, but raw-train-1 has src: string", SourceError),
         ({"src": [1] * 7, "tgt": ["b"] * 7}, "src: int64", SourceError),
-        ({"src": ["a"] * 6 + [None], "tgt": ["b"] * 7}, "has a row that lacks a value", SourceError),
+        ({"src": ["a"] * 6 + [None], "tgt": ["b"] * 7}, "has a row without a value", SourceError),
         ({"src": ["a"] * 6, "tgt": ["b"] * 6}, "has 6 rows, but its manifest says 7", DamagedError),
     ],
 )
@@ -553,7 +571,7 @@ def test_rows_that_are_no_parquet_are_refused(files: Files, at: Path, other: Sto
 
 
 def test_each_changed_byte_of_a_file_is_found(files: Files, at: Path, other: Store) -> None:
-    for name in files.keys() - {EXPORT}:
+    for name in files.keys() - {EXPORT_FILE}:
         middle = len(files[name]) // 2
         content = files[name][:middle] + bytes([files[name][middle] ^ 1]) + files[name][middle + 1 :]
         refused(packed({**files, name: content}, at), other, f"{name} of .* has changed: SHA-256", DamagedError)
@@ -569,15 +587,15 @@ def test_an_archive_that_is_cut_short_is_refused(files: Files, at: Path, other: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format="other"), "is of no export that can be imported"),
-        (lambda m: m.update(format_version=2), "has the export format version 2, but this mtx knows 1"),
-        (lambda m: m.update(datasets=[]), "lists `datasets`, at least one"),
-        (lambda m: m.update(files=[]), "lists `datasets`, at least one"),
+        (lambda m: m.update(format="other"), "so it cannot be imported"),
+        (lambda m: m.update(format_version=2), "has the export format version 2, but this mtx reads only 1"),
+        (lambda m: m.update(datasets=[]), "must have a list `datasets`, not empty"),
+        (lambda m: m.update(files=[]), "must have a list `datasets`, not empty"),
         (lambda m: m["files"]["datasets/raw-train-1.parquet"].update(num_bytes=-1), "two counts and 64 hex digits"),
         (lambda m: m["files"]["datasets/raw-train-1.parquet"].update(sha256="../x"), "two counts and 64 hex digits"),
         (lambda m: m["files"]["datasets/raw-train-1.parquet"].update(more=1), "two counts and 64 hex digits"),
-        (lambda m: m["files"].pop("datasets/raw-train-1.parquet"), "each needs its own"),
-        (lambda m: m["datasets"].append(m["datasets"][0]), "each needs its own"),
+        (lambda m: m["files"].pop("datasets/raw-train-1.parquet"), "each dataset needs one"),
+        (lambda m: m["datasets"].append(m["datasets"][0]), "each dataset needs one"),
     ],
 )
 def test_a_manifest_of_another_form_is_refused(
@@ -597,35 +615,39 @@ def test_a_manifest_of_another_form_is_refused(
 def test_a_dataset_manifest_with_other_types_is_refused(
     files: Files, at: Path, other: Store, field: str, value: object
 ) -> None:
-    from mtx.infra.dal.sealed import sealed
+    from mtx.infra.dal.manifest_digest import fields_with_digest
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["datasets"][0][field] = value
-        manifest["datasets"][0] = sealed(manifest["datasets"][0])
+        manifest["datasets"][0] = fields_with_digest(manifest["datasets"][0])
 
     refused(packed(changed(files, change), at), other, "manifest", MtxError)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"format": "mtx-export"'])
 def test_what_is_no_manifest_is_refused(files: Files, at: Path, other: Store, content: bytes) -> None:
-    refused(packed({**files, EXPORT: content}, at), other, "is no JSON|is of no export")
+    refused(packed({**files, EXPORT_FILE: content}, at), other, "is not JSON|so it cannot be imported")
 
 
 def test_a_manifest_that_is_missing_or_not_the_first_in_a_tar_is_told(
     files: Files, at: Path, tmp_path: Path, other: Store
 ) -> None:
-    last = {**{name: content for name, content in files.items() if name != EXPORT}}
-    refused(packed(last, at), other, f"has no {EXPORT}; in a .tar.gz it comes first")
-    refused(packed({**last, EXPORT: files[EXPORT]}, tmp_path / "last.tgz"), other, "unpack it and import the folder")
-    refused(packed({}, at), other, f"has no {EXPORT}|neither a folder nor")
+    last = {**{name: content for name, content in files.items() if name != EXPORT_FILE}}
+    refused(packed(last, at), other, f"has no {EXPORT_FILE}, which must be the first file in a .tar.gz")
+    refused(
+        packed({**last, EXPORT_FILE: files[EXPORT_FILE]}, tmp_path / "last.tgz"),
+        other,
+        "unpack it and import the folder",
+    )
+    refused(packed({}, at), other, f"has no {EXPORT_FILE}|neither a folder nor")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", other, f"has no file {EXPORT}")
+    refused(tmp_path / "empty", other, f"has no {EXPORT_FILE}, so it is no export")
 
 
 def test_a_file_that_is_missing_is_told(files: Files, at: Path, good: Path, other: Store) -> None:
     name = "datasets/raw-train-1.parquet"
     less = {key: content for key, content in files.items() if key != name}
-    refused(packed(less, at), other, f"has no file {name}, which its {EXPORT} names")
+    refused(packed(less, at), other, f"has no file {name}, which its {EXPORT_FILE} lists")
     (good / name).unlink()
     refused(good, other, f"has no file {name}")
 
@@ -633,13 +655,13 @@ def test_a_file_that_is_missing_is_told(files: Files, at: Path, good: Path, othe
 def test_a_manifest_that_is_too_long_is_refused(
     files: Files, at: Path, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpack, "MAX_MANIFEST_BYTES", 100)
-    refused(packed(files, at), other, f"{EXPORT} of .* is longer than 100 bytes")
+    monkeypatch.setattr(safe_unpacking, "MAX_MANIFEST_BYTES", 100)
+    refused(packed(files, at), other, f"{EXPORT_FILE} of .* is longer than 100 bytes")
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [({"evil.so": b"x"}, "has the files evil.so"), ({"tokenizer.json": b"{}"}, "has changed|is no tokenizer")],
+    [({"evil.so": b"x"}, "has the files evil.so"), ({"tokenizer.json": b"{}"}, "has changed|is not a tokenizer")],
 )
 def test_a_tokenizer_of_other_files_is_refused(files: Files, at: Path, other: Store, more: Files, message: str) -> None:
     import hashlib
@@ -659,7 +681,7 @@ def test_a_tokenizer_that_the_library_cannot_read_is_refused(store: Store, tmp_p
     inputs = {"inputs": ["raw-train-1", "tokenizer-2"]}
     store.repo.add(dataset_of(NASTY, "with-bad", provenance=inputs))
     export_dataset(store, "with-bad", tmp_path / "e.zip")
-    refused(tmp_path / "e.zip", other, "tokenizer.json of tokenizer-2 is no tokenizer")
+    refused(tmp_path / "e.zip", other, "tokenizer.json of tokenizer-2 is not a tokenizer")
 
 
 def test_a_tokenizer_without_its_manifest_is_refused(files: Files, at: Path, other: Store) -> None:
@@ -676,16 +698,16 @@ def test_what_is_neither_folder_nor_archive_is_told(tmp_path: Path, other: Store
 
 def test_moses_text_is_imported_another_way(store: Store, tmp_path: Path, other: Store) -> None:
     export_dataset(store, "raw-train-1", tmp_path / "m", format="moses")
-    refused(tmp_path / "m", other, "Moses text and other files are read with downloader=local")
+    refused(tmp_path / "m", other, "read Moses text and other files with downloader=local")
 
 
 def test_nothing_in_a_manifest_is_made_or_run(files: Files, at: Path, other: Store, tmp_path: Path) -> None:
-    from mtx.infra.dal.sealed import sealed
+    from mtx.infra.dal.manifest_digest import fields_with_digest
 
     def change(manifest: dict[str, Any]) -> None:
         command = {"_target_": "os.system", "command": f"touch {tmp_path / 'evil'}"}
         manifest["datasets"][0].update(provenance=command, metrics={"_target_": "builtins.eval"})
-        manifest["datasets"][0] = sealed(manifest["datasets"][0])
+        manifest["datasets"][0] = fields_with_digest(manifest["datasets"][0])
 
     import_datasets(other, packed(changed(files, change), at))
     assert not (tmp_path / "evil").exists()
@@ -709,10 +731,10 @@ def test_any_json_is_refused_with_a_message(value: Any) -> None:
 
 
 def test_an_extension_type_is_no_column() -> None:
-    assert rows._is_extension(pa.list_(pa.uuid()))
-    assert not rows._is_extension(pa.list_(pa.string()))
+    assert export_formats._is_extension(pa.list_(pa.uuid()))
+    assert not export_formats._is_extension(pa.list_(pa.string()))
 
 
 def test_paths_have_two_forms() -> None:
-    assert layout.PATH.fullmatch(layout.rows_path("raw-train-1"))
-    assert not layout.PATH.fullmatch("datasets/a/b.parquet")
+    assert export_manifest.EXPORT_PATH.fullmatch(export_manifest.rows_path("raw-train-1"))
+    assert not export_manifest.EXPORT_PATH.fullmatch("datasets/a/b.parquet")

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from mtx.data.split import LEAK, TEST, TRAIN, VALIDATION, HeldOut, assign, normalized, select, source_hashes
+from mtx.data.split import LEAK, TEST, TRAIN, VALIDATION, HeldOut, normalized_texts, source_hashes, split_assignment
 from mtx.errors import ConfigError
-from mtx.infra.dataset.pairs import PAIR_SCHEMA
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
 
 def table_of(sources: list[str]) -> pa.Table:
@@ -32,51 +32,58 @@ def test_the_order_of_hashes_that_the_other_tests_are_worked_by_is_the_same_on_e
 
 
 def test_a_fraction_takes_the_lowest_hashes_for_validation_and_the_highest_for_test() -> None:
-    split = assign(table_of(SIX), HeldOut(validation=0.2, test=0.25))
+    split = split_assignment(table_of(SIX), HeldOut(validation=0.2, test=0.25))
     assert split.tolist() == [TRAIN, TRAIN, TEST, TRAIN, VALIDATION, VALIDATION]
     assert split.dtype == np.uint8
 
 
 def test_a_count_takes_sources_whole_until_it_is_reached() -> None:
     sources = ["one", "six", "three", "six", "five", "six", "four", "three", "two"]
-    split = assign(table_of(sources), HeldOut(validation=2, test=3))
+    split = split_assignment(table_of(sources), HeldOut(validation=2, test=3))
     held_out = {name: [s for s, code in zip(sources, split, strict=True) if code == name] for name in range(3)}
     assert held_out == {VALIDATION: ["six"] * 3, TEST: ["three", "four", "three"], TRAIN: ["one", "five", "two"]}
 
 
 def test_a_count_and_a_fraction_go_together() -> None:
-    split = assign(table_of(SIX), HeldOut(validation=0.2, test=2))
+    split = split_assignment(table_of(SIX), HeldOut(validation=0.2, test=2))
     assert split.tolist() == [TRAIN, TRAIN, TEST, TEST, VALIDATION, VALIDATION]
 
 
 def test_only_the_splits_wanted_are_held_out() -> None:
     held_out = HeldOut(validation=0.2, test=0.25)
-    assert assign(table_of(SIX), held_out, wanted=["test"]).tolist() == [0, 0, TEST, 0, 0, 0]
-    assert assign(table_of(SIX), held_out, wanted=["validation"]).tolist() == [0, 0, 0, 0, VALIDATION, VALIDATION]
-    assert assign(table_of(SIX), held_out, wanted=[]).tolist() == [TRAIN] * 6
+    assert split_assignment(table_of(SIX), held_out, wanted=["test"]).tolist() == [0, 0, TEST, 0, 0, 0]
+    assert split_assignment(table_of(SIX), held_out, wanted=["validation"]).tolist() == [
+        0,
+        0,
+        0,
+        0,
+        VALIDATION,
+        VALIDATION,
+    ]
+    assert split_assignment(table_of(SIX), held_out, wanted=[]).tolist() == [TRAIN] * 6
 
 
 @pytest.mark.parametrize("nothing", [None, 0, 0.0])
 def test_none_and_zero_hold_out_nothing(nothing: float | None) -> None:
-    assert assign(table_of(SIX), HeldOut(validation=nothing, test=nothing)).tolist() == [TRAIN] * 6
+    assert split_assignment(table_of(SIX), HeldOut(validation=nothing, test=nothing)).tolist() == [TRAIN] * 6
 
 
 def test_changing_one_split_leaves_the_other_as_it_was() -> None:
     table = table_of([f"sentence {number}" for number in range(1000)])
-    small, large = (assign(table, HeldOut(validation=0.05, test=test)) for test in (0.05, 50))
+    small, large = (split_assignment(table, HeldOut(validation=0.05, test=test)) for test in (0.05, 50))
     assert np.array_equal(small == VALIDATION, large == VALIDATION)
 
 
 def test_another_seed_holds_out_other_sentences() -> None:
     table = table_of([f"sentence {number}" for number in range(1000)])
-    first, second = (assign(table, HeldOut(validation=0.1, seed=seed)) for seed in (0, 1))
+    first, second = (split_assignment(table, HeldOut(validation=0.1, seed=seed)) for seed in (0, 1))
     both = np.count_nonzero((first == VALIDATION) & (second == VALIDATION))
     assert both < 30 < min(np.count_nonzero(first), np.count_nonzero(second))
 
 
 def test_a_corpus_that_grows_keeps_what_a_fraction_held_out() -> None:
     sources = [f"sentence {number}" for number in range(1000)]
-    half, whole = (assign(table_of(s), HeldOut(validation=0.1, test=0.1)) for s in (sources[:500], sources))
+    half, whole = (split_assignment(table_of(s), HeldOut(validation=0.1, test=0.1)) for s in (sources[:500], sources))
     assert np.array_equal(half, whole[:500])
     assert 60 < np.count_nonzero(whole == VALIDATION) < 140
     assert 60 < np.count_nonzero(whole == TEST) < 140
@@ -89,40 +96,19 @@ def test_sources_that_differ_only_in_white_space_or_normal_form_stay_together() 
     assert len(set(hashes.tolist())) == 3
 
 
-def test_held_out_text_is_stored_unchanged() -> None:
-    table = table_of(["  un  cafe\u0301 ", "b", "c"])
-    batches = list(select(table, np.array([VALIDATION, TRAIN, TRAIN], dtype=np.uint8), "validation"))
-    assert pa.Table.from_batches(batches).to_pylist() == [{"src": "  un  cafe\u0301 ", "tgt": "target 0"}]
-
-
-def test_select_streams_each_split_in_order_over_chunks_of_any_size() -> None:
-    table = pa.concat_tables([table_of([str(n)]) for n in range(3)] + [table_of(["3", "4", "5"])])
-    assignment = np.array([TRAIN, TEST, LEAK, TRAIN, VALIDATION, TRAIN], dtype=np.uint8)
-    found = {
-        split: pa.Table.from_batches(list(select(table, assignment, split)))["src"].to_pylist()
-        for split in ("train", "validation", "test")
-    }
-    assert found == {"train": ["0", "3", "5"], "validation": ["4"], "test": ["1"]}
-
-
-def test_select_of_nothing_gives_one_empty_batch_with_the_columns() -> None:
-    batches = list(select(table_of(["a"]), np.array([TRAIN], dtype=np.uint8), "test"))
-    assert [(batch.num_rows, batch.schema) for batch in batches] == [(0, PAIR_SCHEMA)]
-
-
 def test_training_pairs_with_a_source_of_the_sources_own_held_out_splits_are_leaks() -> None:
     own = [table_of(["two ", "nine"]), table_of(["ten", " five"])]
     table = table_of(SIX)
-    assert assign(table, HeldOut(), own=own).tolist() == [0, LEAK, 0, 0, LEAK, 0]
-    assert assign(table, HeldOut(drop_leaks=False), own=own).tolist() == [TRAIN] * 6
+    assert split_assignment(table, HeldOut(), own=own).tolist() == [0, LEAK, 0, 0, LEAK, 0]
+    assert split_assignment(table, HeldOut(drop_leaks=False), own=own).tolist() == [TRAIN] * 6
 
 
 def test_leaks_are_neither_held_out_nor_counted_as_there_to_hold_out_from() -> None:
     own = [table_of(["six", "three"])]
-    split = assign(table_of(SIX), HeldOut(validation=1, test=1), own=own)
+    split = split_assignment(table_of(SIX), HeldOut(validation=1, test=1), own=own)
     assert split.tolist() == [0, 0, LEAK, TEST, VALIDATION, LEAK]
     with pytest.raises(ConfigError, match="fewer pairs than there are, but there are 4"):
-        assign(table_of(SIX), HeldOut(validation=4), own=own)
+        split_assignment(table_of(SIX), HeldOut(validation=4), own=own)
 
 
 WORDS = st.lists(st.sampled_from(["a", "b", "é", "e\u0301", " ", "\u3000", "\n"]), max_size=4).map("".join)
@@ -141,12 +127,12 @@ def test_the_split_of_a_pair_depends_on_neither_order_nor_chunks_and_no_source_s
     shuffled = table.take(order)
     chunked = pa.concat_tables([shuffled.slice(0, cut), shuffled.slice(cut)])
     try:
-        split = assign(table, held_out)
+        split = split_assignment(table, held_out)
     except ConfigError:
         with pytest.raises(ConfigError):
-            assign(chunked, held_out)
+            split_assignment(chunked, held_out)
         return
-    assert np.array_equal(assign(chunked, held_out), split[order])
+    assert np.array_equal(split_assignment(chunked, held_out), split[order])
     splits_of: dict[str, set[int]] = {}
     for source, code in zip(sources, split.tolist(), strict=True):
         splits_of.setdefault(unicodedata.normalize("NFC", " ".join(source.split())), set()).add(code)
@@ -171,7 +157,7 @@ def test_the_split_of_a_pair_depends_on_neither_order_nor_chunks_and_no_source_s
 )
 def test_normalizes_as_python_does(text: str) -> None:
     expected = unicodedata.normalize("NFC", " ".join(text.split()))
-    assert normalized(pa.array([text], pa.large_string())) == [expected.encode()]
+    assert normalized_texts(pa.array([text], pa.large_string())) == [expected.encode()]
 
 
 @pytest.mark.parametrize(
@@ -185,10 +171,10 @@ def test_normalizes_as_python_does(text: str) -> None:
         ({"validation": float("nan")}, "datamodule.validation is a count of pairs .*, but is nan"),
         (
             {"validation": 0.5, "test": 0.5},
-            "datamodule.validation=0.5 and datamodule.test=0.5 leave nothing to train on: the fractions together are",
+            "datamodule.validation=0.5 and datamodule.test=0.5 leave nothing to train on: the sum of the fractions",
         ),
-        ({"seed": -1}, "the seed of held-out splits is a whole number from 0 to 2\\^64 - 1, but is -1"),
-        ({"seed": 2**64}, "the seed of held-out splits is a whole number"),
+        ({"seed": -1}, "datamodule.held_out_seed is an integer from 0 to 18446744073709551615, but is -1"),
+        ({"seed": 2**64}, "datamodule.held_out_seed is an integer from 0 to"),
         ({"drop_leaks": "no"}, "datamodule.drop_leaks is true or false, but is 'no'"),
     ],
 )
@@ -211,23 +197,23 @@ def test_a_wrong_field_is_named_with_its_rule_and_value(fields: dict[str, object
         ),
         (
             HeldOut(validation=0.95),
-            "with datamodule.validation=0.95, none of the 6 pairs is left to train on, since pairs",
+            "with datamodule.validation=0.95, none of the 6 pairs is left for training, because pairs",
         ),
     ],
 )
 def test_sizes_that_leave_nothing_to_train_on_are_refused(held_out: HeldOut, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        assign(table_of(SIX), held_out)
+        split_assignment(table_of(SIX), held_out)
 
 
 def test_pairs_of_one_source_that_cannot_be_parted_are_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"with datamodule.test=1, none of the 3 pairs is left to train on, since pairs of one"
+        ConfigError, match=r"with datamodule.test=1, none of the 3 pairs is left for training, because pairs with"
     ):
-        assign(table_of(["a", "a ", " a"]), HeldOut(test=1))
+        split_assignment(table_of(["a", "a ", " a"]), HeldOut(test=1))
 
 
 @pytest.mark.parametrize("num_pairs", [0, 6])
 def test_a_fraction_of_few_pairs_may_hold_out_none(num_pairs: int) -> None:
     """The pipeline warns of it, and whoever asks for the split's batches gets an error."""
-    assert assign(table_of(SIX[:num_pairs]), HeldOut(validation=0.05)).tolist() == [TRAIN] * num_pairs
+    assert split_assignment(table_of(SIX[:num_pairs]), HeldOut(validation=0.05)).tolist() == [TRAIN] * num_pairs

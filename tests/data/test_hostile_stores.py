@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mtx.app import compose
-from mtx.data.exchange import move
-from mtx.data.seen import Seen, _Memory
+from mtx.app.command import compose
+from mtx.data.exchange import dataset_import
+from mtx.data.garbage_collection import store_leftovers
+from mtx.data.remembered_sources import Seen, SourceMemory
 from mtx.data.store import Store
-from mtx.data.unused import unused
 from mtx.errors import DamagedError, InUseError, StoreError
 from mtx.experiment.gc import gc
-from mtx.experiment.run import Run
+from mtx.experiment.run_context import Run
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
-from mtx.infra.dal.sealed import json_bytes, sealed
+from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.manifest_digest import fields_with_digest, json_bytes
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import HFDatasetDownloader
 
@@ -47,21 +47,21 @@ def store(tmp_path: Path) -> Store:
 def test_a_sealed_record_of_other_types_is_not_relied_on(
     store: Store, changed: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    memory = _Memory(store)
+    memory = SourceMemory(store)
     memory.write(SOURCE, SEEN)
     fields = {**json.loads(memory.path(SOURCE).read_text()), **changed}
-    memory.path(SOURCE).write_bytes(json_bytes(sealed(fields)))
+    memory.path(SOURCE).write_bytes(json_bytes(fields_with_digest(fields)))
     with caplog.at_level(logging.WARNING):
         assert memory.read(SOURCE) is None
-    assert "the source is asked anew" in caplog.text
+    assert "mtx asks the server of the source instead" in caplog.text
 
 
 def test_a_sealed_record_that_names_no_source_is_not_relied_on(store: Store) -> None:
-    memory = _Memory(store)
+    memory = SourceMemory(store)
     memory.write(SOURCE, SEEN)
     fields = json.loads(memory.path(SOURCE).read_text())
     del fields["source"]
-    memory.path(SOURCE).write_bytes(json_bytes(sealed(fields)))
+    memory.path(SOURCE).write_bytes(json_bytes(fields_with_digest(fields)))
     assert memory.read(SOURCE) is None
 
 
@@ -80,13 +80,13 @@ def test_what_lies_behind_a_link_is_never_removed(store: Store, tmp_path: Path, 
     link = store.root / place
     link.parent.mkdir(parents=True)
     link.symlink_to(outside)
-    for leftover in unused(store):
+    for leftover in store_leftovers(store):
         leftover.remove()
     assert (outside / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_what_is_no_bundle_can_be_removed_and_built_again(store: Store, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_artifact_can_be_removed_and_built_again(store: Store, tmp_path: Path, kind: str) -> None:
     place = store.tokenizers.location / "tok"  # type: ignore[attr-defined]
     place.parent.mkdir(parents=True)
     (tmp_path / "home").mkdir()
@@ -106,7 +106,7 @@ def test_a_leftover_of_another_kind_than_expected_is_removed(store: Store) -> No
     place = store.tokenizers.location / ".tok.tmp"  # type: ignore[attr-defined]
     place.parent.mkdir(parents=True)
     place.write_text("no folder")
-    (leftover,) = unused(store)
+    (leftover,) = store_leftovers(store)
     assert leftover.remove()
     assert not place.exists()
 
@@ -129,7 +129,7 @@ def test_the_folder_of_an_import_at_work_is_left_alone_and_that_of_a_killed_one_
 
     def unpack(source: Path, into: Path, **options: Any) -> None:
         def tidy() -> None:
-            (leftover,) = unused(store)
+            (leftover,) = store_leftovers(store)
             with pytest.raises(InUseError):
                 leftover.remove()
 
@@ -139,16 +139,16 @@ def test_the_folder_of_an_import_at_work_is_left_alone_and_that_of_a_killed_one_
         seen.append(into.name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(move, "unpack", unpack)
+    monkeypatch.setattr(dataset_import, "unpack", unpack)
     with pytest.raises(KeyboardInterrupt):
-        move.import_datasets(store, tmp_path / "some.zip")
+        dataset_import.import_datasets(store, tmp_path / "some.zip")
     assert len(seen) == 1
-    assert list(unused(store)) == []
+    assert list(store_leftovers(store)) == []
     left = store.scratch() / "import-0123456789ab"
     left.mkdir()
     (left / ".lock").touch()
     (left / "rows").write_bytes(b"12")
-    (leftover,) = unused(store)
+    (leftover,) = store_leftovers(store)
     assert leftover.remove()
     assert not left.exists()
 

@@ -8,19 +8,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mtx.data.filter.base import PairFilter
+from mtx.components.identity import JSON
 from mtx.data.filter.default import DefaultFilter
+from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
-from mtx.data.pairs import MIXED_SCHEMA, Pairs, pair_batches
-from mtx.data.pipeline import Recipe, StageIds, prepare
+from mtx.data.pair_batches import Pairs, pair_batches
 from mtx.data.split import HeldOut
+from mtx.data.stages import Recipe, StageIds, prepare
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import DataError, EmptyDatasetError
-from mtx.identity import JSON
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.base import FileLayer
 from mtx.infra.dal.fal import FileAccessLayer
+from mtx.infra.dal.protocols import FileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
@@ -63,7 +63,8 @@ def prepared(
 
 
 def rows(where: Store, dataset_id: str) -> list[tuple[Any, ...]]:
-    return [tuple(row.values()) for row in where.repo.get(dataset_id).rows]
+    """Return source text, target text and source of each pair."""
+    return [(row["src"], row["tgt"], row["source"]) for row in where.repo.get(dataset_id).rows]
 
 
 @pytest.mark.parametrize("files", [ArrowFileLayer, FileAccessLayer])
@@ -77,7 +78,8 @@ def test_each_pair_carries_its_source_and_drops_are_counted_by_source(tmp_path: 
         "news": {"pairs": 4, "dropped": {"empty_source": 1, "duplicate": 1}, "kept": 2},
         "web": {"pairs": 5, "dropped": {"capped": 1, "duplicate": 1, "identical": 1}, "kept": 2},
     }
-    assert where.repo.get(ids.encoded["train"]).rows.table["source"].to_pylist() == [0, 0, 1, 1]
+    assert train.rows.column("row").to_pylist() == [0, 1, 5, 7]
+    assert where.repo.get(ids.encoded["train"]).n == 4 + 4, "all rows of the text, each source up to its cap"
 
 
 def test_a_source_is_stored_once_whatever_the_mixture(tmp_path: Path) -> None:
@@ -89,7 +91,9 @@ def test_a_source_is_stored_once_whatever_the_mixture(tmp_path: Path) -> None:
     assert mixed.raw["web/train"] not in mixed.built
     assert prepared(where, weights={"news": 1, "web": 3}).built == [], "another weight builds nothing"
     capped = prepared(where, caps={"web": 2}).built
-    assert [name.split("-")[0] for name in capped] == ["filtered", "encoded"], "another cap reads nothing again"
+    assert [name.split("-")[0] for name in capped] == ["split", "filtered", "encoded"], (
+        "another cap reads nothing again"
+    )
     turned = prepared(where, sources={"web": WEB, "news": NEWS})
     assert rows(where, turned.filtered["train"])[0] == ("b", "B", 0), "of duplicates, the first source has it"
 
@@ -149,14 +153,41 @@ class LosesSources(PairFilter):
 
 
 def test_a_filter_that_loses_the_sources_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"keeps the columns src, tgt, but pairs of a mixture have 'source' as well"):
+    with pytest.raises(DataError, match=r"returned the columns src, tgt, but row is missing"):
         prepared(store(tmp_path), filter_=LosesSources())
 
 
-def test_batches_keep_a_source_of_the_mixtures_type_alone() -> None:
-    mixed = pa.record_batch([["a"], ["b"], [3]], schema=MIXED_SCHEMA)
-    assert [batch.schema for batch in pair_batches([mixed])] == [MIXED_SCHEMA]
-    assert [batch.schema for batch in pair_batches([mixed.slice(0, 0)])] == [MIXED_SCHEMA]
-    assert [batch.schema for batch in pair_batches(pa.Table.from_batches([mixed]).slice(0, 0))] == [MIXED_SCHEMA]
-    texts = pa.record_batch([["a"], ["b"], ["a file's own"]], names=["src", "tgt", "source"])
-    assert [batch.schema for batch in pair_batches([texts])] == [PAIR_SCHEMA]
+def test_a_filter_that_changes_text_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"ShoutsTexts returned pairs that are not in its input.*normalise=default"):
+        prepared(store(tmp_path), filter_=ShoutsTexts())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShoutsTexts(PairFilter):
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        for batch in pair_batches(pairs):
+            yield batch.set_column(0, "src", pa.compute.utf8_upper(batch.column("src")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepsTheShort(PairFilter):
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        for batch in pair_batches(pairs):
+            short = pa.compute.less(pa.compute.utf8_length(batch.column("tgt")), 2)
+            for row in range(batch.num_rows):  # cut otherwise than it came
+                yield batch.slice(row, 1).filter(short.slice(row, 1))
+
+
+def test_a_filter_of_a_users_own_that_streams_batches_works(tmp_path: Path) -> None:
+    where = store(tmp_path)
+    ids = prepared(where, filter_=KeepsTheShort())
+    kept = [("b", "B", 0), ("", "C", 0), ("b", "B", 0), *((s, t, 1) for s, t in WEB.pairs)]
+    assert rows(where, ids.filtered["train"]) == kept
+
+
+def test_batches_keep_all_columns_texts_first() -> None:
+    mixed = pa.record_batch([pa.array([3], pa.uint16()), ["a"], ["b"], [0.5]], names=["source", "src", "tgt", "score"])
+    expected = pa.schema([*PAIR_SCHEMA, pa.field("source", pa.uint16()), pa.field("score", pa.float64())])
+    assert [batch.schema for batch in pair_batches([mixed])] == [expected]
+    assert [batch.schema for batch in pair_batches([mixed.slice(0, 0)])] == [expected]
+    assert [batch.schema for batch in pair_batches(pa.Table.from_batches([mixed]).slice(0, 0))] == [expected]

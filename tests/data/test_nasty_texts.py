@@ -17,7 +17,13 @@ from mtx.errors import MalformedPairError, MtxError, SourceError
 from mtx.infra.dataset.sources.local import LocalDownloader
 
 STORAGES = ("sqlite_arrow", "shelve_jsonl")
-EVERYTHING = ["filter=none", "datamodule.validation=null", "datamodule.test=null", "sampler=sequential"]
+EVERYTHING = [
+    "filter=none",
+    "normalise=none",
+    "datamodule.validation=null",
+    "datamodule.test=null",
+    "sampler=sequential",
+]
 
 
 def write(folder: Path, form: str) -> tuple[list[str], list[nasties.Pair]]:
@@ -103,7 +109,7 @@ FILTERED = {
 def test_the_default_filter_drops_by_named_rules_and_changes_nothing_but_white_space_around(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(nasties.jsonl([(text, name) for name, text in nasties.EVERY.items()]))
     source = ["downloader=local", f"downloader.path={tmp_path}/x.jsonl", f"storage.root={tmp_path}/s"]
-    made = mtx.compose_datamodule([*source, "tokenizer=byte", "filter.max_ratio=null", *EVERYTHING[1:]])
+    made = mtx.compose_datamodule([*source, "tokenizer=byte", "filter.max_ratio=null", *EVERYTHING[2:]])
     made.prepare_data()
     assert made.ids is not None
     kept = [(text.strip(), name) for name, text in nasties.EVERY.items() if name not in FILTERED]
@@ -117,17 +123,17 @@ GOOD = '{"src": "a", "tgt": "b"}'
 REFUSED = {
     "lone surrogate": (r'{"src": "a\ud800", "tgt": "b"}', "lone_surrogate", "half of a surrogate pair"),
     "surrogates in the wrong order": (r'{"src": "\udc00\ud800", "tgt": "b"}', "lone_surrogate", "half of a surrogate"),
-    "number": ('{"src": 3, "tgt": "b"}', "not_text", "'src' holds no text, but a number"),
-    "true": ('{"src": "a", "tgt": true}', "not_text", "'tgt' holds no text, but true or false"),
-    "list": ('{"src": ["a"], "tgt": "b"}', "not_text", "'src' holds no text, but a list"),
-    "object": ('{"src": {"a": 1}, "tgt": "b"}', "not_text", "'src' holds no text, but an object"),
+    "number": ('{"src": 3, "tgt": "b"}', "not_text", "'src' must be a text, but is a number"),
+    "true": ('{"src": "a", "tgt": true}', "not_text", "'tgt' must be a text, but is true or false"),
+    "list": ('{"src": ["a"], "tgt": "b"}', "not_text", "'src' must be a text, but is a list"),
+    "object": ('{"src": {"a": 1}, "tgt": "b"}', "not_text", "'src' must be a text, but is an object"),
     "null": ('{"src": null, "tgt": "b"}', "missing_text", "'src' is null"),
     "missing": ('{"tgt": "b"}', "missing_text", "there is no key 'src'"),
-    "repeated": ('{"src": "a", "src": "c", "tgt": "b"}', "repeated_key", "stands there more than once"),
+    "repeated": ('{"src": "a", "src": "c", "tgt": "b"}', "repeated_key", "occurs more than once"),
     "deep": ('{"src": ' + "[" * 100_000 + "]" * 100_000 + ', "tgt": "b"}', "malformed_json", "nested too deeply"),
-    "cut": ('{"src": "a", "tgt": "b', "malformed_json", "this is no JSON"),
-    "raw control": ('{"src": "a\x01", "tgt": "b"}', "malformed_json", "this is no JSON"),
-    "no object": ('["a", "b"]', "not_an_object", "this is no object like"),
+    "cut": ('{"src": "a", "tgt": "b', "malformed_json", "the line is not valid JSON"),
+    "raw control": ('{"src": "a\x01", "tgt": "b"}', "malformed_json", "the line is not valid JSON"),
+    "no object": ('["a", "b"]', "not_an_object", "the line is not an object like"),
 }
 
 
@@ -149,10 +155,20 @@ def test_what_is_no_pair_of_texts_is_refused_with_its_line_or_left_out_and_count
 @pytest.mark.parametrize(
     ("ending", "content", "reason", "told"),
     [
-        ("tsv", b"src\ttgt\na\tb\nc\td\te\nf\tg\n", "wrong_column_count", "which is 2, but this one has 3"),
-        ("tsv", b"src\ttgt\na\tb\n\xff\xfec\td\nf\tg\n", "invalid_utf8", "no UTF-8 from byte 1"),
-        ("tsv", b"src\ttgt\na\tb\n\xed\xa0\x80\td\nf\tg\n", "invalid_utf8", "no UTF-8 from byte 1"),
-        ("csv", b"src,tgt\na,b\nc\nf,g\n", "wrong_column_count", "which is 2, but this one has 1"),
+        (
+            "tsv",
+            b"src\ttgt\na\tb\nc\td\te\nf\tg\n",
+            "wrong_column_count",
+            "must have 2 columns, like the first line, but this line has 3",
+        ),
+        ("tsv", b"src\ttgt\na\tb\n\xff\xfec\td\nf\tg\n", "invalid_utf8", "byte 1 of the line"),
+        ("tsv", b"src\ttgt\na\tb\n\xed\xa0\x80\td\nf\tg\n", "invalid_utf8", "byte 1 of the line"),
+        (
+            "csv",
+            b"src,tgt\na,b\nc\nf,g\n",
+            "wrong_column_count",
+            "must have 2 columns, like the first line, but this line has 1",
+        ),
     ],
 )
 def test_rows_of_tables_that_are_no_pair_are_refused_with_their_line(
@@ -173,7 +189,7 @@ def test_rows_of_tables_that_are_no_pair_are_refused_with_their_line(
 def test_quotes_in_a_csv_that_does_not_close_them_stop_with_the_line(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(b'src,tgt\na,b\n"c,d\nf,g\n')
-    with pytest.raises(MalformedPairError, match=r"x\.csv, line 3: this is no CSV"):
+    with pytest.raises(MalformedPairError, match=r"x\.csv, line 3: the line is not valid CSV"):
         list(LocalDownloader(path=path, on_error="skip").batches("train", {}))
 
 

@@ -7,44 +7,34 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from conf_options import storages
 
+from mtx.data.cached_repo import RepoSession
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
-from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
-from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.sealed import sealed
-from mtx.infra.dal.sqlite import SQLiteObjectLayer
-from mtx.infra.dal.upkeep import Damage
+from mtx.infra.dal.maintenance import Damage
+from mtx.infra.dal.manifest_digest import fields_with_digest
 
 MakeRepo = Callable[[Path], DatasetRepo]
 
 ROWS = [{"src": "one", "tgt": "eins"}, {"src": "two", "tgt": "zwei"}]
 
 
-def sqlite_arrow(location: Path) -> DatasetRepo:
-    return DatasetRepo(fal=ArrowFileLayer(location=location), oal=SQLiteObjectLayer(location=location))
+def repo_at(option: str, location: Path) -> DatasetRepo:
+    parts = storages()[option]
+    return DatasetRepo(fal=parts["files"](location=location), oal=parts["objects"](location=location))
 
 
-def shelve_jsonl(location: Path) -> DatasetRepo:
-    return DatasetRepo(fal=FileAccessLayer(location=location), oal=ObjectAccessLayer(location=location))
-
-
-def files_arrow(location: Path) -> DatasetRepo:
-    return DatasetRepo(fal=ArrowFileLayer(location=location), oal=JSONFileObjectLayer(location=location))
-
-
-@pytest.fixture(params=[sqlite_arrow, shelve_jsonl, files_arrow], ids=lambda make: make.__name__)
+@pytest.fixture(params=storages())
 def make(request: pytest.FixtureRequest) -> MakeRepo:
-    make_repo: MakeRepo = request.param
-    return make_repo
+    return partial(repo_at, str(request.param))
 
 
 @pytest.fixture
@@ -88,8 +78,8 @@ def test_streams_rows_and_counts_what_was_counted_meanwhile(repo: DatasetRepo) -
     assert repo.get("one").metrics == {"dropped": {"empty": 2}}
 
 
-def test_a_dataset_named_by_its_content_is_the_same_in_both_stores(tmp_path: Path) -> None:
-    ids = {make(tmp_path / make.__name__).add(dataset_of("")).id for make in (sqlite_arrow, shelve_jsonl)}
+def test_a_dataset_named_by_its_content_is_the_same_in_all_stores(tmp_path: Path) -> None:
+    ids = {repo_at(option, tmp_path / option).add(dataset_of("")).id for option in storages()}
     assert len(ids) == 1
 
 
@@ -137,7 +127,7 @@ def test_names_that_climb_are_refused(repo: DatasetRepo, tmp_path: Path, name: s
     if name:
         operations.append(lambda: repo.add(dataset_of(name)))
     for operation in operations:
-        with pytest.raises(StoreError, match="is no name for something stored"):
+        with pytest.raises(StoreError, match="is not a valid name in a store"):
             operation()
     assert list(tmp_path.iterdir()) == []
 
@@ -178,7 +168,9 @@ def test_rows_that_are_gone_are_reported_and_can_be_removed(repo: DatasetRepo) -
     repo.add(dataset_of())
     payload_of(repo).unlink()
     with pytest.raises(
-        DamagedError, match=r"one has a manifest, but its rows are gone. Set it aside with mtx task=verify repair=true"
+        DamagedError,
+        match=r"one has a manifest, but its rows are missing\. "
+        r"Run mtx task=verify repair=true",
     ):
         repo.get("one")
     repo.remove("one")
@@ -191,7 +183,8 @@ def test_a_file_of_another_size_is_reported(repo: DatasetRepo) -> None:
     with payload_of(repo).open("ab") as file:
         file.write(b"\n")
     with pytest.raises(
-        DamagedError, match=f"one has changed on disk: bytes {size + 1}, but stored were {size}. Set it aside"
+        DamagedError,
+        match=f"one has changed on disk: bytes {size + 1}, but the manifest says {size}. Run mtx task=verify",
     ):
         repo.get("one")
 
@@ -200,8 +193,8 @@ def test_rows_of_another_number_are_reported(repo: DatasetRepo) -> None:
     repo.add(dataset_of(data=ROWS))
     manifest: Any = repo.oal.read("one")
     repo.oal.delete("one")
-    repo.oal.create("one", sealed({**manifest, "n": 3}))
-    with pytest.raises(DamagedError, match="one has changed on disk: rows 2, but stored were 3"):
+    repo.oal.create("one", fields_with_digest({**manifest, "n": 3}))
+    with pytest.raises(DamagedError, match="one has changed on disk: rows 2, but the manifest says 3"):
         repo.get("one")
 
 
@@ -213,7 +206,7 @@ def test_verify_finds_a_single_flipped_bit(repo: DatasetRepo) -> None:
     payload_of(repo).write_bytes(content)
     assert repo.get("one").n == 2  # not seen by reading
     with pytest.raises(
-        DamagedError, match=r"one has changed on disk: SHA-256 [0-9a-f]{64}, but stored were [0-9a-f]{64}"
+        DamagedError, match=r"one has changed on disk: SHA-256 [0-9a-f]{64}, but the manifest says [0-9a-f]{64}"
     ):
         repo.verify("one")
 
@@ -289,7 +282,7 @@ def test_a_builder_that_fails_leaves_nothing_that_looks_whole(
 
 
 def test_a_builder_that_builds_something_else_is_refused(repo: DatasetRepo) -> None:
-    with pytest.raises(StoreError, match=r"two was asked for, but one was built. Give it the id asked for"):
+    with pytest.raises(StoreError, match=r"two was requested, but one was built\. Give the dataset the requested id"):
         repo.get_or_build("two", dataset_of)
     assert repo.show().empty
 
@@ -324,14 +317,15 @@ from pathlib import Path
 import pyarrow as pa
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
+from mtx.data.cached_repo import RepoSession
 from mtx.errors import AlreadyStoredError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
+from mtx.infra.dal.json_manifests import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.sealed import sealed
+from mtx.infra.dal.manifest_digest import fields_with_digest
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
-from mtx.infra.dal.upkeep import Damage
+from mtx.infra.dal.maintenance import Damage
 
 do, fal, oal, location, me = sys.argv[1:]
 repo = DatasetRepo(fal=globals()[fal](location=location), oal=globals()[oal](location=location))
@@ -443,9 +437,37 @@ def test_what_can_be_read_is_listed_beside_a_damaged_manifest(
     assert [found.id for found in repo.manifests(unreadable=unreadable)] == ["raw-b", "raw-c"]
     assert [damage.name for damage in unreadable] == ["raw-a"]
     assert repo.show()["id"].tolist() == ["raw-b", "raw-c"]
-    assert "raw-a is left out: " in caplog.text
+    assert "raw-a is not listed: " in caplog.text
     assert "task=verify" in caplog.text
     seen = []
     with pytest.raises(DamagedError, match="raw-a"):
         seen.extend(found.id for found in repo.manifests())
     assert seen == ["raw-b", "raw-c"]
+
+
+# One run
+
+
+def test_what_another_process_removes_after_its_manifest_was_read_is_not_stored(make: MakeRepo, tmp_path: Path) -> None:
+    repo = make(tmp_path / "store")
+    repo.add(dataset_of())
+    session = RepoSession(make(tmp_path / "store"))
+    assert session.manifest("one").n == 2
+    repo.remove("one")
+    with pytest.raises(NotStoredError, match="nothing is stored as 'one'"):
+        session.get("one")
+    assert not session.exists("one")
+    repo.add(dataset_of())
+    assert list(session.get("one").rows) == ROWS
+
+
+def test_rows_that_are_gone_under_a_manifest_that_is_there_are_damage_to_a_run_too(
+    make: MakeRepo, tmp_path: Path
+) -> None:
+    repo = make(tmp_path / "store")
+    repo.add(dataset_of())
+    session = RepoSession(repo)
+    assert session.manifest("one").n == 2
+    payload_of(repo).unlink()
+    with pytest.raises(DamagedError, match="one has a manifest, but its rows are missing"):
+        session.get("one")

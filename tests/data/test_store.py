@@ -6,11 +6,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.store import MARKER, Store
+from mtx.data.store import VERSION_FILE, Store
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
+from mtx.infra.dal.json_manifests import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
@@ -98,11 +98,11 @@ def files_in(root: Path) -> dict[str, bytes]:
 def test_nothing_is_written_into_a_store_of_a_newer_mtx(tmp_path: Path) -> None:
     store = Store(root=tmp_path, objects=SQLiteObjectLayer, files=ArrowFileLayer)
     dataset_in(store)
-    (tmp_path / MARKER).write_text('{"format_version": 7}')
+    (tmp_path / VERSION_FILE).write_text('{"format_version": 7}')
     before = {name for name in files_in(tmp_path) if not name.endswith(".lock")}
     message = (
-        rf"the store {tmp_path} has format version 7, but this mtx knows versions 1 to 1. It was written by "
-        r"a newer mtx, and is left as it is. Use that version, or another folder with storage.root=FOLDER"
+        rf"the store {tmp_path} has format version 7, but this mtx knows versions 1 to 1. A newer mtx wrote it, "
+        r"and nothing was changed. Upgrade mtx, or use another store with storage.root=FOLDER"
     )
 
     def build() -> TranslationDataset:
@@ -119,16 +119,16 @@ def test_nothing_is_written_into_a_store_of_a_newer_mtx(tmp_path: Path) -> None:
     [
         ("{", "which tells the store's version, cannot be read: Expecting"),
         ("[1]", "which tells the store's version, holds no JSON object"),
-        ('{"format_version": true}', "names no format version from 1 to 1: True found"),
+        ('{"format_version": true}', "must be a number from 1 to 1, but is True"),
     ],
 )
 def test_a_marker_that_cannot_be_read_is_no_leave_to_write(tmp_path: Path, content: str, message: str) -> None:
     store = Store(root=tmp_path, objects=SQLiteObjectLayer, files=ArrowFileLayer)
-    (tmp_path / MARKER).write_text(content)
+    (tmp_path / VERSION_FILE).write_text(content)
     with pytest.raises(DamagedError, match=message):
         dataset_in(store)
 
 
 def test_a_store_with_a_marker_of_this_version_is_written_to(tmp_path: Path) -> None:
-    (tmp_path / MARKER).write_text('{"format_version": 1}')
+    (tmp_path / VERSION_FILE).write_text('{"format_version": 1}')
     assert dataset_in(Store(root=tmp_path, objects=SQLiteObjectLayer, files=ArrowFileLayer)).n == 1

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 
 from mtx.data import dataset as module
-from mtx.data.dataset import FORMAT_VERSION, SPLITS, STAGES, UPGRADES, TranslationDataset, rows_digest
+from mtx.data.dataset import FORMAT_VERSION, SPLITS, STAGES, UPGRADES, Shard, TranslationDataset, rows_digest
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.base import PayloadInfo
-from mtx.infra.dal.rows import ROWS_AT_ONCE, Rows
-from mtx.infra.dal.sealed import sealed
+from mtx.infra.dal.arrow_rows import ROWS_AT_ONCE, Rows
+from mtx.infra.dal.manifest_digest import fields_with_digest
+from mtx.infra.dal.protocols import PayloadInfo
 
 ROWS = [{"src": "one", "tgt": "eins"}, {"src": "two", "tgt": "zwei"}, {"src": "猫", "tgt": ""}]
 
@@ -86,7 +86,7 @@ def test_the_digest_of_rows_depends_on_where_they_are_cut_into_blocks_by_number_
 
 def test_rows_that_come_once_are_left_untouched_and_need_an_id() -> None:
     rows = iter(ROWS)
-    with pytest.raises(ValueError, match=r"rows come from a list_iterator needs an id: .* Pass id=…, or a sequence"):
+    with pytest.raises(ValueError, match=r"id if its rows come from a list_iterator, .* Pass id=…, or pass a sequence"):
         dataset_of(data=rows)
     dataset = dataset_of(data=rows, id="mine")
     assert (dataset.id, dataset.n) == ("mine", None)
@@ -102,11 +102,11 @@ def test_a_table_becomes_rows() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stage": "cooked"}, "stage is one of raw, filtered, encoded, but is 'cooked'"),
+        ({"stage": "cooked"}, "stage is one of raw, text, split, scores, filtered, encoded, but is 'cooked'"),
         ({"split": "dev"}, "split is one of train, validation, test, but is 'dev'"),
         ({"languages": "en"}, "languages are two, source and target, but are 'en'"),
         ({"languages": ("en",)}, r"languages are two, source and target, but are \('en',\)"),
-        ({"data": Rows.of(ROWS), "n": 5}, "n is the number of rows, 3, but is 5"),
+        ({"data": Rows.of(ROWS), "n": 5}, "the dataset's n must be its number of rows, 3, but is 5"),
     ],
 )
 def test_a_wrong_field_is_named(change: dict[str, Any], message: str) -> None:
@@ -133,9 +133,12 @@ def test_the_manifest_is_json_and_reads_back_as_the_same_dataset(stage: str, spl
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 0}, "the manifest of 'one' names no format version from 1 to 2: 0 found. Set it aside"),
-        ({"format_version": "2"}, "names no format version from 1 to 2: '2' found"),
-        ({"color": "red"}, r"the manifest of 'one' lacks or adds fields: \['color'\]. Set it aside"),
+        (
+            {"format_version": 0},
+            "format_version in the manifest of 'one' must be a number from 1 to 4, but is 0. Run mtx task=verify",
+        ),
+        ({"format_version": "2"}, "must be a number from 1 to 4, but is '2'"),
+        ({"color": "red"}, r"the manifest of 'one' has missing or unknown fields: \['color'\]. Run mtx task=verify"),
         ({"stage": "cooked"}, "the manifest of 'one' is not valid: stage is one of"),
         ({"languages": None}, "the manifest of 'one' is not valid: "),
         ({"payload": {"rows": 1}}, "the manifest of 'one' is not valid: .*unexpected keyword argument 'rows'"),
@@ -143,23 +146,23 @@ def test_the_manifest_is_json_and_reads_back_as_the_same_dataset(stage: str, spl
 )
 def test_a_damaged_manifest_is_reported(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DamagedError, match=message):
-        TranslationDataset.from_manifest(sealed({**dataset_of(id="one").to_manifest(), **change}))
+        TranslationDataset.from_manifest(fields_with_digest({**dataset_of(id="one").to_manifest(), **change}))
 
 
 def test_what_is_no_manifest_is_reported() -> None:
-    with pytest.raises(DamagedError, match=r"a manifest is an object of fields, but this one is a list. Set it aside"):
+    with pytest.raises(
+        DamagedError, match=r"a manifest must be a JSON object, but this one is a list. Run mtx task=verify"
+    ):
         TranslationDataset.from_manifest([])
     manifest = dataset_of(id="one").to_manifest()
     del manifest["n"]
-    with pytest.raises(DamagedError, match=r"the manifest of 'one' lacks or adds fields: \['n'\]"):
-        TranslationDataset.from_manifest(sealed(manifest))
+    with pytest.raises(DamagedError, match=r"the manifest of 'one' has missing or unknown fields: \['n'\]"):
+        TranslationDataset.from_manifest(fields_with_digest(manifest))
 
 
 def test_a_manifest_of_a_newer_mtx_is_refused_with_both_versions() -> None:
-    newer = sealed({**dataset_of(id="one").to_manifest(), "format_version": 3, "mood": "good"})
-    message = (
-        "'one' has format version 3, but this mtx knows versions 1 to 2. It was written by a newer mtx, and is left"
-    )
+    newer = fields_with_digest({**dataset_of(id="one").to_manifest(), "format_version": 5, "mood": "good"})
+    message = "'one' has format version 5, but this mtx knows versions 1 to 4. A newer mtx wrote it, and nothing was"
     with pytest.raises(NewerFormatError, match=message):
         TranslationDataset.from_manifest(newer)
 
@@ -169,7 +172,7 @@ def test_a_manifest_of_a_newer_mtx_is_refused_with_both_versions() -> None:
 )
 def test_a_manifest_that_its_own_digest_does_not_fit_is_damaged(change: dict[str, Any]) -> None:
     manifest = {**dataset_of(id="one").to_manifest(), **change}
-    with pytest.raises(DamagedError, match="has changed on disk: its content does not match the digest in it"):
+    with pytest.raises(DamagedError, match="has changed on disk: its content does not match its digest"):
         TranslationDataset.from_manifest(manifest)
 
 
@@ -195,18 +198,40 @@ def test_a_manifest_of_version_1_is_read() -> None:
     )
 
 
+# As format version 3 was written: shards without digests. Never to be renewed.
+VERSION_3 = {
+    "changes": "raw-train-0123456789abcdef", "format_version": 3, "id": "text-train-0123456789abcdef",
+    "languages": ["en", "de"], "metrics": {"changed": 1}, "n": 9, "name": "small",
+    "payload": {"num_bytes": 706, "num_rows": 1, "sha256": "00ff"}, "provenance": {}, "selects": [],
+    "shards": [{"first": 0, "end": 5}, {"first": 5, "end": 9}], "split": "train", "stage": "text",
+    "manifest_sha256": "b78b9805bf1878be8db96f586e81c62ef42705058fdbcdb826aa97ab86def171",
+}  # fmt: skip
+
+
+def test_a_manifest_of_version_3_is_read_without_its_shards_which_had_no_digests() -> None:
+    found = TranslationDataset.from_manifest(VERSION_3)
+    assert (found.n, found.changes, found.shards) == (9, "raw-train-0123456789abcdef", ())
+
+
+def test_shards_are_read_back_as_they_were_written() -> None:
+    shards = (Shard(0, 5, 3, 120, "ab"), Shard(5, 9, 0, 0, "cd"))
+    manifest = json.loads(json.dumps(dataset_of(id="one", shards=shards).to_manifest()))
+    assert TranslationDataset.from_manifest(manifest).shards == shards
+
+
 def test_every_version_but_this_has_a_step_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(UPGRADES) == list(range(1, FORMAT_VERSION))
     steps: list[int] = []
 
     def step(number: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        return lambda fields: steps.append(number) or {**fields, "name": f"{fields['name']}{number}"}  # type: ignore[func-returns-value]
+        known = UPGRADES.get(number, lambda fields: fields)
+        return lambda fields: steps.append(number) or {**known(fields), "name": f"{fields['name']}{number}"}  # type: ignore[func-returns-value]
 
-    monkeypatch.setattr(module, "FORMAT_VERSION", 4)
-    for number in (1, 2, 3):
+    monkeypatch.setattr(module, "FORMAT_VERSION", 5)
+    for number in (1, 2, 3, 4):
         monkeypatch.setitem(UPGRADES, number, step(number))
-    assert TranslationDataset.from_manifest(json.loads(VERSION_1)).name == "small123"
-    assert steps == [1, 2, 3]
+    assert TranslationDataset.from_manifest(json.loads(VERSION_1)).name == "small1234"
+    assert steps == [1, 2, 3, 4]
 
 
 def test_names_by_content_stay_when_the_format_changes() -> None:

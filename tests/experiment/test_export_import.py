@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mtx.app import compose
+from mtx.app.command import compose
+from mtx.components.checking import build, check_config
 from mtx.data.dataset import TranslationDataset
 from mtx.errors import ConfigError, NotStoredError
-from mtx.experiment.config import build, check
-from mtx.experiment.run import Run
+from mtx.experiment.run_context import Run
 
 PAIRS = [{"src": f"one {i}", "tgt": f"eins {i}"} for i in range(1200)]
 
 
 def run_of(tmp_path: Path, *overrides: str) -> Run:
     config = compose(overrides)
-    check(config)
+    check_config(config)
     return Run(config, output_dir=tmp_path / "out", console=Console(file=io.StringIO(), width=200))
 
 
@@ -49,7 +49,7 @@ def test_export_and_import_say_what_they_did(tmp_path: Path, stored: str) -> Non
         f"imported small\nstore: {tmp_path / 'other'}\n"
     )
     assert said(run_of(tmp_path, "task=import", f"from={target}", other)).startswith(
-        "small is stored already, and is kept\n"
+        "small is already stored; the stored dataset is kept\n"
     )
 
 
@@ -57,18 +57,18 @@ def test_what_lines_cannot_hold_is_told(tmp_path: Path, stored: str) -> None:
     overrides = ("task=export", "dataset=small", f"to={tmp_path / 'm'}", "format=moses", "task.newlines=drop", stored)
     told = said(run_of(tmp_path, *overrides))
     assert "1,201 pairs" in told
-    assert "1 pairs were dropped: a line break in a text" in told
-    assert "1 pairs have characters such as U+2028" in told
+    assert "1 pairs were dropped because a text has a line break" in told
+    assert "1 pairs contain characters such as U+2028" in told
 
 
 @pytest.mark.parametrize("given", [["task=export", "dataset=small"], ["task=export", "to=x"]])
 def test_export_says_what_it_needs(tmp_path: Path, stored: str, given: list[str]) -> None:
-    with pytest.raises(ConfigError, match="task=export needs a dataset and where to: mtx task=export dataset=ID to="):
+    with pytest.raises(ConfigError, match="task=export needs a dataset and a target: mtx task=export dataset=ID to="):
         said(run_of(tmp_path, *given, stored))
 
 
 def test_import_says_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="task=import needs a file: mtx task=import from=FOLDER"):
+    with pytest.raises(ConfigError, match="task=import needs an export: mtx task=import from=FOLDER"):
         said(run_of(tmp_path, "task=import"))
     with pytest.raises(ConfigError, match=r"task.max_ratio is a number above 0, but is 0"):
         said(run_of(tmp_path, "task=import", "from=x", "task.max_ratio=0"))
@@ -80,7 +80,7 @@ def test_an_unknown_dataset_is_told_with_the_way_to_see_all(tmp_path: Path, stor
 
 
 def test_an_unknown_format_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"task.format is one of parquet, moses, datasets, but is 'tmx'"):
+    with pytest.raises(ConfigError, match=r"task.format is one of datasets, moses, parquet, but is 'tmx'"):
         run_of(tmp_path, "task=export", "dataset=small", "to=x", "format=tmx")
 
 
@@ -110,12 +110,12 @@ def test_a_whole_run_shares_its_stages_through_an_address(tmp_path: Path) -> Non
 def test_a_secret_on_the_command_line_is_refused_before_it_is_written_down(
     tmp_path: Path, override: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mtx import app
+    from mtx.app import command
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["mtx", "task=show", override])
     with pytest.raises(SystemExit):
-        app.main()
+        command.main()
     told = capsys.readouterr()
     assert "redential" in told.err
     assert "hidden" not in told.err + told.out

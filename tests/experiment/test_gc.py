@@ -7,29 +7,23 @@ from typing import Any
 
 import pytest
 from busy import at_work_on
+from conf_options import storages
 from rich.console import Console
 
-from mtx.app import compose
+from mtx.app.command import compose
 from mtx.data.dataset import TranslationDataset
-from mtx.data.store import MARKER, Store
-from mtx.data.unused import unused
+from mtx.data.garbage_collection import store_leftovers
+from mtx.data.store import VERSION_FILE, Store
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.experiment.gc import gc
-from mtx.experiment.run import Run
+from mtx.experiment.run_context import Run
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
 ROWS = [{"src": "one", "tgt": "eins"}]
 
 
-LAYERS: dict[str, dict[str, Any]] = {
-    "sqlite_arrow": {"objects": SQLiteObjectLayer, "files": ArrowFileLayer},
-    "files_arrow": {"objects": JSONFileObjectLayer, "files": ArrowFileLayer, "datasets": "datasets-files"},
-    "shelve_jsonl": {"objects": ObjectAccessLayer, "files": FileAccessLayer},
-}
+LAYERS = storages()
 
 
 def store_at(root: Path, option: str = "sqlite_arrow") -> Store:
@@ -67,13 +61,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def found(store: Store, **options: bool) -> dict[str, str]:
-    return {leftover.path.name: leftover.reason for leftover in unused(store, **options)}
+    return {leftover.path.name: leftover.reason for leftover in store_leftovers(store, **options)}
 
 
 def remove(store: Store) -> None:
-    for leftover in unused(store):
+    for leftover in store_leftovers(store):
         assert leftover.remove()
-    assert unused(store) == []
+    assert store_leftovers(store) == []
 
 
 def test_in_a_store_that_runs_left_nothing_is_unused(store: Store) -> None:
@@ -93,10 +87,10 @@ def test_leftovers_of_stopped_runs_are_found_and_removed_and_nothing_else(store:
     assert (
         found(store).items()
         >= {
-            f".filtered-9{suffix}.0123456789ab.tmp": "a write that was stopped",
+            f".filtered-9{suffix}.0123456789ab.tmp": "an interrupted write",
             f"raw-9{suffix}": "rows without a manifest",
-            ".tokenizer-9.tmp": "a build that was stopped",
-            "tmpabc": "a scratch file of a run that was stopped",
+            ".tokenizer-9.tmp": "an interrupted build",
+            "tmpabc": "a scratch file of an interrupted run",
             f"raw-8{suffix}": "set aside as damaged",
         }.items()
     )
@@ -111,9 +105,9 @@ def test_leftovers_of_stopped_runs_are_found_and_removed_and_nothing_else(store:
 def test_what_was_made_from_something_that_is_gone_is_unused(store: Store) -> None:
     store.repo.remove("filtered-1")
     assert found(store) == {
-        "encoded-1": "made from filtered-1, gone",
-        "words-1": "made from filtered-1, gone",
-        "tokenizer-1": "made from filtered-1, gone",
+        "encoded-1": "built from filtered-1, which is missing",
+        "words-1": "built from filtered-1, which is missing",
+        "tokenizer-1": "built from filtered-1, which is missing",
     }
     assert found(store, orphans=False) == {}
     remove(store)
@@ -129,7 +123,7 @@ def test_a_tokenizer_that_is_needed_is_kept(store: Store) -> None:
 
 def test_what_is_built_again_meanwhile_is_left(store: Store) -> None:
     store.repo.remove("filtered-1")
-    leftovers = unused(store)
+    leftovers = store_leftovers(store)
     add(store, "filtered-1", "filtered", "raw-1")
     assert not any(leftover.remove() for leftover in leftovers)
     assert store.repo.exists("encoded-1")
@@ -141,7 +135,7 @@ def test_what_another_process_is_writing_is_left_and_told(tmp_path: Path) -> Non
     store.repo.fal.create("raw-9", ROWS)
     with at_work_on(store.repo, "raw-9"):
         gc(run, yes=True)
-    assert "Left 1 that another process is at work on." in run.console.export_text()
+    assert "Kept 1: another process is using them." in run.console.export_text()
     assert store.repo.fal.exists("raw-9")
 
 
@@ -195,7 +189,7 @@ def test_where_manifests_cannot_be_read_nothing_is_called_unused(tmp_path: Path)
     with pytest.raises(
         DamagedError, match=r"manifests.sqlite in .* is damaged: .*nothing is removed. Run mtx task=verify"
     ):
-        unused(store)
+        store_leftovers(store)
 
 
 def test_where_a_manifest_cannot_be_read_nothing_is_called_an_orphan(tmp_path: Path) -> None:
@@ -207,9 +201,9 @@ def test_where_a_manifest_cannot_be_read_nothing_is_called_an_orphan(tmp_path: P
 
 def test_a_store_of_a_newer_mtx_is_left(tmp_path: Path) -> None:
     store = fill(store_at(tmp_path))
-    (tmp_path / MARKER).write_text('{"format_version": 2}')
+    (tmp_path / VERSION_FILE).write_text('{"format_version": 2}')
     with pytest.raises(NewerFormatError, match="has format version 2"):
-        unused(store)
+        store_leftovers(store)
 
 
 def test_options_are_typed_without_the_task(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtx.batches.plan.planner import Lengths, Plan
 from mtx.errors import ConfigError
 from mtx.experiment import measure
-from mtx.experiment.measure import batch_sizes, neighbour_correlation, too_long
-from mtx.infra.dataset.plan.base import Lengths, Plan
+from mtx.experiment.measure import batch_sizes, long_pair_counts, neighbour_correlation
+from mtx.records.report_record import Ledger, TooLong, TooLongBySide
 
 LENGTHS = Lengths.of([2, 3, 5, 1], [4, 4, 1, 2])
 
@@ -22,13 +23,14 @@ def planned(order: list[int], sizes: tuple[int, ...] = (2, 2)) -> Plan:
 def test_padding_shapes_and_tokens() -> None:
     # batch 0: rows 0, 1: 2 x (3 + 4) slots, 13 real; batch 1: rows 2, 3: 2 x (5 + 2) slots, 9 real
     report = batch_sizes(planned([0, 1]), LENGTHS)
-    assert report["padding_ratio"] == pytest.approx(1 - 22 / 28)
-    assert report["source_padding_ratio"] == pytest.approx(1 - 11 / 16)
-    assert report["target_padding_ratio"] == pytest.approx(1 - 11 / 12)
-    assert report["num_shapes"] == 2
-    assert report["max_padded_tokens"] == 10
-    assert report["real_tokens"] == 22
-    assert report["real_tokens_per_batch"]["mean"] == 11
+    assert report.padding_ratio == pytest.approx(1 - 22 / 28)
+    assert report.source_padding_ratio == pytest.approx(1 - 11 / 16)
+    assert report.target_padding_ratio == pytest.approx(1 - 11 / 12)
+    assert report.num_shapes == 2
+    assert report.max_padded_tokens == 10
+    assert report.real_tokens == 22
+    assert report.real_tokens_per_batch is not None
+    assert report.real_tokens_per_batch.mean == 11
 
 
 def test_neighbours_correlate_where_batches_run_from_short_to_long() -> None:
@@ -43,35 +45,35 @@ def test_no_correlation_of_few_batches_or_equal_ones() -> None:
 
 
 def test_pairs_too_long_by_side_add_up_to_the_ledger() -> None:
-    ledger = {"dropped_length": 9}
+    ledger = Ledger(num_pairs=9, batched=0, dropped_length=9, dropped_remainder=0)
     counts = {"dropped_length": 7, "truncated": 0, "dropped_length_source": 4, "dropped_length_target": 5}
     counts |= {"dropped_length_both": 2, "truncated_source": 0, "truncated_target": 0, "truncated_both": 0}
-    assert too_long(ledger, counts) == {
-        "dropped": {"source": 4, "target": 5, "both": 2, "sampler": 2},
-        "truncated": {"source": 0, "target": 0, "both": 0},
-    }
+    assert long_pair_counts(ledger, counts) == TooLong(
+        dropped=TooLongBySide(source=4, target=5, both=2, sampler=2),
+        truncated=TooLongBySide(source=0, target=0, both=0),
+    )
 
 
 def test_memory_that_is_filled_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rollup = tmp_path / "smaps_rollup"
-    monkeypatch.setattr(measure, "MEMORY", rollup)
-    assert measure.anonymous_mb() is None
+    monkeypatch.setattr(measure, "MEMORY_FILE", rollup)
+    assert measure.anonymous_memory_mb() is None
     rollup.write_text("00400000-7fff Rss:\nRss:  9000 kB\nAnonymous:     1000 kB\nSwap: 0 kB\n")
-    assert measure.anonymous_mb() == 1.024
+    assert measure.anonymous_memory_mb() == 1.024
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells")
 def test_memory_does_not_count_mapped_files(tmp_path: Path) -> None:
     (tmp_path / "zeros").write_bytes(bytes(1 << 25))
-    before = measure.anonymous_mb()
+    before = measure.anonymous_memory_mb()
     mapped = np.memmap(tmp_path / "zeros", dtype=np.uint8, mode="r")
     assert int(mapped.sum()) == 0
-    after = measure.anonymous_mb()
+    after = measure.anonymous_memory_mb()
     filled = np.ones(1 << 27, dtype=np.uint8)  # too large for the allocator to find it among what was freed
     assert before is not None
     assert after is not None
     assert after - before < 10
-    assert measure.anonymous_mb() - after > 120  # type: ignore[operator]
+    assert measure.anonymous_memory_mb() - after > 120  # type: ignore[operator]
     del filled
 
 

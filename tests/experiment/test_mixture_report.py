@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mtx.app import compose
-from mtx.experiment.config import check
+from mtx.app.command import compose
+from mtx.components.checking import check_config
 from mtx.experiment.measure import measure
-from mtx.experiment.run import Run
+from mtx.experiment.run_context import Run
+from mtx.records.report_record import Report, TrainingReport, TranslationReport
 
 
 def write(path: Path, tag: str, num_pairs: int, *more: str) -> None:
@@ -36,7 +37,7 @@ def report(folder: Path, *overrides: str) -> tuple[dict[str, Any], str]:
             "datamodule.num_workers=0",
         ]
     )
-    check(config)
+    check_config(config)
     told = StringIO()
     run = Run(config, output_dir=folder / "out", console=Console(file=told, width=200))
     measure(run)
@@ -67,35 +68,42 @@ def test_the_way_of_the_pairs_is_told_by_source(weighted: tuple[dict[str, Any], 
     }  # fmt: skip
     assert found["num_pairs_raw"] == found["num_pairs_kept"] + sum(found["dropped"].values()) == 123
     assert found["name"] == "news+web"
-    assert "of web: in; train, validation, test │ 102; 100, 0, 0" in " ".join(table.split())
+    assert "of web: read; train, validation, test │ 102; 100, 0, 0" in " ".join(table.split())
 
 
 def test_the_ledger_is_told_by_source(weighted: tuple[dict[str, Any], str]) -> None:
     found, table = weighted
     by_source = found["ledger_by_source"]  # 30 of 21, and 90 of 100
-    assert [by_source[name]["servings"] for name in ("news", "web")] == [30, 90]
-    assert by_source["news"] | {"servings": 30} == {
+    assert [by_source[name]["drawn"] for name in ("news", "web")] == [30, 90]
+    assert by_source["news"] | {"drawn": 30} == {
         "num_pairs": 21, "batched": 21, "dropped_length": 0, "dropped_remainder": 0, "not_drawn": 0, "repeated": 9,
-        "servings": 30,
+        "drawn": 30,
     }  # fmt: skip
     assert by_source["web"]["not_drawn"] == 10
     ledger = found["ledger"]
     for kind in ("num_pairs", "batched", "dropped_length", "dropped_remainder", "not_drawn", "repeated"):
         assert ledger[kind] == sum(of[kind] for of in by_source.values())
-    assert found["num_pairs_served"] == 120
+    assert found["num_pairs_drawn"] == 120
     told = " ".join(table.split())
-    assert "left to other epochs │ 10" in told
-    assert "of news: servings; batched, repeated │ 30; 21, 9" in told
+    assert "not drawn in this epoch │ 10" in told
+    assert "of news: drawn; batched, repeated │ 30; 21, 9" in told
+
+
+def test_every_key_of_a_mixture_is_declared(weighted: tuple[dict[str, Any], str]) -> None:
+    assert set(weighted[0]) == {"report_version", *Report.model_fields} - set(TrainingReport.model_fields) - set(
+        TranslationReport.model_fields
+    ) - {"own", "ledger_by_group"}
+    assert Report.of(weighted[0]).own == {}
 
 
 def test_a_temperature_of_one_tells_every_pair_once(tmp_path: Path) -> None:
     found, _ = report(tmp_path, "downloader.temperature=1", "filter=none")
-    assert {name: of["servings"] for name, of in found["ledger_by_source"].items()} == {"news": 21, "web": 102}
+    assert {name: of["drawn"] for name, of in found["ledger_by_source"].items()} == {"news": 21, "web": 102}
     assert found["ledger"]["repeated"] == found["ledger"]["not_drawn"] == 0
 
 
 def test_without_shares_no_pair_is_left_to_other_epochs(tmp_path: Path) -> None:
     found, table = report(tmp_path)
     assert "not_drawn" not in found["ledger"]
-    assert "left to other epochs" not in table
-    assert found["ledger_by_source"]["web"]["servings"] == found["sources"]["web"]["num_pairs_train"]
+    assert "not drawn in this epoch" not in table
+    assert found["ledger_by_source"]["web"]["drawn"] == found["sources"]["web"]["num_pairs_train"]

@@ -40,7 +40,7 @@ def test_damaged_manifests_are_named_and_all_others_listed(store: Store, mtx: Mt
     assert "1 dataset in " in told.out
     for listed in ("raw-b", "words-b", "raw-a cannot be read: ", "words-a cannot be read: "):
         assert listed in told.out
-    assert "2 cannot be read, as told above. See what is damaged with mtx task=verify" in told.out
+    assert "2 cannot be read, as listed above. Check the whole store with mtx task=verify" in told.out
 
 
 def test_where_nothing_can_be_read_it_is_not_said_to_be_empty(store: Store, mtx: Mtx) -> None:

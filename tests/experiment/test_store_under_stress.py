@@ -2,30 +2,21 @@
 
 import errno
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_process
+from conf_options import storages
 
 from mtx.data.dataset import TranslationDataset
+from mtx.data.garbage_collection import store_leftovers
 from mtx.data.store import Store
-from mtx.data.unused import unused
 from mtx.data.verify import verify_store
 from mtx.errors import StoreError
-from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
-from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
-LAYERS: dict[str, dict[str, Any]] = {
-    "sqlite_arrow": {"objects": SQLiteObjectLayer, "files": ArrowFileLayer},
-    "files_arrow": {"objects": JSONFileObjectLayer, "files": ArrowFileLayer, "datasets": "datasets-files"},
-    "shelve_jsonl": {"objects": ObjectAccessLayer, "files": FileAccessLayer},
-}
+LAYERS = storages()
 ROWS = [{"src": "one", "tgt": "eins"}]
 
 
@@ -45,7 +36,7 @@ def check_unharmed(store: Store, *names: str) -> None:
     assert store.repo.show()["id"].tolist() == ["before", *names]
     assert list(store.repo.get("before").rows) == ROWS
     assert verify_store(store, full=True).findings == []
-    assert unused(store) == []
+    assert store_leftovers(store) == []
 
 
 FILLER = """
@@ -63,13 +54,14 @@ def test_a_file_that_the_system_lets_grow_no_further_is_reported(tmp_path: Path,
     store = Store(root=tmp_path, **LAYERS[option])
     store.repo.add(dataset_of("before"))
     script = FILLER.replace("tests_of_mtx", Path(__file__).stem)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", script, str(tmp_path), option]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    folders = (str(Path(__file__).parent), str(Path(__file__).parents[1]))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    done = warm_process.run("-c", script, tmp_path, option, env=environment)
     assert done.returncode == 1
     message = done.stderr.strip().splitlines()[-1]
     assert (
-        "cannot be written: File too large. Nothing stored before has changed. Make room or get permission" in message
+        "cannot be written: File too large. Nothing stored before has changed. Free disk space, get write permission"
+        in message
     )
     check_unharmed(store)
 

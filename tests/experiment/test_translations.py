@@ -4,7 +4,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm_process
+from command_line import Mtx
 from rich.cells import cell_len
 from rich.console import Console
 
 import mtx
 from mtx.experiment import translations as module
 from mtx.experiment.fit import fit
-from mtx.experiment.run import Run
+from mtx.experiment.run_context import Run
 from mtx.experiment.translations import (
     Translation,
     bleu_tokenizer,
-    labelled,
-    sampled,
-    scores,
-    show,
+    evenly_spaced_rows,
+    labelled_text,
+    print_translations,
+    score_samples,
     translate_held_out,
-    translated,
+    translation_scores,
 )
 
 SMALL = ["downloader.n=600", "tokenizer.vocab_size=400", "datamodule.validation=30", "datamodule.test=null"]
@@ -65,15 +66,16 @@ class FakeRun:
 def of(datamodule: Any, model: Any, **options: int) -> tuple[dict[str, Any], str]:
     run = FakeRun(datamodule)
     defaults = {"shown": 2, "scored": 5, "beam": 1}
-    return translated(run, model, torch.device("cpu"), **{**defaults, **options}), run.out.getvalue()  # type: ignore[arg-type]
+    found = score_samples(run, model, torch.device("cpu"), **{**defaults, **options})  # type: ignore[arg-type]
+    return found.model_dump(mode="json", exclude_unset=True), run.out.getvalue()
 
 
 def test_a_sample_is_spread_evenly_and_in_order() -> None:
     rows = np.array([9, 3, 1, 0, 2, 8, 7, 6, 5, 4])
-    assert sampled(rows, 4).tolist() == [0, 3, 6, 9]
-    assert sampled(rows, 1).tolist() == [0]
-    assert sampled(rows, 99).tolist() == list(range(10))
-    assert sampled(rows, 0).tolist() == []
+    assert evenly_spaced_rows(rows, 4).tolist() == [0, 3, 6, 9]
+    assert evenly_spaced_rows(rows, 1).tolist() == [0]
+    assert evenly_spaced_rows(rows, 99).tolist() == list(range(10))
+    assert evenly_spaced_rows(rows, 0).tolist() == []
 
 
 def test_each_output_stands_beside_its_own_source_and_reference(data: Any) -> None:
@@ -88,7 +90,7 @@ def test_each_output_stands_beside_its_own_source_and_reference(data: Any) -> No
 
 
 def test_sentences_come_in_bounded_batches_of_like_length(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", 4)
+    monkeypatch.setattr(module, "SENTENCES_PER_BATCH", 4)
     model = Parrot()
     translate_held_out(data, model, num_sentences=10, beam=1)
     assert [num for num, _, _ in model.asked] == [4, 4, 2]
@@ -99,7 +101,7 @@ def test_sentences_come_in_bounded_batches_of_like_length(data: Any, monkeypatch
 
 def test_the_report_has_what_was_shown_and_the_scores(data: Any) -> None:
     report, out = of(data, Parrot(), beam=2)
-    assert out.startswith("held-out sentences, translated with a beam of 2:\nsource     ")
+    assert out.startswith("translations of held-out sentences, beam size 2:\nsource     ")
     assert out.count("reference  ") == len(report["translations"]) == 2
     assert report["beam"] == 2
     assert report["scores"]["num_sentences"] == 5
@@ -125,19 +127,19 @@ def test_without_sacrebleu_a_line_says_what_to_install(data: Any, monkeypatch: p
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
     report, out = of(data, Parrot(), shown=0)
     assert report["scores"] is None
-    assert out == 'BLEU and chrF are left out: they need sacrebleu. pip install "mtx[scores]"\n'
+    assert out == 'BLEU and chrF need sacrebleu. Install it: pip install "mtx[scores]"\n'
 
 
 def test_scores_are_those_of_sacrebleu_with_its_signatures() -> None:
-    same = [Translation(0, "", "the cat sat on the mat", "the cat sat on the mat")]
-    found = scores(same, "en")
+    same = [Translation(row=0, source="", reference="the cat sat on the mat", output="the cat sat on the mat")]
+    found = translation_scores(same, "en")
     assert found is not None
-    assert (found["bleu"], found["chrf"]) == (100.0, 100.0)
-    assert "tok:13a" in found["bleu_signature"]
-    assert "nc:6" in found["chrf_signature"]
-    other = scores([Translation(0, "", "the cat sat on the mat", "dogs")], "en")
+    assert (found.bleu, found.chrf) == (100.0, 100.0)
+    assert "tok:13a" in str(found.bleu_signature)
+    assert "nc:6" in str(found.chrf_signature)
+    other = translation_scores([Translation(row=0, source="", reference="the cat sat on the mat", output="dogs")], "en")
     assert other is not None
-    assert other["bleu"] == 0.0
+    assert other.bleu == 0.0
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_japanese_is_cut_into_words_where_its_dictionary_is_installed(monkeypatc
 
 
 def test_wide_characters_are_wrapped_by_the_room_they_take() -> None:
-    lines = labelled("output", "神の言葉" * 30, Console(width=80)).split("\n")
+    lines = labelled_text("output", "神の言葉" * 30, Console(width=80)).split("\n")
     assert len(lines) == 4
     assert all(cell_len(line) <= 80 for line in lines)
     assert all(line.startswith(" " * 11) for line in lines[1:])
@@ -167,16 +169,18 @@ def test_wide_characters_are_wrapped_by_the_room_they_take() -> None:
 
 
 def test_a_line_from_right_to_left_is_isolated_from_its_label() -> None:
-    lines = labelled("source", "שלום עולם " * 20, Console(width=80)).split("\n")
+    lines = labelled_text("source", "שלום עולם " * 20, Console(width=80)).split("\n")
     assert len(lines) > 1
     assert all(line[11] == "\u2068" and line[-1] == "\u2069" for line in lines)
-    assert "\u2068" not in labelled("source", "hello", Console(width=80))
+    assert "\u2068" not in labelled_text("source", "hello", Console(width=80))
 
 
 def test_texts_cannot_control_the_terminal() -> None:
-    assert labelled("output", "a\x1b[31mb\u202ec\u2066d\te\nf", Console(width=80)) == "output     a�[31mb�c�d e f"
+    assert labelled_text("output", "a\x1b[31mb\u202ec\u2066d\te\nf", Console(width=80)) == "output     a�[31mb�c�d e f"
     out = io.StringIO()
-    show([Translation(1, "[bold]x[/bold]", "", "y")], Console(file=out, width=80))
+    print_translations(
+        [Translation(row=1, source="[bold]x[/bold]", reference="", output="y")], Console(file=out, width=80)
+    )
     assert out.getvalue() == "source     [bold]x[/bold]\nreference  \noutput     y\n\n"
 
 
@@ -189,7 +193,7 @@ def test_a_beam_below_one_is_refused_before_any_work(tmp_path: Path) -> None:
 
 DYING = """
 import os, signal
-from mtx.training.model import TransformerTranslator
+from mtx.training.reference.transformer import TransformerTranslator
 
 class Dying(TransformerTranslator):
     def on_train_batch_start(self, batch, batch_idx):
@@ -199,22 +203,22 @@ class Dying(TransformerTranslator):
 
 
 @pytest.mark.slow
-def test_a_killed_run_that_is_repeated_ends_in_the_same_numbers(tmp_path: Path) -> None:
+def test_a_killed_run_that_is_repeated_ends_in_the_same_numbers(
+    tmp_path: Path, mtx: Mtx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "dying.py").write_text(DYING)
 
-    def run(name: str, *more: str, die_at: int | None = None) -> int:
+    def command(name: str, *more: str) -> list[str]:
         small = ["+model.d_model=16", "+model.num_heads=2", "+model.dim_feedforward=16", "+model.dropout=0.1"]
         steps = ["trainer=cpu", "trainer.max_steps=24", "trainer.val_check_interval=8", "sampler.max_tokens=512"]
         options = ["task=fit", "task.scored_sentences=5", "model._target_=dying.Dying", *SMALL, *small, *steps, *more]
-        command = [sys.executable, "-m", "mtx", *options, f"hydra.run.dir=outputs/day/{name}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "DIE_AT": str(die_at)}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        return done.returncode
+        return [*options, f"hydra.run.dir=outputs/day/{name}"]
 
-    assert run("killed", die_at=13) == -signal.SIGKILL
-    assert run("again", "ckpt=last") == 0
-    assert run("whole") == 0
+    killed = warm_process.run("-m", "mtx", *command("killed"), env={**os.environ, "DIE_AT": "13"})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for ended in (mtx(*command("again", "ckpt=last")), mtx(*command("whole"))):
+        assert ended.code == 0, ended.err
     outputs = tmp_path / "outputs" / "day"
     again, whole = (json.loads((outputs / name / "report.json").read_text()) for name in ("again", "whole"))
     same = ("bits_per_byte", "train_loss", "train_loss_first", "num_target_tokens", "scores", "ended_by")

@@ -10,30 +10,23 @@ from typing import Any
 
 import pytest
 from busy import at_work_on
+from conf_options import storages
 from rich.console import Console
 
-from mtx.app import compose
+from mtx.app.command import compose
 from mtx.data.dataset import TranslationDataset
-from mtx.data.store import MARKER, Store
+from mtx.data.store import VERSION_FILE, Store
 from mtx.data.verify import verify_store
 from mtx.errors import DamagedError, NewerFormatError
-from mtx.experiment.run import Run
+from mtx.experiment.run_context import Run
 from mtx.experiment.show import show
 from mtx.experiment.verify import verify
-from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
-from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.sqlite import DATABASE, SQLiteObjectLayer
+from mtx.infra.dal.sqlite import DATABASE
 
 ROWS = [{"src": "one", "tgt": "eins"}, {"src": "two", "tgt": "zwei"}]
 
 
-LAYERS: dict[str, dict[str, Any]] = {
-    "sqlite_arrow": {"objects": SQLiteObjectLayer, "files": ArrowFileLayer},
-    "files_arrow": {"objects": JSONFileObjectLayer, "files": ArrowFileLayer, "datasets": "datasets-files"},
-    "shelve_jsonl": {"objects": ObjectAccessLayer, "files": FileAccessLayer},
-}
+LAYERS = storages()
 
 
 def store_at(root: Path, option: str = "sqlite_arrow") -> Store:
@@ -119,7 +112,7 @@ def test_a_changed_byte_of_rows_is_found_by_the_full_check_and_set_aside(store: 
 
 @pytest.mark.parametrize("kind", ["tokenizers", "words"])
 @pytest.mark.parametrize("file", ["tokenizer.json", "manifest.json"])
-def test_a_changed_byte_of_a_bundle_is_found_and_set_aside(store: Store, kind: str, file: str) -> None:
+def test_a_changed_byte_of_an_artifact_is_found_and_set_aside(store: Store, kind: str, file: str) -> None:
     layer = getattr(store, kind)
     (name,) = layer.get_all_names()
     damage(layer.open(name) / file, 5)
@@ -132,7 +125,7 @@ def test_a_changed_byte_of_a_bundle_is_found_and_set_aside(store: Store, kind: s
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda path: path.unlink(), "filtered-1 has a manifest, but its rows are gone"),
+        (lambda path: path.unlink(), "filtered-1 has a manifest, but its rows are missing"),
         (lambda path: path.write_bytes(path.read_bytes() + b"\n"), r"filtered-1 has changed on disk: bytes \d+, but"),
     ],
 )
@@ -160,7 +153,7 @@ def test_of_damaged_manifests_the_others_are_kept(store: Store, storage: str) ->
         file.write_bytes(content[:at] + b'"n": 3' + content[at + 6 :])
     (finding,) = verify_store(store).findings
     assert (finding.name, finding.state) == ("raw-1", "damaged")
-    assert "its content does not match the digest in it" in finding.reason
+    assert "its content does not match its digest" in finding.reason
     (finding,) = verify_store(store, repair=True).findings
     assert finding.state == "set aside"
     assert store.repo.show()["id"].tolist() == ["filtered-1"]
@@ -186,13 +179,13 @@ def test_what_a_newer_mtx_stored_is_told_and_left(store: Store) -> None:
     store.repo.oal.create("raw-1", {**manifest, "format_version": 99})
     (finding,) = verify_store(store, full=True, repair=True).findings
     assert (finding.name, finding.state) == ("raw-1", "of a newer mtx")
-    assert "has format version 99, but this mtx knows versions 1 to 2" in finding.reason
+    assert "has format version 99, but this mtx knows versions 1 to 4" in finding.reason
     assert store.repo.oal.read("raw-1") == {**manifest, "format_version": 99}
     assert payload_of(store, "raw-1").exists()
 
 
 def test_a_store_of_a_newer_mtx_is_not_judged(store: Store) -> None:
-    (store.root / MARKER).write_text('{"format_version": 2}')
+    (store.root / VERSION_FILE).write_text('{"format_version": 2}')
     with pytest.raises(NewerFormatError, match="has format version 2, but this mtx knows versions 1 to 1"):
         verify_store(store, repair=True)
 
@@ -202,8 +195,8 @@ def test_what_an_older_mtx_stored_without_digests_is_told(store: Store) -> None:
     store.repo.oal.delete("raw-1")
     old = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
     store.repo.oal.create("raw-1", {**old, "format_version": 1})
-    bundle = store.words.open("words-1")
-    (bundle / "manifest.json").write_text(json.dumps({"id": "words-1", "stage": "words"}, indent=1))
+    artifact = store.words.open("words-1")
+    (artifact / "manifest.json").write_text(json.dumps({"id": "words-1", "stage": "words"}, indent=1))
     found = verify_store(store, full=True)
     assert (found.findings, found.undigested) == ([], ["raw-1", "words-1"])
 
@@ -213,7 +206,7 @@ def test_what_another_process_is_at_work_on_is_not_set_aside(store: Store) -> No
     with at_work_on(store.repo, "filtered-1"):
         (finding,) = verify_store(store, full=True, repair=True).findings
     assert (finding.state, finding.places) == ("damaged", [])
-    assert finding.reason.endswith("Not set aside: another process is at work on it")
+    assert finding.reason.endswith("Not set aside: another process uses it")
 
 
 def test_the_task_names_what_is_damaged_fails_and_fits_80_columns(tmp_path: Path) -> None:
@@ -222,20 +215,20 @@ def test_the_task_names_what_is_damaged_fails_and_fits_80_columns(tmp_path: Path
     fill(store)
     damage(payload_of(store))
     verify(run)
-    assert "All of it is as it was written." in said(run)
+    assert "No damage found." in said(run)
     with pytest.raises(
-        DamagedError, match=r"not all in .*store is as this mtx wrote it, as told above: 1 damaged; set it"
+        DamagedError, match=r"not everything in .*store is intact, as listed above: 1 damaged; move them"
     ):
         verify(run, full=True)
     shown = said(run)
-    assert "Looked at 4 stored things" in shown
+    assert "Checked 4 stored items" in shown
     assert "filtered-1" in shown
     assert "SHA-256" in shown
     assert all(len(line) <= 80 for line in shown.splitlines() if "┃" in line or "│" in line)
     verify(run, full=True, repair=True)
     assert "set aside" in said(run)
     verify(run, full=True)
-    assert "All of it is as it was written." in said(run)
+    assert "No damage found." in said(run)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +258,7 @@ def test_show_lists_all_there_is_with_the_total(tmp_path: Path) -> None:
     total = (
         sum(store.repo.show()["bytes"]) + store.tokenizers.num_bytes("tokenizer-1") + store.words.num_bytes("words-1")
     )
-    assert f"{total / 1000:.1f} kB in all" in shown
+    assert f"total: {total / 1000:.1f} kB" in shown
     show(run, stage="raw")
     assert "tokenizer-1" not in said(run)
     shutil.rmtree(store.root)

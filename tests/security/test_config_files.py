@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mtx import app
+from mtx.app import command
+from mtx.components.checking import check_config
 from mtx.errors import ConfigError
-from mtx.experiment.config import check
 
 OBJECTS = [
     "!!python/object/apply:os.system ['touch was-run']",
@@ -21,10 +21,10 @@ OBJECTS = [
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["mtx", *arguments])
-    for name in ("HYDRA_FULL_ERROR", app.WANTS_TRACES):
+    for name in ("HYDRA_FULL_ERROR", command.FULL_ERROR_VARIABLE):
         monkeypatch.setenv(name, "0")
     try:
-        app.main()
+        command.main()
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
@@ -42,7 +42,7 @@ def sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_yaml_makes_no_objects(
     sampler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tag: str
 ) -> None:
-    sampler.write_text(f"_target_: mtx.infra.dataset.plan.bucket.BucketPlanner\nbatch_size: {tag}\n")
+    sampler.write_text(f"_target_: mtx.batches.plan.bucket.BucketPlanner\nbatch_size: {tag}\n")
     assert run(monkeypatch, "--config-dir", "my_conf", "sampler=mine", "task=check") == 1
     assert "mtx: " in capfd.readouterr().err
     assert not (tmp_path / "was-run").exists()
@@ -53,10 +53,9 @@ def test_a_target_in_a_config_file_of_ones_own_is_judged_as_on_the_command_line(
 ) -> None:
     sampler.write_text("_target_: os.system\ncommand: touch was-run\n")
     assert run(monkeypatch, "--config-dir", "my_conf", "sampler=mine") == 1
-    assert "sampler._target_ is a Planner, but os.system is none" in capfd.readouterr().err
+    assert "sampler._target_ must name a Planner, but os.system is not one" in capfd.readouterr().err
     sampler.write_text(
-        "_target_: mtx.infra.dataset.plan.bucket.BucketPlanner\n"
-        "batch_size: {_target_: os.system, command: touch was-run}\n"
+        "_target_: mtx.batches.plan.bucket.BucketPlanner\nbatch_size: {_target_: os.system, command: touch was-run}\n"
     )
     assert run(monkeypatch, "--config-dir", "my_conf", "sampler=mine") == 1
     assert "sampler.batch_size._target_ names 'os.system'" in capfd.readouterr().err
@@ -66,4 +65,4 @@ def test_a_target_in_a_config_file_of_ones_own_is_judged_as_on_the_command_line(
 def test_what_hydra_would_make_by_itself_from_a_run_is_still_only_a_launcher(tmp_path: Path) -> None:
     """`hydra.*` is Hydra's own part of the config; mtx's part takes no key of that name."""
     with pytest.raises(ConfigError, match="there is no group or key"):
-        check({"seed": 0, "hydra": {"callbacks": {}}})
+        check_config({"seed": 0, "hydra": {"callbacks": {}}})

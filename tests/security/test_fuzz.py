@@ -58,7 +58,7 @@ def test_the_fuzzer_tells_what_it_found_and_keeps_the_input(
     assert len(list((tmp_path / "kept").iterdir())) >= 1
     monkeypatch.setattr(fuzz, "parsers", lambda: {"own": (".x", lambda path: None, [b"good"])})
     assert fuzz.main(["--inputs", "5", "--failures", str(tmp_path / "none")]) == 0
-    assert "5 inputs, 0 failed" in capsys.readouterr().out
+    assert "5 inputs, 0 of them failed" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_inputs() -> None:

@@ -8,18 +8,18 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from mtx.components.identity import digest
 from mtx.data.filter.default import DefaultFilter
-from mtx.data.split import normalized, source_hashes
-from mtx.data.tokenize.base import encode_texts
+from mtx.data.split import normalized_texts, source_hashes
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.byte import ByteTokenization
-from mtx.experiment.translations import labelled
-from mtx.identity import digest
-from mtx.infra.dal.base import NAME
-from mtx.infra.dataset.columns import Columns
-from mtx.infra.dataset.pairs import PAIR_SCHEMA
+from mtx.data.tokenize.tokenization import encode_texts
+from mtx.experiment.translations import labelled_text
+from mtx.infra.dal.protocols import NAME_PATTERN
+from mtx.infra.dataset.column_detection import Columns
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.infra.dataset.sources.jsonl import parse_block
-from mtx.shown import redacted, shown
+from mtx.redaction import redacted_text, visible_text
 
 CHARS = 1_000_000
 GROWTH_AT_MOST = 5.0  # for twice the length: 2 is linear and 4 quadratic, of work that is no noise any more
@@ -66,16 +66,16 @@ def trained() -> Any:
 LOOKS: dict[str, Callable[[str], object]] = {
     "filter": lambda text: list(DefaultFilter(max_words=10, max_chars=None).apply([batch(text)], {})),
     "held out": lambda text: source_hashes([batch(text)]),
-    "normal form": lambda text: normalized(pa.array([text], pa.large_string())),
+    "normal form": lambda text: normalized_texts(pa.array([text], pa.large_string())),
     "JSON Lines": lambda text: parse_block(b'{"src": "' + text.encode() + b'", "tgt": "b"}\n', COLUMNS),
     "no JSON": lambda text: parse_block(b"{" + text.encode() + b"}\n", COLUMNS),
-    "shown": shown,
-    "redacted": redacted,
-    "name": NAME.fullmatch,
+    "shown": visible_text,
+    "redacted": redacted_text,
+    "name": NAME_PATTERN.fullmatch,
     "identity": digest,
     "byte": tokenized(ByteTokenization().tokenizer),
     "bpe": tokenized(trained()),
-    "translation": lambda text: labelled("source", text, Console(width=80)),
+    "translation": lambda text: labelled_text("source", text, Console(width=80)),
 }
 
 

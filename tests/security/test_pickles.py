@@ -13,17 +13,17 @@ import pytest
 import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 
+from mtx.components.identity import JSON
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.pretrained import PretrainedTokenization
 from mtx.errors import ConfigError, DamagedError, MtxError, TokenizerError
-from mtx.experiment.checkpoints import check_fits
-from mtx.identity import JSON
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
+from mtx.training.checkpoint_selection import check_compatible
 
 PACKAGE = Path(__file__).parents[2] / "mtx"
 # Modules and calls that run what they read. `pickle` may be imported for the name of its error.
@@ -120,7 +120,7 @@ def test_a_pickle_in_place_of_a_tokenizer_is_no_tokenizer(tmp_path: Path, trap: 
     path = tmp_path / "tokenizer.json"
     path.write_bytes(pickle.dumps(Touches(trap)))
     for kind in (BPETokenization, PretrainedTokenization):
-        with pytest.raises(TokenizerError, match="is no tokenizer file"):
+        with pytest.raises(TokenizerError, match="is not a tokenizer file"):
             kind(filepath=path).load()
 
 
@@ -174,7 +174,7 @@ def checkpoint(path: Path, **more: Any) -> Path:
 
 
 def test_a_checkpoint_with_weights_and_plain_values_is_read(tmp_path: Path) -> None:
-    check_fits(checkpoint(tmp_path / "a.ckpt", hyper_parameters={"lr": 0.1, "layers": [1, 2]}), BoringModel())
+    check_compatible(checkpoint(tmp_path / "a.ckpt", hyper_parameters={"lr": 0.1, "layers": [1, 2]}), BoringModel())
 
 
 def test_a_checkpoint_that_holds_objects_is_refused_unread_and_the_message_names_them(
@@ -182,8 +182,8 @@ def test_a_checkpoint_that_holds_objects_is_refused_unread_and_the_message_names
 ) -> None:
     path = checkpoint(tmp_path / "a.ckpt", hyper_parameters={"x": Touches(trap)})
     with pytest.raises(ConfigError) as caught:
-        check_fits(path, BoringModel())
-    assert f"ckpt={path} holds Python objects beside tensors and plain values (" in str(caught.value)
+        check_compatible(path, BoringModel())
+    assert f"ckpt={path} holds Python objects other than tensors and plain values (" in str(caught.value)
     assert "getattr" in str(caught.value)
     assert "set task.trust_ckpt=true" in str(caught.value)
 
@@ -193,12 +193,12 @@ def test_no_environment_variable_of_torch_gets_round_it(
 ) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     with pytest.raises(ConfigError, match="holds Python objects"):
-        check_fits(checkpoint(tmp_path / "a.ckpt", x=Touches(trap)), BoringModel())
+        check_compatible(checkpoint(tmp_path / "a.ckpt", x=Touches(trap)), BoringModel())
 
 
 def test_a_user_who_trusts_a_checkpoint_says_so(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    check_fits(checkpoint(tmp_path / "a.ckpt", x=Touches(ran)), BoringModel(), trusted=True)
+    check_compatible(checkpoint(tmp_path / "a.ckpt", x=Touches(ran)), BoringModel(), trusted=True)
     assert ran.exists()
 
 
@@ -230,8 +230,8 @@ def no_mapping(trap: Path) -> bytes:
 def test_other_files_in_place_of_a_checkpoint_are_refused_unread(tmp_path: Path, trap: Path, content: Any) -> None:
     path = tmp_path / "last.ckpt"
     path.write_bytes(content(trap))
-    with pytest.raises(ConfigError, match=r"ckpt=.*(holds Python objects|is no checkpoint that can be read)"):
-        check_fits(path, BoringModel())
+    with pytest.raises(ConfigError, match=r"ckpt=.*(holds Python objects|cannot be read as a checkpoint)"):
+        check_compatible(path, BoringModel())
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_other_files_in_place_of_a_checkpoint_are_refused_unread(tmp_path: Path,
 )
 def test_what_a_checkpoint_says_of_itself_makes_nothing(tmp_path: Path, said: dict[str, str]) -> None:
     path = checkpoint(tmp_path / "a.ckpt", hyper_parameters=said, **{"pytorch-lightning_version": "2.6.0"})
-    check_fits(path, BoringModel())
+    check_compatible(path, BoringModel())
     if "_instantiator" in said:  # Lightning's own way to read a model, which mtx does not take
         with pytest.raises(ValueError, match="was blocked to prevent arbitrary code execution"):
             BoringModel.load_from_checkpoint(path)

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from mtx.infra.dataset.pairs import Reason
+from mtx.infra.dataset.pair_stream import Reason
 
 ROOT = Path(__file__).parents[2]
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))

@@ -5,12 +5,11 @@ As a script it does one run after another, each as a JSON object says, so that p
     python rank_runs.py OUTPUT_FOLDER '[{"name": "two", "trainer": {"devices": 2, "strategy": "ddp_fork"}}]'
 """
 
-import contextlib
 import hashlib
+import importlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,15 +23,15 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.data.filter.none import NoFilter
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
-from mtx.infra.dataset.plan.random import RandomPlanner
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
-from mtx.training.checkpoint import KeepLastAndBest
+from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.datamodule import TranslationDataModule
 
 Event = dict[str, Any]
@@ -243,22 +242,11 @@ def launch(
     not end as `fails` says.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # Not imported above: what this module imports counts as code of `Counted`, and ranks that Lightning starts lack it.
+    warm_process = importlib.import_module("warm_process")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, __file__, str(folder), json.dumps(runs)],
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(timeout_s)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # ranks that it leaves behind
-            process.wait()
-    assert (code != 0) == fails, f"exit code {code}\n{(folder / 'output.txt').read_text()[-4000:]}"
+    done = warm_process.run(__file__, folder, json.dumps(runs), env=environment, timeout=timeout_s)
+    assert (done.returncode != 0) == fails, f"exit code {done.returncode}\n{(done.stdout + done.stderr)[-4000:]}"
     return {run["name"]: events(folder / run["name"]) for run in runs}
 
 
@@ -280,7 +268,7 @@ def do(folder: Path, run: dict[str, Any]) -> None:
     mine.mkdir(exist_ok=True)
     callbacks: list[pl.Callback] = [StopAt(**run["stop"])] if "stop" in run else []
     if "keep" in run:
-        callbacks.append(KeepLastAndBest(Path(run["keep"])))
+        callbacks.append(LastAndBestCheckpoint(Path(run["keep"])))
     if "lightning_keep" in run:
         options = {"every_n_train_steps": 1, "save_last": True, "save_top_k": 1}
         callbacks.append(ModelCheckpoint(run["lightning_keep"], **options))

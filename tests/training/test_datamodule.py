@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from mtx.batches.plan.random import RandomPlanner
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.none import NoFilter
 from mtx.data.store import Store
@@ -19,7 +20,6 @@ from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
-from mtx.infra.dataset.plan.random import RandomPlanner
 from mtx.training.datamodule import TranslationDataModule
 
 
@@ -218,7 +218,7 @@ def test_an_empty_validation_split_is_told_when_it_is_asked_for(
     made.prepare_data()
     assert "the validation split of numbers is empty" in caplog.text
     made.setup("fit")
-    with pytest.raises(EmptyDatasetError, match=r"the validation split came out empty\. Hold out more with datamodule"):
+    with pytest.raises(EmptyDatasetError, match=r"the validation split is empty\. Hold out more pairs with datamodule"):
         made.val_dataloader()
 
 
@@ -231,7 +231,7 @@ def test_maxima_that_nothing_fits_are_told(tmp_path: Path) -> None:
 def test_a_sampler_that_makes_no_batch_is_told(tmp_path: Path) -> None:
     made = ready(tmp_path, sampler=RandomPlanner(batch_size=500, drop_last=True))
     with pytest.raises(
-        EmptyDatasetError, match=r"no batch of the 90 pairs of the train split.*sampler\.drop_last=false"
+        EmptyDatasetError, match=r"no batch from the 90 pairs of the train split.*sampler\.drop_last=false"
     ):
         made.train_dataloader()
 
@@ -239,8 +239,8 @@ def test_a_sampler_that_makes_no_batch_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ({"too_long": "cut"}, "datamodule.too_long is drop or truncate, but is 'cut'"),
-        ({"num_workers": -1}, "datamodule.num_workers is at least 0, but is -1"),
+        ({"too_long": "cut"}, "datamodule.too_long is one of drop, truncate, but is 'cut'"),
+        ({"num_workers": -1}, "datamodule.num_workers is an integer of at least 0, but is -1"),
         ({"max_source_tokens": 1}, "datamodule.max_source_tokens"),
         ({"validation": 1.5}, "datamodule.validation"),
     ],

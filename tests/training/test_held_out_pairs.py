@@ -79,5 +79,5 @@ def test_a_limit_that_nothing_fits_is_told(tmp_path: Path) -> None:
 
 
 def test_a_limit_of_no_bytes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"datamodule\.eval_max_bytes is at least 1, or null, but is 0"):
+    with pytest.raises(ConfigError, match=r"datamodule\.eval_max_bytes is an integer of at least 1, or null, but is 0"):
         ready(tmp_path, eval_max_bytes=0)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, TokenRows
-from mtx.infra.dataset.plan.base import Draft, Plan
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.plan.planner import Draft, Plan
+from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
 NUM_ROWS = 11

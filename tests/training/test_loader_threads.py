@@ -11,13 +11,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mtx.infra.dataset import gather
-from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, TokenRows
-from mtx.infra.dataset.plan.base import Draft, Plan
-from mtx.infra.dataset.plan.share import Item
-from mtx.training import ahead
-from mtx.training.ahead import AHEAD, AT_ONCE
+from mtx.batches import collate_compiled
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.collate import Batch
+from mtx.batches.plan.planner import Draft, Plan
+from mtx.batches.plan.rank_assignment import Item
+from mtx.data.token_rows import EncodedPairs, TokenRows
+from mtx.training import prefetch
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
+from mtx.training.prefetch import GROUPS_PER_THREAD, MAX_GROUP_BATCHES
 
 NUM_ROWS = 100
 PAIRS = EncodedPairs(*[TokenRows.of([[5]] * NUM_ROWS)] * 2)
@@ -41,13 +43,13 @@ class Watched(EncodedBatches):
         self.num_built = 0
         self.groups: list[int] = []
 
-    def built(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
+    def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
         self.threads.add(threading.current_thread().name)
         self.num_built += len(items)
         self.groups.append(len(items))
         if any(rows[0] == self.fails_at for rows in items):
             raise RuntimeError("row 9 is damaged")
-        return super().built(items, pin_memory=pin_memory)
+        return super().build_batches(items, pin_memory=pin_memory)
 
 
 def loader(dataset: EncodedBatches, num_workers: int, *, pin_memory: bool = False) -> PlanLoader:
@@ -81,7 +83,7 @@ def test_workers_do_not_run_far_ahead_and_end_with_a_pass_that_is_dropped() -> N
     assert of_the_loader() != []
     passing.close()  # type: ignore[attr-defined]
     assert of_the_loader() == []
-    assert dataset.num_built <= 2 * AHEAD * AT_ONCE
+    assert dataset.num_built <= 2 * GROUPS_PER_THREAD * MAX_GROUP_BATCHES
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -132,7 +134,7 @@ def test_with_an_accelerator_all_tensors_are_made_in_pinned_memory(
     accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch, num_workers: int, names: Any, compiled: bool
 ) -> None:
     if not compiled:
-        monkeypatch.setattr(gather, "load", lambda *types: None)
+        monkeypatch.setattr(collate_compiled, "compiled_kernels", lambda *types: None)
     dataset = EncodedBatches(PAIRS, BatchFormat(names=names))
     passing = iter(loader(dataset, num_workers, pin_memory=True))
     pointers = {tensor.data_ptr() for tensor in next(passing).values()}
@@ -161,13 +163,13 @@ def test_large_batches_are_built_one_by_one_and_small_ones_some_at_a_time(monkey
         list(loader(dataset, 1))
         return dataset.groups
 
-    assert groups(Watched())[:4] == [1, 1, AT_ONCE, AT_ONCE]
-    monkeypatch.setattr(ahead, "AT_ONCE_BYTES", 10)
+    assert groups(Watched())[:4] == [1, 1, MAX_GROUP_BATCHES, MAX_GROUP_BATCHES]
+    monkeypatch.setattr(prefetch, "MAX_GROUP_BYTES", 10)
     assert set(groups(Watched())) == {1}
 
 
 def test_a_kept_tensor_keeps_nothing_else() -> None:
-    batch = EncodedBatches(PAIRS, BatchFormat()).built([np.arange(5)] * 4)[0]
+    batch = EncodedBatches(PAIRS, BatchFormat()).build_batches([np.arange(5)] * 4)[0]
     for name, tensor in batch.items():
         assert tensor.untyped_storage().nbytes() == tensor.nbytes, name
         buffer = io.BytesIO()

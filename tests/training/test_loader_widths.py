@@ -1,5 +1,6 @@
 """Batches that are padded to the plan's widths, from the plan to the tensors."""
 
+import multiprocessing
 import pickle
 from functools import partial
 from typing import Any
@@ -7,20 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm_process
 from torch.utils.data import DataLoader
 
-from mtx.infra.dataset.collate import Batch, BatchFormat, EncodedPairs, TokenRows, collate_rows
-from mtx.infra.dataset.plan.base import Plan, shapes
-from mtx.infra.dataset.plan.share import deal
-from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
-from mtx.infra.dataset.sampler import PlanBatchSampler
+from mtx.batches.batch_format import BatchFormat, batch_lengths
+from mtx.batches.collate import Batch, collate_rows
+from mtx.batches.plan.planner import Plan, batch_shapes
+from mtx.batches.plan.rank_assignment import assigned_batches
+from mtx.batches.plan.static_shapes import StaticShapesPlanner
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.batches.sampler import PlanBatchSampler
+from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 
 random = np.random.default_rng(1)
 LAYOUT = BatchFormat()
 PAIRS = EncodedPairs(*(TokenRows.of([[9] * n for n in random.integers(0, 30, 201).tolist()]) for _ in range(2)))
-LENGTHS = PAIRS.lengths(LAYOUT)
+LENGTHS = batch_lengths(PAIRS, LAYOUT)
 DRAFT = StaticShapesPlanner(num_shapes=5, max_tokens=128).draft(LENGTHS)
 
 
@@ -53,7 +57,7 @@ def test_batches_have_the_shapes_that_the_plan_reports(num_workers: int) -> None
     loader = PlanLoader(EncodedBatches(PAIRS, LAYOUT), EpochBatches(DRAFT), num_workers=num_workers)
     for epoch in range(2):
         served = [shape_of(batch) for batch in loader]
-        assert served == shapes(DRAFT.plan(seed=0, epoch=epoch), LENGTHS).tolist()
+        assert served == batch_shapes(DRAFT.plan(seed=0, epoch=epoch), LENGTHS).tolist()
         assert len({tuple(shape) for shape in served}) <= 5
 
 
@@ -64,8 +68,10 @@ def test_a_plain_dataloader_serves_the_same(workers: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_plain_dataloader_serves_the_same_from_spawned_processes() -> None:
-    check_plain_dataloader({"num_workers": 2, "multiprocessing_context": "spawn"})
+def test_a_plain_dataloader_serves_the_same_from_processes_that_share_nothing() -> None:
+    # As spawned ones, they get what they need by pickling alone; but what they import is imported once for all.
+    multiprocessing.set_forkserver_preload(warm_process.PRELOADED)
+    check_plain_dataloader({"num_workers": 2, "multiprocessing_context": "forkserver"})
 
 
 def check_plain_dataloader(workers: dict[str, Any]) -> None:
@@ -104,14 +110,14 @@ def test_what_makes_batches_survives_pickling_before_and_after_its_use() -> None
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_each_rank_pads_to_the_widths_of_its_batches_split_ones_too(world_size: int) -> None:
     plan = DRAFT.plan(seed=0, epoch=0)
-    widths_of_row = {row: widths for rows, widths in deal(plan, 1).items(rank=0) for row in rows.tolist()}
-    assert {shape[1:] for shape in map(tuple, shapes(plan, LENGTHS).tolist())} == set(widths_of_row.values())
+    widths_of_row = {row: widths for rows, widths in assigned_batches(plan, 1).items(rank=0) for row in rows.tolist()}
+    assert {shape[1:] for shape in map(tuple, batch_shapes(plan, LENGTHS).tolist())} == set(widths_of_row.values())
     for rank in range(world_size):
-        for rows, widths in deal(plan, world_size).items(rank=rank):
+        for rows, widths in assigned_batches(plan, world_size).items(rank=rank):
             assert {widths_of_row[row] for row in rows.tolist()} == {widths}
 
 
 def test_a_plan_without_widths_asks_for_rows_alone() -> None:
     none = np.empty(0, dtype=np.int32)
     plan = Plan(3, np.array([2, 0, 1], dtype=np.int32), np.array([0, 2, 3]), np.array([1, 0]), none, none)
-    assert [item.tolist() for item in deal(plan, 1).items(rank=0)] == [[1], [2, 0]]  # type: ignore[union-attr]
+    assert [item.tolist() for item in assigned_batches(plan, 1).items(rank=0)] == [[1], [2, 0]]  # type: ignore[union-attr]

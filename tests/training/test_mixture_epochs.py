@@ -12,24 +12,24 @@ import pyarrow as pa
 import pytest
 import torch
 
+from mtx.batches.collate import Batch
+from mtx.batches.plan.bucket import BucketPlanner
+from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.static_shapes import StaticShapesPlanner
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.data.filter.none import NoFilter
 from mtx.data.store import Store
-from mtx.data.tokenize.base import Tokenization
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.tokenization import Tokenization
 from mtx.errors import ConfigError, DataError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
-from mtx.infra.dataset.collate import Batch
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
-from mtx.infra.dataset.plan.bucket import BucketPlanner
-from mtx.infra.dataset.plan.random import RandomPlanner
-from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.loader import EpochBatches, PlanLoader
-from mtx.training.serving import Serving
+from mtx.training.split_loader import LoaderSettings
 
 BIG, SMALL = 120, 30
 WORDS = ("rain", "fell", "softly", "over", "the", "hills")
@@ -148,14 +148,14 @@ def test_a_run_stopped_at_any_batch_goes_on_with_the_next(root: Path, num_worker
 
 def of_ranks(dm: TranslationDataModule, world_size: int) -> list[PlanLoader]:
     return [
-        Serving(
+        LoaderSettings(
             seed=dm.seed,
             rank=rank,
             world_size=world_size,
             frozen=False,
             num_workers=0,
             pin_memory=False,
-        ).loader("train", dm._open.split("train"), dm.sampler)
+        ).loader("train", dm._prepared_data.split("train"), dm.sampler)
         for rank in range(world_size)
     ]
 
@@ -234,5 +234,5 @@ def test_shapes_that_are_promised_for_all_epochs_do_not_go_with_shares(root: Pat
 
 def test_pairs_of_one_source_have_no_source_each(root: Path) -> None:
     dm = ready(root)
-    with pytest.raises(DataError, match=r"the pairs of news have no source each.*downloader=mixture"):
+    with pytest.raises(DataError, match=r"the pairs of news have no known source.*downloader=mixture"):
         dm.sources("news")

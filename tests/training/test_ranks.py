@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtx.infra.dataset.plan.base import Lengths, Planner, longest
-from mtx.infra.dataset.plan.random import RandomPlanner
-from mtx.infra.dataset.plan.share import deal
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
+from mtx.batches.plan.planner import Lengths, Planner, max_lengths
+from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.rank_assignment import assigned_batches
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.infra.dataset.sources.sample import SampleDownloader
 from mtx.training.loader import EpochBatches
 
@@ -61,7 +61,7 @@ EVALUATIONS = [
     for strategy in (("ddp_fork", "ddp_spawn") if ALL else ("ddp_fork",))
     for devices, num_workers in ([(2, 0), (2, 2), (4, 0), (4, 2)] if ALL else [(2, 2), (4, 0)])
 ]
-TOLD = "pairs to serve, but there are 3 ranks"
+TOLD = "usable pairs for 3 ranks, but each rank needs at least one"
 FEW = [few("training", TOLD, n=2), few("validation", TOLD, n=9, validation=2)]
 ENOUGH = {"three": (3, 3), "seven": (7, 4)}
 
@@ -150,7 +150,7 @@ def test_any_number_of_pairs_is_served_in_equal_steps(planner: Planner, join: bo
             got = [[item[0] if isinstance(item, tuple) else item for item in rank] for rank in ranks]
             assert {len(steps) for steps in got} == {len(ranks[0])}
             rows = [row for steps in got for batch in steps for row in batch.tolist()]
-            dealt, _ = ranks[0].dealt()
+            dealt, _ = ranks[0].rank_batches()
             assert sorted([*rows, *dealt.left_out.tolist()]) == list(range(num_rows))
             assert len(dealt.left_out) < world_size
             assert not (join and num_rows >= world_size and len(dealt.left_out))
@@ -163,8 +163,8 @@ def test_ranks_of_the_default_sampler_get_equal_work_on_real_text() -> None:
     sides = ([2 + len(text.encode()) // 4 for part in texts for text in part[side]] for side in ("src", "tgt"))
     lengths = Lengths.of(*sides)
     plan = TokenBudgetPlanner().plan(lengths, seed=0, epoch=0)
-    positions = longest(plan, lengths).sum(axis=1)
+    positions = max_lengths(plan, lengths).sum(axis=1)
     for world_size in (2, 4, 8):
-        dealt = deal(plan, world_size, positions=positions)
+        dealt = assigned_batches(plan, world_size, positions=positions)
         cost = ((dealt.ends - dealt.starts) * positions[dealt.cut]).reshape(-1, world_size)
         assert (cost.max(axis=1) / cost.mean(axis=1)).mean() <= 1.05

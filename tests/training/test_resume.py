@@ -15,11 +15,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from mtx.batches.batch_format import BatchFormat, batch_lengths
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import ConfigError
-from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, TokenRows
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
-from mtx.training.checkpoint import KeepLastAndBest
+from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 from mtx.training.resume import check_same_data
@@ -104,7 +105,7 @@ def test_a_run_that_stopped_anywhere_goes_on_as_if_it_had_not(
 
 
 def keep_last(folder: Path) -> tuple[pl.Callback, Path]:
-    return KeepLastAndBest(folder), folder / "last.ckpt"
+    return LastAndBestCheckpoint(folder), folder / "last.ckpt"
 
 
 def lightnings_own(folder: Path) -> tuple[pl.Callback, Path]:
@@ -261,11 +262,11 @@ def test_a_checkpoint_of_other_data_is_refused(
     with pytest.raises(ConfigError) as raised:
         rank_runs.fit(data(store, **options), ckpt=checkpoint)
     assert told in str(raised.value)
-    assert "Set these back, or start a new run from the weights alone" in str(raised.value)
+    assert "Set these keys to their former values, or start a new run from the weights alone" in str(raised.value)
 
 
 def test_a_message_names_a_few_of_many_differences() -> None:
-    with pytest.raises(ConfigError, match=r"sampler\.a was 0 and is None.*, and 2 more\. Set these back"):
+    with pytest.raises(ConfigError, match=r"sampler\.a was 0 and is None.*, and 2 more\. Set these keys"):
         check_same_data({"sampler": dict.fromkeys("abcdefghij", 0)}, {"sampler": {}})
 
 
@@ -285,9 +286,9 @@ class Counting(EncodedBatches):
 
     num_built = 0
 
-    def built(self, items: Sequence[Any], *, pin_memory: bool = False) -> list[dict[str, torch.Tensor]]:
+    def build_batches(self, items: Sequence[Any], *, pin_memory: bool = False) -> list[dict[str, torch.Tensor]]:
         self.num_built += len(items)
-        return super().built(items, pin_memory=pin_memory)
+        return super().build_batches(items, pin_memory=pin_memory)
 
 
 def long_epoch(num_pairs: int) -> PlanLoader:
@@ -296,7 +297,7 @@ def long_epoch(num_pairs: int) -> PlanLoader:
     side = TokenRows(np.zeros(int(offsets[-1]), dtype=np.uint16), offsets)
     pairs = EncodedPairs(side, side)
     layout = BatchFormat()
-    draft = TokenBudgetPlanner(max_tokens=32).draft(pairs.lengths(layout))
+    draft = TokenBudgetPlanner(max_tokens=32).draft(batch_lengths(pairs, layout))
     return PlanLoader(Counting(pairs, layout), EpochBatches(draft))
 
 

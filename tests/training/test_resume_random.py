@@ -10,7 +10,7 @@ import torch
 from rank_runs import QUIET, StopAt, datamodule
 from torch import Tensor
 
-from mtx.callbacks import ExactResume, TokenMeanGradients
+from mtx.training.callbacks import ExactResume, TokenMeanGradients
 
 NUM_BATCHES = 7  # of 4 pairs, in an epoch
 

@@ -14,24 +14,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtx.batches.collate import Batch
+from mtx.batches.plan.bucket import BucketPlanner
+from mtx.batches.plan.planner import Draft, Lengths, Planner
+from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.sorted import SortedPlanner
+from mtx.batches.plan.static_shapes import StaticShapesPlanner
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.data.filter.none import NoFilter
-from mtx.data.sampled import SampledPairs
+from mtx.data.sampled_encoding import SampledPairs
 from mtx.data.store import Store
+from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.unigram import UnigramTokenization
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
-from mtx.infra.dataset.collate import Batch, EncodedPairs, TokenRows
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
-from mtx.infra.dataset.plan.base import Draft, Lengths, Planner
-from mtx.infra.dataset.plan.bucket import BucketPlanner
-from mtx.infra.dataset.plan.random import RandomPlanner
-from mtx.infra.dataset.plan.sorted import SortedPlanner
-from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 from mtx.training.datamodule import TranslationDataModule
-from mtx.training.sampled import SampledEpochs
+from mtx.training.sampled_epochs import SampledEpochs
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "while", "rain", "fell", "softly", "over", "hills", "mountains")
 BPE = BPETokenization(vocab_size=400, dropout=0.2)
@@ -236,7 +237,7 @@ def test_validation_is_the_best_segmentation_in_every_epoch(root: Path, tokenize
 
 
 def test_shapes_that_never_change_are_refused_for_lengths_that_do(root: Path) -> None:
-    with pytest.raises(ConfigError, match=r"static_shapes promises the same shapes .* tokenizer\.dropout=0"):
+    with pytest.raises(ConfigError, match=r"static_shapes needs the same lengths .* tokenizer\.dropout=0"):
         ready(root, sampler=StaticShapesPlanner())
 
 

@@ -5,16 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtx.infra.dataset.collate import BatchFormat, EncodedPairs, TokenRows
-from mtx.training.split import OpenSplit, TooLong
+from mtx.batches.batch_format import BatchFormat
+from mtx.data.token_rows import EncodedPairs, TokenRows
+from mtx.training.split_data import SplitData, TooLong
 
 # ids of source and target; a batch has one position more on each side
 SIZES = [(2, 2), (6, 2), (2, 7), (6, 7), (3, 3), (3, 4), (4, 3)]
 
 
-def opened(too_long: TooLong, **options: Any) -> OpenSplit:
+def opened(too_long: TooLong, **options: Any) -> SplitData:
     pairs = EncodedPairs(*(TokenRows.of([[9] * size for size in side]) for side in zip(*SIZES, strict=True)))
-    return OpenSplit(pairs, np.full(len(SIZES), 60), BatchFormat(**options), too_long)
+    return SplitData(pairs, np.full(len(SIZES), 60), BatchFormat(**options), too_long)
 
 
 def counts(**own: int) -> dict[str, int]:

@@ -13,11 +13,11 @@ from pytorch_lightning.tuner import Tuner
 from rank_runs import QUIET, Recorder, StopAt, datamodule, fit
 from torch import Tensor
 
+from mtx.batches.plan.planner import Draft, Lengths, Mask, Planner
+from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.static_shapes import StaticShapesPlanner
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.errors import ConfigError, EmptyDatasetError
-from mtx.infra.dataset.plan.base import Draft, Lengths, Mask, Planner
-from mtx.infra.dataset.plan.random import RandomPlanner
-from mtx.infra.dataset.plan.static_shapes import StaticShapesPlanner
-from mtx.infra.dataset.plan.token_budget import TokenBudgetPlanner
 from mtx.training.datamodule import TranslationDataModule
 
 STEPS = 13  # 50 pairs in batches of 4
@@ -278,7 +278,7 @@ class Odd(Planner):
 
 def test_the_budget_is_refused_with_the_reason(store: Path) -> None:
     odd = made(store, sampler=Odd())
-    with pytest.raises(ConfigError, match=r"its max_tokens or its batch_size, but Odd has neither\. Leave the"):
+    with pytest.raises(ConfigError, match=r"sampler's max_tokens or batch_size, but Odd has neither\. Remove the"):
         print(odd.batch_size)
     data = made(store)
     for value in (0, 2.5):
@@ -291,7 +291,8 @@ def test_a_run_that_goes_on_keeps_its_batches(store: Path, tmp_path: Path) -> No
     fit(made(store), stop=StopAt(str(ckpt), batch=5))
     finder = BatchSizeFinder(steps_per_trial=1, max_trials=1)
     options = {**QUIET, "callbacks": [finder], "default_root_dir": tmp_path}
-    with pytest.raises(ConfigError, match=r"goes on from a checkpoint keeps its batches.*Leave the batch-size finder"):
+    told = r"resumes from a checkpoint must keep its batches.*Remove the batch-size finder"
+    with pytest.raises(ConfigError, match=told):
         pl.Trainer(**options).fit(Recorder(), made(store), ckpt_path=ckpt)
 
 
@@ -322,7 +323,7 @@ def test_training_pairs_above_the_budget_are_in_the_ledger(store: Path) -> None:
 
 def test_a_budget_below_every_pair_is_told(store: Path) -> None:
     with pytest.raises(
-        EmptyDatasetError, match=r"no batch of the 50 pairs of the train split.*larger sampler.max_tokens"
+        EmptyDatasetError, match=r"no batch from the 50 pairs of the train split.*larger sampler.max_tokens"
     ):
         fit(made(store, max_tokens=2))
 

@@ -10,13 +10,13 @@ from rank_runs import QUIET, Counted, datamodule
 from torch import Tensor
 
 from mtx import compose_datamodule
-from mtx.data.sets import named_sets
+from mtx.components.checking import check_config
+from mtx.data.validation_sets import validation_downloaders
 from mtx.errors import ConfigError, DataError, EmptyDatasetError, MalformedPairError, SourceError
-from mtx.experiment.config import check
 from mtx.experiment.translations import translate_held_out
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.training.datamodule import TranslationDataModule
-from mtx.training.model import TransformerTranslator
+from mtx.training.reference.transformer import TransformerTranslator
 
 SMALL = {"d_model": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "dim_feedforward": 8}
 TAKEN = ("source_vocab_size", "target_vocab_size", "pad_id", "bos_id", "eos_id", "joint_vocabulary")
@@ -126,7 +126,7 @@ def test_a_set_is_stored_as_it_is_and_known_by_its_name(tmp_path: Path) -> None:
     assert [(row["src"], row["tgt"]) for row in raw.rows] == NEWS
     counts = made.split_counts("news")
     assert (counts["num_pairs"], counts["dropped_length"], counts["truncated"]) == (4, 2, 0)
-    assert made.lengths("news").target.tolist() == [5, 5, 181, 181]
+    assert made.lengths("news").target.tolist() == [5, 5, 180, 180]
     loader = made.val_dataloader()
     assert rows(loader) == [0, 1]
     assert made.num_target_bytes(torch.tensor([1, 0]), "news").tolist() == [4, 4]
@@ -192,26 +192,38 @@ def test_sets_are_named_on_the_command_line(tmp_path: Path, override: list[str])
 @pytest.mark.parametrize(
     ("sets", "told"),
     [
-        ({"train": "a.tsv"}, r"are none of train, validation, test, predict, but one is 'train'"),
-        ({"../up": "a.tsv"}, r"begin with a letter and go on with letters, digits, _ and -.*but one is '\.\./up'"),
-        ({"": "a.tsv"}, r"but one is ''\. Choose another, as \+datamodule\.validation_sets\.newstest=FILE"),
+        ({"train": "a.tsv"}, r"must not be train or validation or test or predict, but one is 'train'"),
+        (
+            {"../up": "a.tsv"},
+            r"must start with a letter and contain only letters, digits, _ and -.*but one is '\.\./up'",
+        ),
+        (
+            {"": "a.tsv"},
+            r"but one is ''\. Choose another name, for example \+datamodule\.validation_sets\.newstest=FILE",
+        ),
         ({"val/x": "a.tsv"}, r"but one is 'val/x'"),
-        ({"news": 3}, r"datamodule\.validation_sets\.news is a file, the settings of local files, or a downloader"),
-        ({"news": {"pat": "a"}}, r"datamodule\.validation_sets\.news\.pat is no setting of local files.*: path, "),
-        ({"news": {}}, r"'news': local files are given by datamodule\.validation_sets\.news\.path=FILE alone"),
+        (
+            {"news": 3},
+            r"datamodule\.validation_sets\.news must be a file, options of downloader=local, or a downloader",
+        ),
+        (
+            {"news": {"pat": "a"}},
+            r"datamodule\.validation_sets\.news\.pat is not an option of downloader=local\. Options: path, ",
+        ),
+        ({"news": {}}, r"'news': set either datamodule\.validation_sets\.news\.path=FILE, or both"),
         (["a.tsv"], r"datamodule\.validation_sets is a file, or settings, for each name.*but is \['a\.tsv'\]"),
     ],
 )
 def test_sets_that_make_no_sense_are_refused_at_once(sets: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        named_sets(sets)
+        validation_downloaders(sets)
 
 
 def test_a_set_that_is_no_mapping_is_refused_with_its_key() -> None:
-    from mtx.app import compose
+    from mtx.app.command import compose
 
-    with pytest.raises(ConfigError, match=r"datamodule\.validation_sets is a mapping or null, but is 'a\.tsv'"):
-        check(compose(["datamodule.validation_sets=a.tsv"]))
+    with pytest.raises(ConfigError, match=r"datamodule\.validation_sets is a mapping, or null, but is 'a\.tsv'"):
+        check_config(compose(["datamodule.validation_sets=a.tsv"]))
 
 
 def test_errors_of_a_sets_source_name_the_set_and_its_keys(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Datasets as files for others: export in three formats, and import of what was exported."""
+"""Exchange of datasets with other tools and stores: export in three formats, and import of mtx's own exports."""

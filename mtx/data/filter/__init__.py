@@ -1,1 +1,1 @@
-"""Filters: which pairs of a raw dataset are kept, one file a filter."""
+"""Filters, which drop pairs of the training split; one module per filter."""

@@ -1,18 +1,22 @@
-"""No filter: pairs as they came."""
+"""`NoFilter`, the filter that keeps all pairs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 
-from mtx.data.filter.base import PairFilter
-from mtx.data.pairs import Pairs, pair_batches
+from mtx.components.checked_options import component
+from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.pair_batches import Pairs, pair_batches
 
 
-@dataclass(frozen=True, kw_only=True)
+@component("filter")
 class NoFilter(PairFilter):
-    """Keeps every pair, unchanged."""
+    """Keeps all pairs unchanged."""
+
+    kind: ClassVar[str] = "filter/none"
+    version: ClassVar[int] = 1
 
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
-        """Stream all pairs; `dropped` stays as it is."""
+        """Stream all pairs unchanged, and leave `dropped` empty."""
         yield from pair_batches(pairs)

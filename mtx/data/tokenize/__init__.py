@@ -1,1 +1,1 @@
-"""Texts to token ids: one file for each kind of vocabulary."""
+"""Tokenizers, which convert texts to token ids; one module per kind of vocabulary."""

@@ -1,60 +1,57 @@
-"""Byte-level byte pair encoding (BPE): any text goes in, and comes back as it was.
+"""Byte-level byte pair encoding (BPE), which encodes any text, and whose decoding restores it exactly.
 
-Text is cut into words as GPT-2 cuts it: runs of letters, of digits, of other signs, each with the space before it.
-Merges of frequent pairs, learned within words, start from the 256 bytes, so that nothing is unknown (Sennrich et al.
-2016, Radford et al. 2019). Languages written without spaces are cut at their punctuation only; that costs seconds in
-training, since the library keeps the words it may merge in a queue, and needs no rules for any language.
+Text is split into words as in GPT-2: runs of letters, of digits or of other characters, each with the space before it.
+Merges of frequent pairs are learned within words. They start from the 256 bytes, so that no text is unknown (Sennrich
+et al. 2016, Radford et al. 2019). Languages without spaces are split only at punctuation. Their longer words take some
+more seconds of training, but need no rules for a language.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
+from pydantic import Field
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 
+from mtx.components.checked_options import Count, Probability, component
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize.base import (
+from mtx.data.tokenize.bpe_dropout import MergeSampler
+from mtx.data.tokenize.tokenization import (
     SPECIAL_TOKENS,
     Normalization,
     Side,
     Tokenization,
-    at_least,
-    check_normalization,
     normalizer,
-    ready,
-    require,
-    within,
+    prepare_tokenizer,
 )
-from mtx.data.tokenize.corpus import texts
-from mtx.data.tokenize.dropout import MergeSampler
-from mtx.data.tokenize.words import Words
+from mtx.data.tokenize.training_text import training_texts
+from mtx.data.tokenize.word_index import WordIndex
 
 NUM_BYTES = 256
-# Cut in training only: the trainer's time is quadratic in the length of a word, and half a minute at 100,000.
+# Splits long words in training only, because the trainer takes quadratic time: half a minute for 100,000 characters.
 LONG_RUNS = r"[\p{L}\p{M}]{100}|\p{N}{100}|[^\s\p{L}\p{M}\p{N}]{100}|\s{100}"
 MIN_VOCAB_SIZE = NUM_BYTES + len(SPECIAL_TOKENS.as_list())
 
 
-@dataclass(kw_only=True, eq=False)
+@component("tokenizer", frozen=False, eq=False)
 class BPETokenization(Tokenization):
-    """Learns byte-level BPE.
+    """Learns a byte-level BPE vocabulary.
 
-    Decoding what was encoded gives any text back exactly, or its normal form where there is a `normalization`.
-    The same texts give the same file, byte for byte.
+    Decoding restores every text exactly, or its normal form if `normalization` is set. Equal texts give byte-identical
+    tokenizer files.
 
     Args:
-        filepath: where `save` writes and `load` reads.
-        joint: one vocabulary for both languages; False: one a side.
-        vocab_size: tokens in the vocabulary, the 256 bytes and 4 special tokens included; fewer where the texts
-            have no more pairs to merge.
-        min_frequency: merge only pairs that occur at least this often.
-        normalization: Unicode normal form applied before tokenising: None keeps the text as it is, or NFC, NFKC.
-        max_train_pairs: learn from at most this many pairs, taken evenly over the dataset.
-        dropout: probability, in [0, 1], that a merge is left out when training texts are encoded, anew in each epoch
-            (BPE-dropout); 0: never. No part of the vocabulary.
+        filepath: the file that `save` writes and `load` reads.
+        joint: True: one vocabulary for both languages; False: one vocabulary per side.
+        vocab_size: number of tokens in the vocabulary, including 256 bytes and 4 special tokens; smaller if the texts
+            have too few pairs to merge.
+        min_frequency: minimum number of occurrences of a pair of tokens for a merge.
+        normalization: Unicode normal form applied before tokenising, NFC or NFKC; None: no normalisation.
+        max_train_pairs: maximum number of pairs for training the tokenizer, evenly spaced over the dataset.
+        dropout: probability, in [0, 1], that a merge is dropped when training texts are encoded, drawn again in each
+            epoch (BPE-dropout); 0: no dropout. Does not change the vocabulary.
 
     Example:
         >>> from mtx.data.dataset import TranslationDataset
@@ -65,28 +62,21 @@ class BPETokenization(Tokenization):
         'the 猫 sat'
     """
 
+    kind: ClassVar[str] = "tokenizer/bpe"
+    version: ClassVar[int] = 1
+
     MODEL: ClassVar[str | None] = "BPE"
     SAMPLING: ClassVar[tuple[str, ...]] = ("dropout",)
 
-    vocab_size: int = 8000
-    min_frequency: int = 2
+    vocab_size: Annotated[int, Field(ge=MIN_VOCAB_SIZE, description="256 bytes and 4 special tokens")] = 8000
+    min_frequency: Count = 2
     normalization: Normalization | None = None
-    max_train_pairs: int = 1_000_000
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            at_least("vocab_size", self.vocab_size, MIN_VOCAB_SIZE, "256 bytes and 4 special tokens"),
-            at_least("min_frequency", self.min_frequency, 1),
-            at_least("max_train_pairs", self.max_train_pairs, 1),
-            check_normalization(self.normalization),
-            within("dropout", self.dropout, 0, 1),
-        )
+    max_train_pairs: Count = 1_000_000
+    dropout: Probability = 0.0
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Learn the merges from the texts of `dataset`; see `Tokenization.train`."""
-        stream = texts(dataset, side=side, max_pairs=self.max_train_pairs)
+        stream = training_texts(dataset, side=side, max_pairs=self.max_train_pairs, phases=self._phases)
         tokenizer = byte_level(BPE(), use_regex=True)
         if (normal_form := normalizer(self.normalization)) is not None:
             tokenizer.normalizer = normal_form
@@ -99,23 +89,23 @@ class BPETokenization(Tokenization):
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(stream(), trainer)
+        tokenizer.train_from_iterator(stream.to_learn_from(), trainer)
         tokenizer.pre_tokenizer = cut_words
-        self._tokenizer = ready(tokenizer)
+        self._tokenizer = prepare_tokenizer(tokenizer)
         return self
 
     @property
-    def samples(self) -> bool:
-        """Whether there is dropout."""
+    def is_sampled(self) -> bool:
+        """Whether training texts are encoded with BPE-dropout."""
         return self.dropout > 0
 
-    def sampler(self, tokenizer: Tokenizer, words: Words) -> MergeSampler:
-        """Return what encodes `words` with dropout."""
+    def sampler(self, tokenizer: Tokenizer, words: WordIndex) -> MergeSampler:
+        """Return a sampler that encodes `words` with BPE-dropout."""
         return MergeSampler(tokenizer, words, dropout=self.dropout)
 
 
 def byte_level(model: BPE, *, use_regex: bool) -> Tokenizer:
-    """Return a tokenizer from text to bytes and back around `model`; `use_regex` cuts words, as GPT-2 does."""
+    """Return a byte-level tokenizer with this model; `use_regex` splits text into words as GPT-2 does."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=use_regex)
     tokenizer.decoder = ByteLevelDecoder()

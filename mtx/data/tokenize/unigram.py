@@ -1,14 +1,14 @@
-"""The unigram language model, as SentencePiece made it known: pieces of text by probability, not by merges.
+"""The unigram language model, as in SentencePiece, which chooses pieces of text by their probability.
 
-Starts from all frequent substrings and drops those that the text misses least (Kudo 2018). Learning takes some ten
-times as long as BPE's: about a minute for a million characters of different words, which is soon reached in
-languages written without spaces.
+Training starts from all frequent substrings, and removes those that matter least for the probability of the text (Kudo
+2018). It takes about ten times as long as BPE: about a minute for a million characters of distinct words, which
+languages without spaces reach soon.
 """
 
 import json
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
+from pydantic import Field
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import ByteFallback, Fuse, Strip
 from tokenizers.decoders import Sequence as DecoderSequence
@@ -19,116 +19,114 @@ from tokenizers.pre_tokenizers import PreTokenizer, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizerSequence
 from tokenizers.trainers import UnigramTrainer
 
+from mtx.components.checked_options import Count, component
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize.base import (
+from mtx.data.tokenize.tokenization import (
     SPECIAL_TOKENS,
     Normalization,
     Side,
     Tokenization,
     add_special,
-    at_least,
-    check_normalization,
     normalizer,
-    ready,
-    require,
-    within,
+    prepare_tokenizer,
 )
-from mtx.data.tokenize.corpus import GAP, alphabet, check_coverage, check_room, restricted, texts
-from mtx.data.tokenize.lattice import LatticeSampler
-from mtx.data.tokenize.words import Words
+from mtx.data.tokenize.training_text import (
+    ALPHABET_GAP,
+    Coverage,
+    alphabet,
+    check_vocabulary_size,
+    restricted_texts,
+    training_texts,
+)
+from mtx.data.tokenize.unigram_sampling import LatticeSampler
+from mtx.data.tokenize.word_index import WordIndex
 
-NUM_FIXED = 256 + len(SPECIAL_TOKENS.as_list())  # bytes for characters outside the alphabet, and special tokens
-# Runs of letters, of digits, of other signs, each with the space before it, or of spaces; 64 at most, since the
-# trainer's sums over longer ones get slow, then inexact. No piece can look like a special token: "<" and "EOS" are
-# always apart.
+NUM_FIXED = 256 + len(SPECIAL_TOKENS.as_list())  # byte tokens for characters outside the alphabet, and special tokens
+# A word is a run of letters, of digits or of other characters, each with the space before it, or a run of spaces. Words
+# have at most 64 characters, because longer ones make the trainer slow and its sums inexact. No piece can equal a
+# special token, because "<" and "EOS" are always separate words.
 WORDS = r" ?[\p{L}\p{M}]{1,64}| ?\p{N}{1,64}| ?[^ \p{L}\p{M}\p{N}]{1,64}| {1,64}(?= [^ ])| {1,64}"
-MAX_ALPHA = 1000  # where already a probability of 0.99 beside one of 1 is as good as none
-SCORE_DECIMALS = 4  # of a log-probability; sums in the trainer differ by 1e-11 between runs
-SAME_SCORE = 1e-9  # scores as near as this are one and the same
-PENALTY_STEP = 1e-4  # by which the trainer tells characters apart that it found no probability for
+LEAST = "256 bytes, 4 special tokens, the space, a character"  # the minimum content of a vocabulary
+MAX_ALPHA = 1000  # at this power, a probability ratio of 0.99 is already negligible
+SCORE_DECIMALS = 4  # decimals of a log-probability; the trainer's sums differ by 1e-11 between runs
+SAME_SCORE = 1e-9  # scores that differ by less are treated as equal
+PENALTY_STEP = 1e-4  # the trainer subtracts multiples of this step from the scores of characters without a probability
 
 
-@dataclass(kw_only=True, eq=False)
+@component("tokenizer", frozen=False, eq=False)
 class UnigramTokenization(Tokenization):
-    """Learns a unigram vocabulary with a byte fallback.
+    """Learns a unigram vocabulary with byte fallback.
 
-    Decoding what was encoded gives any text back exactly, or its normal form where there is a `normalization`:
-    spaces belong to the pieces, a character outside the alphabet is spelled in bytes, and <UNK> never occurs. The
-    same texts give the same file, byte for byte.
+    Decoding restores every text exactly, or its normal form if `normalization` is set: spaces are part of pieces,
+    characters outside the alphabet are spelled in bytes, and <UNK> never occurs. Equal texts give byte-identical
+    tokenizer files.
 
     Args:
-        filepath: where `save` writes and `load` reads.
-        joint: one vocabulary for both languages; False: one a side.
-        vocab_size: tokens in the vocabulary, 256 bytes and 4 special tokens included; fewer where the texts have
-            no more pieces worth keeping.
-        character_coverage: share of the text, in (0, 1], whose characters get a piece of their own, the most
-            frequent first; the others are spelled in bytes.
-        shrinking_factor: share of the pieces, in (0, 1), that each round of learning keeps. Higher is slower, and
-            chooses more carefully.
-        normalization: Unicode normal form applied before tokenising: None keeps the text as it is, or NFC, NFKC.
-        max_train_pairs: learn from at most this many pairs, taken evenly over the dataset.
-        alpha: training texts are encoded anew in each epoch, each segmentation by its probability to this power
-            (subword regularisation): 0: all alike, large: nearly always the best; None: always the best, at no cost.
-            No part of the vocabulary.
+        filepath: the file that `save` writes and `load` reads.
+        joint: True: one vocabulary for both languages; False: one vocabulary per side.
+        vocab_size: number of tokens in the vocabulary, including 256 bytes and 4 special tokens; smaller if the texts
+            have too few useful pieces.
+        character_coverage: share of the text, in (0, 1], that the characters with a piece of their own cover, chosen by
+            frequency; other characters are spelled in bytes.
+        shrinking_factor: share of the pieces, in (0, 1), that each round of training keeps. A higher value trains
+            longer and selects more carefully.
+        normalization: Unicode normal form applied before tokenising, NFC or NFKC; None: no normalisation.
+        max_train_pairs: maximum number of pairs for training the tokenizer, evenly spaced over the dataset.
+        alpha: power of the probabilities from which segmentations of training texts are sampled, again in each epoch
+            (subword regularisation). 0: all segmentations are equally likely; large: nearly always the best; None:
+            always the best, without sampling. Does not change the vocabulary.
     """
+
+    kind: ClassVar[str] = "tokenizer/unigram"
+    version: ClassVar[int] = 1
 
     MODEL: ClassVar[str | None] = "Unigram"
     SAMPLING: ClassVar[tuple[str, ...]] = ("alpha",)
 
-    vocab_size: int = 8000
-    character_coverage: float = 0.9995
-    shrinking_factor: float = 0.5
+    vocab_size: Annotated[int, Field(ge=NUM_FIXED + 2, description=LEAST)] = 8000
+    character_coverage: Coverage = 0.9995
+    shrinking_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     normalization: Normalization | None = None
-    max_train_pairs: int = 20_000
-    alpha: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        shrinks = 0 < self.shrinking_factor < 1
-        require(
-            at_least(
-                "vocab_size", self.vocab_size, NUM_FIXED + 2, "256 bytes, 4 special tokens, the space, a character"
-            ),
-            at_least("max_train_pairs", self.max_train_pairs, 1),
-            check_coverage(self.character_coverage),
-            None
-            if shrinks
-            else f"tokenizer.shrinking_factor must lie between 0 and 1, but is {self.shrinking_factor!r}",
-            check_normalization(self.normalization),
-            None if self.alpha is None else within("alpha", self.alpha, 0, MAX_ALPHA, "or null"),
-        )
+    max_train_pairs: Count = 20_000
+    alpha: Annotated[float, Field(ge=0, le=MAX_ALPHA)] | None = None
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Learn the pieces from the texts of `dataset`; see `Tokenization.train`."""
-        stream = texts(dataset, side=side, max_pairs=self.max_train_pairs, normalization=self.normalization)
-        required = {" ", *alphabet(stream(), self.character_coverage)}
-        check_room(self.vocab_size, NUM_FIXED, len(required), self.character_coverage)
+        stream = training_texts(
+            dataset,
+            side=side,
+            max_pairs=self.max_train_pairs,
+            normalization=self.normalization,
+            phases=self._phases,
+        )
+        required = {" ", *alphabet(stream.to_count(), self.character_coverage)}
+        check_vocabulary_size(self.vocab_size, NUM_FIXED, len(required), self.character_coverage)
         learner = Tokenizer(Unigram())
         learner.normalizer = Prepend(" ")
-        learner.pre_tokenizer = PreTokenizerSequence([Split(GAP, "removed"), words()])
+        learner.pre_tokenizer = PreTokenizerSequence([Split(ALPHABET_GAP, "removed"), word_splitter()])
         trainer = UnigramTrainer(
-            vocab_size=self.vocab_size - NUM_FIXED + 1,  # the trainer counts its own unknown token
+            vocab_size=self.vocab_size - NUM_FIXED + 1,  # the trainer includes its own unknown token in this number
             shrinking_factor=self.shrinking_factor,
             unk_token=SPECIAL_TOKENS.unk,
             show_progress=False,
         )
-        learner.train_from_iterator(restricted(stream(), required), trainer)
-        pieces = canonical(_learned(learner), required, self.vocab_size - NUM_FIXED)
-        self._tokenizer = ready(unigram_tokenizer(pieces, self.normalization))
+        learner.train_from_iterator(restricted_texts(stream.to_learn_from(), required), trainer)
+        pieces = canonical_pieces(_learned_pieces(learner), required, self.vocab_size - NUM_FIXED)
+        self._tokenizer = prepare_tokenizer(unigram_tokenizer(pieces, self.normalization))
         return self
 
     @property
-    def samples(self) -> bool:
-        """Whether there is an `alpha`."""
+    def is_sampled(self) -> bool:
+        """Whether segmentations of training texts are sampled (`alpha` is set)."""
         return self.alpha is not None
 
-    def sampler(self, tokenizer: Tokenizer, words: Words) -> LatticeSampler:
-        """Return what encodes `words` with sampled segmentations."""
+    def sampler(self, tokenizer: Tokenizer, words: WordIndex) -> LatticeSampler:
+        """Return a sampler that encodes `words` with sampled segmentations."""
         return LatticeSampler(tokenizer, words, alpha=float(self.alpha or 0))
 
 
 def unigram_tokenizer(pieces: list[tuple[str, float]], normalization: Normalization | None) -> Tokenizer:
-    """Build the tokenizer of `pieces` and their log-probabilities; special tokens and bytes come before them."""
+    """Build a tokenizer from pieces and their log-probabilities; special tokens and bytes have the lowest ids."""
     special = SPECIAL_TOKENS.as_list()
     fixed = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
     tokenizer = Tokenizer(
@@ -141,30 +139,30 @@ def unigram_tokenizer(pieces: list[tuple[str, float]], normalization: Normalizat
     normal_form = normalizer(normalization)
     steps: list[Normalizer] = [] if normal_form is None else [normal_form]
     tokenizer.normalizer = NormalizerSequence([*steps, Prepend(" ")])
-    tokenizer.pre_tokenizer = words()
+    tokenizer.pre_tokenizer = word_splitter()
     tokenizer.decoder = DecoderSequence([ByteFallback(), Fuse(), Strip(" ", 1, 0)])
     return add_special(tokenizer)
 
 
-def words() -> PreTokenizer:
-    """Cut text into what pieces never cross; every character ends up in a word."""
+def word_splitter() -> PreTokenizer:
+    """Return the pre-tokenizer that splits text into words, which pieces never cross; no character is removed."""
     return Split(Regex(WORDS), "isolated")
 
 
-def canonical(pieces: dict[str, float], required: set[str], room: int) -> list[tuple[str, float]]:
-    """Bring what was learned into the one order and precision that every run arrives at.
+def canonical_pieces(pieces: dict[str, float], required: set[str], room: int) -> list[tuple[str, float]]:
+    """Return the trained pieces in a canonical order and precision, equal for all runs.
 
-    The trainer sums up in the order of a hash table, which is another in every run, so that its log-probabilities
-    differ by about 1e-11; and it gives characters that it found no probability for the lowest one plus a
-    step for each, in that order. Here those get the lowest one alike, all are rounded, and sorted.
+    The trainer sums in the order of a hash table, which differs between runs, so that its log-probabilities differ by
+    about 1e-11. It also gives each character without a probability the lowest one plus a multiple of a step, in the
+    same random order. Here, all such characters get the lowest log-probability, and all values are rounded and sorted.
 
     Args:
         pieces: log-probability by piece.
-        required: characters that must be among the pieces.
-        room: keep at most this many pieces.
+        required: characters that must be pieces.
+        room: maximum number of pieces.
 
     Returns:
-        Pieces and log-probabilities, most probable first, ties by code points.
+        Pieces and log-probabilities, the most probable first, ties in the order of code points.
     """
     scores = dict(pieces)
     lowest = min(scores.values())
@@ -178,7 +176,7 @@ def canonical(pieces: dict[str, float], required: set[str], room: int) -> list[t
     return [(piece, -score) for score, piece in ranked if piece in kept]
 
 
-def _learned(learner: Tokenizer) -> dict[str, float]:
+def _learned_pieces(learner: Tokenizer) -> dict[str, float]:
     pieces: dict[str, float] = dict(json.loads(learner.to_str())["model"]["vocab"])
     del pieces[SPECIAL_TOKENS.unk]
     return pieces

@@ -1,101 +1,106 @@
-"""WordPiece, as BERT made it known: whole words where they are frequent, else their longest known beginnings.
+"""WordPiece tokenization as in BERT: a frequent word is one token, another word is split into its longest known pieces.
 
-White space is not encoded: decoding joins words with single spaces, and pieces inside a word carry `##`.
+White space is not encoded: decoding joins words with single spaces. Pieces inside a word begin with `##`.
 """
 
 import json
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
+from pydantic import Field
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer, PreTokenizer, Sequence, Split
 from tokenizers.trainers import WordPieceTrainer
 
+from mtx.components.checked_options import Count, component
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize.base import (
+from mtx.data.tokenize.tokenization import (
     SPECIAL_TOKENS,
     Normalization,
     Side,
     Tokenization,
     add_special,
-    at_least,
-    check_normalization,
     normalizer,
-    ready,
-    require,
+    prepare_tokenizer,
 )
-from mtx.data.tokenize.corpus import GAP, alphabet, check_coverage, check_room, restricted, texts
+from mtx.data.tokenize.training_text import (
+    ALPHABET_GAP,
+    Coverage,
+    alphabet,
+    check_vocabulary_size,
+    restricted_texts,
+    training_texts,
+)
 
 NUM_FIXED = len(SPECIAL_TOKENS.as_list())
 PREFIX = "##"
-MAX_WORD_CHARS = 100  # longer runs are cut: the search for pieces takes quadratic time in a word
-# Han characters each by themselves, as BERT treats Chinese; of what is left, at most so many characters.
+MAX_WORD_CHARS = 100  # longer words are split, because the search for pieces takes quadratic time in the word's length
+# Each Han character is a word, as in BERT for Chinese; other words are split after MAX_WORD_CHARS characters.
 WORDS = rf"\p{{Han}}|\P{{Han}}{{1,{MAX_WORD_CHARS}}}"
 
 
-@dataclass(kw_only=True, eq=False)
+@component("tokenizer", frozen=False, eq=False)
 class WordPieceTokenization(Tokenization):
     """Learns a WordPiece vocabulary.
 
-    Words end at white space and around punctuation and Han characters. A word with a character outside the alphabet
-    becomes <UNK> as a whole: this loses text, unlike byte-level BPE. The same texts give the same file, byte for
-    byte.
+    Text is split into words at white space, punctuation and Han characters. A word with a character outside the
+    alphabet becomes <UNK>, so that text is lost, unlike with byte-level BPE. Equal texts give byte-identical tokenizer
+    files.
 
     Args:
-        filepath: where `save` writes and `load` reads.
-        joint: one vocabulary for both languages; False: one a side.
-        vocab_size: tokens in the vocabulary, 4 special tokens included; fewer where the texts have no more pieces.
-        min_frequency: join only pieces that occur together at least this often.
-        character_coverage: share of the text, in (0, 1], whose characters are in the alphabet, the most frequent
-            first. Words of these characters are never unknown.
-        normalization: Unicode normal form applied before tokenising: None keeps the text as it is, or NFC, NFKC.
-        max_train_pairs: learn from at most this many pairs, taken evenly over the dataset.
+        filepath: the file that `save` writes and `load` reads.
+        joint: True: one vocabulary for both languages; False: one vocabulary per side.
+        vocab_size: number of tokens in the vocabulary, including 4 special tokens; smaller if the texts have too few
+            pieces.
+        min_frequency: minimum number of occurrences of two adjacent pieces for a merge.
+        character_coverage: share of the text, in (0, 1], that the characters of the alphabet cover, chosen by
+            frequency. Words of these characters are never unknown.
+        normalization: Unicode normal form applied before tokenising, NFC or NFKC; None: no normalisation.
+        max_train_pairs: maximum number of pairs for training the tokenizer, evenly spaced over the dataset.
     """
+
+    kind: ClassVar[str] = "tokenizer/wordpiece"
+    version: ClassVar[int] = 1
 
     MODEL: ClassVar[str | None] = "WordPiece"
 
-    vocab_size: int = 8000
-    min_frequency: int = 2
-    character_coverage: float = 0.9995
+    vocab_size: Annotated[int, Field(ge=NUM_FIXED + 1, description="4 special tokens and a character")] = 8000
+    min_frequency: Count = 2
+    character_coverage: Coverage = 0.9995
     normalization: Normalization | None = None
-    max_train_pairs: int = 1_000_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            at_least("vocab_size", self.vocab_size, NUM_FIXED + 1, "4 special tokens and a character"),
-            at_least("min_frequency", self.min_frequency, 1),
-            at_least("max_train_pairs", self.max_train_pairs, 1),
-            check_coverage(self.character_coverage),
-            check_normalization(self.normalization),
-        )
+    max_train_pairs: Count = 1_000_000
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
-        """Learn the pieces from the texts of `dataset`; see `Tokenization.train`."""
-        stream = texts(dataset, side=side, max_pairs=self.max_train_pairs, normalization=self.normalization)
-        characters = alphabet(stream(), self.character_coverage)
+        """Learn the vocabulary from the texts of `dataset`; see `Tokenization.train`."""
+        stream = training_texts(
+            dataset,
+            side=side,
+            max_pairs=self.max_train_pairs,
+            normalization=self.normalization,
+            phases=self._phases,
+        )
+        characters = alphabet(stream.to_count(), self.character_coverage)
         single = single_pieces(characters)
-        check_room(self.vocab_size, NUM_FIXED, len(single), self.character_coverage)
+        check_vocabulary_size(self.vocab_size, NUM_FIXED, len(single), self.character_coverage)
         learner = Tokenizer(WordPiece(unk_token=SPECIAL_TOKENS.unk))
-        learner.pre_tokenizer = Sequence([Split(GAP, "removed"), words()])
+        learner.pre_tokenizer = Sequence([Split(ALPHABET_GAP, "removed"), word_splitter()])
         trainer = WordPieceTrainer(
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
-            # The trainer would number pieces such as "##a" in the order of a hash table, which is another in every
-            # run and decides ties between merges; those it knows as special come first, in this order.
+            # The trainer numbers single-character pieces such as "##a" in hash order, which differs between runs and
+            # breaks ties between merges. Passing these pieces as special tokens fixes their order.
             special_tokens=[*SPECIAL_TOKENS.as_list(), *single],
             show_progress=False,
         )
-        learner.train_from_iterator(restricted(stream(), characters), trainer)
+        learner.train_from_iterator(restricted_texts(stream.to_learn_from(), characters), trainer)
         ids: dict[str, int] = json.loads(learner.to_str())["model"]["vocab"]
-        self._tokenizer = ready(wordpiece_tokenizer(ids, self.normalization))
+        self._tokenizer = prepare_tokenizer(wordpiece_tokenizer(ids, self.normalization))
         return self
 
 
 def wordpiece_tokenizer(ids: dict[str, int], normalization: Normalization | None) -> Tokenizer:
-    """Build the tokenizer of a vocabulary, the ids by piece."""
+    """Build a WordPiece tokenizer from a vocabulary (id by piece)."""
     tokenizer = Tokenizer(
         WordPiece(
             vocab=ids,
@@ -106,19 +111,19 @@ def wordpiece_tokenizer(ids: dict[str, int], normalization: Normalization | None
     )
     if (normal_form := normalizer(normalization)) is not None:
         tokenizer.normalizer = normal_form
-    tokenizer.pre_tokenizer = words()
+    tokenizer.pre_tokenizer = word_splitter()
     tokenizer.decoder = WordPieceDecoder(prefix=PREFIX, cleanup=False)
     return add_special(tokenizer)
 
 
-def words() -> PreTokenizer:
-    """Cut text into the words that pieces are looked for in."""
+def word_splitter() -> PreTokenizer:
+    """Return the pre-tokenizer that splits text into the words in which pieces are searched."""
     return Sequence([BertPreTokenizer(), Split(Regex(WORDS), "isolated")])
 
 
 def single_pieces(characters: set[str]) -> list[str]:
-    """Return a piece for each character at the beginning of a word, then for each that can stand inside one."""
-    cut = words()
+    """Return the single-character pieces: each character at the start of a word, then those possible inside a word."""
+    cut = word_splitter()
     first = sorted(char for char in characters if cut.pre_tokenize_str(char))
     inside = [PREFIX + char for char in first if len(cut.pre_tokenize_str("a" + char)) == 1]
     return [*first, *inside]

@@ -1,1 +1,1 @@
-"""Storage: objects and bulk payload by name, one file a backend."""
+"""Data access layers: each module here implements one way of storing manifests, payload or artifacts."""

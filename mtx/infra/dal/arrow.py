@@ -1,28 +1,36 @@
-"""Payload as Arrow files, memory-mapped when read: the default. Opening costs the same at any size."""
+"""Store payload as Arrow IPC files, which readers memory-map. This is the default file layer.
+
+Opening an Arrow file takes the same time at any file size.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, ClassVar
 
 from mtx.errors import DamagedError
-from mtx.infra.dal.base import PayloadInfo, atomic_file
-from mtx.infra.dal.folder import FolderFileLayer
-from mtx.infra.dal.rows import Rows
-from mtx.infra.dal.sealed import VERIFY
+from mtx.infra.dal.folder_file_layer import FolderFileLayer
+from mtx.infra.dal.manifest_digest import VERIFY_HINT
+from mtx.infra.dal.protocols import PayloadInfo, atomic_file
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mtx.infra.dal.arrow_rows import Rows
 
 
 class ArrowFileLayer(FolderFileLayer):
-    """Payload by name (`FileLayer`) in `location/NAME.arrow`, the Arrow IPC file format.
+    """File layer (`FileLayer`) that stores each payload in `location/NAME.arrow`, an Arrow IPC file.
 
-    Reads are zero-copy: pages come from the file as they are touched and are shared by all processes. Record batches
-    are kept as they are written, so a column given in one piece is read in one piece.
+    Reads are zero-copy. The operating system loads a page of the file on first access and shares the page among
+    processes. The file keeps the record batches in which the payload was written, so a column written as one chunk is
+    read as one chunk.
     """
 
     SUFFIX: ClassVar[str] = ".arrow"
 
-    def _write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> PayloadInfo:
+    def _write(self, path: Path, schema: "pa.Schema", batches: "Iterator[pa.RecordBatch]") -> PayloadInfo:
+        import pyarrow as pa
+
         num_rows = 0
         with atomic_file(path) as file, pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema) as writer:
             for batch in batches:
@@ -30,15 +38,22 @@ class ArrowFileLayer(FolderFileLayer):
                 num_rows += batch.num_rows
         return PayloadInfo(num_rows=num_rows, num_bytes=file.num_bytes, sha256=file.hexdigest())
 
-    def _open(self, path: Path) -> Rows:
+    def _open(self, path: Path) -> "Rows":
         return open_arrow(str(path))
 
 
-def open_arrow(path: str) -> Rows:
-    """Map an Arrow IPC file. Raises DamagedError."""
+def open_arrow(path: str) -> "Rows":
+    """Memory-map the Arrow IPC file `path` and return its rows.
+
+    Raises DamagedError if `path` cannot be read as an Arrow IPC file.
+    """
+    import pyarrow as pa
+
+    from mtx.infra.dal.arrow_rows import Rows
+
     try:
         table = pa.ipc.open_file(pa.memory_map(path)).read_all()
-        table.validate()  # that offsets end within their data; takes the same time at any size
+        table.validate()  # checks that offsets end within their buffers; takes the same time at any file size
         return Rows(table, reopen=(open_arrow, (path,)))
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise DamagedError(f"{path} cannot be read as an Arrow file: {error}. {VERIFY}") from error
+        raise DamagedError(f"{path} cannot be read as an Arrow file: {error}. {VERIFY_HINT}") from error

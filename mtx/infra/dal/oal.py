@@ -1,7 +1,8 @@
-"""Manifests on a shelf: one JSON file, replaced whole.
+"""Store all manifests in one JSON file, the shelf. Each change replaces the whole file.
 
-The original's choice was `shelve`. This keeps its use (a dictionary on disk) and drops what loses data: its file
-format depends on the Python at hand, two writers damage it, and its pickles run code when read.
+The original design used Python's `shelve`. This layer also works as a dictionary on disk, but avoids three defects of
+`shelve`: the file format depends on the Python installation, two simultaneous writers damage the file, and reading
+pickles can run code.
 """
 
 import json
@@ -12,147 +13,170 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from mtx.components.identity import JSON, plain_value
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError, choices
-from mtx.identity import JSON, plain
-from mtx.infra.dal.aside import free_path
-from mtx.infra.dal.base import (
+from mtx.infra.dal.maintenance import Damage, Leftover, num_bytes_of
+from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest, json_bytes
+from mtx.infra.dal.protocols import (
     atomic_file,
     checked_name,
-    folder,
+    convert_disk_errors,
+    error_reason,
     is_name,
+    make_folder,
     path_lock,
-    reason,
     remove_leftovers,
     sync_folder,
-    writing,
 )
-from mtx.infra.dal.sealed import SEAL, check_seal, json_bytes
-from mtx.infra.dal.upkeep import Damage, Leftover, num_bytes_of
+from mtx.infra.dal.quarantine import free_path
 
-SHELF = "manifests.json"
-LOCK = "manifests.lock"  # beside the locks of names, of which none can be this one
-RESTORE = "Save what can be read with mtx task=verify repair=true, or restore the file from a copy"
-ENTRY = re.compile(rb'^ "', re.MULTILINE)  # begins the entry of a name, and nothing else, in a shelf as it is written
+SHELF_FILE = "manifests.json"
+LOCK_FILE = "manifests.lock"  # in `location`; the locks of single names are in `location/locks`
+RESTORE_HINT = "Run mtx task=verify repair=true to keep the manifests that can be read, or restore the file from a copy"
+ENTRY_START = re.compile(
+    rb'^ "', re.MULTILINE
+)  # matches the start of each entry, and nothing else, in a shelf that mtx wrote
 
 
 class ObjectAccessLayer:
-    """Key-value store of JSON values (`ObjectLayer`) in one file, `location/manifests.json`.
+    """Object layer (`ObjectLayer`) that stores all JSON values in one file, `location/manifests.json`.
 
-    Readers see the last whole file; writers take turns by a lock. Each write rewrites the file, which suits
-    thousands of manifests; for more, see `SQLiteObjectLayer`. Picklable; safe with threads and processes.
+    Readers see the last complete version of the file. Writers exclude one another by a lock. Each write rewrites the
+    whole file, which is fast enough for thousands of manifests; for more manifests, use `SQLiteObjectLayer`. Instances
+    are picklable, and safe to use from several threads and processes.
 
     Args:
-        location: the folder; made when something is first written.
+        location: the folder that contains the file; the first write creates the folder.
     """
 
     def __init__(self, *, location: str | os.PathLike[str]) -> None:
         self.location = Path(location).expanduser().absolute()
 
     def create(self, name: str, value: Any) -> None:
-        """Store `value`. Raises AlreadyStoredError, and StoreError where it is nothing that JSON has."""
+        """Store `value` under `name`.
+
+        Raises AlreadyStoredError if `name` is stored, and StoreError if JSON cannot represent `value`.
+        """
         entry = json_value(checked_name(name), value)
         with self._lock():
             shelf = self._load()
             if name in shelf:
-                raise AlreadyStoredError(already(name, self.location))
+                raise AlreadyStoredError(already_stored_message(name, self.location))
             self._save({**shelf, name: entry})
 
     def read(self, name: str) -> JSON:
-        """Return the value. Raises NotStoredError."""
+        """Return the value of `name`. Raises NotStoredError if `name` is not stored."""
         shelf = self._load()
         if checked_name(name) not in shelf:
-            raise NotStoredError(absent(name, self.location, list(shelf)))
+            raise NotStoredError(not_stored_message(name, self.location, list(shelf)))
         return shelf[name]
 
     def delete(self, name: str) -> None:
-        """Forget the value. Raises NotStoredError."""
-        self.read(name)  # before the lock, so that nothing is made where nothing was stored
+        """Delete the value of `name`. Raises NotStoredError if `name` is not stored."""
+        self.read(name)  # raises NotStoredError before the lock, because the lock would create the folder
         with self._lock():
             shelf = self._load()
             if name not in shelf:
-                raise NotStoredError(absent(name, self.location, list(shelf)))
+                raise NotStoredError(not_stored_message(name, self.location, list(shelf)))
             self._save({key: value for key, value in shelf.items() if key != name})
 
     def exists(self, name: str) -> bool:
-        """Tell whether `name` is stored."""
+        """Return whether a value is stored under `name`."""
         return checked_name(name) in self._load()
 
     def get_all_names(self) -> list[str]:
-        """Return all names, sorted."""
+        """Return all stored names, sorted."""
         return sorted(self._load())
 
     def check(self, *, full: bool) -> list[Damage]:
-        """Look at the shelf's bytes. See `ObjectUpkeep`."""
+        """Return a `Damage` if the bytes of `manifests.json` are damaged, and for each invalid name.
+
+        See `ObjectMaintenance`.
+        """
         try:
             shelf = self._load()
-            if not shelf or json_bytes(shelf) == (self.location / SHELF).read_bytes():
+            if not shelf or json_bytes(shelf) == (self.location / SHELF_FILE).read_bytes():
                 return [
-                    Damage(SHELF, f"{name!r} is no name for something stored") for name in shelf if not is_name(name)
+                    Damage(SHELF_FILE, f"{name!r} is not a valid name in a store")
+                    for name in shelf
+                    if not is_name(name)
                 ]
         except DamagedError as error:
-            return [Damage(SHELF, str(error.__cause__ or error))]
-        if self._load() != shelf:  # written to between the two looks
+            return [Damage(SHELF_FILE, str(error.__cause__ or error))]
+        if self._load() != shelf:  # another process wrote the file during the check
             return self.check(full=full)
-        return [Damage(SHELF, "its bytes are not as mtx writes them")]
+        return [Damage(SHELF_FILE, "its bytes are not as mtx writes them")]
 
     def repair(self, to: str | os.PathLike[str]) -> list[str]:
-        """Put a shelf of all manifests that can be read in the place of a damaged one. See `ObjectUpkeep`."""
+        """Replace a damaged `manifests.json` by one with all manifests that can be read. See `ObjectMaintenance`."""
         with self._lock():
             if not self.check(full=True):
                 return []
-            content = (self.location / SHELF).read_bytes()
-            place = put_aside(content, SHELF, to)
-            self._save(_readable(content))
+            content = (self.location / SHELF_FILE).read_bytes()
+            place = quarantine_content(content, SHELF_FILE, to)
+            self._save(_readable_entries(content))
             return [place]
 
-    def set_aside(self, name: str, to: str | os.PathLike[str]) -> str:
-        """Move a manifest out of the shelf into a file, and say where it is. See `ObjectUpkeep`."""
-        place = put_aside(json_bytes(self.read(name)), name, to)
+    def quarantine(self, name: str, to: str | os.PathLike[str]) -> str:
+        """Move the manifest `name` out of `manifests.json` into a separate file, and return the path of the file.
+
+        See `ObjectMaintenance`.
+        """
+        place = quarantine_content(json_bytes(self.read(name)), name, to)
         self.delete(name)
         return place
 
     def leftovers(self) -> Iterator[Leftover]:
-        """Find what killed writers left. See `ObjectUpkeep`."""
-        return temporaries(self.location, f".{SHELF}.*.tmp", self.location / LOCK)
+        """Yield the temporary files of killed processes. See `ObjectMaintenance`."""
+        return temporary_leftovers(self.location, f".{SHELF_FILE}.*.tmp", self.location / LOCK_FILE)
 
     def _lock(self) -> AbstractContextManager[None]:
-        return path_lock(self.location / LOCK)
+        return path_lock(self.location / LOCK_FILE)
 
     def _load(self) -> dict[str, JSON]:
-        path = self.location / SHELF
+        path = self.location / SHELF_FILE
         try:
             shelf = json.loads(path.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            raise DamagedError(f"the manifests in {path} cannot be read: {reason(error)}. {RESTORE}") from error
+            raise DamagedError(
+                f"the manifests in {path} cannot be read: {error_reason(error)}. {RESTORE_HINT}"
+            ) from error
         if not isinstance(shelf, dict):
             raise DamagedError(
-                f"{path} holds a JSON {type(shelf).__name__}, not an object of manifests by name. {RESTORE}"
+                f"{path} must contain a JSON object of manifests by name, but contains a {type(shelf).__name__}. "
+                f"{RESTORE_HINT}"
             )
         return shelf
 
     def _save(self, shelf: dict[str, JSON]) -> None:
-        path = self.location / SHELF
+        path = self.location / SHELF_FILE
         remove_leftovers(path)
         with atomic_file(path) as file:
             file.write(json_bytes(shelf))
 
 
-def put_aside(content: bytes, name: str, to: str | os.PathLike[str]) -> str:
-    """Write the content of a manifest into a file of its own in the folder `to`, and say where. Raises StoreError."""
-    place = free_path(folder(to), name if name.endswith(".json") else f"{name}.manifest.json")
+def quarantine_content(content: bytes, name: str, to: str | os.PathLike[str]) -> str:
+    """Write the content of a manifest to a new file in the folder `to` and return its path. Raises StoreError."""
+    place = free_path(make_folder(to), name if name.endswith(".json") else f"{name}.manifest.json")
     with atomic_file(place) as file:
         file.write(content)
     return str(place)
 
 
-def temporaries(location: Path, pattern: str, lock: Path) -> Iterator[Leftover]:
-    """Find the temporary files of writers that were killed; a writer that is alive holds `lock`."""
+def temporary_leftovers(location: Path, pattern: str, lock: Path) -> Iterator[Leftover]:
+    """Yield the temporary files of killed processes.
+
+    Args:
+        location: folder to search.
+        pattern: glob pattern of the temporary files.
+        lock: path of the lock that every running writer holds. Removing a leftover acquires the lock first.
+    """
 
     def remover(path: Path) -> Callable[[], bool]:
         def remove() -> bool:
-            with path_lock(lock, wait=False), writing(path):
+            with path_lock(lock, wait=False), convert_disk_errors(path):
                 path.unlink(missing_ok=True)
                 sync_folder(location)
             return True
@@ -160,20 +184,20 @@ def temporaries(location: Path, pattern: str, lock: Path) -> Iterator[Leftover]:
         return remove
 
     for path in sorted(location.glob(pattern)):
-        yield Leftover(path, "a write that was stopped", num_bytes_of(path), remover(path))
+        yield Leftover(path, "an interrupted write", num_bytes_of(path), remover(path))
 
 
-def _readable(content: bytes) -> dict[str, JSON]:
-    """Return the entries of a damaged shelf that are as they were written."""
-    starts = [match.start() for match in ENTRY.finditer(content)]
+def _readable_entries(content: bytes) -> dict[str, JSON]:
+    """Return the undamaged entries of a damaged `manifests.json`, by name."""
+    starts = [match.start() for match in ENTRY_START.finditer(content)]
     found: dict[str, JSON] = {}
     for start, end in zip(starts, [*starts, len(content)][1:], strict=True):
         text = content[start:end].strip().removesuffix(b"}") if end == len(content) else content[start:end].strip()
         try:
             entry = json.loads(b"{" + text.rstrip(b",\n ") + b"}")
             ((name, value),) = entry.items()
-            if isinstance(value, dict) and SEAL in value:
-                check_seal(value, name)
+            if isinstance(value, dict) and DIGEST_KEY in value:
+                check_digest(value, name)
         except (ValueError, RecursionError, DamagedError):
             continue
         if is_name(name) and (not isinstance(value, dict) or value.get("id", name) == name):
@@ -182,19 +206,24 @@ def _readable(content: bytes) -> dict[str, JSON]:
 
 
 def json_value(name: str, value: Any) -> JSON:
-    """Return `value` in JSON's types. Raises StoreError."""
+    """Return `value` as plain JSON values. Raises StoreError if JSON cannot represent `value`."""
     try:
-        return plain(value)
+        return plain_value(value)
     except TypeError as error:
-        raise StoreError(f"{name} cannot be stored as a manifest, which holds only what JSON has: {error}") from error
+        raise StoreError(
+            f"{name} cannot be stored as a manifest, because JSON cannot represent a value in it: {error}"
+        ) from error
 
 
-def already(name: str, location: object) -> str:
-    """Say that `name` is taken."""
-    return f"{name} is stored already in {location}; it is kept. Remove it first to store another"
+def already_stored_message(name: str, location: object) -> str:
+    """Return the error message for a `name` that is already stored in `location`."""
+    return f"{name} is stored already in {location}; it is kept. Remove it first to replace it"
 
 
-def absent(name: str, location: object, names: list[str]) -> str:
-    """Say that `name` is not there, and what is."""
+def not_stored_message(name: str, location: object, names: list[str]) -> str:
+    """Return the error message for a `name` that is not stored.
+
+    It lists up to five stored names, the most similar first.
+    """
     near = choices(str(name), names).split(", ")[:5]
     return f"nothing is stored as {name!r} in {location}. Stored there: {len(names)} ({', '.join(near)})"

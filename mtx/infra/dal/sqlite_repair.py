@@ -1,4 +1,4 @@
-"""A database of manifests that was damaged: what is wrong with it, and what of it can still be read."""
+"""Check a damaged SQLite database of manifests, and replace it by a new database with all rows that can be read."""
 
 import json
 import os
@@ -10,48 +10,60 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from mtx.components.identity import JSON
 from mtx.errors import DamagedError
-from mtx.identity import JSON
-from mtx.infra.dal.aside import free_path
-from mtx.infra.dal.base import folder, is_name, remove_leftovers, sync_folder, writing
-from mtx.infra.dal.sealed import SEAL, check_seal
+from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest
+from mtx.infra.dal.protocols import convert_disk_errors, is_name, make_folder, remove_leftovers, sync_folder
+from mtx.infra.dal.quarantine import free_path
 
-# From both ends of the table and of its index: one of the four may be the way past the damage.
-WAYS = ("NOT INDEXED ORDER BY rowid", "NOT INDEXED ORDER BY rowid DESC", "ORDER BY name", "ORDER BY name DESC")
-# What never changes in the first bytes of a database, by place: its format, WAL, the schema's format, UTF-8, no numbers
-# of its own. See "The Database Header" in SQLite's description of its file format.
-HEADER = {0: b"SQLite format 3\0", 18: b"\2\2\0\x40\x20\x20", 44: b"\0\0\0\4\0\0\0\0", 56: b"\0\0\0\1" + bytes(32)}
-BESIDE = ("", "-wal")  # what a database consists of; its -shm is made anew from them
+# Scans from both ends of the table and of its index. One of the four scans may reach rows that are stored after the
+# damage.
+SCAN_ORDERS = ("NOT INDEXED ORDER BY rowid", "NOT INDEXED ORDER BY rowid DESC", "ORDER BY name", "ORDER BY name DESC")
+# Header bytes that are the same in every database that mtx writes, by offset: the file format, WAL, the schema format,
+# UTF-8, and fields that mtx does not use. Source: "The Database Header" in SQLite's description of its file format.
+EXPECTED_HEADER = {
+    0: b"SQLite format 3\0",
+    18: b"\2\2\0\x40\x20\x20",
+    44: b"\0\0\0\4\0\0\0\0",
+    56: b"\0\0\0\1" + bytes(32),
+}
+FILE_SUFFIXES = ("", "-wal")  # files that contain the data of a database; SQLite rebuilds the -shm file from them
 
 
-def text_of(value: JSON) -> str:
-    """Return the one way in which a manifest is written into a row."""
+def row_text(value: JSON) -> str:
+    """Return the JSON text that mtx stores in a database row for a manifest."""
     return json.dumps(value, sort_keys=True)
 
 
-def value_of(text: Any) -> JSON:
-    """Return the manifest that a row holds. Raises ValueError where mtx did not write it so."""
+def row_value(text: Any) -> JSON:
+    """Return the manifest in the database value `text`. Raises ValueError if `text` is not exactly as mtx writes it."""
     if not isinstance(text, str):
-        raise ValueError(f"it is a {type(text).__name__}, no text")
+        raise ValueError(f"the manifest must be text, but is of the type {type(text).__name__}")
     try:
         value: JSON = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no JSON: {error}") from error
-    if text_of(value) != text:
-        raise ValueError("it is not written as mtx writes it")
+        raise ValueError(f"the manifest is not valid JSON: {error}") from error
+    if row_text(value) != text:
+        raise ValueError("the text of the manifest is not the text that mtx writes")
     return value
 
 
-def problems(db: sqlite3.Connection, path: Path, *, full: bool) -> list[str]:
-    """Say what is wrong with the database `path` as a whole.
+def database_problems(db: sqlite3.Connection, path: Path, *, full: bool) -> list[str]:
+    """Return descriptions of the problems of the database file `path`; an empty list if there are none.
 
-    Not seen are changes in the counters of its header and in space that holds nothing: they change no manifest.
-    Raises sqlite3.DatabaseError where it cannot even be asked.
+    The check does not detect changes in the header's counters and in unused space; these changes affect no manifest.
+
+    Args:
+        db: a connection to the database.
+        path: path of the database file.
+        full: True: run SQLite's complete integrity check. False: run SQLite's quick check.
+
+    Raises sqlite3.DatabaseError if SQLite cannot run a query on the database.
     """
     with path.open("rb") as file:
         header = file.read(100)
-    if changed := [place for place, fixed in HEADER.items() if header[place : place + len(fixed)] != fixed]:
-        return [f"its header is not as mtx writes it, from byte {changed[0]} on"]
+    if changed := [place for place, fixed in EXPECTED_HEADER.items() if header[place : place + len(fixed)] != fixed]:
+        return [f"its header has changed, first at byte {changed[0]}"]
     found = [row[0] for row in db.execute(f"PRAGMA {'integrity_check' if full else 'quick_check'}(5)")]
     if found != ["ok"]:
         return [" ".join(str(line).split()) for line in found]
@@ -59,23 +71,23 @@ def problems(db: sqlite3.Connection, path: Path, *, full: bool) -> list[str]:
     if kinds != [("index", "sqlite_autoindex_manifest_1", "manifest"), ("table", "manifest", "manifest")]:
         return [f"it holds {', '.join(f'{kind} {name}' for kind, name, _ in kinds) or 'no table'}, not the manifests"]
     names = [row[0] for row in db.execute("SELECT name FROM manifest")]
-    return [f"{name!r} is no name for something stored" for name in names if not is_name(name)]
+    return [f"{name!r} is not a valid name in a store" for name in names if not is_name(name)]
 
 
 def replace_by_readable(path: Path, to: Path, schema: str) -> list[Path]:
-    """Put a database of all rows that can be read in the place of `path`, and return where copies of the old one are.
+    """Replace the damaged database `path` by a new database with all rows that can be read.
 
-    What the damaged one said about anything else stays in the copies. For holders of the lock on writing `path`.
-    Raises StoreError.
+    Before the replacement, the files of the damaged database are copied to the folder `to`. The caller must hold the
+    lock for writing `path`. Returns the paths of the copies. Raises StoreError if the disk refuses a write.
     """
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that, where it can be, all is in one file
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # moves the journal into the main file, if possible
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA writable_schema=ON")  # which also reads a file that was cut short
+        db.execute("PRAGMA writable_schema=ON")  # makes a truncated file readable
         with suppress(sqlite3.DatabaseError):
-            db.execute("BEGIN IMMEDIATE")  # writers wait, and then see that the file is another
-        rows = _readable(db)
-        kept = _copied(path, folder(to))
+            db.execute("BEGIN IMMEDIATE")  # other writers wait, and then notice the replaced file
+        rows = _readable_rows(db)
+        kept = _copied_files(path, make_folder(to))
         remove_leftovers(path)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
         try:
@@ -86,9 +98,9 @@ def replace_by_readable(path: Path, to: Path, schema: str) -> list[Path]:
                 new.execute("BEGIN")
                 new.executemany("INSERT INTO manifest (name, value) VALUES (?, ?)", sorted(rows.items()))
                 new.execute("COMMIT")
-            with writing(path):
+            with convert_disk_errors(path):
                 for beside in ("-wal", "-shm"):
-                    path.with_name(path.name + beside).unlink(missing_ok=True)  # not those of the new one
+                    path.with_name(path.name + beside).unlink(missing_ok=True)  # they belong to the old database
                 temporary.replace(path)
                 sync_folder(path.parent)
         finally:
@@ -96,11 +108,11 @@ def replace_by_readable(path: Path, to: Path, schema: str) -> list[Path]:
     return kept
 
 
-def _copied(path: Path, to: Path) -> list[Path]:
+def _copied_files(path: Path, to: Path) -> list[Path]:
     place = free_path(to, path.name)
     copies = []
-    with writing(place):
-        for beside in BESIDE:
+    with convert_disk_errors(place):
+        for beside in FILE_SUFFIXES:
             old, copy = path.with_name(path.name + beside), place.with_name(place.name + beside)
             if old.exists() and (old.stat().st_size or not beside):
                 shutil.copyfile(old, copy)
@@ -114,8 +126,8 @@ def _copied(path: Path, to: Path) -> list[Path]:
     return copies
 
 
-def _readable(db: sqlite3.Connection) -> dict[str, str]:
-    """Return the rows that are as they were written, asked for in every way there is."""
+def _readable_rows(db: sqlite3.Connection) -> dict[str, str]:
+    """Return all undamaged rows of the database by name, found with every scan order in `SCAN_ORDERS`."""
     found: dict[str, str] = {}
     for rowid in sorted(_rowids(db)):
         with suppress(sqlite3.Error, UnicodeDecodeError):
@@ -128,13 +140,13 @@ def _readable(db: sqlite3.Connection) -> dict[str, str]:
 def _rowids(db: sqlite3.Connection) -> set[int]:
     return {
         rowid
-        for way in WAYS
-        for rowid in _until_an_error(db, f"SELECT rowid FROM manifest {way}")
+        for way in SCAN_ORDERS
+        for rowid in _values_until_error(db, f"SELECT rowid FROM manifest {way}")
         if isinstance(rowid, int)
     }
 
 
-def _until_an_error(db: sqlite3.Connection, query: str) -> Iterator[Any]:
+def _values_until_error(db: sqlite3.Connection, query: str) -> Iterator[Any]:
     with suppress(sqlite3.Error, UnicodeDecodeError):
         for row in db.execute(query):
             yield row[0]
@@ -142,9 +154,9 @@ def _until_an_error(db: sqlite3.Connection, query: str) -> Iterator[Any]:
 
 def _is_whole(name: str, text: Any) -> bool:
     try:
-        value = value_of(text)
-        if isinstance(value, dict) and SEAL in value:
-            check_seal(value, name)
+        value = row_value(text)
+        if isinstance(value, dict) and DIGEST_KEY in value:
+            check_digest(value, name)
     except (ValueError, DamagedError):
         return False
     return not isinstance(value, dict) or value.get("id", name) == name

@@ -1,1 +1,1 @@
-"""From a source to pairs, and from token ids to batches."""
+"""Sources of parallel text: each reads sentence pairs from files, from the Hugging Face Hub, or from other sources."""

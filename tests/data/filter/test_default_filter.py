@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from mtx.data.filter.default import DefaultFilter
 from mtx.errors import ConfigError, DataError
-from mtx.infra.dataset.pairs import PAIR_SCHEMA
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
 CORPUS = Path(__file__).parents[4] / "shared" / "data" / "corpus.en-de.jsonl.gz"
 ALL_OFF = DefaultFilter(
-    strip=False,
     drop_control_characters=False,
     drop_empty=False,
     min_chars=None,
@@ -49,8 +48,6 @@ def reference(rules: DefaultFilter, pairs: list[Pair]) -> tuple[list[Pair], dict
     dropped: dict[str, int] = {}
     seen: set[Pair] = set()
     for src, tgt in pairs:
-        if rules.strip:
-            src, tgt = src.strip(), tgt.strip()
         reason = reason_to_drop(rules, src, tgt, seen)
         if reason:
             dropped[reason] = dropped.get(reason, 0) + 1
@@ -96,7 +93,6 @@ BOUND = st.one_of(st.none(), st.integers(0, 6))
 RATIO = st.one_of(st.none(), st.floats(1, 4))
 FILTERS = st.builds(
     DefaultFilter,
-    strip=st.booleans(),
     drop_control_characters=st.booleans(),
     drop_empty=st.booleans(),
     min_chars=BOUND,
@@ -127,10 +123,10 @@ def test_keeps_drops_and_counts_as_the_plain_reference_does_however_it_is_chunke
 def test_each_pair_is_dropped_by_the_first_rule_that_applies() -> None:
     pairs = [
         ("Good morning.", "Guten Morgen."),  # kept
-        ("  Good morning. ", "Guten Morgen.\u3000"),  # a duplicate once stripped
+        ("Good morning.", "Guten Morgen."),  # a duplicate
         ("\x00", ""),  # control characters come before emptiness
-        ("  ", "Nichts"),
-        ("Nothing", "\t"),
+        ("", "Nichts"),
+        ("Nothing", ""),
         ("x" * 2001, "y" * 2001),
         ("Yes, of course.", "J" * 121),  # 121 > 8 · 15
         ("No.", "N" * 80),  # 3 characters count as 10, and 80 = 8 · 10: kept
@@ -159,6 +155,12 @@ def test_word_rules_count_between_white_space_of_any_kind() -> None:
     ]
     words = dataclasses.replace(ALL_OFF, min_words=2, max_words=5, max_word_ratio=2.0, ratio_floor_words=1)
     assert run(words, pairs) == ([pairs[1]], {"too_few_words": 1, "too_many_words": 1, "word_ratio": 1})
+
+
+def test_a_text_of_white_space_alone_has_no_word_and_not_fewer() -> None:
+    pairs = [(" \t", "eins")]
+    assert run(dataclasses.replace(ALL_OFF, min_words=0), pairs) == (pairs, {})
+    assert run(dataclasses.replace(ALL_OFF, min_words=1), pairs) == ([], {"too_few_words": 1})
 
 
 def test_with_every_rule_off_pairs_come_out_as_they_went_in() -> None:
@@ -191,18 +193,21 @@ def test_nothing_in_gives_one_empty_batch_with_the_columns() -> None:
 def test_takes_plain_strings_and_further_columns_and_a_stream_of_batches() -> None:
     batch = pa.record_batch({"id": [1, 2], "tgt": ["eins", "zwei"], "src": ["one", "two"]})
     kept = pa.Table.from_batches(list(DefaultFilter().apply(iter([batch, batch]), dropped := {})))
-    assert kept.to_pylist() == [{"src": "one", "tgt": "eins"}, {"src": "two", "tgt": "zwei"}]
+    assert kept.to_pylist() == [
+        {"src": "one", "tgt": "eins", "id": 1},
+        {"src": "two", "tgt": "zwei", "id": 2},
+    ]
     assert dropped == {"duplicate": 2}
 
 
 def test_a_missing_column_is_named() -> None:
     table = pa.table({"source": ["a"], "tgt": ["b"]})
-    with pytest.raises(DataError, match=r"these have source, tgt: src is missing. Check the columns that downloader"):
+    with pytest.raises(DataError, match=r"have source, tgt: src is missing\. Check the column names in the downloader"):
         list(DefaultFilter().apply(table, {}))
 
 
 def test_a_chunk_of_long_texts_is_cut_so_that_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtx.data.pairs.BYTES_PER_BATCH", 40_000)
+    monkeypatch.setattr("mtx.data.pair_batches.BYTES_PER_BATCH", 40_000)
     table = table_of([("a" * 10_000, f"{i}" * 10_000) for i in range(6)])
     batches = DefaultFilter(max_chars=None).apply(table.combine_chunks(), {})
     assert [batch.num_rows for batch in batches] == [1] * 6  # 20,016 bytes a pair with offsets
@@ -216,16 +221,38 @@ def test_tiny_chunks_are_joined() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"strip": "yes"}, "filter.strip is true or false, but is 'yes'"),
-        ({"max_chars": 10.5}, "filter.max_chars is a whole number of at least 0, or null, but is 10.5"),
-        ({"min_chars": -1}, "filter.min_chars is a whole number of at least 0, or null, but is -1"),
-        ({"min_chars": True}, "filter.min_chars is a whole number of at least 0, or null, but is True"),
-        ({"max_ratio": 0.5}, "filter.max_ratio is a number of at least 1, or null, but is 0.5"),
-        ({"max_ratio": float("nan")}, "filter.max_ratio is a number of at least 1, or null, but is nan"),
-        ({"ratio_floor_chars": None}, "filter.ratio_floor_chars is a whole number of at least 1, but is None"),
+        (
+            {"drop_empty": "yes"},
+            "filter.drop_empty is true or false, but is 'yes'. Set filter.drop_empty=true or filter.drop_empty=false",
+        ),
+        (
+            {"max_chars": 10.5},
+            "filter.max_chars is an integer of at least 0, or null, but is 10.5. Set filter.max_chars=0 or more",
+        ),
+        (
+            {"min_chars": -1},
+            "filter.min_chars is an integer of at least 0, or null, but is -1. Set filter.min_chars=0 or more",
+        ),
+        (
+            {"min_chars": True},
+            "filter.min_chars is an integer of at least 0, or null, but is True. Set filter.min_chars=0 or more",
+        ),
+        (
+            {"max_ratio": 0.5},
+            "filter.max_ratio is a number of at least 1, or null, but is 0.5. Set filter.max_ratio=1 or more",
+        ),
+        (
+            {"max_ratio": float("nan")},
+            "filter.max_ratio is a number of at least 1, or null, but is nan. Set filter.max_ratio=1 or more",
+        ),
+        (
+            {"ratio_floor_chars": None},
+            "filter.ratio_floor_chars is an integer of at least 1, but is None. Set filter.ratio_floor_chars=1 or more",
+        ),
         (
             {"min_words": 9, "max_words": 3},
-            "filter.min_words=9 is above filter.max_words=3, which keeps no pair. Set one to null",
+            "filter.min_words=9 is above filter.max_words=3, which keeps no pair. "
+            "Set filter.min_words=null or filter.max_words=null",
         ),
     ],
 )
@@ -237,12 +264,22 @@ def test_a_wrong_field_is_named_with_its_rule_and_value(fields: dict[str, object
 
 def test_all_wrong_fields_are_reported_together() -> None:
     with pytest.raises(ConfigError) as error:
-        DefaultFilter(strip=1, min_chars=-1, max_ratio="2")  # type: ignore[arg-type]
+        DefaultFilter(drop_empty=1, min_chars=-1, max_ratio="2")  # type: ignore[arg-type]
     assert [line.split()[0] for line in str(error.value).splitlines()] == [
-        "filter.strip",
+        "filter.drop_empty",
         "filter.min_chars",
         "filter.max_ratio",
     ]
+
+
+def test_a_wrong_field_is_told_beside_those_that_are_switched_off() -> None:
+    with pytest.raises(ConfigError, match=r"filter\.max_ratio"):
+        DefaultFilter(min_chars=None, max_chars=None, max_ratio=0.5)
+
+
+def test_bounds_may_be_equal() -> None:
+    only = DefaultFilter(min_chars=3, max_chars=3, min_words=1, max_words=1)
+    assert (only.min_chars, only.max_words) == (3, 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pyarrow as pa
 
 from mtx.data.filter.none import NoFilter
-from mtx.infra.dataset.pairs import PAIR_SCHEMA
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
 
 def test_keeps_every_pair_as_it_came_and_counts_nothing() -> None:

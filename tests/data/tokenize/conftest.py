@@ -5,18 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from conf_options import options, target
 from tokenizers import Tokenizer
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize.base import Tokenization
-from mtx.data.tokenize.bpe import BPETokenization
-from mtx.data.tokenize.byte import ByteTokenization
-from mtx.data.tokenize.sampling import offsets_of
-from mtx.data.tokenize.unigram import UnigramTokenization
-from mtx.data.tokenize.wordpiece import WordPieceTokenization
-from mtx.data.tokenize.words import Words, cut_words
+from mtx.data.tokenize.subword_sampling import offsets_of
+from mtx.data.tokenize.tokenization import Tokenization
+from mtx.data.tokenize.word_index import WordIndex, cut_words
 
 SYLLABLES = ("ka", "lo", "mi", "ren", "tu", "sho", "ba", "el", "dri", "un", "ä", "ß")
 KANA_AND_KANJI = "のにをはがとし神光天地人日水見言行大小上下中山川火木金土心手目口"
@@ -54,23 +50,19 @@ def make_dataset() -> Callable[[Any], TranslationDataset]:
 @pytest.fixture(scope="session")
 def trained(dataset: TranslationDataset) -> dict[str, Tokenization]:
     """One tokenizer of each kind that is made here. Not to be changed by tests."""
-    return {
-        "bpe": BPETokenization(vocab_size=500).train(dataset),
-        "unigram": UnigramTokenization(vocab_size=500).train(dataset),
-        "wordpiece": WordPieceTokenization(vocab_size=500).train(dataset),
-        "byte": ByteTokenization(),
-    }
+    kinds = {name: target("tokenizer", name) for name in options("tokenizer") if name != "pretrained"}
+    return {name: kind(vocab_size=500).train(dataset) if kind.is_trainable else kind() for name, kind in kinds.items()}
 
 
 @pytest.fixture(scope="session")
-def as_words() -> Callable[[Tokenizer, list[str]], Words]:
+def as_words() -> Callable[[Tokenizer, list[str]], WordIndex]:
     """Cut texts into the words of a tokenizer, one row a text."""
 
-    def cut(tokenizer: Tokenizer, texts: list[str]) -> Words:
-        distinct, stream = cut_words(tokenizer, pa.array(texts, type=pa.large_string()))
+    def cut(tokenizer: Tokenizer, texts: list[str]) -> WordIndex:
+        distinct, stream = cut_words(tokenizer, lambda: iter([texts]))
         rows = [row for some in stream for row in some]
         numbers = np.array([number for row in rows for number in row], dtype=np.uint32)
-        return Words(distinct, numbers, offsets_of([len(row) for row in rows]))
+        return WordIndex(distinct, numbers, offsets_of([len(row) for row in rows]))
 
     return cut
 

@@ -5,8 +5,8 @@ import pytest
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize import bpe
-from mtx.data.tokenize.base import encode_texts
 from mtx.data.tokenize.bpe import BPETokenization
+from mtx.data.tokenize.tokenization import encode_texts
 from mtx.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ def test_the_smallest_vocabulary_is_bytes(dataset: TranslationDataset) -> None:
 
 
 def test_a_vocabulary_below_bytes_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"tokenizer.vocab_size must be an integer of at least 260 .* but is 259"):
+    with pytest.raises(ConfigError, match=r"tokenizer.vocab_size is an integer of at least 260 .* but is 259"):
         BPETokenization(vocab_size=259)
 
 

@@ -6,9 +6,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize import byte
-from mtx.data.tokenize.base import encode_texts
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.byte import ByteTokenization, byte_chars
+from mtx.data.tokenize.tokenization import encode_texts
 from mtx.errors import TokenizerError
 
 

@@ -9,8 +9,8 @@ from tokenizers.pre_tokenizers import Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize.base import SpecialIds, encode_texts, special_ids
 from mtx.data.tokenize.pretrained import PretrainedTokenization
+from mtx.data.tokenize.tokenization import SpecialIds, encode_texts, special_ids
 from mtx.errors import ConfigError, TokenizerError
 
 T5_LIKE = {"pad_token": "<pad>", "bos_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -81,7 +81,7 @@ def test_saving_copies_the_file_and_keeps_the_identity(t5_like: Path, tmp_path: 
 def test_identity_follows_the_content_and_the_special_tokens(t5_like: Path) -> None:
     one = PretrainedTokenization(filepath=t5_like, **T5_LIKE)
     assert one.identity() == {
-        "class": "mtx.data.tokenize.pretrained.PretrainedTokenization",
+        "kind": "tokenizer/pretrained",
         "version": 1,
         "joint": True,
         **T5_LIKE,
@@ -121,13 +121,14 @@ def test_before_loading_there_is_nothing(t5_like: Path) -> None:
 def test_all_problems_of_a_config_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         PretrainedTokenization(pad_token=["PAD"], bos_token="", eos_token="</s>")  # type: ignore[arg-type]
-    assert str(caught.value) == (
-        "tokenizer.filepath must name the file, as FOLDER/tokenizer.json, but is not set; "
-        "tokenizer.pad_token must be text, in quotes as \"tokenizer.pad_token='[PAD]'\", but is ['PAD']; "
-        "tokenizer.bos_token must be text, in quotes as \"tokenizer.bos_token='[PAD]'\", but is ''"
-    )
+    rule = "is a text, in quotes on a command line (\"tokenizer.pad_token='[PAD]'\"), but is"
+    assert str(caught.value).splitlines() == [f"tokenizer.pad_token {rule} ['PAD']", f"tokenizer.bos_token {rule} ''"]
+    with pytest.raises(
+        ConfigError, match=r"^tokenizer\.filepath must be a file, but is not set\. Set tokenizer\.filepath="
+    ):
+        PretrainedTokenization()
 
 
 def test_the_end_must_not_look_like_padding() -> None:
-    with pytest.raises(ConfigError, match="must differ, but both are '</s>': losses leave padding out"):
+    with pytest.raises(ConfigError, match="must differ, but both are '</s>': losses ignore padding"):
         PretrainedTokenization(filepath="a.json", pad_token="</s>", eos_token="</s>")

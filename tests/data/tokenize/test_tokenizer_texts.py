@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from mtx.data.tokenize.corpus import GAP, ROWS_AT_ONCE, alphabet, restricted, texts
+from mtx.data.tokenize.training_text import ALPHABET_GAP, ROWS_PER_BATCH, alphabet, restricted_texts, training_texts
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
-from mtx.infra.dal.rows import Rows
+from mtx.infra.dal.arrow_rows import Rows
 
 ROWS = [{"src": f"s{i}", "tgt": f"t{i}"} for i in range(10)]
 
@@ -31,19 +31,21 @@ def forms() -> list[object]:
     ],
 )
 def test_texts_are_those_of_the_side_evenly_spaced(make_dataset, data, side, max_pairs, expected) -> None:
-    stream = texts(make_dataset(data), side=side, max_pairs=max_pairs)
+    stream = training_texts(make_dataset(data), side=side, max_pairs=max_pairs)
     assert sorted(text for batch in stream() for text in batch) == expected
     assert list(stream()) == list(stream())
 
 
 def test_texts_come_in_batches_column_by_column(make_dataset) -> None:
-    stream = texts(make_dataset(table(ROWS_AT_ONCE + 5, 10_000)), side="both", max_pairs=10**9)
-    assert [len(batch) for batch in stream()] == [ROWS_AT_ONCE, ROWS_AT_ONCE, 5, 5]
+    stream = training_texts(make_dataset(table(ROWS_PER_BATCH + 5, 10_000)), side="both", max_pairs=10**9)
+    assert [len(batch) for batch in stream()] == [ROWS_PER_BATCH, ROWS_PER_BATCH, 5, 5]
     assert [batch[0][0] for batch in stream()] == ["s", "t", "s", "t"]
 
 
 def test_texts_are_in_the_normal_form_asked_for(make_dataset) -> None:
-    stream = texts(make_dataset([{"src": "e\u0301", "tgt": "①"}]), side="both", max_pairs=1, normalization="NFKC")
+    stream = training_texts(
+        make_dataset([{"src": "e\u0301", "tgt": "①"}]), side="both", max_pairs=1, normalization="NFKC"
+    )
     assert list(stream()) == [["é"], ["1"]]
 
 
@@ -54,34 +56,37 @@ def test_the_alphabet_is_the_most_frequent_characters() -> None:
     assert alphabet(iter([[text]]), 0.91) == {"a", "b"}
     assert alphabet(iter([[text]]), 0.99) == {"a", "b", "c"}
     assert alphabet(iter([[text]]), 1.0) == {"a", "b", "c", "d"}
-    assert alphabet(iter([[text + GAP * 1000]]), 0.9) == {"a"}
+    assert alphabet(iter([[text + ALPHABET_GAP * 1000]]), 0.9) == {"a"}
 
 
 def test_other_characters_give_way_to_a_gap() -> None:
     batches = [["abc", "aaa", ""], ["cab神"]]
-    assert list(restricted(iter(batches), {"a", "b"})) == [[f"ab{GAP}", "aaa", ""], [f"{GAP}ab{GAP}"]]
+    assert list(restricted_texts(iter(batches), {"a", "b"})) == [
+        [f"ab{ALPHABET_GAP}", "aaa", ""],
+        [f"{ALPHABET_GAP}ab{ALPHABET_GAP}"],
+    ]
 
 
 @pytest.mark.parametrize("data", [[], [{"src": "", "tgt": " \n　"}], Rows.of([{"src": "", "tgt": ""}])])
 def test_no_text_is_refused(make_dataset, data) -> None:
     with pytest.raises(EmptyDatasetError, match=r"needs text to learn from, but the src and tgt of \d pairs hold none"):
-        texts(make_dataset(data), side="both", max_pairs=10)
+        training_texts(make_dataset(data), side="both", max_pairs=10)
 
 
 def test_an_empty_side_is_refused_even_where_the_other_has_text(make_dataset) -> None:
     with pytest.raises(EmptyDatasetError, match="but the tgt of 1 pairs hold none"):
-        texts(make_dataset([{"src": "a", "tgt": ""}]), side="target", max_pairs=10)
+        training_texts(make_dataset([{"src": "a", "tgt": ""}]), side="target", max_pairs=10)
 
 
 def test_a_manifest_alone_is_refused(make_dataset) -> None:
-    with pytest.raises(DataError, match=r"this is only its manifest. Read it whole, with repo.get"):
-        texts(make_dataset(None), side="both", max_pairs=10)
+    with pytest.raises(DataError, match=r"this is only a manifest. Read the dataset with its rows: repo.get"):
+        training_texts(make_dataset(None), side="both", max_pairs=10)
 
 
 @pytest.mark.parametrize("data", [[{"source_ids": [1], "src": "a"}], Rows.of([{"source_ids": [1], "src": "a"}])])
 def test_rows_without_texts_are_refused(make_dataset, data) -> None:
-    with pytest.raises(DataError, match=r"these rows have source_ids, src: tgt is missing. Take .* raw or filtered"):
-        texts(make_dataset(data), side="both", max_pairs=10)
+    with pytest.raises(DataError, match=r"these rows have source_ids, src: tgt is missing. Use .* raw or filtered"):
+        training_texts(make_dataset(data), side="both", max_pairs=10)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +94,9 @@ def test_rows_without_texts_are_refused(make_dataset, data) -> None:
 )
 def test_what_is_no_text_is_refused(make_dataset, value, message) -> None:
     with pytest.raises(DataError, match=rf"cannot learn from this text: .*{message}.*without lone surrogates"):
-        texts(make_dataset([{"src": value, "tgt": "b"}]), side="both", max_pairs=10)
+        training_texts(make_dataset([{"src": value, "tgt": "b"}]), side="both", max_pairs=10)
 
 
 def test_an_unknown_side_is_refused(make_dataset) -> None:
-    with pytest.raises(ConfigError, match="must be one of source, both, target, but is 'sources'"):
-        texts(make_dataset(ROWS), side="sources", max_pairs=10)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="side is one of source, both, target, but is 'sources'"):
+        training_texts(make_dataset(ROWS), side="sources", max_pairs=10)  # type: ignore[arg-type]

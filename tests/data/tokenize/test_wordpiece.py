@@ -1,8 +1,8 @@
 import pytest
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize.base import Tokenization, encode_texts
-from mtx.data.tokenize.wordpiece import WordPieceTokenization, single_pieces, words
+from mtx.data.tokenize.tokenization import Tokenization, encode_texts
+from mtx.data.tokenize.wordpiece import WordPieceTokenization, single_pieces, word_splitter
 from mtx.errors import ConfigError
 
 
@@ -22,7 +22,7 @@ def test_pieces_are_those_worked_out_by_hand(make_dataset) -> None:
 
 def test_words_end_at_space_punctuation_and_han() -> None:
     def cut(text: str) -> list[str]:
-        return [word for word, _ in words().pre_tokenize_str(text)]
+        return [word for word, _ in word_splitter().pre_tokenize_str(text)]
 
     assert cut("Hello, wörld!\tx") == ["Hello", ",", "wörld", "!", "x"]
     assert cut("元始に神あり。カナ") == ["元", "始", "に", "神", "あり", "。", "カナ"]
@@ -65,8 +65,8 @@ def test_a_vocabulary_too_small_for_the_alphabet_is_refused(make_dataset) -> Non
 def test_values_out_of_bounds_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         WordPieceTokenization(vocab_size=4, min_frequency=0, max_train_pairs=0, character_coverage=1.1)
-    assert str(caught.value).count("; ") == 3
-    assert "tokenizer.character_coverage must lie above 0 and at most at 1, but is 1.1" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 4
+    assert "tokenizer.character_coverage is a number above 0 and of at most 1, but is 1.1" in str(caught.value)
 
 
 def test_a_normal_form_makes_variants_one(dataset: TranslationDataset) -> None:

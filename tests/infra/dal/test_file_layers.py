@@ -14,18 +14,19 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from conf_options import layers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mtx.errors import AlreadyStoredError, DamagedError, DataError, InUseError, NotStoredError, StoreError
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.base import FileLayer
+from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.fal import OLD_TYPES_SUFFIX, TYPES_SUFFIX, FileAccessLayer
-from mtx.infra.dal.rows import Rows
-from mtx.infra.dal.sealed import json_bytes, sealed
-from mtx.infra.dal.upkeep import FileUpkeep
+from mtx.infra.dal.maintenance import FileMaintenance
+from mtx.infra.dal.manifest_digest import fields_with_digest, json_bytes
+from mtx.infra.dal.protocols import FileLayer
 
-LAYERS = [FileAccessLayer, ArrowFileLayer]
+LAYERS = layers("files")
 
 MakeLayer = Callable[..., FileLayer]
 
@@ -162,14 +163,14 @@ def test_an_iterator_of_rows_is_stored_whole_and_in_order(layer: FileLayer) -> N
     [
         (
             {"src": "a", "extra": "b"},
-            r"row 1 has the columns \['extra', 'src'\], but the first row has \['src'\]. Give",
+            r"row 1 has the columns \['extra', 'src'\], but the first row has the columns \['src'\]. Give",
         ),
-        ({}, r"row 1 has the columns \[\], but the first row has \['src'\]"),
+        ({}, r"row 1 has the columns \[\], but the first row has the columns \['src'\]"),
         (
             {"src": 7},
-            r"rows 0 to 1 do not have the types of the first rows, or of one another: .*Give each column values",
+            r"rows 0 to 1 have values of different types in one column, or of other types .*Give each column values",
         ),
-        ({"src": "\ud800"}, r"rows 0 to 1 do not have the types of the first rows"),
+        ({"src": "\ud800"}, r"rows 0 to 1 have values of different types in one column"),
     ],
 )
 def test_rows_that_do_not_fit_the_first_are_refused_and_nothing_is_stored(
@@ -220,7 +221,7 @@ def test_an_unknown_name_is_refused_with_those_that_are_there(layer: FileLayer, 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a" * 152])
 def test_names_that_climb_or_hide_are_refused_by_every_operation(layer: FileLayer, tmp_path: Path, name: str) -> None:
     for operation in (lambda n: layer.create(n, []), layer.read, layer.delete, layer.exists, layer.lock):
-        with pytest.raises(StoreError, match="is no name for something stored"):
+        with pytest.raises(StoreError, match="is not a valid name in a store"):
             operation(name)
     assert files_in(tmp_path) == []
 
@@ -318,7 +319,7 @@ def test_ctrl_c_leaves_nothing(layer: FileLayer, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_reported(make: MakeLayer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot be made: Not a directory.*storage\.root=FOLDER"):
+    with pytest.raises(StoreError, match=r"cannot be created: Not a directory.*storage\.root=FOLDER"):
         make(location=tmp_path / "file").create("one", [])
 
 
@@ -342,7 +343,7 @@ def test_a_damaged_file_is_reported(tmp_path: Path, damage: str) -> None:
     content = path.read_bytes()
     path.write_bytes({"cut short": content[:-20], "emptied": b"", "other bytes": b"x" * len(content)}[damage])
     with pytest.raises(
-        DamagedError, match=r"one.arrow cannot be read as an Arrow file: .*Set it aside with mtx task=verify"
+        DamagedError, match=r"one.arrow cannot be read as an Arrow file: .*Run mtx task=verify repair=true"
     ):
         layer.read("one")
 
@@ -356,8 +357,12 @@ def test_a_damaged_file_is_reported(tmp_path: Path, damage: str) -> None:
         lambda path: path.with_suffix(TYPES_SUFFIX).unlink(),
         lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(b"x" * 50),
         lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(json_bytes([1])),
-        lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(json_bytes(sealed({"arrow_schema": "no base64!"}))),
-        lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(json_bytes(sealed({"arrow_schema": "eA=="}))),
+        lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(
+            json_bytes(fields_with_digest({"arrow_schema": "no base64!"}))
+        ),
+        lambda path: path.with_suffix(TYPES_SUFFIX).write_bytes(
+            json_bytes(fields_with_digest({"arrow_schema": "eA=="}))
+        ),
     ],
     ids=["cut short", "other type", "other column", "no types", "other types", "a list", "no base64", "no schema"],
 )
@@ -365,7 +370,7 @@ def test_damaged_lines_are_reported(tmp_path: Path, damage: Callable[[Path], obj
     layer = FileAccessLayer(location=tmp_path)
     layer.create("one", [{"src": "a"}, {"src": "b"}])
     damage(tmp_path / "one.jsonl")
-    with pytest.raises(DamagedError, match=r"one.jsonl .*Set it aside with mtx task=verify"):
+    with pytest.raises(DamagedError, match=r"one.jsonl .*Run mtx task=verify repair=true"):
         layer.read("one")
 
 
@@ -397,24 +402,24 @@ def test_rows_of_an_older_mtx_are_read_and_removed_with_their_types(tmp_path: Pa
 # Looking after what lies there
 
 
-def test_a_payload_that_is_set_aside_is_gone_and_kept(layer: FileUpkeep, tmp_path: Path) -> None:
+def test_a_payload_that_is_set_aside_is_gone_and_kept(layer: FileMaintenance, tmp_path: Path) -> None:
     assert isinstance(layer, FileLayer)
     for times in range(3):
         layer.create("one", [{"src": "a"}])
-        place = layer.set_aside("one", tmp_path / "damaged")
+        place = layer.quarantine("one", tmp_path / "damaged")
         assert not layer.exists("one")
         assert Path(place).name == Path(f"one{layer.SUFFIX}{f'.{times + 1}' if times else ''}").name  # type: ignore[attr-defined]
         assert Path(place).read_bytes()
     with pytest.raises(NotStoredError, match="nothing is stored as 'one'"):
-        layer.set_aside("one", tmp_path / "damaged")
+        layer.quarantine("one", tmp_path / "damaged")
 
 
-def leftovers(layer: FileUpkeep, *with_manifest: str) -> dict[str, str]:
+def leftovers(layer: FileMaintenance, *with_manifest: str) -> dict[str, str]:
     return {leftover.path.name: leftover.reason for leftover in layer.leftovers(lambda name: name in with_manifest)}
 
 
 def test_rows_without_a_manifest_and_stopped_writes_are_leftovers_and_nothing_else(
-    layer: FileUpkeep, tmp_path: Path
+    layer: FileMaintenance, tmp_path: Path
 ) -> None:
     assert isinstance(layer, FileLayer)
     for name in ("kept", "lost", "a.b"):
@@ -435,7 +440,7 @@ def test_rows_without_a_manifest_and_stopped_writes_are_leftovers_and_nothing_el
     assert (location / "somebody's notes.txt").exists()
 
 
-def test_what_another_process_is_writing_is_left(layer: FileUpkeep, tmp_path: Path) -> None:
+def test_what_another_process_is_writing_is_left(layer: FileMaintenance, tmp_path: Path) -> None:
     assert isinstance(layer, FileLayer)
     writing, told = threading.Event(), threading.Event()
 
@@ -455,7 +460,7 @@ def test_what_another_process_is_writing_is_left(layer: FileUpkeep, tmp_path: Pa
     assert list(layer.read("one")) == [{"src": "a"}]
 
 
-def test_rows_that_got_their_manifest_meanwhile_are_left(layer: FileUpkeep) -> None:
+def test_rows_that_got_their_manifest_meanwhile_are_left(layer: FileMaintenance) -> None:
     assert isinstance(layer, FileLayer)
     layer.create("one", [{"src": "a"}])
     manifests: list[str] = []
@@ -472,7 +477,10 @@ def test_a_line_longer_than_the_parser_takes_is_refused_when_written(
     layer = FileAccessLayer(location=tmp_path)
     layer.create("fits", [{"src": "a" * 80}])
     assert layer.read("fits")[0] == {"src": "a" * 80}
-    with pytest.raises(StoreError, match=r"a row of 112 bytes as JSON is longer than the 100 .*storage=sqlite_arrow"):
+    with pytest.raises(
+        StoreError,
+        match=r"a row needs 112 bytes as JSON, but JSON Lines are read in blocks of at most 100 .*storage=sqlite_arrow",
+    ):
         layer.create("one", [{"src": "a" * 100}])
     assert not layer.exists("one")
 

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conf_options import layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
-from mtx.infra.dal.base import ObjectLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
-from mtx.infra.dal.oal import SHELF, ObjectAccessLayer
-from mtx.infra.dal.sealed import check_seal, sealed
+from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.maintenance import Damage, ObjectMaintenance
+from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest
+from mtx.infra.dal.oal import SHELF_FILE, ObjectAccessLayer
+from mtx.infra.dal.protocols import ObjectLayer
 from mtx.infra.dal.sqlite import DATABASE, SQLiteObjectLayer
-from mtx.infra.dal.upkeep import Damage, ObjectUpkeep
 
-LAYERS = [ObjectAccessLayer, SQLiteObjectLayer, JSONFileObjectLayer]
+LAYERS = layers("objects")
 
 MakeLayer = Callable[..., ObjectLayer]
 
@@ -125,12 +126,14 @@ def test_a_store_that_was_never_written_to_is_empty_and_reading_makes_no_folder(
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a" * 152, "a\n", "ü", "a\x00", "\ud800", 7])
 def test_names_that_are_unsafe_as_file_names_are_refused_by_every_operation(layer: ObjectLayer, name: str) -> None:
     for operation in (lambda n: layer.create(n, 1), layer.read, layer.delete, layer.exists):
-        with pytest.raises(StoreError, match=r"is no name for something stored: it needs 1 to 151 of the characters"):
+        with pytest.raises(StoreError, match=r"is not a valid name in a store. A name has 1 to 151 of the characters"):
             operation(name)
 
 
 def test_what_json_lacks_is_refused(layer: ObjectLayer) -> None:
-    with pytest.raises(StoreError, match="one cannot be stored as a manifest, which holds only what JSON has: object"):
+    with pytest.raises(
+        StoreError, match="one cannot be stored as a manifest, because JSON cannot represent a value in it: object"
+    ):
         layer.create("one", {"a": object()})
     assert not layer.exists("one")
 
@@ -152,7 +155,7 @@ def test_a_home_folder_is_expanded(make: MakeLayer, tmp_path: Path, monkeypatch:
 CREATOR = """
 import sys
 from mtx.errors import AlreadyStoredError
-from mtx.infra.dal.files import JSONFileObjectLayer
+from mtx.infra.dal.json_manifests import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 layer = globals()[sys.argv[1]](location=sys.argv[2])
@@ -195,7 +198,7 @@ def test_threads_lose_nothing(layer: ObjectLayer) -> None:
 
 WRITER = """
 import sys
-from mtx.infra.dal.files import JSONFileObjectLayer
+from mtx.infra.dal.json_manifests import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 layer = globals()[sys.argv[1]](location=sys.argv[2])
@@ -259,7 +262,7 @@ def test_a_full_disk_is_reported_and_changes_nothing(
 def test_a_folder_that_cannot_be_made_is_reported(make: MakeLayer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        StoreError, match=r"folder .*file/store(/locks)? cannot be made: Not a directory.*storage\.root=FOLDER"
+        StoreError, match=r"folder .*file/store(/locks)? cannot be created: Not a directory.*storage\.root=FOLDER"
     ):
         make(location=tmp_path / "file" / "store").create("one", 1)
 
@@ -271,7 +274,7 @@ def test_a_lock_that_cannot_be_taken_is_reported(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("filelock.FileLock.acquire", denied)
-    with pytest.raises(StoreError, match=r"lock .*cannot be taken: Permission denied.*storage\.root=FOLDER"):
+    with pytest.raises(StoreError, match=r"lock .*cannot be acquired: Permission denied.*storage\.root=FOLDER"):
         make(location=tmp_path).create("one", 1)
 
 
@@ -300,30 +303,32 @@ def test_a_store_that_cannot_be_written_to_can_be_read(
 def test_a_damaged_shelf_is_reported_and_not_overwritten(tmp_path: Path) -> None:
     layer = ObjectAccessLayer(location=tmp_path)
     layer.create("one", {"a": 1})
-    whole = (tmp_path / SHELF).read_bytes()
+    whole = (tmp_path / SHELF_FILE).read_bytes()
     for damaged, message in (
         (whole[:-3], "cannot be read: Expecting"),
         (b"", "cannot be read: Expecting value"),
-        (b"[1]", "holds a JSON list, not an object of manifests by name"),
+        (b"[1]", "must contain a JSON object of manifests by name, but contains a list"),
         (b"\xff\xfe\xff", "cannot be read: "),
     ):
-        (tmp_path / SHELF).write_bytes(damaged)
+        (tmp_path / SHELF_FILE).write_bytes(damaged)
         for operation in (layer.read, layer.exists, lambda name: layer.create(name, 2)):
-            with pytest.raises(DamagedError, match=f"{SHELF} {message}|in .*{SHELF} {message}"):
+            with pytest.raises(DamagedError, match=f"{SHELF_FILE} {message}|in .*{SHELF_FILE} {message}"):
                 operation("one")
-        assert (tmp_path / SHELF).read_bytes() == damaged
+        assert (tmp_path / SHELF_FILE).read_bytes() == damaged
 
 
 def test_a_shelf_is_readable_text(tmp_path: Path) -> None:
     ObjectAccessLayer(location=tmp_path).create("one", {"a": 1})
-    assert json.loads((tmp_path / SHELF).read_text()) == {"one": {"a": 1}}
+    assert json.loads((tmp_path / SHELF_FILE).read_text()) == {"one": {"a": 1}}
 
 
 def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     layer = SQLiteObjectLayer(location=tmp_path)
     (tmp_path / DATABASE).write_bytes(b"no database at all" * 100)
     for operation in (layer.read, layer.exists, lambda name: layer.create(name, 2)):
-        with pytest.raises(DamagedError, match=r"cannot be read: file is not a database. Save what can be read"):
+        with pytest.raises(
+            DamagedError, match=r"cannot be read: file is not a database. Run mtx task=verify repair=true to keep"
+        ):
             operation("one")
 
 
@@ -335,7 +340,8 @@ def test_a_damaged_entry_of_a_database_is_named(tmp_path: Path) -> None:
         db.execute("UPDATE manifest SET value = '{'")
     db.close()
     with pytest.raises(
-        DamagedError, match=r"the manifest of one in .* changed on disk: it is no JSON: .*Set it aside with mtx"
+        DamagedError,
+        match=r"the manifest of one in .* changed on disk: the manifest is not valid JSON: .*Run mtx task=verify",
     ):
         layer.read("one")
     layer.delete("one")
@@ -344,7 +350,7 @@ def test_a_damaged_entry_of_a_database_is_named(tmp_path: Path) -> None:
 
 def test_manifests_run_no_code_when_read(tmp_path: Path) -> None:
     harmful = pickle.dumps(os.system)
-    (tmp_path / SHELF).write_bytes(harmful)
+    (tmp_path / SHELF_FILE).write_bytes(harmful)
     with pytest.raises(DamagedError, match="cannot be read"):
         ObjectAccessLayer(location=tmp_path).read("one")
 
@@ -353,7 +359,7 @@ def test_manifests_run_no_code_when_read(tmp_path: Path) -> None:
 
 
 def manifest_of(name: str) -> dict[str, Any]:
-    return sealed({"format_version": 2, "id": name, "filling": ["x" * 40] * 4})
+    return fields_with_digest({"format_version": 2, "id": name, "filling": ["x" * 40] * 4})
 
 
 def filled(layer: ObjectLayer, number: int = 3) -> dict[str, Any]:
@@ -371,7 +377,7 @@ def check_manifests(layer: ObjectLayer) -> None:
     """As a dataset's manifest is checked."""
     for name in layer.get_all_names():
         entry: Any = layer.read(name)
-        check_seal(entry, name)
+        check_digest(entry, name)
         if entry["id"] != name:
             raise DamagedError(name)
 
@@ -380,10 +386,10 @@ def the_file_of(layer: ObjectLayer, name: str = "raw-1") -> Path:
     location: Path = layer.location  # type: ignore[attr-defined]
     if isinstance(layer, JSONFileObjectLayer):
         return location / "manifests" / f"{name}.json"
-    return location / (DATABASE if isinstance(layer, SQLiteObjectLayer) else SHELF)
+    return location / (DATABASE if isinstance(layer, SQLiteObjectLayer) else SHELF_FILE)
 
 
-def test_what_is_whole_is_found_whole_and_repair_leaves_it(layer: ObjectUpkeep, tmp_path: Path) -> None:
+def test_what_is_whole_is_found_whole_and_repair_leaves_it(layer: ObjectMaintenance, tmp_path: Path) -> None:
     assert isinstance(layer, ObjectLayer)
     assert layer.check(full=True) == layer.check(full=False) == []  # also where nothing was ever stored
     entries = filled(layer)
@@ -394,17 +400,17 @@ def test_what_is_whole_is_found_whole_and_repair_leaves_it(layer: ObjectUpkeep, 
     assert read_all(layer) == entries
 
 
-def test_a_manifest_that_is_set_aside_is_gone_and_kept(layer: ObjectUpkeep, tmp_path: Path) -> None:
+def test_a_manifest_that_is_set_aside_is_gone_and_kept(layer: ObjectMaintenance, tmp_path: Path) -> None:
     assert isinstance(layer, ObjectLayer)
     entries = filled(layer)
-    place = layer.set_aside("raw-1", tmp_path / "damaged")
+    place = layer.quarantine("raw-1", tmp_path / "damaged")
     assert json.loads(Path(place).read_bytes()) == entries.pop("raw-1")
     assert read_all(layer) == entries
     with pytest.raises(NotStoredError if not isinstance(layer, JSONFileObjectLayer) else StoreError):
-        layer.set_aside("raw-1", tmp_path / "damaged")
+        layer.quarantine("raw-1", tmp_path / "damaged")
 
 
-def test_stopped_writes_are_leftovers(layer: ObjectUpkeep) -> None:
+def test_stopped_writes_are_leftovers(layer: ObjectMaintenance) -> None:
     assert isinstance(layer, ObjectLayer)
     filled(layer)
     file = the_file_of(layer)
@@ -525,10 +531,10 @@ def test_of_a_damaged_shelf_all_that_can_be_read_is_kept(
 ) -> None:
     layer = ObjectAccessLayer(location=tmp_path / "store")
     entries = filled(layer)
-    path = tmp_path / "store" / SHELF
+    path = tmp_path / "store" / SHELF_FILE
     path.write_bytes(damage(path.read_bytes()))
     damaged = path.read_bytes()
-    assert all(found.name == SHELF for found in layer.check(full=True))
+    assert all(found.name == SHELF_FILE for found in layer.check(full=True))
     (place,) = layer.repair(tmp_path / "damaged") or [None]
     if place is not None:
         assert Path(place).read_bytes() == damaged
@@ -545,13 +551,13 @@ def test_each_changed_byte_of_a_manifests_file_is_found(tmp_path: Path) -> None:
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(DamagedError):
-            check_seal(layer.read("raw-0"), "raw-0")  # type: ignore[arg-type]
+            check_digest(layer.read("raw-0"), "raw-0")  # type: ignore[arg-type]
 
 
 def test_each_changed_byte_of_a_shelf_is_found(tmp_path: Path) -> None:
     layer = ObjectAccessLayer(location=tmp_path)
     filled(layer, 2)
-    path = tmp_path / SHELF
+    path = tmp_path / SHELF_FILE
     whole = path.read_bytes()
     for position in range(0, len(whole), 3):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
@@ -566,7 +572,9 @@ def test_among_manifests_a_strange_file_is_named_and_set_aside(tmp_path: Path) -
     entries = filled(layer)
     (tmp_path / "store" / "manifests" / "notes.txt").write_text("mine")
     (found,) = layer.check(full=False)
-    assert found == Damage("notes.txt", f"{tmp_path}/store/manifests/notes.txt is not named as a manifest is")
+    assert found == Damage(
+        "notes.txt", f"{tmp_path}/store/manifests/notes.txt does not have the name of a manifest, which is NAME.json"
+    )
     assert layer.repair(tmp_path / "damaged") == [str(tmp_path / "damaged" / "notes.txt")]
     assert layer.check(full=True) == []
     assert read_all(layer) == entries
@@ -575,10 +583,10 @@ def test_among_manifests_a_strange_file_is_named_and_set_aside(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the manifest of raw-1 cannot be read: .*raw-1.json is no JSON: Expecting value"),
+        (b"", "the manifest of raw-1 cannot be read: .*raw-1.json is not valid JSON: Expecting value"),
         (b"{} ", "the manifest of raw-1 has changed on disk: the bytes of .* are not as mtx writes them"),
-        (b"[" * 100_000, "is no JSON"),
-        (pickle.dumps(os.system), "is no JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (pickle.dumps(os.system), "is not valid JSON"),
     ],
 )
 def test_a_damaged_manifest_file_is_named_and_the_others_are_read(tmp_path: Path, content: bytes, message: str) -> None:
@@ -624,7 +632,7 @@ def test_a_manifest_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", denied)
-    with pytest.raises(DamagedError, match=r"the manifest of one, .*one.json, cannot be read: Permission denied"):
+    with pytest.raises(DamagedError, match=r"the manifest of one in .*one.json cannot be read: Permission denied"):
         layer.read("one")
 
 
@@ -661,6 +669,6 @@ def test_an_error_that_quotes_bytes_that_are_no_text_tells_of_damage(tmp_path: P
         db.execute("UPDATE sqlite_master SET sql = 'CREATE TABLE (', name = CAST(x'ffff' AS TEXT)")
     db.close()
     for ask in (lambda: layer.read("one"), layer.get_all_names):
-        with pytest.raises(DamagedError, match=r"the manifests in .*manifests\.sqlite cannot be read: ") as caught:
+        with pytest.raises(DamagedError, match=r"the database .*manifests\.sqlite cannot be read: ") as caught:
             ask()
         assert isinstance(caught.value.__cause__, UnicodeDecodeError)

@@ -12,11 +12,11 @@ import pytest
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.base import folder
-from mtx.infra.dal.bundle import FolderBundleLayer
+from mtx.infra.dal.artifact import FolderArtifactLayer
 from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.files import JSONFileObjectLayer
+from mtx.infra.dal.json_manifests import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
+from mtx.infra.dal.protocols import make_folder
 from mtx.infra.dal.sqlite import DATABASE, SQLiteObjectLayer
 
 Calls = list[str]  # such as "sync one.arrow": content or folder; "name one.arrow": renamed, or linked, to that name
@@ -88,15 +88,15 @@ def test_payload_is_whole_before_sqlite_is_told_of_it(
     assert calls[-2:] == [f"name store/{DATABASE}", "sync store"]  # a database is made apart, and whole by then
 
 
-def test_files_of_a_bundle_and_its_manifest_are_synced_before_it_has_its_name(calls: Calls, tmp_path: Path) -> None:
-    layer = FolderBundleLayer(location=tmp_path / "store")
+def test_files_of_an_artifact_and_its_manifest_are_synced_before_it_has_its_name(calls: Calls, tmp_path: Path) -> None:
+    layer = FolderArtifactLayer(location=tmp_path / "store")
     layer.get_or_build("one", lambda at: (at / "tokenizer.json").write_text("{}") and None, {})
     inside = ["sync store/*/tokenizer.json", "sync store/*/*", "name store/*/manifest.json", "sync store/*"]
     assert calls == [*MADE, *inside, "name store/one", "sync store"]
 
 
-def test_a_removed_bundle_is_gone_for_good_before_its_files_are(calls: Calls, tmp_path: Path) -> None:
-    layer = FolderBundleLayer(location=tmp_path / "store")
+def test_a_removed_artifact_is_gone_for_good_before_its_files_are(calls: Calls, tmp_path: Path) -> None:
+    layer = FolderArtifactLayer(location=tmp_path / "store")
     layer.get_or_build("one", lambda at: (at / "tokenizer.json").write_text("{}") and None, {})
     calls.clear()
     layer.delete("one")
@@ -105,9 +105,9 @@ def test_a_removed_bundle_is_gone_for_good_before_its_files_are(calls: Calls, tm
 
 def test_folders_that_are_made_are_synced_in_their_parents_from_the_innermost(calls: Calls, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    folder(tmp_path / "there/a/b")
+    make_folder(tmp_path / "there/a/b")
     assert calls == ["sync there/a", "sync there"]
-    folder(tmp_path / "there/a/b")
+    make_folder(tmp_path / "there/a/b")
     assert calls == ["sync there/a", "sync there"]  # nothing made, nothing to sync
 
 

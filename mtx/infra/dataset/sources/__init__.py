@@ -1,1 +1,1 @@
-"""Sources other than the Hub, one file for each, and how files are read."""
+"""Sources of parallel text besides the Hub: one module for each source, and one for each file format."""

@@ -1,82 +1,122 @@
-r"""TSV and CSV.
+r"""Read pairs from TSV and CSV files.
 
-TSV is plain: a line is a row, every tab parts two columns, and quotes are characters like any other. CSV is as in
-RFC 4180: a field may stand in double quotes, and may then hold commas, line ends and quotes written twice. The first
-line names the columns; without a header they are called `1`, `2`, … Lines with nothing in them are passed over.
+In TSV, each line is a row, each tab separates two columns, and quotes have no special meaning. CSV follows RFC 4180: a
+field in double quotes can contain commas, line ends, and quotes written twice. The first line contains the names of the
+columns. Files without a header have the column names `1`, `2`, … Empty lines are skipped.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import pyarrow as pa
 
 from mtx.errors import MalformedPairError, SourceError
-from mtx.infra.dataset.columns import Columns, Wanted, find_columns
-from mtx.infra.dataset.pairs import Refusals, batches_of_rows, is_text
-from mtx.infra.dataset.sources.files import SourceFile, decoded_lines, not_utf8
-from mtx.infra.dataset.sources.reader import ReadOptions
+from mtx.infra.dataset.column_detection import Columns, RequestedColumns, find_columns
+from mtx.infra.dataset.extra_columns import parsers_of, type_name
+from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows, is_text
+from mtx.infra.dataset.sources.format_protocol import ReadOptions
+from mtx.infra.dataset.sources.local_files import SourceFile, decoded_lines, utf8_problem
 
-NOTHING = "line with text"
+UNIT_NAME = "line with text"
 
 
-def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns | None:
-    """Find the columns by the first line: by its names, or the first two where it is no header. Raises SourceError."""
+def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns | None:
+    """Find the text columns from the first line. Raises SourceError if the columns are missing.
+
+    With a header, the names in the first line decide. Without a header, the first two columns are the texts, unless the
+    config sets other columns.
+    """
     first = next(_rows(file), None)
     if first is None:
         return None
     number, fields = first
     where = f"{file.path}, line {number}"
     if not options.header:
-        names = _numbers(fields)
+        names = _column_numbers(fields)
         if wanted.source_column is None and wanted.target_column is None and len(names) > 1:
             languages = find_columns({"src": (), "tgt": ()}, wanted, where).languages
-            return Columns(names[0], names[1], languages)
-        return find_columns(dict.fromkeys(names, ()), wanted, where)
+            columns = Columns(names[0], names[1], languages)
+        else:
+            columns = find_columns(dict.fromkeys(names, ()), wanted, where)
+        return columns.with_extra(_schema(names), wanted, where)
     bad = next((name for name in fields if not is_text(name)), None)
     if bad is not None:
-        raise MalformedPairError(f"{where}: {not_utf8(bad.encode(errors='surrogateescape'))}")
+        raise MalformedPairError(f"{where}: {utf8_problem(bad.encode(errors='surrogateescape'))}")
     try:
         columns = find_columns(dict.fromkeys(fields, ()), wanted, where)
     except SourceError as error:
         raise SourceError(
-            f"{error}. The first line is taken for the names of the columns; where it is a pair of texts, say "
+            f"{error}. mtx reads column names from the first line; if the first line is a pair of texts, set "
             "downloader.header=false"
         ) from error
-    for name in (columns.source, columns.target):
+    columns = columns.with_extra(_schema(fields), wanted, where)
+    for name in (columns.source, columns.target, *columns.extra.names):
         if fields.count(name) > 1:
-            raise SourceError(f"{where}: {fields.count(name)} columns are called {name!r}. Give each its own name")
+            raise SourceError(
+                f"{where}: {fields.count(name)} columns are called {name!r}. Give each column its own name"
+            )
     return columns
 
 
 def read(
     file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the pairs of a file, `limit` at most. Raises MalformedPairError."""
-    return batches_of_rows(_pairs(file, columns, refusals, header=options.header), limit)
+    """Yield the pairs of a file as record batches, at most `limit` pairs.
+
+    Raises MalformedPairError for an invalid row.
+    """
+    return batches_of_rows(_pairs(file, columns, refusals, header=options.header), limit, columns.schema)
 
 
-def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bool) -> Iterator[tuple[str, str]]:
+def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bool) -> Iterator[tuple[Any, ...]]:
     rows = _rows(file)
     _, first = next(rows)
-    names = first if header else _numbers(first)
+    names = first if header else _column_numbers(first)
     source, target = names.index(columns.source), names.index(columns.target)
+    extra = [(name, names.index(name) if name in names else None, parse) for name, parse in parsers_of(columns.extra)]
     for number, fields in rows if header else _rows(file):
         if len(fields) != len(names):
-            what = f"a line has as many columns as the first, which is {len(names)}, but this one has {len(fields)}"
+            what = f"each line must have {len(names)} columns, like the first line, but this line has {len(fields)}"
             refusals.refuse("wrong_column_count", f"{file.path}, line {number}", what)
             continue
         pair = fields[source], fields[target]
         if not (is_text(pair[0]) and is_text(pair[1])):
             bad = pair[0] if is_text(pair[1]) else pair[1]
-            what = not_utf8(bad.encode(errors="surrogateescape"))
+            what = utf8_problem(bad.encode(errors="surrogateescape"))
             refusals.refuse("invalid_utf8", f"{file.path}, line {number}", what)
             continue
-        yield pair
+        values = []
+        for name, place, parse in extra:
+            text = "" if place is None else fields[place]
+            try:
+                values.append(_value(text, parse) if place is not None else None)
+            except ValueError:
+                what = f"the column {name!r} has {text!r}, which is not a {type_name(columns.extra.field(name).type)}"
+                refusals.refuse("wrong_type", f"{file.path}, line {number}", what)
+                break
+        else:
+            yield *pair, *values
+
+
+def _value(text: str, parse: Callable[[str], Any]) -> Any:
+    """Return the value of a table cell. An empty cell is an empty text in text columns, and null in other columns.
+
+    Raises ValueError if the text is not of the column's type.
+    """
+    if parse is str and not is_text(text):
+        raise ValueError(text)
+    return text if parse is str else parse(text) if text else None
+
+
+def _schema(names: list[str]) -> pa.Schema:
+    """Return a schema with the columns `names`, all of type text, because table cells contain text."""
+    return pa.schema([(name, pa.large_string()) for name in dict.fromkeys(names)])
 
 
 def _rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
-    """Iterate over the rows that hold anything, each with the number of its first line."""
+    """Yield the rows that are not empty, each with the number of its first line."""
     return _csv_rows(file) if file.format == "csv" else _tsv_rows(file)
 
 
@@ -94,15 +134,15 @@ def _csv_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
             fields = next(reader)
         except StopIteration:
             return
-        except csv.Error as error:  # whatever on_error says: where the next row starts is not known
+        except csv.Error as error:  # also with on_error=skip: the start of the next row is unknown
             raise MalformedPairError(
-                f"{file.path}, line {number}: this is no CSV ({error}). A field that holds quotes, commas or line ends "
-                f"stands in double quotes, at most {csv.field_size_limit():,} characters; in it, a quote is written "
-                "twice. Correct it, or name the file .tsv where its columns are parted by tabs"
+                f"{file.path}, line {number}: the line is not valid CSV ({error}). A field with quotes, commas or line "
+                f"ends must be in double quotes, with at most {csv.field_size_limit():,} characters; a quote in it is "
+                "written twice. Correct the line, or rename the file to .tsv if tabs separate its columns"
             ) from error
         if fields:
             yield number, fields
 
 
-def _numbers(fields: list[str]) -> list[str]:
+def _column_numbers(fields: list[str]) -> list[str]:
     return [str(number) for number in range(1, len(fields) + 1)]

@@ -1,9 +1,9 @@
-"""The formats of local files, each read by a module of its own, and the endings of names that tell them."""
+"""The formats of local files: the module that reads each format, and the endings of file names for each format."""
 
-from mtx.infra.dataset.sources import delimited, jsonl, mo, opus, parquet, po, tmx, xliff
-from mtx.infra.dataset.sources.reader import Reader
+from mtx.infra.dataset.sources import delimited, jsonl, mo, opus_archive, parquet, po, tmx, xliff
+from mtx.infra.dataset.sources.format_protocol import FormatReader
 
-READERS: dict[str, Reader] = {
+READERS: dict[str, FormatReader] = {
     "jsonl": jsonl,
     "tsv": delimited,
     "csv": delimited,
@@ -12,7 +12,7 @@ READERS: dict[str, Reader] = {
     "xliff": xliff,
     "po": po,
     "mo": mo,
-    "opus": opus,
+    "opus": opus_archive,
 }
 ENDINGS = {
     ".jsonl": "jsonl",

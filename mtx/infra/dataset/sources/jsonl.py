@@ -1,14 +1,15 @@
-r"""JSON Lines: one object a line, such as `{"src": "…", "tgt": "…"}`.
+r"""Read pairs from JSON Lines: one object per line, such as `{"src": "…", "tgt": "…"}`.
 
-Two ways to read, with the same result: pyarrow parses a whole block of lines at once; a block in which anything is
-odd goes line by line through Python's json, which says what is wrong and where. Lines of white space are passed over.
-As Python's json does, both take NaN and Infinity for values, and neither turns what looks like a date into one.
+The fast path parses a whole block of lines with pyarrow. If a block contains any irregular line, the slow path parses
+the block line by line with Python's `json`, which describes errors with their position. Both paths give the same
+result. Lines with only white space are skipped. Both paths accept NaN and Infinity, like Python's `json`, and never
+convert text that looks like a date.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -16,23 +17,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
-from mtx.infra.dataset.columns import Columns, Wanted, find_columns
-from mtx.infra.dataset.pairs import Reason, Refusals, is_text, record_batch
-from mtx.infra.dataset.sources.files import SourceFile, blocks, not_utf8
-from mtx.infra.dataset.sources.reader import ReadOptions
+from mtx.errors import SourceError
+from mtx.infra.dataset.column_detection import Columns, RequestedColumns, find_columns
+from mtx.infra.dataset.extra_columns import is_wanted, type_name
+from mtx.infra.dataset.pair_stream import Reason, Refusals, is_text, record_batch
+from mtx.infra.dataset.sources.format_protocol import ReadOptions
+from mtx.infra.dataset.sources.local_files import SourceFile, line_blocks, utf8_problem
 
-NOTHING = "line with a JSON object"
+UNIT_NAME = "line with a JSON object"
 
 SPACE = b" \t\r"
-PART_BYTES = 64 << 10  # parsed together in a block with something odd: a few hundred lines
-EXCERPT = 60  # characters of a bad line that a message shows
-# What pyarrow takes for a number, and Python's json does not.
+PART_BYTES = 64 << 10  # size of the parts into which an irregular block is split: a few hundred lines
+MAX_TYPED = 10_000  # number of lines in a file's first block that decide the types of the extra columns
+EXCERPT_CHARS = 60  # number of characters of an invalid line in an error message
+# Numbers that pyarrow accepts and Python's json refuses.
 ODD_NUMBER = re.compile(rb"Inf[\s,\]}]")
 MINUS_NAN = re.compile(rb"-NaN[\s,\]}]")
 
 
 class _RefusedError(Exception):
-    """A line is no pair: the reason, and what to say."""
+    """A line is not a valid pair. Contains the reason, and a description for the error message."""
 
     def __init__(self, reason: Reason, what: str) -> None:
         super().__init__(what)
@@ -41,35 +45,64 @@ class _RefusedError(Exception):
 
 
 class _TooDeepError(_RefusedError):
-    """A line is nested too deeply for Python's json."""
+    """A line is nested too deeply for Python's `json`."""
 
 
-class _Repeating(dict[str, Any]):
-    """An object that has some keys more than once."""
+class _ObjectWithRepeats(dict[str, Any]):
+    """A JSON object in which some keys occur more than once."""
 
     repeated: frozenset[str] = frozenset()
 
 
-def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns | None:
-    """Find the columns by the first line that is an object. Raises SourceError."""
-    for number, block in blocks(file):
-        for where, line in _numbered(file, number, block):
+def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns | None:
+    """Find the text columns from the first line that is an object. Raises SourceError if the columns are missing."""
+    for number, block in line_blocks(file):
+        for where, line in _numbered_lines(file, number, block):
             try:
-                found = _object(line)
+                found = _parsed_object(line)
             except _RefusedError as refused:
                 refusals.refuse(refused.reason, where, refused.what)
                 continue
-            return find_columns({name: _text_keys(value) for name, value in found.items()}, wanted, where)
+            columns = find_columns({name: _text_keys(value) for name, value in found.items()}, wanted, where)
+            if wanted.extra == "none":
+                return columns
+            return columns.with_extra(_types(block, wanted, where), wanted, where)
     return None
+
+
+def _types(block: bytes, wanted: RequestedColumns, where: str) -> pa.Schema:
+    """Return the keys in the file's first lines and the types of their values. Raises SourceError if types differ."""
+    values: dict[str, list[Any]] = {}
+    for line in block.split(b"\n", MAX_TYPED)[:MAX_TYPED]:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):  # `read` reports the invalid line
+            continue
+        for name, value in found.items() if isinstance(found, dict) else ():
+            values.setdefault(name, []).append(value)
+    fields = []
+    for name, some in values.items():
+        kind = pa.null()
+        if is_wanted(wanted.extra, name):
+            try:
+                kind = pa.array(some).type  # `infer_type` would use only the first values
+            except (pa.ArrowException, OverflowError, UnicodeError) as error:
+                if not (isinstance(wanted.extra, Mapping) and wanted.extra[name]):
+                    raise SourceError(
+                        f"{where}: the column {name!r} has values of different types: {error}. List the columns to "
+                        "keep, without this column, with downloader.columns=[NAME]"
+                    ) from error
+        fields.append(pa.field(name, kind))
+    return pa.schema(fields)
 
 
 def read(
     file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the pairs of a file, a record batch for each block or part of it, `limit` pairs at most."""
-    for number, block in blocks(file):
+    """Yield the pairs of a file, at most `limit`, in one record batch for each block or part of a block."""
+    for number, block in line_blocks(file):
         whole = parse_block(block, columns)
-        parts = _by_part(file, number, block, columns, refusals, limit) if whole is None else iter([whole])
+        parts = _part_batches(file, number, block, columns, refusals, limit) if whole is None else iter([whole])
         for batch in parts:
             batch = batch.slice(0, limit)
             yield batch
@@ -80,18 +113,19 @@ def read(
 
 
 def parse_block(block: bytes, columns: Columns) -> pa.RecordBatch | None:
-    """Parse a block of lines at once; None where `parse_lines` has to look at it."""
+    """Parse a block of lines at once; return None if `parse_lines` must parse the block line by line."""
     if not _is_regular(block):
         return None
     sides = pa.struct([(columns.source, pa.large_string()), (columns.target, pa.large_string())])
-    schema = pa.schema(list(sides) if columns.parent is None else [(columns.parent, sides)])
+    schema = pa.schema([*(sides if columns.parent is None else [(columns.parent, sides)]), *columns.extra])
     options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     try:
         table = pj.read_json(pa.BufferReader(block), parse_options=options)
-    except pa.ArrowException:  # no JSON, no text, a repeated key, a lone surrogate, …
+    except pa.ArrowException:  # invalid JSON, a value that is not text, a repeated key, a lone surrogate, …
         return None
-    if table.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):  # several objects on a line
+    if table.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):  # a line has several objects
         return None
+    extra = [table.column(name).combine_chunks() for name in columns.extra.names]
     if columns.parent is not None:
         if table.column(columns.parent).null_count:
             return None
@@ -99,20 +133,23 @@ def parse_block(block: bytes, columns: Columns) -> pa.RecordBatch | None:
     source, target = (table.column(i).combine_chunks() for i in _positions(table, columns))
     if source.null_count or target.null_count:
         return None
-    return pa.record_batch([source, target], ["src", "tgt"])
+    return pa.RecordBatch.from_arrays([source, target, *extra], schema=columns.schema)
 
 
-def _by_part(
+def _part_batches(
     file: SourceFile, number: int, block: bytes, columns: Columns, refusals: Refusals, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    """Parse a block in which something is odd by parts, of which only those that are odd go line by line."""
+    """Yield the pairs of an irregular block, which is split into parts.
+
+    Only the irregular parts are parsed line by line.
+    """
     start = 0
     while start < len(block):
         end = block.rfind(b"\n", start, start + PART_BYTES) + 1 or block.find(b"\n", start) + 1 or len(block)
         part = block[start:end]
         batch = parse_block(part, columns)
         if batch is None:
-            batch = record_batch(islice(parse_lines(file, number, part, columns, refusals), limit))
+            batch = record_batch(islice(parse_lines(file, number, part, columns, refusals), limit), columns.schema)
         yield batch
         limit = None if limit is None else max(limit - batch.num_rows, 0)
         number += part.count(b"\n")
@@ -121,11 +158,19 @@ def _by_part(
 
 def parse_lines(
     file: SourceFile, number: int, block: bytes, columns: Columns, refusals: Refusals
-) -> Iterator[tuple[str, str]]:
-    """Parse a block line by line; `number` is that of its first line. Raises MalformedPairError."""
-    for where, line in _numbered(file, number, block):
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a block, parsed line by line. Raises MalformedPairError for an invalid line.
+
+    Args:
+        file: the file that contains the block.
+        number: line number of the block's first line.
+        block: the lines.
+        columns: the columns of the texts and the extra columns.
+        refusals: handling of invalid lines.
+    """
+    for where, line in _numbered_lines(file, number, block):
         try:
-            pair = _pair(_object(line), columns)
+            row = *_text_pair(_parsed_object(line), columns), *_extra_values(line, columns)
         except _RefusedError as refused:
             batch = parse_block(line.strip(SPACE), columns) if isinstance(refused, _TooDeepError) else None
             if batch is None:
@@ -133,11 +178,36 @@ def parse_lines(
             else:
                 yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
         else:
-            yield pair
+            yield row
+
+
+def _extra_values(line: bytes, columns: Columns) -> list[Any]:
+    """Return a line's values in the extra columns, converted like in `parse_block`. Raises _RefusedError."""
+    if not columns.extra:
+        return []
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError("wrong_type", f"the values of the extra columns cannot be read: {error}") from error
+    values = []
+    for field in columns.extra:
+        value = found.get(field.name)
+        try:
+            options = pj.ParseOptions(explicit_schema=pa.schema([field]))
+            parsed = pj.read_json(pa.BufferReader(json.dumps({field.name: value}).encode()), parse_options=options)
+        except pa.ArrowException as error:
+            raise _RefusedError(
+                "wrong_type",
+                f"the column {field.name!r} has the type {type_name(field.type)}, but here it has {_kind_name(value)} "
+                f"({str(value)[:EXCERPT_CHARS]!r}). Set another type with downloader.columns={{NAME: TYPE}}, or leave "
+                "the column out",
+            ) from error
+        values.append(parsed.column(0)[0].as_py())
+    return values
 
 
 def _is_regular(block: bytes) -> bool:
-    """Tell whether every line is whole UTF-8 from `{` to `}`, so that no object can spread over lines."""
+    """Return whether each line is valid UTF-8 and runs from `{` to `}`, so that no object spans several lines."""
     end = b"\r\n" if block.endswith(b"\r\n") else b"\n"
     if not block.startswith(b"{") or not block.removesuffix(end).endswith(b"}"):
         return False
@@ -147,7 +217,7 @@ def _is_regular(block: bytes) -> bool:
     if MINUS_NAN.search(block) or ODD_NUMBER.search(block):
         return False
     whole = pa.py_buffer(np.array([0, len(block)], dtype=np.int64))
-    try:  # all of it, not only the texts; this costs a tenth of `block.decode()`
+    try:  # validates the whole block; takes a tenth of the time of `block.decode()`
         pa.LargeStringArray.from_buffers(1, whole, pa.py_buffer(block)).validate(full=True)
     except pa.ArrowInvalid:
         return False
@@ -165,52 +235,54 @@ def _positions(table: pa.Table, columns: Columns) -> list[int]:
     return [table.schema.get_field_index(f"{prefix}{name}") for name in (columns.source, columns.target)]
 
 
-def _numbered(file: SourceFile, number: int, block: bytes) -> Iterator[tuple[str, bytes]]:
-    """Iterate over the lines that hold anything, each with its place for messages."""
+def _numbered_lines(file: SourceFile, number: int, block: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the lines that are not empty, each with its file and line number for error messages."""
     for offset, line in enumerate(block.split(b"\n")):
         if line.strip(SPACE):
             yield f"{file.path}, line {number + offset}", line
 
 
-def _object(line: bytes) -> dict[str, Any]:
-    """Parse one line. Raises _RefusedError."""
+def _parsed_object(line: bytes) -> dict[str, Any]:
+    """Return the JSON object in a line. Raises _RefusedError if the line is not a JSON object."""
     try:
         value = DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
-        raise _RefusedError("invalid_utf8", not_utf8(line)) from error
+        raise _RefusedError("invalid_utf8", utf8_problem(line)) from error
     except json.JSONDecodeError as error:
-        what = f"this is no JSON ({error.msg} at character {error.colno}): {_excerpt(line)}"
+        what = f"the line is not valid JSON ({error.msg} at character {error.colno}): {_excerpt(line)}"
         raise _RefusedError("malformed_json", what) from error
     except RecursionError as error:
-        what = f"this JSON is nested too deeply to be read: {_excerpt(line)}"
+        what = f"the JSON of this line is nested too deeply: {_excerpt(line)}"
         raise _TooDeepError("malformed_json", what) from error
     if not isinstance(value, dict):
-        raise _RefusedError("not_an_object", f'this is no object like {{"src": …, "tgt": …}}: {_excerpt(line)}')
+        raise _RefusedError("not_an_object", f'the line is not an object like {{"src": …, "tgt": …}}: {_excerpt(line)}')
     return value
 
 
-def _pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:
-    """Take the two texts out of an object. Raises _RefusedError."""
+def _text_pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:
+    """Return the two texts in an object. Raises _RefusedError if a text is missing or not valid."""
     if columns.parent is not None:
-        inner = _value(found, columns.parent)
+        inner = _text_value(found, columns.parent)
         if not isinstance(inner, dict):
-            what = f"{columns.parent!r} holds no object with two languages, but {_kind(inner)}"
+            what = f"{columns.parent!r} must be an object with two languages, but is {_kind_name(inner)}"
             raise _RefusedError("not_text", what)
         found = inner
     texts = []
     for name in (columns.source, columns.target):
-        value = _value(found, name)
+        value = _text_value(found, name)
         if not isinstance(value, str):
-            raise _RefusedError("not_text", f"{name!r} holds no text, but {_kind(value)}")
+            raise _RefusedError("not_text", f"{name!r} must be a text, but is {_kind_name(value)}")
         if not is_text(value):
-            raise _RefusedError("lone_surrogate", f"{name!r} holds half of a surrogate pair, which is no character")
+            raise _RefusedError(
+                "lone_surrogate", f"{name!r} contains half of a surrogate pair, which is not a character"
+            )
         texts.append(value)
     return texts[0], texts[1]
 
 
-def _value(found: dict[str, Any], name: str) -> Any:
-    if isinstance(found, _Repeating) and name in found.repeated:
-        raise _RefusedError("repeated_key", f"the key {name!r} stands there more than once")
+def _text_value(found: dict[str, Any], name: str) -> Any:
+    if isinstance(found, _ObjectWithRepeats) and name in found.repeated:
+        raise _RefusedError("repeated_key", f"the key {name!r} occurs more than once")
     if name not in found:
         raise _RefusedError("missing_text", f"there is no key {name!r}; present: {', '.join(found) or 'none'}")
     if found[name] is None:
@@ -218,26 +290,28 @@ def _value(found: dict[str, Any], name: str) -> Any:
     return found[name]
 
 
-def _hook(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_hook(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    repeating = _Repeating(found)
+    repeating = _ObjectWithRepeats(found)
     repeating.repeated = frozenset(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
     return repeating
 
 
-def _number(_: str) -> float:
-    return 0.0  # numbers are never texts: not converting them spares time, and limits on their digits
+def _ignored_number(_: str) -> float:
+    return 0.0  # numbers are never texts; skipping their conversion saves time and avoids Python's digit limit
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_hook, parse_int=_number, parse_float=_number)
+DECODER = json.JSONDecoder(object_pairs_hook=_object_hook, parse_int=_ignored_number, parse_float=_ignored_number)
 
 
-def _kind(value: Any) -> str:
-    return {bool: "true or false", float: "a number", str: "a text", list: "a list"}.get(type(value), "an object")
+def _kind_name(value: Any) -> str:
+    return {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}.get(
+        type(value), "an object"
+    )
 
 
 def _excerpt(line: bytes) -> str:
     text = line.decode().strip()
-    return repr(text[:EXCERPT] + ("…" if len(text) > EXCERPT else ""))
+    return repr(text[:EXCERPT_CHARS] + ("…" if len(text) > EXCERPT_CHARS else ""))

@@ -1,66 +1,76 @@
-"""Parallel text in files of one's own, in the formats of `formats`, or as two files of line-aligned text."""
+"""Read parallel text from the user's files, in the formats of `formats.py` or as two line-aligned text files."""
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 
+from mtx.components.checked_options import Count, component
+from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import ConfigError, SourceError, choices
-from mtx.identity import JSON, digest, identity
-from mtx.infra.dataset.columns import DEFAULT_LANGUAGES, Columns, Wanted, find_columns
+from mtx.infra.dataset.column_detection import DEFAULT_LANGUAGES, Columns, RequestedColumns, find_columns
 from mtx.infra.dataset.download import Downloader, SourceInfo
-from mtx.infra.dataset.pairs import OnError, Refusals, regrouped
-from mtx.infra.dataset.sources.aligned import read_aligned
-from mtx.infra.dataset.sources.files import SourceFile, listed
-from mtx.infra.dataset.sources.find import Found, find_files
+from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, plain_columns, united_columns
+from mtx.infra.dataset.pair_stream import OnError, Refusals, regrouped_batches
+from mtx.infra.dataset.sources.file_discovery import FoundFiles, find_files
+from mtx.infra.dataset.sources.file_paths import FilePaths, Paths, plain_paths, split_paths
+from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.formats import READERS
-from mtx.infra.dataset.sources.packages import find_catalogues
-from mtx.infra.dataset.sources.paths import FilePaths, Paths, plain_paths, splits_of
-from mtx.infra.dataset.sources.reader import ReadOptions
+from mtx.infra.dataset.sources.installed_gettext import find_catalogues
+from mtx.infra.dataset.sources.line_aligned import read_aligned
+from mtx.infra.dataset.sources.local_files import SourceFile, names_text
 
 log = logging.getLogger(__name__)
 
-Part = tuple[SourceFile, ...]  # one file, or source and target
+Part = tuple[SourceFile, ...]  # one file with both texts, or a source file and a target file
 
-WAYS = ("path", "source_path", "target_path", "package")
-MAX_LANGUAGE_CHARS = 8  # of a file's ending that may be a language: en, deu, zh_Hant
+SOURCE_KEYS = ("path", "source_path", "target_path", "package")
+MAX_LANGUAGE_CHARS = 8  # maximum length of a file's ending that can be a language: en, deu, zh_Hant
 
 
-@dataclass(frozen=True, kw_only=True)
+@component("downloader")
 class LocalDownloader(Downloader):
-    """Reads local files as they are: texts are never changed, and their order is kept.
+    """Reads parallel text from local files. The texts stay unchanged and keep their order.
 
-    The files' content names the dataset, not where they lie: a corpus that moved is not read again. They must not
-    change while they are read.
+    The id of the dataset depends on the content of the files and not on their location. A corpus that has moved is
+    therefore not read again. The files must not change while mtx reads them.
 
     Args:
-        path: a file, also with `.gz` or `.zst` behind: `.jsonl`, `.ndjson`, `.tsv`, `.csv`, `.parquet`, `.tmx`, `.xlf`,
-            `.xliff`, `.po`, `.mo`, or an OPUS archive (`.zip`). A folder, a pattern such as `data/*.jsonl.gz`, or a
-            list of all these: they are read one after the other, those of a folder or a pattern by name. Or one of that
-            for each split, such as `{train: corpus/, validation: b.jsonl}`.
-        source_path: instead of `path`: plain text, a sentence a line; likewise a file, a pattern, a list, or one for
+        path: a file, optionally with `.gz` or `.zst` added: `.jsonl`, `.ndjson`, `.tsv`, `.csv`, `.parquet`, `.tmx`,
+            `.xlf`, `.xliff`, `.po`, `.mo`, or an OPUS archive (`.zip`). A folder, a pattern such as `data/*.jsonl.gz`,
+            or a list of all these: the files are read one after another, those of a folder or a pattern in the order of
+            their names. Or paths for each split, such as `{train: corpus/, validation: b.jsonl}`.
+        source_path: instead of `path`: plain text with one sentence per line; a file, a pattern, a list, or paths for
             each split.
-        target_path: its translation, line by line; as many files, in the same order.
-        package: instead of `path`: an installed package, of this Python or the system's (Debian's), whose gettext
-            catalogues in `target_language` are read.
+        target_path: the translations of `source_path`, line by line; as many files, in the same order.
+        package: instead of `path`: an installed Python or Debian package; its gettext catalogues in `target_language`
+            are read.
         source_column: the column or key with the source text. None: found among `src`/`tgt`, `source`/`target`, columns
-            named by the languages, or objects in `translation`.
-        target_column: the same for the target text.
-        source_language: as the files call it; in TMX, XLIFF and catalogues, `en` stands for `en-US`, too. None: what
-            TMX and XLIFF say, `en` in catalogues, the first key of `translation`, the ending of the file's name
-            (`corpus.en`), or `src`.
-        target_language: the same for the target.
-        header: the first line of TSV and CSV names the columns; false: it is a pair, and the first two columns are
-            taken (columns are then called 1, 2, …).
-        keep_fuzzy: take translations of catalogues and XLIFF that are marked as still to be looked at.
-        on_error: `raise` stops at the first row that is no pair of texts; `skip` leaves such rows out and counts them
-            by reason. Files cut short and CSV or XML that cannot be parsed always stop.
-        name: what to call the corpus. None: the name of the file without endings, the folder or the package.
-        n: take the first n pairs of the training split. None: all.
+            with the names of the languages, or objects in `translation`.
+        target_column: the column or key with the target text. None: found as for `source_column`.
+        columns: other columns (JSON: keys) to keep: `none`, `all`, a list of names, or a mapping of names to types
+            (`str`, `int`, `float`, `bool`, `timestamp`; None: the type in the file). TSV and CSV contain only texts. In
+            JSON, the first 10,000 lines decide the types. With `all`, a file that lacks a column gets nulls.
+        source_language: name of the source language in the files; in TMX, XLIFF and catalogues, `en` also matches
+            `en-US`. None: the language that TMX and XLIFF state, `en` in catalogues, the first key of `translation`,
+            the ending of the file's name (`corpus.en`), or `src`.
+        target_language: name of the target language, found in the same way.
+        header: true: the first line of TSV and CSV contains the names of the columns. false: the first line is a pair,
+            the columns are called 1, 2, …, and the first two columns are the texts.
+        keep_fuzzy: also read translations in catalogues and XLIFF that are marked as needing review.
+        on_error: `raise` raises an error at the first row that is not a pair of texts; `skip` leaves out such rows and
+            counts them by reason. Truncated files, and CSV or XML that cannot be parsed, always raise an error.
+        name: name of the corpus in tables and reports. None: the name of the file without endings, of the folder, or of
+            the package.
+        n: take only the first n pairs of the training split. None: all pairs.
     """
+
+    kind: ClassVar[str] = "downloader/local"
+    version: ClassVar[int] = 1
 
     path: FilePaths | None = None
     source_path: FilePaths | None = None
@@ -68,50 +78,47 @@ class LocalDownloader(Downloader):
     package: str | None = None
     source_column: str | int | None = None
     target_column: str | int | None = None
+    columns: ExtraColumns = field(default="none", metadata=LATER)
     source_language: str | None = None
     target_language: str | None = None
     header: bool = True
     keep_fuzzy: bool = False
     on_error: OnError = "raise"
     name: str | None = None
-    n: int | None = None
+    n: Count | None = None
 
     def __post_init__(self) -> None:
-        for key in WAYS[:3]:
+        for key in SOURCE_KEYS[:3]:
             object.__setattr__(self, key, plain_paths(key, getattr(self, key)))
-        for key in ("source_column", "target_column"):  # a number names a column of a file without header
+        for key in ("source_column", "target_column"):  # a number is the name of a column in a file without header
             if isinstance(value := getattr(self, key), int):
                 object.__setattr__(self, key, str(value))
-        if self.n is not None and self.n < 1:
-            raise ConfigError(f"downloader.n is a number of pairs, at least 1, or null for all, but is {self.n}")
-        Refusals(self.on_error)
-        given = [key for key in WAYS if getattr(self, key) is not None]
+        object.__setattr__(self, "columns", plain_columns(self.columns))
+        given = [key for key in SOURCE_KEYS if getattr(self, key) is not None]
         if given not in (["path"], ["source_path", "target_path"], ["package"]):
             raise ConfigError(
-                "local files are given by downloader.path=FILE alone, or by downloader.source_path=FILE and "
-                "downloader.target_path=FILE together, or by downloader.package=NAME alone; given: "
+                "set either downloader.path=FILE, or both downloader.source_path=FILE and "
+                "downloader.target_path=FILE, or downloader.package=NAME, and nothing else of these; set: "
                 f"{', '.join(given) or 'none of them'}"
             )
         if self.package is not None and self.target_language is None:
-            raise ConfigError(
-                "downloader.package has catalogues in many languages. Choose one with downloader.target_language=NAME"
-            )
-        splits = {key: splits_of(key, getattr(self, key)) for key in ("path", "source_path", "target_path")}
+            raise ConfigError("downloader.package needs a target language. Set downloader.target_language=NAME")
+        splits = {key: split_paths(key, getattr(self, key)) for key in ("path", "source_path", "target_path")}
         if splits["source_path"].keys() != splits["target_path"].keys():
             raise ConfigError(
-                "downloader.source_path and downloader.target_path name the same splits, but have "
-                f"{', '.join(splits['source_path'])} and {', '.join(splits['target_path'])}"
+                "downloader.source_path and downloader.target_path must have the same splits, but have "
+                f"{', '.join(splits['source_path'])} and {', '.join(splits['target_path'])}. Add the missing paths"
             )
 
     def info(self) -> SourceInfo:
-        """Look at the files: the columns of their first rows, and their digests. Raises SourceError."""
+        """Return the description of the files, from their first rows and their digests. Raises SourceError."""
         languages = self._languages
         files: dict[str, JSON] = {
             split: [{"format": file.format, "compression": file.compression, "sha256": sha256} for file, sha256 in side]
             for split, side in self._digests.items()
         }
-        unused = () if self.keep_fuzzy else ("keep_fuzzy",)  # so that ids do not change with an option not used
-        config = identity(self, exclude=(*WAYS, "name", *unused))
+        unused = () if self.keep_fuzzy else ("keep_fuzzy",)  # so that the ids of older datasets stay valid
+        config = identity(self, exclude=(*SOURCE_KEYS, "name", *unused))
         return SourceInfo(
             name=self.name or self._own_name(),
             languages=languages,
@@ -121,12 +128,12 @@ class LocalDownloader(Downloader):
         )
 
     def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
-        """Stream one split, in bounded memory, and count rows that are left out. Raises SourceError."""
+        """Yield one split in bounded memory, and count the rows that are left out. Raises SourceError."""
         if split not in self._parts:
-            raise SourceError(f"there is no file for the split {split!r}; there are: {choices(split, self._parts)}")
+            raise SourceError(f"there is no file for the split {split!r}; present: {choices(split, self._parts)}")
         refusals = Refusals(self.on_error, counts)
         num_rows = 0
-        for batch in regrouped(self._read(split, refusals, self.n if split == "train" else None)):
+        for batch in regrouped_batches(self._read(split, refusals, self.n if split == "train" else None)):
             num_rows += batch.num_rows
             yield batch
         parts = self._parts[split]
@@ -138,7 +145,7 @@ class LocalDownloader(Downloader):
             more = f" and {len(parts) - 1:,} more" if len(parts) > 1 else ""
             raise SourceError(
                 f"{parts[0][0].path}{more} has no pair of texts{f' (left out: {refused})' if refused else ''}. "
-                "Name another file with downloader.path=FILE"
+                "Set another file with downloader.path=FILE"
             )
 
     def _read(self, split: str, refusals: Refusals, limit: int | None) -> Iterator[pa.RecordBatch]:
@@ -163,21 +170,21 @@ class LocalDownloader(Downloader):
 
     @cached_property
     def _parts(self) -> dict[str, tuple[Part, ...]]:
-        """The files of each split, one by one, or source with target; training first."""
+        """The files of each split, or the pairs of a source file and a target file; the training split comes first."""
         if self.package is not None:
             return {"train": tuple((file,) for file in find_catalogues(self.package, str(self.target_language)))}
         if self.path is not None:
-            paths = splits_of("path", self.path)
-            return {split: tuple((file,) for file in _found(*paths[split]).files) for split in paths}
-        sources, targets = (splits_of(key, getattr(self, key)) for key in ("source_path", "target_path"))
+            paths = split_paths("path", self.path)
+            return {split: tuple((file,) for file in _find_files(*paths[split]).files) for split in paths}
+        sources, targets = (split_paths(key, getattr(self, key)) for key in ("source_path", "target_path"))
         parts: dict[str, tuple[Part, ...]] = {}
         for split in sources:
-            source, target = (_found(*side[split], lines=True).files for side in (sources, targets))
+            source, target = (_find_files(*side[split], lines=True).files for side in (sources, targets))
             if len(source) != len(target):
                 raise SourceError(
-                    f"each file of {sources[split][0]} has its translation in one of {targets[split][0]}, but there "
-                    f"are {len(source):,} files ({listed([file.path.name for file in source])}) and {len(target):,} "
-                    f"({listed([file.path.name for file in target])})"
+                    f"{sources[split][0]} and {targets[split][0]} must have the same number of files, but have "
+                    f"{len(source):,} files ({names_text([file.path.name for file in source])}) and "
+                    f"{len(target):,} ({names_text([file.path.name for file in target])}). Add the missing files"
                 )
             parts[split] = tuple(zip(source, target, strict=True))
         return parts
@@ -190,32 +197,42 @@ class LocalDownloader(Downloader):
 
     @cached_property
     def _languages(self) -> tuple[str, str]:
-        """The languages of the training split: as the config says, or the first file that does."""
+        """The languages of the training split: those in the config, or those of the first file that states them."""
         found = next((columns for columns in self._columns["train"] if columns is not None), None)
         return DEFAULT_LANGUAGES if found is None else found.languages
 
     @cached_property
     def _columns(self) -> dict[str, list[Columns | None]]:
-        """Where the texts are in each file; None: nowhere. All have the languages of the training split."""
+        """The text columns of each file, or None for a file without pairs.
+
+        All files get the training split's languages.
+        """
         found: dict[str, list[Columns | None]] = {}
         known = [self.source_language, self.target_language]
         for split, parts in self._parts.items():
             found[split] = [self._find_columns(part, known, alone=len(parts) == 1) for part in parts]
-        languages = tuple(a or b for a, b in zip(known, DEFAULT_LANGUAGES, strict=True))
+        languages = (known[0] or DEFAULT_LANGUAGES[0], known[1] or DEFAULT_LANGUAGES[1])
+        schemas = [one.extra for columns in found.values() for one in columns if one is not None]
+        extra = united_columns(schemas, str(self._parts["train"][0][0].path.parent))
         return {
-            split: [c and Columns(c.source, c.target, (languages[0], languages[1]), c.parent) for c in columns]
+            split: [one and replace(one, languages=languages, extra=extra) for one in columns]
             for split, columns in found.items()
         }
 
     def _find_columns(self, part: Part, known: list[str | None], *, alone: bool) -> Columns | None:
-        """Find the texts in one file; what it tells about languages goes to `known`. Raises SourceError."""
+        """Return the text columns of one file, and add the languages that the file states to `known`.
+
+        If the file contains no pair, return None with a warning, or raise SourceError if it is the split's only file
+        (`alone`).
+        """
         file, *others = part
-        wanted = Wanted(
+        wanted = RequestedColumns(
             source_column=None if self.source_column is None else str(self.source_column),
             target_column=None if self.target_column is None else str(self.target_column),
             source_language=known[0],
             target_language=known[1],
             pair=_pair_by_name(file, others[0]) if others else None,
+            extra=self.columns,
         )
         if others:
             columns: Columns | None = find_columns({"src": (), "tgt": ()}, wanted, str(file.path))
@@ -223,12 +240,14 @@ class LocalDownloader(Downloader):
             reader = READERS[file.format]
             columns = reader.find(file, wanted, self._options, Refusals(self.on_error))
             if columns is None:
-                what = f"{file.path} has no {reader.NOTHING}"
+                what = f"{file.path} has no {reader.UNIT_NAME}"
                 if alone:
-                    raise SourceError(f"{what}. Name another file with downloader.path=FILE")
-                log.warning("%s: it is passed over", what)
+                    raise SourceError(f"{what}. Set another file with downloader.path=FILE")
+                log.warning("%s: the file is skipped", what)
                 return None
         assert columns is not None
+        if not columns.extra:  # raises SourceError if extra columns are requested
+            columns = columns.with_extra(NO_COLUMNS, wanted, str(file.path))
         for side, (language, default) in enumerate(zip(columns.languages, DEFAULT_LANGUAGES, strict=True)):
             if known[side] is None and language != default:
                 known[side] = language
@@ -241,27 +260,27 @@ class LocalDownloader(Downloader):
             return self.package
         if len(self._parts["train"]) == 1:
             return first.stem
-        _, paths = splits_of("path", self.path or self.source_path)["train"]
+        _, paths = split_paths("path", self.path or self.source_path)["train"]
         folder = Path(paths).expanduser() if isinstance(paths, str) else first.path
         return (folder if folder.is_dir() else first.path.parent).resolve().name
 
 
-def _found(key: str, paths: Paths, *, lines: bool = False) -> Found:
-    """Find files, and tell which were passed over."""
+def _find_files(key: str, paths: Paths, *, lines: bool = False) -> FoundFiles:
+    """Return the files that `paths` lead to, and log the names of skipped files."""
     found = find_files(paths, key, lines=lines)
-    if found.passed_over:
+    if found.skipped_files:
         log.warning(
-            "%s: %s files are read and %s passed over: %s",
+            "%s: %s files are read and %s skipped: %s",
             key,
             f"{len(found.files):,}",
-            f"{len(found.passed_over):,}",
-            listed(found.passed_over),
+            f"{len(found.skipped_files):,}",
+            names_text(found.skipped_files),
         )
     return found
 
 
 def _pair_by_name(source: SourceFile, target: SourceFile) -> str | None:
-    """Return `en-de` for files such as `corpus.en` and `corpus.de.gz`."""
+    """Return the language pair in two file names, such as `en-de` for `corpus.en` and `corpus.de.gz`, or None."""
     names = [file.path.name.removesuffix(file.path.suffix if file.compression else "") for file in (source, target)]
     (stem, _, language), (other_stem, _, other) = (name.rpartition(".") for name in names)
     fits = stem and stem == other_stem and language != other and "-" not in language + other

@@ -1,4 +1,4 @@
-"""Parquet files, with the texts as columns or as fields of a column of objects."""
+"""Read pairs from Parquet files. The texts are two columns, or two fields of a column of objects."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,31 +7,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtx.errors import SourceError
-from mtx.infra.dataset.columns import Columns, Wanted, find_columns, pair_columns, schema_keys
-from mtx.infra.dataset.pairs import ROWS_PER_BATCH, Refusals, pairs_of_arrays
-from mtx.infra.dataset.sources.files import SourceFile, plain_path
-from mtx.infra.dataset.sources.reader import ReadOptions
+from mtx.infra.dataset.column_detection import Columns, RequestedColumns, find_columns, schema_keys
+from mtx.infra.dataset.pair_stream import ROWS_PER_BATCH, Refusals, pairs_of_batch
+from mtx.infra.dataset.sources.format_protocol import ReadOptions
+from mtx.infra.dataset.sources.local_files import SourceFile, plain_path
 
-NOTHING = "column"
+UNIT_NAME = "column"
 
 
-def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns:
-    """Find the columns by the schema. Raises SourceError."""
-    with _opened(file) as parquet:
-        return find_columns(schema_keys(parquet.schema_arrow), wanted, str(file.path))
+def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns:
+    """Find the text columns in the file's schema. Raises SourceError if the columns are missing."""
+    with _open_parquet(file) as parquet:
+        schema = parquet.schema_arrow
+        return find_columns(schema_keys(schema), wanted, str(file.path)).with_extra(schema, wanted, str(file.path))
 
 
 def read(
     file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the pairs of a file, `limit` at most. Checksums of pages are checked where the file has them."""
+    """Yield the pairs of a file, at most `limit` pairs. Checks the checksums of pages if the file has them."""
     prefix = "" if columns.parent is None else f"{columns.parent}."
-    names = [f"{prefix}{name}" for name in (columns.source, columns.target)]
+    texts = [f"{prefix}{name}" for name in (columns.source, columns.target)]
     row = 1
-    with _opened(file) as parquet:
-        for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=names):
-            source, target = pair_columns(batch, columns)
-            pairs = pairs_of_arrays(source, target, where=str(file.path), first_row=row, refusals=refusals, limit=limit)
+    with _open_parquet(file) as parquet:
+        extra = [name for name in columns.extra.names if name in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[*texts, *extra]):
+            where = str(file.path)
+            pairs = pairs_of_batch(batch, columns, where=where, first_row=row, refusals=refusals, limit=limit)
             yield pairs
             row += batch.num_rows
             if limit is not None:
@@ -41,7 +43,7 @@ def read(
 
 
 @contextmanager
-def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
+def _open_parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
     with plain_path(file) as path:
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
@@ -49,5 +51,6 @@ def _opened(file: SourceFile) -> Iterator[pq.ParquetFile]:
         except (pa.ArrowException, OSError) as error:
             what = str(error).rstrip(".")
             raise SourceError(
-                f"{file.path} is no whole Parquet file: {what}. It was cut short or damaged, or is of another format"
+                f"{file.path} is not a valid Parquet file: {what}. The file is truncated, damaged, or of another "
+                "format: copy or download the file again"
             ) from error

@@ -1,8 +1,9 @@
-"""TMX, the exchange format of translation memories: units (`tu`) with a text (`seg`) in each of several languages.
+"""Read pairs from TMX, the exchange format of translation memories.
 
-The languages are chosen by `xml:lang` of each variant (`tuv`), `en` standing for `en-US`, too; of several that fit, one
-with the very name is taken, or else the first. Text is taken unchanged, without inline codes: what stands in `bpt`,
-`ept`, `it`, `ph` and `ut` is left out, what `hi` marks is kept.
+A unit (`tu`) contains a variant (`tuv`) with a text (`seg`) for each of several languages. The attribute `xml:lang` of
+a variant states its language; `en` also matches `en-US`. If several variants match, the variant with the exact name is
+used, or else the first. Texts stay unchanged, but inline codes are removed: the content of `bpt`, `ept`, `it`, `ph` and
+`ut` is left out, the content of `hi` is kept.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,22 +11,22 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 
 from mtx.errors import SourceError, choices
-from mtx.infra.dataset.columns import Columns, Wanted
-from mtx.infra.dataset.pairs import Refusals, batches_of_rows
-from mtx.infra.dataset.sources.files import SourceFile
-from mtx.infra.dataset.sources.languages import OTHER, likeness
-from mtx.infra.dataset.sources.markup import MarkupReader, pairs_of_markup
-from mtx.infra.dataset.sources.reader import ReadOptions
+from mtx.infra.dataset.column_detection import Columns, RequestedColumns
+from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows
+from mtx.infra.dataset.sources.format_protocol import ReadOptions
+from mtx.infra.dataset.sources.language_tags import OTHER, likeness
+from mtx.infra.dataset.sources.local_files import SourceFile
+from mtx.infra.dataset.sources.xml_stream import MarkupReader, markup_pairs
 
-NOTHING = "unit (tu) with texts in two languages"
+UNIT_NAME = "unit (tu) with texts in two languages"
 CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
-MAX_LANGUAGES = 1_000  # in a file, as many as a message could need
+MAX_LANGUAGES = 1_000  # maximum number of languages of a file that are stored, which bounds the memory
 
 
-def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns | None:
-    """Find the languages by the units, up to the first that has both. Raises SourceError."""
+def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns | None:
+    """Find the two languages from the units, up to the first unit that has both. Raises SourceError."""
     reader = _LanguagesReader(wanted)
-    for _ in pairs_of_markup(file, reader):
+    for _ in markup_pairs(file, reader):
         pass
     if reader.found is not None:
         source, target = reader.found
@@ -37,30 +38,30 @@ def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refus
         if language is not None and not any(likeness(name, language) for name in present):
             raise SourceError(
                 f"{file.path}: there is no text in the language {language!r}; present: {choices(language, present)}. "
-                f"Name one of those with downloader.{side}_language=NAME"
+                f"Choose one of these languages with downloader.{side}_language=NAME"
             )
     raise SourceError(
-        f"{file.path}: two languages are needed, but there are {choices('', present)}, and no unit tells which. Choose "
-        "two with downloader.source_language=NAME downloader.target_language=NAME"
+        f"{file.path}: exactly two languages are needed, but the file has {choices('', present)}. Choose two with "
+        "downloader.source_language=NAME downloader.target_language=NAME"
     )
 
 
 def read(
     file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the pairs of a file, `limit` at most; units without both languages are counted. Raises SourceError."""
-    return batches_of_rows(pairs_of_markup(file, _PairsReader(columns, refusals)), limit)
+    """Yield the pairs of a file, at most `limit`. Units without both languages are counted. Raises SourceError."""
+    return batches_of_rows(markup_pairs(file, _PairsReader(columns, refusals)), limit)
 
 
 class _LanguagesReader(MarkupReader):
-    """Finds the first unit that tells the two languages."""
+    """Finds the two languages in the first unit that decides them."""
 
     CODES = CODES
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: RequestedColumns) -> None:
         super().__init__()
         self.wanted = wanted.source_language, wanted.target_language
-        self.first: str | None = None  # what the header calls the source language
+        self.first: str | None = None  # the source language in the header
         self.present: dict[str, None] = {}
         self.unit: dict[str, None] = {}
         self.found: tuple[str, str] | None = None
@@ -75,11 +76,11 @@ class _LanguagesReader(MarkupReader):
 
     def end(self, name: str) -> None:
         if name == "tu" and self.found is None:
-            self.found = self._two()
+            self.found = self._language_pair()
             self.done = self.found is not None
 
-    def _two(self) -> tuple[str, str] | None:
-        """Return the two languages of the unit that fit; None where it lacks one, or has more to choose from."""
+    def _language_pair(self) -> tuple[str, str] | None:
+        """Return the unit's two languages that match the request; None if one is missing or the choice is ambiguous."""
         source, target = (
             None if said is None else max(self.unit, key=lambda name: likeness(name, said), default="")
             for said in self.wanted
@@ -99,7 +100,7 @@ class _LanguagesReader(MarkupReader):
 
 
 class _PairsReader(MarkupReader):
-    """Takes the texts of the two languages out of each unit."""
+    """Collects the texts of the two languages from each unit."""
 
     CODES = CODES
 
@@ -108,7 +109,7 @@ class _PairsReader(MarkupReader):
         self.languages = columns.languages
         self.refusals = refusals
         self.likeness: dict[str, tuple[int, int]] = {}
-        self.fits = (OTHER, OTHER)  # of the variant that is open
+        self.fits = (OTHER, OTHER)  # likeness of the current variant's language to the source and the target language
         self.best = [OTHER, OTHER]
         self.texts: list[str | None] = [None, None]
 
@@ -116,13 +117,13 @@ class _PairsReader(MarkupReader):
         if name == "tu":
             self.best, self.texts = [OTHER, OTHER], [None, None]
         elif name == "tuv":
-            self.fits = self._fits(_language(attributes))
+            self.fits = self._language_fit(_language(attributes))
         elif name == "seg" and any(self.fits):
             self.begin_text()
 
     def end(self, name: str) -> None:
         if name == "seg" and any(self.fits):
-            self._keep(self.end_text())
+            self._keep_text(self.end_text())
         elif name == "tuv":
             self.fits = (OTHER, OTHER)
         elif name == "tu":
@@ -133,7 +134,7 @@ class _PairsReader(MarkupReader):
                 self.pairs.append((source, target))
             self.best, self.texts = [OTHER, OTHER], [None, None]
 
-    def _keep(self, text: str) -> None:
+    def _keep_text(self, text: str) -> None:
         for side in (0, 1):
             if self.fits[side] == OTHER:
                 continue
@@ -142,8 +143,11 @@ class _PairsReader(MarkupReader):
             if self.fits[side] > self.best[side]:
                 self.best[side], self.texts[side] = self.fits[side], text
 
-    def _fits(self, language: str) -> tuple[int, int]:
-        """Return how well a language is that of each side; the better side alone, where it is like both."""
+    def _language_fit(self, language: str) -> tuple[int, int]:
+        """Return how well a language matches the source and the target language.
+
+        Only the better match is not `OTHER`.
+        """
         found = self.likeness.get(language)
         if found is None:
             source, target = (likeness(language, name) for name in self.languages)

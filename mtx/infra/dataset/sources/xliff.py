@@ -1,32 +1,35 @@
-"""XLIFF 1.2 and 2.0: the source and the target text of each `trans-unit`, or of each `segment` of a `unit`.
+"""Read pairs from XLIFF 1.2 and 2.0: the source and target text of each `trans-unit`, or of each `segment` of a `unit`.
 
-Text is taken unchanged, without inline codes: what `g`, `pc` and `mrk` mark is kept; what stands in `bpt`, `ept`, `it`,
-`ph`, `x` and the like is left out. Proposals beside a unit (`alt-trans`, `matches`) are no part of it. Where a target
-is missing or empty, the unit counts as `untranslated`. As `fuzzy` count a state `new` or `needs-…` and `approved="no"`
-(1.2), and a state `initial` (2.0).
+Texts stay unchanged, but inline codes are removed: the content of `g`, `pc` and `mrk` is kept, the content of `bpt`,
+`ept`, `it`, `ph`, `x` and similar elements is left out. Proposals (`alt-trans`, `matches`) are ignored. A unit whose
+target is missing or empty counts as `untranslated`. In version 1.2, a unit counts as `fuzzy` if its state is `new` or
+`needs-…`, or if it has `approved="no"`. In version 2.0, a unit counts as `fuzzy` if its state is `initial`.
 """
 
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from mtx.infra.dataset.columns import Columns, Wanted
-from mtx.infra.dataset.pairs import Refusals, batches_of_rows
-from mtx.infra.dataset.sources.files import SourceFile
-from mtx.infra.dataset.sources.languages import oriented
-from mtx.infra.dataset.sources.markup import MarkupReader, pairs_of_markup
-from mtx.infra.dataset.sources.reader import ReadOptions
+from mtx.infra.dataset.column_detection import Columns, RequestedColumns
+from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows
+from mtx.infra.dataset.sources.format_protocol import ReadOptions
+from mtx.infra.dataset.sources.language_tags import checked_direction
+from mtx.infra.dataset.sources.local_files import SourceFile
+from mtx.infra.dataset.sources.xml_stream import MarkupReader, markup_pairs
 
-NOTHING = "<file> element of XLIFF"
+UNIT_NAME = "<file> element of XLIFF"
 CODES = frozenset({"bpt", "ept", "it", "ph", "x", "bx", "ex", "sub", "sc", "ec", "cp", "sm", "em"})
-UNITS = ("trans-unit", "segment")  # of 1.2, of 2.0
+UNITS = ("trans-unit", "segment")  # in version 1.2 and in version 2.0
 UNFINISHED = ("new", "initial", "needs-")
 
 
-def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refusals) -> Columns | None:
-    """Find the languages and their direction by the first `file` in the document. Raises SourceError."""
+def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns | None:
+    """Find the languages of the first `file` element (version 2.0: of the root), in the requested direction.
+
+    Raises SourceError.
+    """
     reader = _Reader(file, wanted, refusals=None, keep_fuzzy=True)
-    for _ in pairs_of_markup(file, reader):
+    for _ in markup_pairs(file, reader):
         pass
     return reader.columns
 
@@ -34,25 +37,27 @@ def find(file: SourceFile, wanted: Wanted, options: ReadOptions, refusals: Refus
 def read(
     file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the pairs of a file, `limit` at most; units without a translation are counted. Raises SourceError."""
-    wanted = Wanted(source_language=columns.languages[0], target_language=columns.languages[1])
+    """Yield the pairs of a file, at most `limit`. Units without a translation are counted. Raises SourceError."""
+    wanted = RequestedColumns(source_language=columns.languages[0], target_language=columns.languages[1])
     reader = _Reader(file, wanted, refusals, keep_fuzzy=options.keep_fuzzy)
-    return batches_of_rows(pairs_of_markup(file, reader), limit)
+    return batches_of_rows(markup_pairs(file, reader), limit)
 
 
 class _Reader(MarkupReader):
-    """Takes the pairs out of each `file` of a document; without `refusals`, only the languages of the first."""
+    """Collects the pairs of each `file` element; without `refusals`, finds only the languages of the first element."""
 
     CODES = CODES
 
-    def __init__(self, file: SourceFile, wanted: Wanted, refusals: Refusals | None, *, keep_fuzzy: bool) -> None:
+    def __init__(
+        self, file: SourceFile, wanted: RequestedColumns, refusals: Refusals | None, *, keep_fuzzy: bool
+    ) -> None:
         super().__init__()
         self.file = file
         self.wanted = wanted
         self.refusals = refusals
         self.keep_fuzzy = keep_fuzzy
         self.columns: Columns | None = None
-        self.document: tuple[str | None, str | None] = (None, None)  # languages by version 2.0
+        self.document: tuple[str | None, str | None] = (None, None)  # languages in the root element of version 2.0
         self.fuzzy = False
         self.texts: dict[str, str] = {}
 
@@ -64,7 +69,7 @@ class _Reader(MarkupReader):
         elif name == "file":
             source = attributes.get("source-language") or self.document[0]
             target = attributes.get("target-language") or self.document[1]
-            self.columns = oriented(source, target, self.wanted, str(self.file.path))
+            self.columns = checked_direction(source, target, self.wanted, str(self.file.path))
             self.done = self.refusals is None
         elif name in UNITS:
             self.texts = {}

@@ -1,0 +1,95 @@
+"""Functions of Hydra that have no public API: the only module that imports from `hydra._internal`.
+
+The functions are tested with the version of Hydra that pyproject.toml requires.
+"""
+
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
+from hydra.types import TaskFunction
+from omegaconf import DictConfig
+
+BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+
+
+def command_line(arguments: Sequence[str]) -> Namespace:
+    """Parse a command line with Hydra's parser; the result has `overrides`, `multirun`, `config_dir` and so on."""
+    return get_args_parser().parse_known_args(list(arguments))[0]
+
+
+def grid_of(overrides: Sequence[Override]) -> list[list[str]]:
+    """Return the overrides of each job of a grid, in order.
+
+    Raises:
+        HydraException: a sweep override is not a list of values.
+    """
+    return BasicSweeper.split_arguments(list(overrides), None)[0]
+
+
+def apply_overrides(overrides: Sequence[Override], cfg: DictConfig) -> None:
+    """Apply overrides of values to `cfg`: set, add or delete keys. Raises the errors of Hydra."""
+    ConfigLoaderImpl._apply_overrides_to_config(list(overrides), cfg)
+
+
+@contextmanager
+def main_loader(config_module: str, config_dir: str | None) -> Iterator[ConfigLoader]:
+    """Provide a config loader for a package's configs.
+
+    Inside a running Hydra application, the application stays unchanged.
+
+    Args:
+        config_module: name of the package that contains the configs.
+        config_dir: folder with additional options, as after --config-dir.
+    """
+    shared = GlobalHydra.instance()
+    outer, shared.hydra = shared.hydra, None
+    try:
+        yield _application(config_module, config_dir).config_loader
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+def run_single(job: TaskFunction, config_module: str, config_name: str, overrides: Sequence[str]) -> None:
+    """Run one job like `hydra.main`, with one composition of the config instead of two.
+
+    `hydra.main` composes the config once more to learn whether it asks for a sweep. Use run_single only for overrides
+    that cannot ask for one.
+    """
+    try:
+        _application(config_module).run(config_name, job, [*overrides, "hydra.mode=RUN"])
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _application(config_module: str, config_dir: str | None = None) -> Hydra:
+    search_path = create_config_search_path(f"pkg://{config_module}")
+    if config_dir is not None:
+        before_schema = SearchPathQuery(provider="schema")
+        search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor=before_schema)
+    return Hydra.create_main_hydra2("mtx", search_path)
+
+
+def group_names(loader: ConfigLoader) -> set[str]:
+    """Return the names of all config groups, including Hydra's: `sampler`, `hydra/launcher`."""
+    assert isinstance(loader, ConfigLoaderImpl)
+    return set(_groups(loader.repository))  # ConfigLoader.list_groups takes 20 times as long
+
+
+def _groups(repository: IConfigRepository, parent: str = "") -> Iterable[str]:
+    for name in repository.get_group_options(parent, ObjectType.GROUP):
+        group = f"{parent}/{name}" if parent else name
+        if not group.startswith("__"):
+            yield group
+            yield from _groups(repository, group)

@@ -1,0 +1,62 @@
+"""OmegaConf resolvers of mtx's configs, such as `${cores_for_each:4}`. Importing this module registers them."""
+
+import atexit
+import shutil
+import tempfile
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mtx.components.identity import digest
+from mtx.cpu_count import cores_for_each
+
+# Tasks that only read the store, unless repair=true or yes=true.
+READ_ONLY_TASKS = frozenset(
+    f"mtx.experiment.{name}" for name in ("show.show", "options.options", "check.check_only", "verify.verify", "gc.gc")
+)
+UNLIMITED = -1  # Lightning's value of max_steps and max_epochs for no limit
+NON_STUDY_KEYS = ("launcher", "sweep.resume")  # keys that may change between the commands of one study
+
+
+def without_budget(value: Any, *, _root_: DictConfig) -> Any:
+    """Return `value` if no key of `budget` limits training, else Lightning's -1 for no limit."""
+    budget = _root_.get("budget") or {}
+    limits = [limit for unit, limit in budget.items() if unit != "_target_"]
+    return value if all(limit is None for limit in limits) else UNLIMITED
+
+
+def study_name(*, _root_: DictConfig) -> str:
+    """Return the name of an Optuna study, computed from the overrides: the same command continues its study."""
+    said = [text for text in _root_.hydra.overrides.task if text.partition("=")[0] not in NON_STUDY_KEYS]
+    params = OmegaConf.to_container(_root_.hydra.sweeper.params or OmegaConf.create())
+    return f"mtx-{digest({'overrides': sorted(said), 'params': params})[:8]}"
+
+
+def search_directions(*, _root_: DictConfig) -> Any:
+    """Return the directions of a search, from `sweep.objective` and `sweep.direction`."""
+    from mtx.sweep.search_objectives import search_directions
+
+    sweep = OmegaConf.to_container(_root_.sweep)
+    assert isinstance(sweep, dict)
+    return search_directions(sweep.get("objective"), sweep.get("direction"))
+
+
+def has_no_folder(task: Any, repair: Any, yes: Any) -> bool:
+    """Return whether a run leaves no run folder: its task only reads, and neither repair=true nor yes=true is set."""
+    return str(task) in READ_ONLY_TASKS and repair is not True and yes is not True
+
+
+def run_folder(task: Any, repair: Any, yes: Any, folder: Any) -> str:
+    """Return the run folder: `folder`, or, for a task that only reads, a temporary folder that is removed at exit."""
+    if not has_no_folder(task, repair, yes):
+        return str(folder)
+    temporary = tempfile.mkdtemp(prefix="mtx-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return temporary
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("cores_for_each", cores_for_each, replace=True)
+OmegaConf.register_new_resolver("without_budget", without_budget, replace=True)
+OmegaConf.register_new_resolver("search_directions", search_directions, replace=True)
+OmegaConf.register_new_resolver("study_name", study_name, replace=True)

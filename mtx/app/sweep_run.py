@@ -1,0 +1,127 @@
+"""Run a sweep in the process that starts it: plan the jobs, lock the folder, launch the jobs, and write the results.
+
+Hydra calls this module through the plug-in `hydra_plugins.mtx_sweeper`, with the config that all jobs share. Launchers
+may run jobs in other processes; the job's side is in `mtx.sweep.job`.
+"""
+
+import sys
+import warnings
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from mtx.app.command import wants_traces
+from mtx.app.override_errors import readable_configs
+from mtx.app.sweep_plan import Sweep, planned
+from mtx.records.job_records import read_results
+from mtx.records.job_status import hold_lock
+from mtx.sweep.confirmation import confirmation_overrides, plan_confirmation
+from mtx.sweep.job_lines import first_line
+from mtx.sweep.terminal_summary import end_sweep
+
+SWEEP_LOCK = "sweep.lock"
+# Modules whose deprecation notices do not concern the user; from Python 3.12 on, Optuna's name its caller, Hydra.
+PLUG_IN_MODULES = r"optuna\.|hydra_plugins\.|hydra\._internal\.instantiate"
+
+
+def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunction) -> Any:
+    """Check a sweep, run it with the chosen sweeper, and print and write its results.
+
+    Results are written even if the sweep fails or is interrupted.
+
+    Args:
+        cfg: config that all jobs share, and Hydra's part with the chosen sweeper. The sweep folder is written into it.
+        context: Hydra's context, with the config loader for the jobs.
+        task_function: function that runs a job.
+
+    Raises:
+        ConfigError: a job's config is invalid, `sweep.resume` names no sweep folder, or another process runs a sweep in
+            the folder.
+        SystemExit: a job failed, and its error has been printed.
+    """
+    with readable_configs():
+        sweep = planned(sys.argv[1:], cfg, context.config_loader)
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    busy = (
+        f"another sweep is running in {sweep.folder}. Wait until it has ended, or choose another folder with "
+        "hydra.sweep.dir=FOLDER"
+    )
+    with hold_lock(sweep.folder / SWEEP_LOCK, busy):
+        record = sweep.record()
+        record.write(sweep.folder)
+        _set_up(cfg, sweep)
+        print(first_line(sweep.folder, record), flush=True)
+        launch = _launch_grid if sweep.jobs is not None else _search
+        try:
+            returned = launch(sweep, cfg, context, task_function)
+            _confirm(sweep, cfg, context, task_function)
+        except Exception:
+            results = end_sweep(sweep.folder, resume_command=sweep.resume_command)
+            if wants_traces() or not results.count("failed"):
+                raise  # not the error of a job, which has been printed
+        except BaseException:  # Ctrl-C
+            end_sweep(sweep.folder, resume_command=sweep.resume_command)
+            raise
+        else:
+            results = end_sweep(sweep.folder, resume_command=sweep.resume_command)
+    if results.count("failed"):
+        sys.exit(1)
+    return returned
+
+
+def _set_up(cfg: DictConfig, sweep: Sweep) -> None:
+    """Write the sweep folder and the jobs' overrides into Hydra's config, where its sweepers and launchers read them.
+
+    Launchers compose each job from `hydra.overrides.hydra`, so the folder is written there too.
+    """
+    said = {"hydra.sweep.dir": sweep.folder_override}
+    with open_dict(cfg):
+        cfg.hydra.sweep.dir = str(sweep.folder)
+        if sweep.subdir is not None:
+            cfg.hydra.sweep.subdir = sweep.subdir
+            said["hydra.sweep.subdir"] = f"hydra.sweep.subdir='{sweep.subdir}'"
+        kept = [text for text in cfg.hydra.overrides.hydra if text.partition("=")[0] not in said]
+        cfg.hydra.overrides.hydra = [*kept, *said.values()]
+        cfg.hydra.overrides.task = list(sweep.overrides)
+
+
+def _launch_grid(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function: TaskFunction) -> Any:
+    """Launch all jobs of a grid.
+
+    Hydra's basic sweeper is not used: it would compose all jobs again, which takes 80 ms each, and it stops after a
+    batch that contains a failed job.
+    """
+    OmegaConf.save(cfg, sweep.folder / "multirun.yaml")
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=cfg)
+    rows = [job.overrides for job in sweep.jobs or ()]
+    size = cfg.hydra.sweeper.max_batch_size or len(rows)
+    returned = [launcher.launch(rows[first : first + size], first) for first in range(0, len(rows), size)]
+    for one in (one for batch in returned for one in batch) if wants_traces() else ():
+        _ = one.return_value  # raises the error of a failed job
+    return returned
+
+
+def _confirm(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function: TaskFunction) -> None:
+    """Repeat the best two arms of a grid with new seeds, if `sweep.confirm` asks for it."""
+    if not cfg.sweep.confirm or sweep.jobs is None:
+        return
+    named = {f"{sweep.prefix}{job.num}": job.overrides for job in sweep.jobs}
+    named |= {folder: job.overrides for job in sweep.jobs if (folder := sweep.done.get(job.config_hash or ""))}
+    rows = confirmation_overrides(read_results([sweep.folder]), named, cfg.sweep.confirm)
+    if not rows:
+        return
+    first = len(sweep.jobs)
+    plan_confirmation(sweep.folder, {f"{sweep.prefix}{first + number}": row for number, row in enumerate(rows)})
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=cfg)
+    launcher.launch(rows, first)
+
+
+def _search(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function: TaskFunction) -> Any:
+    """Run a sweeper that chooses jobs during the sweep, and hide the deprecation warnings of its library."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=PLUG_IN_MODULES)
+        sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task_function, config=cfg)
+        return sweeper.sweep(list(sweep.overrides))

@@ -1,0 +1,78 @@
+"""Format options of a batch (special ids, maximum lengths, tensor names), and lengths of pairs in that format.
+
+This module uses numpy arrays only and does not import torch.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from mtx.batches.plan.planner import Lengths
+from mtx.batches.schema import supported_schema
+from mtx.components.checked_options import component
+from mtx.data.token_rows import TRAINED_IDS, EncodedPairs, SpecialIds
+
+MaxTokens = Annotated[int, Field(ge=2, description="room for one token and EOS")]
+IGNORED_LABEL = -100  # label that torch's cross entropy ignores by default
+
+
+@component("datamodule")
+class BatchFormat:
+    """Options that decide how pairs are written into the tensors of a batch.
+
+    Attributes:
+        source: special ids of the source vocabulary.
+        target: special ids of the target vocabulary.
+        source_eos: whether each source ends with EOS.
+        label_pad_id: value that fills labels after EOS; None: see `label_padding`.
+        max_source_tokens: largest number of source positions of a pair, including EOS; None: no limit.
+        max_target_tokens: largest number of target positions of a pair, including BOS or EOS; None: no limit.
+        length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores.
+        names: `mtx`, or `huggingface` for the tensor names that seq2seq models of `transformers` take. With
+            `huggingface`, labels are padded with -100 unless `label_pad_id` is set, and batches have no `row_ids`.
+            `decoder_input_ids` begin with BOS in both formats, so set `decoder_start_token_id` in the config of a
+            `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start with pad
+            instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
+    """
+
+    source: SpecialIds = TRAINED_IDS
+    target: SpecialIds = TRAINED_IDS
+    source_eos: bool = True
+    label_pad_id: int | None = None
+    max_source_tokens: MaxTokens | None = None
+    max_target_tokens: MaxTokens | None = None
+    length_multiple: int = 1
+    names: Annotated[Literal["mtx", "huggingface"], Field(title="batch_format")] = "mtx"
+
+    def __post_init__(self) -> None:
+        supported_schema(self.names)
+
+    @property
+    def label_padding(self) -> int:
+        """Value that fills labels after EOS.
+
+        It is `label_pad_id` if that is set, else -100 with `huggingface` names, else the target's pad id.
+        """
+        if self.label_pad_id is not None:
+            return self.label_pad_id
+        return IGNORED_LABEL if self.names == "huggingface" else self.target.pad
+
+    @property
+    def source_extra(self) -> int:
+        """Number of positions that a source has in addition to its own ids: 1 for EOS, else 0."""
+        return int(self.source_eos)
+
+
+def batch_lengths(pairs: EncodedPairs, batch_format: BatchFormat) -> Lengths:
+    """Return the number of positions of each pair on each side in a batch, before truncation."""
+    return Lengths(pairs.num_source_tokens + np.int32(batch_format.source_extra), pairs.num_target_tokens + np.int32(1))
+
+
+def truncated_lengths(lengths: Lengths, batch_format: BatchFormat) -> Lengths:
+    """Return `lengths`, each limited to the format's maximum of its side."""
+    most_source, most_target = batch_format.max_source_tokens, batch_format.max_target_tokens
+    return Lengths(
+        lengths.source if most_source is None else np.minimum(lengths.source, np.int32(most_source)),
+        lengths.target if most_target is None else np.minimum(lengths.target, np.int32(most_target)),
+    )

@@ -1,0 +1,195 @@
+"""Collate rows of encoded pairs into batches of padded tensors.
+
+B is the number of pairs, S and T the source and target positions of a batch. All tensors are padded on the right.
+`collate_rows` creates no Python object per row. It uses the compiled kernels of `collate_compiled.py` if numba is
+installed, else numpy index arithmetic; both give the same batches. A `Collator` builds several batches in one call, so
+that a background thread seldom holds the interpreter lock.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtx.batches import collate_compiled
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.schema import BatchSchema, supported_schema
+from mtx.data.token_rows import EncodedPairs
+
+Batch = dict[str, Tensor]
+
+Int = NDArray[np.int64]
+
+# Roles of the tensors that the kernels return for a batch, in order.
+TENSOR_ROLES = ("row_ids", "source_ids", "source_mask", "decoder_input", "labels", "target_mask")
+
+_ANY_NUMBER = np.iinfo(np.int32).max  # capacity of a side without a maximum: no row has this many ids
+
+
+class Collator:
+    """Builds batches from rows of encoded pairs. Instances are picklable and thread-safe.
+
+    Args:
+        pairs: the encoded pairs.
+        batch_format: format of the batches.
+        compiled: False: use numpy; None: use compiled kernels if they are available, which the first call loads. Both
+            give the same batches.
+        pin_memory: whether to allocate tensors in pinned memory.
+    """
+
+    def __init__(
+        self,
+        pairs: EncodedPairs,
+        batch_format: BatchFormat,
+        *,
+        compiled: bool | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        self.pairs = pairs
+        self.batch_format = batch_format
+        self.compiled = compiled
+        self.pin_memory = pin_memory
+
+    def __call__(self, rows: Sequence[Int], widths: Sequence[tuple[int, int]] | None = None) -> list[Batch]:
+        """Build one batch for each of `rows` (int64 [B]), padded to at least its S and T in `widths`.
+
+        See `collate_rows`.
+        """
+        widths = [(0, 0)] * len(rows) if widths is None else widths
+        if self._compiled_collator is None:
+            return [
+                self._named_batch(self._numpy_tensors(each, least)) for each, least in zip(rows, widths, strict=True)
+            ]
+        if self.pairs.selection is None:
+            return [self._named_batch(tensors) for tensors in self._compiled_collator(rows, widths)]
+        numbers = [np.array(each, dtype=np.int64) for each in rows]  # copied, because they become `row_ids`
+        made = self._compiled_collator([self.pairs.row_numbers(each) for each in numbers], widths)
+        return [
+            self._named_batch([self._pinned_tensor(torch.from_numpy(each)), *tensors[1:]])
+            for each, tensors in zip(numbers, made, strict=True)
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_compiled_collator", "_schema")}
+
+    @cached_property
+    def _compiled_collator(self) -> collate_compiled.CompiledCollator | None:
+        source, target = self._sides
+        kernels = (
+            None if self.compiled is False else collate_compiled.compiled_kernels(source.ids.dtype, target.ids.dtype)
+        )
+        if kernels is None:
+            return None
+        bos, label_pad = self.batch_format.target.bos, self.batch_format.label_padding
+        return collate_compiled.CompiledCollator(
+            kernels, source, target, bos=bos, label_pad=label_pad, pin_memory=self.pin_memory
+        )
+
+    @property
+    def _sides(self) -> tuple[collate_compiled.CollateSide, collate_compiled.CollateSide]:
+        layout, multiple = self.batch_format, self.batch_format.length_multiple
+        source, target, ids, extra = self.pairs.source, self.pairs.target, layout.source, layout.source_extra
+        capacity = _id_capacity(layout.max_source_tokens, extra), _id_capacity(layout.max_target_tokens, 1)
+        return (
+            collate_compiled.CollateSide(source.ids, source.offsets, capacity[0], ids.pad, ids.eos, extra, multiple),
+            collate_compiled.CollateSide(
+                target.ids, target.offsets, capacity[1], layout.target.pad, layout.target.eos, 1, multiple
+            ),
+        )
+
+    def _numpy_tensors(self, rows: Int, least: tuple[int, int]) -> collate_compiled.Tensors:
+        rows = np.array(rows, dtype=np.int64)  # copied, because it becomes `row_ids`
+        num_rows, (source, target) = len(self.pairs), self._sides
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
+            raise IndexError(collate_compiled.rows_problem(num_rows, rows))
+        located = self.pairs.row_numbers(rows)
+        encoder_ids, encoder_mask = _padded_ids(source, located, least[0])
+        labels, decoder_mask = _padded_ids(target, located, least[1])
+        decoder_ids = np.empty_like(labels)
+        decoder_ids[:, 0] = self.batch_format.target.bos
+        decoder_ids[:, 1:] = np.where(decoder_mask[:, 1:], labels[:, :-1], target.pad)
+        if self.batch_format.label_padding != target.pad:
+            labels[~decoder_mask] = self.batch_format.label_padding
+        arrays = (rows, encoder_ids, encoder_mask, decoder_ids, labels, decoder_mask)
+        return [self._pinned_tensor(torch.from_numpy(array)) for array in arrays]
+
+    def _pinned_tensor(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self.pin_memory else tensor
+
+    def _named_batch(self, tensors: collate_compiled.Tensors) -> Batch:
+        """Return the tensors as a dict with the names and dtypes of the format.
+
+        The kernels always return bool masks and `row_ids`, which a format may lack or store as another dtype.
+        """
+        by_role = dict(zip(TENSOR_ROLES, tensors, strict=True))
+        return {field.name: self._tensor_of_type(by_role[field.role], field.dtype) for field in self._schema.fields}
+
+    def _tensor_of_type(self, tensor: Tensor, dtype: str) -> Tensor:
+        wanted: torch.dtype = getattr(torch, dtype)
+        return tensor if tensor.dtype == wanted else self._pinned_tensor(tensor.to(wanted))
+
+    @cached_property
+    def _schema(self) -> BatchSchema:
+        return supported_schema(self.batch_format.names)
+
+
+def collate_rows(
+    pairs: EncodedPairs,
+    rows: Int,
+    batch_format: BatchFormat,
+    *,
+    widths: tuple[int, int] | None = None,
+    compiled: bool | None = None,
+) -> Batch:
+    """Build the batch of `rows` (int64 [B]), truncated to the format's maximum lengths.
+
+    For many batches, keep a `Collator`.
+
+    Args:
+        pairs: the encoded pairs.
+        rows: row numbers, in the order of the batch; may be empty.
+        batch_format: format of the batch.
+        widths: smallest S and T, before they are rounded up to `length_multiple`; None: the length of the longest row.
+        compiled: False: use numpy; None: use compiled kernels if they are available. Both give the same batch.
+
+    Returns:
+        With `names="mtx"`: `encoder_input_ids` [B, S] int64 (source ids, EOS, pad); `encoder_attn_mask` [B, S] bool,
+        True at real tokens; `decoder_input_ids` [B, T] int64 (BOS, target ids, pad); `labels` [B, T] int64 (target ids,
+        EOS, label pad); `decoder_attn_mask` [B, T] bool; `row_ids` [B] int64. With `names="huggingface"`: `input_ids`,
+        `attention_mask`, `decoder_input_ids`, `decoder_attention_mask`, `labels`, with int64 masks. Each tensor owns
+        its memory, so keeping one tensor does not keep the others. A batch without rows is as wide as a batch of empty
+        rows.
+
+    Raises:
+        IndexError: a row number is out of range.
+    """
+    return Collator(pairs, batch_format, compiled=compiled)([rows], None if widths is None else [widths])[0]
+
+
+def load_kernels(pairs: EncodedPairs) -> None:
+    """Load the compiled kernels for the id dtypes of `pairs`, so that the first batch does not have to."""
+    collate_compiled.compiled_kernels(pairs.source.ids.dtype, pairs.target.ids.dtype)
+
+
+def _padded_ids(side: collate_compiled.CollateSide, rows: Int, least: int) -> tuple[Int, NDArray[np.bool_]]:
+    """Return padded ids [B, L] int64, with EOS if the side has an extra position, and their mask [B, L] bool."""
+    starts = side.offsets[rows]
+    lengths = np.minimum(side.offsets[rows + 1] - starts, side.capacity)
+    width = side.width(int(lengths.max(initial=0)), least)
+    positions = np.arange(width)
+    ids = np.full((len(rows), width), side.pad, dtype=np.int64)
+    before = np.cumsum(lengths) - lengths
+    places = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    ids[positions < lengths[:, None]] = side.ids[places]
+    if side.extra:
+        ids[np.arange(len(rows)), lengths] = side.eos
+    return ids, positions < (lengths + side.extra)[:, None]
+
+
+def _id_capacity(most: int | None, extra: int) -> int:
+    """Return the largest number of a row's own ids, given the maximum positions `most` and `extra` special tokens."""
+    return _ANY_NUMBER if most is None else most - extra

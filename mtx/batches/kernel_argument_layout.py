@@ -1,0 +1,62 @@
+"""Arguments of the compiled kernels in `collate_kernels.py`, as one array of int64 numbers in memory."""
+
+from typing import NamedTuple
+
+NUM_ARRAYS = 6  # arrays of a batch: row ids; source ids, mask; decoder ids, labels, target mask
+DONE, NO_SUCH_ROW, DAMAGED = 0, -1, -2  # values of `state` after the kernel `measure`
+
+
+class KernelArguments(NamedTuple):
+    """Arguments of the kernels `measure` and `fill`, as int64 numbers in this order. An array is passed as its address.
+
+    Attributes:
+        state: output of `measure`: DONE, NO_SUCH_ROW or DAMAGED.
+        num_rows: number of rows of the encoded pairs.
+        num_batches: number of batches to build.
+        begins: int64 [batches + 1]; batch k has `rows[begins[k]:begins[k + 1]]`.
+        widths: int64 [batches, 2]; `measure` writes the longest source and target of each batch, after truncation;
+            `fill` reads S and T.
+        places: int64 [batches, NUM_ARRAYS], addresses of the arrays to fill: int64 [B]; int64 and bool [B, S]; int64,
+            int64 and bool [B, T].
+        rows: int64, row numbers of all batches.
+        scratch: int64 [4, rows]; see `measure`.
+        source_ids: source ids of all rows, of the dtype for which `fill` was compiled.
+        source_num_ids: number of source ids of all rows.
+        source_offsets: int64 [num_rows + 1], start of each row in `source_ids`.
+        source_room: largest number of source ids of a row; further ids are cut off.
+        source_pad: id that fills source ids.
+        source_eos: id that ends source ids, if `source_extra` is 1.
+        target_ids: target ids of all rows; see `source_ids`.
+        target_num_ids: number of target ids of all rows.
+        target_offsets: int64 [num_rows + 1], start of each row in `target_ids`.
+        target_room: largest number of target ids of a row; further ids are cut off.
+        target_pad: id that fills decoder ids.
+        target_eos: id that ends labels.
+        source_extra: 1 if each source ends with EOS, else 0.
+        target_bos: id that starts decoder ids.
+        label_pad: value that fills labels after EOS.
+    """
+
+    state: int
+    num_rows: int
+    num_batches: int
+    begins: int
+    widths: int
+    places: int
+    rows: int
+    scratch: int
+    source_ids: int
+    source_num_ids: int
+    source_offsets: int
+    source_room: int
+    source_pad: int
+    source_eos: int
+    target_ids: int
+    target_num_ids: int
+    target_offsets: int
+    target_room: int
+    target_pad: int
+    target_eos: int
+    source_extra: int
+    target_bos: int
+    label_pad: int

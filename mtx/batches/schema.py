@@ -1,0 +1,177 @@
+"""Schemas of batch formats: names, shapes, dtypes and padding of the tensors in a batch.
+
+Collate functions, callbacks, models and tests read the schemas. Shapes are written with letters: B pairs, S source
+positions, T target positions, L source and target positions together. ΣS, ΣT and ΣL are the sums of real positions over
+all pairs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from mtx.errors import ConfigError, choices
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Role = Literal[
+    "source_ids",
+    "source_mask",
+    "source_offsets",
+    "source_positions",
+    "decoder_input",
+    "labels",
+    "target_mask",
+    "target_offsets",
+    "target_positions",
+    "row_ids",
+]
+Padding = Literal["pad_id", "label_pad_id", "ignored", "false"] | None
+
+
+@dataclass(frozen=True)
+class BatchField:
+    """One tensor of a batch format.
+
+    Attributes:
+        name: key of the tensor in the batch.
+        role: meaning of the tensor, which is the same in all formats.
+        shape: dimensions, as letters (see the module).
+        dtype: name of the torch dtype.
+        padding: value that fills the tensor behind real tokens: the vocabulary's pad id, `label_pad_id`, -100
+            (`ignored`), or False. None: the tensor has no padding.
+    """
+
+    name: str
+    role: Role
+    shape: tuple[str, ...]
+    dtype: str
+    padding: Padding = None
+
+
+@dataclass(frozen=True)
+class BatchSchema:
+    """One batch format: its name and its tensors.
+
+    Attributes:
+        name: value of `datamodule.batch_format` that chooses the format.
+        fields: the tensors, in the order in which a batch holds them.
+        is_built: whether `mtx.batches.collate` can build batches of this format.
+    """
+
+    name: str
+    fields: tuple[BatchField, ...]
+    is_built: bool = False
+
+    def field(self, role: Role) -> BatchField | None:
+        """Return the field with this role, or None if the format has none."""
+        return next((field for field in self.fields if field.role == role), None)
+
+    def tensor(self, batch: Mapping[str, Any], role: Role) -> "Tensor | None":
+        """Return the tensor of `batch` with this role, or None if the batch has none."""
+        field = self.field(role)
+        found: Tensor | None = batch.get(field.name) if field is not None else None
+        return found
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Names of the source-side tensors, which are all that batches of text to translate contain."""
+        return tuple(field.name for field in self.fields if field.role.startswith("source_"))
+
+
+INT64, BOOL, INT32 = "int64", "bool", "int32"
+BY_SOURCE, BY_TARGET, ROWS = ("B", "S"), ("B", "T"), ("B",)
+
+MTX = BatchSchema(
+    "mtx",
+    (
+        BatchField("encoder_input_ids", "source_ids", BY_SOURCE, INT64, "pad_id"),
+        BatchField("encoder_attn_mask", "source_mask", BY_SOURCE, BOOL, "false"),
+        BatchField("decoder_input_ids", "decoder_input", BY_TARGET, INT64, "pad_id"),
+        BatchField("labels", "labels", BY_TARGET, INT64, "label_pad_id"),
+        BatchField("decoder_attn_mask", "target_mask", BY_TARGET, BOOL, "false"),
+        BatchField("row_ids", "row_ids", ROWS, INT64),
+    ),
+    is_built=True,
+)
+HUGGINGFACE = BatchSchema(
+    "huggingface",
+    (
+        BatchField("input_ids", "source_ids", BY_SOURCE, INT64, "pad_id"),
+        BatchField("attention_mask", "source_mask", BY_SOURCE, INT64, "false"),
+        BatchField("decoder_input_ids", "decoder_input", BY_TARGET, INT64, "pad_id"),
+        BatchField("decoder_attention_mask", "target_mask", BY_TARGET, INT64, "false"),
+        BatchField("labels", "labels", BY_TARGET, INT64, "label_pad_id"),
+    ),
+    is_built=True,
+)
+FLAT = BatchSchema(
+    "flat",
+    (
+        BatchField("encoder_input_ids", "source_ids", ("ΣS",), INT64),
+        BatchField("encoder_offsets", "source_offsets", ("B+1",), INT32),
+        BatchField("encoder_positions", "source_positions", ("ΣS",), INT64),
+        BatchField("decoder_input_ids", "decoder_input", ("ΣT",), INT64),
+        BatchField("labels", "labels", ("ΣT",), INT64),
+        BatchField("decoder_offsets", "target_offsets", ("B+1",), INT32),
+        BatchField("decoder_positions", "target_positions", ("ΣT",), INT64),
+        BatchField("row_ids", "row_ids", ROWS, INT64),
+    ),
+)
+CAUSAL = BatchSchema(
+    "causal",
+    (
+        BatchField("input_ids", "decoder_input", ("B", "L"), INT64, "pad_id"),
+        BatchField("attention_mask", "target_mask", ("B", "L"), INT64, "false"),
+        BatchField("labels", "labels", ("B", "L"), INT64, "ignored"),
+        BatchField("row_ids", "row_ids", ROWS, INT64),
+    ),
+)
+HUGGINGFACE_PACKED = BatchSchema(
+    "huggingface_packed",
+    (
+        BatchField("input_ids", "decoder_input", ("1", "ΣL"), INT64),
+        BatchField("position_ids", "target_positions", ("1", "ΣL"), INT64),
+        BatchField("labels", "labels", ("1", "ΣL"), INT64, "ignored"),
+    ),
+)
+SCHEMAS = {schema.name: schema for schema in (MTX, HUGGINGFACE, FLAT, CAUSAL, HUGGINGFACE_PACKED)}
+
+
+def supported_schema(name: str) -> BatchSchema:
+    """Return the schema of a format name.
+
+    Raises:
+        ConfigError: no format has this name, or `mtx.batches.collate` cannot build batches of the format yet.
+    """
+    built = [known for known, schema in SCHEMAS.items() if schema.is_built]
+    if name not in SCHEMAS:
+        raise ConfigError(f"datamodule.batch_format is one of {choices(str(name), built)}, but is {name!r}")
+    if not SCHEMAS[name].is_built:
+        raise ConfigError(
+            f"datamodule.batch_format={name} has a schema, but mtx cannot build batches of this format yet. "
+            f"The formats are {', '.join(built)}: set datamodule.batch_format={built[0]}"
+        )
+    return SCHEMAS[name]
+
+
+def batch_tensor(batch: Any, role: Role) -> "Tensor | None":
+    """Return the tensor of `batch` with this role, in any of the built formats, or None if the batch has none.
+
+    A user's own batch may contain only some of the fields of a format.
+    """
+    if not isinstance(batch, Mapping):
+        return None
+    for schema in SCHEMAS.values():
+        if schema.is_built and (found := schema.tensor(batch, role)) is not None:
+            return found
+    return None
+
+
+def batch_masks(batch: Any) -> "list[Tensor]":
+    """Return the attention masks of a batch, source before target; masks that the batch lacks are left out.
+
+    Masks are nonzero at real tokens.
+    """
+    found = batch_tensor(batch, "source_mask"), batch_tensor(batch, "target_mask")
+    return [mask for mask in found if mask is not None]

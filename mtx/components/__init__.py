@@ -1,0 +1,1 @@
+"""Components of the config: config groups, checks of options, construction of objects, and ids."""

@@ -1,0 +1,197 @@
+"""Check a config against the signatures of its components before any work, and build the components.
+
+A config is a plain dict with resolved interpolations; only `mtx.app` handles Hydra's DictConfig.
+`hydra.utils.instantiate` builds the objects after `allowed_target` has checked their targets.
+"""
+
+import dataclasses
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mtx.components.allowed_targets import TARGET_KEY, allowed_target
+from mtx.components.groups import GROUPS, KEYS
+from mtx.components.unchanged_options import is_packaged
+from mtx.errors import ConfigError, MtxError, choices
+
+Config = Mapping[str, Any]
+
+__all__ = ["MISSING_VALUE", "PARTIAL_KEY", "TARGET_KEY", "Config", "build", "check_config", "parameter_annotations"]
+
+MISSING_VALUE = "???"
+PARTIAL_KEY = "_partial_"
+INTERPOLATION = re.compile(r"(\\*)\$\{")
+
+
+def check_config(config: Config) -> None:
+    """Check the options of every component against the signature of its `_target_`.
+
+    Options that are unchanged from mtx's own YAML files are skipped.
+
+    Raises:
+        ConfigError: the config is invalid; the message lists every problem with its key.
+    """
+    groups = [(group, options) for group, options in config.items() if isinstance(options, Mapping)]
+    problems = [
+        f"{key} is required: set {key}=VALUE" for group, options in groups for key in _missing_keys(group, options)
+    ]
+    seed = config.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        problems.append(f"seed must be an integer of at least 0, but is {seed!r}")
+    components = {group for group, options in groups if TARGET_KEY in options}  # includes a user's own groups
+    known = KEYS | GROUPS.keys()
+    unknown = [key for key in config if key not in known | components]
+    problems += [f"there is no group or key {key!r}. There are: {choices(key, known)}" for key in unknown]
+    if not problems:
+        for group, options in groups:
+            if TARGET_KEY in options and not is_packaged(group, config):
+                filled_in = GROUPS[group].filled_in if group in GROUPS else frozenset()
+                problems += _problems(group, options, filled_in)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def build(config: Config, group: str, **extra: Any) -> Any:
+    """Build the component that `config[group]` describes.
+
+    A value of `extra` is passed under its name if the component has such a parameter and the config leaves it out or
+    null.
+
+    Raises:
+        ConfigError: a target is not allowed, or the component cannot be built.
+    """
+    options = config[group]
+    names, _ = parameter_annotations(allowed_target(options[TARGET_KEY], group))
+    given = {name: value for name, value in extra.items() if name in names and options.get(name) is None}
+    _check_targets(group, options)
+    # Hydra builds a partial first, and `extra` is passed afterwards: Hydra would convert objects in it, such as a Store
+    # or a Planner, to its own containers.
+    kept = {name: _as_it_is(value) for name, value in options.items() if name not in given}
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        make = instantiate({**kept, PARTIAL_KEY: True}, _convert_="all")
+        if options.get(PARTIAL_KEY):
+            return functools.partial(make, **given) if given else make
+        return make(**given)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, MtxError):
+            raise cause from None
+        raise ConfigError(f"{group} cannot be built: {cause}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{group} cannot be built: {options[TARGET_KEY]} raised: {error}") from error
+
+
+def _check_targets(key: str, options: Config) -> None:
+    """Check the targets of all components nested in a component, at any depth. Raises ConfigError."""
+    for name, value in options.items():
+        for inner, inner_options in _nested_components(f"{key}.{name}", value):
+            allowed_target(inner_options[TARGET_KEY], inner)
+            _check_targets(inner, inner_options)
+
+
+def _as_it_is(value: Any) -> Any:
+    """Return a value that Hydra passes on unchanged even if it contains the characters of an interpolation.
+
+    Interpolations are escaped twice, since `instantiate` resolves the config twice.
+    """
+    if isinstance(value, str):
+        return INTERPOLATION.sub(r"\1\1\\${", INTERPOLATION.sub(r"\1\1\\${", value))
+    if isinstance(value, Mapping):
+        return {name: _as_it_is(item) for name, item in value.items()}
+    return [_as_it_is(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _missing_keys(key: str, value: Any) -> Iterator[str]:
+    if value == MISSING_VALUE:
+        yield key
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _missing_keys(f"{key}.{name}", item)
+
+
+def _nested_components(key: str, value: Any) -> Iterator[tuple[str, Config]]:
+    """Yield the components nested in a value, with their keys, without the components nested in those."""
+    if isinstance(value, Mapping):
+        if TARGET_KEY in value:
+            yield key, value
+        else:
+            for name, item in value.items():
+                yield from _nested_components(f"{key}.{name}", item)
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _nested_components(f"{key}[{i}]", item)
+
+
+def _problems(key: str, options: Config, filled_in: frozenset[str]) -> list[str]:
+    """Return the problems of one component's config, including nested components: target, keys, values."""
+    try:
+        target = allowed_target(options[TARGET_KEY], key)
+    except ConfigError as error:
+        return [str(error)]
+    from mtx.components.checked_options import problem_of
+
+    is_completed = key in GROUPS and GROUPS[key].is_completed
+    names, takes_any = parameter_annotations(target)
+    problems = []
+    for name, value in options.items():
+        if name in (TARGET_KEY, PARTIAL_KEY) or (value is None and name in names and is_completed):
+            continue
+        if name in filled_in or (name not in names and not takes_any):
+            problems.append(
+                f"{key}.{name} is not a key of {options[TARGET_KEY].rpartition('.')[2]}. "
+                f"Its keys: {choices(name, set(names) - filled_in)}. "
+                f"If an experiment sets it, remove it with ~{key}.{name}"
+            )
+        elif components := list(_nested_components(f"{key}.{name}", value)):
+            for inner, inner_options in components:
+                problems += _problems(inner, inner_options, frozenset())
+        elif problem := problem_of(f"{key}.{name}", names.get(name, Any), value):
+            problems.append(problem)
+    if not options.get(PARTIAL_KEY):
+        needed = _required_parameters(target) - set(options) - filled_in
+        if not is_completed:
+            problems += [f"{key}.{name} is required: set +{key}.{name}=VALUE" for name in sorted(needed)]
+    return problems
+
+
+def _signature(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        if dataclasses.is_dataclass(target) and "__pydantic_fields__" not in vars(target):
+            # For a subclass of a pydantic dataclass, inspect.signature returns the signature of the base class.
+            own = inspect.signature(target.__init__).parameters
+            return {name: parameter for name, parameter in own.items() if name != "self"}
+        return inspect.signature(target).parameters
+    except ValueError:  # a builtin without a signature
+        return {}
+
+
+def parameter_annotations(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+    """Return the annotations of the parameters that can be passed by name, and whether any name is accepted."""
+    found = _signature(target)
+    try:
+        hints = typing.get_type_hints(_annotated(target), include_extras=True)
+    except (NameError, TypeError):  # annotations that exist only for type checkers
+        hints = {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = {name: hints.get(name, Any) for name, found_ in found.items() if found_.kind in named}
+    return names, not found or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in found.values())
+
+
+def _annotated(target: Callable[..., Any]) -> Any:
+    """Return the object that holds the parameters' annotations: a dataclass or function itself, else `__init__`."""
+    if not isinstance(target, type) or dataclasses.is_dataclass(target):
+        return target
+    return target.__init__  # type: ignore[misc]
+
+
+def _required_parameters(target: Callable[..., Any]) -> set[str]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name for name, p in _signature(target).items() if p.kind in named and p.default is p.empty}

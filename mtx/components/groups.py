@@ -1,0 +1,57 @@
+"""Table of the config groups: the class of each group's options, and the parameters that mtx fills in."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One config group.
+
+    Attributes:
+        base: class of which the group's options are subclasses; None: options are functions only.
+        functions: module of mtx whose functions may be options; None: functions are not allowed.
+        noun: name of an option in messages, with its article.
+        filled_in: parameters that mtx passes itself, and that a config may not set.
+        is_completed: whether mtx fills in parameters that the config leaves out or null, from the data and the run.
+    """
+
+    base: str | None
+    functions: str | None = None
+    noun: str
+    filled_in: frozenset[str] = frozenset()
+    is_completed: bool = False
+
+
+PARTS = ("storage", "downloader", "normalise", "filter", "tokenizer", "sampler")  # groups passed to a data module
+
+GROUPS = {
+    "storage": Group(base="mtx.data.store.Store", noun="a Store"),
+    "downloader": Group(base="mtx.infra.dataset.download.Downloader", noun="a Downloader"),
+    "normalise": Group(base="mtx.data.normalise.Normaliser", noun="a Normaliser"),
+    "filter": Group(base="mtx.data.filter.filter_protocol.PairFilter", noun="a PairFilter"),
+    "tokenizer": Group(base="mtx.data.tokenize.tokenization.Tokenization", noun="a Tokenization"),
+    "sampler": Group(base="mtx.batches.plan.planner.Planner", noun="a Planner"),
+    "datamodule": Group(
+        base="mtx.training.plain_datamodule.TranslationData",
+        noun="a TranslationData",
+        filled_in=frozenset({*PARTS, "seed"}),
+    ),
+    "model": Group(base="pytorch_lightning.LightningModule", noun="a LightningModule", is_completed=True),
+    "trainer": Group(base="pytorch_lightning.Trainer", functions="mtx.training", noun="a Trainer"),
+    "logger": Group(
+        base="pytorch_lightning.loggers.Logger",
+        functions="mtx.training.loggers",
+        noun="a Logger",
+        is_completed=True,
+    ),
+    "task": Group(base=None, functions="mtx.experiment", noun="a task of mtx", filled_in=frozenset({"run"})),
+}
+
+# Keys that a config may have besides groups.
+KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "stage", "split"}) | {
+    *("full", "repair"),  # keys of task=verify
+    *("yes", "orphans"),  # keys of task=gc
+    *("only", "to"),  # keys of task=options
+    *("runs", "to"),  # keys of task=compare
+    *("dataset", "to", "from", "format", "overwrite"),  # keys of task=export and task=import
+}

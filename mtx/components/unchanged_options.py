@@ -1,0 +1,72 @@
+"""Recognize options that are unchanged from mtx's own YAML files: these are valid, so their classes need no import."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONFIGS = "mtx.conf"
+PRIMARY_CONFIG = "config.yaml"
+
+
+def is_packaged(group: str, config: Mapping[str, Any]) -> bool:
+    """Return whether the config of a group equals one of the group's packaged options in every value."""
+    options = config[group]
+    return any(_is_same(options, _resolved(group, packaged, config)) for packaged in _packaged(group))
+
+
+def _resolved(group: str, packaged: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """Return a packaged option with its interpolations resolved in this config, or None if one cannot be resolved."""
+    if "${" not in str(packaged):
+        return packaged
+    try:
+        return OmegaConf.to_container(OmegaConf.create({**config, group: packaged})[group], resolve=True)
+    except OmegaConfBaseException:
+        return None
+
+
+@cache
+def _packaged(group: str) -> tuple[Mapping[str, Any], ...]:
+    return tuple(_options(group))
+
+
+def _options(group: str) -> Iterator[Mapping[str, Any]]:
+    root = resources.files(CONFIGS)
+    if (folder := root / group).is_dir():
+        for entry in folder.iterdir():
+            if entry.name.endswith(".yaml"):
+                yield _with_bases(root / group, entry.name)
+    elif isinstance(found := _read((root / PRIMARY_CONFIG).read_text(encoding="utf-8")).get(group), Mapping):
+        yield found
+
+
+def _with_bases(folder: Traversable, name: str) -> Mapping[str, Any]:
+    """Return the content of an option, merged over the options of its group that its defaults list names."""
+    own = _read((folder / name).read_text(encoding="utf-8"))
+    bases = [base for base in own.get("defaults", ()) if isinstance(base, str) and base != "_self_"]
+    merged: dict[str, Any] = {}
+    for base in bases:
+        merged |= _with_bases(folder, f"{base}.yaml")
+    return merged | {key: value for key, value in own.items() if key != "defaults"}
+
+
+def _read(text: str) -> Mapping[str, Any]:
+    found = yaml.safe_load(text)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _is_same(value: Any, packaged: Any) -> bool:
+    if isinstance(packaged, Mapping):
+        return (
+            isinstance(value, Mapping)
+            and value.keys() == packaged.keys()
+            and all(_is_same(item, packaged[key]) for key, item in value.items())
+        )
+    if isinstance(packaged, list):
+        return isinstance(value, list) and len(value) == len(packaged) and all(map(_is_same, value, packaged))
+    return type(value) is type(packaged) and bool(value == packaged)

@@ -1,0 +1,64 @@
+"""`RepoSession`, a dataset repository that caches manifests and opened payloads during one run."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from mtx.data.dataset import TranslationDataset
+from mtx.data.repo import DatasetRepo
+from mtx.errors import NotStoredError
+from mtx.infra.dal.protocols import Connectable
+
+
+class RepoSession(DatasetRepo):
+    """A repository for one run, which reads each manifest only once and opens each payload only once.
+
+    Cached data stays valid, because a stored dataset never changes under its id. If another process removes a dataset,
+    opening its rows raises NotStoredError.
+
+    Args:
+        repo: the repository to read from and write to.
+    """
+
+    def __init__(self, repo: DatasetRepo) -> None:
+        super().__init__(fal=repo.fal, oal=repo.oal, before_writing=repo.before_writing)
+        self._manifests: dict[str, TranslationDataset] = {}
+        self._opened: dict[str, TranslationDataset] = {}
+
+    def connection(self) -> AbstractContextManager[None]:
+        """Return a context in which all calls share one connection to the manifests, if the layer has connections."""
+        return self.oal.connection() if isinstance(self.oal, Connectable) else nullcontext()
+
+    def manifest(self, dataset_id: str) -> TranslationDataset:
+        """Return a dataset's manifest, without rows, from the cache if possible. Raises as `DatasetRepo.manifest`."""
+        if dataset_id not in self._manifests:
+            self._manifests[dataset_id] = super().manifest(dataset_id)
+        return self._manifests[dataset_id]
+
+    def get(self, dataset_id: str) -> TranslationDataset:
+        """Return a dataset with its rows, from the cache if possible. Raises as `DatasetRepo.get`."""
+        if dataset_id not in self._opened:
+            try:
+                self._opened[dataset_id] = super().get(dataset_id)
+            except NotStoredError:  # another process removed the dataset after its manifest was read
+                self._manifests.pop(dataset_id, None)
+                raise
+        return self._opened[dataset_id]
+
+    def exists(self, dataset_id: str) -> bool:
+        """Return whether a dataset is stored, or was stored when its manifest was read."""
+        return dataset_id in self._manifests or super().exists(dataset_id)
+
+    def remove(self, dataset_id: str) -> None:
+        """Remove a dataset from the repository and from the cache. Raises NotStoredError."""
+        self._manifests.pop(dataset_id, None)
+        self._opened.pop(dataset_id, None)
+        super().remove(dataset_id)
+
+    def _stored_manifest(self, dataset_id: str) -> TranslationDataset | None:
+        try:  # one request instead of two (`exists` and `manifest`)
+            return self.manifest(dataset_id)
+        except NotStoredError:
+            return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": {}}

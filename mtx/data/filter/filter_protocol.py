@@ -1,0 +1,84 @@
+"""`PairFilter`, the base class of all filters, and the counts of dropped pairs by reason."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mtx.components.identity import JSON
+from mtx.data.filter.rejected_samples import RejectSample
+from mtx.data.pair_batches import Pairs
+from mtx.infra.dal.row_views import SOURCE_COLUMN
+
+
+class DropCounts(dict[str, int]):
+    """Counts of dropped pairs by reason, with a few of the dropped pairs; for a mixture, also counts by source.
+
+    Attributes:
+        by_source: reason → int64 [sources], in the order of the mixture's sources.
+        samples: a few dropped pairs by reason.
+    """
+
+    def __init__(self, num_sources: int = 0) -> None:
+        super().__init__()
+        self.num_sources = num_sources
+        self.by_source: dict[str, NDArray[np.int64]] = {}
+        self.samples: dict[str, RejectSample] = {}
+
+    def add(self, reason: str, sources: NDArray[Any]) -> None:
+        """Add the dropped pairs of a reason to `by_source`, given the source of each dropped pair."""
+        counts = self.by_source.setdefault(reason, np.zeros(self.num_sources, dtype=np.int64))
+        counts += np.bincount(sources, minlength=self.num_sources)
+
+    def sample(self, reason: str, pairs: pa.RecordBatch | pa.Table, found: NDArray[np.bool_]) -> None:
+        """Offer the pairs that a rule dropped to the sample of its reason; see `RejectSample`."""
+        self.samples.setdefault(reason, RejectSample()).offer(pairs, found)
+
+    def rejects(self) -> dict[str, JSON]:
+        """Return the sampled pairs by reason, each a list of objects with `source` and `target`."""
+        return {reason: sample.as_json() for reason, sample in self.samples.items()}
+
+
+def count_dropped(
+    dropped: dict[str, int], reason: str, found: NDArray[np.bool_], pairs: pa.RecordBatch | pa.Table
+) -> None:
+    """Count the pairs that a rule drops under its reason, also by source for a mixture, and sample a few of them.
+
+    Args:
+        dropped: the counts that `PairFilter.apply` receives.
+        reason: name of the rule.
+        found: bool [n], True for each pair that the rule drops and that no earlier rule has dropped.
+        pairs: the pairs that the rule has checked.
+    """
+    if num_dropped := int(np.count_nonzero(found)):
+        dropped[reason] = dropped.get(reason, 0) + num_dropped
+        if isinstance(dropped, DropCounts):
+            dropped.sample(reason, pairs, found)
+            if SOURCE_COLUMN in pairs.schema.names:
+                dropped.add(reason, pairs[SOURCE_COLUMN].to_numpy()[found])
+
+
+class PairFilter(ABC):
+    """Base class of filters, which select the pairs of the training split to keep.
+
+    Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
+    and does no I/O. Rules work on Arrow columns, without a Python call per row.
+    """
+
+    @abstractmethod
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        """Stream the pairs that the filter keeps, in order, as record batches; at least one batch, which may be empty.
+
+        The result must not depend on how the pairs are chunked. A filter only selects pairs and changes none: it
+        returns all columns unchanged, including the texts and the column `row`, which identifies a pair. To change
+        text, use the stage `normalise`.
+
+        Args:
+            pairs: columns `src`, `tgt`, and further columns (`row`, `source` in a mixture, columns of the source), as a
+                table or as record batches of any size; may be memory-mapped and larger than memory.
+            dropped: receives counts by reason during streaming. Each dropped pair counts once, under the first rule
+                that drops it. Reasons without a dropped pair are absent. `count_dropped` implements this.
+        """

@@ -1,0 +1,94 @@
+"""Decorators that make components of a user's own functions: `@mtx.rule` makes a filter, `@mtx.scorer` a scorer.
+
+The decorator replaces the function by a class. The fields of the class are the function's keyword-only parameters with
+their types and bounds. A config names the class in `_target_`; mtx refuses a function without a decorator.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from mtx.components.checked_options import component
+from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.pair_batches import Pairs, pair_batches
+from mtx.data.score.scorer import Scorer
+from mtx.errors import ConfigError, DataError
+
+Judge = Callable[..., Any]
+
+
+def rule(function: Judge) -> type[PairFilter]:
+    """Make a filter class from a function that returns which pairs to keep.
+
+    Args:
+        function: takes a record batch with the columns `src`, `tgt` and any further columns, and takes its options as
+            keyword-only parameters. Returns bool [n], True for each pair to keep. Must not change the batch.
+
+    Dropped pairs are counted under the function's name. Raises ConfigError if the function has other parameters.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> import pyarrow.compute as pc
+        >>> @rule
+        ... def short(pairs: pa.RecordBatch, *, max_chars: int = 3) -> pa.BooleanArray:
+        ...     return pc.less_equal(pc.utf8_length(pairs["src"]), max_chars)
+        >>> pairs = pa.table({"src": ["ja", "nein"], "tgt": ["yes", "no"]})
+        >>> dropped = {}
+        >>> [batch["src"].to_pylist() for batch in short(max_chars=3).apply(pairs, dropped)], dropped
+        ([['ja']], {'short': 1})
+    """
+
+    def apply(self: Any, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        for batch in pair_batches(pairs):
+            keep = pa.array(function(batch, **vars(self)), type=pa.bool_())
+            if len(keep) != batch.num_rows or keep.null_count:
+                raise DataError(
+                    f"the rule {function.__name__} returns true or false for each pair, but returned {len(keep)} "
+                    f"values, {keep.null_count} of them null, for {batch.num_rows} pairs"
+                )
+            count_dropped(dropped, function.__name__, ~keep.to_numpy(zero_copy_only=False), batch)
+            yield batch.filter(keep)
+
+    return typing.cast(type[PairFilter], _class_of(function, PairFilter, "filter", apply=apply))
+
+
+def scorer(function: Judge) -> type[Scorer]:
+    """Make a scorer class from a function that gives each pair a score. A higher score means a better pair.
+
+    Args:
+        function: takes a record batch with the columns `src`, `tgt` and any further columns, and takes its options as
+            keyword-only parameters. Returns float [n].
+
+    The function's name becomes the name of the score column. Raises ConfigError if the function has other parameters.
+    """
+
+    def scores(self: Any, pairs: pa.RecordBatch) -> pa.Array:
+        return function(pairs, **vars(self))
+
+    return typing.cast(type[Scorer], _class_of(function, Scorer, "score", scores=scores))
+
+
+def _class_of(function: Judge, base: type, group: str, **methods: Callable[..., Any]) -> type:
+    first, *options = inspect.signature(function).parameters.values()
+    if first.kind is first.KEYWORD_ONLY or any(option.kind is not option.KEYWORD_ONLY for option in options):
+        raise ConfigError(
+            f"{function.__name__} must take a batch of pairs, and then only keyword-only options: "
+            f"def {function.__name__}(pairs, *, OPTION=VALUE)"
+        )
+    hints = typing.get_type_hints(function, include_extras=True)
+    made = type(
+        function.__name__,
+        (base,),
+        {
+            "__annotations__": {option.name: hints.get(option.name, Any) for option in options},
+            **{option.name: option.default for option in options if option.default is not option.empty},
+            "__doc__": function.__doc__,
+            "__module__": function.__module__,
+            "__qualname__": function.__qualname__,
+            **methods,
+        },
+    )
+    return component(group)(made)

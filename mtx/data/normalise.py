@@ -1,0 +1,107 @@
+"""The text stage: a normaliser changes raw text. It is the only stage that changes text, and it keeps all rows.
+
+The text dataset stores only the changed rows, with their row numbers; all other rows are read from the raw dataset.
+"""
+
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtx.components.checked_options import component
+from mtx.data.pair_batches import pair_batches
+from mtx.errors import DataError
+from mtx.infra.dal.row_views import ROW_COLUMN
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
+
+Form = Literal["NFC", "NFKC"]
+CHANGES_SCHEMA = pa.schema([pa.field(ROW_COLUMN, pa.int64()), *PAIR_SCHEMA])
+
+
+class Normaliser(ABC):
+    """Base class of normalisers, which change the texts of each pair.
+
+    Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
+    and does no I/O. The result for a pair depends only on its two texts.
+    """
+
+    changes_text: ClassVar[bool] = True  # False: the stage skips this normaliser and uses the raw rows as text
+
+    @abstractmethod
+    def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the new `src` and `tgt` of the pairs: the same number and order of rows, large_string, no nulls."""
+
+
+@component("normalise")
+class DefaultNormaliser(Normaliser):
+    """Removes white space around each text, and applies a Unicode normal form.
+
+    Args:
+        strip: remove white space at the start and the end of each side, as `str.strip` does.
+        form: Unicode normal form of each text, NFC or NFKC; None: no Unicode normalisation.
+    """
+
+    kind: ClassVar[str] = "normalise/default"
+    version: ClassVar[int] = 1
+
+    strip: bool = True
+    form: Form | None = None
+
+    def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the texts in the Unicode normal form `form`, stripped if `strip` is set."""
+        return pa.record_batch(
+            [self._normal_form(pairs.column(name)) for name in PAIR_SCHEMA.names], schema=PAIR_SCHEMA
+        )
+
+    def _normal_form(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
+        if self.form is not None and not pc.all(pc.string_is_ascii(texts)).as_py():  # ASCII never changes
+            form = self.form  # uses Python's Unicode tables, because Arrow's differ between versions of Arrow
+            texts = pa.array([unicodedata.normalize(form, text) for text in texts.to_pylist()], pa.large_string())
+        return pc.utf8_trim_whitespace(texts) if self.strip else texts
+
+
+@component("normalise")
+class NoNormaliser(Normaliser):
+    """Keeps every text unchanged."""
+
+    kind: ClassVar[str] = "normalise/none"
+    version: ClassVar[int] = 1
+    changes_text: ClassVar[bool] = False
+
+    def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the texts unchanged."""
+        return pairs.select(PAIR_SCHEMA.names)
+
+
+def changed_rows(normaliser: Normaliser, pairs: Iterable[pa.RecordBatch], first: int = 0) -> Iterator[pa.RecordBatch]:
+    """Stream the rows that a normaliser changes, as record batches of `CHANGES_SCHEMA`; at least one batch.
+
+    Args:
+        normaliser: the normaliser to apply.
+        pairs: all rows, in order.
+        first: row number of the first row of `pairs`.
+
+    Raises:
+        DataError: the normaliser returns another number of rows, or other columns.
+    """
+    yield pa.RecordBatch.from_pylist([], schema=CHANGES_SCHEMA)
+    if not normaliser.changes_text:
+        return
+    for batch in pair_batches(pairs):
+        texts = normaliser.apply(batch)
+        if texts.num_rows != batch.num_rows or texts.schema.names != PAIR_SCHEMA.names:
+            raise DataError(
+                f"{type(normaliser).__name__}.apply must return src and tgt of all {batch.num_rows} pairs of a batch, "
+                f"but returned {texts.num_rows} rows of {', '.join(texts.schema.names)}. To drop pairs, write a filter"
+            )
+        differs = [pc.not_equal(texts.column(name), batch.column(name)) for name in PAIR_SCHEMA.names]
+        found = np.flatnonzero(pc.or_(*differs).to_numpy(zero_copy_only=False))
+        if len(found):
+            yield pa.record_batch(
+                [pa.array(found + first), *texts.take(pa.array(found)).columns], schema=CHANGES_SCHEMA
+            )
+        first += batch.num_rows

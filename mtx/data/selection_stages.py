@@ -1,0 +1,281 @@
+"""The stages split and filtered: which rows of the text belong to which split, and which of them the filter keeps.
+
+Both stages store only row numbers of the text, so the token ids of the text serve all splits and filters.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mtx.components.identity import JSON, digest, identity
+from mtx.data.corpus import Corpus, SourceTally
+from mtx.data.dataset import SPLITS, Split, TranslationDataset
+from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.filter.none import NoFilter
+from mtx.data.split import LEAK, TRAIN, HeldOut, split_assignment
+from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
+from mtx.errors import DataError
+from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
+
+VERSION = 1  # increase this when the module writes other output for the same inputs; it is part of all ids
+HELD_OUT_FILTER = NoFilter()  # held-out splits are not filtered, so that runs with other filters use the same test data
+MAX_UINT32_ROWS = np.iinfo(np.uint32).max  # with more rows, row numbers take 8 bytes instead of 4
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Ids of the split datasets, and the splits that the source itself provides (`own`)."""
+
+    ids: Mapping[Split, str]
+    own: tuple[str, ...]
+
+    def of_raw(self, split: Split) -> str:
+        """Return the split of the source from which the rows of a split are selected."""
+        return split if split in self.own else "train"
+
+
+def build_splits(corpus: Corpus, held_out: HeldOut, kept_apart: list[str], runner: StageRunner) -> Splits:
+    """Store which rows of the text belong to which split.
+
+    Validation and test are the splits of the source, if it has them; otherwise they are held out from its training
+    split.
+
+    Args:
+        corpus: the text.
+        held_out: how many pairs to hold out for splits that the source does not have.
+        kept_apart: ids of texts; training pairs with a source sentence of these texts are dropped.
+        runner: builds missing datasets.
+    """
+    own = [split for split in SPLITS[1:] if split in corpus.splits]
+    wanted = [split for split in SPLITS[1:] if split not in own and getattr(held_out, split)]
+    assignment = _Assignment(corpus, held_out, sorted(set(kept_apart)), own, wanted, runner)
+    ids: dict[Split, str] = {}
+    for split in SPLITS:
+        if split == "train" or split in own or split in wanted:
+            ids[split] = _build_split(corpus, held_out, assignment, split, runner)
+    return Splits(ids, ("train", *own))
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    """The split of each training row, computed once for all splits that have to be built."""
+
+    corpus: Corpus
+    held_out: HeldOut
+    kept_apart: list[str]
+    own: list[Split]
+    wanted: list[Split]
+    runner: StageRunner
+
+    @cached_property
+    def rows(self) -> NDArray[np.uint8]:
+        own = [self.corpus.batches(split) for split in self.own]
+        own += [self.runner.repo.get(text_id).rows.batches() for text_id in self.kept_apart]
+        if not (self.wanted or own):
+            return np.full(self.corpus.num_rows("train"), TRAIN, dtype=np.uint8)
+        return split_assignment(self.corpus.batches("train"), self.held_out, wanted=self.wanted, own=own)
+
+
+def _build_split(corpus: Corpus, held_out: HeldOut, assignment: _Assignment, split: Split, runner: StageRunner) -> str:
+    is_own = split in assignment.own
+    described: dict[str, JSON] = {
+        "stage": "split",
+        "version": VERSION,
+        **corpus.description(),
+        "held_out": identity(held_out),
+        "split": split,
+    }
+    if assignment.kept_apart and not is_own:
+        described["kept_apart"] = cast(list[JSON], assignment.kept_apart)
+    split_id = f"split-{split}-{digest(described)}"
+    raw_split = split if is_own else "train"
+
+    def stage() -> Stage:
+        parts = corpus.parts(raw_split)
+        return Stage(
+            output=TranslationDataset(
+                name=corpus.info.name,
+                stage="split",
+                split=split,
+                languages=corpus.info.languages,
+                provenance={
+                    "inputs": [*(part.id for part in parts), *([] if is_own else assignment.kept_apart)],
+                    "held_out": identity(held_out),
+                },
+                selects=parts,
+            ),
+            description=f"splitting {split}",
+            num_rows=None,
+            read=lambda first, end: iter(()),
+            transform=partial(_split_rows, corpus, None if is_own else assignment, split),
+            gather=unchanged_batches,
+        )
+
+    runner.run(split_id, stage)
+    return split_id
+
+
+def _split_rows(
+    corpus: Corpus, assignment: _Assignment | None, split: Split, batches: Batches, first: int, counts: Counts
+) -> Batches:
+    tally = SourceTally(corpus.names)
+    if assignment is None:
+        chosen = np.arange(corpus.num_rows(split))
+        sources = corpus.source_of(split)
+        tally.count_available(sources)
+    else:
+        assigned, of_all = assignment.rows, corpus.source_of("train")
+        leaks = (assigned == LEAK) & (split == "train")
+        mine = assigned == SPLITS.index(split)
+        tally.count_available(None if of_all is None else of_all[mine | leaks])
+        if leaks.any():
+            _count_leaks(corpus, leaks, of_all, tally)
+        if split == "train":
+            tally.count_capped(corpus.num_capped())
+        chosen = np.flatnonzero(mine)
+        sources = None if of_all is None else of_all[chosen]
+    tally.count_kept(sources)
+    yield from _row_batches(chosen, corpus.num_rows("train" if assignment else split))
+    tally.write_metrics()
+    counts.update(tally.metrics)
+
+
+def _count_leaks(
+    corpus: Corpus, leaks: NDArray[np.bool_], sources: NDArray[np.uint16] | None, tally: SourceTally
+) -> None:
+    start = 0
+    for batch in corpus.batches("train"):
+        found = leaks[start : start + batch.num_rows]
+        if sources is not None:
+            batch = batch.append_column(SOURCE_COLUMN, pa.array(sources[start : start + batch.num_rows]))
+        count_dropped(tally.dropped, "in_held_out", found, batch)
+        start += batch.num_rows
+
+
+def _row_batches(chosen: NDArray[np.int64], num_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield row numbers as one record batch: uint32, or int64 if the text has too many rows."""
+    kind = pa.uint32() if num_rows <= MAX_UINT32_ROWS else pa.int64()
+    yield pa.record_batch([pa.array(chosen).cast(kind)], schema=pa.schema([pa.field(ROW_COLUMN, kind)]))
+
+
+def build_filtered(keeper: PairFilter, corpus: Corpus, splits: Splits, split: Split, runner: StageRunner) -> str:
+    """Store which rows of a split the filter keeps. All rows of validation and test are kept."""
+    keeper = keeper if split == "train" else HELD_OUT_FILTER
+    split_id = splits.ids[split]
+    described: dict[str, JSON] = {
+        "stage": "filtered",
+        "version": VERSION,
+        "split": split_id,
+        "scores": [],
+        "filter": identity(keeper),
+    }
+    filtered_id = f"filtered-{split}-{digest(described)}"
+
+    def stage() -> Stage:
+        before = runner.repo.get(split_id)
+        return Stage(
+            output=TranslationDataset(
+                name=before.name,
+                stage="filtered",
+                split=split,
+                languages=before.languages,
+                provenance={"inputs": [split_id], "filter": identity(keeper)},
+                selects=before.selects,
+            ),
+            description=f"filtering {split}",
+            num_rows=before.n or 0,
+            read=partial(row_range_batches, before.rows),
+            transform=partial(_filtered_rows, keeper, corpus.names, before.metrics),
+            is_shardable=False,  # a filter may depend on earlier pairs, such as the duplicate filter
+            gather=_joined_rows,
+        )
+
+    runner.run(filtered_id, stage)
+    return filtered_id
+
+
+def _filtered_rows(
+    keeper: PairFilter,
+    names: list[str],
+    before: Mapping[str, Any],
+    batches: Batches,
+    first: int,
+    counts: Counts,
+) -> Batches:
+    tally = SourceTally(names, before)
+    check = _SelectionCheck(keeper, batches)
+    text = {f"{side}_{unit}": 0 for side in ("source", "target") for unit in ("chars", "bytes", "words")}
+    for batch in keeper.apply(check.input_batches(), tally.dropped):
+        check.check_batch(batch)
+        tally.count_kept(batch.column(SOURCE_COLUMN).to_numpy() if names else None)
+        for side, name in (("source", "src"), ("target", "tgt")):
+            column = batch.column(name)
+            text[f"{side}_chars"] += pc.sum(pc.utf8_length(column)).as_py() or 0
+            text[f"{side}_bytes"] += pc.sum(pc.cast(pc.binary_length(column), pa.int64())).as_py() or 0
+            text[f"{side}_words"] += num_words(column)
+        yield batch.select([ROW_COLUMN])
+    tally.write_metrics()
+    counts.update(tally.metrics)
+    counts["text"] = text
+
+
+class _SelectionCheck:
+    """Checks that a filter only selects rows: it must return the column `row`, and must not change texts or order."""
+
+    def __init__(self, keeper: PairFilter, batches: Batches) -> None:
+        self._name = type(keeper).__name__
+        self._is_own = type(keeper).__module__.startswith("mtx.")
+        self._batches = batches
+        self._waiting: list[pa.RecordBatch] = []  # input batches that the filter may not have returned yet
+
+    def input_batches(self) -> Batches:
+        """Stream the pairs to the filter, and remember them for `check_batch`."""
+        for batch in self._batches:
+            if not self._is_own:
+                self._waiting.append(batch)
+            yield batch
+
+    def check_batch(self, batch: pa.RecordBatch) -> None:
+        """Raise DataError if a batch that the filter returns is not a selection of the input rows."""
+        missing = [name for name in ("src", "tgt", ROW_COLUMN) if name not in batch.schema.names]
+        if missing:
+            raise DataError(
+                f"{self._name} returned the columns {', '.join(batch.schema.names)}, but {' and '.join(missing)} is "
+                "missing, which identifies the pairs. Let its apply() select rows of the batches of "
+                "pair_batches(pairs) instead of building new batches"
+            )
+        if self._is_own or not batch.num_rows:
+            return
+        rows = batch.column(ROW_COLUMN).to_numpy()
+        while self._waiting and self._waiting[0].column(ROW_COLUMN)[-1].as_py() < rows[0]:
+            self._waiting.pop(0)
+        given = pa.Table.from_batches(self._waiting).combine_chunks()
+        places = np.searchsorted(given[ROW_COLUMN].to_numpy(), rows)
+        if len(given) and (np.diff(rows) > 0).all() and int(places.max()) < len(given):
+            same = given.select(["src", "tgt", ROW_COLUMN]).take(pa.array(places)).combine_chunks()
+            if all(same[name].combine_chunks().equals(pa.chunked_array([batch.column(name)]).combine_chunks())
+                   for name in ("src", "tgt")) and np.array_equal(same[ROW_COLUMN].to_numpy(), rows):  # fmt: skip
+                return
+        raise DataError(
+            f"{self._name} returned pairs that are not in its input, or changed their order. A filter must only select "
+            "pairs. To change text, use a normaliser: normalise=default, or a Normaliser of your own"
+        )
+
+
+def _joined_rows(batches: Batches) -> Batches:
+    """Join row numbers into one record batch, so that they can be read as one array."""
+    table = pa.Table.from_batches(batches).combine_chunks()
+    yield table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def num_words(texts: pa.LargeStringArray) -> int:
+    """Return the total number of words, separated by white space, in all texts: the sum of `len(text.split())`."""
+    trimmed = pc.utf8_trim_whitespace(texts)
+    pieces = pc.utf8_split_whitespace(trimmed).flatten()
+    return len(pieces) - (pc.sum(pc.equal(trimmed, "")).as_py() or 0)  # an empty text yields one empty piece

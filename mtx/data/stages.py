@@ -1,0 +1,313 @@
+"""Runs all stages of data preparation in order, from the source to token ids, and reuses stored datasets.
+
+    downloader → raw → text → split → filtered → tokenizer → encoded
+    validation sets, text to translate → raw → text → encoded
+
+The id of each dataset is a hash of its inputs and config. If several processes request a missing dataset, one of them
+builds it. Only the stage text changes texts. The stages split and filtered only select rows, so another filter reuses
+the encoded datasets.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import cast
+
+from mtx.components.identity import JSON, class_identity, digest, identity
+from mtx.data.corpus import Corpus, part_key
+from mtx.data.dataset import SelectedDataset, Split, TranslationDataset
+from mtx.data.empty_datasets import check_filtered, check_validation_set
+from mtx.data.encode import encode_pairs, joined_ids
+from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.normalise import DefaultNormaliser, Normaliser, changed_rows
+from mtx.data.pair_batches import batch_without_own_columns, pair_batches
+from mtx.data.selection_stages import build_filtered, build_splits
+from mtx.data.source_revisions import revision_caching_downloader
+from mtx.data.split import HeldOut
+from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
+from mtx.data.store import Store
+from mtx.data.tokenize.source_target import TokenizerPair, get_or_train
+from mtx.data.tokenize.tokenization import Tokenization
+from mtx.data.tokenize.word_index import get_or_build_words
+from mtx.data.validation_sets import CONFIG_KEY as SETS_KEY
+from mtx.data.validation_sets import PREDICT_NAME, named_errors
+from mtx.errors import ConfigError
+from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dataset.download import Downloader, SourceInfo
+
+VERSION = 2  # increase this when the module writes other output for the same inputs; it is part of all ids
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The components that determine the prepared data, one per stage.
+
+    Attributes:
+        downloader: reads the corpus.
+        held_out: how many pairs are held out for validation and test.
+        filter: drops pairs of the training split.
+        tokenizer: converts texts to token ids.
+        validation_sets: additional validation sets by name, each the training split of a downloader. They are not
+            filtered. With `held_out.drop_leaks`, training pairs with a source sentence of these sets are dropped.
+        predict_from: the text to translate, with empty targets; None: no text.
+        normalise: changes the texts of the corpus, the validation sets and `predict_from` before all other stages.
+    """
+
+    downloader: Downloader
+    held_out: HeldOut
+    filter: PairFilter
+    tokenizer: Tokenization
+    validation_sets: Mapping[str, Downloader] = field(default_factory=dict)
+    predict_from: Downloader | None = None
+    normalise: Normaliser = field(default_factory=DefaultNormaliser)
+
+
+@dataclass(frozen=True)
+class StageIds:
+    """Ids of all datasets and artifacts of a recipe, by split. Plain strings, so that processes can exchange them.
+
+    Attributes:
+        raw: raw datasets by split of the source; for a mixture, by `SOURCE/SPLIT`.
+        text: normalised datasets, by the same keys as `raw`.
+        split: split datasets (selected row numbers) by split.
+        filtered: filtered datasets by split.
+        tokenizer: id of the tokenizer.
+        encoded: encoded datasets by split, each with all rows of the text from which the split is selected.
+        beside_raw: raw datasets of validation sets by name, and of the text to translate as `predict`.
+        beside_text: normalised datasets, by the same keys as `beside_raw`.
+        beside: encoded datasets, by the same keys as `beside_raw`.
+        words: id of the words of the training split, if its texts are segmented differently in each epoch; else None.
+        built: ids of the datasets that were missing and have been built by this call.
+    """
+
+    raw: Mapping[str, str]
+    text: Mapping[str, str]
+    split: Mapping[str, str]
+    filtered: Mapping[str, str]
+    tokenizer: str
+    encoded: Mapping[str, str]
+    beside_raw: Mapping[str, str] = field(default_factory=dict)
+    beside_text: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
+    words: str | None = None
+    built: list[str] = field(default_factory=list)
+
+
+def prepare(recipe: Recipe, store: Store, runner: StageRunner | None = None) -> StageIds:
+    """Build all datasets and artifacts of `recipe` that are missing in the store, and return the ids of all of them.
+
+    Raises:
+        ConfigError: the held-out splits leave no pair for training, or a validation set has the opposite direction.
+        SourceError: the source cannot be read.
+        EmptyDatasetError: the training split or a validation set has no pair.
+        TokenizerError: the tokenizer cannot be trained, or does not fit the config.
+    """
+    runner = runner or StageRunner(store)
+    with runner.repo.connection():
+        return _build_stages(_recipe_with_revision_cache(recipe, store), runner)
+
+
+def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
+    repo, built = runner.repo, runner.built
+    downloader = recipe.downloader
+    info = downloader.info()
+    raw = _build_raw_parts(downloader, runner)
+    text = {key: _build_text(recipe, runner, raw_id) for key, raw_id in raw.items()}
+    sets_raw = {name: _build_raw_set(name, source, runner, info) for name, source in recipe.validation_sets.items()}
+    beside_raw = {**sets_raw, **_build_raw_to_predict(recipe, runner)}
+    beside_text = {name: _build_text(recipe, runner, raw_id) for name, raw_id in beside_raw.items()}
+
+    corpus = Corpus(downloader, info, text, repo)
+    kept_apart = [beside_text[name] for name in sets_raw] if recipe.held_out.drop_leaks else []
+    splits = build_splits(corpus, recipe.held_out, kept_apart, runner)
+    filtered: dict[str, str] = {
+        split: build_filtered(recipe.filter, corpus, splits, split, runner) for split in splits.ids
+    }
+    check_filtered({split: repo.manifest(name) for split, name in filtered.items()}, downloader)
+
+    learned_from = filtered["train"] if recipe.tokenizer.train_on == "filtered" else splits.ids["train"]
+    tokenizers = get_or_train(recipe.tokenizer, runner, learned_from)
+    encoded: dict[str, str] = {
+        split: _build_encoded(runner, corpus.parts(splits.of_raw(split)), tokenizers) for split in splits.ids
+    }
+    return StageIds(
+        raw=raw,
+        text=text,
+        split=dict(splits.ids.items()),
+        filtered=filtered,
+        tokenizer=tokenizers.id,
+        encoded=encoded,
+        beside_raw=beside_raw,
+        beside_text=beside_text,
+        beside={
+            name: _build_encoded(runner, _whole_text(runner, text_id), tokenizers)
+            for name, text_id in beside_text.items()
+        },
+        words=get_or_build_words(runner, filtered["train"], tokenizers) if recipe.tokenizer.is_sampled else None,
+        built=built,
+    )
+
+
+def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:
+    """Return the recipe with downloaders that use recorded revisions of remote sources, to save requests."""
+    return replace(
+        recipe,
+        downloader=revision_caching_downloader(recipe.downloader, store),
+        validation_sets={
+            name: revision_caching_downloader(source, store) for name, source in recipe.validation_sets.items()
+        },
+        predict_from=None if recipe.predict_from is None else revision_caching_downloader(recipe.predict_from, store),
+    )
+
+
+def _build_raw_parts(downloader: Downloader, runner: StageRunner) -> dict[str, str]:
+    """Store the raw datasets of all splits of all sources, each under the id that it would have without the mixture."""
+    raw: dict[str, str] = {}
+    for name, part in downloader.parts.items():
+        with downloader.named_errors(name):
+            info = downloader.part_infos[name]
+            raw |= {part_key(name, split): _build_raw(part, runner, info, cast(Split, split)) for split in info.splits}
+    return raw
+
+
+def _build_raw_to_predict(recipe: Recipe, runner: StageRunner) -> dict[str, str]:
+    if recipe.predict_from is None:
+        return {}
+    return {
+        PREDICT_NAME: _build_raw(recipe.predict_from, runner, recipe.predict_from.info(), "train", stored_as="test")
+    }
+
+
+def _build_raw(
+    downloader: Downloader, runner: StageRunner, info: SourceInfo, split: Split, stored_as: Split | None = None
+) -> str:
+    """Store the raw dataset of a split of a source, under another split name if `stored_as` is set."""
+    described: dict[str, JSON] = {
+        "stage": "raw",
+        "version": VERSION,
+        "source": dict(info.identity),
+        "downloader": class_identity(type(downloader.original)),
+        "split": split,
+        "stored_as": stored_as or split,
+    }
+    raw_id = f"raw-{stored_as or split}-{digest(described)}"
+
+    def stage() -> Stage:
+        output = TranslationDataset(
+            name=info.name,
+            stage="raw",
+            split=stored_as or split,
+            languages=info.languages,
+            provenance={"revision": info.revision, "source": dict(info.identity), **info.provenance},
+        )
+
+        def transform(batches: Batches, first: int, counts: Counts) -> Batches:
+            return pair_batches(
+                map(batch_without_own_columns, downloader.batches(split, counts.setdefault("skipped", {})))
+            )
+
+        return Stage(
+            output=output,
+            description=f"reading {info.name} {split}",
+            num_rows=None,
+            read=lambda first, end: iter(()),
+            transform=transform,
+            gather=unchanged_batches,
+        )
+
+    runner.run(raw_id, stage)
+    return raw_id
+
+
+def _build_raw_set(name: str, source: Downloader, runner: StageRunner, corpus: SourceInfo) -> str:
+    """Store the raw dataset of an additional validation set. Raises as `prepare` does."""
+    with named_errors(name):
+        info = source.info()
+        if info.languages == corpus.languages[::-1] != corpus.languages:
+            raise ConfigError(
+                f"the languages are {' to '.join(info.languages)}, but those of {corpus.name} are "
+                f"{' to '.join(corpus.languages)}. Swap the sides with {SETS_KEY}.{name}.source_column and "
+                "target_column, or source_language and target_language"
+            )
+        raw_id = _build_raw(source, runner, info, "train", stored_as="validation")
+        check_validation_set(runner.repo.manifest(raw_id), name)
+    return raw_id
+
+
+def _build_text(recipe: Recipe, runner: StageRunner, raw_id: str) -> str:
+    """Store the text dataset of a raw dataset: the rows that the normaliser changes."""
+    raw = runner.repo.manifest(raw_id)
+    described = {"stage": "text", "version": VERSION, "raw": raw_id, "normalise": identity(recipe.normalise)}
+    text_id = f"text-{raw.split}-{digest(described)}"
+
+    def stage() -> Stage:
+        rows = runner.repo.get(raw_id).rows
+        return Stage(
+            output=TranslationDataset(
+                name=raw.name,
+                stage="text",
+                split=raw.split,
+                languages=raw.languages,
+                n=raw.n,
+                provenance={"inputs": [raw_id], "normalise": identity(recipe.normalise)},
+                changes=raw_id,
+            ),
+            description=f"normalising {raw.split}",
+            num_rows=raw.n or 0,
+            read=partial(row_range_batches, rows),
+            transform=partial(_changed_batches, recipe.normalise),
+        )
+
+    runner.run(text_id, stage)
+    return text_id
+
+
+def _changed_batches(normaliser: Normaliser, batches: Batches, first: int, counts: Counts) -> Batches:
+    counts["changed"] = 0
+    for batch in changed_rows(normaliser, batches, first):
+        counts["changed"] += batch.num_rows
+        yield batch
+
+
+def _whole_text(runner: StageRunner, text_id: str) -> tuple[SelectedDataset, ...]:
+    return (SelectedDataset(text_id, runner.repo.manifest(text_id).n or 0),)
+
+
+def _build_encoded(runner: StageRunner, parts: tuple[SelectedDataset, ...], tokenizers: TokenizerPair) -> str:
+    """Store the token ids of all rows of a text, so that they do not depend on split and filter."""
+    texts: list[JSON] = [[part.id, part.num_rows] for part in parts]
+    first = runner.repo.manifest(parts[0].id)
+    described: dict[str, JSON] = {"stage": "encoded", "version": VERSION, "text": texts, "tokenizer": tokenizers.id}
+    encoded_id = f"encoded-{first.split}-{digest(described)}"
+
+    def stage() -> Stage:
+        opened = [(runner.repo.get(part.id).rows, part.num_rows) for part in parts]
+        scratch = runner.store.scratch()
+        return Stage(
+            output=TranslationDataset(
+                name=first.name,
+                stage="encoded",
+                split=first.split,
+                languages=first.languages,
+                provenance={"inputs": [*(part.id for part in parts), tokenizers.id]},
+            ),
+            description=f"encoding {first.split}",
+            num_rows=sum(part.num_rows for part in parts),
+            read=partial(_text_range_batches, opened),
+            transform=partial(encode_pairs, tokenizers=tokenizers, scratch=scratch),
+            gather=partial(joined_ids, scratch=scratch),
+        )
+
+    runner.run(encoded_id, stage)
+    return encoded_id
+
+
+def _text_range_batches(opened: list[tuple[Rows, int]], first: int, end: int) -> Batches:
+    """Stream the texts of rows `first` to `end` (exclusive) of several concatenated datasets."""
+    start = 0
+    for rows, num_rows in opened:
+        low, high = max(first - start, 0), min(end - start, num_rows)
+        if low < high:
+            for batch in row_range_batches(rows, low, high):
+                yield batch.select(["src", "tgt"])
+        start += num_rows

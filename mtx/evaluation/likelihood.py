@@ -1,0 +1,54 @@
+"""Bits per byte of held-out text, a measure that is comparable between tokenizers.
+
+The loss per token depends on the length of the tokens; bits per byte do not. Bits per byte are the negative
+log-likelihood of the target texts, EOS included, in bits, divided by the UTF-8 bytes of these texts. A compressor that
+uses the model would need this many bits per byte.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class LikelihoodSums:
+    """Sums of log-likelihood, tokens and bytes over batches; a mean of batch means would overweight small batches.
+
+    Attributes:
+        nll: negative log-likelihood in nats.
+        num_tokens: real labels, EOS included.
+        num_bytes: UTF-8 bytes of the target texts; None if unknown.
+    """
+
+    nll: float = 0.0
+    num_tokens: int = 0
+    num_bytes: int | None = 0
+
+    def add(self, nll: float, num_tokens: int, num_bytes: int | None) -> None:
+        """Add the sums of a batch; Python floats have the 53 bits that a long sum of float32 values needs."""
+        self.nll += nll
+        self.num_tokens += num_tokens
+        self.num_bytes = None if self.num_bytes is None or num_bytes is None else self.num_bytes + num_bytes
+
+    @property
+    def loss(self) -> float | None:
+        """Negative log-likelihood per token in nats; None if there are no tokens."""
+        return self.nll / self.num_tokens if self.num_tokens else None
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Bits per byte of target text; None if there are no bytes or the number of bytes is unknown."""
+        return self.nll / math.log(2) / self.num_bytes if self.num_bytes else None
+
+    def as_tensor(self, device: torch.device) -> Tensor:
+        """Return the sums as float64 [3], to be added over ranks; an unknown number of bytes becomes NaN."""
+        num_bytes = math.nan if self.num_bytes is None else self.num_bytes
+        return torch.tensor([self.nll, self.num_tokens, num_bytes], dtype=torch.float64, device=device)
+
+    @classmethod
+    def from_tensor(cls, sums: Tensor) -> "LikelihoodSums":
+        """Return the sums that `as_tensor` has converted to float64 [3]."""
+        nll, num_tokens, num_bytes = sums.tolist()
+        return cls(nll, int(num_tokens), None if math.isnan(num_bytes) else int(num_bytes))

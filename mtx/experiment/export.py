@@ -1,0 +1,73 @@
+"""`task=export`: write a stored dataset as files for other tools."""
+
+from pathlib import Path
+
+from mtx.data.exchange.dataset_export import Format, export_dataset
+from mtx.data.exchange.export_formats import ExtraColumns, Newlines
+from mtx.errors import ConfigError, NotStoredError
+from mtx.experiment.run_context import Run, needs
+from mtx.experiment.show import size_text
+from mtx.infra.dal.maintenance import num_bytes_of
+
+
+@needs("storage")
+def export(
+    run: Run,
+    *,
+    dataset: str | None = None,
+    to: str | None = None,
+    format: Format = "parquet",
+    overwrite: bool = False,
+    inputs: bool = False,
+    newlines: Newlines = "refuse",
+    columns: ExtraColumns = "refuse",
+) -> None:
+    """Write a stored dataset to a folder or an archive.
+
+    Args:
+        run: The run of this task, which provides the store and the console.
+        dataset: The id of the dataset.
+        to: The target: a folder, or an archive if the name ends in `.zip`, `.tar.gz` or `.tgz`.
+        format: The file format of the export.
+        overwrite: Replace an earlier export at `to`.
+        inputs: Also export the stored datasets and tokenizers that the dataset was built from.
+        newlines: The treatment of texts with a line break in `format=moses`.
+        columns: The treatment of further columns in `format=moses`.
+
+    Raises:
+        ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset.
+        NotStoredError: The store has no dataset with this id.
+    """
+    if not dataset or not to:
+        raise ConfigError(
+            "task=export needs a dataset and a target: mtx task=export dataset=ID to=FOLDER, or to=FILE.zip or "
+            "FILE.tar.gz. mtx task=show lists the ids"
+        )
+    store, target = run.build("storage"), Path(to).expanduser().absolute()
+    try:
+        done = export_dataset(
+            store,
+            dataset,
+            target,
+            format=format,
+            inputs=inputs,
+            newlines=newlines,
+            columns=columns,
+            overwrite=overwrite,
+        )
+    except NotStoredError as error:
+        raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
+    told = [f"{done.num_pairs:,} pairs", size_text(num_bytes_of(target))]
+    if others := [name for name in (*done.datasets, *done.tokenizers) if name != dataset]:
+        told.append(f"with {', '.join(others)}")
+    run.console.print(f"exported {dataset} to {target}: {', '.join(told)}", highlight=False, soft_wrap=True)
+    if done.num_dropped:
+        run.console.print(
+            f"{done.num_dropped:,} pairs were dropped because a text has a line break. {target} lists their numbers"
+        )
+    if done.num_with_other_break:
+        run.console.print(
+            f"{done.num_with_other_break:,} pairs contain characters such as U+2028, which some readers treat as the "
+            "end of a line. Split the files at LF only",
+            highlight=False,
+        )

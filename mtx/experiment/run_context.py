@@ -1,0 +1,138 @@
+"""`Run`: the config of one run, its output folder, its console, and the components that a task builds from it."""
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console
+
+from mtx.components.allowed_targets import is_component
+from mtx.components.checking import Config, build
+from mtx.components.groups import PARTS
+from mtx.data.terminal import PlainConsole
+
+if TYPE_CHECKING:
+    from mtx.records.report_record import Report
+    from mtx.training.plain_datamodule import TranslationData
+
+Task = TypeVar("Task", bound=Callable[..., Any])
+
+DATA_GROUPS = (*PARTS, "datamodule")
+LIGHTNING_DATAMODULE = "mtx.training.datamodule.TranslationDataModule"
+PLAIN_DATAMODULE = "mtx.training.plain_datamodule.TranslationData"  # the same data module without Lightning
+
+
+def needs(*groups: str) -> Callable[[Task], Task]:
+    """Mark a task function with the config groups that it uses; only these are validated and imported for the task."""
+
+    def mark(task: Task) -> Task:
+        task.groups = frozenset(groups)  # type: ignore[attr-defined]
+        return task
+
+    return mark
+
+
+def needed_config(task: Callable[..., Any], config: Config, overrides: Sequence[str] = ()) -> Config:
+    """Return the part of a config that a task uses: the groups of its `needs` mark, or everything without a mark.
+
+    Groups that an override changes are always included. A task that uses no model gets the data module without
+    Lightning, unless the config names another class than mtx's.
+    """
+    groups: frozenset[str] | None = getattr(task, "groups", None)
+    if groups is None:
+        return config
+    changed = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
+    wanted = groups | changed | {"task"}
+    kept = {key: value for key, value in config.items() if key in wanted or not is_component(value)}
+    return kept if "model" in groups else without_lightning(kept)
+
+
+def without_lightning(config: Config) -> Config:
+    """Return a config with the data module that does not import Lightning; a user-defined data module stays."""
+    datamodule = config.get("datamodule", {})
+    if datamodule.get("_target_") != LIGHTNING_DATAMODULE:
+        return config
+    return {**config, "datamodule": {**datamodule, "_target_": PLAIN_DATAMODULE}}
+
+
+class Run:
+    """A run of a task: its config, its output folder, and the components that are built on first use.
+
+    Args:
+        config: The whole config as plain values.
+        output_dir: The folder that gets the files of this run.
+        console: The console for messages to the user. None: standard output, or no output in a sweep.
+        in_sweep: Whether this process also runs other jobs of a sweep.
+        overrides: The overrides on the command line of this run.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        output_dir: str | os.PathLike[str],
+        console: Console | None = None,
+        in_sweep: bool = False,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        self.config = config
+        self.output_dir = Path(output_dir)
+        self.console = console or PlainConsole(quiet=in_sweep)
+        self.in_sweep = in_sweep
+        self.overrides = list(overrides)
+
+    @property
+    def seed(self) -> int:
+        """The seed of all random numbers in this run."""
+        return int(self.config["seed"])
+
+    @cached_property
+    def datamodule(self) -> "TranslationData":
+        """The data module that the config describes, built on first access."""
+        return datamodule_of(self.config)
+
+    def build(self, group: str, **extra: Any) -> Any:
+        """Build the component of a config group; `extra` gives arguments that the config omits or sets to null.
+
+        Raises:
+            ConfigError: The component's values are invalid.
+        """
+        return build(self.config, group, **extra)
+
+    def command(self, **changes: object) -> str:
+        """Return the shell command of this run with changed overrides; `__` in a keyword stands for a dot in a key."""
+        said = {key.replace("__", "."): value for key, value in changes.items()}
+        kept = [override for override in self.overrides if override.lstrip("+").partition("=")[0] not in said]
+        return shlex.join(["mtx", *kept, *(f"{key}={value}" for key, value in said.items())])
+
+    def write_report(self, report: "Report | Mapping[str, Any]") -> Path:
+        """Write `report.json` atomically into the output folder, and return its path.
+
+        A user-defined task may report values under any names; a sweep can compare the numbers. The names in
+        docs/report.md are reserved for values of the types that docs/report.md gives.
+
+        Raises:
+            DataError: A reserved name has a value of another type.
+            StoreError: The file cannot be written.
+        """
+        from mtx.records.report_record import Report
+
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        return (report if isinstance(report, Report) else Report.of(report)).write(self.output_dir)
+
+
+def datamodule_of(config: Config) -> "TranslationData":
+    """Build the data module and its parts from a config.
+
+    Raises:
+        ConfigError: A component's values are invalid.
+    """
+    parts = {group: build(config, group) for group in PARTS}
+    datamodule = build(config, "datamodule", **parts, seed=config["seed"])
+    from mtx.training.plain_datamodule import TranslationData
+
+    assert isinstance(datamodule, TranslationData)
+    return datamodule

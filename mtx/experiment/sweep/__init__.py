@@ -1,1 +1,0 @@
-"""Sweeps: what each job leaves behind, what is read back from it, and what is told at the end."""

@@ -1,0 +1,79 @@
+"""Check that the Hub's client libraries have the undocumented parts that mtx uses, and set a default timeout."""
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from mtx.errors import SourceError
+
+# Parts of the libraries that a new release may change without notice: package, module, attribute path in the module.
+REQUIRED_PARTS = (
+    ("huggingface_hub", "huggingface_hub.hf_file_system", "HfFileSystemFile._fetch_range"),
+    ("huggingface_hub", "huggingface_hub", "HfFileSystem._open"),
+    ("huggingface_hub", "huggingface_hub", "HfFileSystem.resolve_path"),
+    ("huggingface_hub", "huggingface_hub.utils", "build_hf_headers"),
+    ("huggingface_hub", "huggingface_hub.utils", "hf_raise_for_status"),
+    ("huggingface_hub", "huggingface_hub.utils", "http_stream_backoff"),
+    ("huggingface_hub", "huggingface_hub", "get_session"),
+    ("huggingface_hub", "huggingface_hub.constants", "ENDPOINT"),
+    ("huggingface_hub", "huggingface_hub.constants", "HF_HUB_DOWNLOAD_TIMEOUT"),
+    ("datasets", "datasets", "DatasetBuilder.as_streaming_dataset"),
+    ("datasets", "datasets", "IterableDataset.select_columns"),
+    ("datasets", "datasets.packaged_modules.json.json", "Json._cast_table"),
+    ("datasets", "datasets.packaged_modules.json.json", "JsonConfig.on_mixed_types"),
+    ("datasets", "datasets.packaged_modules.parquet.parquet", "ParquetConfig.fragment_scan_options"),
+)
+SUPPORTED_VERSIONS = "'datasets>=5.2,<6' 'huggingface_hub>=2.4,<3'"
+
+
+@cache
+def check_client(*packages: str) -> None:
+    """Raise SourceError if the installed version of a package lacks a part in `REQUIRED_PARTS`. Cached."""
+    missing: dict[str, list[str]] = {}
+    for package, module, path in REQUIRED_PARTS:
+        if package in packages and not _has_part(module, path):
+            missing.setdefault(package, []).append(f"{module}.{path}")
+    if missing:
+        told = "; ".join(
+            f"{package} {version(package)} has no {', '.join(parts)}" for package, parts in missing.items()
+        )
+        raise SourceError(
+            f"the installed Hugging Face libraries lack parts that mtx needs to read datasets: {told}. "
+            f"Install versions that mtx supports: pip install {SUPPORTED_VERSIONS}, or choose another source "
+            "with downloader=local"
+        )
+
+
+def set_default_timeout() -> None:
+    """Set a timeout for requests to the Hub that have none, because the client sets none for file lists and commits.
+
+    A request with a timeout keeps it. Every other request fails when no data arrive for HF_HUB_DOWNLOAD_TIMEOUT
+    seconds.
+    """
+    from huggingface_hub import get_session
+
+    hooks = get_session().event_hooks["request"]
+    if _add_timeout not in hooks:
+        hooks.append(_add_timeout)
+
+
+def _add_timeout(request: Any) -> None:
+    from huggingface_hub import constants
+
+    limits = request.extensions.get("timeout") or {}
+    if request.method in ("GET", "HEAD") and not any(limits.values()):
+        limit_s = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), limit_s)
+
+
+def _has_part(module: str, path: str) -> bool:
+    try:
+        found: Any = import_module(module)
+    except ImportError:
+        return False
+    for name in path.split("."):
+        if not hasattr(found, name):
+            return False
+        found = getattr(found, name)
+    return True

@@ -1,0 +1,193 @@
+"""Open and decompress local files, compute their digests, and divide them into lines."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+from mtx.errors import SourceError
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+BLOCK_BYTES = 4 << 20  # bytes per read: enough for fast parsing, and little memory
+MAX_LINE_BYTES = 64 << 20  # a line must fit into memory; a compressed file of a few kB can contain a line of any length
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
+MAX_RATIO = 200  # maximum compression ratio. Text has a ratio of about 10; only endless repetition exceeds 200
+UNCHECKED_BYTES = 1 << 30  # up to this decompressed size, the compression ratio is not checked
+MAX_LISTED = 5  # number of names listed in a message
+MAGIC_NUMBERS = {
+    b"\x1f\x8b": "gzip (.gz)",
+    b"\x28\xb5\x2f\xfd": "zstd (.zst)",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """An existing local file, and what its name states about its format.
+
+    Attributes:
+        path: path of the file.
+        format: name of the file's format, such as `jsonl`; `lines` for plain text.
+        compression: `gzip`, `zstd`, or None for an uncompressed file.
+        stem: name of the file without the endings of format and compression.
+        stamp: size in bytes and time of the last change in ns, for detecting changes during reading.
+    """
+
+    path: Path
+    format: str
+    compression: str | None
+    stem: str
+    stamp: tuple[int, int]
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the file's bytes on disk, in hex."""
+        with _convert_errors(self), self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError if the file has changed since mtx found it."""
+        if stamp_of(self.path) != self.stamp:
+            raise SourceError(f"{self.path} was changed while mtx read the file. Run again when the file is complete")
+
+
+@contextmanager
+def open_bytes(file: SourceFile) -> Iterator[pa.NativeFile]:
+    """Open a file for reading its decompressed bytes. OSErrors inside the context become SourceErrors."""
+    with _convert_errors(file), pa.input_stream(str(file.path), compression=file.compression) as stream:
+        yield stream
+
+
+@contextmanager
+def plain_path(file: SourceFile) -> Iterator[Path]:
+    """Yield a path to the decompressed bytes, for readers that need random access.
+
+    A compressed file is decompressed into a temporary file. Raises SourceError if its compression ratio is suspicious.
+    """
+    if file.compression is None:
+        yield file.path
+        return
+    with tempfile.NamedTemporaryFile(prefix="mtx-", suffix=f".{file.format}") as copy:
+        with open_bytes(file) as stream:
+            while chunk := stream.read(BLOCK_BYTES):
+                copy.write(chunk)
+                if is_bomb(copy.tell(), file.stamp[0]):
+                    raise SourceError(
+                        f"decompressing {file.path} gives more than {MAX_RATIO} times its size, so the content cannot "
+                        "be text. Set another file with downloader.path=FILE"
+                    )
+        copy.flush()
+        yield Path(copy.name)
+
+
+def line_blocks(file: SourceFile) -> Iterator[tuple[int, bytes]]:
+    r"""Yield a file in blocks of whole lines: the number of the block's first line, counted from 1, and the bytes.
+
+    Lines end with `\n`; the last line may have no end. A byte order mark at the start of the file is removed. Raises
+    SourceError for lines longer than `MAX_LINE_BYTES`, and for files whose lines end with only `\r`.
+    """
+    with open_bytes(file) as stream:
+        yield from numbered_blocks(stream, str(file.path))
+
+
+def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """Yield a stream in blocks, like `line_blocks`. `name` is the name of the file in error messages."""
+    number = 1
+    for block in _whole_lines(stream, name):
+        if number == 1:
+            block = block.removeprefix(BYTE_ORDER_MARK)
+            if b"\n" not in block and b"\r" in block:
+                raise SourceError(
+                    f"{name} has carriage returns (\\r) instead of line ends (\\n). Convert the file with "
+                    "`tr '\\r' '\\n' <old >new`"
+                )
+        if block:
+            yield number, block
+        number += block.count(b"\n")
+
+
+def decoded_lines(file: SourceFile, *, keep_ends: bool = False) -> Iterator[str]:
+    r"""Yield the lines of a file as text. Only `\n` and `\r\n` end a line.
+
+    Bytes that are not valid UTF-8 become lone surrogates, as with `errors="surrogateescape"`. With `keep_ends`, each
+    line keeps its line end.
+    """
+    return lines_of(line_blocks(file), keep_ends=keep_ends)
+
+
+def lines_of(blocks: Iterable[tuple[int, bytes]], charset: str = "utf-8", *, keep_ends: bool = False) -> Iterator[str]:
+    """Yield the lines of blocks as text, like `decoded_lines`. `charset` must encode line ends like ASCII."""
+    for _, block in blocks:
+        text = block.decode(charset, errors="surrogateescape")
+        lines = text.split("\n") if keep_ends else text.replace("\r\n", "\n").split("\n")
+        last = lines.pop()  # empty if the block ends with a line end
+        yield from (line + "\n" for line in lines) if keep_ends else lines
+        if last:
+            yield last
+
+
+def is_bomb(num_bytes: int, packed_bytes: int) -> bool:
+    """Return whether the compression ratio is so high that the file is probably a decompression bomb."""
+    return num_bytes > UNCHECKED_BYTES and num_bytes > MAX_RATIO * packed_bytes
+
+
+def utf8_problem(text: bytes) -> str:
+    """Return a description of the first byte in `text` that is not valid UTF-8, and of the probable file format."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        kinds = [f"; the file looks like {kind}" for magic, kind in MAGIC_NUMBERS.items() if text.startswith(magic)]
+        return f"byte {error.start + 1} of the line ({text[error.start]:#04x}) is not valid UTF-8{''.join(kinds)}"
+    raise AssertionError("the text is UTF-8")
+
+
+def names_text(names: Sequence[str]) -> str:
+    """Return a list of the first five names as text, and the number of further names."""
+    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
+
+
+def _whole_lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
+    """Yield blocks that end at the end of a line. A line longer than a block makes its block longer."""
+    parts: list[bytes] = []
+    held = 0
+    while chunk := stream.read(BLOCK_BYTES):
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*parts, chunk[:end]])
+            parts, held = [], 0
+        parts.append(chunk[end:])
+        held += len(chunk) - end
+        if held > MAX_LINE_BYTES:
+            raise SourceError(
+                f"{name} has a line longer than {MAX_LINE_BYTES >> 20} MB, which is the maximum. Split the line, or "
+                "check whether the file is text"
+            )
+    yield b"".join(parts)
+
+
+@contextmanager
+def _convert_errors(file: SourceFile) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if file.compression and error.errno is None:  # an error of the decompressor; disk errors have an errno
+            raise SourceError(
+                f"{file.path} is not a complete {file.compression} file: {error}. The file is truncated or damaged: "
+                "copy or download the file again"
+            ) from error
+        raise SourceError(f"{file.path} cannot be read: {error.strerror or error}") from error
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and the time of its last change in ns. Raises SourceError if it cannot be read."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,192 @@
+"""The page's main table: one row for jobs that differ in the seed alone, best first; and how jobs are named."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtx.evaluation.verdict_text import difference_text
+from mtx.records.report_metrics import KEY_METRICS
+from mtx.records.result_types import CONFIRM_SUFFIX, SEED, Group, JobRecord, Results
+from mtx.records.setting_notation import brief_key, brief_value, mean_texts, settings_label
+
+MAX_COLUMNS = 6  # of what varied; the rest is written into one
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a row.
+
+    Attributes:
+        mean: over seeds, written for people.
+        spread: its standard deviation; None for fewer than two seeds.
+        share: of the largest mean in its column, from 0 to 1, for a bar; None where a bar would say nothing.
+    """
+
+    mean: str
+    spread: str | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        number: from 1.
+        mark: of the best, or of those that cannot be told apart from it; empty for others.
+        difference: of the objective to the best row, with its interval; empty for the best row, and without numbers.
+        label: its values, for plots and lists.
+        values: what varied, one a column.
+        cells: the metrics, one a column; the first is the objective.
+        jobs: what it stands for.
+        completed: how many of them were completed.
+    """
+
+    number: int
+    mark: str
+    difference: str
+    label: str
+    values: tuple[str, ...]
+    cells: tuple[Cell | None, ...]
+    jobs: tuple[JobRecord, ...]
+    completed: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The table.
+
+    Attributes:
+        keys: headings of what varied, in full.
+        headings: of the metrics.
+        rows: best first; arms that diverged, and then arms that failed, are the last.
+        repeats: whether a row stands for more than one job.
+        has_differences: whether rows have differences to the best row with intervals.
+    """
+
+    keys: tuple[tuple[str, str], ...]
+    headings: tuple[str, ...]
+    rows: tuple[Row, ...]
+    repeats: bool
+    has_differences: bool
+
+
+def ranking(results: Results, varied: Sequence[str]) -> Ranking:
+    """Make the table of some jobs; `varied` are the keys that differ between all jobs of the page."""
+    keys = [key for key in varied if key != SEED]
+    columns = keys if len(keys) <= MAX_COLUMNS else keys[: MAX_COLUMNS - 1]
+    rest = keys[len(columns) :]
+    metrics = metric_columns(results)
+    rows = tuple(
+        _ranking_row(results, group, number, keys, columns, rest, metrics)
+        for number, group in enumerate(ranked_groups(results), start=1)
+    )
+    headings = tuple((key, brief_key(key, keys)) for key in columns) + ((("", "others"),) if rest else ())
+    return Ranking(
+        keys=headings,
+        headings=tuple(heading(metric) for metric in metrics),
+        rows=rows,
+        repeats=any(len(row.jobs) > 1 for row in rows),
+        has_differences=results.verdict.has_intervals,
+    )
+
+
+def ranked_groups(results: Results) -> list[Group]:
+    """Return the arms that are rows of the table, failed ones last; none if no job was completed."""
+    if not results.count("completed"):
+        return []
+    return [group for group in results.groups if any(job.state != "missing" for job in group.jobs)]
+
+
+def metric_columns(results: Results) -> list[str]:
+    """Return the metrics of the table: the objectives, then those that people look at first."""
+    objectives = dict.fromkeys(name for job in results.jobs for name in job.objectives)
+    return list(dict.fromkeys([*objectives, *results.metrics]))
+
+
+def heading(metric: str | None) -> str:
+    """Return a metric's name for people."""
+    if metric is None:
+        return ""
+    return KEY_METRICS[metric][0] if metric in KEY_METRICS else metric
+
+
+def job_label(job: JobRecord, varied: Sequence[str]) -> str:
+    """Name a job by what varied, the seed left out; by its folder where nothing did."""
+    settings = {key: job.value(key) for key in varied if key != SEED}
+    return settings_label(settings, job.choices) or job.name
+
+
+def group_label(jobs: Sequence[JobRecord], everyone: Sequence[JobRecord], varied: Sequence[str]) -> str:
+    """Name some of the jobs by what they alone have in common; by their folders where that is nothing."""
+    if len(jobs) == len(everyone):
+        return "all jobs" if len(jobs) > 1 else jobs[0].name
+    folders = {job.folder for job in jobs}
+    keys = [key for key in varied if len({job.value(key) for job in jobs}) == 1]
+    alike = [job for job in everyone if all(job.value(key) == jobs[0].value(key) for key in keys)]
+    if keys and {job.folder for job in alike} == folders:
+        telling = [key for key in keys if not _is_redundant(key, keys, jobs, everyone)]
+        return ", ".join(f"{brief_key(key, varied)}={brief_value(jobs[0].value(key))}" for key in telling or keys)
+    some = {key: list(dict.fromkeys(job.value(key) for job in jobs)) for key in varied}
+    some = {key: values for key, values in some.items() if len(values) < len({job.value(key) for job in everyone})}
+    if [job for job in everyone if all(job.value(key) in values for key, values in some.items())] == list(jobs):
+        return ", ".join(f"{brief_key(key, varied)}={' or '.join(map(brief_value, some[key]))}" for key in some)
+    names = [job.name for job in jobs]
+    return f"job{'s' * (len(names) > 1)} {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
+
+
+def _is_redundant(key: str, keys: Sequence[str], jobs: Sequence[JobRecord], everyone: Sequence[JobRecord]) -> bool:
+    """Tell whether the other keys say as much without `key`."""
+    rest = [other for other in keys if other != key]
+    alike = [job for job in everyone if all(job.value(other) == jobs[0].value(other) for other in rest)]
+    return bool(rest) and len(alike) == len(jobs) and keys.index(key) > 0
+
+
+def _ranking_row(
+    results: Results,
+    group: Group,
+    number: int,
+    keys: Sequence[str],
+    columns: Sequence[str],
+    rest: Sequence[str],
+    metrics: Sequence[str],
+) -> Row:
+    job = group.jobs[0]
+    values = [brief_value(job.value(key)) for key in columns]
+    if rest:
+        values.append(", ".join(_key_value_text(key, job, keys) for key in rest if job.value(key) is not None))
+    return Row(
+        number=number,
+        mark=results.mark(group),
+        difference=_difference_text(results, group),
+        label=(job_label(job, keys) if keys else job.name) + CONFIRM_SUFFIX * job.confirms,
+        values=tuple(values),
+        cells=tuple(_metric_cell(results, group, metric) for metric in metrics),
+        jobs=group.jobs,
+        completed=sum(job.state == "completed" for job in group.jobs),
+    )
+
+
+def _metric_cell(results: Results, group: Group, metric: str) -> Cell | None:
+    mean = group.mean(metric)
+    if mean is None:
+        if metric == results.objective and group.is_failed:
+            return Cell("failed", None, None)
+        return Cell("diverged", None, None) if group.num_diverged(metric) else None
+    means = [found for other in results.groups if (found := other.mean(metric)) is not None]
+    largest = max(means)
+    bar = min(means) >= 0 and largest > 0 and len(means) > 1
+    return Cell(
+        *mean_texts(metric, mean, group.spread(metric)),
+        mean / largest if bar else None,
+    )
+
+
+def _difference_text(results: Results, group: Group) -> str:
+    found = results.verdict.differences.get(results.arm_name(group))
+    return "" if found is None else difference_text(found)
+
+
+def _key_value_text(key: str, job: JobRecord, keys: Sequence[str]) -> str:
+    """Write a value with its key, unless it is a name, which speaks for itself."""
+    value = brief_value(job.value(key))
+    return value if key in job.choices else f"{brief_key(key, keys)}={value}"

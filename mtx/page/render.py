@@ -1,0 +1,89 @@
+"""Write the page `report.html` of a run, of a sweep, or of several. A failure of the page never fails the run."""
+
+import logging
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+from rich.console import Console
+
+from mtx.data.terminal import PlainConsole
+from mtx.errors import StoreError
+from mtx.infra.dal.protocols import atomic_file
+from mtx.page.content import page_content
+from mtx.records.job_records import read_results
+from mtx.records.report_record import REPORT_FILE
+from mtx.records.result_types import Results
+from mtx.records.sweep_record import PAGE_FILE
+from mtx.redaction import redacted_text, visible_text
+
+log = logging.getLogger(__name__)
+
+TEMPLATE = "page.html.j2"
+
+
+def write_page(results: Results, folder: Path) -> Path:
+    """Write `report.html` about `results` into `folder` atomically, and return its path.
+
+    Equal results give a page with equal bytes.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    html = render(results, folder)
+    path = folder / PAGE_FILE
+    with atomic_file(path) as file:
+        file.write(html.encode("utf-8", "backslashreplace"))
+    return path
+
+
+def render(results: Results, folder: Path) -> str:
+    """Return the HTML of the page about `results`, with links relative to `folder`."""
+    return jinja_environment().get_template(TEMPLATE).render(page_content(results, folder))
+
+
+def write_run_page(folder: Path, console: Console | None = None) -> None:
+    """Write the page of the run in `folder` and print its path; do nothing if the run has no report."""
+    if (folder / REPORT_FILE).exists():
+        write_results_page(read_results([folder]), folder, console or PlainConsole())
+
+
+def write_results_page(results: Results, folder: Path, console: Console) -> None:
+    """Write the page and print its path; if that fails, print the reason and raise no error."""
+    try:
+        path = write_page(results, folder)
+    except StoreError as error:
+        console.print(f"the page was not written: {error}", highlight=False, soft_wrap=True)
+    except Exception as error:  # an unusual value in a result file, maybe of an old version, must not fail the run
+        log.debug("the page was not written", exc_info=True)
+        told = f"the page was not written: {type(error).__name__}: {error}. The results are complete"
+        console.print(told, highlight=False, soft_wrap=True)
+    else:
+        console.print(f"page: {path}", highlight=False, soft_wrap=True)
+
+
+def jinja_environment() -> Environment:
+    """Return Jinja's environment: all values are escaped, control characters shown, and credentials hidden."""
+    made = Environment(
+        loader=FunctionLoader(_packaged_text),
+        autoescape=True,  # Jinja's select_autoescape would miss the ending .html.j2
+        undefined=StrictUndefined,
+        finalize=_safe_value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["svg"] = Markup
+    return made
+
+
+def _safe_value(value: Any) -> Any:
+    """Return a value as safe text for the page; the SVG of plots and included templates stay markup."""
+    if isinstance(value, Markup):
+        return value
+    return "–" if value is None else redacted_text(visible_text(str(value)))
+
+
+def _packaged_text(name: str) -> str:
+    return (files("mtx.page") / name).read_text(encoding="utf-8")

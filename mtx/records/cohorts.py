@@ -1,0 +1,61 @@
+"""Which jobs may be compared: those that were measured on the same held-out pairs, at equal budgets."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from mtx.records.equal_budget import at_equal_budget
+from mtx.records.report_metrics import HELD_OUT_PREFIXES
+from mtx.records.report_record import Report
+from mtx.records.result_types import JobRecord, Results
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Jobs that may be ranked against each other.
+
+    Attributes:
+        held_out: what tells their held-out pairs apart from those of others; None where the jobs are one cohort
+            because what they are compared by is not measured on held-out pairs, or where none says what it held out.
+        results: those jobs, with their objectives at equal budgets.
+        notes: what to say about their budgets before the verdict, one sentence each.
+    """
+
+    held_out: str | None
+    results: Results
+    notes: tuple[str, ...] = ()
+
+
+def cohorts(results: Results) -> tuple[Cohort, ...]:
+    """Divide results into cohorts, the largest first; jobs that were not completed are in the first.
+
+    Jobs are divided only where their objective is measured on held-out pairs.
+    """
+    name = results.objective
+    if name is None or not name.startswith(HELD_OUT_PREFIXES):
+        return (_cohort(None, results),)
+    found: dict[str | None, list[JobRecord]] = {}
+    others = []
+    for job in results.jobs:
+        if job.state == "completed" and job.number(name) is not None:
+            found.setdefault(held_out_digest(job.report), []).append(job)
+        else:
+            others.append(job)
+    if len(found) < 2:
+        return (_cohort(next(iter(found), None), results),)
+    ranked = sorted(found.items(), key=lambda item: (-len(item[1]), str(item[0])))
+    first = {job.folder for job in (*ranked[0][1], *others)}
+    divided = [(ranked[0][0], [job for job in results.jobs if job.folder in first]), *ranked[1:]]
+    return tuple(_cohort(digest, dataclasses.replace(results, jobs=tuple(jobs))) for digest, jobs in divided)
+
+
+def _cohort(held_out: str | None, results: Results) -> Cohort:
+    return Cohort(held_out, *at_equal_budget(results))
+
+
+def held_out_digest(report: Report) -> str | None:
+    """Return what tells the held-out pairs of a report apart; None where it does not say.
+
+    Reports without a digest of them have the dataset's id, which depends on the filter.
+    """
+    digest = report.held_out.digest if report.held_out is not None else None
+    return digest or report.ids.filtered.get("validation")

@@ -1,0 +1,126 @@
+"""The data part of `report.json`: the pairs kept and dropped in each stage, and the table of them in the terminal."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from mtx.data.corpus import NAME_SEPARATOR
+from mtx.data.dataset import SPLITS, TranslationDataset
+from mtx.records.report_record import DataReport, HeldOut, SourceReport, StageNames
+
+if TYPE_CHECKING:
+    from mtx.training.plain_datamodule import TranslationData
+
+TABLE_WIDTH = 60  # characters, so that titles stay on one line
+PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyarrow", "numpy", "hydra-core")
+
+
+def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
+    """Return the data part of the report, computed from the manifests of the prepared stages."""
+    repo, ids = datamodule.storage.repo, datamodule.ids
+    assert ids is not None
+    raw = {split: repo.manifest(name) for split, name in ids.raw.items()}
+    filtered = {split: repo.manifest(name) for split, name in ids.filtered.items()}
+    dropped = {split: dict(_counts(d.metrics["dropped"])) for split, d in filtered.items()}
+    train = filtered["train"]
+    pair = datamodule.tokenizers
+    num_pairs = {split: len(filtered[split]) if split in filtered else 0 for split in SPLITS}
+    report = DataReport(
+        name=train.name,
+        languages=train.languages,
+        skipped=_summed_counts([_counts(d.metrics["skipped"]) for d in raw.values()]),
+        num_pairs_raw=sum(len(d) for d in raw.values()),
+        num_pairs_kept=sum(len(d) for d in filtered.values()),
+        dropped=_summed_counts(list(dropped.values())),
+        dropped_by_split=dropped,
+        num_pairs_train=num_pairs["train"],
+        num_pairs_validation=num_pairs["validation"],
+        num_pairs_test=num_pairs["test"],
+        held_out=HeldOut.model_validate(datamodule.held_out()),
+        source_vocab_size=pair.source.get_vocab_size(),
+        target_vocab_size=pair.target.get_vocab_size(),
+        joint_vocabulary=pair.joint,
+        train_tokens=datamodule.token_counts(),
+        ids=StageNames(
+            raw=dict(ids.raw),
+            text=dict(ids.text),
+            split=dict(ids.split),
+            filtered=dict(ids.filtered),
+            tokenizer=ids.tokenizer,
+            encoded=dict(ids.encoded),
+        ),
+        built=tuple(ids.built),
+        store=datamodule.storage.location,
+        seed=seed,
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    )
+    names = datamodule.source_names
+    return report.model_copy(update={"sources": sources(names, raw, filtered)}) if names else report
+
+
+def sources(
+    names: list[str], raw: Mapping[str, TranslationDataset], filtered: Mapping[str, TranslationDataset]
+) -> dict[str, SourceReport]:
+    """Return the pairs kept and dropped of each source of a mixture, summed over all splits."""
+    found: dict[str, SourceReport] = {}
+    for name in names:
+        of_split = {split: _counts(_counts(d.metrics["sources"])[name]) for split, d in filtered.items()}
+        own = [d for key, d in raw.items() if key.rpartition(NAME_SEPARATOR)[0] == name]
+        found[name] = SourceReport(
+            skipped=_summed_counts([_counts(d.metrics["skipped"]) for d in own]),
+            num_pairs_raw=sum(len(d) for d in own),
+            dropped=_summed_counts([_counts(counts["dropped"]) for counts in of_split.values()]),
+            num_pairs_train=_kept(of_split, "train"),
+            num_pairs_validation=_kept(of_split, "validation"),
+            num_pairs_test=_kept(of_split, "test"),
+        )
+    return found
+
+
+def funnel_table(report: DataReport) -> Table:
+    """Return the table of the pairs: read from the source, dropped by reason, kept, and kept by split."""
+    table = plain_table(f"{report.name} {'–'.join(report.languages or ())}: pairs kept and dropped")
+    for reason, count in report.skipped.items():
+        table.add_row(f"skipped while reading: {reason}", f"{count:,}")
+    table.add_row("pairs read", f"{report.num_pairs_raw:,}")
+    for reason, count in sorted(report.dropped.items(), key=lambda item: -item[1]):
+        table.add_row(f"  dropped: {reason}", f"{count:,}")
+    table.add_row("pairs kept", f"{report.num_pairs_kept:,}")
+    for split in SPLITS:
+        table.add_row(f"  {split}", f"{getattr(report, f'num_pairs_{split}'):,}")
+    for name, of in report.sources.items():
+        kept = f"{of.num_pairs_train:,}, {of.num_pairs_validation:,}, {of.num_pairs_test:,}"
+        table.add_row(f"  of {name}: read; {', '.join(SPLITS)}", f"{of.num_pairs_raw:,}; {kept}")
+    sizes = (report.source_vocab_size, report.target_vocab_size)
+    table.add_row("vocabulary", " + ".join(f"{size:,}" for size in sizes[: 1 if report.joint_vocabulary else 2]))
+    table.add_row("stages built", ", ".join(sorted({name.split("-")[0] for name in report.built})) or "nothing")
+    return table
+
+
+def plain_table(title: str) -> Table:
+    """Return an empty table with two columns, a name and a value, and no header."""
+    table = Table(title=title, title_justify="left", show_header=False, min_width=TABLE_WIDTH)
+    table.add_column("name")
+    table.add_column("value", justify="right")
+    return table
+
+
+def _counts(value: Any) -> dict[str, int]:
+    assert isinstance(value, dict)
+    return value
+
+
+def _kept(of_split: Mapping[str, dict[str, int]], split: str) -> int:
+    return of_split[split]["kept"] if split in of_split else 0
+
+
+def _summed_counts(counts: list[dict[str, int]]) -> dict[str, int]:
+    """Return the sum of counts by reason, without reasons whose sum is 0."""
+    total: dict[str, int] = {}
+    for counted in counts:
+        for reason, count in counted.items():
+            total[reason] = total.get(reason, 0) + count
+    return {reason: count for reason, count in total.items() if count}

@@ -1,0 +1,137 @@
+"""Comparison of trained jobs after equal amounts of training."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from mtx.errors import ConfigError, choices
+from mtx.records.report_record import Validation
+from mtx.records.result_types import JobRecord, Results
+
+CURVE_METRIC = "bits_per_byte"  # the objective that validations have
+BUDGET_KEY = "sweep.budget"
+FIELDS = {"source_bytes": "source_bytes", "real_tokens": "real_tokens", "updates": "steps", "seconds": "seconds"}
+MEASURES = tuple(FIELDS)  # values of sweep.budget; a field of `spent` in a report for each
+NAMES = {"source_bytes": "source bytes", "real_tokens": "real tokens", "updates": "updates", "seconds": "seconds"}
+TOLERANCE = 1.05  # ratio of amounts that count as equal: a budget ends with the step that reaches it
+
+
+def at_equal_budget(results: Results) -> tuple[Results, tuple[str, ...]]:
+    """Return the results at the largest budget that all jobs reached, and what to say about their budgets.
+
+    The objective of a job that trained longer is taken from its validation curve, along straight lines between
+    validations. Jobs without such a curve lose their objective. Results without trained jobs stay as they are.
+    """
+    jobs = [job for job in results.jobs if job.state == "completed" and job.report.spent is not None]
+    if len(jobs) < 2 or results.objective is None:
+        return results, ()
+    measure, notes = budget_measure(results, jobs), []
+    if measure in (None, "real_tokens") and len(tokenizers(jobs)) > 1 and _spent(jobs, "real_tokens"):
+        notes.append("The tokenizers differ, so equal numbers of real tokens are different amounts of text.")
+    amounts = {} if measure is None else _spent(jobs, measure)
+    if measure is None or len(amounts) < len(jobs) or _is_varied(results, measure):
+        if measure is not None and 0 < len(amounts) < len(jobs):
+            notes.append(f"Some jobs did not count {NAMES[measure]}, so budgets are not compared.")
+        return results, tuple(notes)
+    least, most = min(amounts.values()), max(amounts.values())
+    if most <= TOLERANCE * least:
+        return results, tuple(notes)
+    differ = f"Jobs trained for different {NAMES[measure]}: {amount_text(least)} to {amount_text(most)}"
+    if results.objective != CURVE_METRIC:
+        notes.insert(0, f"{differ}. {results.objective} has no curve, so it is compared at unequal budgets.")
+        return results, tuple(notes)
+    numbers = {name: _number_at(job, measure, least) for job in jobs if (name := job.name)}
+    notes.insert(0, f"{differ}. They are compared at {amount_text(least)}, by their validation curves.")
+    if lost := [name for name, number in numbers.items() if number is None]:
+        notes.insert(1, f"Left out, since their curves do not show this amount: jobs {', '.join(lost[:10])}.")
+    equal = tuple(_with_objective(job, numbers[job.name]) if job.name in numbers else job for job in results.jobs)
+    return dataclasses.replace(results, jobs=equal), tuple(notes)
+
+
+def check_budget_measure(measure: object) -> None:
+    """Raise ConfigError if a value of `sweep.budget` is no measure of budgets."""
+    if measure is not None and measure not in MEASURES:
+        raise ConfigError(f"sweep.budget is {choices(str(measure), MEASURES)}, or null, but is {measure!r}")
+
+
+def budget_measure(results: Results, jobs: Sequence[JobRecord]) -> str | None:
+    """Return the measure of budgets: `sweep.budget`, else the one that a budget limits, else updates."""
+    said = next((job.config[BUDGET_KEY] for job in results.jobs if job.config.get(BUDGET_KEY)), None)
+    if said is not None:
+        return str(said) if said in MEASURES else None
+    limited = [
+        measure for measure in MEASURES if any(job.config.get(f"budget.{FIELDS[measure]}") is not None for job in jobs)
+    ]
+    return limited[0] if limited else "updates"
+
+
+def condition_lines(results: Results) -> tuple[str, ...]:
+    """Say which amounts of training are equal for all completed jobs, and which differ."""
+    jobs = [job for job in results.jobs if job.state == "completed" and job.report.spent is not None]
+    equal, different = [], []
+    for measure in reversed(MEASURES):
+        amounts = list(_spent(jobs, measure).values())
+        if len(jobs) < 2 or len(amounts) < len(jobs):
+            continue
+        if max(amounts) <= TOLERANCE * min(amounts):
+            equal.append(NAMES[measure])
+        else:
+            different.append(f"{NAMES[measure]} {amount_text(min(amounts))} to {amount_text(max(amounts))}")
+    lines = [("equal", equal), ("different", different)]
+    return tuple(f"{name}: {', '.join(found)}" for name, found in lines if found)
+
+
+def tokenizers(jobs: Sequence[JobRecord]) -> frozenset[str]:
+    """Return the ids of the tokenizers of some jobs."""
+    return frozenset(str(found) for job in jobs if (found := job.report.ids.tokenizer))
+
+
+def amount_text(amount: float) -> str:
+    """Write an amount of training with three digits: `1.92 M`, `310`."""
+    for size, unit in ((1e9, " G"), (1e6, " M")):
+        if amount >= size:
+            return f"{amount / size:.3g}{unit}"
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
+
+
+def _spent(jobs: Sequence[JobRecord], measure: str) -> Mapping[str, float]:
+    found = {job.name: getattr(job.report.spent, FIELDS[measure]) for job in jobs}
+    return {name: float(amount) for name, amount in found.items() if amount}
+
+
+def _is_varied(results: Results, measure: str) -> bool:
+    """Return whether the sweep varies this budget on purpose."""
+    keys = {f"budget.{FIELDS[measure]}"} | ({"trainer.max_steps"} if measure == "updates" else set())
+    return not keys.isdisjoint(results.varied)
+
+
+def _number_at(job: JobRecord, measure: str, amount: float) -> float | None:
+    """Return the bits per byte of a job after an amount of training; None without a curve that spans it."""
+    final = job.number(CURVE_METRIC)
+    if final is None or not math.isfinite(final) or _spent([job], measure)[job.name] <= TOLERANCE * amount:
+        return final
+    points = [
+        (x, y) for one in job.report.validations if (x := _amount(one, measure)) is not None and (y := _bits(one))
+    ]
+    for (before, above), (after, below) in pairwise(sorted(points)):
+        if before <= amount <= after:
+            return above + (below - above) * (amount - before) / (after - before) if after > before else below
+    return None
+
+
+def _amount(validation: Validation, measure: str) -> float | None:
+    found = validation.step if measure == "updates" else getattr(validation, measure)
+    return None if found is None else float(found)
+
+
+def _bits(validation: Validation) -> float | None:
+    bits = validation.bits_per_byte
+    return bits if bits is not None and math.isfinite(bits) else None
+
+
+def _with_objective(job: JobRecord, number: float | None) -> JobRecord:
+    rest = {name: value for name, value in job.objectives.items() if name != CURVE_METRIC}
+    metrics = {name: value for name, value in job.metrics.items() if name != CURVE_METRIC}
+    first = {} if number is None else {CURVE_METRIC: number}
+    return dataclasses.replace(job, objectives={**first, **rest}, metrics={**metrics, **first})

@@ -1,0 +1,46 @@
+"""The metrics of a report: flat names for all numbers, and the headings of the metrics that tables show."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Value = None | bool | int | float | str
+
+RETURNED_METRIC = "objective"  # name of a task's return value if the report has no equal number
+# The metrics that tables show for a job, in this order: key in report.json, heading, number format.
+KEY_METRICS = {
+    "bits_per_byte": ("bits per byte", ".4f"),
+    "fit_s": ("training time (s)", ",.1f"),
+    "target_tokens_per_s": ("target tokens/s", ",.0f"),
+    "padding_ratio": ("padding ratio", ".4f"),
+    "num_batches": ("batches", ",.0f"),
+    "real_tokens_per_s": ("real tokens/s", ",.0f"),
+}
+HELD_OUT_PREFIXES = ("bits_per_byte", "scores.", "validations")  # metrics whose names begin so are of held-out text
+NON_METRIC_KEYS = frozenset({"report_version", "seed", "epoch"})
+
+
+def flat_mapping(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping as a flat one with dotted keys; empty mappings and lists remain values."""
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping) and item:
+            found.update(flat_mapping(item, f"{name}."))
+        else:
+            found[name] = item
+    return found
+
+
+def flat_numbers(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return all numbers of a report by dotted name (`real_tokens_per_batch.mean`), without lists and texts."""
+    named = flat_mapping(report)
+    return {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and name not in NON_METRIC_KEYS
+    }
+
+
+def returned_metric(number: float, metrics: Mapping[str, float]) -> str | None:
+    """Return the first metric in `KEY_METRICS` that equals a task's return value `number`; None if none does."""
+    return next((name for name in KEY_METRICS if metrics.get(name) == number), None)

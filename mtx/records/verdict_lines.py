@@ -1,0 +1,72 @@
+"""What the terminal, the page and the tables say of a comparison, in the words of `mtx.evaluation.statistics`."""
+
+import math
+from collections.abc import Sequence
+
+from mtx.records.cohorts import Cohort
+from mtx.records.report_metrics import KEY_METRICS, Value
+from mtx.records.result_types import Results
+
+NO_OBJECTIVE = "The task returned no number to compare jobs by. Choose one of report.json with sweep.objective=NAME."
+
+OPTIMISM = (
+    "The lead of the best of several arms looks larger than it is: sweep.confirm=3 repeats the best two with new seeds."
+)
+
+
+def verdict_text(results: Results) -> str:
+    """Say which arm is the best, or why none is; empty if there is nothing to choose from."""
+    metric = results.objective
+    if metric is None:
+        return NO_OBJECTIVE
+    if len(results.arms) < 2:
+        return ""
+    by = f"Compared by {metric_name(metric)} ({'lower' if results.direction == 'minimize' else 'higher'} is better)"
+    if results.is_interim:
+        done, waiting = results.count("completed"), results.count("running", "missing")
+        return f"Interim, no winner yet: {done} jobs are completed, {waiting} run or wait. {by}."
+    if not results.is_comparable:
+        return (
+            f"No winner: {metric_name(metric)} is a mean over tokens, and the tokenizers differ. Compare these jobs by "
+            "bits per byte: sweep.objective=bits_per_byte."
+        )
+    if results.is_confirmed:
+        return f"{by}. On the new seeds of sweep.confirm alone: {results.verdict.reason}"
+    optimism = "" if results.verdict.winner is None or len(results.verdict.order) < 3 else f" {OPTIMISM}"
+    return f"{by}. {results.verdict.reason}{optimism}"
+
+
+def separation_text(results: Results, found: Sequence[Cohort]) -> str:
+    """Say why jobs are divided into cohorts, and which held-out pairs each has."""
+    name = metric_name(results.objective)
+    counts = [(cohort.held_out or "not reported", len(cohort.results.jobs)) for cohort in found]
+    sets = [f"{digest} ({count} job{'s' * (count != 1)})" for digest, count in counts]
+    return (
+        f"Not compared with each other: {name} of jobs that were measured on different held-out pairs. "
+        f"Digests of the held-out pairs: {', '.join(sets)}. Each set has its own table and verdict."
+    )
+
+
+def metric_name(metric: str | None) -> str:
+    """Return the name of a metric for people; empty for none."""
+    return KEY_METRICS[metric][0] if metric in KEY_METRICS else metric or ""
+
+
+def arm_verdict(results: Results, arm: str) -> dict[str, Value]:
+    """Return the verdict on an arm as columns of a table; only its name if it has no number or jobs still run."""
+    found = results.verdict
+    if arm not in found.order or results.is_interim or not results.is_comparable or len(results.arms) < 2:
+        return {"arm": arm}
+    difference = found.differences.get(arm)
+    ends: dict[str, float] = {}
+    if difference is not None:
+        ends = {"difference": difference.estimate, "low": difference.low, "high": difference.high}
+    if arm in found.diverged:
+        result = "diverged"
+    elif arm == found.winner:
+        result = "winner"
+    elif not found.has_intervals:
+        result = "open"
+    else:
+        result = "tied" if arm in found.tied else "worse"
+    return {"arm": arm, "result": result, **{name: end for name, end in ends.items() if math.isfinite(end)}}

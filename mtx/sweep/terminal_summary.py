@@ -1,0 +1,186 @@
+"""What the terminal shows at the end of a sweep: 80 columns are enough."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from mtx.data.terminal import PlainConsole
+from mtx.errors import StoreError
+from mtx.evaluation.verdict_text import difference_text
+from mtx.records.cohorts import cohorts
+from mtx.records.equal_budget import condition_lines
+from mtx.records.job_records import read_results
+from mtx.records.report_metrics import KEY_METRICS
+from mtx.records.result_tables import write_results
+from mtx.records.result_types import SEED, Group, JobRecord, RecordState, Results
+from mtx.records.setting_notation import mean_texts, setting_text, short_key
+from mtx.records.verdict_lines import separation_text, verdict_text
+
+MAX_COLUMNS = 3  # of what varied; more are written into one, a line each
+MIN_WIDTH = 26  # of that one
+MAX_METRICS = 3  # beside the objective; one less where each has its spread beside it, or what varied takes much room
+MAX_FAILED = 10  # jobs shown with their errors
+
+
+def end_sweep(folder: Path, *, resume_command: str | None = None, console: Console | None = None) -> Results:
+    """Write and show the results of the sweep in `folder`, whatever came of it, with its page, and return them.
+
+    Args:
+        folder: of the sweep.
+        resume_command: the command that runs what is missing.
+        console: where to show them.
+    """
+    from mtx.page.render import write_results_page  # matplotlib takes half a second
+
+    console = console or PlainConsole()
+    results = read_results([folder])
+    print_summary(results, console, resume_command=resume_command)
+    try:
+        for path in write_results(results, folder):
+            console.print(f"results: {path}", highlight=False, soft_wrap=True)
+    except StoreError as error:  # the jobs are done and their own files whole
+        console.print(f"results were not written: {error}", highlight=False, soft_wrap=True)
+    write_results_page(results, folder, console)
+    return results
+
+
+def print_summary(results: Results, console: Console, *, resume_command: str | None = None) -> None:
+    """Print the jobs of a sweep, best first, then what failed, what was built, and how to go on.
+
+    Args:
+        results: of one sweep.
+        console: where to.
+        resume_command: the command that runs what is missing; printed where something is.
+    """
+    console.print(headline(results), highlight=False, soft_wrap=True)
+    if any(job.state == "completed" for job in results.jobs):
+        found = cohorts(results)
+        if len(found) > 1:
+            console.print(escape(separation_text(results, found)), highlight=False)
+        for cohort in found:
+            for line in (*cohort.notes, *condition_lines(cohort.results)):
+                console.print(escape(line), highlight=False)
+            console.print(summary_table(cohort.results))
+            if told := verdict_text(cohort.results):
+                console.print(escape(told), highlight=False)
+    for line in _failure_lines(results):
+        console.print(line, highlight=False, soft_wrap=True)
+    for note in [*results.notes, *(note for job in results.jobs for note in job.notes)]:
+        console.print(f"note: {escape(note)}", highlight=False, soft_wrap=True)
+    if built := built_by(results):
+        console.print("Stages built once in this sweep:", highlight=False)
+        for stage, by in built.items():
+            console.print(f"  {stage}: {by}", highlight=False, soft_wrap=True)
+    if resume_command is not None and results.count("completed") < len(results.jobs):
+        console.print(f"to run what is missing:\n  {escape(resume_command)}", highlight=False, soft_wrap=True)
+
+
+def headline(results: Results) -> str:
+    """Say how many jobs there are in which state."""
+    counts = Counter(job.state for job in results.jobs)
+    states: tuple[RecordState, ...] = ("completed", "failed", "interrupted", "running", "missing")
+    told = ", ".join(f"{counts[state]} {state}" for state in states if counts[state])
+    if reused := sum(job.reused for job in results.jobs):
+        told += f"; {reused} of them from an earlier attempt"
+    number = f"{len(results.jobs)} job{'s' * (len(results.jobs) != 1)}"
+    return f"\n{number} in {escape(', '.join(map(str, results.folders)))}: {told or 'none'}"
+
+
+def summary_table(results: Results) -> Table:
+    """Show what varied, the objective with its difference to the best, and a few key metrics, one row per arm."""
+    keys = [key for key in results.varied if key != SEED]
+    repeats = any(len(group.jobs) > 1 for group in results.groups)
+    joined = len(keys) > MAX_COLUMNS
+    shown = Table(pad_edge=False, show_edge=False)
+    shown.add_column("", width=1)
+    shown.add_column("seeds" if repeats else "job", justify="right")
+    for heading in ["what varied"] if joined else [short_key(key, keys) for key in keys]:
+        shown.add_column(Text(heading), overflow="fold", min_width=MIN_WIDTH if joined else None)
+    has_intervals = results.verdict.has_intervals
+    others = results.metrics[: max(0, MAX_METRICS - repeats - joined - has_intervals)]
+    metrics = [*([results.objective] if results.objective else []), *others]
+    headings = [KEY_METRICS[metric][0] if metric in KEY_METRICS else metric for metric in metrics]
+    if has_intervals:
+        headings.insert(1, f"to best [{results.verdict.level:.0%}]")
+    for heading in headings:
+        shown.add_column(Text(heading), justify="right")
+    for group in results.groups:
+        completed = sum(job.state == "completed" for job in group.jobs)
+        if not completed and not group.is_failed:
+            continue
+        values = [setting_text(group.values.get(key)) for key in keys]
+        if joined:
+            said = [(key, value) for key, value in zip(keys, values, strict=True) if group.values.get(key) is not None]
+            values = ["\n".join(f"{short_key(key, keys)}={value}" for key, value in said)]
+        all_jobs = "" if completed == len(group.jobs) else f" of {len(group.jobs)}"
+        new = " new" * group.jobs[0].confirms
+        who = f"{completed}{all_jobs}{new}" if repeats else group.jobs[0].name
+        numbers = [_metric_text(group, metric) for metric in metrics]
+        if group.is_failed and numbers:
+            numbers[0] = "failed"
+        if has_intervals:
+            difference = results.verdict.differences.get(results.arm_name(group))
+            numbers.insert(1, "" if difference is None else difference_text(difference))
+        shown.add_row(*(Text(cell) for cell in (results.mark(group), who, *values, *numbers)))
+    return shown
+
+
+def built_by(results: Results) -> dict[str, str]:
+    """Say for each stage how many of its outputs were built, and by which jobs: `{"raw": "1 by job 0"}`."""
+    found: dict[str, Counter[str]] = {}
+    for job in results.jobs:
+        for name in job.report.built:
+            found.setdefault(name.partition("-")[0], Counter())[job.name] += 1
+    return {
+        stage: f"{by.total()} by job{'s' * (len(by) > 1)} {escape(_names_text(list(by)))}"
+        for stage, by in found.items()
+    }
+
+
+def _metric_text(group: Group, metric: str) -> str:
+    mean = group.mean(metric)
+    if mean is None:
+        return "diverged" if group.num_diverged(metric) else "–"
+    text, deviation = mean_texts(metric, mean, group.spread(metric))
+    return text if deviation is None else f"{text} ± {deviation}"
+
+
+def _failure_lines(results: Results) -> Iterator[str]:
+    """Tell each failure once, with all jobs that it befell and what they have in common."""
+    found: dict[str, list[JobRecord]] = {}
+    for job in results.jobs:
+        if job.state == "failed":
+            found.setdefault(_error_line(job), []).append(job)
+    for message, jobs in list(found.items())[:MAX_FAILED]:
+        shared = _job_label(jobs, results.varied)
+        names = f"job{'s' * (len(jobs) > 1)} {_names_text([job.name for job in jobs])} failed"
+        yield escape(f"{names} ({shared})" if shared else names)
+        yield f"  {escape(message)}"
+        if jobs[0].log is not None:
+            yield f"  {escape(str(jobs[0].log))}"
+    if len(found) > MAX_FAILED:
+        yield f"and {len(found) - MAX_FAILED} other failures"
+
+
+def _job_label(jobs: Sequence[JobRecord], varied: Sequence[str]) -> str:
+    """Name jobs by what they have in common of what varied, as on the command line.
+
+    A job where that is not known is named by all that was said there.
+    """
+    first = {key: jobs[0].value(key) for key in varied}
+    same = [key for key, value in first.items() if value is not None and all(job.value(key) == value for job in jobs)]
+    values = [f"{key}={setting_text(first[key])}" for key in same]
+    return " ".join(values or (jobs[0].overrides if len(jobs) == 1 else ()))
+
+
+def _error_line(job: JobRecord) -> str:
+    return (job.error or "it left no message").strip().partition("\n")[0]
+
+
+def _names_text(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= MAX_FAILED else f"{', '.join(names[:MAX_FAILED])}, …"

@@ -1,0 +1,128 @@
+"""Choose the checkpoint that `ckpt=` names, and check that its weights fit the model of this run."""
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+
+from mtx.components.identity import digest
+from mtx.errors import ConfigError
+from mtx.infra.dal.protocols import atomic_file
+
+Config = Mapping[str, Any]
+
+RUN_KEY_GROUPS = ("downloader", "normalise", "filter", "tokenizer", "sampler", "datamodule", "model", "seed")
+RUN_KEY_FILE = "run_key.txt"  # beside the checkpoints: a hash of the config keys that a resumed run must share
+MAX_NAMES = 3  # names of unsafe objects that an error message lists
+
+
+def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: Callable[[str], None]) -> Path | None:
+    """Return the checkpoint file that `ckpt` names; None if training starts from the beginning.
+
+    Args:
+        ckpt: the path of a file; `last` for the newest `last.ckpt` of a run with the same run key; or None.
+        config: the config of this run, from which the run key is computed.
+        output_dir: the run folder; `last` searches this folder and the run folders beside it.
+        say: called with a message if `ckpt` is `last` and no checkpoint is found. Training then starts from the
+            beginning. This is no error, because the first run of a command with ckpt=last finds no checkpoint.
+
+    Raises ConfigError if `ckpt` is the path of a file that does not exist.
+    """
+    if ckpt is None:
+        return None
+    if ckpt != "last":
+        path = Path(ckpt).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"ckpt must be a checkpoint file, `last`, or null, but the file {path} does not exist. "
+                "Each training run writes its checkpoint to RUN_FOLDER/checkpoints/last.ckpt"
+            )
+        return path
+    found = [
+        path for path in _earlier_checkpoints(output_dir) if (path.parent / RUN_KEY_FILE).read_text() == run_key(config)
+    ]
+    if not found:
+        rank_zero_only(say)(
+            f"ckpt=last: {output_dir.parent.parent} has no checkpoint of an earlier run with the same data and model; "
+            "training starts from the beginning"
+        )
+        return None
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def run_key(config: Config) -> str:
+    """Return a hash of the config groups that a resumed run must share; steps, device and logger may differ."""
+    return digest({name: config.get(name) for name in RUN_KEY_GROUPS})
+
+
+def write_run_key(config: Config, output_dir: Path) -> None:
+    """Write the hash of the run's config to the checkpoint folder of the run."""
+    folder = output_dir / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / RUN_KEY_FILE) as file:
+        file.write(run_key(config).encode())
+
+
+def check_compatible(path: Path, model: pl.LightningModule, *, trusted: bool = False) -> None:
+    """Check that a checkpoint is readable and that its weights have the same shapes as the model's weights.
+
+    By default, only tensors and plain values are read, and no class or function named in the file is imported.
+    If `trusted` is true, the file is unpickled without restriction, which may run any code.
+
+    Raises ConfigError if the file is not readable, holds other Python objects, or has weights of another shape.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=True)["state_dict"]
+        there = {name: tuple(weights[name].shape) for name in model.state_dict() if name in weights}
+    except pickle.UnpicklingError as error:
+        raise ConfigError(_unsafe_content_message(path)) from error
+    except Exception as error:  # torch.load may raise any exception for a damaged file
+        raise ConfigError(
+            f"ckpt={path} cannot be read as a checkpoint: {error}. Choose another file, or set ckpt=null to train "
+            "from the beginning"
+        ) from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    other = [
+        f"{name} has shape {there[name]} in the checkpoint and {shape} in this model"
+        for name, shape in shapes.items()
+        if name in there and there[name] != shape
+    ]
+    if other:
+        raise ConfigError(
+            f"ckpt={path} was written by another model or with another vocabulary: {'; '.join(other[:3])}. Use the "
+            "tokenizer and model settings of the run that wrote the checkpoint, or set ckpt=null to train from the "
+            "beginning"
+        )
+
+
+def _unsafe_content_message(path: Path) -> str:
+    """Return the error message for a checkpoint that holds other Python objects than tensors and plain values.
+
+    The names of these objects are found from the opcodes of the pickle, without running them.
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # the file may also be damaged
+        names = []
+    which = f" ({', '.join(sorted(names)[:MAX_NAMES])})" if names else ""
+    return (
+        f"ckpt={path} holds Python objects other than tensors and plain values{which}. Reading such objects may run "
+        "any code, so the file was not read. Keep such objects out of save_hyperparameters() and out of the state of "
+        "callbacks. If you trust the author of the file, set task.trust_ckpt=true"
+    )
+
+
+def _earlier_checkpoints(output_dir: Path) -> Iterator[Path]:
+    """Yield the `last.ckpt` of this run folder and of the run folders beside it, if a run key lies beside the file.
+
+    Run folders are `outputs/DATE/TIME` for single runs and `multirun/TIME/JOB` for jobs of a sweep.
+    """
+    folders = [output_dir, *output_dir.parent.parent.glob("*/*")]
+    for folder in folders:
+        path = folder / "checkpoints" / "last.ckpt"
+        if path.is_file() and (path.parent / RUN_KEY_FILE).is_file():
+            yield path

@@ -1,0 +1,63 @@
+r"""Row numbers of predictions: in each batch as `row_ids`, and as `batch_indices` for Lightning's prediction writers.
+
+Lightning passes `batch_indices` to a `BasePredictionWriter` only if the batch sampler is of a Lightning class.
+`PredictionBatches` derives from that class, so a `BasePredictionWriter` works as with a DataLoader, on any number of
+ranks.
+The writer of this example writes predictions in the order of the source file, for a `predict_step` that returns the
+texts of its batch:
+
+    class InOrder(BasePredictionWriter):
+        def write_on_epoch_end(self, trainer, pl_module, predictions, batch_indices):
+            mine = {row: text for some in zip(batch_indices[0], predictions) for row, text in zip(*some)}
+            parts = [mine]
+            if trainer.world_size > 1:
+                parts = [{}] * trainer.world_size
+                torch.distributed.all_gather_object(parts, mine)
+            if trainer.is_global_zero:
+                found = {row: text for part in parts for row, text in part.items()}
+                Path("translated.txt").write_text("".join(found[row] + "\n" for row in sorted(found)))
+
+    Trainer(callbacks=[InOrder("epoch")]).predict(model, dm, return_predictions=False)
+"""
+
+import importlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mtx.batches.plan.planner import Int
+from mtx.training.lightning_compat import LightningCompat, pl
+from mtx.training.loader import EpochBatches
+
+if TYPE_CHECKING:
+    from pytorch_lightning.overrides.distributed import _IndexBatchSamplerWrapper as Indexed
+else:  # a Lightning version without this class passes no indices to prediction writers, and warns
+    Indexed = getattr(
+        importlib.import_module(f"{pl.__name__}.overrides.distributed"), "_IndexBatchSamplerWrapper", object
+    )
+
+
+# `seen_batch_indices` is a property here and an attribute in Lightning's class
+class PredictionBatches(LightningCompat, EpochBatches, Indexed):  # type: ignore[misc]
+    """Sampler for prediction that also gives Lightning's prediction writers the row numbers of each batch."""
+
+    @property
+    def seen_batch_indices(self) -> "_RowLists":  # type: ignore[override]  # Lightning only indexes it by batch number
+        """The row numbers of each batch of this rank, indexed by the batch's number from 0."""
+        rows: _RowLists | None = self.__dict__.get("_rows")
+        if rows is None:
+            rows = self.__dict__["_rows"] = _RowLists(iter(self))
+        return rows
+
+
+class _RowLists:
+    """Row numbers of batches as lists, each created only when it is indexed, since lists take five times the memory."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._rows: list[Int] = [item[0] if isinstance(item, tuple) else item for item in items]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, batch: int) -> list[int]:
+        rows: list[int] = self._rows[batch].tolist()
+        return rows

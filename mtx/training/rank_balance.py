@@ -1,0 +1,60 @@
+"""Compute, from a plan alone, how evenly the batches of an epoch are distributed over several ranks."""
+
+import copy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtx.batches.plan.planner import Int, Lengths
+from mtx.batches.plan.rank_assignment import RankBatches
+from mtx.training.loader import EpochBatches
+
+
+def rank_report(batches: EpochBatches, world_size: int, lengths: Lengths, length_multiple: int = 1) -> dict[str, Any]:
+    """Report how the next epoch of `batches` is distributed over `world_size` ranks.
+
+    The imbalance of a step is the largest number of padded tokens of a rank, divided by the mean over the ranks. Padded
+    tokens of both sides count, and the imbalance is at least 1.
+
+    Returns:
+        `world_size`; `num_steps`, the steps of each rank; `left_out`, the number of pairs that no rank gets;
+        `imbalance`, the mean imbalance over the steps; and `imbalance_p95`, its 95th percentile. `imbalance` and
+        `imbalance_p95` are None if there is no step.
+    """
+    asked = copy.copy(batches)
+    asked.rank, asked.world_size, asked.served = 0, world_size, ()
+    dealt, _ = asked.rank_batches()
+    tokens = padded_tokens(dealt, lengths, length_multiple=length_multiple)
+    uneven = tokens.max(axis=1) / tokens.mean(axis=1) if len(tokens) else None
+    return {
+        "world_size": world_size,
+        "num_steps": len(dealt),
+        "left_out": len(dealt.left_out),
+        "imbalance": None if uneven is None else float(uneven.mean()),
+        "imbalance_p95": None if uneven is None else float(np.percentile(uneven, 95)),
+    }
+
+
+def padded_tokens(dealt: RankBatches, lengths: Lengths, *, length_multiple: int = 1) -> Int:
+    """Return the padded tokens of both sides that each rank gets in each step, int64 [steps, ranks]."""
+    widths = dealt.plan.widths
+    if widths is not None:
+        positions = widths[dealt.cut]
+    else:
+        sides = [
+            _max_by_range(side[dealt.plan.rows], dealt.starts, dealt.ends) for side in (lengths.source, lengths.target)
+        ]
+        positions = np.stack(sides, axis=1)
+    rounded = -(-positions // length_multiple) * length_multiple
+    tokens: Int = ((dealt.ends - dealt.starts) * rounded.sum(axis=1)).reshape(-1, dealt.world_size)
+    return tokens
+
+
+def _max_by_range(values: NDArray[np.int32], starts: Int, ends: Int) -> Int:
+    """Return the maximum of each range `values[start:end]`, int64; no range may be empty."""
+    if not len(starts):
+        return np.empty(0, dtype=np.int64)
+    padded = np.append(values, np.int32(0))  # reduceat needs every index, also the last end, to be below the length
+    places = np.stack([starts, ends], axis=1).reshape(-1)
+    return np.maximum.reduceat(padded, places)[::2].astype(np.int64)

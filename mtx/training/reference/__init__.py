@@ -1,0 +1,1 @@
+"""Reference model: a Transformer network, and the LightningModule that trains it."""

@@ -1,0 +1,85 @@
+"""One split as loaders need it: memory-mapped pairs, their lengths in a batch, and which pairs are too long."""
+
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtx.batches.batch_format import BatchFormat, batch_lengths, truncated_lengths
+from mtx.batches.plan.planner import Draft, Lengths, Mask, Planner
+from mtx.data.token_rows import EncodedPairs
+
+TooLong = Literal["drop", "truncate"]
+
+
+class EpochSampling(Protocol):
+    """Protocol of objects that draw the pairs of each epoch from the sources of a mixture."""
+
+    def draft(self, planner: Planner, lengths: Lengths, *, excluded: Mask | None = None) -> Draft:
+        """Return a draft that plans epochs with the drawn pairs."""
+
+
+class SplitData:
+    """One memory-mapped split: its pairs, their lengths in a batch, and which pairs are too long.
+
+    Args:
+        pairs: the encoded pairs.
+        num_target_bytes: UTF-8 bytes of the target texts, int64, indexed by the rows of the token ids in `pairs`.
+        layout: the format of a batch, with the maximal lengths.
+        too_long: drop or truncate pairs that are longer than a maximum of the layout.
+        drawing: draws the pairs of each epoch of a mixture; None: an epoch has every pair once.
+        left_out: mask of pairs that are in no batch, whatever their length in tokens; they count as dropped.
+    """
+
+    def __init__(
+        self,
+        pairs: EncodedPairs,
+        num_target_bytes: NDArray[np.int64],
+        layout: BatchFormat,
+        too_long: TooLong,
+        drawing: EpochSampling | None = None,
+        left_out: Mask | None = None,
+    ) -> None:
+        self.pairs = pairs
+        self.layout = layout
+        self._drawing = drawing
+        full = batch_lengths(pairs, layout)
+        self.lengths = truncated_lengths(full, layout)
+        long_source, long_target = self.lengths.source < full.source, self.lengths.target < full.target
+        is_long = long_source | long_target
+        num_long = int(np.count_nonzero(is_long))
+        self.excluded = is_long if too_long == "drop" else None
+        self.num_truncated = 0 if too_long == "drop" else num_long
+        if left_out is not None:
+            self.excluded = left_out if self.excluded is None else self.excluded | left_out
+        self.num_dropped = 0 if self.excluded is None else int(np.count_nonzero(self.excluded))
+        sides = {"source": long_source, "target": long_target, "both": long_source & long_target}
+        self._num_long = {side: int(np.count_nonzero(found)) for side, found in sides.items()}
+        self._drafts: dict[Planner, Draft] = {}
+        self._num_target_bytes = num_target_bytes
+
+    def num_too_long(self) -> dict[str, int]:
+        """Return how many pairs are dropped and truncated, in total and by side; see `TranslationData.split_counts`."""
+        counts = {"dropped_length": self.num_dropped, "truncated": self.num_truncated}
+        by_side = {
+            f"{done}_{side}": number if total else 0
+            for done, total in counts.items()
+            for side, number in self._num_long.items()
+        }
+        return {**counts, **by_side}
+
+    def num_target_bytes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the UTF-8 bytes of the targets of `rows`, int64 [B]; truncated targets count in part."""
+        offsets, located = self.pairs.target.offsets, self.pairs.row_numbers(rows)
+        full = offsets[located + 1] - offsets[located] + 1  # BOS or EOS
+        kept: NDArray[np.int64] = self._num_target_bytes[located] * self.lengths.target[rows] // full
+        return kept
+
+    def draft(self, planner: Planner) -> Draft:
+        """Return the planner's draft for the lengths of the split, which all loaders of the split share."""
+        if planner not in self._drafts:
+            if self._drawing is None:
+                self._drafts[planner] = planner.draft(self.lengths, excluded=self.excluded)
+            else:
+                self._drafts[planner] = self._drawing.draft(planner, self.lengths, excluded=self.excluded)
+        return self._drafts[planner]

@@ -1,0 +1,90 @@
+"""One description of each format of batches: complete, and true of the batches that are made."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.collate import collate_rows
+from mtx.batches.schema import MTX, SCHEMAS, BatchSchema, batch_masks, batch_tensor, supported_schema
+from mtx.data.token_rows import EncodedPairs, SpecialIds, TokenRows
+from mtx.errors import ConfigError
+
+PAIRS = EncodedPairs(TokenRows.of([[10, 11], [20], []]), TokenRows.of([[50], [60, 61, 62], [70]]))
+each_schema = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=list(SCHEMAS))
+BUILT = [schema for schema in SCHEMAS.values() if schema.is_built]
+
+
+def test_all_formats_of_the_design_are_described() -> None:
+    assert list(SCHEMAS) == ["mtx", "huggingface", "flat", "causal", "huggingface_packed"]
+    assert [schema.name for schema in BUILT] == ["mtx", "huggingface"]
+
+
+@each_schema
+def test_a_schema_is_complete_and_names_each_field_and_role_once(schema: BatchSchema) -> None:
+    names, roles = [field.name for field in schema.fields], [field.role for field in schema.fields]
+    assert len(set(names)) == len(names)
+    assert len(set(roles)) == len(roles)
+    assert {"decoder_input", "labels"} <= set(roles)
+    for field in schema.fields:
+        assert isinstance(getattr(torch, field.dtype), torch.dtype)
+        assert field.shape
+        is_padded = len(field.shape) == 2 and field.shape[0] == "B"
+        assert (field.padding not in (None, "ignored")) == is_padded or field.padding == "ignored", field.name
+    one_side = schema.field("source_ids") is None
+    assert one_side == (schema.name in ("causal", "huggingface_packed"))
+    offsets = {role for role in roles if role.endswith("_offsets")}
+    assert offsets == ({"source_offsets", "target_offsets"} if schema.name == "flat" else set())
+
+
+@pytest.mark.parametrize("schema", BUILT, ids=lambda schema: schema.name)
+@pytest.mark.parametrize("compiled", [None, False])
+@pytest.mark.parametrize("selection", [None, np.array([0, 1, 2], dtype=np.uint32)], ids=["all", "selected"])
+def test_batches_are_as_their_schema_says(
+    schema: BatchSchema, compiled: bool | None, selection: np.ndarray | None
+) -> None:
+    pairs = EncodedPairs(PAIRS.source, PAIRS.target, selection)
+    layout = BatchFormat(names=schema.name, target=SpecialIds(pad=7))  # type: ignore[arg-type]
+    batch = collate_rows(pairs, np.array([1, 0]), layout, compiled=compiled)
+    assert list(batch) == [field.name for field in schema.fields]
+    sizes = {"B": 2, "S": 3, "T": 4}
+    paddings = {"pad_id": {"source_ids": 0, "decoder_input": 7}, "label_pad_id": layout.label_padding, "false": 0}
+    for field in schema.fields:
+        tensor = batch[field.name]
+        assert tensor.dtype == getattr(torch, field.dtype)
+        assert list(tensor.shape) == [sizes[letter] for letter in field.shape]
+        if field.padding is not None:
+            expected = paddings[field.padding]
+            expected = expected[field.role] if isinstance(expected, dict) else expected
+            row = 0 if field.shape[1] == "S" else 1  # the shorter one of the side
+            assert tensor[row, -1].item() == expected, field.name
+
+
+def test_tensors_are_found_by_role_in_any_built_format_and_in_parts_of_one() -> None:
+    mask = torch.ones(2, 3)
+    assert batch_tensor({"attention_mask": mask}, "source_mask") is mask
+    assert batch_tensor({"decoder_attn_mask": mask}, "target_mask") is mask
+    assert batch_tensor([mask], "target_mask") is None
+    assert batch_masks({"encoder_attn_mask": mask, "decoder_attn_mask": 2 * mask})[1].sum() == 12
+    assert batch_masks({"x": mask}) == []
+
+
+def test_a_format_that_is_not_built_says_which_are() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"batch_format=flat has a schema, but .* The formats are mtx, huggingface: set datamodule.batch_format=",
+    ):
+        supported_schema("flat")
+    with pytest.raises(ConfigError, match=r"batch_format is one of .*mtx.*, but is 'mxt'"):
+        supported_schema("mxt")
+    assert supported_schema("mtx") is MTX
+
+
+def test_the_network_and_batches_import_no_lightning(tmp_path: Path) -> None:
+    code = "import sys, mtx.training.reference.network, mtx.batches.collate, mtx.batches.schema; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert not {"pytorch_lightning", "lightning", "lightning_fabric"} & set(done.stdout.split())

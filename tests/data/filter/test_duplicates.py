@@ -1,0 +1,72 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtx.data.filter import duplicates
+from mtx.data.filter.duplicates import PairSet
+
+
+def add(pairs: PairSet, texts: list[tuple[str, str]]) -> list[bool]:
+    sides = zip(*texts, strict=True) if texts else ((), ())
+    return list(pairs.add(*(pa.array(list(side), pa.large_string()) for side in sides)))
+
+
+def test_tells_new_pairs_from_those_of_the_same_and_of_earlier_calls() -> None:
+    pairs = PairSet()
+    assert add(pairs, [("a", "b"), ("b", "a"), ("a", "b"), ("", ""), ("a", "c")]) == [True, True, False, True, True]
+    assert add(pairs, []) == []
+    assert add(pairs, [("", ""), ("a", "d"), ("a", "c"), ("a", "d")]) == [False, True, False, False]
+
+
+def test_nothing_is_forgotten_while_the_table_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "SLOTS_PER_MOVE", 1000)
+    pairs = PairSet()
+    first = [(str(i), "x") for i in range(20_000)]
+    assert all(add(pairs, first))
+    assert len(pairs._slots) == 32_768
+    assert not any(add(pairs, first))
+
+
+def test_the_table_doubles_when_it_would_be_more_than_two_thirds_full() -> None:
+    pairs = PairSet()
+    add(pairs, [(str(i), "x") for i in range(2000)])
+    add(pairs, [(str(i), "x") for i in range(2000, 2730)])
+    assert len(pairs._slots) == 4096
+    add(pairs, [("2730", "x")])
+    assert len(pairs._slots) == 8192
+
+
+@settings(max_examples=100, deadline=None)
+@given(batches=st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=6))
+def test_equals_a_python_set_where_every_pair_wants_the_same_slot(batches: list[list[int]]) -> None:
+    def crowded(source: pa.Array, _target: pa.Array) -> np.ndarray:
+        low = np.array([int(text) + 1 for text in source.to_pylist()], dtype=np.uint64)
+        return np.stack([np.full_like(low, 2**64 - 1), low], axis=1)  # high bits choose the last slot
+
+    known: set[int] = set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "pair_hashes", crowded)
+        patch.setattr(duplicates, "MIN_SLOTS", 4)
+        pairs = PairSet()
+        for batch in batches:
+            expected = [number not in batch[:i] and number not in known for i, number in enumerate(batch)]
+            assert add(pairs, [(str(number), "") for number in batch]) == expected
+            known.update(batch)
+
+
+def test_pairs_whose_hashes_end_alike_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alike(source: pa.Array, _target: pa.Array) -> np.ndarray:
+        high = np.array([int(text) for text in source.to_pylist()], dtype=np.uint64)
+        return np.stack([high, np.full_like(high, 7)], axis=1)
+
+    monkeypatch.setattr(duplicates, "pair_hashes", alike)
+    assert add(PairSet(), [("1", ""), ("2", ""), ("1", "")]) == [True, True, False]
+
+
+def test_a_hash_of_zero_which_stands_for_a_free_slot_is_remembered_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "xxh3_128_digest", lambda _text: bytes(16))
+    pairs = PairSet()
+    assert add(pairs, [("a", "b")]) == [True]
+    assert add(pairs, [("a", "b")]) == [False]

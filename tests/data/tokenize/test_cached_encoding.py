@@ -1,0 +1,171 @@
+"""Cutting texts into pieces that are encoded once changes no id."""
+
+import sys
+import unicodedata
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE, WordLevel
+
+from mtx.data.dataset import TranslationDataset
+from mtx.data.tokenize import cached_encoding
+from mtx.data.tokenize.bpe import BPETokenization, byte_level
+from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.cached_encoding import FlatEncoder, cut_places, cut_rule
+from mtx.data.tokenize.tokenization import Tokenization, encode_texts, prepare_tokenizer
+from mtx.data.tokenize.unigram import UnigramTokenization
+from mtx.data.tokenize.wordpiece import WordPieceTokenization
+
+PAIRS = [
+    ("the cat sat on the mat", "die Katze saß auf der Matte"),
+    ("the hat, the cat; 12 rats' tails", "der Hut, die Katze; 12 Rattenschwänze"),
+    ("Где кот? Кот на ковре.", "猫はどこ？ 猫はマットの上。"),
+]
+NASTY = "  ab'ts1,.éж語の😀א\t\n\r\x0b\x1c\x1f\x00\x7f\x80\x85\xa0\xa8\u0301\u0308\u037a"
+NASTY += "\u1680\u2003\u2028\u3000\u200b\ufeff\ufdfa"  # more white space, and what has some in its normal form
+TEXT = st.one_of(st.text(st.sampled_from(NASTY), max_size=12), st.text(max_size=8), st.just("<EOS> the <PAD>"))
+
+
+def trained() -> Iterator[tuple[str, Tokenization]]:
+    dataset = TranslationDataset(
+        name="cats", stage="raw", split="train", languages=("en", "de"), data=[{"src": s, "tgt": t} for s, t in PAIRS]
+    )
+    for form in (None, "NFC", "NFKC"):
+        yield f"bpe-{form}", BPETokenization(vocab_size=320, normalization=form).train(dataset)
+        yield f"wordpiece-{form}", WordPieceTokenization(vocab_size=150, normalization=form).train(dataset)
+        yield f"unigram-{form}", UnigramTokenization(vocab_size=320, normalization=form).train(dataset)
+    yield "byte", ByteTokenization()
+
+
+TOKENIZERS = {name: tokenization.tokenizer for name, tokenization in trained()}
+
+
+def column(texts: list[str]) -> pa.LargeStringArray:
+    return pa.array(texts, pa.large_string())
+
+
+def same(tokenizer: Tokenizer, texts: list[str]) -> None:
+    lengths, ids = FlatEncoder.of(tokenizer).encode(column(texts))
+    expected = encode_texts(tokenizer, texts)
+    assert lengths.tolist() == [len(row) for row in expected]
+    assert ids.tolist() == [id for row in expected for id in row]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_every_tokenizer_of_mtx_is_known(name: str) -> None:
+    assert cut_rule(TOKENIZERS[name]) == ("drop" if name.startswith("unigram") else "keep")
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_ids_are_those_of_whole_texts_for_any_text(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached_encoding, "MAX_DISTINCT_SHARE", 2)  # pieces, however little they repeat
+
+    @settings(max_examples=150, deadline=None)
+    @given(texts=st.lists(TEXT, max_size=6))
+    @example(texts=["", "a b", "a  b", " a ", "a ", " ", "", "b a\u00a0 b", "a \u0301b a\u00a8 b"])
+    @example(texts=["the cat  sat", "a\u3000  b", "a\x85  b", "a \n b", "it's 'tis", "a \u00a8b", "x" * 300 + " y"])
+    def check(texts: list[str]) -> None:
+        same(TOKENIZERS[name], texts)
+
+    check()
+
+
+def test_texts_worked_out_by_hand() -> None:
+    encoder = FlatEncoder.of(TOKENIZERS["byte"])
+    lengths, ids = encoder.encode(column(["a b", "", "b a b b b b"])[0:3])
+    assert lengths.tolist() == [3, 0, 11]
+    assert ids.tolist() == [byte + 4 for byte in b"a bb a b b b b"]
+    assert ids.dtype == np.uint16
+
+
+def test_part_of_a_column_is_encoded_as_it_stands() -> None:
+    texts = ["no a b", "a b a b", "é a b a b", "not"]
+    lengths, ids = FlatEncoder.of(TOKENIZERS["byte"]).encode(column(texts)[1:3])
+    assert lengths.tolist() == [7, 10]
+    assert bytes(id - 4 for id in ids).decode() == "a b a bé a b a b"
+
+
+def test_each_distinct_piece_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counting(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+        asked.extend(texts)
+        return encode_texts(tokenizer, texts)
+
+    bpe, unigram = (FlatEncoder.of(TOKENIZERS[name]) for name in ("bpe-None", "unigram-None"))
+    monkeypatch.setattr(cached_encoding, "encode_texts", counting)
+    bpe.encode(column(["the cat the cat the cat", "the cat the cat"]))
+    assert asked == ["the", " cat", " the"]
+    asked.clear()
+    unigram.encode(column(["the cat the cat the cat", "the cat the cat"]))
+    assert asked == ["the", " ", "cat"]
+
+
+def test_texts_that_repeat_nothing_are_encoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    encoder = FlatEncoder.of(TOKENIZERS["bpe-None"])
+    monkeypatch.setattr(
+        cached_encoding, "encode_texts", lambda tokenizer, texts: asked.extend(texts) or [[7]] * len(texts)
+    )
+    texts = ["猫はどこ", "every word is different"]
+    lengths, ids = encoder.encode(column(texts))
+    assert asked == texts
+    assert (lengths.tolist(), ids.tolist()) == ([1, 1], [7, 7])
+
+
+def test_text_is_cut_before_spaces_but_not_behind_other_white_space() -> None:
+    text = "ab c  d\u00a0 e\u3000 f\t gé h語 i\u2028 j\x00 k"
+    data = np.frombuffer(text.encode(), dtype=np.uint8)
+    cuts = cut_places(data).tolist()
+    parts = [bytes(data[a:b]).decode() for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    assert parts == ["ab", " c", "  d\u00a0 e\u3000 f\t gé", " h語", " i\u2028 j\x00 k"]
+
+
+def test_no_character_but_those_known_is_white_space_or_ends_in_it_in_any_normal_form() -> None:
+    known = {*cached_encoding.WIDE_SPACES, *map(chr, range(0x21)), "\x7f"}
+    for code in range(sys.maxunicode + 1):
+        char = chr(code)
+        if char in known or 0xD800 <= code < 0xE000:
+            continue
+        for form in cached_encoding.NORMAL_FORMS:
+            assert not unicodedata.normalize(form, char)[-1:].isspace(), hex(code)  # type: ignore[arg-type]
+
+
+def custom(**parts: object) -> Tokenizer:
+    tokenizer = byte_level(BPE(vocab={"a": 0}, merges=[]), use_regex=True)
+    for name, part in parts.items():
+        setattr(tokenizer, name, part)
+    return prepare_tokenizer(tokenizer)
+
+
+def test_tokenizers_that_may_look_across_a_cut_encode_whole_texts() -> None:
+    words = Tokenizer(WordLevel({"a b": 0, "?": 1}, unk_token="?"))  # no pre-tokenizer: the text is one word
+    added = custom()
+    added.add_tokens([AddedToken("a b")])
+    merging = byte_level(BPE(vocab={"a": 0, "Ġ": 1, "aĠ": 2}, merges=[("a", "Ġ")]), use_regex=False)
+    others = {
+        "words": words,
+        "added": added,
+        "merging": merging,
+        "dropout": custom(model=BPE(vocab={"a": 0}, merges=[], dropout=0.1)),
+        "replaces": custom(normalizer=normalizers.Replace(" ", "")),
+        "prepends": custom(normalizer=normalizers.Prepend("a")),
+        "prepends a space": custom(normalizer=normalizers.Prepend(" ")),
+        "splits": custom(pre_tokenizer=pre_tokenizers.Split("x", "isolated")),
+        "sequence": custom(normalizer=normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])),
+    }
+    assert {name: cut_rule(tokenizer) for name, tokenizer in others.items()} == dict.fromkeys(others)
+    same(words, ["a b", "a", "b", "a b"])
+    same(added, ["a b", "a b", "a b"])
+    same(merging, ["a a", "a a", "a a"])
+
+
+def test_what_is_known_to_be_cut_at_spaces_may_be_cut() -> None:
+    assert cut_rule(custom()) == "keep"
+    assert cut_rule(custom(normalizer=normalizers.Sequence([normalizers.NFD()]))) == "keep"
+    assert cut_rule(custom(pre_tokenizer=pre_tokenizers.BertPreTokenizer())) == "keep"

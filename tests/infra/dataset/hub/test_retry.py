@@ -1,0 +1,122 @@
+"""How long and how often a Hub that fails is asked again."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from random import Random
+from types import SimpleNamespace
+
+import pytest
+
+from mtx.infra.dataset.hub import retry as module
+from mtx.infra.dataset.hub.retry import RetryPolicy, is_temporary, retry_after_s
+
+
+class AnswerError(OSError):
+    """An answer with that status, as the client raises it."""
+
+    def __init__(self, status: int, retry_after: str | None = None) -> None:
+        super().__init__(f"status {status}")
+        headers = {} if retry_after is None else {"Retry-After": retry_after}
+        self.response = SimpleNamespace(status_code=status, headers=headers)
+
+
+class Hub:
+    """Raises what is given, one after the other, and then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.num_asked = 0
+
+    def __call__(self) -> str:
+        self.num_asked += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "an answer"
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds waited for, while the clock goes on by as much and nobody waits."""
+    waited: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waited.append)
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1000.0 + sum(waited))
+    return waited
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 416])
+def test_an_error_that_stays_is_raised_at_once(waits: list[float], status: int) -> None:
+    hub = Hub(AnswerError(status))
+    with pytest.raises(AnswerError, match=str(status)):
+        RetryPolicy(300).call(hub)
+    assert (hub.num_asked, waits) == (1, [])
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no file"), PermissionError("no"), KeyError("no network error")])
+def test_an_error_of_this_machine_is_raised_at_once(waits: list[float], error: Exception) -> None:
+    hub = Hub(error)
+    with pytest.raises(type(error)):
+        RetryPolicy(300).call(hub)
+    assert hub.num_asked == 1
+    assert not is_temporary(error)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_an_error_that_passes_is_asked_again(waits: list[float], status: int) -> None:
+    assert RetryPolicy(300).call(Hub(AnswerError(status), ConnectionResetError())) == "an answer"
+    assert len(waits) == 2
+
+
+def test_waits_double_up_to_a_minute_and_are_drawn_from_the_upper_half(waits: list[float]) -> None:
+    RetryPolicy(10_000).call(Hub(*(AnswerError(503) for _ in range(9))))
+    longest = [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert all(most / 2 <= wait <= most for most, wait in zip(longest, waits, strict=True)), waits
+
+
+def test_waits_come_from_the_random_that_is_given(waits: list[float]) -> None:
+    def waited(seed: int) -> list[float]:
+        waits.clear()
+        RetryPolicy(10_000, Random(seed)).call(Hub(*(AnswerError(503) for _ in range(4))))
+        return list(waits)
+
+    assert waited(1) == waited(1)
+    assert waited(1) != waited(2)
+
+
+def test_the_hub_says_how_many_seconds_to_wait(waits: list[float]) -> None:
+    RetryPolicy(300).call(Hub(AnswerError(429, "17")))
+    assert waits == [17]
+
+
+def test_the_hub_says_until_when_to_wait(waits: list[float]) -> None:
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    RetryPolicy(300).call(Hub(AnswerError(429, until)))
+    assert 25 < waits[0] <= 30
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("3", 3), ("0", 0), (" 5 ", 5), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None), ("-1", None), ("²", None)],
+)
+def test_what_the_hub_says_of_waiting_is_read_or_passed_over(said: str, seconds: float | None) -> None:
+    assert retry_after_s(AnswerError(429, said)) == seconds
+
+
+def test_a_hub_that_says_nothing_of_waiting() -> None:
+    assert retry_after_s(AnswerError(429)) is None
+    assert retry_after_s(None) is None
+    assert retry_after_s(ConnectionResetError()) is None
+
+
+def test_it_never_waits_beyond_its_time(waits: list[float]) -> None:
+    hub = Hub(*(AnswerError(503, "3600") for _ in range(9)))
+    with pytest.raises(AnswerError, match="503"):
+        RetryPolicy(20).call(hub)
+    assert sum(waits) == pytest.approx(20)
+    assert hub.num_asked == 2
+
+
+def test_no_patience_asks_once(waits: list[float]) -> None:
+    hub = Hub(AnswerError(503))
+    with pytest.raises(AnswerError):
+        RetryPolicy(0).call(hub)
+    assert hub.num_asked == 1

@@ -1,0 +1,121 @@
+"""XLIFF 1.2 and 2.0: units, languages, states, inline codes."""
+
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtx.errors import SourceError
+from mtx.infra.dataset.sources.local import LocalDownloader
+
+XML_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\ufffe\uffff", exclude_categories=["Cs", "Cc"]))
+
+
+def first(*units: str, languages: str = 'source-language="en" target-language="de"') -> str:
+    body = "".join(units)
+    return f'<xliff version="1.2"><file {languages} original="x"><body><group>{body}</group></body></file></xliff>'
+
+
+def second(*units: str, languages: str = 'srcLang="en" trgLang="de"') -> str:
+    body = "".join(f"<unit id='u'>{one}</unit>" for one in units)
+    space = "urn:oasis:names:tc:xliff:document:2.0"
+    return f'<xliff xmlns="{space}" version="2.0" {languages}><file id="f">{body}</file></xliff>'
+
+
+def unit(source: str, target: str, more: str = "") -> str:
+    return f"<trans-unit id='1'{more}><source>{source}</source>{target}</trans-unit>"
+
+
+def segment(source: str, target: str, more: str = "") -> str:
+    return f"<segment{more}><source>{source}</source>{target}</segment>"
+
+
+def pairs_of(data: str, tmp_path: Path, **options: Any) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    (tmp_path / "a.xlf").write_text(data, encoding="utf-8", newline="")
+    counts: dict[str, int] = {}
+    downloader = LocalDownloader(path=tmp_path / "a.xlf", **options)
+    rows = [row for batch in downloader.batches("train", counts) for row in batch.to_pylist()]
+    return [(row["src"], row["tgt"]) for row in rows], counts
+
+
+def message(data: str, tmp_path: Path, **options: Any) -> str:
+    with pytest.raises(SourceError) as raised:
+        pairs_of(data, tmp_path, **options)
+    return str(raised.value)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(XML_TEXT, XML_TEXT.filter(len)), min_size=1, max_size=4))
+def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]) -> None:
+    tmp_path = tmp_path_factory.mktemp("xliff")
+    for form, one in ((first, unit), (second, segment)):
+        data = form(*(one(escape(source), f"<target>{escape(target)}</target>") for source, target in pairs))
+        assert pairs_of(data, tmp_path) == (pairs, {})
+
+
+def test_codes_are_left_out_and_what_is_marked_is_kept(tmp_path: Path) -> None:
+    old = (
+        "a<g id='1'>b</g><x id='2'/><bpt id='3'>&lt;b></bpt>c<ph id='4'>code<sub>note</sub></ph><mrk mtype='x'>d</mrk>"
+    )
+    new = "a<pc id='1'>b</pc><ph id='2'/><sc id='3'/>c<mrk id='m'>d</mrk><cp hex='0001'/>"
+    assert pairs_of(first(unit(old, "<target>x</target>")), tmp_path)[0] == [("abcd", "x")]
+    assert pairs_of(second(segment(new, "<target>x</target>")), tmp_path)[0] == [("abcd", "x")]
+
+
+def test_proposals_notes_and_gaps_are_no_units(tmp_path: Path) -> None:
+    proposal = "<alt-trans><source>old</source><target>alt</target></alt-trans><note>hm</note>"
+    segmented = "<seg-source><mrk mtype='seg'>a</mrk></seg-source>"
+    data = first(unit("a", f"{segmented}<target>b</target>{proposal}"))
+    assert pairs_of(data, tmp_path) == ([("a", "b")], {})
+    match = "<mtc:matches xmlns:mtc='m'><mtc:match><source>old</source><target>alt</target></mtc:match></mtc:matches>"
+    gap = "<ignorable><source> </source><target> </target></ignorable>"
+    data = second(match + segment("a", "<target>b</target>") + gap + segment("c", "<target>d</target>"))
+    assert pairs_of(data, tmp_path) == ([("a", "b"), ("c", "d")], {})
+
+
+def test_what_is_not_or_not_surely_translated_is_counted(tmp_path: Path) -> None:
+    data = first(
+        unit("a", ""),
+        unit("b", "<target/>"),
+        unit("c", "<target state='needs-review-translation'>3</target>"),
+        unit("d", "<target state='new'>4</target>"),
+        unit("e", "<target state='translated'>5</target>"),
+        unit("f", "<target>6</target>", " approved='no'"),
+        unit("g", "<target state='final'>7</target>", " approved='yes'"),
+    )
+    assert pairs_of(data, tmp_path) == ([("e", "5"), ("g", "7")], {"untranslated": 2, "fuzzy": 3})
+    pairs, counts = pairs_of(data, tmp_path, keep_fuzzy=True)
+    assert ([source for source, _ in pairs], counts) == (["c", "d", "e", "f", "g"], {"untranslated": 2})
+    data = second(segment("a", "<target>1</target>", " state='initial'") + segment("b", "<target>2</target>"))
+    assert pairs_of(data, tmp_path) == ([("b", "2")], {"fuzzy": 1})
+
+
+def test_languages_are_those_of_the_file_in_the_direction_wanted(tmp_path: Path) -> None:
+    data = first(unit("a", "<target>b</target>"), languages='source-language="en-US" target-language="de"')
+    assert pairs_of(data, tmp_path, source_language="de", target_language="en")[0] == [("b", "a")]
+    assert pairs_of(data, tmp_path, target_language="en")[0] == [("b", "a")]
+    assert LocalDownloader(path=tmp_path / "a.xlf").info().languages == ("en-US", "de")
+    assert LocalDownloader(path=tmp_path / "a.xlf", target_language="en").info().languages == ("de", "en")
+    text = message(data, tmp_path, target_language="fr")
+    assert "the languages of the file are en-US and de, but requested are any and fr" in text
+    assert "downloader.source_language=NAME" in text
+    assert pairs_of(first(unit("a", "<target>b</target>"), languages=""), tmp_path)[0] == [("a", "b")]
+
+
+def test_a_document_of_several_files_has_one_pair_of_languages(tmp_path: Path) -> None:
+    both = first(unit("a", "<target>b</target>")).replace(
+        "</file>", "</file><file source-language='en' target-language='fr'><body/></file>"
+    )
+    assert "the languages of the file are en and fr, but requested are en and de" in message(both, tmp_path)
+
+
+def test_a_document_without_a_file(tmp_path: Path) -> None:
+    assert "a.xlf has no <file> element of XLIFF" in message("<xliff/>", tmp_path)
+
+
+def test_attacks_are_refused_as_in_tmx(tmp_path: Path) -> None:
+    data = '<!DOCTYPE x [<!ENTITY a "b">]>' + first(unit("&a;", "<target>b</target>"))
+    assert "its DOCTYPE contains declarations, such as entities" in message(data, tmp_path)

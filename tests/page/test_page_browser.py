@@ -1,0 +1,183 @@
+"""The page in a real browser: nothing runs, nothing is fetched, nothing overflows on a phone, light and dark."""
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from jobs_on_disk import profile, trained, write_job
+from PIL import Image
+
+from mtx.page.render import write_page
+from mtx.records.job_records import read_results
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
+PHONE = 390  # pixels
+
+SEEN = """<!DOCTYPE html><body>
+<iframe id=run src="{page}"></iframe>
+<script>
+onload = () => {{
+  const texts = [...run.contentDocument.querySelectorAll("bdi.text")];
+  const found = texts.map(text => [text.textContent, run.contentWindow.getComputedStyle(text).direction, text.lang]);
+  document.body.dataset.found = encodeURIComponent(JSON.stringify(found));
+}}
+</script>
+"""
+
+FRAME = """<!DOCTYPE html><body>
+<iframe id=phone style="width: {width}px; height: 800px; border: 0" src="{page}"></iframe>
+<script>
+onload = () => {{
+  const page = phone.contentDocument.documentElement;
+  document.body.dataset.width = page.scrollWidth;
+  document.body.dataset.height = page.scrollHeight;
+}}
+</script>
+"""
+
+pytestmark = pytest.mark.skipif(
+    BROWSER is None, reason="NO CHROMIUM ON THIS MACHINE: the page is not looked at in a browser. apt install chromium"
+)
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[str]]]:
+    """A server on loopback, and what was asked of it."""
+    requests: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the library's name
+            requests.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", requests
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def browse(folder: Path, url: str, *options: str) -> str:
+    """Open a page in a browser without a window, and return the document as it is then."""
+    assert BROWSER is not None
+    fixed = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=3000"]
+    command = [BROWSER, *fixed, f"--user-data-dir={folder / 'browser'}", *options, url]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, check=True).stdout
+
+
+def hostile(address: str) -> str:
+    return (
+        "<script>document.title='owned'</script>"
+        f"<img src='{address}/img' onerror=\"document.title='owned'\"><link rel=stylesheet href={address}/css>"
+        f"</style><style>@import '{address}/import'; body {{ background: url({address}/background) }}</style>"
+        f"<svg onload=\"document.title='owned'\"><iframe src={address}/frame>"
+        f"\"><meta http-equiv=refresh content='0;url={address}/refresh'> {{{{7*7}}}}"
+    )
+
+
+def hostile_sweep(folder: Path, address: str) -> Path:
+    """Write a sweep whose texts and names are hostile, right to left, Japanese, very long, and its page."""
+    texts = (hostile(address), "שלום עולם مرحبا 神光あれと言たまひければ光ありき 👩‍👩‍👧‍👦 " + "x" * 3000)
+    for number, (seed, name) in enumerate([(1, "a"), (2, "a"), (1, hostile(address)), (2, hostile(address))]):
+        report = trained(
+            2.0 + number,
+            name=texts[0],
+            dropped={"length_ratio": 3, "x" * 300: 2},
+            translations=[{"row": 1, "source": texts[0], "reference": texts[1], "output": texts[1]}],
+        )
+        config = {"seed": seed, "path": name, "long": "y" * 2000, "z" * 200: 1}
+        left = profile(rejected=texts)
+        write_job(folder / str(number), config, report, objective="bits_per_byte", profile=left)
+    trace = "\n".join([texts[0], "w" * 3000])
+    write_job(folder / "4", {"seed": 1, "path": "c"}, error=texts[0] + "v" * 500, traceback=trace)
+    write_page(read_results([folder / "0"]), folder / "0")
+    path = write_page(read_results([folder]), folder)
+    opened = path.read_text(encoding="utf-8").replace("<details>", "<details open>")
+    path.write_text(opened, encoding="utf-8")
+    return path
+
+
+def test_hostile_text_runs_nothing_and_fetches_nothing(tmp_path: Path, asked: tuple[str, list[str]]) -> None:
+    address, requests = asked
+    page = hostile_sweep(tmp_path / "sweep", address)
+    for path in (page, page.parent / "0" / "report.html"):
+        document = browse(tmp_path, path.as_uri(), "--dump-dom")
+        assert "<title>owned" not in document
+        assert "<script" not in document
+        assert "{{7*7}}" in document
+        assert "&lt;script&gt;" in document
+        assert "神光あれと言たまひければ光ありき" in document
+    assert requests == []
+
+
+def test_the_browser_of_these_tests_would_run_and_fetch(tmp_path: Path, asked: tuple[str, list[str]]) -> None:
+    address, requests = asked
+    page = tmp_path / "page.html"
+    page.write_text(f"<!DOCTYPE html><title>page</title><p>{hostile(address)}", encoding="utf-8")
+    assert "<title>owned" in browse(tmp_path, page.as_uri(), "--dump-dom")
+    assert "/img" in requests
+
+
+def test_nothing_overflows_on_a_phone(tmp_path: Path) -> None:
+    page = hostile_sweep(tmp_path / "sweep", "http://127.0.0.1:9")
+    for path in (page, page.parent / "0" / "report.html"):
+        frame = tmp_path / "frame.html"
+        frame.write_text(FRAME.format(width=PHONE, page=path.as_uri()), encoding="utf-8")
+        options = ("--allow-file-access-from-files", "--window-size=800,900", "--dump-dom")
+        document = browse(tmp_path, frame.as_uri(), *options)
+        assert f'data-width="{PHONE}"' in document
+        height = int(document.partition('data-height="')[2].partition('"')[0])
+        assert height > 1000
+
+
+def test_each_text_runs_in_its_own_direction_and_says_its_language(tmp_path: Path) -> None:
+    left = profile(rejected=("שלום (1) עולם", "光あり (1)"))
+    translation = {"row": 1, "source": "مرحبا 1-2", "reference": "光あり", "output": "plain"}
+    report = trained(2.0, languages=["he", "ja"], translations=[translation])
+    write_job(tmp_path / "run", {"seed": 1}, report, objective="bits_per_byte", profile=left)
+    page = write_page(read_results([tmp_path / "run"]), tmp_path / "run")
+    frame = tmp_path / "frame.html"
+    frame.write_text(SEEN.format(page=page.as_uri()), encoding="utf-8")
+    document = browse(tmp_path, frame.as_uri(), "--allow-file-access-from-files", "--dump-dom")
+    found = json.loads(unquote(document.partition('data-found="')[2].partition('"')[0]))
+    assert sorted(found) == sorted(
+        [
+            ["שלום (1) עולם", "rtl", "he"],
+            ["光あり (1)", "ltr", "ja"],
+            ["مرحبا 1-2", "rtl", "he"],
+            ["光あり", "ltr", "ja"],
+            ["plain", "ltr", "ja"],
+        ]
+    )
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("1", False), ("0", True)])
+def test_the_page_shows_itself_in_light_and_dark(tmp_path: Path, scheme: str, is_dark: bool) -> None:
+    for number, bits in enumerate([2.0, 3.0]):
+        config = {"sampler": {}, "a": number}
+        write_job(tmp_path / str(number), config, trained(bits), objective="bits_per_byte", profile=profile())
+    page = write_page(read_results([tmp_path]), tmp_path)
+    picture = tmp_path / "page.png"
+    settings = f"--blink-settings=preferredColorScheme={scheme}"
+    browse(tmp_path, page.as_uri(), settings, "--window-size=1000,2400", f"--screenshot={picture}")
+    with Image.open(picture) as image:
+        pixels = image.convert("RGB")
+        colours = pixels.getcolors(maxcolors=pixels.width * pixels.height)
+    assert len(colours) > 100  # not blank: text, and plots in colours
+    _, ground = max(colours)
+    assert (sum(ground) < 3 * 64) == is_dark
+    seen = {colour for count, colour in colours if count > 20}
+    assert {(0x56, 0xB4, 0xE9), (0x00, 0x72, 0xB2)} & seen == {(0x56, 0xB4, 0xE9) if is_dark else (0x00, 0x72, 0xB2)}

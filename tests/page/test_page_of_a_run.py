@@ -1,0 +1,59 @@
+"""When a run gets a page: at its end, alone, by the process that wrote its report."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jobs_on_disk import measured
+
+from mtx.errors import DataError
+from mtx.sweep.job import run_job
+from mtx.sweep.job_spec import Job
+
+
+def writing(folder: Path) -> Callable[[], float]:
+    def work() -> float:
+        (folder / "report.json").write_text(json.dumps(measured(0.25)))
+        return 0.25
+
+    return work
+
+
+def job(folder: Path, sweep_dir: Path | None = None) -> Job:
+    folder.mkdir(parents=True)
+    return Job({"seed": 0}, folder, choices={"task": "measure"}, sweep_dir=sweep_dir)
+
+
+def test_a_run_ends_with_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = job(tmp_path / "run")
+    assert run_job(run, writing(run.folder)) == 0.25
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "<dt>padding ratio</dt><dd>0.2500</dd>" in page
+    assert "<dt>state</dt><dd>completed</dd>" in page
+    assert "report.html" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_job_of_a_sweep_leaves_the_page_to_the_sweep(tmp_path: Path) -> None:
+    run = job(tmp_path / "sweep" / "0", sweep_dir=tmp_path / "sweep")
+    run_job(run, writing(run.folder))
+    assert not (run.folder / "report.html").exists()
+
+
+def test_a_later_rank_writes_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    run = job(tmp_path / "run")
+    run_job(run, writing(run.folder))
+    assert not (run.folder / "report.html").exists()
+
+
+def test_a_run_that_fails_keeps_no_page_of_an_earlier_attempt(tmp_path: Path) -> None:
+    run = job(tmp_path / "run")
+    run_job(run, writing(run.folder))
+
+    def fails() -> None:
+        raise DataError("no pair is left")
+
+    with pytest.raises(DataError, match="no pair is left"):
+        run_job(run, fails)
+    assert not (run.folder / "report.html").exists()

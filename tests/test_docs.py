@@ -1,0 +1,266 @@
+"""The documentation: every command runs, or is checked and listed here with a reason; every link leads somewhere."""
+
+import re
+import shlex
+import sqlite3
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from command_line import Mtx
+from docs_corpora import pairs, write_corpora
+from hydra.types import RunMode
+from jobs_on_disk import measured, write_job
+from markdown_pages import PAGES, ROOT, anchors_of, blocks_of, commands_of, links_of, name_of
+
+from mtx.app.command import compose, compose_datamodule
+from mtx.app.job_only_overrides import hydra_arguments
+from mtx.app.override_errors import CONFIG_NAME, hydra_loader
+from mtx.app.sweep_plan import planned
+from mtx.components.checking import check_config
+
+# Pages whose commands another test runs.
+ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": "tests/experiment/test_options.py"}
+# Commands of mtx that do not run here, with the reason. Their config is composed and checked; for a sweep, that of each
+# job of the first and the last value of each list.
+ONLY_CHECKED = {
+    r"downloader=hf\b": "needs a network; tests/infra/dataset/hub reads from a stand-in Hub",
+    r"downloader\.package=": "needs an installed package with catalogues; tests/infra/dataset/sources has one",
+    r"s3://": "needs a bucket; tests/infra/dal/test_remote_store.py has a stand-in",
+    r"storage\.root=/": "writes to a folder of the user's machine",
+    r"launcher=(joblib|submitit_local|submitit_slurm|ray)\b": "starts processes; so does tests/sweep/test_launchers.py",
+    r"trainer=ddp\b": "starts processes; so does tests/training/test_ranks.py",
+    r"sweeper=optuna\b": "40 jobs; tests/sweep/test_optuna.py runs short searches",
+    r"-m .*task=fit|=(vocabulary_comparison|filter_ablation)": "many trainings; tests/test_recipes.py runs some",
+    r"tokenizer\.(alpha|dropout)=": "compiles kernels; tests/training/test_sampled_epochs.py trains with both",
+    r"ckpt=outputs/": "names a run of the reader",
+    r"runs=\[outputs/2026": "names runs of the reader",
+}
+# Commands of other programs that do not run here, with the reason. Scripts of mtx have to be there, and to have the
+# options that are named.
+OTHER_PROGRAMS = {
+    r"(scripts|\.ci)/": "installs, runs all tests, or measures for minutes; tests/test_bench*.py run the benchmarks",
+    r"python scripts/": "measures for minutes",
+    r"python examples/": "tests/test_examples.py runs the examples",
+    r"pip install ": "needs a package index; the extra has to be there",
+    r"(source|export|eval|git clone|cd|\.venv/bin/\w+) ?": "changes the shell, or is another program",
+}
+# Python that is a part of a program, with the reason. It has to compile.
+FRAGMENTS = {
+    "docs/sources.md": "tests/test_sources_guide.py compares it with the example",
+    "docs/training.md": "needs the reader's model and trainer",
+    "docs/howto/resume.md": "needs the reader's model and trainer",
+    "docs/howto/read_report.md": "reads a sweep of the reader",
+    "docs/report.md": "reads a sweep of the reader",
+}
+COMMANDS = {name_of(page): commands_of(page) for page in PAGES}
+SMALL = {"downloader.n": "300", "datamodule.validation": "10", "datamodule.num_workers": "0"}
+SMALL_FIT = {
+    "model.d_model": "16",
+    "model.dim_feedforward": "16",
+    "task.scored_sentences": "0",
+    "task.translations": "0",
+    "trainer.max_steps": "2",
+}
+READING = ("show", "verify", "gc", "options", "compare", "export", "import", "check")
+
+
+@pytest.fixture(scope="module")
+def docs_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("docs-store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTX_STORE", str(root))
+        yield root
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, docs_store: Path) -> Iterator[Path]:
+    """A working directory with the corpora and modules that the documentation names."""
+    write_corpora(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "corpus.sqlite")) as database, database:
+        database.execute("CREATE TABLE pairs (source TEXT, target TEXT)")
+        database.executemany("INSERT INTO pairs VALUES (?, ?)", pairs())
+    for folder in ("multirun", "outputs"):
+        write_job(tmp_path / folder / "day/time/0", {"seed": 0}, measured())
+    monkeypatch.setattr("mtx.page.render.render", lambda *_, **__: "")  # tests/page writes pages
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in ("my_module", "my_package", "own_model"):
+        sys.modules.pop(name, None)
+
+
+def reason(command: str, reasons: dict[str, str]) -> str | None:
+    return next((why for pattern, why in reasons.items() if re.search(pattern, command)), None)
+
+
+def shorter(arguments: list[str]) -> list[str]:
+    """Return the arguments of a sweep with the first and the last value of each list."""
+    if "-m" not in arguments:
+        return arguments
+    return [re.sub(r"^([\w.]+=\w+),.*,(\w+)$", r"\1,\2", argument) for argument in arguments]
+
+
+def smaller(arguments: list[str], most_steps: list[int]) -> list[str]:
+    """Return the arguments of a command with little data and few steps. Its choices and keys stay."""
+    given = {argument.lstrip("+~").partition("=")[0] for argument in arguments}
+    values = dict(argument.partition("=")[::2] for argument in arguments)
+    task, experiment = values.get("task", "measure"), values.get("experiment", "")
+    if task in READING or {"--help", "--cfg"} & set(arguments):
+        return arguments
+    added = dict(SMALL)
+    if "tokenizer" not in given:
+        learns = experiment == "quick_look" or any(key.startswith("tokenizer.") for key in given)
+        added |= {"tokenizer.vocab_size": "1000"} if learns else {"tokenizer": "byte"}
+    elif values["tokenizer"] in ("bpe", "unigram", "wordpiece"):
+        added |= {"tokenizer.vocab_size": "1000"}
+    if experiment == "sampler_comparison":
+        added |= {"sampler": "random,token_budget"}
+    if task == "fit" or experiment in ("quick_fit", "budget_of_one_minute"):
+        added |= SMALL_FIT
+        if experiment == "budget_of_one_minute" or any(key.startswith("budget.") for key in given):
+            del added["trainer.max_steps"]
+        if any("my_module" in argument for argument in arguments):
+            added = {key: value for key, value in added.items() if not key.startswith("model.")}
+    short = {
+        "tokenizer.vocab_size": lambda value: ",".join(str(1000 + 20 * k) for k in range(len(value.split(",")))),
+        "trainer.max_steps": lambda value: str(2 + most_steps.index(int(value))),
+        "trainer.val_check_interval": lambda _: "2",
+        "budget.seconds": lambda _: "0.1",
+        "budget.source_bytes": lambda _: "2000",
+        "downloader.n": lambda _: "300",
+        "seed": lambda value: value.partition(",")[0],
+    }
+    own = [
+        f"{key}={short[key](value)}" if key in short and value else argument
+        for argument in arguments
+        for key, _, value in [argument.partition("=")]
+    ]
+    return shorter(own) + [f"{key}={value}" for key, value in added.items() if key not in given]
+
+
+def with_stored_ids(arguments: list[str], mtx: Mtx) -> list[str]:
+    """Return the arguments with ids of this store in place of those of the reader's."""
+    if not any(argument.startswith("dataset=") for argument in arguments):
+        return arguments
+    listed = mtx("task=show", "stage=filtered").out + mtx("task=show", "stage=encoded").out
+    return [
+        re.sub(r"(\w+-train)-[0-9a-f]{16}", lambda id_: re.search(rf"{id_[1]}-\w{{16}}", listed)[0], argument)  # type: ignore[index]
+        for argument in arguments
+    ]
+
+
+def check(arguments: list[str]) -> None:
+    """Compose the config of a run, or those of all jobs of a sweep, and check them."""
+    if "launcher=ray" in arguments:  # its plug-in does not go into the environment of the tests
+        arguments = [argument for argument in arguments if "launcher" not in argument]
+    if {"-m", "experiment=vocabulary_comparison", "experiment=filter_ablation"} & set(arguments):
+        overrides = [argument for argument in hydra_arguments(shorter(arguments)) if argument != "-m"]
+        with hydra_loader() as loader:
+            planned(overrides, loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN), loader)
+    else:
+        check_config(compose(arguments))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page, commands in COMMANDS.items() if commands and page not in ELSEWHERE])
+def test_the_commands_of_a_page_run_in_order(page: str, folder: Path, mtx: Mtx) -> None:
+    for block in blocks_of(ROOT / page):
+        if block.file_name:
+            path = folder / block.file_name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+    earlier = {command for other in list(COMMANDS)[: list(COMMANDS).index(page)] for command in COMMANDS[other]}
+    steps = sorted({int(found) for found in re.findall(r"trainer\.max_steps=(\d+)", "\n".join(COMMANDS[page]))})
+    if any("task=export" in command for command in COMMANDS[page]):
+        mtx("task=prepare", *smaller([], []))
+    for command in COMMANDS[page]:
+        program, *arguments = shlex.split(command)
+        if program != "mtx" or command in earlier:  # another test looks at it, or has run it
+            continue
+        if reason(command, ONLY_CHECKED):
+            check(arguments)
+            continue
+        result = mtx(*with_stored_ids(smaller(arguments, steps), mtx))
+        assert result.code == 0, f"{page}: {command}\n{result.err[-2000:]}"
+
+
+@pytest.mark.parametrize("page", [page for page, commands in COMMANDS.items() if commands])
+def test_commands_of_other_programs_name_what_is_there(page: str) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts").iterdir() if path.is_file())
+    for command in COMMANDS[page]:
+        if command.split()[0] == "mtx" or page in ELSEWHERE:
+            continue
+        assert reason(command, OTHER_PROGRAMS), f"{page}: {command}"
+        if script := re.match(r"(?:python )?((?:scripts|examples|\.ci)/\S+)", command):
+            path = ROOT / script[1]
+            assert path.is_file(), command
+            assert path.suffix or path.stat().st_mode & 0o111, f"{path} is not executable"
+            options = set(re.findall(r"--[\w-]+", command)) if script[1].startswith("scripts/") else set()
+            assert {option for option in options if option not in sources} == set(), command
+        for extra in re.findall(r"mtx\[(\w+)\]", command):
+            assert extra in extras, command
+
+
+def test_every_reason_is_needed() -> None:
+    """A command that is no longer in the documentation leaves no exception behind."""
+    typed = [command for commands in COMMANDS.values() for command in commands]
+    patterns = [*ONLY_CHECKED, *OTHER_PROGRAMS]
+    assert [pattern for pattern in patterns if not any(re.search(pattern, command) for command in typed)] == []
+    assert [page for page in [*ELSEWHERE, *FRAGMENTS] if not (ROOT / page).exists()] == []
+
+
+def test_no_command_hides_in_an_indented_block() -> None:
+    hidden = [
+        f"{name_of(page)}: {line.strip()}"
+        for page in PAGES
+        if name_of(page) not in (*ELSEWHERE, "docs/findings.md", "CHANGELOG.md")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.match(r"    (mtx|scripts/\w+|python|pip)\b", line)
+    ]
+    assert hidden == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [name_of(page) for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
+)
+@pytest.mark.filterwarnings("ignore:Starting from v1.9.0, `tensorboardX`")
+def test_python_of_a_page_runs_or_compiles(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, object] = {}
+    small = ["tokenizer=byte", *(f"{key}={value}" for key, value in SMALL.items())]
+    monkeypatch.setattr("mtx.compose_datamodule", lambda overrides=(): compose_datamodule([*overrides, *small]))
+    for block in blocks_of(ROOT / page):
+        if block.language != "python" or block.file_name:
+            continue
+        text = re.sub(r"\n    ", "\n", block.text.removeprefix("    ")) if block.text.startswith("    ") else block.text
+        code = compile(text, page, "exec")
+        if page not in FRAGMENTS:
+            exec(code, names)
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_every_link_leads_somewhere(page: str) -> None:
+    """Links to other sites are checked for their form alone: there may be no network."""
+    for link in links_of(ROOT / page):
+        parts = urlsplit(link)
+        if parts.scheme:
+            assert parts.scheme == "https", link
+            assert re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", parts.netloc), link
+            continue
+        target = (ROOT / page).parent / parts.path if parts.path else ROOT / page
+        assert target.exists(), f"{page} links to {link}, which is not there"
+        assert target.resolve().is_relative_to(ROOT), link
+        assert not parts.fragment or parts.fragment in anchors_of(target), f"{page} links to {link}: no such heading"
+
+
+def test_pictures_are_small() -> None:
+    pictures = list((ROOT / "docs/images").iterdir())
+    assert pictures
+    assert {path.suffix for path in pictures} <= {".png", ".webp"}
+    assert [path.name for path in pictures if path.stat().st_size > 150_000] == []
