@@ -12,7 +12,7 @@ from bench_turns import options, print_rates, turns
 from tokenizers import Tokenizer
 
 import mtx
-from mtx.data.encode import encode_pairs, encoded_pairs
+from mtx.data.encoding_stage import encode_pairs, encoded_pairs
 from mtx.data.token_rows import EncodedPairs
 from mtx.data.tokenize.source_target import TokenizerPair
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer

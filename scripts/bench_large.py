@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import load_kernels
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
-from mtx.data.encode import encoded_pairs
+from mtx.data.encoding_stage import encoded_pairs
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader

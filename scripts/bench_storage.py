@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 import mtx
 from mtx.data.dataset import TranslationDataset
-from mtx.data.encode import encode_pairs, encoded_pairs
+from mtx.data.encoding_stage import encode_pairs, encoded_pairs
 from mtx.data.token_rows import EncodedPairs, SpecialIds
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.source_target import TokenizerPair

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import mtx.experiment.fit as fit_module
 from mtx.components.checking import build
-from mtx.data.progress_log import LOGGER
 from mtx.experiment.fit import fit
 from mtx.experiment.run_context import Run
+from mtx.progress.progress_log import LOGGER
 from mtx.records.profile_record import Fertility, RunProfile
 from mtx.records.report_record import Report
 

@@ -168,7 +168,7 @@ def job_of(config: dict[str, Any], hydra_config: Any) -> "Job":
 
 
 def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
-    from mtx.data.terminal import PlainConsole
+    from mtx.progress.plain_console import PlainConsole
 
     job = job_of(config, hydra_config)
     if job.sweep_dir is None and has_no_folder(config["task"]["_target_"], config.get("repair"), config.get("yes")):

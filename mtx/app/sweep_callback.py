@@ -13,7 +13,7 @@ from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, open_dict
 from typing_extensions import override
 
-from mtx.data.progress_log import LOGGER
+from mtx.progress.progress_log import LOGGER
 
 SWEEPER = "hydra_plugins.mtx_sweeper.MtxSweeper"
 
@@ -42,7 +42,7 @@ class SweepCallback(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             from mtx.app.command import job_of
-            from mtx.data.terminal import PlainConsole
+            from mtx.progress.plain_console import PlainConsole
             from mtx.sweep.job_lines import job_line
 
             job = job_of({}, config.hydra)

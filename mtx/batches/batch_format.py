@@ -1,17 +1,15 @@
-"""Format options of a batch (special ids, maximum lengths, tensor names), and lengths of pairs in that format.
+"""Format options of a batch (special ids, maximum lengths, tensor names).
 
 This module uses numpy arrays only and does not import torch.
 """
 
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
-from mtx.batches.plan.planner import Lengths
 from mtx.batches.schema import supported_schema
 from mtx.components.checked_options import component
-from mtx.data.token_rows import TRAINED_IDS, EncodedPairs, SpecialIds
+from mtx.data.token_rows import TRAINED_IDS, SpecialIds
 
 MaxTokens = Annotated[int, Field(ge=2, description="room for one token and EOS")]
 IGNORED_LABEL = -100  # label that torch's cross entropy ignores by default
@@ -62,17 +60,3 @@ class BatchFormat:
     def source_extra(self) -> int:
         """Number of positions that a source has in addition to its own ids: 1 for EOS, else 0."""
         return int(self.source_eos)
-
-
-def batch_lengths(pairs: EncodedPairs, batch_format: BatchFormat) -> Lengths:
-    """Return the number of positions of each pair on each side in a batch, before truncation."""
-    return Lengths(pairs.num_source_tokens + np.int32(batch_format.source_extra), pairs.num_target_tokens + np.int32(1))
-
-
-def truncated_lengths(lengths: Lengths, batch_format: BatchFormat) -> Lengths:
-    """Return `lengths`, each limited to the format's maximum of its side."""
-    most_source, most_target = batch_format.max_source_tokens, batch_format.max_target_tokens
-    return Lengths(
-        lengths.source if most_source is None else np.minimum(lengths.source, np.int32(most_source)),
-        lengths.target if most_target is None else np.minimum(lengths.target, np.int32(most_target)),
-    )

@@ -14,7 +14,9 @@ from mtx.data.remembered_sources import record_leftovers
 from mtx.data.store import WORK_LOCK, Store
 from mtx.errors import DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.artifact import ArtifactLayer
+from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.maintenance import (
     ArtifactMaintenance,
     FileMaintenance,
@@ -24,7 +26,7 @@ from mtx.infra.dal.maintenance import (
     remove_all,
 )
 from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.protocols import ObjectLayer, convert_disk_errors, path_lock
+from mtx.infra.dal.protocols import ObjectLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
 # All storage formats of manifests. Options may share a store's folder, so a manifest in any of these formats keeps its

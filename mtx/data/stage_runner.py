@@ -20,19 +20,20 @@ import pyarrow as pa
 
 from mtx.data.cached_repo import RepoSession
 from mtx.data.dataset import Shard, TranslationDataset
-from mtx.data.progress import CountedWork, UncountedWork, Waiting
-from mtx.data.progress_lines import drop_counts
-from mtx.data.progress_log import say
 from mtx.data.store import WORK_LOCK, Store
 from mtx.data.task_engine import Engine, LocalEngine
 from mtx.errors import DamagedError, StoreError
 from mtx.infra.dal.arrow import open_arrow
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest, json_bytes, read_json
-from mtx.infra.dal.protocols import atomic_file, path_lock
 from mtx.infra.dal.row_digest import RowDigest, digest_of
 from mtx.infra.dal.row_views import ROWS_PER_BATCH, RowView
 from mtx.infra.dataset.pair_stream import regrouped_batches
+from mtx.progress.formatting import drop_counts
+from mtx.progress.progress_log import say
+from mtx.progress.tracking import CountedWork, UncountedWork, Waiting
 
 log = logging.getLogger(__name__)
 

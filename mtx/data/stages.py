@@ -17,7 +17,7 @@ from mtx.components.identity import JSON, class_identity, digest, identity
 from mtx.data.corpus import Corpus, part_key
 from mtx.data.dataset import SelectedDataset, Split, TranslationDataset
 from mtx.data.empty_datasets import check_filtered, check_validation_set
-from mtx.data.encode import encode_pairs, joined_ids
+from mtx.data.encoding_stage import encode_pairs, joined_ids
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser, changed_rows
 from mtx.data.pair_batches import batch_without_own_columns, pair_batches

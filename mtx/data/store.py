@@ -10,8 +10,9 @@ from mtx.data.repo import DatasetRepo
 from mtx.errors import ConfigError, DamagedError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.artifact import ArtifactLayer, FolderArtifactLayer
+from mtx.infra.dal.atomic_file import make_folder
 from mtx.infra.dal.manifest_digest import format_version
-from mtx.infra.dal.protocols import FileLayer, ObjectLayer, make_folder
+from mtx.infra.dal.protocols import FileLayer, ObjectLayer
 from mtx.infra.dal.url import checked_url, is_url
 
 CACHE = "~/.cache/mtx/remote"

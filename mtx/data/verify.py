@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mtx.data.progress import CountedWork
 from mtx.data.remembered_sources import check_record, quarantine_record, record_names
 from mtx.data.store import Store
 from mtx.errors import DamagedError, InUseError, NewerFormatError, NotStoredError, StoreError
@@ -16,6 +15,7 @@ from mtx.infra.dal.maintenance import ObjectMaintenance
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import RESTORE_HINT
 from mtx.infra.dal.protocols import is_name
+from mtx.progress.tracking import CountedWork
 
 State = Literal["damaged", "set aside", "of a newer mtx"]
 

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from mtx.evaluation.linear_model import ArmModel, fit_arms
+from mtx.evaluation.arm_means import ArmModel, fit_arms
 from mtx.evaluation.student_range import MAX_SEEDS, more_seeds, range_critical_value, t_quantile
 from mtx.evaluation.verdict_text import reason_text
 

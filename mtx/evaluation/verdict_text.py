@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from mtx.evaluation.linear_model import ArmModel
+    from mtx.evaluation.arm_means import ArmModel
     from mtx.evaluation.statistics import Difference, Verdict
 
 MAX_NAMES = 3  # arms that a sentence lists; more are counted

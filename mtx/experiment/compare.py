@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import Run, needs
-from mtx.infra.dal.protocols import convert_disk_errors
+from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.records.equal_budget import BUDGET_KEY, check_budget_measure
 from mtx.records.job_records import read_results
 from mtx.records.result_tables import write_results

@@ -18,12 +18,12 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from mtx.data.progress_log import say
 from mtx.errors import ConfigError
 from mtx.experiment.fit_summary import METRIC, begin_values, closing, model_text, opening, show
 from mtx.experiment.measure import data_report_and_profile
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import score_samples
+from mtx.progress.progress_log import say
 from mtx.records.plot_data import fit_profile
 from mtx.records.profile_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation

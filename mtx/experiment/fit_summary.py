@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 import torch
 
 from mtx.data.dataset import SPLITS
-from mtx.data.progress_lines import duration, rounded
 from mtx.experiment.run_context import Run
+from mtx.progress.formatting import duration, rounded
 from mtx.records.profile_record import RunProfile
 from mtx.records.report_record import Report, Spent
 from mtx.sweep.start_end_lines import near

@@ -12,8 +12,8 @@ from rich.table import Table
 from mtx.batches.plan.mixture_epochs import source_ledgers
 from mtx.batches.plan.planner import Lengths, Plan, batch_shapes, padding_ratios
 from mtx.components.checked_options import Count, Natural, checked
-from mtx.data.progress import CountedWork
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
+from mtx.progress.tracking import CountedWork
 from mtx.records.data_report import data_report, funnel_table, plain_table
 from mtx.records.plot_data import data_profile, plan_profile
 from mtx.records.profile_record import PlanProfile, RunProfile

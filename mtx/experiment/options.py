@@ -11,7 +11,7 @@ from rich.text import Text
 from mtx.components.option_reference import Field, Option, all_options
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import Run, needs
-from mtx.infra.dal.protocols import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file
 
 TOP_LEVEL = "config"  # the name under which `only` finds keys outside of groups, such as `seed`
 MAX_KEY_WIDTH = 36  # columns, of a terminal of 80

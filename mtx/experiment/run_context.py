@@ -12,7 +12,7 @@ from rich.console import Console
 from mtx.components.allowed_targets import is_component
 from mtx.components.checking import Config, build
 from mtx.components.groups import PARTS
-from mtx.data.terminal import PlainConsole
+from mtx.progress.plain_console import PlainConsole
 
 if TYPE_CHECKING:
     from mtx.records.report_record import Report

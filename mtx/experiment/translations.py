@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mtx.batches.collate import Batch
-from mtx.data.progress import CountedWork
 from mtx.experiment.run_context import Run
+from mtx.progress.tracking import CountedWork
 from mtx.records.report_record import Scores, Translation, TranslationReport
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.loader import PlanLoader

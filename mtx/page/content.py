@@ -12,9 +12,9 @@ from mtx.evaluation.verdict_text import difference_text
 from mtx.page import data_section, provenance
 from mtx.page.effects import Effect, effects
 from mtx.page.pareto import Front, fronts
-from mtx.page.plot_inputs import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
 from mtx.page.plots.svg_figure import Plot
 from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
+from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
 from mtx.records.equal_budget import condition_lines

@@ -9,10 +9,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
-from mtx.data.terminal import PlainConsole
 from mtx.errors import StoreError
-from mtx.infra.dal.protocols import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file
 from mtx.page.content import page_content
+from mtx.progress.plain_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.report_record import REPORT_FILE
 from mtx.records.result_types import Results

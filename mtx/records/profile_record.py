@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from mtx.errors import StoreError
-from mtx.infra.dal.protocols import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file
 from mtx.records.record_file import Count, FileRecord, Record
 from mtx.records.report_record import Report
 

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from mtx.errors import DamagedError, NewerFormatError
-from mtx.infra.dal.protocols import atomic_file, error_reason
+from mtx.infra.dal.atomic_file import atomic_file, error_reason
 
 MOST_PROBLEMS = 3  # problems that one error message lists
 LONGEST_VALUE = 40  # characters of a value that a message quotes

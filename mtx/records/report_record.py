@@ -13,7 +13,7 @@ from pydantic import Field, StrictBool, ValidationError
 from typing_extensions import override
 
 from mtx.errors import DataError
-from mtx.infra.dal.protocols import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file
 from mtx.records.job_status import STATUS_FILE
 from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecord, Record, problems
 from mtx.records.report_metrics import flat_numbers

@@ -10,7 +10,7 @@ import pyarrow.parquet
 from pydantic import Field, ValidationError
 
 from mtx.errors import DamagedError, NewerFormatError
-from mtx.infra.dal.protocols import atomic_file, error_reason
+from mtx.infra.dal.atomic_file import atomic_file, error_reason
 from mtx.records.cohorts import cohorts
 from mtx.records.record_file import Number, Record, problems
 from mtx.records.report_metrics import Value

@@ -10,9 +10,9 @@ from typing import Any
 
 from mtx.components.checking import Config
 from mtx.components.identity import digest
-from mtx.data.progress_log import is_later_rank
 from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
-from mtx.infra.dal.protocols import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.progress.progress_log import is_later_rank
 from mtx.records.config_record import JobConfig
 from mtx.records.job_status import LOCK_FILE, JobStatus, hold_lock, read_status, write_status
 from mtx.records.report_metrics import RETURNED_METRIC, returned_metric

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtx.data.progress_log import is_later_rank, say
+from mtx.progress.progress_log import is_later_rank, say
 from mtx.redaction import redacted_override
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mtx.data.terminal import PlainConsole
 from mtx.errors import StoreError
 from mtx.evaluation.verdict_text import difference_text
+from mtx.progress.plain_console import PlainConsole
 from mtx.records.cohorts import cohorts
 from mtx.records.equal_budget import condition_lines
 from mtx.records.job_records import read_results

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from mtx.components.identity import digest
 from mtx.errors import ConfigError
-from mtx.infra.dal.protocols import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file
 
 Config = Mapping[str, Any]
 

@@ -262,8 +262,8 @@ class TranslationData:
     def token_counts(self) -> dict[str, int]:
         """Count the texts and tokens of all training pairs by side, encoded without subword sampling.
 
-        The keys end in `_tokens`, `_unknown`, `_unused` (see `mtx.data.encode.token_counts`), `_chars`, `_bytes`, and
-        `_words` (words are separated by white space).
+        The keys end in `_tokens`, `_unknown`, `_unused` (see `mtx.data.encoding_stage.token_counts`), `_chars`,
+        `_bytes`, and `_words` (words are separated by white space).
         """
         return self._prepared_data.token_counts()
 

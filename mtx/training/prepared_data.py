@@ -13,7 +13,7 @@ from mtx.batches.plan.planner import Mask, Planner
 from mtx.components.identity import JSON, digest, identity
 from mtx.data.cached_repo import RepoSession
 from mtx.data.corpus import part_key, part_names
-from mtx.data.encode import encoded_pairs, token_counts
+from mtx.data.encoding_stage import encoded_pairs, token_counts
 from mtx.data.sampled_encoding import sampled_pairs
 from mtx.data.stages import Recipe, StageIds
 from mtx.data.store import Store

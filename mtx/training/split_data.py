@@ -5,7 +5,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.batches.batch_format import BatchFormat, batch_lengths, truncated_lengths
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.pair_lengths import batch_lengths, truncated_lengths
 from mtx.batches.plan.planner import Draft, Lengths, Mask, Planner
 from mtx.data.token_rows import EncodedPairs
 

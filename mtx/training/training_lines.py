@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from typing_extensions import override
 
-from mtx.data.progress_lines import share
-from mtx.data.progress_log import LOG_INTERVAL_S, log_files, say, write_to
-from mtx.training.callbacks.remaining_training import Pace, budget_of, nearest_goal, validation_goal
+from mtx.progress.formatting import share
+from mtx.progress.progress_log import LOG_INTERVAL_S, log_files, say, write_to
+from mtx.training.callbacks.training_time_left import Pace, budget_of, nearest_goal, validation_goal
 from mtx.training.training_record import TrainingRecord
 
 

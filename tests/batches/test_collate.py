@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtx.batches.batch_format import BatchFormat, batch_lengths, truncated_lengths
+from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import collate_rows
+from mtx.batches.pair_lengths import batch_lengths, truncated_lengths
 from mtx.data.token_rows import EncodedPairs, SpecialIds, TokenRows
 from mtx.errors import ConfigError
 

@@ -12,8 +12,8 @@ from mtx.data.remembered_sources import Seen, SourceMemory
 from mtx.data.store import Store
 from mtx.data.verify import Verification, verify_store
 from mtx.infra.dal.arrow import ArrowFileLayer
+from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.manifest_digest import fields_with_digest, json_bytes
-from mtx.infra.dal.protocols import file_lock
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import HFDatasetDownloader
 

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pytest
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.progress_log import ProgressLog
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, added_counts, row_range_batches
 from mtx.data.store import Store
 from mtx.data.task_engine import Engine, LocalEngine
@@ -26,6 +25,7 @@ from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
 from mtx.infra.dal.row_digest import digest_of
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
+from mtx.progress.progress_log import ProgressLog
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -21,7 +21,7 @@ from mtx.errors import ConfigError
 from mtx.experiment.fit import quiet_lightning
 from mtx.records.report_record import TrainingReport
 from mtx.training.callbacks.progress_bar import StepBar
-from mtx.training.callbacks.remaining_training import num_steps
+from mtx.training.callbacks.training_time_left import num_steps
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.loggers import tensorboard
 

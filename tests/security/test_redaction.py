@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.app.override_errors import check_no_secret
-from mtx.data.terminal import PlainConsole
 from mtx.errors import ConfigError, MtxError, NotStoredError, SourceError
 from mtx.experiment.run_context import Run
+from mtx.progress.plain_console import PlainConsole
 from mtx.redaction import HIDDEN_TEXT, INVISIBLE, PlainFormatter, redacted_json, redacted_text, visible_text
 
 CLEAR = "\x1b[2J"

@@ -48,8 +48,8 @@ HOSTILE = [
     "pytorch_lightning.callbacks.model_checkpoint.os.system",
     "mtx.app.command.main",
     "mtx.app.command.os.system",
-    "mtx.infra.dal.protocols.os:system",
-    "mtx.infra.dal.protocols.atomic_file",
+    "mtx.infra.dal.atomic_file.os:system",
+    "mtx.infra.dal.atomic_file.atomic_file",
 ]
 PLACES = [*GROUPS, "mine", "model.net", "trainer.callbacks[0]", "storage.files", "datamodule.sets.a"]
 

@@ -11,8 +11,9 @@ import torch
 import warm_process
 from torch.utils.data import DataLoader
 
-from mtx.batches.batch_format import BatchFormat, batch_lengths
+from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, collate_rows
+from mtx.batches.pair_lengths import batch_lengths
 from mtx.batches.plan.planner import Plan, batch_shapes
 from mtx.batches.plan.rank_assignment import assigned_batches
 from mtx.batches.plan.static_shapes import StaticShapesPlanner

@@ -15,7 +15,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mtx.batches.batch_format import BatchFormat, batch_lengths
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.pair_lengths import batch_lengths
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.byte import ByteTokenization

@@ -15,7 +15,7 @@ from typing import IO, Literal
 
 from mtx.data.exchange.export_manifest import EXPORT_FILE
 from mtx.errors import ConfigError
-from mtx.infra.dal.protocols import convert_disk_errors, sync_folder
+from mtx.infra.dal.atomic_file import convert_disk_errors, sync_folder
 
 TargetKind = Literal["zip", "tar", "folder"]
 SUFFIXES: dict[str, TargetKind] = {".zip": "zip", ".tar.gz": "tar", ".tgz": "tar"}

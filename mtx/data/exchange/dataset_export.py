@@ -16,10 +16,10 @@ from mtx.data.exchange.export_formats import (
     write_parquet,
 )
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile, ExportManifest, rows_path
-from mtx.data.progress import CountedWork
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DamagedError, NotStoredError
-from mtx.infra.dal.protocols import convert_disk_errors, sha256_of
+from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
+from mtx.progress.tracking import CountedWork
 
 Format = Literal["parquet", "moses", "datasets"]
 

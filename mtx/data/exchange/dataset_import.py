@@ -19,7 +19,8 @@ from mtx.data.exchange.safe_unpacking import unpack
 from mtx.data.store import WORK_LOCK, Store
 from mtx.errors import SourceError
 from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
-from mtx.infra.dal.protocols import convert_disk_errors, path_lock
+from mtx.infra.dal.atomic_file import convert_disk_errors
+from mtx.infra.dal.locks import path_lock
 
 TOKENIZER_FILES = frozenset({"tokenizer.json", "source.json", "target.json"})
 

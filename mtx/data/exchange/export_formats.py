@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile
 from mtx.data.pair_batches import OWN_COLUMNS
-from mtx.data.progress import track
 from mtx.errors import DamagedError, DataError, SourceError
-from mtx.infra.dal.protocols import convert_disk_errors, is_name, sha256_of
+from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
+from mtx.infra.dal.protocols import is_name
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
+from mtx.progress.tracking import track
 
 Newlines = Literal["refuse", "escape", "drop"]
 ExtraColumns = Literal["refuse", "drop"]

@@ -18,7 +18,7 @@ from typing import IO
 from mtx.data.exchange.archives import COPY_BYTES
 from mtx.data.exchange.export_manifest import EXPORT_FILE, MAX_MANIFEST_BYTES, ExportManifest, parse_manifest
 from mtx.errors import DamagedError, SourceError
-from mtx.infra.dal.protocols import convert_disk_errors, error_reason
+from mtx.infra.dal.atomic_file import convert_disk_errors, error_reason
 
 GZIP_MAGIC = b"\x1f\x8b"  # first bytes of every gzip file
 ALWAYS_ALLOWED_BYTES = 1 << 26  # unpacked size that is allowed for every archive, whatever its ratio

@@ -12,10 +12,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from mtx.components.identity import JSON, digest
-from mtx.data.progress import Phases, Waiting
 from mtx.data.stage_runner import StageRunner, say_reused
 from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.tokenization import Side, Tokenization, special_ids
+from mtx.progress.tracking import Phases, Waiting
 
 JOINT: Mapping[Side, str] = {"both": "tokenizer.json"}
 SEPARATE: Mapping[Side, str] = {"source": "source.json", "target": "target.json"}

@@ -24,12 +24,12 @@ from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.dataset import TranslationDataset
 from mtx.data.token_rows import SpecialIds
 from mtx.errors import StoreError, TokenizerError
-from mtx.infra.dal.protocols import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file
 
 if TYPE_CHECKING:  # names for annotations only; at run time, these imports would be circular
-    from mtx.data.progress import Phases
     from mtx.data.tokenize.subword_sampling import SubwordSampler
     from mtx.data.tokenize.word_index import WordIndex
+    from mtx.progress.tracking import Phases
 
 Side = Literal["both", "source", "target"]
 Normalization = Literal["NFC", "NFKC"]

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from mtx.components.checked_options import problem_of
 from mtx.data.dataset import TranslationDataset
-from mtx.data.progress import Phases
 from mtx.data.tokenize.tokenization import Normalization, Side, normalizer
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.progress.tracking import Phases
 
 ROWS_PER_BATCH = 8192  # pairs that are converted to Python strings at once
 COLUMNS = {"source": ("src",), "target": ("tgt",), "both": ("src", "tgt")}

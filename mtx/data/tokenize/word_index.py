@@ -23,13 +23,13 @@ from tokenizers.models import WordLevel
 from tokenizers.trainers import WordLevelTrainer
 
 from mtx.components.identity import JSON, digest
-from mtx.data.progress import Phases, Waiting
 from mtx.data.stage_runner import StageRunner, say_reused
 from mtx.data.store import Store
 from mtx.data.tokenize.source_target import TokenizerPair
 from mtx.data.tokenize.tokenization import encode_texts
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.infra.dal.protocols import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.progress.tracking import Phases, Waiting
 
 VERSION = 1  # increase this when the same texts and tokenizer give other files; it is part of all ids
 ROWS_PER_CALL = 8192  # texts per call of the library, which processes them in threads

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mtx.errors import DamagedError
+from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.folder_file_layer import FolderFileLayer
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
-from mtx.infra.dal.protocols import PayloadInfo, atomic_file
+from mtx.infra.dal.protocols import PayloadInfo
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,6 +16,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError, StoreError
+from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, sha256_of, sync_folder
+from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance import Leftover, num_bytes_of, remove_all
 from mtx.infra.dal.manifest_digest import (
     DIGEST_KEY,
@@ -27,16 +29,7 @@ from mtx.infra.dal.manifest_digest import (
     read_json,
 )
 from mtx.infra.dal.oal import not_stored_message
-from mtx.infra.dal.protocols import (
-    atomic_file,
-    checked_name,
-    convert_disk_errors,
-    error_reason,
-    file_lock,
-    is_name,
-    sha256_of,
-    sync_folder,
-)
+from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import quarantine
 
 FORMAT_VERSION = 2  # of manifest.json. Version 1 has no file lengths, no digests and no key `format_version`

@@ -14,9 +14,10 @@ import pyarrow.json
 
 from mtx.errors import DamagedError, StoreError
 from mtx.infra.dal.arrow_rows import ROWS_AT_ONCE, Rows
+from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.folder_file_layer import FolderFileLayer
 from mtx.infra.dal.manifest_digest import VERIFY_HINT, check_digest, fields_with_digest, json_bytes, read_json
-from mtx.infra.dal.protocols import PayloadInfo, atomic_file
+from mtx.infra.dal.protocols import PayloadInfo
 
 TYPES_SUFFIX = ".types.json"  # of the file with the column types and a digest
 OLD_TYPES_SUFFIX = ".schema"  # of the file with the column types in older stores, which have no digest

@@ -7,20 +7,19 @@ from typing import Any
 
 from mtx.components.identity import JSON
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError
-from mtx.infra.dal.maintenance import Damage, Leftover, num_bytes_of
-from mtx.infra.dal.manifest_digest import VERIFY_HINT, json_bytes, read_json
-from mtx.infra.dal.oal import already_stored_message, json_value, not_stored_message
-from mtx.infra.dal.protocols import (
+from mtx.infra.dal.atomic_file import (
     atomic_file,
-    checked_name,
     convert_disk_errors,
     error_reason,
-    file_lock,
-    is_name,
     make_folder,
     remove_leftovers,
     sync_folder,
 )
+from mtx.infra.dal.locks import file_lock
+from mtx.infra.dal.maintenance import Damage, Leftover, num_bytes_of
+from mtx.infra.dal.manifest_digest import VERIFY_HINT, json_bytes, read_json
+from mtx.infra.dal.oal import already_stored_message, json_value, not_stored_message
+from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import quarantine
 
 SUFFIX = ".json"

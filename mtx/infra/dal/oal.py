@@ -15,19 +15,18 @@ from typing import Any
 
 from mtx.components.identity import JSON, plain_value
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError, choices
-from mtx.infra.dal.maintenance import Damage, Leftover, num_bytes_of
-from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest, json_bytes
-from mtx.infra.dal.protocols import (
+from mtx.infra.dal.atomic_file import (
     atomic_file,
-    checked_name,
     convert_disk_errors,
     error_reason,
-    is_name,
     make_folder,
-    path_lock,
     remove_leftovers,
     sync_folder,
 )
+from mtx.infra.dal.locks import path_lock
+from mtx.infra.dal.maintenance import Damage, Leftover, num_bytes_of
+from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest, json_bytes
+from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import free_path
 
 SHELF_FILE = "manifests.json"

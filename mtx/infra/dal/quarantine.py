@@ -7,7 +7,7 @@ import itertools
 import os
 from pathlib import Path
 
-from mtx.infra.dal.protocols import convert_disk_errors, make_folder, sync_folder
+from mtx.infra.dal.atomic_file import convert_disk_errors, make_folder, sync_folder
 
 
 def quarantine(path: Path, to: str | os.PathLike[str]) -> Path:

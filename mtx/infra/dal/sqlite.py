@@ -16,6 +16,8 @@ from typing import Any
 from mtx.components.identity import JSON
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal import sqlite_repair
+from mtx.infra.dal.atomic_file import convert_disk_errors, remove_leftovers, sync_folder
+from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.maintenance import Damage, Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import (
@@ -27,7 +29,7 @@ from mtx.infra.dal.oal import (
     quarantine_content,
     temporary_leftovers,
 )
-from mtx.infra.dal.protocols import checked_name, convert_disk_errors, path_lock, remove_leftovers, sync_folder
+from mtx.infra.dal.protocols import checked_name
 
 DATABASE = "manifests.sqlite"
 SCHEMA = "CREATE TABLE manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)"

@@ -12,8 +12,9 @@ from typing import Any
 
 from mtx.components.identity import JSON
 from mtx.errors import DamagedError
+from mtx.infra.dal.atomic_file import convert_disk_errors, make_folder, remove_leftovers, sync_folder
 from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest
-from mtx.infra.dal.protocols import convert_disk_errors, is_name, make_folder, remove_leftovers, sync_folder
+from mtx.infra.dal.protocols import is_name
 from mtx.infra.dal.quarantine import free_path
 
 # Scans from both ends of the table and of its index. One of the four scans may reach rows that are stored after the

@@ -10,11 +10,12 @@ from pytorch_lightning.trainer.states import TrainerFn
 from rich.console import Console
 from typing_extensions import override
 
-from mtx.data.progress import REFRESH_S
-from mtx.data.progress_lines import rounded
-from mtx.data.progress_log import has_terminal
-from mtx.data.terminal import Bar, BarState, PlainConsole
-from mtx.training.callbacks.remaining_training import Goal, Pace, nearest_goal, validation_goal
+from mtx.progress.formatting import rounded
+from mtx.progress.plain_console import PlainConsole
+from mtx.progress.progress_log import has_terminal
+from mtx.progress.terminal_bar import Bar, BarState
+from mtx.progress.tracking import REFRESH_S
+from mtx.training.callbacks.training_time_left import Goal, Pace, nearest_goal, validation_goal
 
 # Format of the known metrics, the most important first; other metrics follow with their logged names
 SHOWN: Mapping[str, Callable[[float], str]] = {

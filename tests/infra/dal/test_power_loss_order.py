@@ -13,10 +13,10 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.artifact import FolderArtifactLayer
+from mtx.infra.dal.atomic_file import make_folder
 from mtx.infra.dal.fal import FileAccessLayer
 from mtx.infra.dal.json_manifests import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.protocols import make_folder
 from mtx.infra.dal.sqlite import DATABASE, SQLiteObjectLayer
 
 Calls = list[str]  # such as "sync one.arrow": content or folder; "name one.arrow": renamed, or linked, to that name

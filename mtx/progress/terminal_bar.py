@@ -1,50 +1,25 @@
-"""Terminal output: a console that prints texts literally, and a progress bar for the current work.
+"""A progress bar on the terminal for the current work.
 
 Import this module only if there is a terminal, because it imports rich.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.segment import Segment
 from rich.text import Text
-from typing_extensions import override
 
-from mtx.data.progress_lines import amount, duration
-from mtx.redaction import redacted_text, visible_text
+from mtx.progress.formatting import amount, duration
+from mtx.progress.plain_console import PlainConsole
+from mtx.redaction import visible_text
 
-ISOLATED = re.compile("[^\u2068\u2069]+")
 BAR_CELLS = 20
 NARROW = 100  # terminal columns; with fewer columns, the bar is half as long
 MIN_BAR_CELLS = 4
 GAP = "  "
-
-
-class PlainConsole(Console):
-    """A rich console that prints texts literally: without markup such as `[red]` and emoji codes such as `:smile:`.
-
-    Control characters are printed as visible escapes, also in tables, titles and `Text` objects. Only the Unicode
-    characters that isolate the text direction are kept. Credentials in plain strings are replaced by `***`.
-    """
-
-    def __init__(self, *, stderr: bool = False, **options: Any) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False, **options)
-
-    @override
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(visible_text(redacted_text(text)), **options)
-
-    @override
-    def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
-        for segment in super().render(renderable, options):
-            visible = ISOLATED.sub(lambda found: visible_text(found[0]), segment.text)
-            yield segment if segment.control or visible == segment.text else Segment(visible, segment.style)
 
 
 @dataclass(frozen=True, kw_only=True)

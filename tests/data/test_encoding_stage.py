@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from mtx.data.encode import _text_blocks, encode_pairs, encoded_pairs, joined_ids, token_counts
+from mtx.data.encoding_stage import _text_blocks, encode_pairs, encoded_pairs, joined_ids, token_counts
 from mtx.data.selection_stages import num_words
 from mtx.data.token_rows import TRAINED_IDS, EncodedPairs
 from mtx.data.tokenize.byte import ByteTokenization
@@ -77,7 +77,7 @@ def test_a_vocabulary_of_its_own_has_unused_entries_of_its_own(tmp_path: Path) -
 def test_only_the_tokens_of_selected_pairs_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
 ) -> None:
-    monkeypatch.setattr("mtx.data.encode.ROWS_PER_COUNT", rows_at_once)
+    monkeypatch.setattr("mtx.data.encoding_stage.ROWS_PER_COUNT", rows_at_once)
     texts = [("red red blue", "what"), ("green", "green what"), ("red", "blue")]
     rows, _ = encode(table(texts), words_apart(), tmp_path)
     counts = token_counts(encoded_pairs(Rows(rows), np.array([0, 2], dtype=np.uint32)), words_apart())
@@ -144,7 +144,7 @@ def test_blocks_in_which_text_is_encoded_do_not_matter(tmp_path: Path, monkeypat
     monkeypatch.setattr("mtx.data.pair_batches.ROWS_PER_BATCH", 1)
     assert [block.num_rows for block in _text_blocks(iter(table(pairs).to_batches()))] == [5]
     assert encoded(pairs, tmp_path) == (whole, counts)
-    monkeypatch.setattr("mtx.data.encode.BLOCK_BYTES", 1)
+    monkeypatch.setattr("mtx.data.encoding_stage.BLOCK_BYTES", 1)
     assert [block.num_rows for block in _text_blocks(iter(table(pairs).to_batches()))] == [1] * 5
     assert encoded(pairs, tmp_path) == (whole, counts)
 

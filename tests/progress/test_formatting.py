@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtx.data.progress_lines import amount, drop_counts, duration, line, rounded, share, state
+from mtx.progress.formatting import amount, drop_counts, duration, line, rounded, share, state
 
 
 def test_a_line_is_an_event_and_its_values() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from mtx.data.progress_lines import line, share, state
+from mtx.progress.formatting import line, share, state
 from mtx.redaction import PlainFormatter
 
 LOGGER = "mtx.progress"

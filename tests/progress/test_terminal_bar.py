@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from mtx.data.terminal import Bar, BarState, PlainConsole, bar_layout
+from mtx.progress.plain_console import PlainConsole
+from mtx.progress.terminal_bar import Bar, BarState, bar_layout
 
 TRAINING = BarState(
     label="training",

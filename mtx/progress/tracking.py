@@ -1,6 +1,6 @@
 """Progress of all long work: a progress bar on a terminal, and log lines at the begin, every 30 s, and at the end.
 
-`progress_log.py` writes the log lines. `terminal.py` draws the bar; it is imported only if there is a terminal.
+`progress_log.py` writes the log lines. `terminal_bar.py` draws the bar; it is imported only if there is a terminal.
 """
 
 import threading
@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Self
 
-import pyarrow as pa
 from typing_extensions import override
 
-from mtx.data.progress_log import ProgressLog, has_terminal
+from mtx.progress.progress_log import ProgressLog, has_terminal
 
-if TYPE_CHECKING:
-    from mtx.data.terminal import Bar
+if TYPE_CHECKING:  # a task that reads only manifests does not need pyarrow
+    import pyarrow as pa
+
+    from mtx.progress.terminal_bar import Bar
 
 REFRESH_S = 0.1  # seconds between two redraws of a bar
 UNTHREADED_REFRESH_S = 0.5  # seconds between two redraws in the worker's own thread, so that they cost less than 1 %
@@ -66,7 +67,7 @@ class CountedWork:
         self._lines = ProgressLog(self._phase, self._description, self._total, unit=self._unit, as_count=self._as_count)
         self._begun = time.monotonic()
         if has_terminal():
-            from mtx.data.terminal import Bar
+            from mtx.progress.terminal_bar import Bar
 
             self._bar = Bar()
             self._draw()
@@ -87,7 +88,7 @@ class CountedWork:
         else:
             self._lines.stop(kind, self.num_done)
 
-    def through(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def through(self, batches: Iterable["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
         """Yield the record batches, and count the rows of each one when the next batch is requested."""
         for batch in batches:
             yield batch
@@ -119,7 +120,7 @@ class CountedWork:
         return REFRESH_S
 
     def _draw(self) -> None:
-        from mtx.data.terminal import BarState
+        from mtx.progress.terminal_bar import BarState
 
         if self._bar is None:
             return
@@ -148,7 +149,7 @@ class CountedWork:
 class UncountedWork:
     """Replaces a `CountedWork` in another process, and counts nothing."""
 
-    def through(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def through(self, batches: Iterable["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
         """Return an iterator over the record batches, without counting them."""
         return iter(batches)
 
@@ -238,8 +239,8 @@ class Waiting:
 
 
 def track(
-    batches: Iterable[pa.RecordBatch], description: str, total: int | None = None, phase: str = "prepare"
-) -> Iterator[pa.RecordBatch]:
+    batches: Iterable["pa.RecordBatch"], description: str, total: int | None = None, phase: str = "prepare"
+) -> Iterator["pa.RecordBatch"]:
     """Yield record batches, and count their rows in a bar on stderr (if it is a terminal) and in log lines."""
     with CountedWork(description, total, phase) as progress:
         yield from progress.through(batches)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from mtx.data.progress import CountedWork, Phases, Waiting, track
-from mtx.data.progress_log import NonTerminalFilter, ProgressLog, say
 from mtx.errors import MtxError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
+from mtx.progress.progress_log import NonTerminalFilter, ProgressLog, say
+from mtx.progress.tracking import CountedWork, Phases, Waiting, track
 
 if TYPE_CHECKING:
     from command_line import Mtx
@@ -245,7 +245,7 @@ def test_a_stage_that_drops_pairs_says_how_many_and_why(mtx: "Mtx", tmp_path: Pa
 def test_a_process_that_was_started_without_logging_writes_on_to_the_same_files(tmp_path: Path) -> None:
     path = tmp_path / "mtx.log"
     path.write_text("before\n")
-    code = f"from mtx.data.progress_log import say, write_to; write_to([{str(path)!r}]); say('train', '50%')"
+    code = f"from mtx.progress.progress_log import say, write_to; write_to([{str(path)!r}]); say('train', '50%')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"before\n\d{4}-\d\d-\d\d \d\d:\d\d:\d\d train     50%\n", path.read_text())
     assert done.stderr == path.read_text().removeprefix("before\n")
