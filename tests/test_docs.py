@@ -21,12 +21,12 @@ from mtx.app.command import compose, compose_datamodule
 from mtx.app.job_only_overrides import hydra_arguments
 from mtx.app.override_errors import CONFIG_NAME, hydra_loader
 from mtx.app.sweep_plan import planned
-from mtx.components.checking import check_config
+from mtx.components.checking import build, check_config
 
 # Pages whose commands another test runs.
 ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": "tests/experiment/test_options.py"}
 # Commands of mtx that do not run here, with the reason. Their config is composed and checked; for a sweep, that of each
-# job of the first and the last value of each list.
+# job of the first and the last value of each list, with one seed.
 ONLY_CHECKED = {
     r"downloader=hf\b": "needs a network; tests/infra/dataset/hub reads from a stand-in Hub",
     r"downloader\.package=": "needs an installed package with catalogues; tests/infra/dataset/sources has one",
@@ -99,10 +99,11 @@ def reason(command: str, reasons: dict[str, str]) -> str | None:
 
 
 def shorter(arguments: list[str]) -> list[str]:
-    """Return the arguments of a sweep with the first and the last value of each list."""
+    """Return the arguments of a sweep with the first and the last value of each list, and with one seed."""
     if "-m" not in arguments:
         return arguments
-    return [re.sub(r"^([\w.]+=\w+),.*,(\w+)$", r"\1,\2", argument) for argument in arguments]
+    one_seed = [re.sub(r"^(seed=\d+)(,\d+)+$", r"\1", argument) for argument in arguments]
+    return [re.sub(r"^([\w.]+=\w+),.*,(\w+)$", r"\1,\2", argument) for argument in one_seed]
 
 
 def smaller(arguments: list[str], most_steps: list[int]) -> list[str]:
@@ -143,13 +144,19 @@ def smaller(arguments: list[str], most_steps: list[int]) -> list[str]:
     return shorter(own) + [f"{key}={value}" for key, value in added.items() if key not in given]
 
 
-def with_stored_ids(arguments: list[str], mtx: Mtx) -> list[str]:
+def run_arguments(page: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each command of mtx on a page, with the arguments by which it runs here."""
+    steps = sorted({int(found) for found in re.findall(r"trainer\.max_steps=(\d+)", "\n".join(COMMANDS[page]))})
+    for command in COMMANDS[page]:
+        program, *arguments = shlex.split(command)
+        if program == "mtx":
+            yield command, arguments if reason(command, ONLY_CHECKED) else smaller(arguments, steps)
+
+
+def with_stored_ids(arguments: list[str], stored: list[str]) -> list[str]:
     """Return the arguments with ids of this store in place of those of the reader's."""
-    if not any(argument.startswith("dataset=") for argument in arguments):
-        return arguments
-    listed = mtx("task=show", "stage=filtered").out + mtx("task=show", "stage=encoded").out
     return [
-        re.sub(r"(\w+-train)-[0-9a-f]{16}", lambda id_: re.search(rf"{id_[1]}-\w{{16}}", listed)[0], argument)  # type: ignore[index]
+        re.sub(r"(\w+-train)-[0-9a-f]{16}", lambda id_: next(one for one in stored if one.startswith(id_[1])), argument)
         for argument in arguments
     ]
 
@@ -174,18 +181,23 @@ def test_the_commands_of_a_page_run_in_order(page: str, folder: Path, mtx: Mtx) 
             path = folder / block.file_name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text)
-    earlier = {command for other in list(COMMANDS)[: list(COMMANDS).index(page)] for command in COMMANDS[other]}
-    steps = sorted({int(found) for found in re.findall(r"trainer\.max_steps=(\d+)", "\n".join(COMMANDS[page]))})
-    if any("task=export" in command for command in COMMANDS[page]):
+    earlier = {
+        tuple(arguments)
+        for other in list(COMMANDS)[: list(COMMANDS).index(page)]
+        if other not in ELSEWHERE
+        for _, arguments in run_arguments(other)
+    }
+    stored: list[str] = []
+    if any("dataset=" in command for command in COMMANDS[page]):
         mtx("task=prepare", *smaller([], []))
-    for command in COMMANDS[page]:
-        program, *arguments = shlex.split(command)
-        if program != "mtx" or command in earlier:  # another test looks at it, or has run it
+        stored = list(build(compose([]), "storage").repo.show()["id"])
+    for command, arguments in run_arguments(page):
+        if tuple(arguments) in earlier:  # another page has run it
             continue
         if reason(command, ONLY_CHECKED):
             check(arguments)
             continue
-        result = mtx(*with_stored_ids(smaller(arguments, steps), mtx))
+        result = mtx(*with_stored_ids(arguments, stored))
         assert result.code == 0, f"{page}: {command}\n{result.err[-2000:]}"
 
 
