@@ -54,7 +54,7 @@ def compare(overrides: list[str], options: argparse.Namespace) -> None:
     made, opening_s = timed(lambda: sampled_pairs(store, dm.ids.words, tokenizers, config))  # type: ignore[union-attr, arg-type]
     ways: dict[str, Callable[[int], Any]] = {
         "the library, best segmentation": lambda _: library(sides),
-        f"mtx, {config.sampling()}": lambda number: made.epoch(seed=0, epoch=number),
+        "mtx, " + ", ".join(f"{key}={value}" for key, value in config.sampling().items()): lambda number: made.epoch(seed=0, epoch=number),
     }
     if not options.no_fallback:
         plain = by_numpy(dm, config)

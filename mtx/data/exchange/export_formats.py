@@ -270,7 +270,9 @@ def _decoded_batches(dataset: TranslationDataset, path: Path, declared: Exported
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(f"the rows of {dataset.id} cannot be read: {error}. Nothing was imported") from error
     if num_rows != dataset.n:
-        raise DamagedError(f"{dataset.id} has {num_rows} rows, but its manifest says {dataset.n}. Nothing was imported")
+        raise DamagedError(
+            f"{dataset.id} has changed: rows {num_rows}, but the manifest says {dataset.n}. Nothing was imported"
+        )
 
 
 def _merged_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
