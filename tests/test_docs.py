@@ -15,7 +15,7 @@ from command_line import Mtx
 from docs_corpora import pairs, write_corpora
 from hydra.types import RunMode
 from jobs_on_disk import measured, write_job
-from markdown_pages import PAGES, ROOT, anchors_of, blocks_of, commands_of, links_of, name_of
+from markdown_pages import BLOCK, PAGES, ROOT, anchors_of, blocks_of, commands_of, links_of, name_of
 
 from mtx.app.command import compose, compose_datamodule
 from mtx.app.job_only_overrides import hydra_arguments
@@ -24,7 +24,7 @@ from mtx.app.sweep_plan import planned
 from mtx.components.checking import build, check_config
 
 # Pages whose commands another test runs.
-ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": "tests/experiment/test_options.py"}
+ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": "tests/test_docs_names.py"}
 # Commands of mtx that do not run here, with the reason. Their config is composed and checked; for a sweep, that of each
 # job of the first and the last value of each list, with one seed.
 ONLY_CHECKED = {
@@ -57,7 +57,16 @@ FRAGMENTS = {
     "docs/howto/read_report.md": "reads a sweep of the reader",
     "docs/report.md": "reads a sweep of the reader",
 }
+# Commands in sentences that have no config of their own.
+NO_CONFIG = {
+    r"--(help|config-dir)|-m$": "prints help, names the reader's folder, or is the beginning of a command",
+}
 COMMANDS = {name_of(page): commands_of(page) for page in PAGES}
+INLINE = {
+    name_of(page): re.findall(r"`(mtx [^`\n]+)`", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    for page in PAGES
+    if page.name != "CHANGELOG.md"
+}
 SMALL = {"downloader.n": "300", "datamodule.validation": "10", "datamodule.num_workers": "0"}
 SMALL_FIT = {
     "model.d_model": "16",
@@ -84,7 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, docs_store: Path) ->
     with closing(sqlite3.connect(tmp_path / "corpus.sqlite")) as database, database:
         database.execute("CREATE TABLE pairs (source TEXT, target TEXT)")
         database.executemany("INSERT INTO pairs VALUES (?, ?)", pairs())
-    for folder in ("multirun", "outputs"):
+    for folder in ("multirun", "outputs", "by"):
         write_job(tmp_path / folder / "day/time/0", {"seed": 0}, measured())
     monkeypatch.setattr("mtx.page.render.render", lambda *_, **__: "")  # tests/page writes pages
     monkeypatch.chdir(tmp_path)
@@ -231,11 +240,18 @@ def test_no_command_hides_in_an_indented_block() -> None:
     hidden = [
         f"{name_of(page)}: {line.strip()}"
         for page in PAGES
-        if name_of(page) not in (*ELSEWHERE, "docs/findings.md", "CHANGELOG.md")
+        if name_of(page) not in (*ELSEWHERE, "CHANGELOG.md")
         for line in page.read_text(encoding="utf-8").splitlines()
         if re.match(r"    (mtx|scripts/\w+|python|pip)\b", line)
     ]
     assert hidden == []
+
+
+@pytest.mark.parametrize("page", [page for page, commands in INLINE.items() if commands])
+def test_commands_in_sentences_have_a_valid_config(page: str) -> None:
+    for command in INLINE[page]:
+        if not reason(command, NO_CONFIG):
+            check(shlex.split(command)[1:])
 
 
 @pytest.mark.slow

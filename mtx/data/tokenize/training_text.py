@@ -188,5 +188,5 @@ def _check_text(batch: list[str]) -> None:
     except (TypeError, UnicodeEncodeError) as error:
         raise DataError(
             f"a tokenizer cannot learn from this text: {error}. Every src and tgt must be a str without lone "
-            "surrogates; correct or drop it in the source"
+            "surrogates. Correct or drop such a pair in the source"
         ) from error
