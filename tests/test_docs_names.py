@@ -26,8 +26,8 @@ def test_commands_of_the_option_reference_name_what_is_there() -> None:
     """Each group, option and key exists. To compose the config of each command would take half a minute."""
     known = set()
     for option in all_options():
-        keys = {field.key for field in option.fields}
-        known |= {f"{option.group}={option.name}", *keys, *(key.removeprefix("task.").strip('"') for key in keys)}
+        keys = {field.key.strip('"') for field in option.fields}
+        known |= {f"{option.group}={option.name}", *keys, *(key.removeprefix("task.") for key in keys)}
     lines = re.findall(r"^    (mtx\b.*?)(?:  .*)?$", (ROOT / "docs/options.md").read_text(), re.MULTILINE)
     assert len(lines) > 100
     unknown = []

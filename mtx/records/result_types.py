@@ -250,9 +250,9 @@ class Results:
 
     @cached_property
     def is_comparable(self) -> bool:
-        """Whether the objective has the same meaning for all arms. A loss per token has another meaning for another
-        tokenizer.""" tokenizers = {job.report.ids.tokenizer for job in self.jobs if job.state == "completed"} return
-        len(tokenizers) < 2 or self.objective is None or not self.objective.endswith(PER_TOKEN_SUFFIXES)
+        """Whether the objective has the same meaning for all arms: a loss per token depends on the tokenizer."""
+        tokenizers = {job.report.ids.tokenizer for job in self.jobs if job.state == "completed"}
+        return len(tokenizers) < 2 or self.objective is None or not self.objective.endswith(PER_TOKEN_SUFFIXES)
 
     @property
     def is_interim(self) -> bool:
