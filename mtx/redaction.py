@@ -16,8 +16,8 @@ from typing_extensions import override
 HIDDEN_TEXT = "***"
 MIN_SECRET_CHARS = 6  # shorter values of secret variables and keys are not hidden, because they occur in many texts
 
-# Control characters (C0 without tab and line feed, DEL, C1), characters that change the text direction, line ends that
-# only some terminals support, and lone surrogates, which cannot be encoded for a terminal.
+# Control characters (C0 without tab and line feed, DEL, C1), and characters that change the text direction. Also line
+# ends that only some terminals support, and lone surrogates, which cannot be encoded for a terminal.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 # All patterns have bounded repetitions without white space, so that matching takes linear time in the text's length.
@@ -70,8 +70,8 @@ def visible_text(text: str) -> str:
 def redacted_text(text: str) -> str:
     """Return the text with each credential replaced by `***`.
 
-    Credentials are: users and passwords in URLs, tokens and keys of well-known forms, values after words such as
-    `password=`, and the values of environment variables such as HF_TOKEN or AWS_SECRET_ACCESS_KEY.
+    Credentials are users and passwords in URLs, tokens and keys of well-known forms, and values after words such as
+    `password=`. The values of environment variables such as HF_TOKEN or AWS_SECRET_ACCESS_KEY are credentials, too.
     """
     for name, secret in os.environ.items():
         if len(secret) >= MIN_SECRET_CHARS and secret in text and SECRET_VARIABLE.search(name):

@@ -121,7 +121,7 @@ def all_contestants(dm: TranslationDataModule) -> dict[str, Contestant]:
         "mtx": mtx_loader(dm, 0),
         "mtx, 2 workers": mtx_loader(dm, 2),
         "transformers LengthGroupedSampler, 64": grouped(dm, encoded),
-        "the original design, 32, tokenising": original(dm),
+        "the original design, 32, tokenizing": original(dm),
     }
     if importlib.util.find_spec("sockeye"):
         found["Sockeye, max-word 4096"] = sockeye(dm, encoded)

@@ -52,9 +52,10 @@ def compare(overrides: list[str], options: argparse.Namespace) -> None:
     table, tokenizers = store.repo.get(filtered).rows.table, dm.tokenizers
     sides = [(tokenizers.source, table["src"].to_pylist()), (tokenizers.target, table["tgt"].to_pylist())]
     made, opening_s = timed(lambda: sampled_pairs(store, dm.ids.words, tokenizers, config))  # type: ignore[union-attr, arg-type]
+    sampling = ", ".join(f"{key}={value}" for key, value in config.sampling().items())
     ways: dict[str, Callable[[int], Any]] = {
         "the library, best segmentation": lambda _: library(sides),
-        f"mtx, {config.sampling()}": lambda number: made.epoch(seed=0, epoch=number),
+        f"mtx, {sampling}": lambda number: made.epoch(seed=0, epoch=number),
     }
     if not options.no_fallback:
         plain = by_numpy(dm, config)

@@ -1,10 +1,10 @@
 """Benchmark: speed at which stored pairs are read by index, in shuffled batches of 64, and memory of 4 workers.
 
-The pairs of a corpus are repeated up to a million. Texts are read from mtx's payload (memory-mapped Arrow), from rows
-of `datasets` over the same table, from JSON Lines by seeking, from a list of dicts, and from Parquet. From Parquet,
-only the row groups with the requested rows are read. Token ids (byte-level BPE with a vocabulary of 16,000) are read
-from mtx's payload and from `datasets` in numpy format. The memory of workers is measured for mtx's payload and for
-lists of int. Lance and LitData are not measured, because mtx does not depend on them.
+The pairs of a corpus are repeated up to a million. Texts are read from mtx's payload (memory-mapped Arrow), and from
+rows of `datasets` over the same table. The others read JSON Lines by seeking, a list of dicts, and Parquet. From
+Parquet, only the row groups with the requested rows are read. Token ids (byte-level BPE with a vocabulary of 16,000)
+are read from mtx's payload and from `datasets` in numpy format. The memory of workers is measured for mtx's payload and
+for lists of int. Lance and LitData are not measured, because mtx does not depend on them.
 """
 
 import json

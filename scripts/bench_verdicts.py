@@ -27,7 +27,7 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class Decisions:
     """Decisions on many sweeps. `best`: the best arm by mean; `wins`: whether it is the winner; `ranked`: arms by mean;
-    `tied`: how many arms may be the best; `gaps`, `halves`: differences to the best arm and their intervals."""
+    `tied`: how many arms may be the best. `gaps`, `halves`: differences to the best arm and their intervals."""
 
     best: Array
     wins: Array

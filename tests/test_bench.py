@@ -16,7 +16,7 @@ def test_bench_loader_compares_all_loaders_on_the_sample_corpus() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("NOT THE CORPUS OF THE PUBLISHED TABLE")
     table = {line[:40].strip(): line[40:].split() for line in done.stdout.splitlines()}
-    for name in ("bare plan, compiled row copy", "mtx", "mtx, 2 workers", "the original design, 32, tokenising"):
+    for name in ("bare plan, compiled row copy", "mtx", "mtx, 2 workers", "the original design, 32, tokenizing"):
         rate, _, padding, _, largest = table[name]
         assert float(rate) > 0
         assert 0 < float(padding) < 1

@@ -15,18 +15,18 @@ from command_line import Mtx
 from docs_corpora import pairs, write_corpora
 from hydra.types import RunMode
 from jobs_on_disk import measured, write_job
-from markdown_pages import PAGES, ROOT, anchors_of, blocks_of, commands_of, links_of, name_of
+from markdown_pages import BLOCK, PAGES, ROOT, anchors_of, blocks_of, commands_of, links_of, name_of
 
 from mtx.app.command import compose, compose_datamodule
 from mtx.app.job_only_overrides import hydra_arguments
 from mtx.app.override_errors import CONFIG_NAME, hydra_loader
 from mtx.app.sweep_plan import planned
-from mtx.components.checking import check_config
+from mtx.components.checking import build, check_config
 
 # Pages whose commands another test runs.
-ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": "tests/experiment/test_options.py"}
+ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": "tests/test_docs_names.py"}
 # Commands of mtx that do not run here, with the reason. Their config is composed and checked; for a sweep, that of each
-# job of the first and the last value of each list.
+# job of the first and the last value of each list, with one seed.
 ONLY_CHECKED = {
     r"downloader=hf\b": "needs a network; tests/infra/dataset/hub reads from a stand-in Hub",
     r"downloader\.package=": "needs an installed package with catalogues; tests/infra/dataset/sources has one",
@@ -57,7 +57,16 @@ FRAGMENTS = {
     "docs/howto/read_report.md": "reads a sweep of the reader",
     "docs/report.md": "reads a sweep of the reader",
 }
+# Commands in sentences that have no config of their own.
+NO_CONFIG = {
+    r"--(help|config-dir)|-m$": "prints help, names the reader's folder, or is the beginning of a command",
+}
 COMMANDS = {name_of(page): commands_of(page) for page in PAGES}
+INLINE = {
+    name_of(page): re.findall(r"`(mtx [^`\n]+)`", BLOCK.sub("", page.read_text(encoding="utf-8")))
+    for page in PAGES
+    if page.name != "CHANGELOG.md"
+}
 SMALL = {"downloader.n": "300", "datamodule.validation": "10", "datamodule.num_workers": "0"}
 SMALL_FIT = {
     "model.d_model": "16",
@@ -84,7 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, docs_store: Path) ->
     with closing(sqlite3.connect(tmp_path / "corpus.sqlite")) as database, database:
         database.execute("CREATE TABLE pairs (source TEXT, target TEXT)")
         database.executemany("INSERT INTO pairs VALUES (?, ?)", pairs())
-    for folder in ("multirun", "outputs"):
+    for folder in ("multirun", "outputs", "by"):
         write_job(tmp_path / folder / "day/time/0", {"seed": 0}, measured())
     monkeypatch.setattr("mtx.page.render.render", lambda *_, **__: "")  # tests/page writes pages
     monkeypatch.chdir(tmp_path)
@@ -99,10 +108,11 @@ def reason(command: str, reasons: dict[str, str]) -> str | None:
 
 
 def shorter(arguments: list[str]) -> list[str]:
-    """Return the arguments of a sweep with the first and the last value of each list."""
+    """Return the arguments of a sweep with the first and the last value of each list, and with one seed."""
     if "-m" not in arguments:
         return arguments
-    return [re.sub(r"^([\w.]+=\w+),.*,(\w+)$", r"\1,\2", argument) for argument in arguments]
+    one_seed = [re.sub(r"^(seed=\d+)(,\d+)+$", r"\1", argument) for argument in arguments]
+    return [re.sub(r"^([\w.]+=\w+),.*,(\w+)$", r"\1,\2", argument) for argument in one_seed]
 
 
 def smaller(arguments: list[str], most_steps: list[int]) -> list[str]:
@@ -143,13 +153,19 @@ def smaller(arguments: list[str], most_steps: list[int]) -> list[str]:
     return shorter(own) + [f"{key}={value}" for key, value in added.items() if key not in given]
 
 
-def with_stored_ids(arguments: list[str], mtx: Mtx) -> list[str]:
+def run_arguments(page: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each command of mtx on a page, with the arguments by which it runs here."""
+    steps = sorted({int(found) for found in re.findall(r"trainer\.max_steps=(\d+)", "\n".join(COMMANDS[page]))})
+    for command in COMMANDS[page]:
+        program, *arguments = shlex.split(command)
+        if program == "mtx":
+            yield command, arguments if reason(command, ONLY_CHECKED) else smaller(arguments, steps)
+
+
+def with_stored_ids(arguments: list[str], stored: list[str]) -> list[str]:
     """Return the arguments with ids of this store in place of those of the reader's."""
-    if not any(argument.startswith("dataset=") for argument in arguments):
-        return arguments
-    listed = mtx("task=show", "stage=filtered").out + mtx("task=show", "stage=encoded").out
     return [
-        re.sub(r"(\w+-train)-[0-9a-f]{16}", lambda id_: re.search(rf"{id_[1]}-\w{{16}}", listed)[0], argument)  # type: ignore[index]
+        re.sub(r"(\w+-train)-[0-9a-f]{16}", lambda id_: next(one for one in stored if one.startswith(id_[1])), argument)
         for argument in arguments
     ]
 
@@ -174,18 +190,23 @@ def test_the_commands_of_a_page_run_in_order(page: str, folder: Path, mtx: Mtx) 
             path = folder / block.file_name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text)
-    earlier = {command for other in list(COMMANDS)[: list(COMMANDS).index(page)] for command in COMMANDS[other]}
-    steps = sorted({int(found) for found in re.findall(r"trainer\.max_steps=(\d+)", "\n".join(COMMANDS[page]))})
-    if any("task=export" in command for command in COMMANDS[page]):
+    earlier = {
+        tuple(arguments)
+        for other in list(COMMANDS)[: list(COMMANDS).index(page)]
+        if other not in ELSEWHERE
+        for _, arguments in run_arguments(other)
+    }
+    stored: list[str] = []
+    if any("dataset=" in command for command in COMMANDS[page]):
         mtx("task=prepare", *smaller([], []))
-    for command in COMMANDS[page]:
-        program, *arguments = shlex.split(command)
-        if program != "mtx" or command in earlier:  # another test looks at it, or has run it
+        stored = list(build(compose([]), "storage").repo.show()["id"])
+    for command, arguments in run_arguments(page):
+        if tuple(arguments) in earlier:  # another page has run it
             continue
         if reason(command, ONLY_CHECKED):
             check(arguments)
             continue
-        result = mtx(*with_stored_ids(smaller(arguments, steps), mtx))
+        result = mtx(*with_stored_ids(arguments, stored))
         assert result.code == 0, f"{page}: {command}\n{result.err[-2000:]}"
 
 
@@ -219,11 +240,18 @@ def test_no_command_hides_in_an_indented_block() -> None:
     hidden = [
         f"{name_of(page)}: {line.strip()}"
         for page in PAGES
-        if name_of(page) not in (*ELSEWHERE, "docs/findings.md", "CHANGELOG.md")
+        if name_of(page) not in (*ELSEWHERE, "CHANGELOG.md")
         for line in page.read_text(encoding="utf-8").splitlines()
         if re.match(r"    (mtx|scripts/\w+|python|pip)\b", line)
     ]
     assert hidden == []
+
+
+@pytest.mark.parametrize("page", [page for page, commands in INLINE.items() if commands])
+def test_commands_in_sentences_have_a_valid_config(page: str) -> None:
+    for command in INLINE[page]:
+        if not reason(command, NO_CONFIG):
+            check(shlex.split(command)[1:])
 
 
 @pytest.mark.slow

@@ -84,7 +84,8 @@ def test_a_dataset_cannot_be_changed() -> None:
 def test_the_documented_session_on_the_default_corpus(storage: str, tmp_path: Path) -> None:
     from mtx import compose_datamodule
 
-    overrides = [f"storage={storage}", f"storage.root={tmp_path / 'store'}"]
+    # The session trains a tokenizer of its own, so bytes spare the time of training and using the default one.
+    overrides = [f"storage={storage}", f"storage.root={tmp_path / 'store'}", "tokenizer=byte"]
     compose_datamodule(overrides).prepare_data()
     repo = build(compose(overrides), "storage").repo
     filepath = tmp_path / "tokenizer.json"

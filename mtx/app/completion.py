@@ -34,8 +34,8 @@ def answer(arguments: Sequence[str]) -> str | None:
 def suggestions(line: str) -> list[str] | None:
     """Return the completions of the last word of a command line, sorted; None for Hydra's own settings and for `~`.
 
-    Suggestions are: groups and their options, also after a comma; keys of the options that the command line, an
-    experiment or the defaults choose; true and false; and, for other values, existing files.
+    Names are groups with their options, also after a comma, and keys of the options that the command line, an
+    experiment or the defaults choose. Values are true and false, or else existing files.
     """
     words = line.split()[1:]
     word = "" if line.endswith(" ") or not words else words.pop()

@@ -3,8 +3,9 @@
 The page is built from the YAML files alone, without an import of Hydra or torch, so that it appears at once.
 """
 
+import itertools
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
@@ -13,17 +14,18 @@ import yaml
 CONFIGS = "mtx.conf"
 WIDTH = 80  # columns
 INDENT = "  "
+SHORT_NAMES = 27  # columns; two groups with shorter lists of options share a line
 KEYS = (
-    ("downloader.path=FILE", "the corpus, with downloader=local"),
-    ("downloader.n=COUNT", "read only the first COUNT pairs"),
-    ("tokenizer.vocab_size=COUNT", "vocabulary size in tokens"),
-    ("sampler.max_tokens=COUNT", "largest number of padded tokens in a batch"),
-    ("datamodule.validation=COUNT", "number of pairs held out for validation"),
-    ("trainer.max_steps=COUNT", "number of updates in task=fit"),
-    ("budget.seconds=SECONDS", "training time of task=fit"),
-    ("ckpt=last", "resume the last run of task=fit"),
-    ("seed=NUMBER", "seed of all random choices"),
-    ("storage.root=FOLDER", "the store: folder of all datasets"),
+    ("downloader.path=FILE", "the corpus"),
+    ("tokenizer.vocab_size=N", "vocabulary"),
+    ("downloader.n=N", "first N pairs"),
+    ("datamodule.validation=N", "pairs held out"),
+    ("sampler.max_tokens=N", "largest batch"),
+    ("trainer.max_steps=N", "updates"),
+    ("seed=N", "random choices"),
+    ("budget.seconds=N", "training time"),
+    ("ckpt=last", "resume training"),
+    ("storage.root=FOLDER", "the store"),
 )
 MORE = (
     ("mtx task=options", "every option of every group"),
@@ -35,7 +37,7 @@ MORE = (
 
 
 def help_text() -> str:
-    """Return the help page as one text; no line is longer than 80 columns."""
+    """Return the help page as one text; no longer than 40 lines of 80 columns."""
     return "\n".join(_lines())
 
 
@@ -43,23 +45,42 @@ def _lines() -> Iterator[str]:
     root = files(CONFIGS)
     chosen = _default_options(root)
     yield "mtx measures the costs and benefits of choices about training data."
-    yield "One job for each listed value: mtx -m sampler=random,bucket seed=1,2,3"
     yield ""
     yield "Tasks: task=NAME (* is the default)"
     for name in _option_names(root / "task"):
         yield f"{INDENT}{_marked_option('task', name, chosen):<10} {_purpose(root / 'task' / f'{name}.yaml')}"
     yield ""
-    yield "Groups: GROUP=OPTION (* is the default)"
+    yield "Groups: GROUP=OPTION (* is the default); mtx -m GROUP=A,B runs a job for each"
+    yield from _group_lines(root, chosen)
+    yield ""
+    yield "Keys that are used most: GROUP.KEY=VALUE"
+    cells = [f"{key:<{24 if number % 2 else 21}} {effect}" for number, (key, effect) in enumerate(KEYS)]
+    yield from _in_two_columns(cells)
+    yield ""
+    yield "More:"
+    width = max(len(command) for command, _ in MORE)
+    yield from (f"{INDENT}{command:<{width}}  {effect}" for command, effect in MORE)
+
+
+def _group_lines(root: Traversable, chosen: dict[str, str]) -> Iterator[str]:
+    """Yield the groups with their options: first those that need a whole line, then two groups on each line."""
+    short = []
     for group in sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("_")):
-        if group != "task":
-            names = ", ".join(_marked_option(group, name, chosen) for name in _option_names(root / group))
-            first, after = f"{INDENT}{group:<11} ", " " * (len(INDENT) + 12)
+        if group == "task":
+            continue
+        names = ", ".join(_marked_option(group, name, chosen) for name in _option_names(root / group))
+        if len(names) <= SHORT_NAMES:
+            short.append(f"{group:<10} {names}")
+        else:
+            first, after = f"{INDENT}{group:<10} ", " " * (len(INDENT) + 11)
             yield from textwrap.wrap(names, WIDTH, initial_indent=first, subsequent_indent=after)
-    for title, rows in (("Keys that are used most: GROUP.KEY=VALUE", KEYS), ("More:", MORE)):
-        yield ""
-        yield title
-        width = max(len(left) for left, _ in rows)
-        yield from (f"{INDENT}{left:<{width}}  {right}" for left, right in rows)
+    yield from _in_two_columns(short)
+
+
+def _in_two_columns(cells: Sequence[str]) -> Iterator[str]:
+    half = WIDTH // 2 - len(INDENT)
+    for left, right in itertools.zip_longest(cells[::2], cells[1::2], fillvalue=""):
+        yield f"{INDENT}{left:<{half}}{INDENT}{right}".rstrip()
 
 
 def _marked_option(group: str, name: str, chosen: dict[str, str]) -> str:

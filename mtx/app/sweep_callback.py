@@ -1,6 +1,6 @@
 """Hydra callbacks: install mtx's sweeper when a sweep starts, and print a line when a job ends.
 
-`mtx.sweep.job` handles the status, lock and reuse of a job, since callbacks cannot: Hydra turns their errors into
+`mtx.sweep.job` handles the status, lock and reuse of a job, since callbacks cannot. Hydra turns their errors into
 warnings, does not let them skip a job, and calls none after Ctrl-C.
 """
 

@@ -90,7 +90,7 @@ def _set_up(cfg: DictConfig, sweep: Sweep) -> None:
 def _launch_grid(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function: TaskFunction) -> Any:
     """Launch all jobs of a grid.
 
-    Hydra's basic sweeper is not used: it would compose all jobs again, which takes 80 ms each, and it stops after a
+    Hydra's basic sweeper is not used. It would compose all jobs again, which takes 80 ms each, and it stops after a
     batch that contains a failed job.
     """
     OmegaConf.save(cfg, sweep.folder / "multirun.yaml")

@@ -157,12 +157,18 @@ def collate_rows(
         compiled: False: use numpy; None: use compiled kernels if they are available. Both give the same batch.
 
     Returns:
-        With `names="mtx"`: `encoder_input_ids` [B, S] int64 (source ids, EOS, pad); `encoder_attn_mask` [B, S] bool,
-        True at real tokens; `decoder_input_ids` [B, T] int64 (BOS, target ids, pad); `labels` [B, T] int64 (target ids,
-        EOS, label pad); `decoder_attn_mask` [B, T] bool; `row_ids` [B] int64. With `names="huggingface"`: `input_ids`,
-        `attention_mask`, `decoder_input_ids`, `decoder_attention_mask`, `labels`, with int64 masks. Each tensor owns
-        its memory, so keeping one tensor does not keep the others. A batch without rows is as wide as a batch of empty
-        rows.
+        With `names="mtx"`, these tensors:
+
+        - `encoder_input_ids` [B, S] int64: source ids, EOS, pad.
+        - `encoder_attn_mask` [B, S] bool: True at real tokens.
+        - `decoder_input_ids` [B, T] int64: BOS, target ids, pad.
+        - `labels` [B, T] int64: target ids, EOS, label pad.
+        - `decoder_attn_mask` [B, T] bool: True at real tokens.
+        - `row_ids` [B] int64.
+
+        With `names="huggingface"`: `input_ids`, `attention_mask`, `decoder_input_ids`, `decoder_attention_mask`,
+        `labels`, with int64 masks. Each tensor owns its memory, so keeping one tensor does not keep the others. A batch
+        without rows is as wide as a batch of empty rows.
 
     Raises:
         IndexError: a row number is out of range.

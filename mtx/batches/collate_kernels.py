@@ -67,9 +67,9 @@ def _scratch_part(call: Any, which: int, num_rows: int, begin: int, end: int) ->
 def measure(address: int) -> None:
     """Find the start and the length of each row, and the longest row of each batch.
 
-    Fills `scratch`, int64 [4, rows]: starts and truncated lengths of the sources, then of the targets; `widths`, int64
-    [batches, 2]: the longest source and target; and `state`: DONE, or the error in the rows. After an error, ids must
-    not be read.
+    Fills `scratch`, int64 [4, rows], with starts and truncated lengths of the sources, then of the targets. Fills
+    `widths`, int64 [batches, 2], with the longest source and target. Sets `state` to DONE, or to the error in the rows.
+    After an error, ids must not be read.
     """
     call = _int_array(address, NUM_SLOTS)
     num_batches = UInt(call[NUM_BATCHES])

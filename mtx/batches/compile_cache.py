@@ -1,6 +1,6 @@
 """Cache of machine code that numba compiled: compiled once per machine, stored in a file, and run without numba.
 
-numba's own cache also avoids a compilation, but every process that reads from it has to start numba, which takes half a
+numba's own cache also avoids a compilation. But every process that reads from it has to start numba, which takes half a
 second and 100 MB. Here, a process that finds the file only needs llvmlite, which loads the code into memory; functions
 are called by address.
 """
@@ -193,8 +193,8 @@ def _loaded_functions(binding: Any, kept: bytes) -> dict[str, Function]:
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
-    # numba's calling convention: the first two arguments are addresses for a result and an exception, which these
-    # functions do not have; the return value is 0.
+    # numba's calling convention: the first two arguments are addresses for a result and an exception. These functions
+    # have neither; the return value is 0.
     kind = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
     found = names.decode().split()
     return {name: partial(kind(engine.get_function_address(name)), _nowhere, _nowhere) for name in found}

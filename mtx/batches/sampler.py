@@ -19,9 +19,9 @@ from mtx.batches.plan.planner import Draft, Lengths, Mask, Plan, Planner
 class PlanBatchSampler(Sampler[list[int]]):
     """Batch sampler that yields the batches of a planner, each as a list of row numbers.
 
-    `set_epoch` chooses the epoch. If it was never called, each pass over the sampler is the next epoch, so that a plain
-    loop over a DataLoader gets new batches in each pass. Lightning calls `set_epoch` on the attribute `sampler` of a
-    batch sampler, which here returns the batch sampler itself. Use a PlanBatchSampler in the main process only. It is
+    `set_epoch` chooses the epoch. If it was never called, each pass over the sampler is the next epoch. So a plain loop
+    over a DataLoader gets new batches in each pass. Lightning calls `set_epoch` on the attribute `sampler` of a batch
+    sampler, which here returns the batch sampler itself. Use a PlanBatchSampler in the main process only. It is
     picklable: the draft is left out and built again when it is needed.
 
     Args:

@@ -67,7 +67,7 @@ def build(config: Config, group: str, **extra: Any) -> Any:
     names, _ = parameter_annotations(allowed_target(options[TARGET_KEY], group))
     given = {name: value for name, value in extra.items() if name in names and options.get(name) is None}
     _check_targets(group, options)
-    # Hydra builds a partial first, and `extra` is passed afterwards: Hydra would convert objects in it, such as a Store
+    # Hydra builds a partial first, and `extra` is passed afterwards. Hydra would convert objects in it, such as a Store
     # or a Planner, to its own containers.
     kept = {name: _as_it_is(value) for name, value in options.items() if name not in given}
     from hydra.errors import InstantiationException

@@ -20,7 +20,7 @@ from mtx.components.unchanged_options import CONFIGS, PRIMARY_CONFIG
 # The safe dumper, in C if PyYAML was built with it, which takes a tenth of the time.
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 TYPES_FILE = "option_types.json"
-FIELD_LINE = re.compile(r"(?P<indent> *)(?P<name>[A-Za-z_]\w*):(?P<value>.*)")
+FIELD_LINE = re.compile(r'(?P<indent> *)"?(?P<name>[A-Za-z_]\w*)"?:(?P<value>.*)')
 UNIT_BY_SUFFIX = {"_tokens": "tokens", "_bytes": "bytes", "_s": "seconds", "_chars": "characters", "_words": "words"}
 UNIT_BY_NAME = {
     "seconds": "seconds",

@@ -12,17 +12,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 CONFIGS = "mtx.conf"
 PRIMARY_CONFIG = "config.yaml"
+INTERPOLATION = "${"
 
 
 def is_packaged(group: str, config: Mapping[str, Any]) -> bool:
     """Return whether the config of a group equals one of the group's packaged options in every value."""
     options = config[group]
-    return any(_is_same(options, _resolved(group, packaged, config)) for packaged in _packaged(group))
+    return any(
+        _is_same(options, packaged, any_for=INTERPOLATION) and _is_same(options, _resolved(group, packaged, config))
+        for packaged in _packaged(group)
+    )
 
 
 def _resolved(group: str, packaged: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     """Return a packaged option with its interpolations resolved in this config, or None if one cannot be resolved."""
-    if "${" not in str(packaged):
+    if INTERPOLATION not in str(packaged):
         return packaged
     try:
         return OmegaConf.to_container(OmegaConf.create({**config, group: packaged})[group], resolve=True)
@@ -60,13 +64,20 @@ def _read(text: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _is_same(value: Any, packaged: Any) -> bool:
+def _is_same(value: Any, packaged: Any, *, any_for: str | None = None) -> bool:
+    """Return whether a value equals a packaged one; a packaged text that contains `any_for` equals every value."""
+    if any_for and isinstance(packaged, str) and any_for in packaged:
+        return True
     if isinstance(packaged, Mapping):
         return (
             isinstance(value, Mapping)
             and value.keys() == packaged.keys()
-            and all(_is_same(item, packaged[key]) for key, item in value.items())
+            and all(_is_same(item, packaged[key], any_for=any_for) for key, item in value.items())
         )
     if isinstance(packaged, list):
-        return isinstance(value, list) and len(value) == len(packaged) and all(map(_is_same, value, packaged))
+        return (
+            isinstance(value, list)
+            and len(value) == len(packaged)
+            and all(_is_same(item, other, any_for=any_for) for item, other in zip(value, packaged, strict=True))
+        )
     return type(value) is type(packaged) and bool(value == packaged)

@@ -113,8 +113,8 @@ class SourceTally:
 
     Attributes:
         dropped: counts of dropped pairs by reason, which the filter updates.
-        metrics: the metrics for the manifest: `dropped`; `rejects` with a few dropped pairs by reason; and, for a
-            mixture, `sources`, which gives `pairs`, `dropped` by reason and `kept` of each source. `write_metrics`
+        metrics: the metrics for the manifest: `dropped`, and `rejects` with a few dropped pairs by reason. A mixture
+            also has `sources`, which gives `pairs`, `dropped` by reason and `kept` of each source. `write_metrics`
             fills them.
     """
 

@@ -1,6 +1,6 @@
 """Finds the parts of the store that nothing refers to; `task=gc` lists them, and removes them with `yes=true`.
 
-Garbage collection is safe while runs are active: an item with a lock is removed under its lock, and an item that
+Garbage collection is safe while runs are active. An item with a lock is removed under its lock, and an item that
 another process uses stays. No decision depends on file ages, so wrong clocks have no effect.
 """
 
@@ -38,9 +38,9 @@ def store_leftovers(store: Store, *, orphans: bool = True) -> list[Leftover]:
     """Return everything in the store that nothing refers to, without changing the store.
 
     Leftovers are: remains of interrupted writers and builds, rows without a manifest, scratch files, and files that
-    `task=verify` moved to the folder `damaged`. With `orphans`, also: datasets that stages of earlier versions of mtx
-    wrote; selections, encoded datasets and words with a missing input; and tokenizers whose training dataset is
-    missing, unless encoded datasets or words need them. A run can rebuild all orphans.
+    `task=verify` moved to the folder `damaged`. With `orphans`, also datasets that stages of earlier versions of mtx
+    wrote, and selections, encoded datasets and words with a missing input. A tokenizer is an orphan if its training
+    dataset is missing, unless encoded datasets or words need it. A run can rebuild all orphans.
 
     Raises:
         NewerFormatError: a newer version of mtx wrote the store.

@@ -44,7 +44,7 @@ class HeldOut:
 
     A whole number is a number of pairs. All pairs of a source sentence stay together, so the split may exceed this
     number by the other pairs of its last sentence. A fraction between 0 and 1 is the probability of each source
-    sentence; if the corpus grows, the sentences that were held out stay held out. Validation takes the sentences with
+    sentence. If the corpus grows, the sentences that were held out stay held out. Validation takes the sentences with
     the lowest hashes, and test those with the highest, so that changing one size does not change the other split.
 
     Args:
@@ -109,8 +109,8 @@ def num_rows_of(pairs: Pairs) -> int:
 def source_hashes(pairs: Pairs, *, seed: int = 0) -> NDArray[np.uint64]:
     """Return the 64-bit XXH3 hash of each pair's source sentence: uint64 [n], the same on all machines and versions.
 
-    Two sentences have the same hash if they differ only in their Unicode normal form or in white space: around the
-    sentence, or the amount and kind between words.
+    Two sentences have the same hash if they differ only in their Unicode normal form or in white space. The white space
+    may be around the sentence, or of another amount or kind between words.
     """
     digest = partial(xxh3_64_intdigest, seed=seed)
     parts = [

@@ -90,8 +90,8 @@ class Stage:
         transform: computes output batches from input batches, given the number of the first row, and fills counts.
             Picklable.
         is_shardable: whether the output of a range of rows depends only on these rows.
-        gather: converts the concatenated outputs of all ranges to the stored form: the same rows in the same order, in
-            batches that do not depend on the ranges.
+        gather: converts the concatenated outputs of all ranges to the stored form. The rows and their order stay the
+            same, and the batches do not depend on the ranges.
         merge: adds the counts of a range to those of the preceding ranges.
     """
 

@@ -49,9 +49,9 @@ class Verdict:
         differences: by arm, the difference to `compared_to`, which has no entry itself.
         reason: a sentence or two for people: the winner or why there is none, the difference, its interval.
         seeds_needed: how many more seeds per arm tell the leading difference apart with a power of 80 %, if it is as
-            large as it looks; 0 if there is a winner; None if that cannot be computed, or takes 10,000 seeds or more.
+            large as it looks. 0 if there is a winner. None if that cannot be computed, or takes 10,000 seeds or more.
         order: the arms, the best mean first, arms with a NaN or infinite number last.
-        tied: the arms that may be the best, in this order: only the winner if there is one; else the best arm with
+        tied: the arms that may be the best, in this order. Only the winner if there is one, else the best arm with
             those that are not told apart from it.
         diverged: by arm, how many of its numbers are NaN or infinite.
         compared_to: the best arm by mean, or the reference.
@@ -89,13 +89,13 @@ def verdict(
 ) -> Verdict:
     """Decide which arm is the best, and how far each arm is from the best or from a reference.
 
-    The best arm by mean is the winner if a two-sided t test tells it apart from each other arm, with the variance
-    pooled over all arms. The false winners of this test are at most 1 − `level`: the worst case is that two arms are
-    equally good and far ahead of the rest (Gutmann and Maymin 1987, Annals of Statistics 15).
+    The best arm by mean is the winner if a two-sided t test tells it apart from each other arm. The variance is pooled
+    over all arms. The false winners of this test are at most 1 − `level`. The worst case is two equally good arms far
+    ahead of the rest (Gutmann and Maymin 1987, Annals of Statistics 15).
 
-    Without a winner, arms are told apart from the best arm by a step-down studentised range test, from the worst arm
-    upwards: an arm at rank r is tested against the critical value for the range of r means. With a reference, arms are
-    told apart from it by Holm's method. Each interval uses the critical value of its test.
+    Without a winner, a step-down studentised range test tells arms apart from the best arm, from the worst arm upwards.
+    It compares an arm at rank r with the critical value for the range of r means. With a reference, arms are told apart
+    from it by Holm's method. Each interval uses the critical value of its test.
 
     Args:
         values: numbers by arm and seed. Arms without numbers are left out.

@@ -24,8 +24,8 @@ def options(run: Run, *, only: str | None = None, to: str | None = None) -> None
 
     Args:
         run: the run, whose console prints the tables.
-        only: a group (`sampler`), an option (`sampler/bucket`), `config` for the keys outside of groups, a key
-            (`max_tokens` or `sampler.max_tokens`), or a word that is searched in all names and descriptions.
+        only: a group (`sampler`), an option (`sampler/bucket`), or a key (`max_tokens` or `sampler.max_tokens`).
+            `config` stands for the keys outside of groups. Any other word is searched in all names and descriptions.
         to: the Markdown file that gets all options; nothing else is printed then.
 
     Raises:

@@ -23,7 +23,7 @@ class EffectRow:
         value: as in the config.
         numbers: the finite objectives of the jobs that have it.
         difference: to the best value, with its interval, estimated from jobs that are equal in everything else that
-            varies; None for the best value, and if no jobs are.
+            varies. None for the best value, and if there are no such jobs.
         num_pairs: how many jobs of this value are equal in everything else to a job of the best value.
         mark: of the best value, or of a value that is not told apart from it.
         is_best: this is the value with the best mean.

@@ -14,8 +14,8 @@ class Cohort:
     """Jobs that may be ranked against each other.
 
     Attributes:
-        held_out: what tells their held-out pairs apart from those of others; None where the jobs are one cohort
-            because what they are compared by is not measured on held-out pairs, or where none says what it held out.
+        held_out: what tells their held-out pairs apart from those of others. None if the objective is not measured on
+            held-out pairs, or if no job says what it held out: then all jobs are one cohort.
         results: those jobs, with their objectives at equal budgets.
         notes: what to say about their budgets before the verdict, one sentence each.
     """

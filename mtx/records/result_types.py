@@ -232,8 +232,8 @@ class Results:
     def has_paired_seeds(self) -> bool:
         """Whether jobs with the same seed are pairs by design: the same first weights and the same held-out pairs.
 
-        They are if the objective is a figure of held-out text, if all arms have the same seeds, jobs that did not end
-        included, and if no setting varies that changes the weights of a model with a given seed.
+        They are under three conditions. The objective is a figure of held-out text. All arms have the same seeds, jobs
+        that did not end included. No setting varies that changes the weights of a model with a given seed.
         """
         if self.objective is None or not self.objective.startswith(HELD_OUT_PREFIXES):
             return False
@@ -250,7 +250,7 @@ class Results:
 
     @cached_property
     def is_comparable(self) -> bool:
-        """Whether the objective means the same for all arms: a loss per token does not for different tokenizers."""
+        """Whether the objective has the same meaning for all arms: a loss per token depends on the tokenizer."""
         tokenizers = {job.report.ids.tokenizer for job in self.jobs if job.state == "completed"}
         return len(tokenizers) < 2 or self.objective is None or not self.objective.endswith(PER_TOKEN_SUFFIXES)
 

@@ -18,8 +18,8 @@ def rank_report(batches: EpochBatches, world_size: int, lengths: Lengths, length
     tokens of both sides count, and the imbalance is at least 1.
 
     Returns:
-        `world_size`; `num_steps`, the steps of each rank; `left_out`, the number of pairs that no rank gets;
-        `imbalance`, the mean imbalance over the steps; and `imbalance_p95`, its 95th percentile. `imbalance` and
+        `world_size`; `num_steps`, the steps of each rank; `left_out`, the number of pairs that no rank gets.
+        `imbalance` is the mean imbalance over the steps, and `imbalance_p95` its 95th percentile. `imbalance` and
         `imbalance_p95` are None if there is no step.
     """
     asked = copy.copy(batches)

@@ -546,7 +546,7 @@ def with_rows(files: Files, table: pa.Table, name: str = "raw-train-1") -> Files
         ({"src": ["a"] * 7}, r"stage raw have src and tgt of strings, but raw-train-1 has src: string", SourceError),
         ({"src": [1] * 7, "tgt": ["b"] * 7}, "src: int64", SourceError),
         ({"src": ["a"] * 6 + [None], "tgt": ["b"] * 7}, "has a row without a value", SourceError),
-        ({"src": ["a"] * 6, "tgt": ["b"] * 6}, "has 6 rows, but its manifest says 7", DamagedError),
+        ({"src": ["a"] * 6, "tgt": ["b"] * 6}, "has changed: rows 6, but the manifest says 7", DamagedError),
     ],
 )
 def test_rows_of_another_form_are_refused(

@@ -48,7 +48,7 @@ def plain(record: Record) -> dict[str, Any]:
 
 
 def test_batches_in_order_worked_out_by_hand() -> None:
-    # batches of two: rows 0, 1: 2 x (3 + 4) slots, 13 real; 2, 3: 2 x (5 + 2), 9 real; 4: 3 + 2, all real
+    # batches of two. Rows 0, 1: 2 x (3 + 4) slots, 13 real; 2, 3: 2 x (5 + 2), 9 real; 4: 3 + 2, all real
     found = profiled(SequentialPlanner(batch_size=2))
     assert found["lengths"] == {
         "source": {"edges": [1, 2, 3, 4, 5, 6], "counts": [1, 1, 2, 0, 1]},

@@ -43,8 +43,8 @@ class BucketPlanner(Planner):
             minimize padding up to the bucket's limit. Or a list of ascending limits: the greatest length of each
             bucket; longer pairs form one more bucket.
         by: length that decides the bucket: `source`, `target`, or `max`, the longer of the two.
-        pool_batches: the pairs of this many batches of a bucket are sorted together by the other side's length (with
-            `by="max"`: by source minus target length), then split into batches, for less padding. 1: pairs are not
+        pool_batches: for less padding, the pairs of this many batches of a bucket are sorted together by the other
+            side's length, then split. With `by="max"`, they are sorted by source minus target length. 1: pairs are not
             sorted.
         drop_last: whether to drop the last, incomplete batch of each bucket; the dropped pairs change each epoch.
         shuffle: False: the same batches in every epoch, from short to long.

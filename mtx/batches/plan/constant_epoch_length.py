@@ -17,8 +17,8 @@ def constant_num_batches(planner: Planner, needed: int, *, num_excluded: int = 0
     """Return the number of batches of every epoch, given that one epoch needs `needed` batches.
 
     The reserve is one batch plus a quarter of the square root of `needed`. On real text, the standard deviation of the
-    number of batches over epochs is a tenth of the square root, measured for 10 to 1,500 batches. There is no reserve
-    if the number of batches depends only on the number of rows and no row is excluded.
+    number of batches over epochs is a tenth of the square root. This was measured for 10 to 1,500 batches. There is no
+    reserve if the number of batches depends only on the number of rows and no row is excluded.
     """
     if not needed or planner.is_length_agnostic:
         return needed + bool(needed and num_excluded)

@@ -65,7 +65,7 @@ def length_classes(lengths: Lengths, rows: Rows, *, multiple: int, limit: int) -
     Lengths are rounded up to `multiple`; 0 becomes `multiple`. A length that needs more than 8 bits is also rounded up
     to 8 significant bits (257 becomes 258, 1001 becomes 1004). No length becomes greater than `limit`, which no row
     exceeds. If there are more than 65,536 classes, fewer bits are kept. So `source` and `target` of a class are never
-    below the length of a row of the class, and are exact for lengths up to 256.
+    below the length of a row of the class. They are exact for lengths up to 256.
     """
     for bits in range(EXACT_BITS, 0, -1):
         source_table, source_sizes = _class_tables(lengths.source, multiple, limit, bits)

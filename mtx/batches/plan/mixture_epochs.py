@@ -70,7 +70,7 @@ class EpochQuotas:
     def parts(self, *, seed: int, epoch: int) -> list[Rows]:
         """Return the rows of each part of an epoch, int32, ascending.
 
-        Draws of the same row go to different parts, so that a batch rarely contains a row twice, and each part has its
+        Draws of the same row go to different parts, so that a batch rarely contains a row twice. Each part has its
         share of each source. The sizes of the parts are the same in every epoch.
         """
         served = np.concatenate([self._drawn_rows(source, seed, epoch) for source in range(len(self.names))])
@@ -175,8 +175,8 @@ class MixedDraft(Draft):
     """Draft of the epochs of a mixture, with batches that a planner forms.
 
     Immutable except for a cached length; picklable. Each call of `plan` makes a new draft over the epoch's rows. `len`
-    plans epoch 0. If `steady`, all epochs get the number of batches of epoch 0, plus the number that the epoch with the
-    longest rows may need in addition. An epoch that needs still more merges its smallest batches and drops no row.
+    plans epoch 0. If `steady`, all epochs get the number of batches of epoch 0, and some more. The epoch with the
+    longest rows may need these. An epoch that needs still more merges its smallest batches and drops no row.
 
     Args:
         planner: forms the batches.

@@ -95,8 +95,8 @@ class Plan:
         order: int64 [number of batches], a permutation; training step b uses batch `order[b]` in cut order.
         dropped_length: int32 [k], rows dropped because of their length, ascending.
         dropped_remainder: int32 [k], rows dropped because they do not fill a batch, ascending.
-        widths: int64 [number of batches, 2], source and target positions to which batch k in cut order is padded, never
-            below the lengths of its rows; None: each batch is padded to its longest row.
+        widths: int64 [number of batches, 2], source and target positions to which batch k in cut order is padded. They
+            are never below the lengths of its rows. None: each batch is padded to its longest row.
         not_drawn: int32 [k], rows that the epoch of a mixture does not draw, ascending; None: an epoch draws all rows.
     """
 
@@ -126,8 +126,8 @@ class Plan:
         """Return the number of rows by their use in the epoch.
 
         Returns:
-            `num_pairs`, all rows; `batched`, rows in at least one batch; `dropped_length`; `dropped_remainder`;
-            `repeated`, draws of a row beyond its first; and `not_drawn`, if an epoch is a sample of the rows.
+            `num_pairs`, all rows; `batched`, rows in at least one batch; `dropped_length`; `dropped_remainder`.
+            `repeated` counts draws of a row beyond its first. `not_drawn` is there if an epoch is a sample of the rows.
             `num_pairs` is the sum of `batched`, `dropped_length`, `dropped_remainder` and `not_drawn`.
 
         Raises:
@@ -232,7 +232,7 @@ def batch_shapes(plan: Plan, lengths: Lengths, *, length_multiple: int = 1) -> I
     """Return the shape of each batch in training order, int64 [number of batches, 3].
 
     A shape is the number of pairs, source positions and target positions. The positions are the plan's `widths` if it
-    has them, else the longest row of the batch; both are rounded up to `length_multiple`, as the collate function does.
+    has them, else the longest row of the batch. Both are rounded up to `length_multiple`, as the collate function does.
     """
     if not len(plan):
         return np.empty((0, 3), dtype=np.int64)

@@ -1,8 +1,8 @@
 """Assign the batches of an epoch to ranks: equally many steps for each, similar cost per step, no pair repeated.
 
-Neighbouring batches in cut order have similar shapes. The batches of a few groups are sorted by their padded positions;
-each group has one batch per rank, which the ranks process in the same step. Groups are used in the order of the plan.
-The batches do not depend on the number of ranks, except that some are split, so a different number of ranks can finish
+Neighbouring batches in cut order have similar shapes. The batches of a few groups are sorted by their padded positions.
+Each group has one batch per rank, which the ranks process in the same step. Groups are used in the order of the plan.
+The batches do not depend on the number of ranks, except that some are split. So a different number of ranks can finish
 an epoch: see `remaining_batches`.
 """
 

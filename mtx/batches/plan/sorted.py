@@ -31,7 +31,7 @@ class SortedPlanner(Planner):
     Args:
         max_tokens: largest number of padded positions in a batch, on each side: pairs × longest sentence.
         max_pairs: largest number of pairs in a batch; None: only `max_tokens` limits.
-        shuffle: True: the order of the batches, and the rows of equal lengths, are shuffled in each epoch; False: the
+        shuffle: True: the order of the batches, and the rows of equal lengths, are shuffled in each epoch. False: the
             same batches in every epoch, from short to long.
     """
 

@@ -1,8 +1,8 @@
 """The token-budget planner: batches filled up to a token budget, with almost no padding.
 
 The padding depends on the order in which rows are cut into batches. Most tools sort rows by (source, target) length. A
-batch that spans two source lengths then mixes the longest targets of one with the shortest of the other, and a batch of
-one source length has targets of any length. This planner uses the order of `snake_order.py` and the cuts of
+batch that spans two source lengths then mixes the longest targets of one with the shortest of the other. A batch of one
+source length has targets of any length. This planner uses the order of `snake_order.py` and the cuts of
 `batch_cutting.py`.
 
 Each epoch shifts the bands of the order, shuffles the rows of equal lengths, and shuffles the batches. The number of
@@ -47,8 +47,8 @@ class TokenBudgetPlanner(Planner):
         budget: `side`: `max_tokens` limits each side (pairs × longest sentence); `area`: it limits both sides together
             (pairs × (longest source + longest target)).
         max_pairs: largest number of pairs in a batch; None: only `max_tokens` limits.
-        too_long: how a pair is handled that alone exceeds the budget: `drop` leaves it out, counted as
-            `dropped_length`; `alone` puts it into a batch of its own, which exceeds the budget.
+        too_long: how a pair is handled that alone exceeds the budget. `drop` leaves it out, counted as
+            `dropped_length`. `alone` puts it into a batch of its own, which exceeds the budget.
         batch_multiple: the number of pairs in a batch is a multiple of this, or less than this.
         length_multiple: positions are rounded up to a multiple of this number; the budget limits the rounded positions.
         window: number of pairs, at least 1,000, in the pool from which batches are cut; None: all pairs. In smaller

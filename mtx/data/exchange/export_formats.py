@@ -90,8 +90,8 @@ def write_moses(
     Args:
         dataset: a dataset with texts; its languages are the suffixes of the files, such as `train.en` and `train.de`.
         folder: the folder to write to.
-        newlines: what to do with texts that contain a line break (LF or CR): `refuse` raises DataError; `escape` writes
-            LF as backslash n, CR as backslash r and a backslash as two, in all texts; `drop` drops the pair.
+        newlines: what to do with texts that contain a line break (LF or CR). `refuse` raises DataError, and `drop`
+            drops the pair. `escape` writes LF as backslash n, CR as backslash r and a backslash as two, in all texts.
         columns: what to do with columns other than the two texts: `refuse` raises DataError; `drop` drops the columns.
             Row numbers and sources that mtx added are always dropped.
 
@@ -258,7 +258,7 @@ def _decoded_batches(dataset: TranslationDataset, path: Path, declared: Exported
             if left < 0:
                 raise SourceError(
                     f"the rows of {dataset.id} decode to more than the {declared.decoded_bytes:,} bytes that the "
-                    "export declares, as in a file that is meant to fill a disk. Nothing was imported"
+                    "export declares. Files that are meant to fill a disk are so. Nothing was imported"
                 )
             needed = batch.schema.names if dataset.stage == "encoded" else PAIR_SCHEMA.names
             if lacking := [name for name in needed if batch.column(name).null_count]:
@@ -271,7 +271,9 @@ def _decoded_batches(dataset: TranslationDataset, path: Path, declared: Exported
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(f"the rows of {dataset.id} cannot be read: {error}. Nothing was imported") from error
     if num_rows != dataset.n:
-        raise DamagedError(f"{dataset.id} has {num_rows} rows, but its manifest says {dataset.n}. Nothing was imported")
+        raise DamagedError(
+            f"{dataset.id} has changed: rows {num_rows}, but the manifest says {dataset.n}. Nothing was imported"
+        )
 
 
 def _merged_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -208,8 +208,8 @@ def _check_ratio(manifest: ExportManifest, source: Path, max_ratio: float) -> No
     if manifest.num_bytes > max(ALWAYS_ALLOWED_BYTES, max_ratio * packed):
         raise SourceError(
             f"{source} has {packed:,} bytes, but declares {manifest.num_bytes:,} unpacked bytes, more than "
-            f"{max_ratio:g} times as many, as in an archive that is meant to fill a disk. Nothing was imported. "
-            "If you trust it, raise task.max_ratio"
+            f"{max_ratio:g} times as many. Archives that are meant to fill a disk are so. Nothing was imported. "
+            "If you trust this one, raise task.max_ratio"
         )
 
 

@@ -77,8 +77,8 @@ class PairFilter(ABC):
         text, use the stage `normalise`.
 
         Args:
-            pairs: columns `src`, `tgt`, and further columns (`row`, `source` in a mixture, columns of the source), as a
-                table or as record batches of any size; may be memory-mapped and larger than memory.
+            pairs: columns `src`, `tgt`, and further columns: `row`, `source` in a mixture, columns of the source. They
+                are a table or record batches of any size, maybe memory-mapped and larger than memory.
             dropped: receives counts by reason during streaming. Each dropped pair counts once, under the first rule
                 that drops it. Reasons without a dropped pair are absent. `count_dropped` implements this.
         """

@@ -105,9 +105,9 @@ class FlatEncoder:
 def cut_places(data: NDArray[np.uint8]) -> Bounds:
     """Return where UTF-8 text may be split: before each space that follows a visible character, int64 positions.
 
-    At such a position, every tokenizer that `cut_rule` accepts begins a token, because its words contain a space only
-    at their start or among other white space. Unicode normalisation does not cross such a position, and leaves no white
-    space before it. If `data` contains several texts, the first byte of a text may be such a position.
+    At such a position, every tokenizer that `cut_rule` accepts begins a token. Its words contain a space only at their
+    start or among other white space. Unicode normalisation does not cross such a position, and leaves no white space
+    before it. If `data` contains several texts, the first byte of a text may be such a position.
     """
     places: Bounds = np.flatnonzero(data[1:] == SPACE) + 1
     before = data[places - 1]

@@ -32,9 +32,9 @@ def find_edges(
 ) -> int:
     """Find all edges of all words, in the order of their start nodes, and return the number of edges.
 
-    The last four arrays are filled, unless they are empty. `weights` receives the index of each edge's weight: the
-    token of a piece; or, for a character without a piece, `unknown` at its first byte and `unknown + 1` at its other
-    bytes.
+    The last four arrays are filled, unless they are empty. `weights` receives the index of each edge's weight, which is
+    the token of a piece. For a character without a piece it is `unknown` at its first byte and `unknown + 1` at its
+    other bytes.
     """
     count = 0
     fill = starts.size > 0

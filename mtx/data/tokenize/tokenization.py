@@ -220,9 +220,9 @@ class Tokenization(ABC):
 def prepare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     """Set `tokenizer` to encode texts completely and literally; return the same object.
 
-    Truncation and padding are disabled. A special token that occurs in a text, such as "<EOS>" in a page about HTML, is
-    encoded as ordinary text instead of as the special id. The library saves this last setting neither in files nor in
-    pickles, so it must be set after each load.
+    Truncation and padding are disabled. A special token may occur in a text, such as "<EOS>" in a page about HTML. It
+    is encoded as ordinary text instead of as the special id. The library saves this last setting neither in files nor
+    in pickles, so it must be set after each load.
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()

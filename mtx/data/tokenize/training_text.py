@@ -137,9 +137,9 @@ def check_vocabulary_size(vocab_size: int, num_fixed: int, num_characters: int, 
     needed = num_fixed + num_characters
     if vocab_size < needed:
         raise ConfigError(
-            f"tokenizer.vocab_size must be at least {needed} for this text, but is {vocab_size}: {num_fixed} fixed "
-            f"tokens and {num_characters} for the characters that make up {coverage} of it. Raise it, lower "
-            "tokenizer.character_coverage, or use tokenizer=bpe, which starts from bytes"
+            f"tokenizer.vocab_size must be at least {needed} for this text, but is {vocab_size}. It needs {num_fixed} "
+            f"fixed tokens, and {num_characters} for the characters that make up {coverage} of the text. Raise it, "
+            "lower tokenizer.character_coverage, or use tokenizer=bpe, which starts from bytes"
         )
 
 
@@ -188,5 +188,5 @@ def _check_text(batch: list[str]) -> None:
     except (TypeError, UnicodeEncodeError) as error:
         raise DataError(
             f"a tokenizer cannot learn from this text: {error}. Every src and tgt must be a str without lone "
-            "surrogates; correct or drop it in the source"
+            "surrogates. Correct or drop such a pair in the source"
         ) from error

@@ -57,7 +57,7 @@ PENALTY_STEP = 1e-4  # the trainer subtracts multiples of this step from the sco
 class UnigramTokenization(Tokenization):
     """Learns a unigram vocabulary with byte fallback.
 
-    Decoding restores every text exactly, or its normal form if `normalization` is set: spaces are part of pieces,
+    Decoding restores every text exactly, or its normal form if `normalization` is set. Spaces are part of pieces,
     characters outside the alphabet are spelled in bytes, and <UNK> never occurs. Equal texts give byte-identical
     tokenizer files.
 
@@ -66,8 +66,8 @@ class UnigramTokenization(Tokenization):
         joint: True: one vocabulary for both languages; False: one vocabulary per side.
         vocab_size: number of tokens in the vocabulary, including 256 bytes and 4 special tokens; smaller if the texts
             have too few useful pieces.
-        character_coverage: share of the text, in (0, 1], that the characters with a piece of their own cover, chosen by
-            frequency; other characters are spelled in bytes.
+        character_coverage: share of the text, in (0, 1], that the characters with a piece of their own cover. They are
+            chosen by frequency; other characters are spelled in bytes.
         shrinking_factor: share of the pieces, in (0, 1), that each round of training keeps. A higher value trains
             longer and selects more carefully.
         normalization: Unicode normal form applied before tokenising, NFC or NFKC; None: no normalisation.

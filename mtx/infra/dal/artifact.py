@@ -309,5 +309,5 @@ def check_files(path: Path, manifest: ArtifactManifest, *, full: bool) -> None:
             if is_ != was:
                 raise DamagedError(
                     f"the file {name} of {manifest.id} has changed on disk: "
-                    f"{what} {is_}, but the manifest records {was}. {VERIFY_HINT}"
+                    f"{what} {is_}, but the manifest says {was}. {VERIFY_HINT}"
                 )

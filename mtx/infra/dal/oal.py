@@ -1,8 +1,8 @@
 """Store all manifests in one JSON file, the shelf. Each change replaces the whole file.
 
 The original design used Python's `shelve`. This layer also works as a dictionary on disk, but avoids three defects of
-`shelve`: the file format depends on the Python installation, two simultaneous writers damage the file, and reading
-pickles can run code.
+`shelve`. The file format of `shelve` depends on the Python installation, two simultaneous writers damage the file, and
+reading pickles can run code.
 """
 
 import json

@@ -17,9 +17,9 @@ from mtx.errors import DataError
 class RowDigest:
     """Incremental SHA-256 of record batches that have one schema.
 
-    The digest hashes each column in separate streams, called lanes: the row numbers of null values, the lengths of the
-    values, and the bytes of the values. Because each lane has its own hash, the digest is the same for every division
-    into batches. Values are little-endian.
+    The digest hashes each column in three separate streams, called lanes. They are the row numbers of null values, the
+    lengths of the values, and the bytes of the values. Because each lane has its own hash, the digest is the same for
+    every division into batches. Values are little-endian.
 
     Attributes:
         num_rows: number of rows added so far.

@@ -20,8 +20,9 @@ from mtx.infra.dal.quarantine import free_path
 # Scans from both ends of the table and of its index. One of the four scans may reach rows that are stored after the
 # damage.
 SCAN_ORDERS = ("NOT INDEXED ORDER BY rowid", "NOT INDEXED ORDER BY rowid DESC", "ORDER BY name", "ORDER BY name DESC")
-# Header bytes that are the same in every database that mtx writes, by offset: the file format, WAL, the schema format,
-# UTF-8, and fields that mtx does not use. Source: "The Database Header" in SQLite's description of its file format.
+# Header bytes that are the same in every database that mtx writes, by offset. They state the file format, WAL, the
+# schema format and UTF-8, and fields that mtx does not use. Source: "The Database Header" in SQLite's description of
+# its file format.
 EXPECTED_HEADER = {
     0: b"SQLite format 3\0",
     18: b"\2\2\0\x40\x20\x20",

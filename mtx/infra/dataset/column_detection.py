@@ -76,8 +76,9 @@ class Columns:
 def find_columns(present: Mapping[str, Sequence[str]], wanted: RequestedColumns, where: str) -> Columns:
     """Find the two text columns of a source.
 
-    The first rule that applies decides: the columns that `wanted` names; two columns named like the two languages;
-    `src` and `tgt`; `source` and `target`; two keys of the objects in `translation`.
+    The first rule that applies decides. The rules are the columns that `wanted` names, then two columns named like the
+    two languages, then `src` and `tgt`. `source` and `target` follow, and last two keys of the objects in
+    `translation`.
 
     Args:
         present: for each column, the keys of its objects; an empty sequence if the column contains no objects.

@@ -189,8 +189,8 @@ class HFDatasetDownloader(RemoteDownloader):
         source_column: name of the column with the source text. None: found among objects in `translation`, `src`/`tgt`,
             `source`/`target`, and columns with the names of the languages.
         target_column: name of the column with the target text. None: found as for `source_column`.
-        columns: other columns to keep: `none`, `all`, a list of names, or a mapping of names to types (`str`, `int`,
-            `float`, `bool`, `timestamp`; None: the type in the dataset).
+        columns: other columns to keep: `none`, `all`, a list of names, or a mapping of names to types. A type is `str`,
+            `int`, `float`, `bool`, `timestamp`, or None for the type in the dataset.
         validation_split: the split for validation, which is used completely. `auto`: `validation`, `valid`, `dev` or
             `val`, if the dataset has one. None: pairs of the training split are held out instead.
         test_split: the split for testing, which is used completely. `auto`: `test`, if the dataset has it. None: pairs

@@ -55,8 +55,8 @@ def test_a_vocabulary_too_small_for_the_alphabet_is_refused(dataset: Translation
         UnigramTokenization(vocab_size=270, character_coverage=1.0).train(dataset)
     characters = {char for row in dataset.data for text in row.values() for char in text}
     assert str(caught.value) == (
-        f"tokenizer.vocab_size must be at least {260 + len(characters)} for this text, but is 270: 260 fixed tokens "
-        f"and {len(characters)} for the characters that make up 1.0 of it. Raise it, lower "
+        f"tokenizer.vocab_size must be at least {260 + len(characters)} for this text, but is 270. It needs 260 fixed "
+        f"tokens, and {len(characters)} for the characters that make up 1.0 of the text. Raise it, lower "
         "tokenizer.character_coverage, or use tokenizer=bpe, which starts from bytes"
     )
 

@@ -193,7 +193,7 @@ def test_each_changed_byte_is_found(layer: FolderArtifactLayer) -> None:
     [
         (
             lambda path: (path / "a.txt").write_bytes(b"ab"),
-            "a.txt of one has changed on disk: bytes 2, but the manifest records 3",
+            "a.txt of one has changed on disk: bytes 2, but the manifest says 3",
         ),
         (lambda path: (path / "a.txt").unlink(), "a.txt of one cannot be read: No such file or directory"),
         (lambda path: (path / MANIFEST).unlink(), "the manifest of one cannot be read: .*No such file"),
@@ -246,7 +246,7 @@ def test_a_changed_byte_of_the_same_length_is_left_to_the_full_check(layer: Fold
     (built(layer) / "a.txt").write_bytes(b"abd")
     layer.verify("one", full=False)
     with pytest.raises(
-        DamagedError, match=f"a.txt of one has changed on disk: SHA-256 .*, but the manifest records {ABC}"
+        DamagedError, match=f"a.txt of one has changed on disk: SHA-256 .*, but the manifest says {ABC}"
     ):
         layer.verify("one")
 

@@ -275,7 +275,7 @@ def test_a_flipped_bit_in_the_bucket_is_found_on_download_and_by_verify(url: str
     here, there = store_at(url, tmp_path / "here"), store_at(url, tmp_path / "there")
     here.repo.add(dataset_of())
     overwrite(url, first_payload(url), flipped)
-    with pytest.raises(DamagedError, match=r"one/.* has changed: SHA-256 .*, but the manifest records .*task=verify"):
+    with pytest.raises(DamagedError, match=r"one/.* has changed: SHA-256 .*, but the manifest says .*task=verify"):
         there.repo.get("one")
     assert [p for p in there.root.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
     with pytest.raises(DamagedError, match="SHA-256"):

@@ -123,6 +123,5 @@ class RemoteBlobs:
     def _compare(self, file: RemoteFile, what: str, found: object, expected: object) -> None:
         if found != expected:
             raise DamagedError(
-                f"{self.folder}/{file.key} has changed: {what} {found}, but the manifest records {expected}. "
-                f"{VERIFY_HINT}"
+                f"{self.folder}/{file.key} has changed: {what} {found}, but the manifest says {expected}. {VERIFY_HINT}"
             )

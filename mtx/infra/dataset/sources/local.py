@@ -52,9 +52,10 @@ class LocalDownloader(Downloader):
         source_column: the column or key with the source text. None: found among `src`/`tgt`, `source`/`target`, columns
             with the names of the languages, or objects in `translation`.
         target_column: the column or key with the target text. None: found as for `source_column`.
-        columns: other columns (JSON: keys) to keep: `none`, `all`, a list of names, or a mapping of names to types
-            (`str`, `int`, `float`, `bool`, `timestamp`; None: the type in the file). TSV and CSV contain only texts. In
-            JSON, the first 10,000 lines decide the types. With `all`, a file that lacks a column gets nulls.
+        columns: other columns (JSON: keys) to keep: `none`, `all`, a list of names, or a mapping of names to types. A
+            type is `str`, `int`, `float`, `bool`, `timestamp`, or None for the type in the file. TSV and CSV contain
+            only texts. In JSON, the first 10,000 lines decide the types. With `all`, a file that lacks a column gets
+            nulls.
         source_language: name of the source language in the files; in TMX, XLIFF and catalogues, `en` also matches
             `en-US`. None: the language that TMX and XLIFF state, `en` in catalogues, the first key of `translation`,
             the ending of the file's name (`corpus.en`), or `src`.

@@ -2,8 +2,8 @@
 
 A unit (`tu`) contains a variant (`tuv`) with a text (`seg`) for each of several languages. The attribute `xml:lang` of
 a variant states its language; `en` also matches `en-US`. If several variants match, the variant with the exact name is
-used, or else the first. Texts stay unchanged, but inline codes are removed: the content of `bpt`, `ept`, `it`, `ph` and
-`ut` is left out, the content of `hi` is kept.
+used, or else the first. Texts stay unchanged, but inline codes are removed. The content of `bpt`, `ept`, `it`, `ph` and
+`ut` is left out, and the content of `hi` is kept.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """Read pairs from XLIFF 1.2 and 2.0: the source and target text of each `trans-unit`, or of each `segment` of a `unit`.
 
-Texts stay unchanged, but inline codes are removed: the content of `g`, `pc` and `mrk` is kept, the content of `bpt`,
+Texts stay unchanged, but inline codes are removed. The content of `g`, `pc` and `mrk` is kept. The content of `bpt`,
 `ept`, `it`, `ph`, `x` and similar elements is left out. Proposals (`alt-trans`, `matches`) are ignored. A unit whose
 target is missing or empty counts as `untranslated`. In version 1.2, a unit counts as `fuzzy` if its state is `new` or
 `needs-…`, or if it has `approved="no"`. In version 2.0, a unit counts as `fuzzy` if its state is `initial`.

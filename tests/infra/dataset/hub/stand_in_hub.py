@@ -31,9 +31,9 @@ FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 class Fault:
     """What goes wrong: `status` is answered, with the Hub's `code`; `reset` breaks off; `empty` sends no body.
 
-    `short` sends half of it, `drop` half of it and hangs up, `ignore_range` sends all of it, `corrupt` changes a byte
-    (the one `at`; -1: one of text, or in the middle), `stall_s` waits before the answer, `half_way_s` in the middle of
-    the body, `slow_s` takes that time for it, in ten pieces.
+    `short` sends half of it, `drop` half of it and hangs up, and `ignore_range` sends all of it. `corrupt` changes a
+    byte (the one `at`; -1: one of text, or in the middle). `stall_s` waits before the answer, and `half_way_s` in the
+    middle of the body. `slow_s` takes that time for the body, in ten pieces.
 
     It strikes GETs of paths that contain `match`, after the first `after`, `times` times.
     """
