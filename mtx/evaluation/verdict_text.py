@@ -53,6 +53,30 @@ def reason_text(
     return " ".join([*sentences, *_of_reference(decided), *_of_diverged(decided)])
 
 
+def interval_text(difference: "Difference") -> str:
+    """Write the interval of a difference alone: `[+0.021, +0.069]`; `–` for an infinite one."""
+    if not math.isfinite(difference.high - difference.low):
+        return "–"
+    places = decimals((difference.high - difference.low) / 2)
+    return f"[{difference.low:+.{places}f}, {difference.high:+.{places}f}]"
+
+
+def sentences_text(decided: "Verdict") -> list[str]:
+    """Name the arms that seeds tell apart, but whose interval over held-out sentences includes 0."""
+    unsure = {
+        arm: found
+        for arm, found in decided.text_differences.items()
+        if decided.differences[arm].is_told_apart and not found.is_told_apart
+    }
+    if not unsure:
+        return []
+    arm, found = next(iter(unsure.items()))
+    shown = f", {interval_text(found)}," if len(unsure) == 1 and math.isfinite(found.high - found.low) else ""
+    whose = f"the interval{'s' * (len(unsure) > 1)} over held-out sentences for {names_text(list(unsure))}"
+    include = "include" if len(unsure) > 1 else "includes"
+    return [f"Other held-out sentences may turn this around: {whose}{shown} {include} 0."]
+
+
 def names_text(names: Sequence[str], *, others: str = "arms") -> str:
     """List names in a sentence; more than three are counted."""
     if len(names) > MAX_NAMES:
