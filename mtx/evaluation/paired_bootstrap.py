@@ -9,12 +9,13 @@ statistics. `docs/statistics.md` has the coverage of the intervals by simulation
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from mtx.evaluation.statistics import Difference
+from mtx.evaluation.student_range import t_quantile
 
 NUM_RESAMPLES = 1000
 MAX_CLUSTERS = 20_000  # more are joined at random, so that the time of a resample has a bound
@@ -117,7 +118,7 @@ def _interval(resampled: NDArray[np.float64], num_clusters: int, level: float) -
     """Return the expanded percentile interval of resampled differences."""
     if num_clusters < 2 or not np.isfinite(resampled).all():
         return -math.inf, math.inf
-    expanded = stats.t.ppf((1 + level) / 2, num_clusters - 1) * math.sqrt(num_clusters / (num_clusters - 1))
-    tail = float(stats.norm.sf(expanded))
+    expanded = t_quantile(num_clusters - 1, (1 + level) / 2) * math.sqrt(num_clusters / (num_clusters - 1))
+    tail = NormalDist().cdf(-expanded)
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return float(low), float(high)

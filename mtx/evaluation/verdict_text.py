@@ -61,6 +61,21 @@ def interval_text(difference: "Difference") -> str:
     return f"[{difference.low:+.{places}f}, {difference.high:+.{places}f}]"
 
 
+def difference_texts(decided: "Verdict", arm: str) -> list[str]:
+    """Write the difference of an arm to the best: over seeds if they have intervals, then over held-out sentences.
+
+    The interval over sentences stands alone beside the one over seeds, since both are about the same difference.
+    """
+    by_seeds, by_text = decided.differences.get(arm), decided.text_differences.get(arm)
+    told = []
+    if decided.has_intervals:
+        told.append("" if by_seeds is None else difference_text(by_seeds))
+    if decided.text_differences:
+        write = interval_text if decided.has_intervals else difference_text
+        told.append("" if by_text is None else write(by_text))
+    return told
+
+
 def sentences_text(decided: "Verdict") -> list[str]:
     """Name the arms that seeds tell apart, but whose interval over held-out sentences includes 0."""
     unsure = {
@@ -70,7 +85,7 @@ def sentences_text(decided: "Verdict") -> list[str]:
     }
     if not unsure:
         return []
-    arm, found = next(iter(unsure.items()))
+    found = next(iter(unsure.values()))
     shown = f", {interval_text(found)}," if len(unsure) == 1 and math.isfinite(found.high - found.low) else ""
     whose = f"the interval{'s' * (len(unsure) > 1)} over held-out sentences for {names_text(list(unsure))}"
     include = "include" if len(unsure) > 1 else "includes"

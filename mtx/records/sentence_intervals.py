@@ -48,7 +48,7 @@ def sentence_intervals(metric: str | None, arms: Mapping[str, "Group"], decided:
         decided: the verdict over seeds.
     """
     compared = [arm for arm in decided.order if arm not in decided.diverged]
-    if metric not in METRICS or len(compared) < 2 or decided.compared_to not in compared:
+    if metric is None or metric not in METRICS or len(compared) < 2 or decided.compared_to not in compared:
         return SentenceIntervals()
     first, *others = sorted(compared, key=lambda arm: arm != decided.compared_to)
     unknown: dict[str, list[str]] = {}

@@ -99,7 +99,7 @@ def test_a_run_writes_to_its_output_folder_only_and_warns_of_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/run_key.txt"}
-    reports = {"report.json", "profile.json", "training.json"}
+    reports = {"report.json", "profile.json", "training.json", "held_out.parquet"}
     assert found == {*reports, "log/metrics.csv", "log/hparams.yaml", *checkpoints}
     assert "train/loss" in (tmp_path / "out" / "log" / "metrics.csv").read_text().split("\n")[0]
     assert capfd.readouterr() == ("", "")
