@@ -160,7 +160,7 @@ def _read(path: Path, names: tuple[str, ...]) -> pa.Table | None:
                 raise _damaged(path, f"it has {file.metadata.num_rows:,} pairs, but at most {MAX_PAIRS:,} are read")
             kinds = {field.name: field.type for field in file.schema_arrow}
             if wrong := [name for name in names if name in kinds and kinds[name] != TYPES[name]]:
-                raise _damaged(path, f"its column {wrong[0]} is {TYPES[wrong[0]]}, but is {kinds[wrong[0]]}")
+                raise _damaged(path, f"its column {wrong[0]} should be {TYPES[wrong[0]]}, but is {kinds[wrong[0]]}")
             if "row" not in kinds:
                 raise _damaged(path, "it has no column row")
             return file.read([name for name in names if name in kinds])

@@ -114,11 +114,22 @@ class Group:
 
         Jobs with the same seed and the same config are repeats of one job, so their mean counts as one number.
         """
-        found: dict[Value, list[float]] = {}
+        return {
+            seed: sum(float(job.number(metric) or 0) for job in jobs) / len(jobs)
+            for seed, jobs in self._jobs_by_seed(metric).items()
+        }
+
+    def weighted_jobs(self, metric: str) -> list[tuple[float, JobRecord]]:
+        """Return the completed jobs that have a metric, with weights for the mean of `numbers_by_seed`."""
+        by_seed = self._jobs_by_seed(metric)
+        return [(1 / len(by_seed) / len(jobs), job) for jobs in by_seed.values() for job in jobs]
+
+    def _jobs_by_seed(self, metric: str) -> dict[Value, list[JobRecord]]:
+        found: dict[Value, list[JobRecord]] = {}
         for job in self.jobs:
-            if job.state == "completed" and (number := job.number(metric)) is not None:
-                found.setdefault(job.value(SEED), []).append(float(number))
-        return {seed: sum(numbers) / len(numbers) for seed, numbers in found.items()}
+            if job.state == "completed" and job.number(metric) is not None:
+                found.setdefault(job.value(SEED), []).append(job)
+        return found
 
     def num_diverged(self, metric: str) -> int:
         """Return the number of completed jobs whose metric is NaN or infinite."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,7 +65,7 @@ def sentence_intervals(metric: str | None, arms: Mapping[str, "Group"], decided:
     except ImportError:
         return SentenceIntervals({}, f"Intervals over held-out sentences need sacrebleu: {INSTALL_COMMAND}.")
     clusters = _clusters(shared)
-    differences = bootstrap_differences(
+    resampled = bootstrap_differences(
         known,
         METRICS[metric].of_sums,
         compared_to=first,
@@ -73,6 +73,8 @@ def sentence_intervals(metric: str | None, arms: Mapping[str, "Group"], decided:
         clusters=clusters,
         level=decided.level,
     )
+    num_seeds = {arm: found.num_seeds for arm, found in decided.differences.items()}
+    differences = {arm: replace(found, num_seeds=num_seeds[arm]) for arm, found in resampled.items()}
     return SentenceIntervals(differences, _basis(differences, shared, clusters, unknown))
 
 
@@ -85,11 +87,8 @@ def _arm_statistics(metric: str, arm: "Group", shared: SentenceStatistics | None
 
     Bits per byte are linear in the nats, so the jobs of an arm are averaged at once.
     """
-    jobs = [job for job in arm.jobs if job.state == "completed" and job.number(metric) is not None]
-    num_seeds = len(arm.numbers_by_seed(metric))
-    weights = [1 / num_seeds / sum(other.value("seed") == job.value("seed") for other in jobs) for job in jobs]
     found: list[tuple[float, NDArray[np.float64]]] = []
-    for job, weight in zip(jobs, weights, strict=True):
+    for weight, job in arm.weighted_jobs(metric):
         of_job = _job_statistics(metric, job)
         shared = of_job if shared is None else shared
         _check_same_sentences(metric, of_job, shared)
@@ -149,5 +148,5 @@ def _basis(
     sentences = f"{len(shared.rows):,} held-out sentences"
     if clusters is not None:
         sentences += f" in {clusters.max() + 1:,} documents, which are drawn as a whole"
-    told = [f"Over sentences: {NUM_RESAMPLES:,} resamples of {sentences}; the models stay as trained."]
-    return " ".join([*told, *([f"Not known: {'; '.join(missing)}."] if missing else [])])
+    told = f"Over sentences: {NUM_RESAMPLES:,} resamples of {sentences}; models stay as trained. Seeds alone decide."
+    return f"{told} Not known: {'; '.join(missing)}." if missing else told
