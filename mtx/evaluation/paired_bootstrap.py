@@ -54,7 +54,8 @@ def bootstrap_differences(
         num_resamples: resamples.
 
     Returns:
-        By arm, without `compared_to`; `num_seeds` is the number of jobs. Ends are infinite with fewer than two clusters, or if a resample has no metric.
+        By arm, without `compared_to`; `num_seeds` is the number of jobs. Ends are infinite with fewer than two
+        clusters, or if a resample has no metric.
     """
     jobs = [(arm, weight, values) for arm, of_arm in arms.items() for weight, values in of_arm]
     groups = _bounded_clusters(clusters, len(jobs[0][2]), rng)
