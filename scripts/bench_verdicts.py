@@ -4,15 +4,19 @@
     scripts/bench_verdicts quick      the same from few sweeps, in seconds
 
 The rule is that of mtx.evaluation.statistics.verdict, vectorised over sweeps with complete seeds. Each run first checks
-on some sweeps that both rules agree.
+on some sweeps that both rules agree. The last tables are about the intervals over held-out sentences: how often they
+hold the true difference, with and without documents, and how long they take.
 """
 
 import argparse
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from mtx.evaluation.corpus_metrics import METRICS, bits_per_byte
+from mtx.evaluation.paired_bootstrap import bootstrap_differences
 from mtx.evaluation.statistics import verdict
 from mtx.evaluation.student_range import range_critical_value
 
@@ -202,6 +206,85 @@ def coverage(num_sweeps: int) -> None:
         print_table(f"Intervals that hold the true difference, %: normal, {name}", [*each, *every])
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Held-out sentences of simulated texts. `per_document`: sentences of a document; `share`: of the variance of
+    differences that lies between documents."""
+
+    num_documents: int
+    per_document: int
+    share: float
+
+
+TEXTS = {
+    "50 sentences, independent": Texts(50, 1, 0.0),
+    "100 sentences, independent": Texts(100, 1, 0.0),
+    "1,000 sentences, independent": Texts(1000, 1, 0.0),
+    "5 documents of 40": Texts(5, 40, 0.1),
+    "10 documents of 40": Texts(10, 40, 0.1),
+    "20 documents of 40": Texts(20, 40, 0.1),
+    "100 documents of 10": Texts(100, 10, 0.1),
+    "100 documents of 10, half alike": Texts(100, 10, 0.5),
+}
+TRUE_BITS = 0.02  # bits per byte between the two arms
+
+
+def simulated_text(rng: np.random.Generator, text: Texts) -> tuple[Array, Array, Array]:
+    """Return the statistics of two arms [n, 2] and the documents [n]: sentences of log-normal length, whose bits differ
+    between the arms with a standard deviation of 0.1 bits a byte."""
+    documents = np.repeat(np.arange(text.num_documents), text.per_document)
+    num_bytes = np.maximum(1, np.round(rng.lognormal(4.3, 0.7, len(documents))))
+    of_document = rng.normal(size=text.num_documents)[documents]
+    noise = np.sqrt(text.share) * of_document + np.sqrt(1 - text.share) * rng.normal(size=len(documents))
+    first = num_bytes * (1.5 + 0.3 * rng.standard_t(5, size=len(documents)))
+    second = first + num_bytes * (TRUE_BITS + 0.1 * noise)
+    a, b = (np.stack([bits * np.log(2), num_bytes], axis=1) for bits in (first, second))
+    return a, b, documents
+
+
+def sentence_coverage(num_texts: int) -> None:
+    error = 200 * (0.05 * 0.95 / num_texts) ** 0.5
+    print(f"\n{num_texts:,} simulated texts a row; simulation error of 95.0: ± {error:.1f} (two standard errors)")
+    print("\nIntervals over held-out sentences that hold the true difference, %\n")
+    print("| held-out text | by sentence | by document |")
+    print("| --- | ---: | ---: |")
+    for name, text in TEXTS.items():
+        rng = np.random.default_rng([text.num_documents, text.per_document, num_texts])
+        held = np.zeros(2)
+        for _ in range(num_texts):
+            a, b, documents = simulated_text(rng, text)
+            arms = {"a": [(1.0, a)], "b": [(1.0, b)]}
+            for index, clusters in enumerate((None, documents)):
+                found = bootstrap_differences(
+                    arms, bits_per_byte, compared_to="a", rng=rng, clusters=clusters, level=LEVEL
+                )["b"]
+                held[index] += found.low <= TRUE_BITS <= found.high
+        print(f"| {name} | {' | '.join(map(percent, held / num_texts))} |")
+
+
+def resampling_times() -> None:
+    rng = np.random.default_rng(0)
+    print("\nTime of 1,000 resamples of 12 arms\n")
+    print("| metric | jobs per arm | sentences | s |")
+    print("| --- | ---: | ---: | ---: |")
+    for metric, num_jobs, num in (
+        ("bits_per_byte", 1, 1_000),
+        ("bits_per_byte", 1, 10_000),
+        ("bits_per_byte", 1, 200_000),
+        ("scores.bleu", 3, 100),
+        ("scores.bleu", 3, 10_000),
+        ("scores.chrf", 3, 10_000),
+    ):
+        shape = (num, len(METRICS[metric].statistics))
+        arms = {
+            f"{arm}": [(1 / num_jobs, rng.integers(1, 40, shape).astype(np.float64)) for _ in range(num_jobs)]
+            for arm in range(12)
+        }
+        started = time.perf_counter()
+        bootstrap_differences(arms, METRICS[metric].of_sums, compared_to="0", rng=rng)
+        print(f"| {metric} | {num_jobs} | {num:,} | {time.perf_counter() - started:.1f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", nargs="?", choices=["full", "quick"], default="full")
@@ -214,6 +297,9 @@ def main() -> None:
     false_differences(num_sweeps)
     true_winners(num_sweeps)
     coverage(num_sweeps)
+    sentence_coverage(10 if said.mode == "quick" else num_sweeps // 10)
+    if said.mode == "full":
+        resampling_times()
 
 
 if __name__ == "__main__":

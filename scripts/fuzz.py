@@ -206,6 +206,32 @@ def overrides(path: Path) -> object:
     return compose([path.read_bytes().decode(errors="replace")])
 
 
+def held_out(path: Path) -> object:
+    """Read the statistics of held-out pairs."""
+    from mtx.evaluation.corpus_metrics import METRICS
+    from mtx.records.held_out_sentences import HELD_OUT_FILE, read_held_out
+
+    path.rename(path.with_name(HELD_OUT_FILE))
+    return [read_held_out(path.parent, metric) for metric in METRICS]
+
+
+def sentences() -> bytes:
+    """Return the content of a file with the statistics of held-out pairs."""
+    import tempfile
+
+    import numpy as np
+
+    from mtx.evaluation.corpus_metrics import score_statistics
+    from mtx.records.held_out_sentences import complete_held_out, write_likelihoods
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_likelihoods(Path(folder), np.array([[0.0, 1.0, 2.0], [1.5, 2.5, 3.5], [3.0, 4.0, 5.0]]))
+        scores = score_statistics([0, 2], ["a b", "c"], ["a c", "d"], tokenizer="13a")
+        made = complete_held_out(Path(folder), digest="d", documents=np.array([0, 0, -1]), scores=scores)
+        assert made is not None
+        return made.read_bytes()
+
+
 def parsers() -> dict[str, tuple[str, Parser, list[bytes]]]:
     """Return each parser by name, with the suffix of its files and with valid files to start from."""
     from tokenizers import Tokenizer
@@ -239,6 +265,7 @@ def parsers() -> dict[str, tuple[str, Parser, list[bytes]]]:
         "sqlite": (".sqlite", database, [sqlite(as_manifest.decode())]),
         "arrow": (".arrow", arrow, [ipc(table)]),
         "jsonl rows": (".jsonl", json_rows, [lines[0] + b"\n"]),
+        "held-out statistics": (".parquet", held_out, [sentences()]),
         "tokenizer": (".json", tokenizer, [byte_tokenizer.to_str().encode(), bpe(byte_tokenizer)]),
         "checkpoint": (".ckpt", checkpoint, [weights()]),
         "overrides": (

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mtx.records.held_out_sentences import complete_held_out, write_likelihoods
 from mtx.records.job_status import JobStatus, write_status
 
 
@@ -30,6 +33,16 @@ def write_job(
     objectives = {name: report[name] for name in names if report and type(report.get(name)) in (int, float)}
     state = "completed" if report is not None else "failed"
     write_status(folder, begun.end(state, seconds=2.0, objectives=objectives, **ended))
+
+
+def write_sentences(
+    folder: Path, bits: Sequence[float], *, digest: str | None = "one", documents: Sequence[int] | None = None
+) -> None:
+    """Write the statistics of held-out pairs with targets of one byte; their mean is the job's bits per byte."""
+    nats = np.array(bits) * np.log(2)
+    write_likelihoods(folder, np.stack([np.arange(len(nats)), nats, np.ones(len(nats))]))
+    of_rows = None if documents is None else np.array(documents, dtype=np.int64)
+    complete_held_out(folder, digest=digest, documents=of_rows, scores=None)
 
 
 def measured(padding: float = 0.25, **more: Any) -> dict[str, Any]:

@@ -6,7 +6,9 @@ uses the model would need this many bits per byte.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -52,3 +54,54 @@ class LikelihoodSums:
         """Return the sums that `as_tensor` has converted to float64 [3]."""
         nll, num_tokens, num_bytes = sums.tolist()
         return cls(nll, int(num_tokens), None if math.isnan(num_bytes) else int(num_bytes))
+
+
+class PairLikelihoods:
+    """Log-likelihood and bytes of each held-out pair of one validation set, in the order of the batches.
+
+    The verdict's interval over held-out sentences needs them. A pair that several batches contain occurs several times.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []  # float64 [3, B] each
+
+    def add(self, row_ids: Tensor, nll: Tensor, num_bytes: Tensor) -> None:
+        """Add the pairs of a batch.
+
+        Args:
+            row_ids: the rows of the pairs in their dataset, int64 [B].
+            nll: negative log-likelihood of each target, EOS included, in nats, float [B].
+            num_bytes: UTF-8 bytes of each target text, int64 [B].
+        """
+        self._parts.append(torch.stack([part.detach().cpu().double() for part in (row_ids, nll, num_bytes)]))
+
+    def as_tensor(self) -> Tensor:
+        """Return rows, nats and bytes as float64 [3, n] on the CPU; rows below 2^53 are exact."""
+        return torch.cat(self._parts, dim=1) if self._parts else torch.zeros(3, 0, dtype=torch.float64)
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """A model whose validation keeps the log-likelihood of each pair.
+
+    `task=fit` stores the likelihoods of the first validation set in `held_out.parquet`.
+    """
+
+    @property
+    def pair_likelihoods(self) -> Mapping[str, PairLikelihoods]:
+        """The likelihoods of this rank in the last validation, by validation set, in the order of the loaders."""
+
+
+def sums_by_pair(of_labels: Tensor, num_labels: Tensor) -> Tensor:
+    """Sum a value of each label over the labels of its pair, in float64 on the CPU.
+
+    Args:
+        of_labels: the values of all real labels of a batch, pair after pair, float [N].
+        num_labels: the number of real labels of each pair, int64 [B]; the sum is N.
+
+    Returns:
+        The sums, float64 [B].
+    """
+    counts = num_labels.cpu()
+    pairs = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    return torch.zeros(len(counts), dtype=torch.float64).index_add_(0, pairs, of_labels.detach().cpu().double())

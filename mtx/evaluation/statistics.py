@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mtx.evaluation.arm_means import ArmModel, fit_arms
 from mtx.evaluation.student_range import MAX_SEEDS, more_seeds, range_critical_value, t_quantile
-from mtx.evaluation.verdict_text import reason_text
+from mtx.evaluation.verdict_text import reason_text, sentences_text
 
 Direction = Literal["minimize", "maximize"]
 
@@ -135,6 +135,19 @@ def verdict(
     rival = _rival(model, ranked)
     lead = None if rival is None else _difference(model, rival, ranked[0], t_quantile_of(model, level))
     return replace(decided, reason=reason_text(decided, model, rival, lead, direction))
+
+
+def with_text_differences(decided: Verdict, differences: Mapping[str, Difference]) -> Verdict:
+    """Return a verdict with intervals over held-out sentences; its reason names those that include 0 against the seeds.
+
+    The seeds alone decide about the winner.
+
+    Args:
+        decided: the verdict over seeds.
+        differences: by arm, the difference to `compared_to` with its interval over held-out sentences.
+    """
+    found = replace(decided, text_differences=dict(differences))
+    return replace(found, reason=" ".join([decided.reason, *sentences_text(found)]))
 
 
 def _check_arguments(direction: str, level: float, reference: str | None, arms: Sequence[str]) -> None:

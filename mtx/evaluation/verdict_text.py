@@ -53,6 +53,45 @@ def reason_text(
     return " ".join([*sentences, *_of_reference(decided), *_of_diverged(decided)])
 
 
+def interval_text(difference: "Difference") -> str:
+    """Write the interval of a difference alone: `[+0.021, +0.069]`; `–` for an infinite one."""
+    if not math.isfinite(difference.high - difference.low):
+        return "–"
+    places = decimals((difference.high - difference.low) / 2)
+    return f"[{difference.low:+.{places}f}, {difference.high:+.{places}f}]"
+
+
+def difference_texts(decided: "Verdict", arm: str) -> list[str]:
+    """Write the difference of an arm to the best: over seeds if they have intervals, then over held-out sentences.
+
+    The interval over sentences stands alone beside the one over seeds, since both are about the same difference.
+    """
+    by_seeds, by_text = decided.differences.get(arm), decided.text_differences.get(arm)
+    told = []
+    if decided.has_intervals:
+        told.append("" if by_seeds is None else difference_text(by_seeds))
+    if decided.text_differences:
+        write = interval_text if decided.has_intervals else difference_text
+        told.append("" if by_text is None else write(by_text))
+    return told
+
+
+def sentences_text(decided: "Verdict") -> list[str]:
+    """Name the arms that seeds tell apart, but whose interval over held-out sentences includes 0."""
+    unsure = {
+        arm: found
+        for arm, found in decided.text_differences.items()
+        if decided.differences[arm].is_told_apart and not found.is_told_apart
+    }
+    if not unsure:
+        return []
+    found = next(iter(unsure.values()))
+    shown = f", {interval_text(found)}," if len(unsure) == 1 and math.isfinite(found.high - found.low) else ""
+    whose = f"the interval{'s' * (len(unsure) > 1)} over held-out sentences for {names_text(list(unsure))}"
+    include = "include" if len(unsure) > 1 else "includes"
+    return [f"Other held-out sentences may turn this around: {whose}{shown} {include} 0."]
+
+
 def names_text(names: Sequence[str], *, others: str = "arms") -> str:
     """List names in a sentence; more than three are counted."""
     if len(names) > MAX_NAMES:

@@ -19,20 +19,24 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from mtx.errors import ConfigError
+from mtx.evaluation.corpus_metrics import ScoreStatistics
 from mtx.experiment.fit_summary import METRIC, begin_values, closing, model_text, opening, show
 from mtx.experiment.measure import data_report_and_profile
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import score_samples
 from mtx.progress.progress_log import say
+from mtx.records.held_out_sentences import HELD_OUT_FILE, complete_held_out, write_likelihoods
 from mtx.records.plot_data import fit_profile
 from mtx.records.profile_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
+from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
 from mtx.training.datamodule import TranslationDataModule
+from mtx.training.plain_datamodule import TranslationData
 from mtx.training.training_lines import TrainingLines
 from mtx.training.training_record import TrainingProgress, TrainingRecord
 
@@ -99,15 +103,27 @@ def fit(
     if not trainer.is_global_zero:
         return progress.held_out(METRIC)[1]
     report = Report.of(data, fit_report(run, trainer, progress))
+    complete_statistics(run, data, None)
     run.write_report(report)  # before translating, so that a failure of the translation loses no result
     RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
     started = time.perf_counter()
     device = trainer.strategy.root_device
-    outputs = score_samples(run, model, device, shown=translations, scored=scored_sentences, beam=beam)
+    outputs, statistics = score_samples(run, model, device, shown=translations, scored=scored_sentences, beam=beam)
+    if statistics is not None:
+        complete_statistics(run, data, statistics)
     report = Report.of(report, outputs)
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]
+
+
+def complete_statistics(run: Run, data: Report, scores: ScoreStatistics | None) -> None:
+    """Add to `held_out.parquet` which pairs it is about, their documents, and the statistics of translations."""
+    documents = None
+    if isinstance(run.datamodule, TranslationData) and (names := run.datamodule.val_names):
+        documents = run.datamodule.documents(names[0])
+    digest = None if data.held_out is None else data.held_out.digest
+    complete_held_out(run.output_dir, digest=digest, documents=documents, scores=scores)
 
 
 def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:
@@ -127,11 +143,12 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     """Build the Trainer with mtx's callbacks: budget, training record, exact resume, checkpoints and progress bar.
 
     `trainer.callbacks` in the config replaces the progress bar, the checkpoint callback and the data-cost callback. The
-    training record, the budget, the exact resume and the log lines are always installed.
+    training record, the budget, the exact resume, the held-out likelihoods and the log lines are always installed.
     """
     options = run.config["trainer"]
     lines = TrainingLines(record, metric=METRIC)
-    always: list[pl.Callback] = [record, budget, ExactResume(), lines]
+    keeper = HeldOutLikelihoods(partial(write_likelihoods, run.output_dir))
+    always: list[pl.Callback] = [record, budget, ExactResume(), keeper, lines]
     callbacks = list(always)
     if options.get("callbacks") is None:
         callbacks.insert(callbacks.index(lines), DataCosts())  # before `lines`, which log the values of DataCosts
@@ -181,7 +198,8 @@ def train(
         show(run, ("model", model_text(run, trainer, model, ckpt)))
         say("train", "begin", begin_values(run, trainer, model))
         write_run_key(run.config, run.output_dir)
-        record.path.unlink(missing_ok=True)  # left by an earlier run in this folder
+        for path in (record.path, run.output_dir / HELD_OUT_FILE):
+            path.unlink(missing_ok=True)  # left by an earlier run in this folder
     if ckpt is None and (found := held_out_metrics(run, trainer, model)):
         record.progress().add_validation(0, found)
     try:

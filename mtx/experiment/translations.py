@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mtx.batches.collate import Batch
+from mtx.evaluation.corpus_metrics import INSTALL_COMMAND, METRICS, ScoreStatistics, score_statistics
 from mtx.experiment.run_context import Run
 from mtx.progress.tracking import CountedWork
 from mtx.records.report_record import Scores, Translation, TranslationReport
@@ -23,7 +24,6 @@ from mtx.training.datamodule import TranslationDataModule
 from mtx.training.loader import PlanLoader
 
 SENTENCES_PER_BATCH = 50  # sentences; enough to keep two cores busy at any beam size
-INSTALL_COMMAND = 'pip install "mtx[scores]"'
 LABEL_WIDTH = 11
 NUM_SCORES = 4  # decimal places of a score
 
@@ -61,10 +61,11 @@ class Translator(Protocol):
 
 def score_samples(
     run: Run, model: torch.nn.Module, device: torch.device, *, shown: int, scored: int, beam: int
-) -> TranslationReport:
-    """Translate held-out sentences, print some, score the translations, and return the translation part of the report.
+) -> tuple[TranslationReport, ScoreStatistics | None]:
+    """Translate held-out sentences, print some, and score the translations.
 
-    The report is empty if the model has no `translate` method, or if there are no held-out sentences.
+    Returns the translation part of the report, and the statistics of each scored translation. The report is empty if
+    the model has no `translate` method, or if there are no held-out sentences. The statistics are None without scores.
 
     Args:
         run: The run, which provides the data module and the console.
@@ -76,18 +77,19 @@ def score_samples(
     """
     data = run.datamodule
     if not isinstance(model, Translator) or not isinstance(data, TranslationDataModule) or not max(shown, scored):
-        return TranslationReport()
+        return TranslationReport(), None
     num_sentences = len(rows_to_translate(data, max(shown, scored))[0])
     if not num_sentences:
-        return TranslationReport()
+        return TranslationReport(), None
     assert data.ids is not None
     language = data.storage.repo.manifest(data.ids.filtered["train"]).languages[1]
-    figures = None
+    statistics = figures = None
     with CountedWork("translating", num_sentences, "translate", unit="sentences", as_count=True) as progress:
         model.to(device)  # Lightning's Trainer has moved the model to the CPU after training
         found = translate_held_out(data, model, num_sentences=num_sentences, beam=beam, reach=progress.reach)
         model.cpu()
-        if scored and (figures := translation_scores(found[:scored], language)) is not None:
+        if scored and (statistics := translation_statistics(found[:scored], language)) is not None:
+            figures = translation_scores(statistics)
             progress.found({"bleu": figures.bleu, "chrf": figures.chrf})
     to_show = [found[index] for index in evenly_spaced_rows(np.arange(len(found)), shown)]
     if to_show:
@@ -99,7 +101,7 @@ def score_samples(
             highlight=False,
             markup=False,
         )
-    return TranslationReport(beam=beam, translations=tuple(to_show), scores=figures)
+    return TranslationReport(beam=beam, translations=tuple(to_show), scores=figures), statistics
 
 
 def rows_to_translate(
@@ -163,26 +165,30 @@ def evenly_spaced_rows(rows: NDArray[np.int64], num_rows: int) -> NDArray[np.int
     return rows[np.linspace(0, len(rows) - 1, num_rows).round().astype(np.int64)]
 
 
-def translation_scores(translations: Sequence[Translation], language: str) -> Scores | None:
-    """Return BLEU and chrF from 0 to 100 with sacrebleu's signatures; None if sacrebleu is not installed.
+def translation_statistics(translations: Sequence[Translation], language: str) -> ScoreStatistics | None:
+    """Return the statistics of each translation for BLEU and chrF; None if sacrebleu is not installed.
 
     Args:
         translations: At least one translation.
         language: The code of the target language, such as `de` or `jpn_Jpan`. The code selects BLEU's tokenizer.
     """
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-        from sacrebleu.metrics.chrf import CHRF
-    except ImportError:
-        return None
-    outputs, references = [t.output for t in translations], [[t.reference for t in translations]]
-    bleu, chrf = BLEU(tokenize=bleu_tokenizer(language)), CHRF()
+    return score_statistics(
+        [t.row for t in translations],
+        [t.output for t in translations],
+        [t.reference for t in translations],
+        tokenizer=bleu_tokenizer(language),
+    )
+
+
+def translation_scores(statistics: ScoreStatistics) -> Scores:
+    """Return BLEU and chrF from 0 to 100 with sacrebleu's signatures."""
+    of_bleu, of_chrf = METRICS["scores.bleu"], METRICS["scores.chrf"]
     return Scores(
-        num_sentences=len(translations),
-        bleu=round(bleu.corpus_score(outputs, references).score, NUM_SCORES),
-        chrf=round(chrf.corpus_score(outputs, references).score, NUM_SCORES),
-        bleu_signature=str(bleu.get_signature()),
-        chrf_signature=str(chrf.get_signature()),
+        num_sentences=len(statistics.rows),
+        bleu=round(of_bleu.of_sentences(statistics.bleu.astype(np.float64)), NUM_SCORES),
+        chrf=round(of_chrf.of_sentences(statistics.chrf.astype(np.float64)), NUM_SCORES),
+        bleu_signature=statistics.bleu_signature,
+        chrf_signature=statistics.chrf_signature,
     )
 
 

@@ -129,7 +129,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "comparisons": comparisons,
         "apart": len(compared) > 1,
         "separation": separation_text(results, compared),
-        "level": f"{100 * results.verdict.level:g} %",
+        "level": f"{100 * compared[0].results.verdict.level:g} %",
         "failed": _failures(results.jobs, varied),
         "jobs": [(job, job_label(job, varied), _link(job, folder)) for job in results.jobs],
         "notes": notes,

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtx.evaluation.verdict_text import difference_text
+from mtx.evaluation.statistics import Verdict
+from mtx.evaluation.verdict_text import difference_texts
 from mtx.records.report_metrics import KEY_METRICS
 from mtx.records.result_types import CONFIRM_SUFFIX, SEED, Group, JobRecord, Results
 from mtx.records.setting_notation import brief_key, brief_value, mean_texts, settings_label
 
+OVER_SEEDS, OVER_SENTENCES = "over seeds", "over held-out sentences"
 MAX_COLUMNS = 6  # of what varied; the rest is written into one
 
 
@@ -33,7 +35,8 @@ class Row:
     Attributes:
         number: from 1.
         mark: of the best, or of those that cannot be told apart from it; empty for others.
-        difference: of the objective to the best row, with its interval; empty for the best row, and without numbers.
+        differences: of the objective to the best row, one for each kind of interval; empty texts for the best row, and
+            without numbers.
         label: its values, for plots and lists.
         values: what varied, one a column.
         cells: the metrics, one a column; the first is the objective.
@@ -43,7 +46,7 @@ class Row:
 
     number: int
     mark: str
-    difference: str
+    differences: tuple[str, ...]
     label: str
     values: tuple[str, ...]
     cells: tuple[Cell | None, ...]
@@ -60,14 +63,14 @@ class Ranking:
         headings: of the metrics.
         rows: best first; arms that diverged, and then arms that failed, are the last.
         repeats: whether a row stands for more than one job.
-        has_differences: whether rows have differences to the best row with intervals.
+        intervals: the kinds of intervals that differences to the best row have: over seeds, over held-out sentences.
     """
 
     keys: tuple[tuple[str, str], ...]
     headings: tuple[str, ...]
     rows: tuple[Row, ...]
     repeats: bool
-    has_differences: bool
+    intervals: tuple[str, ...]
 
 
 def ranking(results: Results, varied: Sequence[str]) -> Ranking:
@@ -86,8 +89,14 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
         headings=tuple(heading(metric) for metric in metrics),
         rows=rows,
         repeats=any(len(row.jobs) > 1 for row in rows),
-        has_differences=results.verdict.has_intervals,
+        intervals=interval_kinds(results.verdict),
     )
+
+
+def interval_kinds(verdict: Verdict) -> tuple[str, ...]:
+    """Return what the intervals of a verdict are over, in the order of its columns."""
+    kinds = ((verdict.has_intervals, OVER_SEEDS), (bool(verdict.text_differences), OVER_SENTENCES))
+    return tuple(name for is_there, name in kinds if is_there)
 
 
 def ranked_groups(results: Results) -> list[Group]:
@@ -157,7 +166,7 @@ def _ranking_row(
     return Row(
         number=number,
         mark=results.mark(group),
-        difference=_difference_text(results, group),
+        differences=tuple(difference_texts(results.verdict, results.arm_name(group))),
         label=(job_label(job, keys) if keys else job.name) + CONFIRM_SUFFIX * job.confirms,
         values=tuple(values),
         cells=tuple(_metric_cell(results, group, metric) for metric in metrics),
@@ -179,11 +188,6 @@ def _metric_cell(results: Results, group: Group, metric: str) -> Cell | None:
         *mean_texts(metric, mean, group.spread(metric)),
         mean / largest if bar else None,
     )
-
-
-def _difference_text(results: Results, group: Group) -> str:
-    found = results.verdict.differences.get(results.arm_name(group))
-    return "" if found is None else difference_text(found)
 
 
 def _key_value_text(key: str, job: JobRecord, keys: Sequence[str]) -> str:

@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from mtx.evaluation.statistics import Direction, Verdict, verdict
+from mtx.evaluation.statistics import Direction, Verdict, verdict, with_text_differences
 from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, Value
 from mtx.records.report_record import Report
+from mtx.records.sentence_intervals import SentenceIntervals, sentence_intervals
 from mtx.records.setting_notation import BEST_MARK, TIE_MARK, settings_label
 
 RecordState = Literal["running", "completed", "failed", "interrupted", "missing"]
@@ -113,11 +114,22 @@ class Group:
 
         Jobs with the same seed and the same config are repeats of one job, so their mean counts as one number.
         """
-        found: dict[Value, list[float]] = {}
+        return {
+            seed: sum(float(job.number(metric) or 0) for job in jobs) / len(jobs)
+            for seed, jobs in self._jobs_by_seed(metric).items()
+        }
+
+    def weighted_jobs(self, metric: str) -> list[tuple[float, JobRecord]]:
+        """Return the completed jobs that have a metric, with weights for the mean of `numbers_by_seed`."""
+        by_seed = self._jobs_by_seed(metric)
+        return [(1 / len(by_seed) / len(jobs), job) for jobs in by_seed.values() for job in jobs]
+
+    def _jobs_by_seed(self, metric: str) -> dict[Value, list[JobRecord]]:
+        found: dict[Value, list[JobRecord]] = {}
         for job in self.jobs:
-            if job.state == "completed" and (number := job.number(metric)) is not None:
-                found.setdefault(job.value(SEED), []).append(float(number))
-        return {seed: sum(numbers) / len(numbers) for seed, numbers in found.items()}
+            if job.state == "completed" and job.number(metric) is not None:
+                found.setdefault(job.value(SEED), []).append(job)
+        return found
 
     def num_diverged(self, metric: str) -> int:
         """Return the number of completed jobs whose metric is NaN or infinite."""
@@ -216,7 +228,21 @@ class Results:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The verdict on the arms by the objective; after `sweep.confirm`, on the jobs that it added alone."""
+        """The verdict on the arms by the objective, with intervals over seeds and over held-out sentences.
+
+        After `sweep.confirm`, the verdict is on the jobs that it added alone.
+        """
+        return with_text_differences(self._verdict_over_seeds, self.sentences.differences)
+
+    @cached_property
+    def sentences(self) -> SentenceIntervals:
+        """The intervals over held-out sentences, and what they are based on; empty while jobs run."""
+        if self.is_interim or not self.is_comparable:
+            return SentenceIntervals()
+        return sentence_intervals(self.objective, self.arms, self._verdict_over_seeds)
+
+    @cached_property
+    def _verdict_over_seeds(self) -> Verdict:
         metric, arms = self.objective, self.arms
         if self.is_confirmed:
             arms = {name: arm for name, arm in arms.items() if arm.jobs[0].confirms}

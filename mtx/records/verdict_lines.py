@@ -61,6 +61,8 @@ def arm_verdict(results: Results, arm: str) -> dict[str, Value]:
     ends: dict[str, float] = {}
     if difference is not None:
         ends = {"difference": difference.estimate, "low": difference.low, "high": difference.high}
+    if (over_text := found.text_differences.get(arm)) is not None:
+        ends |= {"text_low": over_text.low, "text_high": over_text.high}
     if arm in found.diverged:
         result = "diverged"
     elif arm == found.winner:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mtx.errors import StoreError
-from mtx.evaluation.verdict_text import difference_text
+from mtx.evaluation.statistics import Verdict
+from mtx.evaluation.verdict_text import difference_texts
 from mtx.progress.plain_console import PlainConsole
 from mtx.records.cohorts import cohorts
 from mtx.records.equal_budget import condition_lines
@@ -66,8 +67,9 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
             for line in (*cohort.notes, *condition_lines(cohort.results)):
                 console.print(escape(line), highlight=False)
             console.print(summary_table(cohort.results))
-            if told := verdict_text(cohort.results):
-                console.print(escape(told), highlight=False)
+            for told in (verdict_text(cohort.results), cohort.results.sentences.basis):
+                if told:
+                    console.print(escape(told), highlight=False)
     for line in _failure_lines(results):
         console.print(line, highlight=False, soft_wrap=True)
     for note in [*results.notes, *(note for job in results.jobs for note in job.notes)]:
@@ -101,12 +103,11 @@ def summary_table(results: Results) -> Table:
     shown.add_column("seeds" if repeats else "job", justify="right")
     for heading in ["what varied"] if joined else [short_key(key, keys) for key in keys]:
         shown.add_column(Text(heading), overflow="fold", min_width=MIN_WIDTH if joined else None)
-    has_intervals = results.verdict.has_intervals
-    others = results.metrics[: max(0, MAX_METRICS - repeats - joined - has_intervals)]
+    to_best = difference_headings(results.verdict)
+    others = results.metrics[: max(0, MAX_METRICS - repeats - joined - len(to_best))]
     metrics = [*([results.objective] if results.objective else []), *others]
     headings = [KEY_METRICS[metric][0] if metric in KEY_METRICS else metric for metric in metrics]
-    if has_intervals:
-        headings.insert(1, f"to best [{results.verdict.level:.0%}]")
+    headings[1:1] = to_best
     for heading in headings:
         shown.add_column(Text(heading), justify="right")
     for group in results.groups:
@@ -123,11 +124,18 @@ def summary_table(results: Results) -> Table:
         numbers = [_metric_text(group, metric) for metric in metrics]
         if group.is_failed and numbers:
             numbers[0] = "failed"
-        if has_intervals:
-            difference = results.verdict.differences.get(results.arm_name(group))
-            numbers.insert(1, "" if difference is None else difference_text(difference))
+        numbers[1:1] = difference_texts(results.verdict, results.arm_name(group))
         shown.add_row(*(Text(cell) for cell in (results.mark(group), who, *values, *numbers)))
     return shown
+
+
+def difference_headings(verdict: Verdict) -> list[str]:
+    """Return the headings of the columns of differences: over seeds, over held-out sentences, both, or none."""
+    level = f"[{verdict.level:.0%}]"
+    over_seeds = [f"to best {level}\nover seeds"] if verdict.has_intervals else []
+    if not verdict.text_differences:
+        return over_seeds
+    return [*over_seeds, f"{level} over\nsentences" if over_seeds else f"to best {level}\nover sentences"]
 
 
 def built_by(results: Results) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Grouping:
                 "stored beside the texts"
             )
         column = rows.column(self.column)
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or _is_countable(column.type)):
+        if not is_category(column.type):
             raise ConfigError(
                 f"datamodule.group_by needs a column of text, integers or Booleans, but {self.column!r} holds "
                 f"{column.type}. Choose another column, or read it as text with downloader.columns"
@@ -120,6 +120,12 @@ def grouping(
     return None if column is None else Grouping(column, weights, temperature)
 
 
+def is_category(kind: pa.DataType) -> bool:
+    """Return whether values of a type can name a group or a document: text, integers or Booleans."""
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
 def _problems(
     column: str | None, weights: Mapping[str, float] | None, temperature: float | None, *, mixture_is_weighted: bool
 ) -> Iterator[str]:
@@ -141,10 +147,6 @@ def _problems(
             "downloader.weights=null downloader.temperature=null, or leave out datamodule.group_weights and "
             "datamodule.group_temperature"
         )
-
-
-def _is_countable(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
 def _weights_of(weights: Mapping[str, float], names: tuple[str, ...]) -> tuple[float, ...]:

@@ -81,6 +81,8 @@ class TranslationData:
             as many draws as there are pairs. None: see `group_temperature`.
         group_temperature: shares in proportion to (pairs of the group)^(1/temperature); 1 keeps the proportions, a
             higher temperature makes the shares more equal. None, and no weights: an epoch has every pair once.
+        document_column: the column that names the document of each held-out pair. Intervals of verdicts over held-out
+            sentences then resample whole documents. None: `document`, if the pairs have such a column.
         num_workers: threads that build batches while the model works; 0: each batch is built when it is requested.
         pin_memory: true copies batches into pinned memory, which makes the transfer to a GPU faster.
         seed: seed of the training order.
@@ -115,6 +117,7 @@ class TranslationData:
         group_by: str | None = None,
         group_weights: GroupWeights | None = None,
         group_temperature: Positive | None = None,
+        document_column: str | None = None,
         num_workers: Natural = 2,
         pin_memory: bool = False,
         seed: int = 0,
@@ -141,6 +144,7 @@ class TranslationData:
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)
         self.too_long = too_long
         self.eval_max_bytes = eval_max_bytes
+        self.document_column = document_column
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.seed = seed
@@ -259,6 +263,13 @@ class TranslationData:
         """
         return self._prepared_data.held_out()
 
+    def documents(self, split: str) -> NDArray[np.int64] | None:
+        """Return the number of the document of each pair of a held-out split or set, -1 without one: int64 [n].
+
+        The column `document_column` names the documents. Returns None if documents are not known.
+        """
+        return self._prepared_data.documents(split)
+
     def token_counts(self) -> dict[str, int]:
         """Count the texts and tokens of all training pairs by side, encoded without subword sampling.
 
@@ -334,6 +345,7 @@ class TranslationData:
                 seed=self.seed,
                 eval_max_bytes=self.eval_max_bytes,
                 grouping=self._grouping,
+                document_column=self.document_column,
                 repo=self._repo,
             )
         return self._data

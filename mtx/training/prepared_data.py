@@ -22,6 +22,7 @@ from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
+from mtx.training.document_column import document_numbers
 from mtx.training.pair_groups import Grouping, PairGroups
 from mtx.training.split_data import SplitData, TooLong
 
@@ -44,6 +45,7 @@ class PreparedData:
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are dropped; None: no pair is dropped.
         seed: seed of the training order.
         grouping: the groups of the training pairs, and their weights; None: there are no groups.
+        document_column: the column that names the document of a held-out pair; None: `document`, if there is one.
         repo: the repository session that this run uses; None: a new session.
     """
 
@@ -58,6 +60,7 @@ class PreparedData:
         seed: int,
         eval_max_bytes: int | None,
         grouping: Grouping | None = None,
+        document_column: str | None = None,
         repo: RepoSession | None = None,
     ) -> None:
         self.ids = ids
@@ -69,6 +72,7 @@ class PreparedData:
         self._seed = seed
         self._eval_max_bytes = eval_max_bytes
         self._grouping = grouping
+        self._document_column = document_column
         self._splits: dict[str, SplitData] = {}
         self._sampled: dict[Planner, SampledEpochs[SplitData]] = {}
         self._source_bytes: dict[str, NDArray[np.int64]] = {}
@@ -240,6 +244,11 @@ class PreparedData:
             "num_pairs": sum(len(split.pairs) - split.num_dropped for split in opened),
             "left_out": sum(split.num_dropped for split in opened),
         }
+
+    def documents(self, name: str) -> NDArray[np.int64] | None:
+        """Return the number of the document of each pair of a split or validation set; None if it is not known."""
+        dataset_id = {**self.ids.filtered, **self.ids.beside_text}[name]
+        return document_numbers(self._repo.get(dataset_id).rows, self._document_column)
 
     def _longest(self, side: Literal["source", "target"]) -> int | None:
         """Return the largest number of positions of a side in any batch; None if there is no limit."""

@@ -18,7 +18,9 @@ from fit_runs import DATA, NUM_TOKENS, NUM_TRAIN, FakeRun, Loader, Silent, alone
 from rich.console import Console
 
 from mtx.errors import ConfigError
+from mtx.evaluation.corpus_metrics import METRICS
 from mtx.experiment.fit import quiet_lightning
+from mtx.records.held_out_sentences import read_held_out
 from mtx.records.report_record import TrainingReport
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.callbacks.training_time_left import num_steps
@@ -67,6 +69,12 @@ def test_a_run_reports_what_it_did_and_what_it_learned(tmp_path: Path) -> None:
     assert report["name"] == "ten pairs"
     assert report["num_batches"] == NUM_TRAIN
     assert set(report) == {*DATA.to_json(), *TrainingReport.model_fields}
+    sentences = read_held_out(tmp_path / "out", "bits_per_byte")
+    assert sentences is not None
+    assert sentences.rows.tolist() == list(range(2 * NUM_TRAIN))
+    assert sentences.values[:, 1].tolist() == [4.0] * 2 * NUM_TRAIN
+    assert sentences.values[1::2, 0].tolist() == [0.0] * NUM_TRAIN  # these pairs have no label
+    assert METRICS["bits_per_byte"].of_sentences(sentences.values) == pytest.approx(last, rel=1e-6)
 
 
 def test_a_run_says_what_people_want_to_know(tmp_path: Path) -> None:
@@ -99,7 +107,7 @@ def test_a_run_writes_to_its_output_folder_only_and_warns_of_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/run_key.txt"}
-    reports = {"report.json", "profile.json", "training.json"}
+    reports = {"report.json", "profile.json", "training.json", "held_out.parquet"}
     assert found == {*reports, "log/metrics.csv", "log/hparams.yaml", *checkpoints}
     assert "train/loss" in (tmp_path / "out" / "log" / "metrics.csv").read_text().split("\n")[0]
     assert capfd.readouterr() == ("", "")
@@ -433,6 +441,10 @@ def test_figures_of_two_processes_are_sums_over_both(tmp_path: Path) -> None:
     assert report["bits_per_byte_first"] == pytest.approx(alone.report["bits_per_byte_first"], rel=1e-6)
     assert report["num_steps"] == 2
     assert report["num_target_tokens"] == sum(NUM_TOKENS[:4])
+    sentences = read_held_out(tmp_path / "out", "bits_per_byte")  # of both ranks, in the order of the pairs
+    assert sentences is not None
+    assert sentences.rows.tolist() == list(range(2 * NUM_TRAIN))
+    assert METRICS["bits_per_byte"].of_sentences(sentences.values) == pytest.approx(report["bits_per_byte"], rel=1e-6)
     assert [found["step"] for found in report["validations"]] == [0, 2]
     assert Path(report["best_checkpoint"]).is_file()
     assert done.stdout.count("held-out") == 1

@@ -29,6 +29,7 @@ from mtx.experiment.translations import (
     score_samples,
     translate_held_out,
     translation_scores,
+    translation_statistics,
 )
 
 SMALL = ["downloader.n=600", "tokenizer.vocab_size=400", "datamodule.validation=30", "datamodule.test=null"]
@@ -66,7 +67,8 @@ class FakeRun:
 def of(datamodule: Any, model: Any, **options: int) -> tuple[dict[str, Any], str]:
     run = FakeRun(datamodule)
     defaults = {"shown": 2, "scored": 5, "beam": 1}
-    found = score_samples(run, model, torch.device("cpu"), **{**defaults, **options})  # type: ignore[arg-type]
+    found, statistics = score_samples(run, model, torch.device("cpu"), **{**defaults, **options})  # type: ignore[arg-type]
+    assert (statistics is None) == (found.scores is None)
     return found.model_dump(mode="json", exclude_unset=True), run.out.getvalue()
 
 
@@ -132,14 +134,16 @@ def test_without_sacrebleu_a_line_says_what_to_install(data: Any, monkeypatch: p
 
 def test_scores_are_those_of_sacrebleu_with_its_signatures() -> None:
     same = [Translation(row=0, source="", reference="the cat sat on the mat", output="the cat sat on the mat")]
-    found = translation_scores(same, "en")
-    assert found is not None
-    assert (found.bleu, found.chrf) == (100.0, 100.0)
+    statistics = translation_statistics(same, "en")
+    assert statistics is not None
+    found = translation_scores(statistics)
+    assert (found.bleu, found.chrf, found.num_sentences) == (100.0, 100.0, 1)
     assert "tok:13a" in str(found.bleu_signature)
     assert "nc:6" in str(found.chrf_signature)
-    other = translation_scores([Translation(row=0, source="", reference="the cat sat on the mat", output="dogs")], "en")
+    dogs = [Translation(row=0, source="", reference="the cat sat on the mat", output="dogs")]
+    other = translation_statistics(dogs, "en")
     assert other is not None
-    assert other.bleu == 0.0
+    assert translation_scores(other).bleu == 0.0
 
 
 @pytest.mark.parametrize(

@@ -164,9 +164,9 @@ def test_the_table_shows_means_over_seeds_best_first(tmp_path: Path) -> None:
     assert cell is not None
     assert (cell.mean, cell.spread) == ("2.10", "0.14")
     assert cell.share == 1.0
-    assert table.has_differences
+    assert table.intervals == ("over seeds",)
     # Pooled variance (0.02 + 0.005) / 2, and 4.303 standard errors for 2 degrees of freedom; pairs have only one.
-    assert [row.difference for row in table.rows] == ["", "+1.05 [+0.41, +1.69]"]
+    assert [row.differences for row in table.rows] == [("",), ("+1.05 [+0.41, +1.69]",)]
 
 
 def test_what_jobs_share_is_told_once_and_named_by_what_they_have_in_common(tmp_path: Path) -> None:

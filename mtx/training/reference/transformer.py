@@ -21,7 +21,7 @@ from mtx.batches.schema import MTX
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import beam_search
-from mtx.evaluation.likelihood import LikelihoodSums
+from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, sums_by_pair
 from mtx.training.callbacks.token_mean import TokenMeanGradients
 from mtx.training.reference.network import Transformer
 
@@ -107,6 +107,7 @@ class TransformerTranslator(pl.LightningModule):
             max_positions=max_positions,
         )
         self._sums: dict[str, LikelihoodSums] = {}  # by the name of the validation set, or "test"
+        self.pair_likelihoods: dict[str, PairLikelihoods] = {}  # by the same names
         self._has_warned_of_bytes = False
 
     def setup(self, stage: str) -> None:
@@ -146,8 +147,8 @@ class TransformerTranslator(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the sums of log-likelihoods, one for each validation set."""
-        self._sums = {name: LikelihoodSums() for name in self._validation_sets()}
+        """Reset the log-likelihoods, one collection for each validation set."""
+        self._reset_sums(self._validation_sets())
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add the log-likelihood of a batch to the sums of its validation set."""
@@ -165,8 +166,8 @@ class TransformerTranslator(pl.LightningModule):
             self._log_sums(name, f"val/{name}")
 
     def on_test_epoch_start(self) -> None:
-        """Reset the sums of log-likelihoods of the test split."""
-        self._sums = {"test": LikelihoodSums()}
+        """Reset the log-likelihoods of the test split."""
+        self._reset_sums(["test"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the log-likelihood of a batch to the sums of the test split."""
@@ -239,19 +240,27 @@ class TransformerTranslator(pl.LightningModule):
         real = batch["decoder_attn_mask"]
         return hidden[real], batch["labels"][real]
 
+    def _reset_sums(self, names: list[str]) -> None:
+        self._sums = {name: LikelihoodSums() for name in names}
+        self.pair_likelihoods = {name: PairLikelihoods() for name in names}
+
     def _add_to_sums(self, batch: Batch, split: str) -> None:
         hidden, labels = self._label_states(batch)
         at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
-        nll = 0.0
-        for part, wanted in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True):
-            logits = self.network.logits(part).float()
-            nll += nn.functional.cross_entropy(logits, wanted, reduction="sum").item()
-        self._sums[split].add(nll, len(labels), self._num_target_bytes(batch["row_ids"], split))
+        parts = [
+            nn.functional.cross_entropy(self.network.logits(part).float(), wanted, reduction="none")
+            for part, wanted in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True)
+        ]
+        nll = sums_by_pair(torch.cat(parts), batch["decoder_attn_mask"].sum(dim=1))
+        num_bytes = self._num_target_bytes(batch["row_ids"], split)
+        self._sums[split].add(float(nll.sum()), len(labels), None if num_bytes is None else int(num_bytes.sum()))
+        if num_bytes is not None:
+            self.pair_likelihoods[split].add(batch["row_ids"], nll, num_bytes)
 
-    def _num_target_bytes(self, row_ids: Tensor, split: str) -> int | None:
+    def _num_target_bytes(self, row_ids: Tensor, split: str) -> Tensor | None:
         count = getattr(getattr(self.trainer, "datamodule", None), "num_target_bytes", None)
         if count is not None:
-            return int(count(row_ids.cpu(), split).sum())
+            return cast(Tensor, count(row_ids.cpu(), split))
         if not self._has_warned_of_bytes:
             self._has_warned_of_bytes = True
             rank_zero_warn(
