@@ -16,18 +16,19 @@ from gettext import c2py
 from typing import NamedTuple
 
 from babel.core import UnknownLocaleError
-from babel.messages.plurals import get_plural
+from babel.messages.plurals import PLURALS, get_plural
 
+from mtx.assumptions import assume
 from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
+from mtx.infra.dataset.language_names import TAG, is_language_tag, parts_of_tag
 from mtx.infra.dataset.pair_stream import Refusals, is_text
-from mtx.infra.dataset.sources.language_tags import checked_direction, direction, is_language_tag
+from mtx.infra.dataset.sources.language_tags import checked_direction, direction
 from mtx.infra.dataset.sources.local_files import SourceFile
 
 ENGLISH = "en"
 CHARSET = re.compile(rb"charset=([-\w.:]{1,40})", re.ASCII)
 LANGUAGE = re.compile(rb"^Language:[ \t]*([-\w@.]{1,40})[ \t]*$", re.ASCII | re.MULTILINE)
-TAG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}(?:@[A-Za-z0-9]{1,16})?")  # de, de_AT, sr@latin
 PLURAL_FORMS = re.compile(rb"^Plural-Forms:[^\n]*?plural[ \t]*=[ \t]*([^;\n]{1,1000})", re.ASCII | re.MULTILINE)
 PLURAL_NUMBERS = range(2, 200)  # the form that most of these numbers use is the plural form
 PLACEHOLDER_CHARSETS = ("charset", "utf-8")  # placeholders for the charset in templates, and UTF-8 itself
@@ -60,23 +61,35 @@ def charset_of(header: bytes, file: SourceFile) -> str:
 
 
 class PluralForms(NamedTuple):
-    """The indices of the plural forms, from 0, that are paired with the singular and with the plural."""
+    """The indices of the plural forms, from 0, that are paired with the singular and with the plural.
+
+    An entry with more than `num_forms` forms does not follow the rule. Its plural is paired with the last form, because
+    with three forms or more, form 1 is for two or for few.
+    """
 
     singular: int = 0
-    plural: int = 1
+    plural: int = 0
+    num_forms: int = 0
+
+    def of_entry(self, targets: Sequence[str]) -> list[str]:
+        """Return the forms of an entry for the singular and for the plural."""
+        last = len(targets) - 1
+        return [targets[min(self.singular, last)], targets[min(self.plural, last) if last < self.num_forms else last]]
 
 
 def plural_forms_of(header: bytes, language: str) -> PluralForms:
     """Return the forms for 1 and for most larger numbers, by the rule in the header or by the language's rule."""
     found = PLURAL_FORMS.search(header.replace(b"\r", b""))
     rules = [found[1].decode("latin-1").strip()] if found else []
-    with contextlib.suppress(UnknownLocaleError, ValueError):
-        rules.append(get_plural(language.replace("-", "_"))[1])
+    if parts_of_tag(language)[0] in PLURALS:  # for other languages, Babel gives the rule of English
+        with contextlib.suppress(UnknownLocaleError, ValueError):
+            rules.append(get_plural(language.replace("-", "_"))[1])
     for rule in rules:
         try:
             form_of = c2py(rule)
-            most = Counter(form_of(number) for number in PLURAL_NUMBERS).most_common(1)[0][0]
-            return PluralForms(form_of(1), most)
+            counts = Counter(form_of(number) for number in PLURAL_NUMBERS)
+            forms = {form_of(0), form_of(1), *counts}
+            return PluralForms(form_of(1), counts.most_common(1)[0][0], max(forms) + 1)
         except (ValueError, ArithmeticError, RecursionError):  # an invalid rule: try the next rule
             continue
     return PluralForms()
@@ -84,14 +97,25 @@ def plural_forms_of(header: bytes, language: str) -> PluralForms:
 
 def language_of(header: bytes, file: SourceFile) -> str:
     """Return the language in the header, or in the file's or the folder's name; empty if it is unknown."""
-    found = LANGUAGE.search(header.replace(b"\r", b""))
-    if found and TAG.fullmatch(found[1].decode()):
-        return found[1].decode()
+    if stated := header_language(header):
+        return stated
     folder = file.path.parent
     words = re.split(r"[-_.]", file.stem)
     endings = (file.stem[-len(separated) :] for k in range(len(words)) if (separated := "_".join(words[k:])))
     names = [folder.parent.name] if folder.name == "LC_MESSAGES" else [*endings, folder.name]
     return next((name for name in names if TAG.fullmatch(name) and is_language_tag(name)), "")
+
+
+def header_language(header: bytes) -> str:
+    """Return the language that a header states; empty if it states none, or no valid tag."""
+    found = LANGUAGE.search(header.replace(b"\r", b""))
+    return found[1].decode() if found and TAG.fullmatch(found[1].decode()) else ""
+
+
+def forms_of(header: bytes, file: SourceFile, columns: Columns) -> PluralForms:
+    """Return the plural forms by the header, or by the language of the file, which the config may state alone."""
+    catalogue = columns.languages[columns.source == "source"]
+    return plural_forms_of(header, language_of(header, file) or catalogue)
 
 
 def columns_of(header: bytes, wanted: RequestedColumns, file: SourceFile) -> Columns:
@@ -103,7 +127,18 @@ def columns_of(header: bytes, wanted: RequestedColumns, file: SourceFile) -> Col
     columns = direction(ENGLISH, language or None, wanted)
     if columns is None and wanted.source_language is not None:  # the program's texts are not in English
         columns = direction(wanted.source_language, language or None, wanted)
-    return columns or checked_direction(ENGLISH, language or None, wanted, str(file.path))
+    columns = columns or checked_direction(ENGLISH, language or None, wanted, str(file.path))
+    if not language and wanted.target_language is None:
+        raise SourceError(
+            f"{file.path} states no language: neither its header (Language: de) nor its name or folder does. Set the "
+            "language of its translations with downloader.target_language=NAME"
+        )
+    if language and not header_language(header) and wanted.target_language is None:
+        assume(
+            f"{file.path} is in {language!r}, by its name or folder, because its header states no language. For "
+            "another language, set downloader.target_language=NAME"
+        )
+    return columns
 
 
 def pairs_of_entry(
@@ -111,8 +146,7 @@ def pairs_of_entry(
 ) -> Iterator[tuple[str, str]]:
     """Yield the pairs of an entry: the text with its translation, or singular and plural each with its form."""
     if len(sources) == 2 and len(targets) > 1:  # a language such as Japanese has only one form
-        last = len(targets) - 1
-        targets = [targets[min(forms.singular, last)], targets[min(forms.plural, last)]]
+        targets = forms.of_entry(targets)
     for source, target in zip(sources, targets, strict=False):
         if not target:
             refusals.leave_out("untranslated")

@@ -17,10 +17,9 @@ from mtx.infra.dataset.sources.gettext_header import (
     PluralForms,
     charset_of,
     columns_of,
-    language_of,
+    forms_of,
     oriented_pairs,
     pairs_of_entry,
-    plural_forms_of,
 )
 from mtx.infra.dataset.sources.local_files import SourceFile, line_blocks, lines_of
 
@@ -80,7 +79,7 @@ def read(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the pairs of a file as record batches, at most `limit` pairs. Raises SourceError."""
     header = _header(file) or b""
-    forms = plural_forms_of(header, language_of(header, file))
+    forms = forms_of(header, file, columns)
     pairs = _pairs(file, charset_of(header, file), forms, refusals, keep_fuzzy=options.keep_fuzzy)
     return batches_of_rows(oriented_pairs(pairs, columns), limit)
 
