@@ -56,8 +56,10 @@ def language_of_name(name: str) -> str | None:
     """
     name = name.strip()
     if TAG.fullmatch(name):
-        language, _, _, variant, _ = parts_of_tag(name)
-        return name if language in _english_names() and not variant else None
+        language, territory, script, variant, _ = parts_of_tag(name)
+        known = Locale("en")
+        is_known = (not territory or territory in known.territories) and (not script or script in known.scripts)
+        return name if language in _english_names() and is_known and not variant else None
     return _codes().get(name.casefold())
 
 

@@ -61,38 +61,48 @@ def charset_of(header: bytes, file: SourceFile) -> str:
 
 
 class PluralForms(NamedTuple):
-    """The indices of the plural forms, from 0, that are paired with the singular and with the plural.
+    """The plural forms, by index from 0, that a rule pairs with the singular and with the plural.
 
-    An entry with more than `num_forms` forms does not follow the rule. Its plural is paired with the last form, because
-    with three forms or more, form 1 is for two or for few.
+    Attributes:
+        singular: the form for 1.
+        plural: the form for most larger numbers.
+        num_forms: number of forms that the rule knows.
+        of_language: whether the rule is the language's own, and not one that a header states.
     """
 
-    singular: int = 0
-    plural: int = 0
-    num_forms: int = 0
-
-    def of_entry(self, targets: Sequence[str]) -> list[str]:
-        """Return the forms of an entry for the singular and for the plural."""
-        last = len(targets) - 1
-        return [targets[min(self.singular, last)], targets[min(self.plural, last) if last < self.num_forms else last]]
+    singular: int
+    plural: int
+    num_forms: int
+    of_language: bool
 
 
-def plural_forms_of(header: bytes, language: str) -> PluralForms:
-    """Return the forms for 1 and for most larger numbers, by the rule in the header or by the language's rule."""
+def plural_forms_of(header: bytes, language: str) -> list[PluralForms]:
+    """Return the forms by the rule in the header and by the language's rule, as far as these exist and are valid."""
     found = PLURAL_FORMS.search(header.replace(b"\r", b""))
-    rules = [found[1].decode("latin-1").strip()] if found else []
+    rules = [(found[1].decode("latin-1").strip(), False)] if found else []
     if parts_of_tag(language)[0] in PLURALS:  # for other languages, Babel gives the rule of English
         with contextlib.suppress(UnknownLocaleError, ValueError):
-            rules.append(get_plural(language.replace("-", "_"))[1])
-    for rule in rules:
-        try:
+            rules.append((get_plural(language.replace("-", "_"))[1], True))
+    forms = []
+    for rule, of_language in rules:
+        with contextlib.suppress(ValueError, ArithmeticError, RecursionError):  # an invalid rule
             form_of = c2py(rule)
             counts = Counter(form_of(number) for number in PLURAL_NUMBERS)
-            forms = {form_of(0), form_of(1), *counts}
-            return PluralForms(form_of(1), counts.most_common(1)[0][0], max(forms) + 1)
-        except (ValueError, ArithmeticError, RecursionError):  # an invalid rule: try the next rule
-            continue
-    return PluralForms()
+            num_forms = max(form_of(0), form_of(1), *counts) + 1
+            forms.append(PluralForms(form_of(1), counts.most_common(1)[0][0], num_forms, of_language))
+    return forms
+
+
+def forms_of_entry(targets: Sequence[str], rules: Sequence[PluralForms]) -> list[str]:
+    """Return the forms of an entry that belong to the singular and to the plural.
+
+    The first rule that knows as many forms as the entry has decides, or else the language's rule. Without such a rule,
+    the plural gets the last form, because with three forms or more, form 1 is for two or for few.
+    """
+    last = len(targets) - 1
+    fits = [rule for rule in rules if rule.num_forms > last] + [rule for rule in rules if rule.of_language]
+    singular, plural = (fits[0].singular, fits[0].plural) if fits else (0, last)
+    return [targets[min(singular, last)], targets[min(plural, last)]]
 
 
 def language_of(header: bytes, file: SourceFile) -> str:
@@ -112,8 +122,8 @@ def header_language(header: bytes) -> str:
     return found[1].decode() if found and TAG.fullmatch(found[1].decode()) else ""
 
 
-def forms_of(header: bytes, file: SourceFile, columns: Columns) -> PluralForms:
-    """Return the plural forms by the header, or by the language of the file, which the config may state alone."""
+def forms_of(header: bytes, file: SourceFile, columns: Columns) -> list[PluralForms]:
+    """Return the rules of plural forms by the header and by the file's language, or by the config's language."""
     catalogue = columns.languages[columns.source == "source"]
     return plural_forms_of(header, language_of(header, file) or catalogue)
 
@@ -142,11 +152,11 @@ def columns_of(header: bytes, wanted: RequestedColumns, file: SourceFile) -> Col
 
 
 def pairs_of_entry(
-    sources: Sequence[str], targets: Sequence[str], forms: PluralForms, where: str, refusals: Refusals
+    sources: Sequence[str], targets: Sequence[str], rules: Sequence[PluralForms], where: str, refusals: Refusals
 ) -> Iterator[tuple[str, str]]:
     """Yield the pairs of an entry: the text with its translation, or singular and plural each with its form."""
     if len(sources) == 2 and len(targets) > 1:  # a language such as Japanese has only one form
-        targets = forms.of_entry(targets)
+        targets = forms_of_entry(targets, rules)
     for source, target in zip(sources, targets, strict=False):
         if not target:
             refusals.leave_out("untranslated")
