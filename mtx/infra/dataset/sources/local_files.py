@@ -12,6 +12,14 @@ from typing import IO
 import pyarrow as pa
 
 from mtx.errors import SourceError
+from mtx.infra.dataset.sources.zstd_window import (
+    HEADER_BYTES,
+    PYARROW_WINDOW_BYTES,
+    TOO_LONG,
+    long_window_reader,
+    window_bytes,
+    window_error,
+)
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 BLOCK_BYTES = 4 << 20  # bytes per read: enough for fast parsing, and little memory
@@ -78,11 +86,15 @@ def shown_name(name: str) -> str:
 
 
 @contextmanager
-def open_bytes(file: SourceFile) -> Iterator[pa.NativeFile]:
+def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
     """Open a file for reading its decompressed bytes. OSErrors inside the context become SourceErrors."""
     with _convert_errors(file), arrow_file(file.path) as opened:
+        window = window_bytes(opened.read(HEADER_BYTES)) if file.compression == "zstd" else 0
+        opened.seek(0)
         if file.compression is None:
             yield opened
+        elif window > PYARROW_WINDOW_BYTES:
+            yield long_window_reader(opened, str(file.path), window)
         else:
             with pa.CompressedInputStream(opened, file.compression) as stream:
                 yield stream
@@ -202,6 +214,8 @@ def _convert_errors(file: SourceFile) -> Iterator[None]:
         yield
     except OSError as error:
         if file.compression and error.errno is None:  # an error of the decompressor; disk errors have an errno
+            if TOO_LONG in str(error):
+                raise window_error(str(file.path), None, "its first frame has a shorter one") from error
             raise SourceError(
                 f"{file.path} is not a complete {file.compression} file: {error}. The file is truncated or damaged: "
                 "copy or download the file again"

@@ -274,3 +274,51 @@ def reader_of(downloader: LocalDownloader) -> tuple[Any, Any]:
     columns = downloader._columns["train"][0]
     assert columns is not None
     return downloader._parts["train"][0][0], _PairsReader(columns, Refusals("raise"))
+
+
+# Several languages
+
+THREE = tmx(*[variant("de", "Lampe") + variant("en", "lamp") + variant("fr", "lampe")] * 3, srclang="en-US")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "languages", "pair"),
+    [
+        ({"target_language": "de"}, ("en", "de"), ("lamp", "Lampe")),
+        ({"target_language": "fr"}, ("en", "fr"), ("lamp", "lampe")),
+        ({"target_language": "fr_FR"}, ("en", "fr_FR"), ("lamp", "lampe")),
+        ({"source_language": "fr", "target_language": "de"}, ("fr", "de"), ("lampe", "Lampe")),
+        ({"source_language": "de", "target_language": "en"}, ("de", "en"), ("Lampe", "lamp")),
+    ],
+)
+def test_the_header_tells_the_source_among_several_languages(
+    tmp_path: Path, wanted: dict[str, str], languages: tuple[str, str], pair: tuple[str, str]
+) -> None:
+    assert pairs_of(THREE, tmp_path, **wanted) == ([pair] * 3, {})
+    assert languages_of(THREE, tmp_path, **wanted) == languages
+
+
+def test_a_unit_may_have_a_source_of_its_own(tmp_path: Path) -> None:
+    data = THREE.replace("<tu>", '<tu srclang="fr">')
+    assert pairs_of(data, tmp_path, target_language="de")[0] == [("lampe", "Lampe")] * 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "srclang", "said"),
+    [
+        (
+            {},
+            "en",
+            "By its header, en is the source. Choose one of the others, for example with downloader.target_lang",
+        ),
+        ({}, "*all*", "the file has de, en, fr. Choose two with downloader.source_language="),
+        ({}, "ja", "the file has de, en, fr. Choose two"),
+        ({"source_language": "en"}, "en", "the file has de, en, fr. Choose two"),
+        ({"target_language": "en"}, "en", "the file has de, en, fr. Choose two"),
+        ({"target_language": "de"}, "*all*", "the file has de, en, fr. Choose two"),
+    ],
+)
+def test_languages_that_are_left_to_choose(tmp_path: Path, wanted: dict[str, str], srclang: str, said: str) -> None:
+    with pytest.raises(SourceError) as raised:
+        pairs_of(THREE.replace("en-US", srclang), tmp_path, **wanted)
+    assert said in str(raised.value)
