@@ -14,6 +14,7 @@ import argparse
 import gzip
 import io
 import json
+import logging
 import random
 import resource
 import signal
@@ -442,6 +443,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = {name: parser for name, parser in known.items() if not options.only or name in options.only}
     inputs = options.inputs if options.inputs or options.seconds else 2000
     seconds = None if options.seconds is None else options.seconds / len(chosen)
+    logging.getLogger("mtx.assumptions").setLevel(logging.ERROR)  # one line for each input
     print(f"seed {options.seed}")
     print(f"{'parser':<12} {'inputs':>8} {'read':>8} {'refused':>8} {'failed':>7} {'slowest':>9}")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

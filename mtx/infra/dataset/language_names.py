@@ -11,6 +11,7 @@ from babel.core import Locale, get_global, parse_locale
 
 EXACT, CLOSE, OTHER = 2, 1, 0
 TAG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}(?:@[A-Za-z0-9]{1,16})?")  # de, de_AT, sr@latin
+SIDES = ("src", "tgt")  # names of columns and files, although src is also a code of Sardinian
 AMBIGUOUS = ("id",)  # Indonesian, but as a name of a column nearly always an identifier
 
 
@@ -55,6 +56,8 @@ def language_of_name(name: str) -> str | None:
     Examples: `en` and `pt_BR` stay, `German` becomes `de`, and `text`, `en_score` and `en.text` are no languages.
     """
     name = name.strip()
+    if name.casefold() in SIDES:
+        return None
     if TAG.fullmatch(name):
         language, territory, script, variant, _ = parts_of_tag(name)
         known = Locale("en")

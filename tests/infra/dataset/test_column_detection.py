@@ -98,7 +98,14 @@ def test_more_than_two_languages_are_to_be_chosen_and_fewer_are_none() -> None:
         dict.fromkeys(["en", "fr", "ja"], ()), RequestedColumns(target_language="ja", source_language="en"), ""
     )
     assert found.languages == ("en", "ja")
-    for names in (["en", "text"], ["id", "text"], ["is_dup", "no_text"], ["new", "min", "text"]):
+    for names in (
+        ["en", "text"],
+        ["id", "text"],
+        ["is_dup", "no_text"],
+        ["new", "min", "text"],
+        ["src", "tt"],
+        ["src", "tet"],
+    ):
         with pytest.raises(SourceError, match="no two text columns"):
             find_columns(dict.fromkeys(names, ()), RequestedColumns(), "a.tsv")
     with pytest.raises(SourceError, match=r"\"downloader\.source_column='my text'\" downloader\.target_column=b"):

@@ -105,13 +105,6 @@ def test_languages_are_those_of_the_file_in_the_direction_wanted(tmp_path: Path)
     assert pairs_of(first(unit("a", "<target>b</target>"), languages=""), tmp_path)[0] == [("a", "b")]
 
 
-def test_a_document_of_several_files_has_one_pair_of_languages(tmp_path: Path) -> None:
-    both = first(unit("a", "<target>b</target>")).replace(
-        "</file>", "</file><file source-language='en' target-language='fr'><body/></file>"
-    )
-    assert "the languages of the file are en and fr, but requested are en and de" in message(both, tmp_path)
-
-
 def test_a_document_without_a_file(tmp_path: Path) -> None:
     assert "a.xlf has no <file> element of XLIFF" in message("<xliff/>", tmp_path)
 
