@@ -201,6 +201,12 @@ def _language_keys(keys: Sequence[str], wanted: RequestedColumns, where: str) ->
             f"{where}: exactly two languages are needed, but {PARENT_COLUMN!r} has {_names_text(keys)}. "
             "Choose two with downloader.source_language=NAME downloader.target_language=NAME"
         )
+    if len(fits) > 1:
+        source, target = fits[0]
+        assume(
+            f"{where}: {source!r} is the source and {target!r} the target, in the order of {PARENT_COLUMN!r}. For the "
+            f"other direction, set {override_text('downloader.source_language', target)}"
+        )
     return fits[0]
 
 

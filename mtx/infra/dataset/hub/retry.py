@@ -112,13 +112,16 @@ class _Notice:
         """Log the message, unless it was logged before."""
         from huggingface_hub import constants
 
+        patience_s = self._policy.patience_s
+        how = f"tries for up to {patience_s:g} s" if patience_s else "waits for this one request"
         if self._lock.acquire(blocking=False):
             log.warning(
-                "the Hugging Face Hub at %s cannot be reached (%s). Is there a network? mtx tries for up to %g s "
-                "(downloader.patience_s), %s",
+                "the Hugging Face Hub at %s cannot be reached (%s). Is there a network? mtx %s "
+                "(downloader.patience_s=%g), %s",
                 constants.ENDPOINT,
                 what,
-                self._policy.patience_s,
+                how,
+                patience_s,
                 self._policy.instead,
             )
 

@@ -49,6 +49,11 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         if wanted.source_column is None and wanted.target_column is None and len(names) > 1:
             languages = find_columns({"src": (), "tgt": ()}, wanted, where).languages
             columns = Columns(names[0], names[1], languages)
+            if len(names) > 2:
+                assume(
+                    f"{where}: the first two of {len(names)} columns are source and target. For others, set "
+                    "downloader.source_column=NUMBER downloader.target_column=NUMBER"
+                )
         else:
             columns = find_columns(dict.fromkeys(names, ()), wanted, where)
         if are_column_names(fields):

@@ -14,6 +14,7 @@ from lzma import LZMAError
 
 import pyarrow as pa
 
+from mtx.assumptions import assume
 from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.language_names import likeness
@@ -60,6 +61,11 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         columns = checked_direction(
             _name_language(sides["source"]), _name_language(sides["target"]), wanted, str(file.path)
         )
+        if wanted.source_language is None and wanted.target_language is None:
+            assume(
+                f"{file.path}: {columns.languages[0]!r} is the source and {columns.languages[1]!r} the target, by the "
+                f"names in the archive. For the other direction, set downloader.source_language={columns.languages[1]}"
+            )
         return Columns(sides[columns.source], sides[columns.target], columns.languages)
 
 

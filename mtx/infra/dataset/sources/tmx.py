@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
+from mtx.assumptions import assume
 from mtx.errors import SourceError, choices
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.language_names import OTHER, likeness
@@ -30,6 +31,11 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         pass
     if reader.found is not None:
         source, target = reader.found
+        if reader.is_assumed:
+            assume(
+                f"{file.path}: {source!r} is the source and {target!r} the target, in the order of the first unit, "
+                f"because the header states neither. For the other direction, set downloader.source_language={target}"
+            )
         return Columns(source, target, (wanted.source_language or source, wanted.target_language or target))
     present = list(reader.present)
     if len(present) < 2:
@@ -75,6 +81,7 @@ class _LanguagesReader(MarkupReader):
         self.wanted = wanted.source_language, wanted.target_language
         self.first: str | None = None  # the source language by the unit or by the header
         self.header: str | None = None
+        self.is_assumed = False  # whether the order of the variants decides, because the header does not
         self.present: dict[str, None] = {}
         self.unit: dict[str, None] = {}
         self.found: tuple[str, str] | None = None
@@ -104,7 +111,9 @@ class _LanguagesReader(MarkupReader):
                 return None
         rest = [name for name in self.unit if name not in (source, target)]
         if source is None and target is None and len(rest) == 2:
-            first = next((name for name in rest if self.first and likeness(name, self.first)), rest[0])
+            by_header = [name for name in rest if self.first and likeness(name, self.first)]
+            self.is_assumed = len(by_header) != 1
+            first = (by_header or rest)[0]
             return first, rest[1 - rest.index(first)]
         if source is None or target is None:
             if source is None and target is not None and self.first and len(rest) > 1:
