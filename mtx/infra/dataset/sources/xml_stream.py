@@ -142,7 +142,6 @@ def markup_pairs(file: SourceFile, reader: MarkupReader) -> Iterator[Pair]:
     reader.line_number = lambda: parser.CurrentLineNumber
     parser.StartDoctypeDeclHandler = _refuse_declarations
     parser.EntityDeclHandler = _refuse_entity
-    parser.SkippedEntityHandler = _refuse_unknown
     num_bytes = parsed = 0
     with open_bytes(file) as stream:
         chunks = suitable_chunks(stream, file)
@@ -177,9 +176,3 @@ def _refuse_declarations(_: str, __: str | None, ___: str | None, has_declaratio
 
 def _refuse_entity(name: str, *_: object) -> NoReturn:
     raise _HostileError(f"it declares the entity {name!r}")
-
-
-def _refuse_unknown(name: str, is_parameter: bool) -> NoReturn:
-    raise _HostileError(
-        f"it uses the entity {name!r}, which is declared in an external DOCTYPE, and mtx never fetches a DOCTYPE"
-    )

@@ -11,6 +11,7 @@ from typing_extensions import override
 from mtx.errors import SourceError
 
 MAGIC = b"\x28\xb5\x2f\xfd"
+MIN_HEADER_BYTES = 6  # magic number, descriptor, and window size
 HEADER_BYTES = 18  # maximum length of a frame's header with the magic number
 PYARROW_WINDOW_BYTES = (1 << 27) + 1
 MAX_WINDOW_BYTES = 1 << 31  # of `--long=31`, the most that `zstd` itself takes
@@ -20,7 +21,7 @@ TOO_LONG = "requires too much memory"  # in the message of pyarrow, for a later 
 
 def window_bytes(head: bytes) -> int:
     """Return the size of the window that a file's first frame asks for, in bytes; 0 if `head` is no header of one."""
-    if not head.startswith(MAGIC) or len(head) < HEADER_BYTES:
+    if not head.startswith(MAGIC) or len(head) < MIN_HEADER_BYTES:
         return 0
     descriptor = head[4]
     if not descriptor >> 5 & 1:

@@ -157,10 +157,10 @@ def test_a_header_that_is_read_as_a_pair_is_told(tmp_path: Path, head: str, is_t
     path = write(tmp_path / "a.tsv", f"{head}\na\tb{rest}\n")
     with collected_assumptions() as assumed:
         assert len(read(path, header=False)[0]) == 2
-    assert bool(assumed) is is_told
+    assert any("look like names" in what for what in assumed) is is_told
     if is_told:
-        assert "because downloader.header=false, though they look like names of columns" in assumed[0]
-        assert "set downloader.header=true" in assumed[0]
+        assert "because downloader.header=false, though they look like names of columns" in assumed[-1]
+        assert "set downloader.header=true" in assumed[-1]
 
 
 def test_names_of_columns_are_an_assumption_once(tmp_path: Path) -> None:
