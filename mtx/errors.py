@@ -21,6 +21,8 @@ contain no terminal control characters and no credentials.
 """
 
 import difflib
+import re
+import shlex
 from collections.abc import Iterable
 
 from mtx.redaction import redacted_text, visible_text
@@ -42,7 +44,11 @@ __all__ = [
     "TokenizerError",
     "UnreachableError",
     "choices",
+    "override_text",
 ]
+
+PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./+@%-]+")  # what Hydra's grammar takes without quotes
+DOUBLE_QUOTED = re.compile(r"[^\"\\$`!]*")  # what a shell leaves unchanged between double quotes
 
 
 class MtxError(Exception):
@@ -115,3 +121,13 @@ def choices(value: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     close = difflib.get_close_matches(value, names, n=len(names) or 1, cutoff=0.6)
     return ", ".join([*close, *(name for name in names if name not in close)]) or "none"
+
+
+def override_text(key: str, value: str) -> str:
+    """Return the override `key=value` as it is typed in a shell, quoted for Hydra's grammar and for the shell."""
+    if PLAIN_VALUE.fullmatch(value):
+        return f"{key}={value}"
+    inner = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes count as escapes only before a quote
+    inner = re.sub(r"(\\+)$", r"\1\1", inner)
+    text = f"{key}='{inner}'"
+    return f'"{text}"' if DOUBLE_QUOTED.fullmatch(text) else shlex.quote(text)

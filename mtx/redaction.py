@@ -135,6 +135,8 @@ class PlainFormatter(logging.Formatter):
 
 def _escaped_character(character: str) -> str:
     number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte of a file name that is not UTF-8, as `surrogateescape` decodes it
+        number -= 0xDC00
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 

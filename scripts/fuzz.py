@@ -14,6 +14,7 @@ import argparse
 import gzip
 import io
 import json
+import logging
 import random
 import resource
 import signal
@@ -248,18 +249,23 @@ def parsers() -> dict[str, tuple[str, Parser, list[bytes]]]:
         for e in (False, True)
     ]
     table = pa.Table.from_pylist(objects)
+    repeated = pa.Table.from_arrays([pa.array(["a"])] * 4, ["src", "tgt", "src", "x"])
     byte_tokenizer: Tokenizer = ByteTokenization().tokenizer
     dataset = TranslationDataset(name="x", stage="raw", split="train", languages=("en", "de"), data=objects)
     as_manifest = json.dumps(dataset.to_manifest()).encode()
     found: dict[str, tuple[str, Parser, list[bytes]]] = {
         "jsonl": (".jsonl", local("raise"), lines),
-        "jsonl, skip": (".jsonl", local("skip"), lines),
+        "jsonl, skip": (".jsonl", local("skip"), [*lines, b'{"corpus": 1}\n{"src": "x"}\nnull\n' + lines[0]]),
         "tsv": (".tsv", local("skip"), [b"src\ttgt\n" + b"".join(f"{a}\t{b}\n".encode() for a, b in rows)]),
-        "csv": (".csv", local("skip"), [b'src,tgt\none,eins\n"two, ""x""","zwei\nzwei"\n']),
+        "csv": (
+            ".csv",
+            local("skip"),
+            [b'src,tgt\none,eins\n"two, ""x""","zwei\nzwei"\n', b"en,German,id\r\na\rb,c,1\n\xef\xbb\xbf,,2"],
+        ),
         "lines": (".src", local("skip"), [b"one\ntwo\nthree\n", "\ufeffone\r\ntwo\nthree".encode()]),
-        "parquet": (".parquet", local("skip"), [parquet(table)]),
+        "parquet": (".parquet", local("skip"), [parquet(table), parquet(repeated)]),
         "gzip": (".jsonl.gz", local("skip"), [gzip.compress(lines[0], mtime=0)]),
-        "zstd": (".tsv.zst", local("skip"), [zstd(b"src\ttgt\na\tb\n")]),
+        "zstd": (".tsv.zst", local("skip"), [zstd(b"src\ttgt\na\tb\n"), long_window(b"src\ttgt\na\tb\n")]),
         "manifest": (".json", manifest, [as_manifest]),
         "shelf": (".json", shelf, [b'{"raw-1": ' + as_manifest + b', "b": {"a": [1, null, "x"]}}']),
         "sqlite": (".sqlite", database, [sqlite(as_manifest.decode())]),
@@ -299,10 +305,24 @@ def markup() -> dict[str, tuple[str, Parser, list[bytes]]]:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for name, text in (("x.de-en.de", "eins\nzwei\n"), ("x.de-en.en", "one\ntwo\n"), ("README", "x")):
             file.writestr(name, text)
+            file.writestr(f"__MACOSX/._{name}", "\0\5\x16\7")
+    three = tmx.replace(b'"en"><seg>', b'"fr"><seg>un &#x1F; &nbsp; \x0b</seg></tuv><tuv xml:lang="en"><seg>')
+    japanese = (
+        tmx.decode().replace('"1.0"', '"1.0" encoding="Shift_JIS"').replace("eins", "\u65e5\u672c").encode("shift_jis")
+    )
+    files = xliff.replace(b"<file ", b'<file source-language="en" target-language="fr"></file><file ')
+    slovenian = b'msgid "a"\nmsgid_plural "b"\n' + b"".join(b'msgstr[%d] "x"\n' % number for number in range(4))
+    plural = (
+        po.replace(b"Language: de", b"Plural-Forms: nplurals=4; plural=n%100==1 ? 0 : 3;\\nLanguage: sl") + slovenian
+    )
     return {
-        "tmx": (".tmx", local("skip"), [tmx]),
-        "xliff": (".xlf", local("skip"), [xliff]),
-        "po": (".po", local("skip"), [po]),
+        "tmx": (
+            ".tmx",
+            local("skip"),
+            [tmx, three, japanese, tmx.decode().replace("?>", " encoding='utf8'?>").encode("utf-16")],
+        ),
+        "xliff": (".xlf", local("skip"), [xliff, files]),
+        "po": (".po", local("skip"), [po, plural]),
         "mo": (
             ".mo",
             local("skip"),
@@ -310,6 +330,11 @@ def markup() -> dict[str, tuple[str, Parser, list[bytes]]]:
         ),
         "opus zip": (".zip", local("skip"), [archive.getvalue()]),
     }
+
+
+def long_window(data: bytes) -> bytes:
+    """Return a zstd frame with one raw block and a window of 256 MB."""
+    return b"\x28\xb5\x2f\xfd" + bytes([0, 18 << 3]) + struct.pack("<I", len(data) << 3 | 1)[:3] + data
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -445,6 +470,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = {name: parser for name, parser in known.items() if not options.only or name in options.only}
     inputs = options.inputs if options.inputs or options.seconds else 2000
     seconds = None if options.seconds is None else options.seconds / len(chosen)
+    logging.getLogger("mtx.assumptions").setLevel(logging.ERROR)  # one line for each input
     print(f"seed {options.seed}")
     print(f"{'parser':<12} {'inputs':>8} {'read':>8} {'refused':>8} {'failed':>7} {'slowest':>9}")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -33,6 +33,7 @@ from mtx.app.override_errors import (
     unreadable_config_message,
 )
 from mtx.app.resolvers import READ_ONLY_TASKS, has_no_folder  # the import also registers the resolvers
+from mtx.assumptions import collected_assumptions
 from mtx.errors import ConfigError, MtxError
 from mtx.redaction import redacted_text, visible_text
 
@@ -191,15 +192,23 @@ def _run_task(job: "Job", console: "Console") -> Any:
     check_config(config)
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
     in_sweep = job.sweep_dir is not None
-    run = Run(config, output_dir=job.folder, console=console, in_sweep=in_sweep, overrides=job.overrides)
-    if config["task"][TARGET_KEY] in READ_ONLY_TASKS:
-        return task(run=run)
-    if "datamodule" in config:
-        _ = run.datamodule  # built before the log reports the start, so that a config error prints only one message
-    from mtx.sweep.start_end_lines import logged
+    with collected_assumptions() as assumptions:
+        run = Run(
+            config,
+            output_dir=job.folder,
+            console=console,
+            in_sweep=in_sweep,
+            overrides=job.overrides,
+            assumptions=assumptions,
+        )
+        if config["task"][TARGET_KEY] in READ_ONLY_TASKS:
+            return task(run=run)
+        if "datamodule" in config:
+            _ = run.datamodule  # built before the log reports the start, so that a config error prints one message
+        from mtx.sweep.start_end_lines import logged
 
-    with logged(job):
-        return task(run=run)
+        with logged(job):
+            return task(run=run)
 
 
 def _is_own_group(group: str, option: str | None) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mtx.components.identity import JSON, digest
 from mtx.data.dataset import SPLITS
 from mtx.data.store import Store
-from mtx.errors import DamagedError, NotStoredError, StoreError
+from mtx.errors import DamagedError, NotStoredError, StoreError, override_text
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, make_folder, remove_leftovers
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance import Leftover, num_bytes_of
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 FOLDER = "sources"
 LOCKS = "locks"
 FORMAT_VERSION = 1
+NAMING_KEYS = ("dataset", "language", "split", "n", "revision")  # options that the offer of a stored source names
+MAX_OFFERED = 3
 FRESH = timedelta(hours=1)  # a record's date is updated only if it is older than this, to save writes in a sweep
 
 
@@ -78,6 +80,29 @@ class SourceMemory:
         except (OSError, StoreError) as error:
             log.warning("%s; mtx asks the server of the source instead", error)
             return None
+
+    def stored_text(self, source: "RemoteDownloader") -> str:
+        """Return a sentence about what the store has of the same kind of source, by which a run needs no server."""
+        wanted, found = source.revision_key, []
+        for name in record_names(self._store):
+            try:
+                fields: Mapping[str, Any] = _fields(self._folder / name)
+            except (OSError, StoreError):
+                continue
+            recorded = fields.get("source")
+            if not isinstance(recorded, Mapping) or recorded.get("kind") != wanted.get("kind"):
+                continue
+            changes = {**recorded, "revision": fields.get("revision")}
+            found.append(
+                " ".join(
+                    override_text(f"downloader.{key}", str(value))
+                    for key, value in changes.items()
+                    if key in NAMING_KEYS and value is not None and (value != wanted.get(key) or key == "revision")
+                )
+            )
+        if not found:
+            return "The store has recorded no source of this kind; mtx task=show lists the data that it has"
+        return f"Without a network, the store can serve: {', or '.join(sorted(found)[:MAX_OFFERED])}"
 
     def write(self, source: "RemoteDownloader", seen: Seen, was: Seen | None = None) -> None:
         """Record the current state of a source. If the store is not writable, do nothing and raise no error."""

@@ -70,7 +70,10 @@ class RevisionCachingDownloader(Downloader):
         seen = self.memory.read(self.source)
         revision = self.source.pinned_revision
         if seen is None or (revision is not None and revision != seen.revision):
-            return self._server_source(self.source)
+            try:
+                return self._server_source(self.source)
+            except UnreachableError as error:
+                raise UnreachableError(f"{error}. {self.memory.stored_text(self.source)}") from error
         if revision is None:
             try:
                 revision = self.source.newest_revision(PATIENCE_S)

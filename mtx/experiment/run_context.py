@@ -67,6 +67,7 @@ class Run:
         console: The console for messages to the user. None: standard output, or no output in a sweep.
         in_sweep: Whether this process also runs other jobs of a sweep.
         overrides: The overrides on the command line of this run.
+        assumptions: The list that collects what mtx assumes in this run; `write_report` adds it to the report.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Run:
         console: Console | None = None,
         in_sweep: bool = False,
         overrides: Sequence[str] = (),
+        assumptions: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.output_dir = Path(output_dir)
         self.console = console or PlainConsole(quiet=in_sweep)
         self.in_sweep = in_sweep
         self.overrides = list(overrides)
+        self.assumptions = assumptions
 
     @property
     def seed(self) -> int:
@@ -121,7 +124,8 @@ class Run:
         from mtx.records.report_record import Report
 
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        return (report if isinstance(report, Report) else Report.of(report)).write(self.output_dir)
+        assumed = {"assumptions": list(self.assumptions)} if self.assumptions else {}
+        return Report.of(report, assumed).write(self.output_dir)
 
 
 def datamodule_of(config: Config) -> "TranslationData":

@@ -253,6 +253,7 @@ class Report(OpenRecord, DataReport, PlanReport, DrawReport, TrainingReport, Tra
     }
     OTHERS: ClassVar[str] = "own"
 
+    assumptions: tuple[str, ...] = ()
     own: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import combinations, permutations
 
 import pyarrow as pa
 
-from mtx.errors import SourceError, choices
-from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, kept_columns
+from mtx.assumptions import assume
+from mtx.errors import SourceError, choices, override_text
+from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, is_wanted, kept_columns
+from mtx.infra.dataset.language_names import is_certain, language_of_name, likeness
 
 PARENT_COLUMN = "translation"  # Hugging Face datasets use this column of objects such as {"en": …, "de": …}
 KNOWN_COLUMNS = (("src", "tgt"), ("source", "target"))
@@ -77,8 +79,9 @@ def find_columns(present: Mapping[str, Sequence[str]], wanted: RequestedColumns,
     """Find the two text columns of a source.
 
     The first rule that applies decides. The rules are the columns that `wanted` names, then two columns named like the
-    two languages, then `src` and `tgt`. `source` and `target` follow, and last two keys of the objects in
-    `translation`.
+    two languages, then `src` and `tgt`. `source` and `target` follow, and then two keys of the objects in
+    `translation`. Last are the only two columns whose names are languages, such as `en` and `French`, in the source's
+    order.
 
     Args:
         present: for each column, the keys of its objects; an empty sequence if the column contains no objects.
@@ -96,11 +99,41 @@ def find_columns(present: Mapping[str, Sequence[str]], wanted: RequestedColumns,
     if present.get(PARENT_COLUMN):
         source, target = _language_keys(present[PARENT_COLUMN], wanted, where)
         return Columns(source, target, (source, target), PARENT_COLUMN)
+    if (found := _columns_named_by_language(present, wanted, where)) is not None:
+        return found
     raise SourceError(
         f"{where}: no two text columns were found; present: {_names_text(present)}. mtx looks for src and tgt, source "
         f"and target, columns with the names of the languages, and objects in {PARENT_COLUMN!r}. Set the columns with "
-        "downloader.source_column=NAME downloader.target_column=NAME"
+        f"{_column_overrides(present)}"
     )
+
+
+def check_unique(names: Sequence[str], columns: Columns, wanted: RequestedColumns, where: str) -> None:
+    """Raise SourceError if a column that is read has the same name as another column of the table.
+
+    Args:
+        names: names of all columns in the table, in order.
+        columns: the columns of the two texts.
+        wanted: the user's request, which names the extra columns.
+        where: name of the file, which starts the error message.
+    """
+    texts = (columns.source, columns.target) if columns.parent is None else (columns.parent,)
+    for name in (*texts, *(name for name in names if is_wanted(wanted.extra, name))):
+        if names.count(name) > 1:
+            raise SourceError(
+                f"{where}: {names.count(name)} columns are called {name!r}, so it is unknown which one is meant. Give "
+                "each column its own name in the file"
+            )
+
+
+def are_column_names(fields: Sequence[str]) -> bool:
+    """Return whether the first two fields of a table's first line are probably names of columns, not texts.
+
+    That is so for names that mtx looks for and for different languages, in capitals or not.
+    """
+    names = [name.strip().casefold() for name in fields[:2]]
+    known = {name for pair in KNOWN_COLUMNS for name in pair}
+    return len(set(names)) == 2 and all(name in known or language_of_name(name) is not None for name in names)
 
 
 def schema_keys(schema: pa.Schema) -> dict[str, list[str]]:
@@ -155,6 +188,10 @@ def _language_keys(keys: Sequence[str], wanted: RequestedColumns, where: str) ->
                 f"{where}: {PARENT_COLUMN!r} has no language {language!r}; present: {choices(language, keys)}. "
                 f"Choose one of these languages with downloader.{side}_language=NAME"
             )
+    if len(set(keys)) < len(keys):
+        raise SourceError(
+            f"{where}: {PARENT_COLUMN!r} has a language more than once: {_names_text(keys)}. Give each its own name"
+        )
     said = (wanted.source_language, wanted.target_language)
     fits = [pair for pair in permutations(keys, 2) if all(a in (None, b) for a, b in zip(said, pair, strict=True))]
     hinted = [pair for pair in fits if wanted.pair is not None and wanted.pair in ("-".join(pair), "_".join(pair))]
@@ -165,7 +202,57 @@ def _language_keys(keys: Sequence[str], wanted: RequestedColumns, where: str) ->
             f"{where}: exactly two languages are needed, but {PARENT_COLUMN!r} has {_names_text(keys)}. "
             "Choose two with downloader.source_language=NAME downloader.target_language=NAME"
         )
+    if len(fits) > 1:
+        source, target = fits[0]
+        assume(
+            f"{where}: {source!r} is the source and {target!r} the target, in the order of {PARENT_COLUMN!r}. For the "
+            f"other direction, set {override_text('downloader.source_language', target)}"
+        )
     return fits[0]
+
+
+def _columns_named_by_language(
+    present: Mapping[str, Sequence[str]], wanted: RequestedColumns, where: str
+) -> Columns | None:
+    """Return the two columns whose names are languages; None if there are fewer. Raises SourceError for more."""
+    tags = {name: tag for name, keys in present.items() if not keys and (tag := language_of_name(name))}
+    certain = {name: tag for name, tag in tags.items() if is_certain(name)}
+    if len(certain) >= 2:
+        tags = certain
+    elif len(tags) != len(present):
+        return None
+    said = (wanted.source_language, wanted.target_language)
+    fits = [
+        pair
+        for pair in permutations(tags, 2)
+        if all(language is None or likeness(tags[name], language) for name, language in zip(pair, said, strict=True))
+    ]
+    if len(tags) < 2 or not fits:
+        return None
+    if len(tags) > 2 and len(fits) > 1:
+        pairs = " or ".join(
+            f"{override_text('downloader.source_column', source)} {override_text('downloader.target_column', target)}"
+            for source, target in list(combinations(tags, 2))[:3]
+        )
+        raise SourceError(
+            f"{where}: exactly two columns of text are needed, but {len(tags)} are named by languages: "
+            f"{_names_text(list(tags))}. Choose two, for example with {pairs}"
+        )
+    source, target = fits[0]
+    if said == (None, None):
+        assume(
+            f"{where}: the columns {source!r} and {target!r} are source and target, in the order of the columns. For "
+            f"the other direction, set {override_text('downloader.source_column', target)} "
+            f"{override_text('downloader.target_column', source)}"
+        )
+    return Columns(source, target, (said[0] or tags[source], said[1] or tags[target]))
+
+
+def _column_overrides(present: Mapping[str, Sequence[str]]) -> str:
+    """Return the overrides that set the two columns: those of a table with two columns, or else placeholders."""
+    names = list(present) if len(present) == 2 and not any(present.values()) else ["NAME", "NAME"]
+    sides = zip(("source", "target"), names, strict=True)
+    return " ".join(override_text(f"downloader.{side}_column", name) for side, name in sides)
 
 
 def _plain_languages(wanted: RequestedColumns) -> tuple[str, str]:

@@ -249,7 +249,8 @@ class HFDatasetDownloader(RemoteDownloader):
 
     def newest_revision(self, patience_s: float) -> str:
         """Ask the Hub for the commit that `revision` names now. Raises SourceError, or UnreachableError."""
-        policy = RetryPolicy(min(patience_s, self.patience_s), Random(self.seed))
+        instead = "then it uses the last revision that the store has recorded"
+        policy = RetryPolicy(min(patience_s, self.patience_s), Random(self.seed), instead)
         return pinned_commit(self.dataset, self.revision, policy).commit
 
     def at_revision(self, revision: str) -> Self:

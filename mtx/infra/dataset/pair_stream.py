@@ -25,12 +25,14 @@ Reason = Literal[
     "not_text",  # the value is not text but a number, a list, …
     "invalid_utf8",  # bytes that are not valid UTF-8, or not valid in the charset that the file names
     "lone_surrogate",  # one half of a UTF-16 surrogate pair, which is not a character
+    "illegal_xml",  # TMX and XLIFF: a text has a character or an entity that XML does not allow
     "malformed_entry",  # an entry of a gettext catalogue with a wrong syntax
     "wrong_type",  # a value in an extra column that is not of the column's type
 ]
 
 LeftOut = Literal[
     "missing_translation",  # TMX: the unit lacks one of the two languages
+    "other_language",  # XLIFF: the unit is in a part of the file that has other languages
     "further_variant",  # TMX: the unit has another text in the same language
     "untranslated",  # XLIFF and gettext: the translation is missing or empty
     "fuzzy",  # XLIFF and gettext: the translation is marked as needing review

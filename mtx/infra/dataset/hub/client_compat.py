@@ -1,11 +1,13 @@
 """Check that the Hub's client libraries have the undocumented parts that mtx uses, and set a default timeout."""
 
+import math
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 from mtx.errors import SourceError
+from mtx.infra.dataset.hub.retry import seconds_left
 
 # Parts of the libraries that a new release may change without notice: package, module, attribute path in the module.
 REQUIRED_PARTS = (
@@ -63,7 +65,7 @@ def _add_timeout(request: Any) -> None:
 
     limits = request.extensions.get("timeout") or {}
     if request.method in ("GET", "HEAD") and not any(limits.values()):
-        limit_s = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+        limit_s = min(float(constants.HF_HUB_DOWNLOAD_TIMEOUT), seconds_left() or math.inf)
         request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), limit_s)
 
 

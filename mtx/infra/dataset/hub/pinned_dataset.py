@@ -52,7 +52,9 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
             "instead of the dataset on the Hub. Run mtx in another folder"
         )
     try:
-        found = _hub_response(lambda: hub.HfApi().dataset_info(dataset, revision=revision), dataset, policy)
+        found = _hub_response(
+            lambda: hub.HfApi().dataset_info(dataset, revision=revision), dataset, policy, is_short=True
+        )
     except errors.RevisionNotFoundError as error:
         raise SourceError(
             f"the dataset {dataset} has no revision {revision!r}. Set a branch, a tag or a commit with "
@@ -176,7 +178,9 @@ def tables_of(split: Any, dataset: str, limit: int | None) -> Iterator[pa.Table]
         ) from error
 
 
-def _hub_response(ask: Callable[[], Response], dataset: str, policy: RetryPolicy) -> Response:
+def _hub_response(
+    ask: Callable[[], Response], dataset: str, policy: RetryPolicy, *, is_short: bool = False
+) -> Response:
     """Send a request to the Hub and return the answer. Retry after temporary errors. Raises SourceError on failure."""
     from huggingface_hub import errors
 
@@ -184,7 +188,7 @@ def _hub_response(ask: Callable[[], Response], dataset: str, policy: RetryPolicy
     check_client("huggingface_hub")  # not `datasets`, whose import takes longer
     set_default_timeout()
     try:
-        return policy.call(ask)
+        return policy.call(ask, is_short=is_short)
     except errors.OfflineModeIsEnabled as error:
         raise UnreachableError(
             f"the dataset {dataset} is on the Hugging Face Hub, but offline mode is on: {_offline_variables()}. "

@@ -1,18 +1,36 @@
 """Retries of requests to the Hugging Face Hub: the waiting times, and the errors that count as temporary."""
 
+import logging
+import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import tenacity
 
 Response = TypeVar("Response")
+
+log = logging.getLogger(__name__)
 
 TEMPORARY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses after which a retry may succeed
 FIRST_WAIT_S = 1.0  # before the second attempt; doubles with each further attempt
 MAX_WAIT_S = 60.0
+SILENCE_S = 2.5  # after this time without an answer to a short request, a message says so
+MIN_TIMEOUT_S = 1.0  # of a request that begins at the end of the time limit
+
+_deadline_s: ContextVar[float | None] = ContextVar("mtx_hub_deadline_s", default=None)
+
+
+def seconds_left() -> float | None:
+    """Return the seconds that the current request may take by the time limit of its policy; None: no limit."""
+    deadline_s = _deadline_s.get()
+    return None if deadline_s is None else max(MIN_TIMEOUT_S, deadline_s - time.monotonic())
 
 
 class ShortResponseError(OSError):
@@ -35,19 +53,30 @@ class RetryPolicy:
     Args:
         patience_s: time limit of one request in seconds; 0: no retries.
         random: random generator of the waiting times, so that several jobs do not retry at the same moment.
+        instead: what mtx does if the time limit is reached, for the message about a Hub that does not answer.
     """
 
     patience_s: float
     random: Random = field(default_factory=lambda: Random(0), compare=False)
+    instead: str = "then mtx stops"
 
-    def call(self, question: Callable[[], Response]) -> Response:
+    def call(self, question: Callable[[], Response], *, is_short: bool = False) -> Response:
         """Return the result of `question`.
+
+        The first temporary error is logged, with the time limit of the retries.
+
+        Args:
+            question: sends the request.
+            is_short: the answer is small, so that no answer within `SILENCE_S` is logged, too.
 
         Raises its last exception if the error is not temporary or the time is up.
         """
         import tenacity
 
         begun_s = time.monotonic()
+        notice = _Notice(self)
+        timer = threading.Timer(SILENCE_S, notice.tell, (f"no answer within {SILENCE_S:g} s",))
+        timer.daemon = True
 
         def wait_s(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -59,9 +88,48 @@ class RetryPolicy:
             stop=tenacity.stop_after_delay(self.patience_s),
             wait=wait_s,
             retry=tenacity.retry_if_exception(is_temporary),
+            before_sleep=notice.tell_failure,
             reraise=True,
         )
-        return retrying(question)
+        token = _deadline_s.set(begun_s + self.patience_s if self.patience_s else None)
+        if is_short:
+            timer.start()
+        try:
+            return retrying(question)
+        finally:
+            timer.cancel()
+            _deadline_s.reset(token)
+
+
+class _Notice:
+    """Logs once that the Hub does not answer, what was tried, and for how long mtx tries again."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._lock = threading.Lock()
+
+    def tell(self, what: str) -> None:
+        """Log the message, unless it was logged before."""
+        from huggingface_hub import constants
+
+        patience_s = self._policy.patience_s
+        how = f"tries for up to {patience_s:g} s" if patience_s else "waits for this one request"
+        if self._lock.acquire(blocking=False):
+            log.warning(
+                "the Hugging Face Hub at %s cannot be reached (%s). Is there a network? mtx %s "
+                "(downloader.patience_s=%g), %s",
+                constants.ENDPOINT,
+                what,
+                how,
+                patience_s,
+                self._policy.instead,
+            )
+
+    def tell_failure(self, state: "tenacity.RetryCallState") -> None:
+        """Log the error of the failed request, as callback of tenacity."""
+        error = state.outcome.exception() if state.outcome else None
+        lines = str(error).strip().splitlines()
+        self.tell(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
 
 
 def is_temporary(error: BaseException) -> bool:

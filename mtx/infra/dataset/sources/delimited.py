@@ -6,20 +6,31 @@ columns. Files without a header have the column names `1`, `2`, … Empty lines 
 """
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
 import pyarrow as pa
 
+from mtx.assumptions import assume
 from mtx.errors import MalformedPairError, SourceError
-from mtx.infra.dataset.column_detection import Columns, RequestedColumns, find_columns
+from mtx.infra.dataset.column_detection import (
+    Columns,
+    RequestedColumns,
+    are_column_names,
+    check_unique,
+    find_columns,
+)
 from mtx.infra.dataset.extra_columns import parsers_of, type_name
 from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows, is_text
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.local_files import SourceFile, decoded_lines, utf8_problem
+from mtx.infra.dataset.sources.local_files import MAX_LINE_BYTES, SourceFile, decoded_lines, utf8_problem
 
 UNIT_NAME = "line with text"
+INNER_CR = re.compile(r"\r(?!\n|$)")
+CR_STAND_IN = "\udc0d"  # no decoded byte has this code: `surrogateescape` uses U+DC80 to U+DCFF
+MAX_FIELD_CHARS = MAX_LINE_BYTES  # a field in quotes may have several lines; the limit of a field is that of a line
 
 
 def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns | None:
@@ -38,8 +49,18 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         if wanted.source_column is None and wanted.target_column is None and len(names) > 1:
             languages = find_columns({"src": (), "tgt": ()}, wanted, where).languages
             columns = Columns(names[0], names[1], languages)
+            if len(names) > 2:
+                assume(
+                    f"{where}: the first two of {len(names)} columns are source and target. For others, set "
+                    "downloader.source_column=NUMBER downloader.target_column=NUMBER"
+                )
         else:
             columns = find_columns(dict.fromkeys(names, ()), wanted, where)
+        if are_column_names(fields):
+            assume(
+                f"{where}: {fields[0]!r} and {fields[1]!r} are a pair of texts, because downloader.header=false, "
+                "though they look like names of columns. If they are names, set downloader.header=true"
+            )
         return columns.with_extra(_schema(names), wanted, where)
     bad = next((name for name in fields if not is_text(name)), None)
     if bad is not None:
@@ -51,13 +72,13 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
             f"{error}. mtx reads column names from the first line; if the first line is a pair of texts, set "
             "downloader.header=false"
         ) from error
-    columns = columns.with_extra(_schema(fields), wanted, where)
-    for name in (columns.source, columns.target, *columns.extra.names):
-        if fields.count(name) > 1:
-            raise SourceError(
-                f"{where}: {fields.count(name)} columns are called {name!r}. Give each column its own name"
-            )
-    return columns
+    check_unique(fields, columns, wanted, where)
+    if wanted.source_column is None:
+        assume(
+            f"the first line of {file.format.upper()} files has the names of the columns, such as {columns.source!r} "
+            f"and {columns.target!r}. If it is a pair of texts, set downloader.header=false"
+        )
+    return columns.with_extra(_schema(fields), wanted, where)
 
 
 def read(
@@ -127,7 +148,10 @@ def _tsv_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
 
 
 def _csv_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(decoded_lines(file, keep_ends=True), strict=True)
+    csv.field_size_limit(MAX_FIELD_CHARS)  # a setting of the whole process; the module's own limit is 131,072
+    # `csv` refuses a carriage return in a field without quotes, so a stand-in takes its place.
+    lines = decoded_lines(file, keep_ends=True)
+    reader = csv.reader((INNER_CR.sub(CR_STAND_IN, line) if "\r" in line else line for line in lines), strict=True)
     for _ in count():
         number = reader.line_num + 1
         try:
@@ -136,12 +160,24 @@ def _csv_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:  # also with on_error=skip: the start of the next row is unknown
             raise MalformedPairError(
-                f"{file.path}, line {number}: the line is not valid CSV ({error}). A field with quotes, commas or line "
-                f"ends must be in double quotes, with at most {csv.field_size_limit():,} characters; a quote in it is "
-                "written twice. Correct the line, or rename the file to .tsv if tabs separate its columns"
+                f"{file.path}, line {number}: the line is not valid CSV: {_csv_problem(error)}. A field with quotes, "
+                "commas or line ends must be in double quotes, and a quote in it is written twice. Correct the line, "
+                "or rename the file to .tsv if tabs separate its columns"
             ) from error
         if fields:
-            yield number, fields
+            yield number, [field.replace(CR_STAND_IN, "\r") if CR_STAND_IN in field else field for field in fields]
+
+
+def _csv_problem(error: csv.Error) -> str:
+    """Return what is wrong with a line of CSV, in words of this module instead of those of `csv`."""
+    said = str(error)
+    if "expected after" in said:
+        return "text follows the quote that ends a field"
+    if "unexpected end" in said:
+        return "a field begins with a quote that is never closed"
+    if "field limit" in said:
+        return f"a field has more than {MAX_FIELD_CHARS:,} characters; perhaps a quote is never closed"
+    return said
 
 
 def _column_numbers(fields: list[str]) -> list[str]:

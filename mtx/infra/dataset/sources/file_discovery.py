@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtx.errors import SourceError
 from mtx.infra.dataset.sources.formats import ENDINGS
-from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, names_text, stamp_of
+from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_hidden, names_text, shown_name, stamp_of
 
 PATTERN_CHARACTERS = "*?["  # a path that contains one of these characters is a pattern
 
@@ -114,8 +114,8 @@ def _files_inside(root: Path) -> list[Path]:
 
     paths = []
     for folder, folders, names in os.walk(root, onerror=stop):  # no links to folders, which can form cycles
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(folder, name) for name in names if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_hidden([name])]
+        paths += [Path(folder, name) for name in names if not is_hidden([name])]
     return sorted(paths, key=lambda path: path.parts)
 
 
@@ -127,7 +127,7 @@ def _matching_files(pattern: Path, key: str) -> list[Path]:
     except ValueError as error:
         raise SourceError(f"{pattern} is not a valid pattern of paths: {error}. Correct {key}=PATTERN") from error
     dotted = any(part.startswith(".") for part in inner.parts)
-    hidden = [any(part.startswith(".") for part in path.relative_to(base).parts) for path in found]
+    hidden = [is_hidden(path.relative_to(base).parts) for path in found]
     return sorted((path for path, hid in zip(found, hidden, strict=True) if dotted or not hid), key=lambda p: p.parts)
 
 
@@ -153,7 +153,7 @@ def _source_file(path: Path, form: str, key: str) -> SourceFile:
     if stamp[0] == 0:
         raise SourceError(f"{path} is empty: 0 bytes. Set another file with {key}=FILE")
     inner, compression = _path_and_compression(path)
-    return SourceFile(path=path, format=form, compression=compression, stem=inner.stem, stamp=stamp)
+    return SourceFile(path=path, format=form, compression=compression, stem=shown_name(inner.stem), stamp=stamp)
 
 
 def _file_format(path: Path) -> str | None:

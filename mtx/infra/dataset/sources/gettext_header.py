@@ -16,18 +16,19 @@ from gettext import c2py
 from typing import NamedTuple
 
 from babel.core import UnknownLocaleError
-from babel.messages.plurals import get_plural
+from babel.messages.plurals import PLURALS, get_plural
 
+from mtx.assumptions import assume
 from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
+from mtx.infra.dataset.language_names import TAG, is_language_tag, parts_of_tag
 from mtx.infra.dataset.pair_stream import Refusals, is_text
-from mtx.infra.dataset.sources.language_tags import checked_direction, direction, is_language_tag
+from mtx.infra.dataset.sources.language_tags import checked_direction, direction
 from mtx.infra.dataset.sources.local_files import SourceFile
 
 ENGLISH = "en"
 CHARSET = re.compile(rb"charset=([-\w.:]{1,40})", re.ASCII)
 LANGUAGE = re.compile(rb"^Language:[ \t]*([-\w@.]{1,40})[ \t]*$", re.ASCII | re.MULTILINE)
-TAG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}(?:@[A-Za-z0-9]{1,16})?")  # de, de_AT, sr@latin
 PLURAL_FORMS = re.compile(rb"^Plural-Forms:[^\n]*?plural[ \t]*=[ \t]*([^;\n]{1,1000})", re.ASCII | re.MULTILINE)
 PLURAL_NUMBERS = range(2, 200)  # the form that most of these numbers use is the plural form
 PLACEHOLDER_CHARSETS = ("charset", "utf-8")  # placeholders for the charset in templates, and UTF-8 itself
@@ -60,38 +61,71 @@ def charset_of(header: bytes, file: SourceFile) -> str:
 
 
 class PluralForms(NamedTuple):
-    """The indices of the plural forms, from 0, that are paired with the singular and with the plural."""
+    """The plural forms, by index from 0, that a rule pairs with the singular and with the plural.
 
-    singular: int = 0
-    plural: int = 1
+    Attributes:
+        singular: the form for 1.
+        plural: the form for most larger numbers.
+        num_forms: number of forms that the rule knows.
+        of_language: whether the rule is the language's own, and not one that a header states.
+    """
+
+    singular: int
+    plural: int
+    num_forms: int
+    of_language: bool
 
 
-def plural_forms_of(header: bytes, language: str) -> PluralForms:
-    """Return the forms for 1 and for most larger numbers, by the rule in the header or by the language's rule."""
+def plural_forms_of(header: bytes, language: str) -> list[PluralForms]:
+    """Return the forms by the rule in the header and by the language's rule, as far as these exist and are valid."""
     found = PLURAL_FORMS.search(header.replace(b"\r", b""))
-    rules = [found[1].decode("latin-1").strip()] if found else []
-    with contextlib.suppress(UnknownLocaleError, ValueError):
-        rules.append(get_plural(language.replace("-", "_"))[1])
-    for rule in rules:
-        try:
+    rules = [(found[1].decode("latin-1").strip(), False)] if found else []
+    if parts_of_tag(language)[0] in PLURALS:  # for other languages, Babel gives the rule of English
+        with contextlib.suppress(UnknownLocaleError, ValueError):
+            rules.append((get_plural(language.replace("-", "_"))[1], True))
+    forms = []
+    for rule, of_language in rules:
+        with contextlib.suppress(ValueError, ArithmeticError, RecursionError):  # an invalid rule
             form_of = c2py(rule)
-            most = Counter(form_of(number) for number in PLURAL_NUMBERS).most_common(1)[0][0]
-            return PluralForms(form_of(1), most)
-        except (ValueError, ArithmeticError, RecursionError):  # an invalid rule: try the next rule
-            continue
-    return PluralForms()
+            counts = Counter(form_of(number) for number in PLURAL_NUMBERS)
+            num_forms = max(form_of(0), form_of(1), *counts) + 1
+            forms.append(PluralForms(form_of(1), counts.most_common(1)[0][0], num_forms, of_language))
+    return forms
+
+
+def forms_of_entry(targets: Sequence[str], rules: Sequence[PluralForms]) -> list[str]:
+    """Return the forms of an entry that belong to the singular and to the plural.
+
+    The first rule that knows as many forms as the entry has decides, or else the language's rule. Without such a rule,
+    the plural gets the last form, because with three forms or more, form 1 is for two or for few.
+    """
+    last = len(targets) - 1
+    fits = [rule for rule in rules if rule.num_forms > last] + [rule for rule in rules if rule.of_language]
+    singular, plural = (fits[0].singular, fits[0].plural) if fits else (0, last)
+    return [targets[min(singular, last)], targets[min(plural, last)]]
 
 
 def language_of(header: bytes, file: SourceFile) -> str:
     """Return the language in the header, or in the file's or the folder's name; empty if it is unknown."""
-    found = LANGUAGE.search(header.replace(b"\r", b""))
-    if found and TAG.fullmatch(found[1].decode()):
-        return found[1].decode()
+    if stated := header_language(header):
+        return stated
     folder = file.path.parent
     words = re.split(r"[-_.]", file.stem)
     endings = (file.stem[-len(separated) :] for k in range(len(words)) if (separated := "_".join(words[k:])))
     names = [folder.parent.name] if folder.name == "LC_MESSAGES" else [*endings, folder.name]
     return next((name for name in names if TAG.fullmatch(name) and is_language_tag(name)), "")
+
+
+def header_language(header: bytes) -> str:
+    """Return the language that a header states; empty if it states none, or no valid tag."""
+    found = LANGUAGE.search(header.replace(b"\r", b""))
+    return found[1].decode() if found and TAG.fullmatch(found[1].decode()) else ""
+
+
+def forms_of(header: bytes, file: SourceFile, columns: Columns) -> list[PluralForms]:
+    """Return the rules of plural forms by the header and by the file's language, or by the config's language."""
+    catalogue = columns.languages[columns.source == "source"]
+    return plural_forms_of(header, language_of(header, file) or catalogue)
 
 
 def columns_of(header: bytes, wanted: RequestedColumns, file: SourceFile) -> Columns:
@@ -103,16 +137,26 @@ def columns_of(header: bytes, wanted: RequestedColumns, file: SourceFile) -> Col
     columns = direction(ENGLISH, language or None, wanted)
     if columns is None and wanted.source_language is not None:  # the program's texts are not in English
         columns = direction(wanted.source_language, language or None, wanted)
-    return columns or checked_direction(ENGLISH, language or None, wanted, str(file.path))
+    columns = columns or checked_direction(ENGLISH, language or None, wanted, str(file.path))
+    if not language and wanted.target_language is None:
+        raise SourceError(
+            f"{file.path} states no language: neither its header (Language: de) nor its name or folder does. Set the "
+            "language of its translations with downloader.target_language=NAME"
+        )
+    if language and not header_language(header) and wanted.target_language is None:
+        assume(
+            f"{file.path} is in {language!r}, by its name or folder, because its header states no language. For "
+            "another language, set downloader.target_language=NAME"
+        )
+    return columns
 
 
 def pairs_of_entry(
-    sources: Sequence[str], targets: Sequence[str], forms: PluralForms, where: str, refusals: Refusals
+    sources: Sequence[str], targets: Sequence[str], rules: Sequence[PluralForms], where: str, refusals: Refusals
 ) -> Iterator[tuple[str, str]]:
     """Yield the pairs of an entry: the text with its translation, or singular and plural each with its form."""
     if len(sources) == 2 and len(targets) > 1:  # a language such as Japanese has only one form
-        last = len(targets) - 1
-        targets = [targets[min(forms.singular, last)], targets[min(forms.plural, last)]]
+        targets = forms_of_entry(targets, rules)
     for source, target in zip(sources, targets, strict=False):
         if not target:
             refusals.leave_out("untranslated")

@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from mtx.errors import SourceError, choices
+from mtx.infra.dataset.language_names import likeness
 from mtx.infra.dataset.sources.file_discovery import find_file
-from mtx.infra.dataset.sources.language_tags import likeness
 from mtx.infra.dataset.sources.local_files import SourceFile
 
 CONFIG_KEY = "downloader.package"

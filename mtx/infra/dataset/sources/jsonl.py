@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from mtx.errors import SourceError
-from mtx.infra.dataset.column_detection import Columns, RequestedColumns, find_columns
+from mtx.infra.dataset.column_detection import PARENT_COLUMN, Columns, RequestedColumns, find_columns
 from mtx.infra.dataset.extra_columns import is_wanted, type_name
 from mtx.infra.dataset.pair_stream import Reason, Refusals, is_text, record_batch
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
@@ -55,7 +55,12 @@ class _ObjectWithRepeats(dict[str, Any]):
 
 
 def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns | None:
-    """Find the text columns from the first line that is an object. Raises SourceError if the columns are missing."""
+    """Find the text columns from the first object that has them.
+
+    If `refusals` leaves out invalid lines, objects without the columns are passed over, and `read` counts them. Raises
+    SourceError if the first object lacks the columns, or if all objects that are to be searched lack them.
+    """
+    missing: SourceError | None = None
     for number, block in line_blocks(file):
         for where, line in _numbered_lines(file, number, block):
             try:
@@ -63,10 +68,22 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
             except _RefusedError as refused:
                 refusals.refuse(refused.reason, where, refused.what)
                 continue
-            columns = find_columns({name: _text_keys(value) for name, value in found.items()}, wanted, where)
+            try:
+                columns = find_columns({name: _text_keys(value) for name, value in found.items()}, wanted, where)
+            except SourceError as error:
+                if refusals.on_error == "raise":
+                    raise SourceError(
+                        f"{error}. If this line is no pair but others are, set downloader.on_error=skip"
+                    ) from error
+                if len(_text_keys(found.get(PARENT_COLUMN))) > 2:
+                    raise  # a choice among languages, which no other line makes
+                missing = missing or error
+                continue
             if wanted.extra == "none":
                 return columns
             return columns.with_extra(_types(block, wanted, where), wanted, where)
+    if missing is not None:
+        raise missing
     return None
 
 

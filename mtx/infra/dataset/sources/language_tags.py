@@ -1,59 +1,30 @@
-"""Compare names of languages in translation files: `en` also matches `en-US`, and `de-AT` also matches `de`."""
+"""The direction of a file with one language pair: which text is the source, for the languages that a user requests."""
 
-from contextlib import suppress
-
-from babel.core import Locale, parse_locale
+from collections.abc import Sequence
 
 from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import DEFAULT_LANGUAGES, Columns, RequestedColumns
-
-EXACT, CLOSE, OTHER = 2, 1, 0
-
-
-def likeness(present: str, wanted: str) -> int:
-    """Compare two language names, ignoring case and the difference between `-` and `_`.
-
-    Returns `EXACT` for equal names. Returns `CLOSE` if one name has a script, territory or variant that the other
-    leaves open. Otherwise returns `OTHER`.
-    """
-    one, other = parts_of_tag(present), parts_of_tag(wanted)
-    if one == other:
-        return EXACT
-    is_open = all(a == b or not a or not b for a, b in zip(one[1:], other[1:], strict=True))
-    return CLOSE if one[0] and one[0] == other[0] and is_open else OTHER
-
-
-def parts_of_tag(name: str) -> tuple[str, ...]:
-    """Return language, territory, script, variant and modifier of a tag, parsed by Babel. Missing parts are empty.
-
-    A name that is not a valid tag counts as a language with this name.
-    """
-    tag = name.strip().replace("-", "_")
-    parts: tuple[str | None, ...] = (tag.lower(),)
-    with suppress(ValueError):
-        parts = parse_locale(tag)
-    return tuple(part or "" for part in (*parts, *(None,) * (5 - len(parts))))
-
-
-def is_language_tag(name: str) -> bool:
-    """Return whether a name starts with a language code that the Unicode CLDR knows.
-
-    Examples: `de`, `sr@latin` and `pt-BR` do; `app` does not.
-    """
-    return parts_of_tag(name)[0] in Locale("en").languages
+from mtx.infra.dataset.language_names import likeness
 
 
 def checked_direction(source: str | None, target: str | None, wanted: RequestedColumns, where: str) -> Columns:
     """Return the result of `direction`. Raises SourceError if the file's languages differ from the requested ones."""
     columns = direction(source, target, wanted)
     if columns is None:
-        raise SourceError(
-            f"{where}: the languages of the file are {source or 'unknown'} and {target or 'unknown'}, but requested "
-            f"are {wanted.source_language or 'any'} and {wanted.target_language or 'any'}. Set the file's languages "
-            "with downloader.source_language=NAME downloader.target_language=NAME, or set other files with "
-            "downloader.path=PATH"
-        )
+        raise other_languages_error([(source, target)], wanted, where)
     return columns
+
+
+def other_languages_error(
+    present: Sequence[tuple[str | None, str | None]], wanted: RequestedColumns, where: str
+) -> SourceError:
+    """Return the error for a file whose pairs of languages, `present`, are not the requested pair."""
+    pairs = dict.fromkeys(f"{source or 'unknown'} and {target or 'unknown'}" for source, target in present)
+    return SourceError(
+        f"{where}: the languages of the file are {', or '.join(pairs)}, but requested are "
+        f"{wanted.source_language or 'any'} and {wanted.target_language or 'any'}. Set the file's languages with "
+        "downloader.source_language=NAME downloader.target_language=NAME, or set other files with downloader.path=PATH"
+    )
 
 
 def direction(source: str | None, target: str | None, wanted: RequestedColumns) -> Columns | None:

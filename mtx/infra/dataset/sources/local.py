@@ -12,24 +12,24 @@ import pyarrow as pa
 from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import ConfigError, SourceError, choices
-from mtx.infra.dataset.column_detection import DEFAULT_LANGUAGES, Columns, RequestedColumns, find_columns
+from mtx.infra.dataset.column_detection import DEFAULT_LANGUAGES, Columns, RequestedColumns
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, plain_columns, united_columns
 from mtx.infra.dataset.pair_stream import OnError, Refusals, regrouped_batches
+from mtx.infra.dataset.sources.aligned_languages import aligned_languages
 from mtx.infra.dataset.sources.file_discovery import FoundFiles, find_files
 from mtx.infra.dataset.sources.file_paths import FilePaths, Paths, plain_paths, split_paths
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.formats import READERS
 from mtx.infra.dataset.sources.installed_gettext import find_catalogues
 from mtx.infra.dataset.sources.line_aligned import read_aligned
-from mtx.infra.dataset.sources.local_files import SourceFile, names_text
+from mtx.infra.dataset.sources.local_files import SourceFile, names_text, shown_name
 
 log = logging.getLogger(__name__)
 
 Part = tuple[SourceFile, ...]  # one file with both texts, or a source file and a target file
 
 SOURCE_KEYS = ("path", "source_path", "target_path", "package")
-MAX_LANGUAGE_CHARS = 8  # maximum length of a file's ending that can be a language: en, deu, zh_Hant
 
 
 @component("downloader")
@@ -232,11 +232,10 @@ class LocalDownloader(Downloader):
             target_column=None if self.target_column is None else str(self.target_column),
             source_language=known[0],
             target_language=known[1],
-            pair=_pair_by_name(file, others[0]) if others else None,
             extra=self.columns,
         )
         if others:
-            columns: Columns | None = find_columns({"src": (), "tgt": ()}, wanted, str(file.path))
+            columns: Columns | None = Columns("src", "tgt", aligned_languages(file, others[0], wanted))
         else:
             reader = READERS[file.format]
             columns = reader.find(file, wanted, self._options, Refusals(self.on_error))
@@ -263,7 +262,7 @@ class LocalDownloader(Downloader):
             return first.stem
         _, paths = split_paths("path", self.path or self.source_path)["train"]
         folder = Path(paths).expanduser() if isinstance(paths, str) else first.path
-        return (folder if folder.is_dir() else first.path.parent).resolve().name
+        return shown_name((folder if folder.is_dir() else first.path.parent).resolve().name)
 
 
 def _find_files(key: str, paths: Paths, *, lines: bool = False) -> FoundFiles:
@@ -278,11 +277,3 @@ def _find_files(key: str, paths: Paths, *, lines: bool = False) -> FoundFiles:
             names_text(found.skipped_files),
         )
     return found
-
-
-def _pair_by_name(source: SourceFile, target: SourceFile) -> str | None:
-    """Return the language pair in two file names, such as `en-de` for `corpus.en` and `corpus.de.gz`, or None."""
-    names = [file.path.name.removesuffix(file.path.suffix if file.compression else "") for file in (source, target)]
-    (stem, _, language), (other_stem, _, other) = (name.rpartition(".") for name in names)
-    fits = stem and stem == other_stem and language != other and "-" not in language + other
-    return f"{language}-{other}" if fits and max(len(language), len(other)) <= MAX_LANGUAGE_CHARS else None

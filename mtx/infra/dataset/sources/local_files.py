@@ -1,6 +1,7 @@
 """Open and decompress local files, compute their digests, and divide them into lines."""
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,14 @@ from typing import IO
 import pyarrow as pa
 
 from mtx.errors import SourceError
+from mtx.infra.dataset.sources.zstd_window import (
+    HEADER_BYTES,
+    PYARROW_WINDOW_BYTES,
+    TOO_LONG,
+    long_window_reader,
+    window_bytes,
+    window_error,
+)
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 BLOCK_BYTES = 4 << 20  # bytes per read: enough for fast parsing, and little memory
@@ -18,6 +27,7 @@ MAX_LINE_BYTES = 64 << 20  # a line must fit into memory; a compressed file of a
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 MAX_RATIO = 200  # maximum compression ratio. Text has a ratio of about 10; only endless repetition exceeds 200
 UNCHECKED_BYTES = 1 << 30  # up to this decompressed size, the compression ratio is not checked
+SYSTEM_NAMES = ("__macosx", "thumbs.db", "desktop.ini")
 MAX_LISTED = 5  # number of names listed in a message
 MAGIC_NUMBERS = {
     b"\x1f\x8b": "gzip (.gz)",
@@ -56,11 +66,38 @@ class SourceFile:
             raise SourceError(f"{self.path} was changed while mtx read the file. Run again when the file is complete")
 
 
+def arrow_file(path: Path) -> pa.NativeFile:
+    """Open a file for pyarrow, whatever bytes its name has; by a `str`, pyarrow finds only names in UTF-8."""
+    return pa.OSFile(os.fsencode(path))
+
+
+def is_hidden(parts: Sequence[str]) -> bool:
+    """Return whether a path in a folder or archive is hidden, or was added by an operating system.
+
+    Such are names that start with a dot (`.DS_Store`, `._lamps.de` on a Mac), `__MACOSX`, and the names that Windows
+    adds.
+    """
+    return any(part.startswith(".") or part.casefold() in SYSTEM_NAMES for part in parts)
+
+
+def shown_name(name: str) -> str:
+    r"""Return a file's name as text that can be stored and printed: bytes that are not UTF-8 become `\xfc`."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 @contextmanager
-def open_bytes(file: SourceFile) -> Iterator[pa.NativeFile]:
+def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
     """Open a file for reading its decompressed bytes. OSErrors inside the context become SourceErrors."""
-    with _convert_errors(file), pa.input_stream(str(file.path), compression=file.compression) as stream:
-        yield stream
+    with _convert_errors(file), arrow_file(file.path) as opened:
+        window = window_bytes(opened.read(HEADER_BYTES)) if file.compression == "zstd" else 0
+        opened.seek(0)
+        if file.compression is None:
+            yield opened
+        elif window > PYARROW_WINDOW_BYTES:
+            yield long_window_reader(opened, str(file.path), window)
+        else:
+            with pa.CompressedInputStream(opened, file.compression) as stream:
+                yield stream
 
 
 @contextmanager
@@ -177,6 +214,8 @@ def _convert_errors(file: SourceFile) -> Iterator[None]:
         yield
     except OSError as error:
         if file.compression and error.errno is None:  # an error of the decompressor; disk errors have an errno
+            if TOO_LONG in str(error):
+                raise window_error(str(file.path), None, "its first frame has a shorter one") from error
             raise SourceError(
                 f"{file.path} is not a complete {file.compression} file: {error}. The file is truncated or damaged: "
                 "copy or download the file again"

@@ -22,10 +22,9 @@ from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.gettext_header import (
     charset_of,
     columns_of,
-    language_of,
+    forms_of,
     oriented_pairs,
     pairs_of_entry,
-    plural_forms_of,
 )
 from mtx.infra.dataset.sources.local_files import SourceFile, plain_path
 
@@ -73,13 +72,13 @@ def read(
     file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
     """Yield the pairs of a file as record batches, at most `limit` pairs. Raises SourceError."""
-    return batches_of_rows(oriented_pairs(_pairs(file, refusals), columns), limit)
+    return batches_of_rows(oriented_pairs(_pairs(file, columns, refusals), columns), limit)
 
 
-def _pairs(file: SourceFile, refusals: Refusals) -> Iterator[tuple[str, str]]:
+def _pairs(file: SourceFile, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, str]]:
     with _open_catalogue(file) as catalogue:
         header = catalogue.header()
-        charset, forms = charset_of(header, file), plural_forms_of(header, language_of(header, file))
+        charset, forms = charset_of(header, file), forms_of(header, file, columns)
         for number in range(len(catalogue)):
             where = f"{file.path}, entry {number + 1}"
             source, target = catalogue.entry(number)

@@ -4,6 +4,7 @@ The names of the two text files end with the languages, such as `NAME.de-en.de` 
 the archive are ignored. The texts are decompressed during reading, without temporary files.
 """
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,16 +14,19 @@ from lzma import LZMAError
 
 import pyarrow as pa
 
+from mtx.assumptions import assume
 from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
+from mtx.infra.dataset.language_names import likeness
 from mtx.infra.dataset.pair_stream import Refusals
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.language_tags import checked_direction, likeness
+from mtx.infra.dataset.sources.language_tags import checked_direction
 from mtx.infra.dataset.sources.line_aligned import AlignedSide, read_sides
 from mtx.infra.dataset.sources.local_files import (
     MAX_RATIO,
     SourceFile,
     is_bomb,
+    is_hidden,
     lines_of,
     names_text,
     numbered_blocks,
@@ -37,7 +41,7 @@ REPACK_HINT = "The archive is not valid. Set another archive with downloader.pat
 def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns | None:
     """Find the two texts by their names. Raises SourceError if no two texts match, or if several pairs match."""
     with _open_archive(file) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
+        names = [name for name in archive.namelist() if not name.endswith("/") and not is_hidden_member(name)]
         if not names:
             return None
         found = _pairs(names, wanted)
@@ -57,6 +61,11 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         columns = checked_direction(
             _name_language(sides["source"]), _name_language(sides["target"]), wanted, str(file.path)
         )
+        if wanted.source_language is None and wanted.target_language is None:
+            assume(
+                f"{file.path}: {columns.languages[0]!r} is the source and {columns.languages[1]!r} the target, by the "
+                f"names in the archive. For the other direction, set downloader.source_language={columns.languages[1]}"
+            )
         return Columns(sides[columns.source], sides[columns.target], columns.languages)
 
 
@@ -70,6 +79,11 @@ def read(
             for name in (columns.source, columns.target)
         )
         yield from read_sides(source, target, REPACK_HINT, refusals, limit)
+
+
+def is_hidden_member(name: str) -> bool:
+    """Return whether a member is hidden; a name with `..` is not, so that it is refused instead of passed over."""
+    return is_hidden([part for part in re.split(r"[/\\]", name) if part not in (".", "..")])
 
 
 def _lines(file: SourceFile, archive: zipfile.ZipFile, name: str) -> Iterator[str]:

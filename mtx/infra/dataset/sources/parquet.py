@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtx.errors import SourceError
-from mtx.infra.dataset.column_detection import Columns, RequestedColumns, find_columns, schema_keys
+from mtx.infra.dataset.column_detection import Columns, RequestedColumns, check_unique, find_columns, schema_keys
 from mtx.infra.dataset.pair_stream import ROWS_PER_BATCH, Refusals, pairs_of_batch
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.local_files import SourceFile, plain_path
+from mtx.infra.dataset.sources.local_files import SourceFile, arrow_file, plain_path
 
 UNIT_NAME = "column"
 
@@ -19,7 +19,10 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
     """Find the text columns in the file's schema. Raises SourceError if the columns are missing."""
     with _open_parquet(file) as parquet:
         schema = parquet.schema_arrow
-        return find_columns(schema_keys(schema), wanted, str(file.path)).with_extra(schema, wanted, str(file.path))
+        where = str(file.path)
+        columns = find_columns(schema_keys(schema), wanted, where)
+        check_unique(schema.names, columns, wanted, where)
+        return columns.with_extra(schema, wanted, where)
 
 
 def read(
@@ -46,7 +49,7 @@ def read(
 def _open_parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
     with plain_path(file) as path:
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            with arrow_file(path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
                 yield parquet
         except (pa.ArrowException, OSError) as error:
             what = str(error).rstrip(".")

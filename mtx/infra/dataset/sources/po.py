@@ -17,10 +17,9 @@ from mtx.infra.dataset.sources.gettext_header import (
     PluralForms,
     charset_of,
     columns_of,
-    language_of,
+    forms_of,
     oriented_pairs,
     pairs_of_entry,
-    plural_forms_of,
 )
 from mtx.infra.dataset.sources.local_files import SourceFile, line_blocks, lines_of
 
@@ -80,8 +79,8 @@ def read(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the pairs of a file as record batches, at most `limit` pairs. Raises SourceError."""
     header = _header(file) or b""
-    forms = plural_forms_of(header, language_of(header, file))
-    pairs = _pairs(file, charset_of(header, file), forms, refusals, keep_fuzzy=options.keep_fuzzy)
+    rules = forms_of(header, file, columns)
+    pairs = _pairs(file, charset_of(header, file), rules, refusals, keep_fuzzy=options.keep_fuzzy)
     return batches_of_rows(oriented_pairs(pairs, columns), limit)
 
 
@@ -95,7 +94,7 @@ def _header(file: SourceFile) -> bytes | None:
 
 
 def _pairs(
-    file: SourceFile, charset: str, forms: PluralForms, refusals: Refusals, *, keep_fuzzy: bool
+    file: SourceFile, charset: str, rules: list[PluralForms], refusals: Refusals, *, keep_fuzzy: bool
 ) -> Iterator[tuple[str, str]]:
     for entry in _entries(file, charset, refusals):
         if entry.bad is None and not (entry.is_translated and "msgid" in entry.texts):
@@ -112,7 +111,7 @@ def _pairs(
         if entry.fuzzy and not keep_fuzzy and any(targets):
             refusals.leave_out("fuzzy")
             continue
-        yield from pairs_of_entry(sources, targets, forms, f"{file.path}, line {entry.line}", refusals)
+        yield from pairs_of_entry(sources, targets, rules, f"{file.path}, line {entry.line}", refusals)
 
 
 def _entries(file: SourceFile, charset: str, refusals: Refusals) -> Iterator[_Entry]:

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
+from mtx.assumptions import assume
 from mtx.errors import SourceError, choices
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
+from mtx.infra.dataset.language_names import OTHER, likeness
 from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.language_tags import OTHER, likeness
 from mtx.infra.dataset.sources.local_files import SourceFile
 from mtx.infra.dataset.sources.xml_stream import MarkupReader, markup_pairs
 
@@ -30,6 +31,11 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         pass
     if reader.found is not None:
         source, target = reader.found
+        if reader.is_assumed:
+            assume(
+                f"{file.path}: {source!r} is the source and {target!r} the target, in the order of the first unit, "
+                f"because the header states neither. For the other direction, set downloader.source_language={target}"
+            )
         return Columns(source, target, (wanted.source_language or source, wanted.target_language or target))
     present = list(reader.present)
     if len(present) < 2:
@@ -40,17 +46,29 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
                 f"{file.path}: there is no text in the language {language!r}; present: {choices(language, present)}. "
                 f"Choose one of these languages with downloader.{side}_language=NAME"
             )
-    raise SourceError(
-        f"{file.path}: exactly two languages are needed, but the file has {choices('', present)}. Choose two with "
-        "downloader.source_language=NAME downloader.target_language=NAME"
-    )
+    raise _choice_error(file, reader, present)
 
 
 def read(
     file: SourceFile, columns: Columns, options: ReadOptions, refusals: Refusals, limit: int | None
 ) -> Iterator[pa.RecordBatch]:
     """Yield the pairs of a file, at most `limit`. Units without both languages are counted. Raises SourceError."""
-    return batches_of_rows(markup_pairs(file, _PairsReader(columns, refusals)), limit)
+    return batches_of_rows(markup_pairs(file, _PairsReader(file, columns, refusals)), limit)
+
+
+def _choice_error(file: SourceFile, reader: "_LanguagesReader", present: list[str]) -> SourceError:
+    source = next((name for name in present if reader.first and likeness(name, reader.first)), None)
+    if source is None or len(present) == 2 or any(reader.wanted):
+        return SourceError(
+            f"{file.path}: exactly two languages are needed, but the file has {choices('', present)}. Choose two with "
+            "downloader.source_language=NAME downloader.target_language=NAME"
+        )
+    others = [name for name in present if name != source]
+    return SourceError(
+        f"{file.path}: exactly two languages are needed, but the file has {choices('', present)}. By its header, "
+        f"{source} is the source. Choose one of the others, for example with "
+        + " or ".join(f"downloader.target_language={name}" for name in others[:5])
+    )
 
 
 class _LanguagesReader(MarkupReader):
@@ -61,16 +79,19 @@ class _LanguagesReader(MarkupReader):
     def __init__(self, wanted: RequestedColumns) -> None:
         super().__init__()
         self.wanted = wanted.source_language, wanted.target_language
-        self.first: str | None = None  # the source language in the header
+        self.first: str | None = None  # the source language by the unit or by the header
+        self.header: str | None = None
+        self.is_assumed = False  # whether the order of the variants decides, because the header does not
         self.present: dict[str, None] = {}
         self.unit: dict[str, None] = {}
         self.found: tuple[str, str] | None = None
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         if name == "header":
-            self.first = attributes.get("srclang")
+            self.first = self.header = attributes.get("srclang")
         elif name == "tu":
             self.unit = {}
+            self.first = attributes.get("srclang") or self.header
         elif name == "tuv" and (language := _language(attributes)) and len(self.present) < MAX_LANGUAGES:
             self.unit[language] = self.present[language] = None
 
@@ -90,9 +111,13 @@ class _LanguagesReader(MarkupReader):
                 return None
         rest = [name for name in self.unit if name not in (source, target)]
         if source is None and target is None and len(rest) == 2:
-            first = next((name for name in rest if self.first and likeness(name, self.first)), rest[0])
+            by_header = [name for name in rest if self.first and likeness(name, self.first)]
+            self.is_assumed = len(by_header) != 1
+            first = (by_header or rest)[0]
             return first, rest[1 - rest.index(first)]
         if source is None or target is None:
+            if source is None and target is not None and self.first and len(rest) > 1:
+                rest = [name for name in rest if likeness(name, self.first)]  # the source by the header
             if len(rest) != 1:
                 return None
             source, target = source or rest[0], target or rest[0]
@@ -104,8 +129,9 @@ class _PairsReader(MarkupReader):
 
     CODES = CODES
 
-    def __init__(self, columns: Columns, refusals: Refusals) -> None:
+    def __init__(self, file: SourceFile, columns: Columns, refusals: Refusals) -> None:
         super().__init__()
+        self.file = file
         self.languages = columns.languages
         self.refusals = refusals
         self.likeness: dict[str, tuple[int, int]] = {}
@@ -128,7 +154,9 @@ class _PairsReader(MarkupReader):
             self.fits = (OTHER, OTHER)
         elif name == "tu":
             source, target = self.texts
-            if source is None or target is None:
+            if self.is_refused(self.file, self.refusals):
+                pass
+            elif source is None or target is None:
                 self.refusals.leave_out("missing_translation")
             else:
                 self.pairs.append((source, target))

@@ -2,20 +2,21 @@
 
 A file may refer to a document type (`<!DOCTYPE tmx SYSTEM "tmx14.dtd">`), which is never fetched. A document type with
 declarations, such as entities, is refused before any entity is expanded. Entities other than XML's five predefined
-entities are refused. Limits on the length of a text, the depth, the number of different names, and the size of a tag or
-comment bound the memory. Supported encodings are UTF-8, UTF-16, and encodings with one byte per character, as the file
-states.
+entities, and characters that XML does not allow, are refused with the unit that has them (`xml_text.py`). Limits on the
+length of a text, the depth, the number of different names, and the size of a tag or comment bound the memory. Supported
+are all encodings that Python knows, as the file states.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 from xml.parsers import expat
 
 from mtx.errors import SourceError
+from mtx.infra.dataset.pair_stream import Refusals
 from mtx.infra.dataset.sources.local_files import SourceFile, open_bytes
+from mtx.infra.dataset.sources.xml_text import STAND_IN, suitable_chunks, without_stand_ins
 
-CHUNK_BYTES = 256 << 10  # bytes per call of the parser
 MAX_PENDING_BYTES = 4 << 20  # maximum size of a tag or comment, which the parser scans again with each chunk
 MAX_DEPTH = 200  # maximum depth of nested elements; normal files need ten
 MAX_NAMES = 5_000  # maximum number of different names, which the parser keeps in memory; the formats need about fifty
@@ -34,6 +35,8 @@ class MarkupReader(ABC):
         path: names of the open elements, the outermost first.
         pairs: the pairs found so far; `markup_pairs` empties the list.
         done: set to True to stop reading before the end of the file.
+        line_number: function that returns the number of the current line; `markup_pairs` sets it.
+        unsuitable: line and description of the first thing in a collected text that XML does not allow.
     """
 
     CODES: frozenset[str]
@@ -42,6 +45,9 @@ class MarkupReader(ABC):
         self.path: list[str] = []
         self.pairs: list[Pair] = []
         self.done = False
+        self.line_number: Callable[[], int] = lambda: 0
+        self.unsuitable: tuple[int, str] | None = None
+        self._cdata = 0  # number of collected pieces before the open CDATA section
         self._text: list[str] | None = None
         self._num_chars = 0
         self._code = 0  # depth of the open inline code; 0: none is open
@@ -62,7 +68,18 @@ class MarkupReader(ABC):
     def end_text(self) -> str:
         """Return the collected text unchanged, and end the collection."""
         text, self._text = "".join(self._text or ()), None
+        if STAND_IN in text:
+            text, what = without_stand_ins(text)
+            if what is not None and self.unsuitable is None:
+                self.unsuitable = self.line_number(), what
         return text
+
+    def is_refused(self, file: SourceFile, refusals: Refusals) -> bool:
+        """Return whether a text of the unit that ends is not allowed by XML, and count the unit or raise an error."""
+        found, self.unsuitable = self.unsuitable, None
+        if found is not None:
+            refusals.refuse("illegal_xml", f"{file.path}, line {found[0]}", f"a text has {found[1]}")
+        return found is not None
 
     def on_start(self, name: str, attributes: dict[str, str]) -> None:
         """Handle the start of an element, as callback of the parser."""
@@ -99,6 +116,15 @@ class MarkupReader(ABC):
             if self._num_chars > MAX_TEXT_CHARS:
                 raise _HostileError(f"it has a text of more than {MAX_TEXT_CHARS:,} characters")
 
+    def on_cdata_start(self) -> None:
+        """Handle the start of a CDATA section, as callback of the parser."""
+        self._cdata = len(self._text or ())
+
+    def on_cdata_end(self) -> None:
+        """Handle the end of a CDATA section, in which `&` is an ordinary character."""
+        if self._text is not None:
+            self._text[self._cdata :] = ["".join(self._text[self._cdata :]).replace(f"{STAND_IN}@", "&")]
+
 
 class _HostileError(Exception):
     """The file exceeds a limit of this module or uses a forbidden XML feature."""
@@ -106,21 +132,24 @@ class _HostileError(Exception):
 
 def markup_pairs(file: SourceFile, reader: MarkupReader) -> Iterator[Pair]:
     """Yield the pairs that `reader` finds, in memory bounded by the limits of this module. Raises SourceError."""
-    parser = expat.ParserCreate(intern=None)
+    parser = expat.ParserCreate("utf-8", intern=None)  # whatever encoding the file states
     parser.buffer_text = True
     parser.StartElementHandler = reader.on_start
     parser.EndElementHandler = reader.on_end
     parser.CharacterDataHandler = reader.on_text
+    parser.StartCdataSectionHandler = reader.on_cdata_start
+    parser.EndCdataSectionHandler = reader.on_cdata_end
+    reader.line_number = lambda: parser.CurrentLineNumber
     parser.StartDoctypeDeclHandler = _refuse_declarations
     parser.EntityDeclHandler = _refuse_entity
-    parser.SkippedEntityHandler = _refuse_unknown
     num_bytes = parsed = 0
     with open_bytes(file) as stream:
+        chunks = suitable_chunks(stream, file)
         while not reader.done:
-            chunk = stream.read(CHUNK_BYTES)
-            num_bytes += len(chunk)
+            chunk = next(chunks, None)
+            num_bytes += len(chunk or b"")
             try:
-                parser.Parse(chunk, not chunk)
+                parser.Parse(chunk or b"", chunk is None)
                 parsed = max(parsed, parser.CurrentByteIndex)  # -1 if the chunk is part of one tag
                 if num_bytes - parsed > MAX_PENDING_BYTES:
                     raise _HostileError(f"it has a tag or a comment of more than {MAX_PENDING_BYTES >> 20} MB")
@@ -129,14 +158,14 @@ def markup_pairs(file: SourceFile, reader: MarkupReader) -> Iterator[Pair]:
                     f"{file.path}, line {parser.CurrentLineNumber}: mtx refuses to read the file, because {error}. "
                     "Correct the file, or set another file with downloader.path=FILE"
                 ) from error
-            except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: unknown encoding
+            except (expat.ExpatError, ValueError) as error:
                 raise SourceError(
                     f"{file.path}, line {parser.ErrorLineNumber}: the file is not valid XML ({error}). The file is "
                     "truncated, damaged, or of another format: copy or download the file again"
                 ) from error
             yield from reader.pairs
             reader.pairs.clear()
-            if not chunk:
+            if chunk is None:
                 return
 
 
@@ -147,9 +176,3 @@ def _refuse_declarations(_: str, __: str | None, ___: str | None, has_declaratio
 
 def _refuse_entity(name: str, *_: object) -> NoReturn:
     raise _HostileError(f"it declares the entity {name!r}")
-
-
-def _refuse_unknown(name: str, is_parameter: bool) -> NoReturn:
-    raise _HostileError(
-        f"it uses the entity {name!r}, which is declared in an external DOCTYPE, and mtx never fetches a DOCTYPE"
-    )

@@ -5,7 +5,8 @@ The client reads its settings when it is imported, so tests talk to this process
 HFDatasetDownloader with those options and ask it; `{"count": {…}}` reads without keeping rows. `{"prepare": {…}}` runs
 all stages into the store `"store"`, of a mixture where `"mixture"` names its sources, with `"sets"` to validate on.
 `{"hub": "stop"}`, or `"start"`, or a commit, changes the server; `"address"` tells of it. Beside a request,
-`"constants": {…}` changes huggingface_hub.constants. Each answer has the warnings that were logged.
+`"constants": {…}` changes huggingface_hub.constants. Each answer has the warnings that were logged, and the
+notices of a Hub that does not answer.
 """
 
 import gzip
@@ -160,9 +161,9 @@ def answers(hub: Hub, asked: Iterator[str]) -> Iterator[dict[str, Any]]:
         ask = json.loads(line)
         try:
             with mock.patch.multiple(constants, **ask.get("constants", {"ENDPOINT": hub.url})):
-                yield {"result": answer(hub, ask), "warnings": warned()}
+                yield {"result": answer(hub, ask), **warned()}
         except MtxError as error:
-            yield {"error": type(error).__name__, "message": str(error), "warnings": warned()}
+            yield {"error": type(error).__name__, "message": str(error), **warned()}
         except Exception as error:
             yield {"error": f"not an MtxError: {type(error).__name__}", "message": traceback.format_exc()}
 
@@ -289,10 +290,11 @@ class Warnings(logging.Handler):
 WARNINGS = Warnings()
 
 
-def warned() -> list[str]:
-    """Return what was warned of since the last time."""
+def warned() -> dict[str, list[str]]:
+    """Return what was warned of since the last time, and the notices of a Hub that does not answer."""
     texts, WARNINGS.texts = WARNINGS.texts, []
-    return texts
+    notices = [text for text in texts if "Is there a network?" in text]
+    return {"warnings": [text for text in texts if text not in notices], "notices": notices}
 
 
 def shorten_waits() -> None:

@@ -77,6 +77,11 @@ def test_where_nothing_is_remembered_the_hub_is_missed(hub: Session, tmp_path: P
         assert answer["error"] == "UnreachableError", source
         assert "the Hugging Face Hub cannot be reached at" in answer["message"]
         assert answer["warnings"] == []
+        (notice,) = answer["notices"]
+        assert "mtx tries for up to 0.05 s (downloader.patience_s=0.05), then mtx stops" in notice
+        offered = f"Without a network, the store can serve: downloader.language=de-en downloader.revision={COMMIT}"
+        assert (offered if source["language"] is None else f"downloader.revision={COMMIT}") in answer["message"]
+    assert "The store has recorded no source of this kind" in prepare(hub, tmp_path / "other")["message"]
     assert "cannot be reached" in prepare(hub, tmp_path / "other")["message"]
 
 

@@ -1,5 +1,7 @@
 """How long and how often a Hub that fails is asked again."""
 
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from random import Random
@@ -8,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mtx.infra.dataset.hub import retry as module
-from mtx.infra.dataset.hub.retry import RetryPolicy, is_temporary, retry_after_s
+from mtx.infra.dataset.hub.retry import RetryPolicy, is_temporary, retry_after_s, seconds_left
 
 
 class AnswerError(OSError):
@@ -120,3 +122,53 @@ def test_no_patience_asks_once(waits: list[float]) -> None:
     with pytest.raises(AnswerError):
         RetryPolicy(0).call(hub)
     assert hub.num_asked == 1
+
+
+# What is said, and when
+
+
+def test_the_first_failure_is_told_with_what_was_tried_and_for_how_long(
+    waits: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = Hub(ConnectionRefusedError("Connection refused\nmore"), *(AnswerError(503) for _ in range(5)))
+    RetryPolicy(300, instead="then it rests").call(hub)
+    (message,) = caplog.messages
+    assert message.startswith("the Hugging Face Hub at http")
+    assert "(ConnectionRefusedError: Connection refused). Is there a network?" in message
+    assert message.endswith("mtx tries for up to 300 s (downloader.patience_s=300), then it rests")
+
+
+@pytest.mark.parametrize("error", [AnswerError(404), FileNotFoundError("no file"), None])
+def test_an_answer_and_an_error_that_stays_are_not_told(
+    waits: list[float], caplog: pytest.LogCaptureFixture, error: Exception | None
+) -> None:
+    with suppress(OSError):
+        RetryPolicy(300).call(Hub(*([error] if error else [])), is_short=True)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("is_short", "num_told"), [(True, 1), (False, 0)])
+def test_silence_is_told_before_the_request_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_short: bool, num_told: int
+) -> None:
+    assert module.SILENCE_S < 3
+    monkeypatch.setattr(module, "SILENCE_S", 0.01)
+    told: list[int] = []
+
+    def slow() -> None:
+        time.sleep(0.2)
+        told.append(len(caplog.messages))
+
+    RetryPolicy(300).call(slow, is_short=is_short)
+    assert told == [num_told]
+    assert all("no answer within 0.01 s" in message for message in caplog.messages)
+
+
+def test_a_request_takes_no_longer_than_the_time_that_is_left() -> None:
+    assert seconds_left() is None
+    left = RetryPolicy(5).call(seconds_left)
+    assert left is not None
+    assert 4 < left <= 5
+    assert RetryPolicy(0.1).call(seconds_left) == module.MIN_TIMEOUT_S
+    assert RetryPolicy(0).call(seconds_left) is None
+    assert seconds_left() is None

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtx.assumptions import collected_assumptions
 from mtx.errors import ConfigError, MalformedPairError, SourceError
 from mtx.infra.dataset.sources import installed_gettext, po
 from mtx.infra.dataset.sources.local import LocalDownloader
@@ -185,7 +186,10 @@ def test_languages_are_told_by_the_header_the_path_or_the_config(tmp_path: Path)
     assert LocalDownloader(path=bare).info().languages == ("en", "fr")
     named = write(tmp_path / "pt_BR.po", HEADER.replace("Language: de", "Language: ") + entry)
     assert LocalDownloader(path=named).info().languages == ("en", "pt_BR")
-    assert LocalDownloader(path=write(tmp_path / "catalogue.po", entry)).info().languages == ("en", "tgt")
+    unknown = write(tmp_path / "catalogue.po", entry)
+    assert LocalDownloader(path=unknown, target_language="de").info().languages == ("en", "de")
+    for options in ({}, {"source_language": "fr"}):
+        assert "Set the language of its translations with downloader.target_language=" in message(unknown, **options)
     german = write(tmp_path / "a.po", HEADER + entry)
     assert LocalDownloader(path=german, source_language="fr").info().languages == ("fr", "de")
     assert LocalDownloader(path=german, target_language="de_AT").info().languages == ("en", "de_AT")
@@ -437,12 +441,39 @@ def test_the_plural_goes_with_the_form_of_most_numbers(
         ("locale/de/app.po", "de"),
         ("locale/pt-BR/messages.po", "pt-BR"),
         ("ja/LC_MESSAGES/de.po", "ja"),
-        ("app.po", "tgt"),
-        ("web.po", "tgt"),
+        ("app-is.po", "is"),
+        ("django_zh-Hans.po", "zh-Hans"),
+        ("po/eng.po", "eng"),
     ],
 )
 def test_the_language_is_that_of_the_name_or_the_folder(tmp_path: Path, name: str, language: str) -> None:
     path = write(tmp_path / "x1" / name, 'msgid "a"\nmsgstr "b"\n')
-    assert LocalDownloader(path=path).info().languages == ("en", language)
-    wanted = "de" if language == "tgt" else language
-    assert LocalDownloader(path=path, target_language=wanted).info().languages == ("en", wanted)
+    with collected_assumptions() as assumed:
+        assert LocalDownloader(path=path).info().languages == ("en", language)
+    assert any(f"is in {language!r}, by its name or folder" in what for what in assumed)
+    assert LocalDownloader(path=path, target_language=language).info().languages == ("en", language)
+
+
+FOUR = 'msgid "lamp"\nmsgid_plural "lamps"\n' + "".join(f'msgstr[{i}] "form {i}"\n' for i in range(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "options"),
+    [
+        ("a.po", SLOVENIAN, {"target_language": "sl"}),
+        ("a.po", SLOVENIAN, {"target_language": "tlh"}),  # no language that Babel knows
+        ("sl.po", "", {}),  # by the language of the name
+        ("a.po", "", {"target_language": "sl"}),  # by the config's language
+        ("a.po", "", {"source_language": "sl", "target_language": "en"}),
+        ("sl.po", "nplurals=2; plural=n != 1;", {}),  # copied from another catalogue
+        ("a.po", "nplurals=2; plural=n != 1;", {"target_language": "tlh"}),  # copied, and nothing else is known
+        ("a.po", "nplurals=4; plural=n !=;", {"target_language": "tlh"}),  # invalid
+        ("a.po", "", {"target_language": "tlh"}),  # none: the last form
+    ],
+)
+def test_the_plural_never_gets_a_form_for_two_or_few(
+    tmp_path: Path, name: str, rule: str, options: dict[str, str]
+) -> None:
+    head = f'msgid ""\nmsgstr "Plural-Forms: {rule}\\n"\n\n' if rule else ""
+    pairs = pairs_of(write(tmp_path / name, head + FOUR), **options)[0]
+    assert {tuple(sorted(pair)) for pair in pairs} == {("form 0", "lamp"), ("form 3", "lamps")}

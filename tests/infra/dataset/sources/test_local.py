@@ -439,7 +439,7 @@ def test_csv_that_cannot_be_parsed_stops_whatever_on_error_says(tmp_path: Path) 
     path = write(tmp_path / "a.csv", 'src,tgt\na,b\n"c,d\ne,f\n')
     for on_error in ("raise", "skip"):
         text = message(MalformedPairError, path=path, on_error=on_error)
-        assert f"{path}, line 3: the line is not valid CSV (unexpected end of data)" in text
+        assert f"{path}, line 3: the line is not valid CSV: a field begins with a quote that is never closed" in text
         assert "rename the file to .tsv if tabs separate its columns" in text
 
 
@@ -550,7 +550,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pa, "input_stream", refuse)
+    monkeypatch.setattr(pa, "OSFile", refuse)
     assert f"{path} cannot be read: Permission denied" in message(path=path)
 
 

@@ -157,3 +157,26 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_archive_without_files(tmp_path: Path) -> None:
     assert "a.zip has no file in it" in message(archive(tmp_path / "a.zip", {}))
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["__MACOSX/._x.de-en.de", "__MACOSX/._x.de-en.en", "__MACOSX/._.DS_Store", ".DS_Store"],
+        ["._x.de-en.de", "._x.de-en.en"],
+        ["__MACOSX/x.de-en.de", "__MACOSX/x.de-en.en"],
+        ["folder/.git/x.de-en.de", "folder/.git/x.de-en.en"],
+        ["Thumbs.db", "desktop.ini", "folder/", "folder/.DS_Store"],
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "corpus/"])
+def test_what_an_operating_system_adds_is_passed_over(tmp_path: Path, others: list[str], folder: str) -> None:
+    texts = {f"{folder}x.de-en.{language}": f"{language} 1\n{language} 2\n" for language in ("de", "en")}
+    path = archive(tmp_path / "a.zip", dict.fromkeys(others, "\0\5\x16\7Mac OS X\n") | texts)
+    rows = list(LocalDownloader(path=path).download())
+    assert [(row["src"], row["tgt"]) for row in rows] == [("de 1", "en 1"), ("de 2", "en 2")]
+
+
+def test_an_archive_with_hidden_files_alone_has_none(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", {"__MACOSX/._x.de-en.de": "\0", "__MACOSX/._x.de-en.en": "\0"})
+    assert "has no file in it" in message(path)

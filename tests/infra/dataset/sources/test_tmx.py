@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.errors import SourceError
-from mtx.infra.dataset.sources import xml_stream
+from mtx.infra.dataset.sources import xml_stream, xml_text
 from mtx.infra.dataset.sources.local import LocalDownloader
 
 PAIRS = [("The cat.", "Die Katze."), ("a < b & c", "  é \u2028 \n "), ("", "leer")]
@@ -75,7 +75,7 @@ def test_any_text_comes_back_wherever_chunks_are_cut(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]], chunk_bytes: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(xml_stream, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(xml_text, "CHUNK_BYTES", chunk_bytes)
         assert pairs_of(of_pairs(pairs), tmp_path_factory.mktemp("tmx")) == (pairs, {})
 
 
@@ -86,10 +86,10 @@ def test_encodings_are_those_the_file_names(tmp_path: Path, encoding: str) -> No
     assert pairs_of(text.encode(encoding), tmp_path)[0] == [("a", "äöü")]
 
 
-@pytest.mark.parametrize("encoding", ["utf-7", "no-such", "shift_jis"])
+@pytest.mark.parametrize("encoding", ["utf-7", "no-such"])
 def test_encodings_that_cannot_be_read_are_named(tmp_path: Path, encoding: str) -> None:
     text = tmx(variant("en", "a") + variant("de", "b"), head=f'<?xml version="1.0" encoding="{encoding}"?>')
-    assert "a.tmx, line 1: the file is not valid XML (" in message(text, tmp_path)
+    assert f"a.tmx names the encoding {encoding!r}, which Python does not know" in message(text, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -186,13 +186,7 @@ def test_a_document_type_alone_is_passed_over_and_never_fetched(tmp_path: Path) 
     head = f'<!DOCTYPE tmx SYSTEM "{secret}">'
     assert pairs_of(tmx(variant("en", "a") + variant("de", "b"), head=head), tmp_path) == ([("a", "b")], {})
     text = message(tmx(variant("en", "a &x; b") + variant("de", "b"), head=head), tmp_path)
-    assert "it uses the entity 'x', which is declared in an external DOCTYPE" in text
-
-
-def test_an_entity_without_a_declaration_is_no_xml(tmp_path: Path) -> None:
-    text = message(tmx(variant("en", "&nbsp;") + variant("de", "b")), tmp_path, on_error="skip")
-    assert "a.tmx, line 3: the file is not valid XML (undefined entity" in text
-    assert "copy or download the file again" in text
+    assert "the entity '&x;', which XML does not define, and mtx never fetches a DOCTYPE" in text
 
 
 @pytest.mark.parametrize(
@@ -234,11 +228,8 @@ def test_a_text_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     [
         of_pairs(PAIRS)[:-20],
         of_pairs(PAIRS).replace("</seg>", "", 1),
-        of_pairs(PAIRS).encode().replace(b"cat", b"c\xfft"),
         "",
         "text",
-        of_pairs(PAIRS).replace("cat", "c&#0;t"),
-        of_pairs(PAIRS).replace("cat", "c&#xD800;t"),
         of_pairs(PAIRS) + "<more/>",
     ],
 )
@@ -249,7 +240,7 @@ def test_what_is_no_xml_always_stops(tmp_path: Path, data: bytes | str, on_error
 
 
 def test_memory_is_bounded_however_long_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xml_stream, "CHUNK_BYTES", 16_000)
+    monkeypatch.setattr(xml_text, "CHUNK_BYTES", 16_000)
 
     def units() -> Iterator[str]:
         for i in range(10_000):
@@ -274,3 +265,51 @@ def reader_of(downloader: LocalDownloader) -> tuple[Any, Any]:
     columns = downloader._columns["train"][0]
     assert columns is not None
     return downloader._parts["train"][0][0], _PairsReader(columns, Refusals("raise"))
+
+
+# Several languages
+
+THREE = tmx(*[variant("de", "Lampe") + variant("en", "lamp") + variant("fr", "lampe")] * 3, srclang="en-US")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "languages", "pair"),
+    [
+        ({"target_language": "de"}, ("en", "de"), ("lamp", "Lampe")),
+        ({"target_language": "fr"}, ("en", "fr"), ("lamp", "lampe")),
+        ({"target_language": "fr_FR"}, ("en", "fr_FR"), ("lamp", "lampe")),
+        ({"source_language": "fr", "target_language": "de"}, ("fr", "de"), ("lampe", "Lampe")),
+        ({"source_language": "de", "target_language": "en"}, ("de", "en"), ("Lampe", "lamp")),
+    ],
+)
+def test_the_header_tells_the_source_among_several_languages(
+    tmp_path: Path, wanted: dict[str, str], languages: tuple[str, str], pair: tuple[str, str]
+) -> None:
+    assert pairs_of(THREE, tmp_path, **wanted) == ([pair] * 3, {})
+    assert languages_of(THREE, tmp_path, **wanted) == languages
+
+
+def test_a_unit_may_have_a_source_of_its_own(tmp_path: Path) -> None:
+    data = THREE.replace("<tu>", '<tu srclang="fr">')
+    assert pairs_of(data, tmp_path, target_language="de")[0] == [("lampe", "Lampe")] * 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "srclang", "said"),
+    [
+        (
+            {},
+            "en",
+            "By its header, en is the source. Choose one of the others, for example with downloader.target_lang",
+        ),
+        ({}, "*all*", "the file has de, en, fr. Choose two with downloader.source_language="),
+        ({}, "ja", "the file has de, en, fr. Choose two"),
+        ({"source_language": "en"}, "en", "the file has de, en, fr. Choose two"),
+        ({"target_language": "en"}, "en", "the file has de, en, fr. Choose two"),
+        ({"target_language": "de"}, "*all*", "the file has de, en, fr. Choose two"),
+    ],
+)
+def test_languages_that_are_left_to_choose(tmp_path: Path, wanted: dict[str, str], srclang: str, said: str) -> None:
+    with pytest.raises(SourceError) as raised:
+        pairs_of(THREE.replace("en-US", srclang), tmp_path, **wanted)
+    assert said in str(raised.value)

@@ -105,13 +105,6 @@ def test_languages_are_those_of_the_file_in_the_direction_wanted(tmp_path: Path)
     assert pairs_of(first(unit("a", "<target>b</target>"), languages=""), tmp_path)[0] == [("a", "b")]
 
 
-def test_a_document_of_several_files_has_one_pair_of_languages(tmp_path: Path) -> None:
-    both = first(unit("a", "<target>b</target>")).replace(
-        "</file>", "</file><file source-language='en' target-language='fr'><body/></file>"
-    )
-    assert "the languages of the file are en and fr, but requested are en and de" in message(both, tmp_path)
-
-
 def test_a_document_without_a_file(tmp_path: Path) -> None:
     assert "a.xlf has no <file> element of XLIFF" in message("<xliff/>", tmp_path)
 
@@ -119,3 +112,51 @@ def test_a_document_without_a_file(tmp_path: Path) -> None:
 def test_attacks_are_refused_as_in_tmx(tmp_path: Path) -> None:
     data = '<!DOCTYPE x [<!ENTITY a "b">]>' + first(unit("&a;", "<target>b</target>"))
     assert "its DOCTYPE contains declarations, such as entities" in message(data, tmp_path)
+
+
+# Several languages
+
+
+def files(*languages: tuple[str, str]) -> str:
+    """Return a document with a `file` of one unit for each pair of languages."""
+    parts = (
+        f'<file source-language="{source}" target-language="{target}"><body>'
+        f"{unit(f'{source} {place}', f'<target>{target} {place}</target>')}</body></file>"
+        for place, (source, target) in enumerate(languages)
+    )
+    return f'<xliff version="1.2">{"".join(parts)}</xliff>'
+
+
+TWO = files(("en", "de"), ("en", "fr"), ("en-US", "de-AT"))
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "pairs", "left_out"),
+    [
+        (TWO, {"source_language": "en", "target_language": "de"}, [("en 0", "de 0"), ("en-US 2", "de-AT 2")], 1),
+        (TWO, {"target_language": "de"}, [("en 0", "de 0"), ("en-US 2", "de-AT 2")], 1),
+        (TWO, {"target_language": "fr"}, [("en 1", "fr 1")], 2),
+        (TWO, {"source_language": "fr"}, [("fr 1", "en 1")], 2),
+        (TWO, {"source_language": "de", "target_language": "en"}, [("de 0", "en 0"), ("de-AT 2", "en-US 2")], 1),
+        (files(("en", "de"), ("en", "de")), {}, [("en 0", "de 0"), ("en 1", "de 1")], 0),
+        (files(("en", "de"), ("en-GB", "de")), {}, [("en 0", "de 0"), ("en-GB 1", "de 1")], 0),
+    ],
+)
+def test_the_files_of_other_languages_are_passed_over(
+    tmp_path: Path, data: str, wanted: dict[str, str], pairs: list[tuple[str, str]], left_out: int
+) -> None:
+    assert pairs_of(data, tmp_path, **wanted) == (pairs, {"other_language": left_out} if left_out else {})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({}, "parts of the file have others: en to de, en to fr, en-US to de-AT. Choose one pair, for example with"),
+        ({"source_language": "en"}, "downloader.source_language=en downloader.target_language=de or"),
+        ({"target_language": "en"}, "downloader.source_language=fr downloader.target_language=en"),
+        ({"target_language": "ja"}, "are en and de, or en and fr, or en-US and de-AT, but requested are any and ja"),
+        ({"source_language": "de", "target_language": "fr"}, "but requested are de and fr"),
+    ],
+)
+def test_languages_that_are_left_to_choose_or_are_missing(tmp_path: Path, wanted: dict[str, str], said: str) -> None:
+    assert said in message(TWO, tmp_path, **wanted)

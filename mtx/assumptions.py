@@ -1,0 +1,41 @@
+"""What mtx assumes where the user's config leaves something open, such as the language of a file.
+
+Each assumption is one line in the terminal and in the log, and an item of `assumptions` in `report.json`.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from mtx.redaction import redacted_text, visible_text
+
+log = logging.getLogger(__name__)
+
+_collected: ContextVar[list[str] | None] = ContextVar("mtx_assumptions", default=None)
+
+
+def assume(what: str) -> None:
+    """Log an assumption and keep it for the report of the run. A run logs equal assumptions once.
+
+    Args:
+        what: one sentence without a full stop: what mtx assumes, why, and the override that changes it.
+    """
+    what = visible_text(redacted_text(what)).replace("\n", "\\n")
+    kept = _collected.get()
+    if kept is not None:
+        if what in kept:
+            return
+        kept.append(what)
+    log.warning("assumed: %s", what)
+
+
+@contextmanager
+def collected_assumptions() -> Iterator[list[str]]:
+    """Yield the list that gets the assumptions which are made inside the `with` block."""
+    kept: list[str] = []
+    token = _collected.set(kept)
+    try:
+        yield kept
+    finally:
+        _collected.reset(token)
