@@ -11,26 +11,38 @@ from mtx.app.corrected_command import command, quoted_override, replaced, shell_
 FORM = "an override is GROUP=OPTION or GROUP.KEY=VALUE"
 
 
-def word_problem(text: str, arguments: Sequence[str], options: Mapping[str, Sequence[str]]) -> str:
-    """Return what is wrong with an argument that Hydra cannot parse, and the corrected command if one is found.
+def word_problems(arguments: Sequence[str], wrong: Sequence[str], options: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what is wrong with arguments that Hydra cannot parse, and the corrected command if all are understood.
 
     Args:
-        text: the argument.
         arguments: all arguments of the command.
+        wrong: the arguments that cannot be parsed.
         options: option names by group.
     """
-    told = f"{text!r} is not an override: {FORM}"
-    if (quoted := quoted_override(text)) is not None:
-        return (
-            f"{told}, and a value with special characters is in quotes. Type {shell_word(quoted)}, as in: "
-            f"{replaced(arguments, {text: quoted})}"
-        )
-    if (corrected := _as_override(text, arguments, options)) is not None:
-        override, changed = corrected
-        return f"{told}. Did you mean {override}? Type: {command(changed)}"
+    left, problems, are_known = list(arguments), [], True
+    for text in wrong:
+        if text not in left:  # a part of the override before it
+            continue
+        told = f"{text!r} is not an override: {FORM}"
+        if (quoted := quoted_override(text)) is not None:
+            left[left.index(text)] = quoted
+            told += f", and a value with special characters is in quotes: {shell_word(quoted)}"
+        elif (corrected := _as_override(text, left, options)) is not None:
+            meant, left = corrected
+            told += f". Did you mean {meant}?"
+        else:
+            are_known = False
+            told += _similar_group(text, options)
+        problems.append(told)
+    if problems and are_known:
+        problems[-1] += f"{'' if problems[-1].endswith('?') else '.'} Type: {command(left)}"
+    return problems
+
+
+def _similar_group(text: str, options: Mapping[str, Sequence[str]]) -> str:
     if close := difflib.get_close_matches(text.partition("=")[0].lstrip("-+"), options, n=1):
-        return f"{told}. The group with the most similar name is {close[0]}: {', '.join(options[close[0]])}"
-    return f"{told}. mtx --help lists the groups and their options"
+        return f". The group with the most similar name is {close[0]}: {', '.join(options[close[0]])}"
+    return ". mtx --help lists the groups and their options"
 
 
 def several_values_problem(override: Override, arguments: Sequence[str], *, is_group: bool) -> str:
@@ -63,7 +75,7 @@ def _as_override(
     groups = [group for group, names in options.items() if word in names]
     groups = ["task"] if "task" in groups else groups
     if len(groups) != 1:
-        close = difflib.get_close_matches(word, options.get("task", ()), n=1, cutoff=0.7)
+        close = difflib.get_close_matches(word, options.get("task", ()), n=1, cutoff=0.6)
         if groups or not close or not re.fullmatch(r"\w+", word):
             return None
         return f"task={close[0]}", [*arguments[:place], f"task={close[0]}", *after]

@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from mtx.app.corrected_command import is_override
 from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags
-from mtx.app.mistyped_words import several_values_problem, word_problem
+from mtx.app.mistyped_words import several_values_problem, word_problems
 from mtx.app.unknown_keys import key_problem
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.url import checked_url, is_url
@@ -75,11 +75,9 @@ def check_flags(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: a flag is unknown, as in `--task=fit`.
     """
-    for text in unknown_flags(arguments):
+    if unknown := unknown_flags(arguments):
         with hydra_loader() as loader:
-            names = [name for name in group_names(loader) if "/" not in name]
-            options = {name: loader.get_group_options(name, ObjectType.CONFIG) for name in names}
-        raise ConfigError(word_problem(text, arguments, options))
+            raise ConfigError("\n".join(word_problems(arguments, unknown, _own_options(loader))))
 
 
 def check_options(arguments: Sequence[str]) -> None:
@@ -138,7 +136,8 @@ def missing_plug_in_message(error: Exception) -> str | None:
     wanted = str(getattr(error, "missing_cfg_file", ""))
     if (needed := PLUG_IN_PACKAGES.get(wanted)) is None:
         return None
-    return needed_plug_in_message(*wanted.rsplit("/", 1), needed)
+    group, _, name = wanted.rpartition("/")
+    return needed_plug_in_message(group, name, needed)
 
 
 def needed_plug_in_message(group: str, name: str, needed: str) -> str:
@@ -179,14 +178,9 @@ def composition_error_message(
         with hydra_loader(said.config_dir, search_path_of(said.overrides)) as own:
             return composition_error_message(error, arguments, loader=own, in_sweep=in_sweep)
     groups = group_names(loader)
-    problems: list[str] = []
-    parsed: list[Override] = []
-    for text in said.overrides:
-        try:
-            parsed += OverridesParser.create().parse_overrides([text])
-        except HydraException:
-            options = {name: loader.get_group_options(name, ObjectType.CONFIG) for name in groups if "/" not in name}
-            problems.append(word_problem(text, arguments, options))
+    wrong = [text for text in said.overrides if not is_override(text)]
+    problems = word_problems(arguments, wrong, _own_options(loader)) if wrong else []
+    parsed = OverridesParser.create().parse_overrides([text for text in said.overrides if text not in wrong])
     problems += [problem for override in parsed if (problem := option_problem(loader, groups, override))]
     if not problems and not (said.multirun or in_sweep):
         several = [one for one in parsed if one.is_sweep_override()]
@@ -194,6 +188,12 @@ def composition_error_message(
     if not problems:
         problems = _key_problems(loader, groups, parsed, arguments)
     return "\n".join(problems) or _first_line(error)
+
+
+def _own_options(loader: ConfigLoader) -> dict[str, list[str]]:
+    """Return the option names of each group of mtx."""
+    names = [name for name in group_names(loader) if "/" not in name]
+    return {name: loader.get_group_options(name, ObjectType.CONFIG) for name in names}
 
 
 def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
@@ -140,7 +140,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     check_trainer_settings(options)
     lines = TrainingLines(record, metric=METRIC)
     callbacks: list[pl.Callback] = [record, budget, ExactResume()]
-    given = {"default_root_dir": str(run.output_dir)}
+    given: dict[str, Any] = {"default_root_dir": str(run.output_dir)}
     if [options.get(name, ...) for name in ("val_check_interval", "check_val_every_n_epoch")] == [None, None]:
         callbacks.append(CurveValidations())
         given["val_check_interval"] = NEVER

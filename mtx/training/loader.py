@@ -97,7 +97,7 @@ class EpochBatches(DistributedSampler[Item]):
         self._given_rank = given_ranks(rank, world_size)
 
     @property
-    def rank(self) -> int:
+    def rank(self) -> int:  # type: ignore[override]  # an attribute in torch's class, whose constructor is not called
         """The rank of this process, from 0."""
         return (self._given_rank or process_rank())[0]
 

@@ -206,6 +206,6 @@ def ended_by(trainer: pl.Trainer, budget: TrainingBudget | None) -> str:
         reached.append(f"trainer.max_steps={trainer.max_steps}")
     epochs, loop = trainer.max_epochs, trainer.fit_loop
     is_whole = loop.epoch_loop.batch_progress.is_last_batch  # Lightning also counts an epoch that a limit cut short
-    if epochs is not None and 0 <= epochs <= loop.epoch_progress.current.processed and is_whole:
+    if epochs is not None and 0 <= epochs <= trainer.current_epoch and is_whole:
         reached.append(f"trainer.max_epochs={epochs}")
     return ", ".join(reached) or ("a callback" if trainer.should_stop else f"trainer.max_epochs={epochs}")
