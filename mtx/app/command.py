@@ -230,8 +230,11 @@ def _run_task(job: "Job", console: "Console") -> Any:
     from mtx.components.allowed_targets import TARGET_KEY, allowed_target
     from mtx.components.checking import build, check_config
     from mtx.experiment.run_context import Run, needed_config
+    from mtx.training.trainer_settings import check_trainer_settings
 
     config = needed_config(allowed_target(job.config["task"][TARGET_KEY], "task"), job.config, job.overrides)
+    if "trainer" in config:
+        check_trainer_settings(config["trainer"])
     check_config(config)
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
     in_sweep = job.sweep_dir is not None

@@ -144,12 +144,15 @@ class _ConfigChecker:
         from mtx.components.checking import build, check_config
         from mtx.components.groups import PARTS
         from mtx.experiment.run_context import datamodule_of
+        from mtx.training.trainer_settings import check_trainer_settings
 
         parts: dict[str, Any] = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
         problems = [self._problem("", parts, lambda: check_config(parts))]
         for group, options in config.items():
             if isinstance(options, Mapping):
                 one = {group: options}
+                if group == "trainer":
+                    problems.append(self._problem("limits", options, partial(check_trainer_settings, options)))
                 problems.append(self._problem(group, options, partial(check_config, one)))
                 if group in PARTS and not problems[-1]:
                     problems.append(self._problem(f"{group} made", options, partial(build, one, group)))

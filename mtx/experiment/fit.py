@@ -93,7 +93,6 @@ def fit(
             budget = run.build("budget")
             trainer = build_trainer(run, record, budget)
             data, profile = prepared(run, trainer)
-            check_validation_interval(run.config["trainer"], lambda: len(run.datamodule.train_dataloader()))
             model = run.build("model", **run.datamodule.facts())
             if path is not None:
                 check_compatible(path, model, trusted=trust_ckpt)
@@ -120,6 +119,7 @@ def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:
     run.datamodule.prepare_data()
     prepare_s = time.perf_counter() - started
     run.datamodule.setup("fit")
+    check_validation_interval(run.config["trainer"], lambda: len(run.datamodule.train_dataloader()))
     if not trainer.is_global_zero:
         return Report(), RunProfile()
     data, profile = data_report_and_profile(run)
