@@ -68,8 +68,10 @@ def extended_loader(loader: ConfigLoader, search_path: Sequence[str]) -> ConfigL
     if not search_path:
         return loader
     places = copy.deepcopy(loader.get_search_path())
+    schema = places.get_path().pop()  # Hydra requires it to be the last
     for place in search_path:
         places.append("hydra.searchpath in command-line", place)
+    places.get_path().append(schema)
     return ConfigLoaderImpl(places)
 
 

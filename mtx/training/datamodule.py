@@ -123,7 +123,7 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
 
     @property
     def _is_sizing(self) -> bool:
-        callbacks = [] if self.trainer is None else self.trainer.callbacks
+        callbacks = getattr(self.trainer, "callbacks", ())
         return any(getattr(callback, "optimal_batch_size", ...) is None for callback in callbacks)
 
     @property

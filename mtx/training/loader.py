@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.data import SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from mtx.batches.collate import Batch
@@ -169,21 +170,50 @@ class EpochBatches(DistributedSampler[Item]):
         """Let the next pass be the rest of an epoch, after the steps that earlier runs have trained on."""
         self.epoch, self.served, self._is_finished = epoch, served, False
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> "EpochPass":
         if self.served:
             raise ConfigError(
                 "the loader's state was loaded, so its next pass begins with the next batch by itself, and batches "
                 "would be skipped twice. Iterate over the loader instead of skip_first_batches(loader, n)"
             )
-        items, num_items = self.begin_pass()
-        epoch = self.epoch
-        for number, item in enumerate(items, 1):
-            if number == num_items:  # a loop may take exactly len() items, and never ask whether there is another
-                self.end_pass(epoch)
-            yield item
+        return EpochPass(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_planned": None, "on_set_epoch": None}
+
+
+class EpochPass(Iterator[Item]):
+    """One pass over `EpochBatches`. It has a state, as the `StatefulDataLoader` of torchdata needs for a resume."""
+
+    def __init__(self, batches: EpochBatches) -> None:
+        self._batches = batches
+        self._items: Iterator[Item] | None = None  # None: the pass has not begun
+        self._epoch = self._num_left = self._num_done = 0
+        self._earlier: ServedSteps = ()
+
+    def __next__(self) -> Item:
+        if self._items is None:
+            self._items, self._num_left = self._batches.begin_pass()
+            self._epoch, (self._earlier, self._num_done) = self._batches.epoch, _served_steps(self._batches)
+            self._batches.served = ()
+        item = next(self._items)
+        self._num_done += 1
+        self._num_left -= 1
+        if not self._num_left:  # a loop may take exactly len() items, and never ask whether there is another
+            self._batches.end_pass(self._epoch)
+        return item
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch, and a list of [number of ranks, steps of each rank] served so far, as `PlanLoader` does."""
+        if self._items is None:
+            return {"epoch": self._batches.epoch, "served": [list(part) for part in self._batches.served]}
+        served = [*self._earlier, (self._batches.world_size, self._num_done)]
+        return {"epoch": self._epoch, "served": [list(part) for part in served if part[1]]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the pass of a saved state; the saved run may have had another number of ranks."""
+        self._items = None
+        self._batches.restore(int(state["epoch"]), [(int(ranks), int(steps)) for ranks, steps in state["served"]])
 
 
 class PlanLoader:
@@ -202,26 +232,34 @@ class PlanLoader:
     Attributes:
         end_of_dataloader: True from the last batch of a pass on; accelerate reads it.
         remainder: 0, since no pair is repeated to fill up ranks; accelerate reads it.
+        num_workers: 0, since there are no worker processes; tools read it to make a DataLoader from this loader.
+        prefetch_factor: None, as for a DataLoader without worker processes.
     """
 
     end_of_dataloader = False
     remainder = 0
+    num_workers = 0
+    prefetch_factor: int | None = None
 
     def __init__(
         self, dataset: EncodedBatches, batches: EpochBatches, *, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
         self.dataset = dataset
         self.batch_sampler = batches
-        self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self._num_threads = num_workers
         self._passing: int | None = None  # the epoch of the pass that has begun
         self._served: list[tuple[int, int]] = []  # (number of ranks, steps) of earlier runs in that epoch
         self._num_served = 0  # steps of this run in that epoch
 
     @property
-    def sampler(self) -> EpochBatches:
-        """The sampler of the batches, for tools that look for it here, such as accelerate's `skip_first_batches`."""
-        return self.batch_sampler
+    def sampler(self) -> SequentialSampler:
+        """The order in which a batch is served, for tools that require this attribute; `batch_sampler` gives batches.
+
+        accelerate's `skip_first_batches` only looks at its class. With `overfit_batches`, Lightning leaves a loader with
+        this class of sampler as it is.
+        """
+        return SequentialSampler(self.dataset)
 
     @staticmethod
     def collate_fn(batch: Batch) -> Batch:
@@ -266,8 +304,8 @@ class PlanLoader:
     def _built(self, dataset: EncodedBatches, asked: Iterator[Item]) -> Iterator[Batch]:
         pin = self.pin_memory and torch.accelerator.is_available()
         build = partial(dataset.build_batches, pin_memory=pin)
-        if self.num_workers:
-            return prefetched_batches(build, asked, self.num_workers, pin_memory=pin)
+        if self._num_threads:
+            return prefetched_batches(build, asked, self._num_threads, pin_memory=pin)
         return (build([item])[0] for item in asked)
 
 

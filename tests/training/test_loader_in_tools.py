@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
 import pytest
 import test_loader
@@ -52,7 +53,7 @@ EXACT_COUNTS = {
     "next": by_next,
     "all": iter,
     "sampler alone": lambda made: (made.dataset[item] for item in islice(made.batch_sampler, len(made))),
-    "DataLoader": lambda made: islice(DataLoader(made.dataset, sampler=made.sampler, batch_size=None), len(made)),
+    "DataLoader": lambda made: islice(DataLoader(made.dataset, sampler=made.batch_sampler, batch_size=None), len(made)),
 }
 
 
@@ -116,7 +117,7 @@ TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
 RANK_ITERATIONS: dict[str, Callable[[PlanLoader], object]] = {
     "loader": lambda made: next(iter(made)),
     "sampler": lambda made: next(iter(made.batch_sampler)),
-    "DataLoader": lambda made: next(iter(DataLoader(made.dataset, sampler=made.sampler, batch_size=None))),
+    "DataLoader": lambda made: next(iter(DataLoader(made.dataset, sampler=made.batch_sampler, batch_size=None))),
 }
 
 
@@ -174,7 +175,7 @@ def test_ranks_of_a_batch_sampler_share_the_rows(world_size: int) -> None:
 
 def test_lightning_and_fabric_leave_the_sampler_alone() -> None:
     """Both look for this class before they put a sampler of their own around the sampler of a DataLoader."""
-    assert isinstance(loader().sampler, DistributedSampler)
+    assert isinstance(loader().batch_sampler, DistributedSampler)
 
 
 def test_a_sampler_of_another_tool_is_refused() -> None:
@@ -224,6 +225,31 @@ def test_fabric_takes_a_dataloader_of_the_loaders_parts() -> None:
 
     made = loader()
     fabric = Fabric(accelerator="cpu", devices=1)
-    served = fabric.setup_dataloaders(DataLoader(made.dataset, sampler=made.sampler, batch_size=None))
+    served = fabric.setup_dataloaders(DataLoader(made.dataset, sampler=made.batch_sampler, batch_size=None))
     assert len(served) == 6
     assert [rows_of(iter(served)) for _ in range(2)] == EXPECTED[:2]
+
+
+@pytest.mark.parametrize("done", [0, 1, 4, 6, 8])
+def test_torchdata_resumes_with_the_next_batch(done: int) -> None:
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def served() -> Any:
+        made = loader()
+        return stateful.StatefulDataLoader(made.dataset, sampler=made.batch_sampler, batch_size=None)
+
+    first, resumed = served(), served()
+    whole = [rows for epoch in EXPECTED[:2] for rows in epoch]
+    taken: list[list[int]] = []
+    passing = iter(first)
+    while len(taken) < done:
+        try:
+            taken.append(next(passing)["row_ids"].tolist())
+        except StopIteration:
+            passing = iter(first)
+    state = first.state_dict()
+    resumed.load_state_dict(state)
+    rest = rows_of(iter(resumed))
+    if len(rest) + done < len(whole):
+        rest += rows_of(iter(resumed))
+    assert taken + rest == whole
