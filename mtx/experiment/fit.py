@@ -158,7 +158,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     if run.in_sweep:
         check_sweep(trainer)
     if single_thread_before_fork(trainer):
-        told = f"trainer.strategy={options.get('strategy', 'auto')} forks processes, so each of them computes with 1 thread"
+        told = f"trainer.strategy={options.get('strategy', 'auto')} forks processes; each computes with one thread"
         run.console.print(told, highlight=False, soft_wrap=True)
     return trainer
 

@@ -213,7 +213,7 @@ def result_text(report: Report, translate_s: float) -> list[str]:
 def more_of(report: Report) -> dict[str, str]:
     """Return the overrides for `Run.command` that resume a run with twice of each limit that ended it."""
     limits = [text.partition("=") for text in (report.ended_by or "").split(", ") if "=" in text]
-    return {key.replace(".", "__"): f"{2 * max(float(limit), 1):.12g}" for key, _, limit in limits}
+    return {key.replace(".", "__"): f"{2 * float(limit) or 2:.12g}" for key, _, limit in limits}
 
 
 def wrapped(label: str, texts: Iterable[str], width: int) -> str:

@@ -256,8 +256,8 @@ class PlanLoader:
     def sampler(self) -> SequentialSampler:
         """The order in which a batch is served, for tools that require this attribute; `batch_sampler` gives batches.
 
-        accelerate's `skip_first_batches` only looks at its class. With `overfit_batches`, Lightning leaves a loader with
-        this class of sampler as it is.
+        accelerate's `skip_first_batches` only reads its class. With `overfit_batches`, Lightning does not change a
+        loader with a sampler of this class.
         """
         return SequentialSampler(self.dataset)
 
