@@ -1,6 +1,8 @@
 """The examples run as their docstrings say, and what they train learns something."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,10 +26,14 @@ def number(pattern: str, text: str) -> float:
 
 def test_every_example_is_tried() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
+        "accelerate_loop.py",
         "huggingface.py",
+        "lightning_cli.py",
         "own_downloader.py",
         "own_model.py",
         "plain_torch.py",
+        "torchrun_loop.py",
+        "transformers_trainer.py",
     ]
 
 
@@ -53,3 +59,45 @@ def test_own_downloader(tmp_path: Path) -> None:
     told = run("own_downloader.py", str(tmp_path))
     assert "the contract holds: 2,000 pairs, left out: {'missing_text': 1}" in told
     assert re.search(r"the first batch: \[\d+, \d+\] source ids", told)
+
+
+def test_accelerate_loop() -> None:
+    pytest.importorskip("accelerate")
+    told = run("accelerate_loop.py", "2", *SMALL)
+    found = re.search(r"(\d+) updates from (\d+) batches in each of 2 epochs", told)
+    assert found
+    assert int(found[1]) == 2 * -(-int(found[2]) // 4)  # the last window of each epoch is applied
+
+
+def test_transformers_trainer(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    whole = run("transformers_trainer.py", "8", str(tmp_path / "whole"), *SMALL)
+    run("transformers_trainer.py", "5", str(tmp_path / "parts"), *SMALL)
+    rest = run("transformers_trainer.py", "8", str(tmp_path / "parts"), "resume", *SMALL)
+    assert "until step 8" in whole
+    assert "until step 8" in rest
+
+
+def test_lightning_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jsonargparse")
+    monkeypatch.chdir(tmp_path)
+    overrides = "[" + ", ".join(f'"{one}"' for one in SMALL) + "]"
+    options = ["--trainer.max_steps=2", "--trainer.accelerator=cpu", f"--data.overrides={overrides}"]
+    run("lightning_cli.py", "fit", *options, "--trainer.logger=false", "--trainer.enable_checkpointing=false")
+    told = run("lightning_cli.py", "fit", "--print_config", f"--data.overrides={overrides}")
+    assert "downloader.n=1500" in told
+
+
+def test_torchrun_loop() -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(EXAMPLES / "torchrun_loop.py"), "1", *SMALL],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = re.search(r"epoch 0: (\d+) pairs, (\d+) different ones", done.stdout)
+    assert found
+    assert found[1] == found[2]

@@ -5,26 +5,30 @@ Only `mtx.app` handles Hydra's DictConfig. Slow imports are inside functions, so
 """
 
 import gc
+import logging
 import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
 from mtx.app.hydra_internals import run_single
 from mtx.app.job_only_overrides import hydra_arguments
 from mtx.app.override_errors import (
     CONFIG_MODULE,
     CONFIG_NAME,
+    check_flags,
     check_no_secret,
     check_options,
     completed_arguments,
@@ -32,6 +36,7 @@ from mtx.app.override_errors import (
     hydra_loader,
     unreadable_config_message,
 )
+from mtx.app.plain_config import plain_config
 from mtx.app.resolvers import READ_ONLY_TASKS, has_no_folder  # the import also registers the resolvers
 from mtx.assumptions import collected_assumptions
 from mtx.errors import ConfigError, MtxError
@@ -41,7 +46,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mtx.sweep.job_spec import Job
-    from mtx.training.datamodule import TranslationDataModule
+
+log = logging.getLogger(__name__)
 
 FULL_ERROR_VARIABLE = "MTX_FULL_ERROR"  # keeps the user's HYDRA_FULL_ERROR, also for child processes
 NON_DATA_GROUPS = frozenset({"model", "trainer", "logger", "task"})  # groups that do not affect the data module
@@ -66,6 +72,7 @@ def main() -> None:
     arguments = completed_arguments(sys.argv[1:])
     try:
         check_no_secret(arguments)  # before Hydra writes the overrides to files
+        check_flags(arguments)
         check_options(arguments)
         # Hydra reads only sys.argv, before it calls any code of mtx. Two changes are needed: `model=own` is added, and
         # keys of groups whose options vary between jobs are rewritten.
@@ -75,14 +82,18 @@ def main() -> None:
         if wants_traces():
             raise
         _fail(str(error) if isinstance(error, MtxError) else composition_error_message(error, arguments))
-    except YAMLError as error:
-        if wants_traces():
-            raise
-        _fail(unreadable_config_message(error))
     except BrokenPipeError:
         if not _is_output_closed():
             raise
         sys.exit(1)
+    except (OSError, ValueError) as error:
+        if wants_traces() or (told := unwritable_folder_message(error)) is None:
+            raise
+        _fail(told)
+    except YAMLError as error:
+        if wants_traces():
+            raise
+        _fail(unreadable_config_message(error))
     except KeyboardInterrupt:
         print("\nmtx: stopped. The store is intact, and the next run reuses all finished stages.", file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT_CODE)
@@ -94,15 +105,18 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: an override is invalid, or the config cannot be composed.
     """
+    if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides):
+        listed = [overrides] if isinstance(overrides, str) else [str(each) for each in overrides]
+        raise ConfigError(f"overrides are a list of texts, but are {overrides!r}. Write {listed!r}")
     check_options(overrides)
     try:
         with hydra_loader():
-            return _plain_config(hydra.compose(CONFIG_NAME, overrides=completed_arguments(overrides)))
+            return plain_config(hydra.compose(CONFIG_NAME, overrides=completed_arguments(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition_error_message(error, overrides)) from error
 
 
-def compose_datamodule(overrides: Sequence[str] = ()) -> "TranslationDataModule":
+def compose_datamodule(overrides: Sequence[str] = ()) -> "mtx.TranslationDataModule":
     """Return the data module that command-line overrides describe, ready for `trainer.fit(model, dm)`.
 
     Example: `compose_datamodule(["downloader=local", "downloader.path=corpus.jsonl.gz", "sampler=token_budget"])`.
@@ -140,11 +154,34 @@ def _run(arguments: Sequence[str]) -> None:
 def _hydra_main(cfg: DictConfig) -> Any:
     gc.enable()  # `mtx.__main__` disabled it for a faster start
     try:
-        return _run_job(_plain_config(cfg), HydraConfig.get())
+        return _run_job(plain_config(cfg, also=_hydra_overrides()), HydraConfig.get())
     except MtxError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise  # the sweep then continues with its other jobs
         _fail(str(error))
+
+
+def _hydra_overrides() -> str:
+    """Return the overrides of Hydra's own options, which may refer to variables of the user."""
+    return "\n".join(HydraConfig.get().overrides.hydra)
+
+
+def unwritable_folder_message(error: BaseException) -> str | None:
+    """Return a message that Hydra cannot write into the folder of a run; None if the error comes from the job itself.
+
+    logging raises a ValueError if it cannot open a log file, with the OSError as its cause.
+    """
+    job = _hydra_main.__wrapped__.__code__
+    cause = error.__cause__ if isinstance(error, ValueError) else error
+    if not isinstance(cause, OSError) or any(frame.f_code is job for frame, _ in walk_tb(error.__traceback__)):
+        return None
+    is_sweep = any(frame.f_code.co_name in ("run_sweep", "multirun") for frame, _ in walk_tb(error.__traceback__))
+    key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
+    return (
+        f"the folder of the run cannot be written: {cause.strerror or cause}"
+        + (f", at {cause.filename!r}" if cause.filename else "")
+        + f". The working folder is {str(Path.cwd())!r}. Choose a folder for the run with {key}=FOLDER"
+    )
 
 
 def job_of(config: dict[str, Any], hydra_config: Any) -> "Job":
@@ -171,6 +208,13 @@ def job_of(config: dict[str, Any], hydra_config: Any) -> "Job":
 def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
     from mtx.progress.plain_console import PlainConsole
 
+    if hydra_config.job.chdir:
+        os.chdir(hydra_config.runtime.cwd)
+        log.warning(
+            "hydra.job.chdir=true has no effect in mtx: relative paths count from %s, and the run's files are in %s",
+            hydra_config.runtime.cwd,
+            hydra_config.runtime.output_dir,
+        )
     job = job_of(config, hydra_config)
     if job.sweep_dir is None and has_no_folder(config["task"]["_target_"], config.get("repair"), config.get("yes")):
         return _run_task(job, PlainConsole())  # without a status file, which nobody would read
@@ -178,8 +222,8 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
 
     if job.sweep_dir is None:
         return run_job(job, lambda: _run_task(job, PlainConsole()))
-    log = job.folder / f"{hydra_config.job.name}.log"  # the terminal shows one line for each job of a sweep
-    with log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
+    log_file = job.folder / f"{hydra_config.job.name}.log"  # the terminal shows one line for each job of a sweep
+    with log_file.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
         return run_job(job, lambda: _run_task(job, PlainConsole(file=file, width=LOG_WIDTH)))
 
 
@@ -187,8 +231,11 @@ def _run_task(job: "Job", console: "Console") -> Any:
     from mtx.components.allowed_targets import TARGET_KEY, allowed_target
     from mtx.components.checking import build, check_config
     from mtx.experiment.run_context import Run, needed_config
+    from mtx.training.trainer_settings import check_trainer_settings
 
     config = needed_config(allowed_target(job.config["task"][TARGET_KEY], "task"), job.config, job.overrides)
+    if "trainer" in config:
+        check_trainer_settings(config["trainer"])
     check_config(config)
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
     in_sweep = job.sweep_dir is not None
@@ -214,13 +261,6 @@ def _run_task(job: "Job", console: "Console") -> Any:
 def _is_own_group(group: str, option: str | None) -> bool:
     """Return whether `group` is a config group of mtx that has an option chosen, not a group of Hydra."""
     return option is not None and "/" not in group and "@" not in group
-
-
-def _plain_config(cfg: DictConfig) -> dict[str, Any]:
-    try:
-        return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {error.msg}") from error
 
 
 def _is_output_closed() -> bool:

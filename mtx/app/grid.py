@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtx.app.hydra_internals import apply_overrides, group_names
 from mtx.app.override_errors import composition_error_message
+from mtx.app.plain_config import plain_config
 from mtx.errors import ConfigError, MtxError
 from mtx.sweep.job import config_hash
 
@@ -106,13 +107,14 @@ class _Composer:
             cfg = copy.deepcopy(self._base_config(tuple(str(o.input_line) for o in parsed if self._is_choice(o))))
             apply_overrides([o for o in parsed if not self._is_choice(o)], cfg)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(composition_error_message(error, overrides)) from error
+            message = composition_error_message(error, overrides, loader=self._loader, in_sweep=True)
+            raise ConfigError(message) from error
         try:
-            return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-        except OmegaConfBaseException as error:
+            return plain_config(cfg)
+        except ConfigError as error:
             if "hydra" in str(error).lower():  # the config uses a value of the run, such as ${hydra:job.num}
                 return None
-            raise ConfigError(f"{error.full_key}: {error.msg}") from error
+            raise
 
     def _is_choice(self, override: Override) -> bool:
         return override.key_or_group in self._groups or override.package is not None
@@ -142,12 +144,15 @@ class _ConfigChecker:
         from mtx.components.checking import build, check_config
         from mtx.components.groups import PARTS
         from mtx.experiment.run_context import datamodule_of
+        from mtx.training.trainer_settings import check_trainer_settings
 
         parts: dict[str, Any] = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
         problems = [self._problem("", parts, lambda: check_config(parts))]
         for group, options in config.items():
             if isinstance(options, Mapping):
                 one = {group: options}
+                if group == "trainer":
+                    problems.append(self._problem("limits", options, partial(check_trainer_settings, options)))
                 problems.append(self._problem(group, options, partial(check_config, one)))
                 if group in PARTS and not problems[-1]:
                     problems.append(self._problem(f"{group} made", options, partial(build, one, group)))

@@ -3,6 +3,7 @@
 The functions are tested with the version of Hydra that pyproject.toml requires.
 """
 
+import copy
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def apply_overrides(overrides: Sequence[Override], cfg: DictConfig) -> None:
 
 
 @contextmanager
-def main_loader(config_module: str, config_dir: str | None) -> Iterator[ConfigLoader]:
+def main_loader(config_module: str, config_dir: str | None, search_path: Sequence[str] = ()) -> Iterator[ConfigLoader]:
     """Provide a config loader for a package's configs.
 
     Inside a running Hydra application, the application stays unchanged.
@@ -52,13 +53,31 @@ def main_loader(config_module: str, config_dir: str | None) -> Iterator[ConfigLo
     Args:
         config_module: name of the package that contains the configs.
         config_dir: folder with additional options, as after --config-dir.
+        search_path: more places of options, as in `hydra.searchpath`.
     """
     shared = GlobalHydra.instance()
     outer, shared.hydra = shared.hydra, None
     try:
-        yield _application(config_module, config_dir).config_loader
+        yield extended_loader(_application(config_module, config_dir).config_loader, search_path)
     finally:
         GlobalHydra.instance().hydra = outer
+
+
+def extended_loader(loader: ConfigLoader, search_path: Sequence[str]) -> ConfigLoader:
+    """Return a loader that also finds the options in `search_path`, as `hydra.searchpath` lists them."""
+    if not search_path:
+        return loader
+    places = copy.deepcopy(loader.get_search_path())
+    schema = places.get_path().pop()  # Hydra requires it to be the last
+    for place in search_path:
+        places.append("hydra.searchpath in command-line", place)
+    places.get_path().append(schema)
+    return ConfigLoaderImpl(places)
+
+
+def unknown_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that begin with a dash and are no flag of Hydra."""
+    return [text for text in get_args_parser().parse_known_args(list(arguments))[1] if text.startswith("-")]
 
 
 def run_single(job: TaskFunction, config_module: str, config_name: str, overrides: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 
 from mtx.app.hydra_internals import command_line, group_names
-from mtx.app.override_errors import CONFIG_NAME, hydra_loader
+from mtx.app.override_errors import CONFIG_NAME, hydra_loader, search_path_of
 
 EXPERIMENT = "experiment"
 MAY_CHOOSE_OPTIONS = re.compile(
@@ -37,7 +37,7 @@ def hydra_arguments(arguments: Sequence[str]) -> list[str]:
     may_vary = any(MAY_CHOOSE_OPTIONS.match(text) for text in said.overrides)
     if any(asks) or not may_vary or not any(map(OF_GROUP.fullmatch, said.overrides)):
         return list(arguments)
-    with hydra_loader(said.config_dir) as loader:
+    with hydra_loader(said.config_dir, search_path_of(said.overrides)) as loader:
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(said.overrides)
         varied = _varied_groups(loader, said, parsed)
     of_jobs = {

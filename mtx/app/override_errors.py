@@ -1,20 +1,23 @@
 """Check command-line overrides, and explain which override is wrong if Hydra cannot compose the config."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-import hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from yaml import YAMLError
 
-from mtx.app.hydra_internals import command_line, group_names, main_loader
+from mtx.app.corrected_command import is_override
+from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags
+from mtx.app.mistyped_words import several_values_problem, word_problems
+from mtx.app.unknown_keys import key_problem
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.url import checked_url, is_url
 from mtx.redaction import redacted_override
@@ -66,6 +69,17 @@ def check_no_secret(arguments: Sequence[str]) -> None:
             )
 
 
+def check_flags(arguments: Sequence[str]) -> None:
+    """Check that each argument with a dash is a flag of Hydra, such as -m; overrides have none.
+
+    Raises:
+        ConfigError: a flag is unknown, as in `--task=fit`.
+    """
+    if unknown := unknown_flags(arguments):
+        with hydra_loader() as loader:
+            raise ConfigError("\n".join(word_problems(arguments, unknown, _own_options(loader))))
+
+
 def check_options(arguments: Sequence[str]) -> None:
     """Check that the value of each group is the name of an option.
 
@@ -84,15 +98,26 @@ def check_options(arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def hydra_loader(config_dir: str | None = None) -> Iterator[ConfigLoader]:
+def hydra_loader(config_dir: str | None = None, search_path: Sequence[str] = ()) -> Iterator[ConfigLoader]:
     """Provide Hydra's config loader for mtx's configs.
 
     Inside a running Hydra application, the application stays unchanged.
 
-    `config_dir` is a folder with additional options, as after --config-dir.
+    Args:
+        config_dir: a folder with additional options, as after --config-dir.
+        search_path: more such folders or packages, as in `hydra.searchpath`.
     """
-    with readable_configs(), main_loader(CONFIG_MODULE, config_dir) as loader:
+    with readable_configs(), main_loader(CONFIG_MODULE, config_dir, search_path) as loader:
         yield loader
+
+
+def search_path_of(overrides: Sequence[str]) -> list[str]:
+    """Return the value of the override `hydra.searchpath`; an empty list without it."""
+    for text in overrides:
+        if text.lstrip("+").startswith("hydra.searchpath=") and is_override(text):
+            value = OverridesParser.create().parse_override(text).value()
+            return [str(part) for part in value] if isinstance(value, list) else [str(value)]
+    return []
 
 
 @contextmanager
@@ -101,7 +126,7 @@ def readable_configs() -> Iterator[None]:
     try:
         yield
     except MissingConfigException as error:
-        raise ConfigError(missing_plug_in_message(error) or unreadable_config_message(error)) from error
+        raise ConfigError(missing_option_message(error)) from error
     except (OSError, YAMLError) as error:  # includes an option name that is too long for a file name
         raise ConfigError(unreadable_config_message(error)) from error
 
@@ -111,7 +136,23 @@ def missing_plug_in_message(error: Exception) -> str | None:
     wanted = str(getattr(error, "missing_cfg_file", ""))
     if (needed := PLUG_IN_PACKAGES.get(wanted)) is None:
         return None
-    return f"{wanted.removeprefix('hydra/').replace('/', '=')} needs a Hydra plug-in that is not installed: {needed}"
+    group, _, name = wanted.rpartition("/")
+    return needed_plug_in_message(group, name, needed)
+
+
+def needed_plug_in_message(group: str, name: str, needed: str) -> str:
+    """Return how to install the Hydra plug-in that an option needs."""
+    return f"{group.removeprefix('hydra/')}={name} needs a Hydra plug-in that is not installed: {needed}"
+
+
+def missing_option_message(error: MissingConfigException) -> str:
+    """Return a message that a config group has no option of a name, with its options or the plug-in that it needs."""
+    if (told := missing_plug_in_message(error)) is not None:
+        return told
+    if error.missing_cfg_file is None or error.options is None:
+        return unreadable_config_message(error)
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    return f"{group} has no option {name!r}. Its options: {choices(name, error.options)}"
 
 
 def unreadable_config_message(error: Exception) -> str:
@@ -119,66 +160,70 @@ def unreadable_config_message(error: Exception) -> str:
     return f"a config file cannot be read: {' '.join(str(error).split())}. Correct the file, or leave out --config-dir"
 
 
-def composition_error_message(error: Exception, arguments: Sequence[str]) -> str:
-    """Return a message that lists every wrong override with its choices.
+def composition_error_message(
+    error: Exception, arguments: Sequence[str], *, loader: ConfigLoader | None = None, in_sweep: bool = False
+) -> str:
+    """Return a message that lists every wrong override with its choices, and the corrected command where it is known.
 
     If no override is found to be wrong, return the first line of Hydra's error.
+
+    Args:
+        error: error of Hydra.
+        arguments: command line, or the overrides of a job.
+        loader: config loader with the options of the user; None: one that reads `--config-dir` of `arguments`.
+        in_sweep: whether the overrides may have several values.
     """
     said = command_line(arguments)
-    problems: list[str] = []
-    parsed: list[Override] = []
-    for text in said.overrides:
-        try:
-            parsed += OverridesParser.create().parse_overrides([text])
-        except HydraException as parse_error:
-            problems.append(
-                f"{text!r} is not an override. Type GROUP=OPTION or GROUP.KEY=VALUE, and put a value with special "
-                f"characters in quotes ({_first_line(parse_error)})"
-            )
-    with hydra_loader(said.config_dir) as loader:
-        groups = group_names(loader)
-        problems += [problem for override in parsed if (problem := option_problem(loader, groups, override))]
-        if not problems:
-            chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
-            cfg = hydra.compose(CONFIG_NAME, overrides=chosen)
-            problems += [p for o in parsed if o.key_or_group not in groups and (p := _key_problem(cfg, groups, o))]
+    if loader is None:
+        with hydra_loader(said.config_dir, search_path_of(said.overrides)) as own:
+            return composition_error_message(error, arguments, loader=own, in_sweep=in_sweep)
+    groups = group_names(loader)
+    wrong = [text for text in said.overrides if not is_override(text)]
+    problems = word_problems(arguments, wrong, _own_options(loader)) if wrong else []
+    parsed = OverridesParser.create().parse_overrides([text for text in said.overrides if text not in wrong])
+    problems += [problem for override in parsed if (problem := option_problem(loader, groups, override))]
+    if not problems and not (said.multirun or in_sweep):
+        several = [one for one in parsed if one.is_sweep_override()]
+        problems += [several_values_problem(o, arguments, is_group=o.key_or_group in groups) for o in several]
+    if not problems:
+        problems = _key_problems(loader, groups, parsed, arguments)
     return "\n".join(problems) or _first_line(error)
+
+
+def _own_options(loader: ConfigLoader) -> dict[str, list[str]]:
+    """Return the option names of each group of mtx."""
+    names = [name for name in group_names(loader) if "/" not in name]
+    return {name: loader.get_group_options(name, ObjectType.CONFIG) for name in names}
 
 
 def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -> str | None:
     """Return what is wrong with the override `group=option`, or None."""
     key = override.key_or_group
-    if key not in groups or override.is_hydra_override():
+    if key not in groups:
         return None
     options = loader.get_group_options(key, ObjectType.CONFIG)
     for name in override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]:
-        if name is not None and isinstance(name, str) and name.strip("'\"") not in options:
+        if name is not None and isinstance(name, str) and (name := name.strip("'\"")) not in options:
+            if (needed := PLUG_IN_PACKAGES.get(f"{key}/{name}")) is not None:
+                return needed_plug_in_message(key, name, needed)
             return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
     return None
 
 
-def _key_problem(cfg: DictConfig, groups: set[str], override: Override) -> str | None:
-    """Return what is wrong with the override `group.key=value`, or None.
-
-    A key added by `+key` may be new; the check of the component's parameters covers it later.
-    """
-    if override.is_add() or override.is_force_add() or override.is_hydra_override():
-        return None
-    node: Any = OmegaConf.to_container(cfg, resolve=False)
-    parts = override.key_or_group.split(".")
-    for depth, part in enumerate(parts):
-        if not isinstance(node, Mapping):
-            return (
-                f"{'.'.join(parts[:depth])} is a single value without keys, so {override.key_or_group} does not exist"
-            )
-        if part not in node:
-            inside = ".".join(parts[:depth])
-            known = {str(name) for name in node if not str(name).startswith("_")}
-            known |= set() if depth else {group for group in groups if not group.startswith("hydra/")}
-            where = f"{inside} has no key" if inside else "there is no group or key"
-            return f"{where} {part!r}. There are: {choices(part, known)}"
-        node = node[part]
-    return None
+def _key_problems(
+    loader: ConfigLoader, groups: set[str], parsed: Sequence[Override], arguments: Sequence[str]
+) -> list[str]:
+    """Return what is wrong with the overrides of keys, in the config that the chosen options give."""
+    chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
+    keys = [o for o in parsed if o.key_or_group not in groups and not o.is_hydra_override()]
+    targets = [str(o.input_line) for o in keys if o.key_or_group.endswith("._target_") and not o.is_sweep_override()]
+    try:
+        cfg = loader.load_configuration(CONFIG_NAME, [*chosen, *targets], run_mode=RunMode.RUN)
+    except HydraException:
+        cfg = loader.load_configuration(CONFIG_NAME, chosen, run_mode=RunMode.RUN)
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
+    config.pop("hydra")
+    return [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,11 +15,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from mtx.app.grid import GridJob, grid_jobs
-from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, grid_of, group_names
+from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, extended_loader, grid_of, group_names
 from mtx.app.job_only_overrides import as_typed
+from mtx.app.launch_settings import check_launch
 from mtx.app.override_errors import CONFIG_NAME, option_problem
 from mtx.components.identity import digest
 from mtx.errors import ConfigError, StoreError
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.records.equal_budget import check_budget_measure
 from mtx.records.sweep_record import SWEEP_FILE, PlannedJob, SweepRecord, read_sweep
 from mtx.redaction import redacted_override
@@ -119,11 +121,13 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
         ConfigError: a job's config is invalid, or `sweep.resume` names no sweep folder.
         HydraException: an override cannot be parsed.
     """
+    loader = extended_loader(loader, list(cfg.hydra.get("searchpath") or ()))
     typed = [text for text in map(as_typed, arguments) if _key(text) not in OWN_KEYS]
     overrides = command_line(typed).overrides
     parser = OverridesParser.create(config_loader=loader)
     parsed = parser.parse_overrides(overrides)
     _check_options(loader, parsed)
+    check_launch(cfg.hydra.launcher, cfg.hydra.sweeper)
     _check_direction(cfg.sweep.direction)
     check_budget_measure(cfg.sweep.budget)
     check_confirm(cfg.sweep.confirm, is_grid=cfg.hydra.sweeper._target_ == BASIC_SWEEPER)
@@ -208,7 +212,7 @@ def _folder(folder: Path, resume: Any, key: str) -> tuple[Path, SweepRecord | No
         newest = max(found, key=lambda path: found[path].started or "")
         return newest, found[newest]
     if isinstance(resume, str):
-        path = Path(resume).expanduser()
+        path = expanded_path(resume)
         if sweep := read_sweep(path):
             return path, sweep
         raise ConfigError(

@@ -14,6 +14,9 @@ from torch.utils.data import Sampler
 
 from mtx.batches.plan.bucket import Boundaries, BucketPlanner
 from mtx.batches.plan.planner import Draft, Lengths, Mask, Plan, Planner
+from mtx.batches.plan.rank_assignment import assigned_batches, num_steps
+from mtx.batches.process_rank import check_rank_is_known, given_ranks, process_rank
+from mtx.errors import ConfigError
 
 
 class PlanBatchSampler(Sampler[list[int]]):
@@ -29,27 +32,61 @@ class PlanBatchSampler(Sampler[list[int]]):
         lengths: lengths of all rows.
         seed: seed of all random choices, together with the epoch.
         excluded: bool [n], True at rows that never enter a batch; they are counted as `dropped_length`.
+        rank: rank of this process. Each rank gets equally many batches, and no batch is repeated; None: there is one
+            rank. If `torch.distributed` is initialized with several ranks, `rank` and `world_size` are required.
+        world_size: number of ranks, given together with `rank`.
     """
 
-    def __init__(self, planner: Planner, lengths: Lengths, *, seed: int = 0, excluded: Mask | None = None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        lengths: Lengths,
+        *,
+        seed: int = 0,
+        excluded: Mask | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
         self.planner = planner
         self.lengths = lengths
         self.seed = seed
         self.excluded = excluded
+        self._ranks = given_ranks(rank, world_size)
         self._epoch: int | None = None
         self._num_passes = 0
         self._draft: Draft | None = None
 
     def __len__(self) -> int:
-        """Return the number of batches, which is the same in every epoch."""
-        return len(self.draft)
+        """Return the number of batches of each rank, which is the same in every epoch."""
+        if self._ranks is None:
+            return len(self.draft)
+        plan = self.plan()
+        return num_steps(len(plan), len(plan.rows), self._ranks[1])
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of the current epoch; the epoch is read when the first batch is requested."""
+        """Yield the batches of the current epoch; the epoch is read when the first batch is requested.
+
+        Raises:
+            ConfigError: this process is one of several ranks, and `rank` and `world_size` are not given.
+        """
+        if self._ranks is None:
+            self._check_alone()
         plan = self.plan()
         self._num_passes += 1
-        for rows in plan:
-            yield rows.tolist()
+        rank, world_size = self._ranks or (0, 1)
+        for item in assigned_batches(plan, world_size).items(rank=rank):
+            yield (item[0] if isinstance(item, tuple) else item).tolist()
+
+    def _check_alone(self) -> None:
+        check_rank_is_known()
+        rank, world_size = process_rank()
+        if world_size > 1:
+            raise ConfigError(
+                f"this process is rank {rank} of {world_size}, and {type(self).__name__} does not know whether it or "
+                f"another tool divides the batches. Give {type(self).__name__} rank={rank}, world_size={world_size}; "
+                "or rank=0, world_size=1 for a tool that gives each rank its part, as accelerate does with "
+                "even_batches=False"
+            )
 
     @property
     def epoch(self) -> int:
@@ -111,6 +148,7 @@ class BucketBatchSampler(PlanBatchSampler):
             `equal_mass`. See `BucketPlanner`.
         pool_batches: the rows of this many batches of a bucket are sorted together by `len_key`, then split into
             batches.
+        rank, world_size: see `PlanBatchSampler`.
 
     Raises:
         ValueError: `bucket_ids` and `len_key` differ in length, or contain values that are not integers of at least 0.
@@ -128,6 +166,8 @@ class BucketBatchSampler(PlanBatchSampler):
         num_buckets: int = 32,
         boundaries: Boundaries | None = None,
         pool_batches: int = 50,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
         if len_key is not None and len(bucket_ids) != len(len_key):
             raise ValueError(
@@ -142,4 +182,4 @@ class BucketBatchSampler(PlanBatchSampler):
             pool_batches=1 if len_key is None else pool_batches,
             drop_last=drop_last,
         )
-        super().__init__(planner, Lengths.of(bucket_ids, len_key), seed=seed)
+        super().__init__(planner, Lengths.of(bucket_ids, len_key), seed=seed, rank=rank, world_size=world_size)

@@ -22,7 +22,14 @@ Config = Mapping[str, Any]
 __all__ = ["MISSING_VALUE", "PARTIAL_KEY", "TARGET_KEY", "Config", "build", "check_config", "parameter_annotations"]
 
 MISSING_VALUE = "???"
+MAX_SEED = 2**32  # numpy takes no larger seed
 PARTIAL_KEY = "_partial_"
+REFUSALS = (TypeError, ValueError, ImportError)  # errors by which a constructor refuses its arguments
+LIGHTNING_GROUPS = ("trainer", "logger")  # classes of Lightning and their plug-ins raise errors of many kinds
+# Lightning says `Requirement 'wandb>=0.12' not met`, Python `No module named 'wandb'`, others `pip install wandb`.
+MISSING_PACKAGE = re.compile(
+    r"""(?:pip3? install (?:-U )?[`'"]?|Requirement ['"]|No module named ['"])([A-Za-z0-9][\w-]*)"""
+)
 INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
@@ -39,8 +46,8 @@ def check_config(config: Config) -> None:
         f"{key} is required: set {key}=VALUE" for group, options in groups for key in _missing_keys(group, options)
     ]
     seed = config.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        problems.append(f"seed must be an integer of at least 0, but is {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < MAX_SEED:
+        problems.append(f"seed must be an integer of at least 0 and below {MAX_SEED}, but is {seed!r}. Set seed=0")
     components = {group for group, options in groups if TARGET_KEY in options}  # includes a user's own groups
     known = KEYS | GROUPS.keys()
     unknown = [key for key in config if key not in known | components]
@@ -79,14 +86,54 @@ def build(config: Config, group: str, **extra: Any) -> Any:
             return functools.partial(make, **given) if given else make
         return make(**given)
     except InstantiationException as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, MtxError):
-            raise cause from None
-        raise ConfigError(f"{group} cannot be built: {cause}") from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{group} cannot be built: {options[TARGET_KEY]} raised: {error}") from error
+        raise _construction_error(group, options, _first_cause(error)) from error
+    except Exception as error:
+        if not isinstance(error, REFUSALS) and group.partition(".")[0] not in LIGHTNING_GROUPS:
+            raise
+        raise _construction_error(group, options, error) from error
+
+
+def build_list(value: Any, key: str) -> list[Any]:
+    """Build the components in a list at `key` of the config; an empty list for None, and a single one counts as a list.
+
+    Raises:
+        ConfigError: a target is not allowed, a component cannot be built, or the value is no list of components.
+    """
+    if value is None:
+        return []
+    components = [value] if isinstance(value, Mapping) else value
+    are_listed = isinstance(components, list | tuple)
+    if not are_listed or not all(isinstance(each, Mapping) and TARGET_KEY in each for each in components):
+        raise ConfigError(
+            f"{key} is a list of components, each with the key {TARGET_KEY}, but is {value!r}. Write "
+            f"'{key}=[{{{TARGET_KEY}: PACKAGE.CLASS, KEY: VALUE}}]'"
+        )
+    return [build({f"{key}[{i}]": options}, f"{key}[{i}]") for i, options in enumerate(components)]
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _construction_error(group: str, options: Config, error: BaseException) -> MtxError:
+    """Return the error of mtx for an error that a component's constructor has raised."""
+    if isinstance(error, MtxError):
+        return error
+    name = str(options[TARGET_KEY]).rpartition(".")[2]
+    if isinstance(error, ImportError):
+        package = _missing_package(error)
+        other = ", or set logger=csv" if group == "logger" else ""
+        return ConfigError(f"{group} needs the package {package} for {name}: pip install {package}{other}")
+    return ConfigError(f"{group} cannot be built: {options[TARGET_KEY]} raised: {' '.join(str(error).split())}")
+
+
+def _missing_package(error: ImportError) -> str:
+    """Return the name of the package that an ImportError misses."""
+    said = str(error)
+    found = MISSING_PACKAGE.search(said)
+    return found[1] if found else (error.name or "").partition(".")[0] or said
 
 
 def _check_targets(key: str, options: Config) -> None:

@@ -11,6 +11,7 @@ from mtx.errors import ConfigError, DamagedError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.artifact import ArtifactLayer, FolderArtifactLayer
 from mtx.infra.dal.atomic_file import make_folder
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.manifest_digest import format_version
 from mtx.infra.dal.protocols import FileLayer, ObjectLayer
 from mtx.infra.dal.url import checked_url, is_url
@@ -55,9 +56,9 @@ class Store:
                 "storage.root is a folder, but is empty. Set storage.root=FOLDER, or set the variable MTX_STORE"
             )
         if is_url(root):
-            self._open_remote(os.fspath(root), files, Path(cache).expanduser().absolute())
+            self._open_remote(os.fspath(root), files, expanded_path(cache).absolute())
             return
-        self.root = Path(root).expanduser().absolute()
+        self.root = expanded_path(root).absolute()
         self.location = str(self.root)
         self.repo = DatasetRepo(
             fal=files(location=self.root / datasets),

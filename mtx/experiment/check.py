@@ -4,6 +4,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from mtx.components.unchanged_options import is_packaged
 from mtx.experiment.run_context import DATA_GROUPS, Run, datamodule_of, without_lightning
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "datasets", "tokenizers", "pyarrow", "numpy")
@@ -15,12 +16,16 @@ NOTHING_SLOW = "neither torch nor Lightning: mtx's own options are checked witho
 def check_only(run: Run) -> None:
     """Build the components that need no data, validate the others, and print their names and package versions.
 
-    The function builds the store, downloader, filter, tokenizer, sampler and data module. The model, the Trainer and
-    the logger need the data, so only their arguments are checked against their signatures. mtx's own options need no
-    import for this check. Torch and Lightning are imported only for user-defined components.
+    The function builds the store, downloader, filter, tokenizer, sampler and data module, and, if their settings are
+    changed, the Trainer with its callbacks, and the logger. The model needs the data, so only its arguments are checked
+    against its signature. mtx's own options need no import for this check. Torch and Lightning are imported only for
+    user-defined components, and for changed settings of the Trainer or the logger.
     """
     config = without_lightning(run.config)
     datamodule_of(config)  # raises the errors that a component's constructor finds in its own values
+    changed = [group for group in ("trainer", "logger") if group in config and not is_packaged(group, config)]
+    if changed:
+        _build_trainer(run)
     targets = {group: str(config[group]["_target_"]).rpartition(".")[2] for group in DATA_GROUPS}
     run.console.print("The config is valid.")
     run.console.print("built    " + ", ".join(f"{group} {name}" for group, name in targets.items()), highlight=False)
@@ -31,6 +36,15 @@ def check_only(run: Run) -> None:
     run.console.print(f"loaded   {loaded or NOTHING_SLOW}", highlight=False)
     found = ", ".join(f"{name} {_version(name)}" for name in ("mtx", *PACKAGES))
     run.console.print(f"versions Python {platform.python_version()}, {found}", highlight=False)
+
+
+def _build_trainer(run: Run) -> None:
+    """Build the Trainer and the logger as `task=fit` does. Raises ConfigError if their settings are refused."""
+    from mtx.experiment.fit import build_trainer, quiet_lightning  # which imports Lightning
+    from mtx.training.training_record import TrainingRecord
+
+    with quiet_lightning():
+        build_trainer(run, TrainingRecord(run.output_dir / "training.json"), run.build("budget"))
 
 
 def _version(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.atomic_file import convert_disk_errors
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.records.equal_budget import BUDGET_KEY, check_budget_measure
 from mtx.records.job_records import read_results
 from mtx.records.result_tables import write_results
@@ -35,7 +36,7 @@ def compare(run: Run, *, runs: str | Sequence[str] | None = None, to: str | None
     """
     from mtx.page.render import write_results_page  # importing matplotlib takes half a second
 
-    folders = [Path(text).expanduser() for text in ([runs] if isinstance(runs, str) else runs or ())]
+    folders = [expanded_path(text) for text in ([runs] if isinstance(runs, str) else runs or ())]
     if not folders:
         raise ConfigError(
             "task=compare needs folders of runs or sweeps: mtx task=compare runs=[outputs/2026-01-31,multirun]"
@@ -53,7 +54,7 @@ def compare(run: Run, *, runs: str | Sequence[str] | None = None, to: str | None
             + "".join(f"\n  {problem}" for problem in problems)
         )
     results = _sorted_results(dataclasses.replace(found, jobs=readable, notes=(*found.notes, *problems)), run)
-    folder = run.output_dir if to is None else Path(to).expanduser()
+    folder = run.output_dir if to is None else expanded_path(to)
     with convert_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     print_summary(results, run.console)

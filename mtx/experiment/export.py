@@ -1,12 +1,11 @@
 """`task=export`: write a stored dataset as files for other tools."""
 
-from pathlib import Path
-
 from mtx.data.exchange.dataset_export import Format, export_dataset
 from mtx.data.exchange.export_formats import ExtraColumns, Newlines
 from mtx.errors import ConfigError, NotStoredError
 from mtx.experiment.run_context import Run, needs
 from mtx.experiment.show import size_text
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.maintenance import num_bytes_of
 
 
@@ -43,7 +42,7 @@ def export(
             "task=export needs a dataset and a target: mtx task=export dataset=ID to=FOLDER, or to=FILE.zip or "
             "FILE.tar.gz. mtx task=show lists the ids"
         )
-    store, target = run.build("storage"), Path(to).expanduser().absolute()
+    store, target = run.build("storage"), expanded_path(to).absolute()
     try:
         done = export_dataset(
             store,

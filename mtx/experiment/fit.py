@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
+from mtx.components.checking import build, build_list
 from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import ScoreStatistics
 from mtx.experiment.fit_summary import METRIC, begin_values, closing, model_text, opening, show
@@ -37,6 +38,8 @@ from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.plain_datamodule import TranslationData
+from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
+from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
 from mtx.training.training_lines import TrainingLines
 from mtx.training.training_record import TrainingProgress, TrainingRecord
 
@@ -132,6 +135,7 @@ def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:
     run.datamodule.prepare_data()
     prepare_s = time.perf_counter() - started
     run.datamodule.setup("fit")
+    check_validation_interval(run.config["trainer"], lambda: len(run.datamodule.train_dataloader()))
     if not trainer.is_global_zero:
         return Report(), RunProfile()
     data, profile = data_report_and_profile(run)
@@ -142,35 +146,37 @@ def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:
 def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> pl.Trainer:
     """Build the Trainer with mtx's callbacks: budget, training record, exact resume, checkpoints and progress bar.
 
-    `trainer.callbacks` in the config replaces the progress bar, the checkpoint callback and the data-cost callback. The
-    training record, the budget, the exact resume, the held-out likelihoods and the log lines are always installed.
+    The callbacks of `trainer.callbacks` in the config are added. A progress bar, a checkpoint callback or a data-cost
+    callback among them replaces mtx's callback of that kind, and a line says so.
+
+    Raises:
+        ConfigError: a setting is out of range, or Lightning refuses the settings.
     """
     options = run.config["trainer"]
+    check_trainer_settings(options)
     lines = TrainingLines(record, metric=METRIC)
     keeper = HeldOutLikelihoods(partial(write_likelihoods, run.output_dir))
-    always: list[pl.Callback] = [record, budget, ExactResume(), keeper, lines]
-    callbacks = list(always)
-    if options.get("callbacks") is None:
-        callbacks.insert(callbacks.index(lines), DataCosts())  # before `lines`, which log the values of DataCosts
-        if options.get("enable_progress_bar") is not False:
-            callbacks.append(StepBar(run.console))
-        if options.get("enable_checkpointing") is not False:
-            callbacks.append(LastAndBestCheckpoint(run.output_dir / "checkpoints", metric=METRIC))
-    logger = run.build("logger", save_dir=str(run.output_dir))
-    given = {"logger": logger, "callbacks": callbacks, "default_root_dir": str(run.output_dir)}
-    intervals = [options.get(name, ...) for name in ("val_check_interval", "check_val_every_n_epoch")]
-    if intervals == [None, None]:
-        always.append(CurveValidations())
-        callbacks.insert(callbacks.index(lines), always[-1])
+    callbacks: list[pl.Callback] = [record, budget, ExactResume(), keeper]
+    given: dict[str, Any] = {"default_root_dir": str(run.output_dir)}
+    if [options.get(name, ...) for name in ("val_check_interval", "check_val_every_n_epoch")] == [None, None]:
+        callbacks.append(CurveValidations())
         given["val_check_interval"] = NEVER
-    trainer = run.build("trainer", **given)
+    callbacks += [DataCosts(), lines]  # `lines` log the values of DataCosts
+    if options.get("enable_progress_bar") is not False:
+        callbacks.append(StepBar(run.console))
+    if options.get("enable_checkpointing") is not False:
+        callbacks.append(LastAndBestCheckpoint(run.output_dir / "checkpoints", metric=METRIC))
+    given["logger"] = run.build("logger", save_dir=str(run.output_dir))
+    installed, replaced = with_defaults(build_list(options.get("callbacks"), "trainer.callbacks"), callbacks)
+    for told in replaced:
+        run.console.print(f"trainer.callbacks: {told}", highlight=False, soft_wrap=True)
+    trainer = build({"trainer": {**options, "callbacks": None}}, "trainer", **given, callbacks=installed)
     assert isinstance(trainer, pl.Trainer)
     if run.in_sweep:
         check_sweep(trainer)
-    installed: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set while it runs
-    if record not in installed:  # trainer.callbacks in the config replaced the list above
-        kinds = {type(callback) for callback in installed}
-        installed[:0] = [callback for callback in always if type(callback) not in kinds]
+    if single_thread_before_fork(trainer):
+        told = f"trainer.strategy={options.get('strategy', 'auto')} forks processes; each computes with one thread"
+        run.console.print(told, highlight=False, soft_wrap=True)
     return trainer
 
 

@@ -211,13 +211,9 @@ def result_text(report: Report, translate_s: float) -> list[str]:
 
 
 def more_of(report: Report) -> dict[str, str]:
-    """Return the overrides for `Run.command` that resume a run with twice the budget, or twice the steps."""
-    spent = [key for key in (report.ended_by or "").split(", ") if key.startswith("budget.")]
-    if not spent:
-        return {"trainer__max_steps": str(2 * max(report.num_steps or 0, 1))}
-    return {
-        key.replace(".", "__"): f"{2 * float(limit):.12g}" for key, _, limit in (text.partition("=") for text in spent)
-    }
+    """Return the overrides for `Run.command` that resume a run with twice of each limit that ended it."""
+    limits = [text.partition("=") for text in (report.ended_by or "").split(", ") if "=" in text]
+    return {key.replace(".", "__"): f"{2 * float(limit) or 2:.12g}" for key, _, limit in limits}
 
 
 def wrapped(label: str, texts: Iterable[str], width: int) -> str:

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from mtx.components.identity import digest
 from mtx.errors import ConfigError
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.infra.dal.home_folder import expanded_path
 
 Config = Mapping[str, Any]
 
@@ -35,7 +36,7 @@ def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: 
     if ckpt is None:
         return None
     if ckpt != "last":
-        path = Path(ckpt).expanduser()
+        path = expanded_path(ckpt)
         if not path.is_file():
             raise ConfigError(
                 f"ckpt must be a checkpoint file, `last`, or null, but the file {path} does not exist. "

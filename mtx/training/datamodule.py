@@ -2,13 +2,13 @@
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.data.stages import StageIds
 from mtx.errors import ConfigError
 from mtx.training.batch_size_finder import min_budget, planner_budget, planner_with_budget
-from mtx.training.lightning_compat import LightningCompat, pl
+from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.loader import PlanLoader
 from mtx.training.plain_datamodule import TranslationData
 from mtx.training.resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
@@ -16,7 +16,15 @@ from mtx.training.resume import check_same_data, continue_epoch, set_epoch_steps
 EVALUATION_STAGES = ("validate", "test", "predict")  # Lightning's `trainer.state.fn` while a Trainer only evaluates
 
 
-class TranslationDataModule(TranslationData, LightningCompat, pl.LightningDataModule):
+if TYPE_CHECKING:
+    LightningDataModule = pl.LightningDataModule
+else:
+
+    class LightningDataModule(*twin_bases(pl.LightningDataModule)):
+        """Base class of both Lightning packages, if both are imported, as LightningCLI of either needs."""
+
+
+class TranslationDataModule(TranslationData, LightningCompat, LightningDataModule):
     """LightningDataModule that prepares a parallel corpus and loads it as batches of token ids.
 
     Trainers of `pytorch_lightning` and of `lightning.pytorch` both accept this data module: `trainer.fit(model, dm)`.
@@ -107,9 +115,16 @@ class TranslationDataModule(TranslationData, LightningCompat, pl.LightningDataMo
             told = self.trainer.strategy.broadcast(asdict(self.ids) if self.ids is not None else {})
             self.ids = StageIds(**told)
 
-    def _rank(self) -> tuple[int, int]:
-        share = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+    def _rank(self) -> tuple[int, int] | None:
+        if self.trainer is None:
+            return None
+        share = self.trainer.distributed_sampler_kwargs
         return (share["rank"], share["num_replicas"]) if share else (0, 1)
+
+    @property
+    def _is_sizing(self) -> bool:
+        callbacks = getattr(self.trainer, "callbacks", ())
+        return any(getattr(callback, "optimal_batch_size", ...) is None for callback in callbacks)
 
     @property
     def _is_frozen(self) -> bool:

@@ -19,7 +19,7 @@ else:
     except ModuleNotFoundError:
         import lightning.pytorch as pl
 
-__all__ = ["LightningCompat", "pl"]
+__all__ = ["LightningCompat", "pl", "twin_bases"]
 
 PACKAGE_NAMES = ("pytorch_lightning", "lightning.pytorch")
 
@@ -46,6 +46,14 @@ class LightningCompat:
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the object as a `type(self)`, because pickle cannot import the class that `__class__` returns."""
         return _bare_object, (type(self),), self.__getstate__()
+
+
+def twin_bases(kind: type) -> tuple[type, ...]:
+    """Return `kind`, and the class of the same name in the other Lightning package if that package is imported.
+
+    LightningCLI checks a data module's class by `issubclass`, which `__class__` of an object does not change.
+    """
+    return kind, *_twin_classes(kind)
 
 
 def _twin_classes(kind: type) -> tuple[type, ...]:

@@ -4,18 +4,18 @@
 and may lose arguments or the order of batches. With `PlanLoader`, a Trainer does not need
 `use_distributed_sampler=False`.
 `PlanLoader` builds batches in threads (see `prefetch.py`), because building a batch takes less time than sending it
-between processes.
+between processes. docs/howto/tools.md lists the tools with which these classes work.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
 
-from mtx.batches.batch_format import BatchFormat
-from mtx.batches.collate import Batch, Collator
+from mtx.batches.collate import Batch
 from mtx.batches.plan.planner import Draft, Lengths, Plan, max_lengths
 from mtx.batches.plan.rank_assignment import (
     Item,
@@ -25,64 +25,26 @@ from mtx.batches.plan.rank_assignment import (
     num_steps,
     remaining_batches,
 )
-from mtx.batches.schema import supported_schema
-from mtx.data.token_rows import EncodedPairs
+from mtx.batches.process_rank import check_rank_is_known, given_ranks, process_rank
+from mtx.errors import ConfigError
+from mtx.training.accelerate_pass import told_to_accelerate
 from mtx.training.prefetch import prefetched_batches
+from mtx.training.whole_batches import EncodedBatches, SourceBatches
+
+__all__ = ["EncodedBatches", "EpochBatches", "PlanLoader", "SourceBatches"]
 
 
-class EncodedBatches(Dataset[Batch]):
-    """Dataset of whole batches: an index is an array of row numbers (int64 [B], or any sequence), or (rows, widths).
-
-    The widths are the source and target positions to which the batch is padded; without widths, each side is padded to
-    its longest text.
-    A plain `DataLoader(dataset, sampler=EpochBatches(…), batch_size=None)` also accepts this dataset, with any number
-    of workers. Forked workers share the pairs in memory; spawned workers get a copy each. Picklable, thread-safe.
-    """
-
-    def __init__(self, pairs: EncodedPairs, batch_format: BatchFormat) -> None:
-        self.pairs = pairs
-        self.batch_format = batch_format
-        self._collate = {pin: Collator(pairs, batch_format, pin_memory=pin) for pin in (False, True)}
-        self.size: int | None = None  # Lightning's batch-size finder takes len() as an upper bound of the batch budget
-
-    def __len__(self) -> int:
-        return len(self.pairs) if self.size is None else self.size
-
-    def of_epoch(self, epoch: int) -> "EncodedBatches":
-        """Return the dataset for one epoch: this object; `SampledBatches` returns other token ids for each epoch."""
-        return self
-
-    def __getitem__(self, item: Item) -> Batch:
-        return self.build_batches([item])[0]
-
-    def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
-        """Build the batches of several items in one call; override this method to change every batch of a dataset."""
-        rows, widths = zip(*(item if isinstance(item, tuple) else (item, (0, 0)) for item in items), strict=True)
-        return self._collate[pin_memory](rows, widths)
-
-
-class SourceBatches(EncodedBatches):
-    """Dataset of batches for prediction: the source side, and `row_ids`, the line numbers of the texts from 0."""
-
-    def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
-        """Build the source-side batches of several items in one call."""
-        made = super().build_batches(items, pin_memory=pin_memory)
-        return [self._source(batch, item, pin_memory) for batch, item in zip(made, items, strict=True)]
-
-    def _source(self, batch: Batch, item: Item, pin_memory: bool) -> Batch:
-        kept = {name: batch[name] for name in supported_schema(self.batch_format.names).source_names}
-        row_ids = torch.as_tensor(item[0] if isinstance(item, tuple) else item)
-        return {**kept, "row_ids": row_ids.pin_memory() if pin_memory else row_ids}
-
-
-class EpochBatches(Sampler[Item]):
+class EpochBatches(DistributedSampler[Item]):
     """Sampler that yields the row numbers (int64 [B]) of one rank's batches in an epoch, and the plan's widths if any.
+
+    If nothing calls `set_epoch`, each pass is the next epoch. The class is a `DistributedSampler`, so that Lightning
+    and Fabric do not put a sampler of their own around it, which would divide the batches among the ranks again.
 
     Args:
         draft: the prepared plan of a planner for the lengths of all rows.
         seed: seed of the order of batches.
-        rank: rank of this process.
-        world_size: number of ranks.
+        rank: rank of this process; None: the rank in `torch.distributed` when a pass begins, if it is initialized.
+        world_size: number of ranks, given together with `rank`.
         lengths: lengths of all rows, or a function that returns the lengths of an epoch. They are used to give the
             ranks batches of similar cost in each step. None: batches are assigned in the order in which the planner cut
             them.
@@ -96,16 +58,15 @@ class EpochBatches(Sampler[Item]):
         draft: Draft,
         *,
         seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         lengths: Lengths | Callable[[int], Lengths] | None = None,
         join: bool = False,
         frozen: bool = False,
     ) -> None:
         self.draft = draft
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+        self._given_rank = given_ranks(rank, world_size)
         self.lengths = lengths
         self.join = join
         self.frozen = frozen
@@ -113,6 +74,7 @@ class EpochBatches(Sampler[Item]):
         self.served: ServedSteps = ()  # (number of ranks, steps) that earlier runs have trained on in this epoch
         self.on_set_epoch: Callable[[], None] | None = None
         self._planned: tuple[int, Plan] | None = None
+        self._is_finished = False  # a pass has reached the last batch of the epoch, and nothing has set the epoch since
 
     @property
     def sampler(self) -> "EpochBatches":
@@ -121,10 +83,29 @@ class EpochBatches(Sampler[Item]):
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass; a new epoch clears the steps that earlier runs have trained on."""
+        self._is_finished = False
         if epoch != self.epoch:
             self.epoch, self.served = epoch, ()
         if self.on_set_epoch is not None:
             self.on_set_epoch()
+
+    def set_rank(self, rank: int, world_size: int) -> None:
+        """Set the rank of this process and the number of ranks, if `torch.distributed` does not know them.
+
+        Raises:
+            ConfigError: `rank` is not from 0 to `world_size` - 1.
+        """
+        self._given_rank = given_ranks(rank, world_size)
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]  # an attribute in torch's class, whose constructor is not called
+        """The rank of this process, from 0."""
+        return (self._given_rank or process_rank())[0]
+
+    @property
+    def world_size(self) -> int:
+        """The number of ranks."""
+        return (self._given_rank or process_rank())[1]
 
     @property
     def planned_epoch(self) -> int:
@@ -159,53 +140,154 @@ class EpochBatches(Sampler[Item]):
         plan = self.plan()
         return num_steps(len(plan), len(plan.rows), self.world_size)
 
-    def __iter__(self) -> Iterator[Item]:
+    def begin_pass(self) -> tuple[Iterator[Item], int]:
+        """Begin a pass: return its items and their number. If the last pass was whole, this one is the next epoch.
+
+        Raises:
+            ConfigError: this process is one of several ranks, and its rank is not known.
+        """
+        if self._given_rank is None:
+            check_rank_is_known()
+        if self._is_finished:
+            self.advance(self.epoch)
+        return self.epoch_items()
+
+    def epoch_items(self) -> tuple[Iterator[Item], int]:
+        """Return the items of the next pass and their number, without a change of the epoch."""
         dealt, start = self.rank_batches()
-        return dealt.items(rank=self.rank, start=start)
+        return dealt.items(rank=self.rank, start=start), len(dealt) - start
+
+    def end_pass(self, epoch: int) -> None:
+        """Let the next pass be the epoch after `epoch`, unless something has chosen another epoch meanwhile."""
+        self._is_finished = self.epoch == epoch
+
+    def advance(self, epoch: int) -> None:
+        """Set the epoch after `epoch`, whose pass has ended, unless something has chosen another epoch meanwhile."""
+        if self.epoch == epoch:
+            self.restore(epoch + 1, ())
+
+    def restore(self, epoch: int, served: ServedSteps) -> None:
+        """Let the next pass be the rest of an epoch, after the steps that earlier runs have trained on."""
+        self.epoch, self.served, self._is_finished = epoch, served, False
+
+    def __iter__(self) -> "EpochPass":
+        if self.served:
+            raise ConfigError(
+                "the loader's state was loaded, so its next pass begins with the next batch by itself, and batches "
+                "would be skipped twice. Iterate over the loader instead of skip_first_batches(loader, n)"
+            )
+        return EpochPass(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_planned": None, "on_set_epoch": None}
 
 
+class EpochPass(Iterator[Item]):
+    """One pass over `EpochBatches`. It has a state, as the `StatefulDataLoader` of torchdata needs for a resume."""
+
+    def __init__(self, batches: EpochBatches) -> None:
+        self._batches = batches
+        self._items: Iterator[Item] | None = None  # None: the pass has not begun
+        self._epoch = self._num_left = self._num_done = 0
+        self._earlier: ServedSteps = ()
+
+    def __next__(self) -> Item:
+        if self._items is None:
+            self._items, self._num_left = self._batches.begin_pass()
+            self._epoch, (self._earlier, self._num_done) = self._batches.epoch, _served_steps(self._batches)
+            self._batches.served = ()
+        item = next(self._items)
+        self._num_done += 1
+        self._num_left -= 1
+        if not self._num_left:  # a loop may take exactly len() items, and never ask whether there is another
+            self._batches.end_pass(self._epoch)
+        return item
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch, and a list of [number of ranks, steps of each rank] served so far, as `PlanLoader` does."""
+        if self._items is None:
+            return {"epoch": self._batches.epoch, "served": [list(part) for part in self._batches.served]}
+        served = [*self._earlier, (self._batches.world_size, self._num_done)]
+        return {"epoch": self._epoch, "served": [list(part) for part in served if part[1]]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the pass of a saved state; the saved run may have had another number of ranks."""
+        self._items = None
+        self._batches.restore(int(state["epoch"]), [(int(ranks), int(steps)) for ranks, steps in state["served"]])
+
+
 class PlanLoader:
     """Loader that builds batches, has an exact `len`, and stores the position within the epoch in its `state_dict`.
 
-    One pass is one epoch. Lightning calls `set_epoch` through `batch_sampler` before each pass. If nothing calls
-    `set_epoch`, each pass is the next epoch.
+    One pass is one epoch, and ends with its last batch. Lightning calls `set_epoch` through `batch_sampler` before each
+    pass. If nothing calls `set_epoch`, each pass is the next epoch.
 
     Args:
-        dataset: builds a batch from its row numbers.
+        dataset: builds a batch from its row numbers; `len(dataset)` is the number of pairs.
         batches: yields the row numbers of each batch.
         num_workers: threads that build batches ahead of time, from the first `next` to the end of the pass; 0: no
             threads.
         pin_memory: copy batches into pinned memory, if there is an accelerator.
+
+    Attributes:
+        end_of_dataloader: True from the last batch of a pass on; accelerate reads it.
+        remainder: 0, since no pair is repeated to fill up ranks; accelerate reads it.
+        num_workers: 0, since there are no worker processes; tools read it to make a DataLoader from this loader.
+        prefetch_factor: None, as for a DataLoader without worker processes.
     """
+
+    end_of_dataloader = False
+    remainder = 0
+    num_workers = 0
+    prefetch_factor: int | None = None
 
     def __init__(
         self, dataset: EncodedBatches, batches: EpochBatches, *, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
         self.dataset = dataset
         self.batch_sampler = batches
-        self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self._num_threads = num_workers
         self._passing: int | None = None  # the epoch of the pass that has begun
         self._served: list[tuple[int, int]] = []  # (number of ranks, steps) of earlier runs in that epoch
         self._num_served = 0  # steps of this run in that epoch
+
+    @property
+    def sampler(self) -> SequentialSampler:
+        """The order in which a batch is served, for tools that require this attribute; `batch_sampler` gives batches.
+
+        accelerate's `skip_first_batches` only reads its class. With `overfit_batches`, Lightning does not change a
+        loader with a sampler of this class.
+        """
+        return SequentialSampler(self.dataset)
+
+    @staticmethod
+    def collate_fn(batch: Batch) -> Batch:
+        """Return the batch: the dataset has built it whole. For a DataLoader that a tool makes from this loader."""
+        return batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next pass, as transformers' Trainer and accelerate do."""
+        self.batch_sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
     def __iter__(self) -> Iterator[Batch]:
         batches = self.batch_sampler
+        asked, num_left = batches.begin_pass()
         epoch = batches.epoch
         self._passing, (self._served, self._num_served) = epoch, _served_steps(batches)
-        dataset, asked = self.dataset.of_epoch(batches.planned_epoch), iter(batches)
+        dataset = self.dataset.of_epoch(batches.planned_epoch)
         batches.served = ()  # the next pass is a whole epoch
-        for batch in self._built(dataset, asked):
-            self._num_served += 1
-            yield batch
-        if batches.epoch == epoch:
-            batches.epoch = epoch + 1
+        with told_to_accelerate(self):
+            for number, batch in enumerate(self._built(dataset, asked), 1):
+                self._num_served += 1
+                self.end_of_dataloader = number == num_left
+                if self.end_of_dataloader:  # a loop may take exactly len() batches, and never ask for another
+                    batches.end_pass(epoch)
+                yield batch
+        batches.advance(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, and a list of [number of ranks, steps of each rank] already trained on in that epoch."""
@@ -217,15 +299,13 @@ class PlanLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next pass yield the rest of epoch `state["epoch"]`; the saved run may have had other ranks."""
-        batches = self.batch_sampler
-        batches.epoch = int(state["epoch"])
-        batches.served = [(int(ranks), int(steps)) for ranks, steps in state["served"]]
+        self.batch_sampler.restore(int(state["epoch"]), [(int(ranks), int(steps)) for ranks, steps in state["served"]])
 
     def _built(self, dataset: EncodedBatches, asked: Iterator[Item]) -> Iterator[Batch]:
         pin = self.pin_memory and torch.accelerator.is_available()
         build = partial(dataset.build_batches, pin_memory=pin)
-        if self.num_workers:
-            return prefetched_batches(build, asked, self.num_workers, pin_memory=pin)
+        if self._num_threads:
+            return prefetched_batches(build, asked, self._num_threads, pin_memory=pin)
         return (build([item])[0] for item in asked)
 
 

@@ -359,9 +359,14 @@ class TranslationData:
             epoch = self._train_loader.batch_sampler.planned_epoch if self._train_loader is not None else 0
         return sampled.split(seed=self.seed, epoch=epoch)
 
-    def _rank(self) -> tuple[int, int]:
-        """Return the rank of this process and the number of ranks."""
-        return 0, 1
+    def _rank(self) -> tuple[int, int] | None:
+        """Return the rank of this process and the number of ranks; None: `torch.distributed` knows them."""
+        return None
+
+    @property
+    def _is_sizing(self) -> bool:
+        """Whether Lightning's batch-size finder is at work."""
+        return False
 
     @property
     def _is_frozen(self) -> bool:
@@ -369,17 +374,15 @@ class TranslationData:
         return False
 
     def _loader(self, name: str, planner: Planner, *, for_writers: bool = False) -> "PlanLoader":
-
         from mtx.training.split_loader import LoaderSettings
 
-        rank, world_size = self._rank()
         serving = LoaderSettings(
             seed=self.seed,
-            rank=rank,
-            world_size=world_size,
+            rank=self._rank(),
             frozen=self._is_frozen,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
+            is_sizing=self._is_sizing,
         )
         sampled = self._prepared_data.sampled(self.sampler) if name == "train" else None
         return serving.loader(name, self._prepared_data.split(name), planner, sampled=sampled, for_writers=for_writers)

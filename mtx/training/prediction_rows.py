@@ -45,7 +45,7 @@ class PredictionBatches(LightningCompat, EpochBatches, Indexed):  # type: ignore
         """The row numbers of each batch of this rank, indexed by the batch's number from 0."""
         rows: _RowLists | None = self.__dict__.get("_rows")
         if rows is None:
-            rows = self.__dict__["_rows"] = _RowLists(iter(self))
+            rows = self.__dict__["_rows"] = _RowLists(self.epoch_items()[0])
         return rows
 
 

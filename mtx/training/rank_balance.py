@@ -23,7 +23,8 @@ def rank_report(batches: EpochBatches, world_size: int, lengths: Lengths, length
         `imbalance_p95` are None if there is no step.
     """
     asked = copy.copy(batches)
-    asked.rank, asked.world_size, asked.served = 0, world_size, ()
+    asked.set_rank(0, world_size)
+    asked.served = ()
     dealt, _ = asked.rank_batches()
     tokens = padded_tokens(dealt, lengths, length_multiple=length_multiple)
     uneven = tokens.max(axis=1) / tokens.mean(axis=1) if len(tokens) else None

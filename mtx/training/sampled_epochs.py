@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from mtx.batches.batch_format import BatchFormat
+from mtx.batches.collate import Batch
 from mtx.batches.plan.constant_epoch_length import constant_num_batches, plan_with_num_batches
 from mtx.batches.plan.planner import Draft, Lengths, Plan, Planner
+from mtx.batches.plan.rank_assignment import Item
 from mtx.data.sampled_encoding import SampledPairs
 from mtx.data.token_rows import EncodedPairs
-from mtx.errors import EmptyDatasetError
+from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.training.loader import EncodedBatches
 
 MAX_KEPT_EPOCHS = 2  # epochs in memory: the current epoch, and the next epoch or one that a report reads
@@ -125,6 +127,14 @@ class SampledBatches(EncodedBatches):
         super().__init__(pairs, batch_format)
         self._epochs = epochs
         self._seed = seed
+
+    def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
+        """Refuse: this dataset does not know the epoch, so its batches would always have the same tokens."""
+        raise ConfigError(
+            "with subword sampling, each epoch has other token ids, which only the loader of dm.train_dataloader() "
+            "serves: not a DataLoader made from its dataset, as skip_first_batches of accelerate makes one. Iterate "
+            "over the loader itself, or set tokenizer.dropout=0 or tokenizer.alpha=null"
+        )
 
     def of_epoch(self, epoch: int) -> EncodedBatches:
         """Return the dataset of batches of one epoch, with the token ids sampled for that epoch."""

@@ -19,19 +19,20 @@ class LoaderSettings:
 
     Attributes:
         seed: seed of the training order.
-        rank: rank of this process.
-        world_size: number of ranks.
+        rank: rank of this process and number of ranks; None: those of `torch.distributed` when a pass begins.
         frozen: every epoch has the batches of epoch 0.
         num_workers: threads that build batches ahead of time.
         pin_memory: copy batches into pinned memory.
+        is_sizing: `len(loader.dataset)` is not the number of pairs but the largest batch budget, with which Lightning's
+            batch-size finder compares.
     """
 
     seed: int
-    rank: int
-    world_size: int
+    rank: tuple[int, int] | None
     frozen: bool
     num_workers: int
     pin_memory: bool
+    is_sizing: bool = False
 
     def loader(
         self,
@@ -67,8 +68,8 @@ class LoaderSettings:
         batches = _batches_class(for_writers=for_writers)(
             draft,
             seed=self.seed,
-            rank=self.rank,
-            world_size=self.world_size,
+            rank=None if self.rank is None else self.rank[0],
+            world_size=None if self.rank is None else self.rank[1],
             lengths=split.lengths if sampled is None else sampled.lengths,
             join=name != "train",
             frozen=self.frozen,
@@ -76,14 +77,15 @@ class LoaderSettings:
         if not len(batches):
             more = f", or hold out more pairs with datamodule.{name}=COUNT" if name in HELD_OUT else ""
             raise EmptyDatasetError(
-                f"the {name} split has {len(split.pairs) - split.num_dropped:,} usable pairs for {self.world_size} "
+                f"the {name} split has {len(split.pairs) - split.num_dropped:,} usable pairs for {batches.world_size} "
                 f"ranks, but each rank needs at least one. Use fewer ranks with trainer.devices{more}"
             )
         if sampled is not None:
             served: EncodedBatches = SampledBatches(split.pairs, split.layout, sampled, seed=self.seed)
         else:
             served = (SourceBatches if name == PREDICT_NAME else EncodedBatches)(split.pairs, split.layout)
-        served.size = num_units(planner, split.lengths, split.excluded)
+        if self.is_sizing:
+            served.size = num_units(planner, split.lengths, split.excluded)
         return PlanLoader(served, batches, num_workers=self.num_workers, pin_memory=self.pin_memory)
 
     def _empty_message(self, name: str, split: SplitData) -> str:

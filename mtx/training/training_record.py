@@ -198,11 +198,14 @@ def num_epochs_done(trainer: pl.Trainer) -> float:
 
 
 def ended_by(trainer: pl.Trainer, budget: TrainingBudget | None) -> str:
-    """Return the reason why a training ended: the key that was reached, with its value, or `a callback`."""
-    if budget is not None and budget.spent_units:
-        return ", ".join(f"budget.{unit}={getattr(budget.limits, unit)}" for unit in budget.spent_units)
+    """Return the reasons why a training ended: each key that was reached, with its value, or `a callback`."""
+    reached = []
+    if budget is not None:
+        reached += [f"budget.{unit}={getattr(budget.limits, unit)}" for unit in budget.spent_units]
     if 0 <= trainer.max_steps <= trainer.global_step:
-        return f"trainer.max_steps={trainer.max_steps}"
-    if trainer.should_stop:
-        return "a callback"
-    return f"trainer.max_epochs={trainer.max_epochs}"
+        reached.append(f"trainer.max_steps={trainer.max_steps}")
+    epochs, loop = trainer.max_epochs, trainer.fit_loop
+    is_whole = loop.epoch_loop.batch_progress.is_last_batch  # Lightning also counts an epoch that a limit cut short
+    if epochs is not None and 0 <= epochs <= trainer.current_epoch and is_whole:
+        reached.append(f"trainer.max_epochs={epochs}")
+    return ", ".join(reached) or ("a callback" if trainer.should_stop else f"trainer.max_epochs={epochs}")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from rank_runs import QUIET, StopAt, datamodule
 from torch import Tensor
 
@@ -63,5 +64,20 @@ def test_a_run_with_dropout_that_stopped_anywhere_ends_in_the_same_weights(
         path = tmp_path / "stopped.ckpt"
         first = fit(tmp_path, StopAt(str(path), batch=batch), **options)
         second = fit(tmp_path, ckpt=path, **options)
+        assert first.rows + second.rows == whole.rows, f"stopped behind batch {batch}"
+        assert torch.equal(second.vectors.weight, whole.vectors.weight), f"stopped behind batch {batch}"
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")
+@pytest.mark.parametrize("scheduling", [{0: 1, 1: 2}, {0: 3, 1: 1}, {0: 2}, {1: 7}], ids=str)
+def test_accumulation_that_changes_between_epochs_is_resumed(tmp_path: Path, scheduling: dict[int, int]) -> None:
+    def scheduler() -> pl.Callback:
+        return GradientAccumulationScheduler(scheduling)
+
+    whole = fit(tmp_path, scheduler())
+    for batch in (2, NUM_BATCHES, NUM_BATCHES + 3):
+        path = tmp_path / "stopped.ckpt"
+        first = fit(tmp_path, scheduler(), StopAt(str(path), batch=batch))
+        second = fit(tmp_path, scheduler(), ckpt=path)
         assert first.rows + second.rows == whole.rows, f"stopped behind batch {batch}"
         assert torch.equal(second.vectors.weight, whole.vectors.weight), f"stopped behind batch {batch}"

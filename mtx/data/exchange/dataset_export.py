@@ -19,6 +19,7 @@ from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile, ExportM
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DamagedError, NotStoredError
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.progress.tracking import CountedWork
 
 Format = Literal["parquet", "moses", "datasets"]
@@ -63,7 +64,7 @@ def export_dataset(
     if inputs and format != "parquet":
         raise ConfigError(f"task.inputs=true goes with format=parquet, but the format is {format}. Set format=parquet")
     dataset = store.repo.get(dataset_id)
-    with atomic_target(to.expanduser().absolute(), overwrite=overwrite) as folder:
+    with atomic_target(expanded_path(to).absolute(), overwrite=overwrite) as folder:
         if format == "parquet":
             return _write_export(store, [*_input_datasets(store, dataset)] * inputs + [dataset], folder)
         with CountedWork(f"writing {dataset_id}", unit=None, phase="export"):

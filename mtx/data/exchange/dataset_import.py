@@ -20,6 +20,7 @@ from mtx.data.store import WORK_LOCK, Store
 from mtx.errors import SourceError
 from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
 from mtx.infra.dal.atomic_file import convert_disk_errors
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import path_lock
 
 TOKENIZER_FILES = frozenset({"tokenizer.json", "source.json", "target.json"})
@@ -54,7 +55,7 @@ def import_datasets(store: Store, source: Path, *, max_ratio: float = MAX_RATIO)
     scratch = store.scratch() / f"import-{uuid.uuid4().hex[:12]}"
     with path_lock(scratch / WORK_LOCK):
         try:
-            manifest = unpack(source.expanduser().absolute(), scratch, max_ratio=max_ratio)
+            manifest = unpack(expanded_path(source).absolute(), scratch, max_ratio=max_ratio)
             tokenizers = {name: _checked_tokenizer(scratch / "tokenizers" / name) for name in manifest.tokenizers}
             for dataset in manifest.datasets:
                 check_parquet(dataset, scratch / rows_path(dataset.id), _rows_file(manifest, dataset))

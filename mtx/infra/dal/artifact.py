@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, sha256_of, sync_folder
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance import Leftover, num_bytes_of, remove_all
 from mtx.infra.dal.manifest_digest import (
@@ -130,7 +131,7 @@ class FolderArtifactLayer:
     """
 
     def __init__(self, *, location: str | os.PathLike[str]) -> None:
-        self.location = Path(location).expanduser().absolute()
+        self.location = expanded_path(location).absolute()
 
     def get_or_build(self, name: str, build: Callable[[Path], None], described: Mapping[str, JSON]) -> Path:
         """Return the folder of the artifact `name`, built first if it is not stored. See `ArtifactLayer`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mtx.errors import StoreError
+from mtx.infra.dal.home_folder import expanded_path
 
 
 def make_folder(location: str | os.PathLike[str]) -> Path:
@@ -17,7 +18,7 @@ def make_folder(location: str | os.PathLike[str]) -> Path:
     New folders are synced to disk, so that they survive a power failure like the files in them. Raises StoreError if
     the folder cannot be created.
     """
-    path = Path(location).expanduser().absolute()
+    path = expanded_path(location).absolute()
     try:
         made = [step for step in (path, *path.parents) if not step.exists()]
         path.mkdir(parents=True, exist_ok=True)

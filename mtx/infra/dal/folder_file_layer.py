@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mtx.errors import AlreadyStoredError, NotStoredError
 from mtx.infra.dal.atomic_file import convert_disk_errors, make_folder, remove_leftovers, sha256_of
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance import Leftover, num_bytes_of
 from mtx.infra.dal.oal import already_stored_message, not_stored_message
@@ -38,7 +39,7 @@ class FolderFileLayer(ABC):
     SUFFIX: ClassVar[str]
 
     def __init__(self, *, location: str | os.PathLike[str]) -> None:
-        self.location = Path(location).expanduser().absolute()
+        self.location = expanded_path(location).absolute()
 
     def create(self, name: str, data: Payload) -> PayloadInfo:
         """Write the payload `data` to a new file, batch by batch.

@@ -23,6 +23,7 @@ from mtx.infra.dal.atomic_file import (
     remove_leftovers,
     sync_folder,
 )
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.maintenance import Damage, Leftover, num_bytes_of
 from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest, json_bytes
@@ -49,7 +50,7 @@ class ObjectAccessLayer:
     """
 
     def __init__(self, *, location: str | os.PathLike[str]) -> None:
-        self.location = Path(location).expanduser().absolute()
+        self.location = expanded_path(location).absolute()
 
     def create(self, name: str, value: Any) -> None:
         """Store `value` under `name`.

@@ -17,6 +17,7 @@ from mtx.components.identity import JSON
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal import sqlite_repair
 from mtx.infra.dal.atomic_file import convert_disk_errors, remove_leftovers, sync_folder
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.maintenance import Damage, Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
@@ -79,7 +80,7 @@ class SQLiteObjectLayer:
     """
 
     def __init__(self, *, location: str | os.PathLike[str]) -> None:
-        self.location = Path(location).expanduser().absolute()
+        self.location = expanded_path(location).absolute()
         self._reset_connection()
 
     def _reset_connection(self) -> None:

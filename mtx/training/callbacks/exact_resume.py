@@ -43,6 +43,14 @@ class ExactResume(LightningCompat, pl.Callback):
             self._before_look = None
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning's GradientAccumulationScheduler acts at the start of an epoch, which a run that resumes within an
+        # epoch does not have.
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by Lightning at run time
+            if hasattr(callback, "get_accumulate_grad_batches"):
+                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
+
+    @override
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

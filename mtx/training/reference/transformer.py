@@ -220,6 +220,20 @@ class TransformerTranslator(pl.LightningModule):
         self.train(was_training)
         return found
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Translate a batch greedily, as `trainer.predict` asks for it.
+
+        A translation has at most 1.5 times the tokens of the batch's longest source, plus 10.
+
+        Returns:
+            `row_ids`, int64 [B]: the line numbers or row numbers of the sources; `token_ids`: a list of token ids for
+            each translation, without BOS and EOS; and `texts`, if the Trainer has mtx's data module.
+        """
+        token_ids = self.translate(batch, batch["encoder_input_ids"].shape[1] * 3 // 2 + 10)
+        tokenizers = getattr(getattr(self.trainer, "datamodule", None), "tokenizers", None)
+        texts = {} if tokenizers is None else {"texts": [tokenizers.target.decode(ids).strip() for ids in token_ids]}
+        return {"row_ids": batch["row_ids"], "token_ids": token_ids, **texts}
+
     def _hidden_states(self, batch: Batch) -> Tensor:
         missing = [name for name in REQUIRED_FIELDS if name not in batch]
         if missing:

@@ -15,6 +15,7 @@ from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError
 from mtx.infra.dal.artifact import MANIFEST, ArtifactManifest, FolderArtifactLayer, read_manifest
 from mtx.infra.dal.atomic_file import make_folder
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance import Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
@@ -38,7 +39,7 @@ class RemoteArtifactLayer:
 
     def __init__(self, *, location: str, cache: str | os.PathLike[str], grace_s: float = GRACE_S) -> None:
         self.location = RemoteFolder(location)
-        self.cache = Path(cache).expanduser().absolute()
+        self.cache = expanded_path(cache).absolute()
         self._blobs = RemoteBlobs(self.location, grace_s=grace_s)
         self._copies = FolderArtifactLayer(location=self.cache)
 

@@ -15,6 +15,7 @@ from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.atomic_file import convert_disk_errors
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance import Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
@@ -42,7 +43,7 @@ class RemoteFileLayer:
 
     def __init__(self, *, location: str, cache: str | os.PathLike[str], grace_s: float = GRACE_S) -> None:
         self.location = RemoteFolder(location)
-        self.cache = Path(cache).expanduser().absolute()
+        self.cache = expanded_path(cache).absolute()
         self._blobs = RemoteBlobs(self.location, grace_s=grace_s)
         self._manifests = RemoteObjectLayer(location=location)
         self._copies = ArrowFileLayer(location=self.cache)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtx.errors import SourceError
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dataset.sources.formats import ENDINGS
 from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_hidden, names_text, shown_name, stamp_of
 
@@ -67,7 +68,7 @@ def find_text(path: str, key: str) -> SourceFile:
 
 
 def _find(path: str, key: str, *, lines: bool) -> FoundFiles:
-    root = Path(path).expanduser()
+    root = expanded_path(path)
     if root.is_dir():
         if lines:
             raise SourceError(
@@ -140,7 +141,7 @@ def _pattern_base(pattern: Path) -> Path:
 
 
 def _existing_file(path: str, key: str) -> Path:
-    found = Path(path).expanduser()
+    found = expanded_path(path)
     if found.is_dir():
         raise SourceError(f"{found} is a folder, but a file is needed. Set a file in the folder with {key}=FILE")
     if not found.exists():

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow as pa
 from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import ConfigError, SourceError, choices
+from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dataset.column_detection import DEFAULT_LANGUAGES, Columns, RequestedColumns
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, plain_columns, united_columns
@@ -261,7 +261,7 @@ class LocalDownloader(Downloader):
         if len(self._parts["train"]) == 1:
             return first.stem
         _, paths = split_paths("path", self.path or self.source_path)["train"]
-        folder = Path(paths).expanduser() if isinstance(paths, str) else first.path
+        folder = expanded_path(paths) if isinstance(paths, str) else first.path
         return shown_name((folder if folder.is_dir() else first.path.parent).resolve().name)
 
 

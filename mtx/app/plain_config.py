@@ -1,0 +1,41 @@
+"""Convert Hydra's config to plain values, without a user's own variables."""
+
+import re
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mtx.components.checking import TARGET_KEY
+from mtx.components.groups import GROUPS, KEYS
+from mtx.errors import ConfigError
+
+
+def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
+    """Return a config as plain values, with all interpolations resolved.
+
+    A top-level key that is no key of mtx is a variable of the user if an interpolation refers to it, as in
+    `+my_lr=0.1 'model.learning_rate=${my_lr}'`. It is left out, since its value is where it is used. Another unknown
+    key stays, and the check of the config reports it.
+
+    Args:
+        cfg: config of a job.
+        also: more text that may refer to variables, such as the overrides of Hydra's own options.
+
+    Raises:
+        ConfigError: an interpolation cannot be resolved.
+    """
+    try:
+        config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {error.msg}") from error
+    own = [key for key in config if key not in KEYS | GROUPS.keys() and not _is_component(config[key])]
+    if own:
+        text = f"{OmegaConf.to_yaml(cfg, resolve=False)}\n{also}"
+        used = {key for key in own if re.search(r"\$\{[^}]*(?<![\w.])" + re.escape(key) + r"(?!\w)", text)}
+        config = {key: value for key, value in config.items() if key not in used}
+    return config
+
+
+def _is_component(value: Any) -> bool:
+    return isinstance(value, dict) and TARGET_KEY in value

@@ -1,0 +1,101 @@
+"""Explain an override of a key that the composed config does not have."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from mtx.app.corrected_command import replaced
+from mtx.components.allowed_targets import TARGET_KEY, allowed_target
+from mtx.components.checking import parameter_annotations
+from mtx.errors import ConfigError, choices
+
+
+def key_problem(
+    config: Mapping[str, Any],
+    groups: set[str],
+    override: Override,
+    arguments: Sequence[str],
+    loader: ConfigLoader,
+) -> str | None:
+    """Return what is wrong with the override `group.key=value`, and the command that is meant if it is known; or None.
+
+    A key added by `+key` may be new; the check of the component's parameters covers it later.
+
+    Args:
+        config: config that the options on the command line give, as plain values.
+        groups: names of all config groups.
+        override: the override.
+        arguments: all arguments of the command.
+        loader: config loader, to look for the key in the other options of the group.
+    """
+    if override.is_add() or override.is_force_add():
+        return None
+    node: Any = config
+    parts = override.key_or_group.split(".")
+    for depth, part in enumerate(parts):
+        inside = ".".join(parts[:depth])
+        if not isinstance(node, Mapping):
+            return f"{inside} is a single value without keys, so {override.key_or_group} does not exist"
+        if part not in node:
+            known = {str(name) for name in node if not str(name).startswith("_")}
+            known |= set() if depth else {group for group in groups if not group.startswith("hydra/")}
+            where = f"{inside} has no key" if inside else "there is no group or key"
+            told = f"{where} {part!r}. There are: {choices(part, known)}"
+            meant = _meant(config, override, depth, arguments, loader) if depth and not override.is_delete() else None
+            return f"{told}. {meant}" if meant else told
+        node = node[part]
+    return None
+
+
+def _meant(
+    config: Mapping[str, Any], override: Override, depth: int, arguments: Sequence[str], loader: ConfigLoader
+) -> str | None:
+    """Return the command with `+`, if the class takes the key, or with an option of the group that has the key."""
+    text, parts = str(override.input_line), override.key_or_group.split(".")
+    group = parts[0]
+    node: Any = config
+    for part in parts[:depth]:
+        node = node[part]
+    if isinstance(node, Mapping) and _takes(node, ".".join(parts[:depth]), parts[depth]):
+        name = str(node[TARGET_KEY]).rpartition(".")[2]
+        return f"{name} takes it; add it with +: {replaced(arguments, {text: f'+{text}'})}"
+    options = [name for name in _options(loader, group) if _has_key(loader, group, name, parts[1:])]
+    if not options:
+        return None
+    kept = [argument for argument in arguments if argument.partition("=")[0] != group]
+    told = f"{group}={options[0]} has it" + (f", as have {', '.join(options[1:])}" if options[1:] else "")
+    return f"{told}: {replaced(kept, {text: text}, added=[f'{group}={options[0]}'])}"
+
+
+def _takes(options: Mapping[str, Any], key: str, name: str) -> bool:
+    """Return whether the class that a component's config names takes an argument of this name."""
+    if not isinstance(options.get(TARGET_KEY), str):
+        return False
+    try:
+        names, takes_any = parameter_annotations(allowed_target(options[TARGET_KEY], key))
+    except ConfigError:
+        return False
+    return name in names or takes_any
+
+
+def _options(loader: ConfigLoader, group: str) -> list[str]:
+    return loader.get_group_options(group, ObjectType.CONFIG)
+
+
+def _has_key(loader: ConfigLoader, group: str, option: str, parts: Sequence[str]) -> bool:
+    try:
+        cfg = loader.load_configuration("config", [f"{group}={option}"], run_mode=RunMode.RUN)
+    except HydraException:
+        return False
+    node: Any = OmegaConf.to_container(cfg, resolve=False)
+    for part in (group, *parts):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True

@@ -1,0 +1,112 @@
+"""Check settings of the Trainer that Lightning checks late, or with an error that names no key of the config."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from mtx.components.checked_options import Count, Natural, problem_of
+from mtx.errors import ConfigError
+
+Limit = Annotated[int, Field(ge=-1)]
+Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
+Interval = Count | Annotated[float, Field(gt=0, le=1)]
+TIME = re.compile(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}")  # days, hours, minutes and seconds, as Lightning reads them
+
+# Keys of `trainer`, with the values that Lightning accepts. Their types are checked by the Trainer's signature, too.
+RULES: Mapping[str, Any] = {
+    "max_epochs": Limit | None,
+    "max_steps": Limit,
+    "min_epochs": Natural | None,
+    "min_steps": Natural | None,
+    "num_nodes": Count,
+    "limit_train_batches": Amount | None,
+    "limit_val_batches": Amount | None,
+    "limit_test_batches": Amount | None,
+    "limit_predict_batches": Amount | None,
+    "overfit_batches": Amount,
+    "check_val_every_n_epoch": Count | None,
+    "num_sanity_val_steps": Limit | None,
+    "log_every_n_steps": Natural | None,
+    "accumulate_grad_batches": Count,
+    "gradient_clip_val": Annotated[float, Field(ge=0)] | Natural | None,
+    "reload_dataloaders_every_n_epochs": Natural,
+}
+
+
+def check_trainer_settings(options: Mapping[str, Any]) -> None:
+    """Check the settings of the Trainer by their values alone.
+
+    Args:
+        options: the config of the group `trainer`.
+
+    Raises:
+        ConfigError: a value cannot work; the message lists every such value.
+    """
+    problems = [problem_of(f"trainer.{key}", RULES[key], value) for key, value in options.items() if key in RULES]
+    problems.append(_interval_problem(options.get("val_check_interval")))
+    problems.append(_time_problem(options.get("max_time")))
+    if found := [problem for problem in problems if problem]:
+        raise ConfigError("\n".join(found))
+
+
+def check_validation_interval(options: Mapping[str, Any], epoch_batches: Callable[[], int]) -> None:
+    """Check that a validation comes within an epoch, if its interval counts the batches of one epoch.
+
+    Args:
+        options: the config of the group `trainer`.
+        epoch_batches: returns the number of training batches of an epoch; called only if it is needed.
+
+    Raises:
+        ConfigError: the interval is longer than an epoch.
+    """
+    interval, epochs = options.get("val_check_interval"), options.get("check_val_every_n_epoch")
+    if epochs is None or isinstance(interval, bool) or not isinstance(interval, int):
+        return
+    devices = options.get("devices")
+    ranks = devices if isinstance(devices, int) and devices > 0 else 1
+    num_batches = -(-epoch_batches() // ranks)
+    limit = options.get("limit_train_batches")
+    if limit is not None:
+        num_batches = int(num_batches * limit) if isinstance(limit, float) else min(num_batches, limit)
+    if interval <= num_batches:
+        return
+    raise ConfigError(
+        f"trainer.val_check_interval={interval} counts batches within an epoch, because "
+        f"trainer.check_val_every_n_epoch={epochs} is set, but an epoch has {num_batches} batches. Set "
+        f"trainer.val_check_interval={num_batches} or less, or trainer.check_val_every_n_epoch=null to count batches "
+        "across epochs"
+    )
+
+
+def _interval_problem(value: Any) -> str | None:
+    """Return what is wrong with `trainer.val_check_interval`: batches, a share of an epoch, or a time."""
+    if value is None or isinstance(value, Mapping) or (isinstance(value, str) and TIME.fullmatch(value)):
+        return None
+    if problem_of("", Interval, value) is None:
+        return None
+    return (
+        "trainer.val_check_interval is a number of batches of at least 1, a share of an epoch above 0 and at most 1.0, "
+        f"a time as DD:HH:MM:SS, or null, but is {value!r}. Set trainer.val_check_interval=100, or "
+        "trainer.limit_val_batches=0 for no validation"
+    )
+
+
+def _time_problem(value: Any) -> str | None:
+    """Return what is wrong with `trainer.max_time`."""
+    if value is None or isinstance(value, Mapping) or (isinstance(value, str) and TIME.fullmatch(value)):
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    seconds = f", or budget.seconds={value:g} for seconds of training" if is_number else ", or budget.seconds=3600"
+    time = _as_time(value) if is_number else "00:01:00:00"
+    return (
+        f"trainer.max_time is a time as DD:HH:MM:SS, or null, but is {value!r}. Set +trainer.max_time={time}{seconds}"
+    )
+
+
+def _as_time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{days:02}:{hours:02}:{minutes:02}:{rest:02}"

@@ -1,0 +1,69 @@
+"""Datasets of whole batches: each index is the row numbers of a batch, as a plan gives them."""
+
+import numbers
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.collate import Batch, Collator
+from mtx.batches.plan.rank_assignment import Item
+from mtx.batches.schema import supported_schema
+from mtx.data.token_rows import EncodedPairs
+from mtx.errors import ConfigError
+
+
+class EncodedBatches(Dataset[Batch]):
+    """Dataset of whole batches: an index is an array of row numbers (int64 [B], or any sequence), or (rows, widths).
+
+    The widths are the source and target positions to which the batch is padded; without widths, each side is padded to
+    its longest text.
+    A plain `DataLoader(dataset, sampler=EpochBatches(…), batch_size=None)` also accepts this dataset, with any number
+    of workers. Forked workers share the pairs in memory; spawned workers get a copy each. Picklable, thread-safe.
+    """
+
+    def __init__(self, pairs: EncodedPairs, batch_format: BatchFormat) -> None:
+        self.pairs = pairs
+        self.batch_format = batch_format
+        self._collate = {pin: Collator(pairs, batch_format, pin_memory=pin) for pin in (False, True)}
+        self.size: int | None = None  # Lightning's batch-size finder takes len() as an upper bound of the batch budget
+
+    def __len__(self) -> int:
+        return len(self.pairs) if self.size is None else self.size
+
+    def of_epoch(self, epoch: int) -> "EncodedBatches":
+        """Return the dataset for one epoch: this object; `SampledBatches` returns other token ids for each epoch."""
+        return self
+
+    def __getitem__(self, item: Item) -> Batch:
+        if isinstance(item, numbers.Integral):
+            raise ConfigError(
+                f"an index of {type(self).__name__} is an array with the row numbers of a batch, but is {item}: "
+                "another sampler has replaced mtx's sampler. Give the loader to the tool as it is; see "
+                "docs/howto/tools.md"
+            )
+        return self.build_batches([item])[0]
+
+    def __getitems__(self, item: Item) -> Batch:
+        """Return the batch of an item to a `DataLoader` whose batch sampler is `EpochBatches`, or skips some of it."""
+        return self[item]
+
+    def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
+        """Build the batches of several items in one call; override this method to change every batch of a dataset."""
+        rows, widths = zip(*(item if isinstance(item, tuple) else (item, (0, 0)) for item in items), strict=True)
+        return self._collate[pin_memory](rows, widths)
+
+
+class SourceBatches(EncodedBatches):
+    """Dataset of batches for prediction: the source side, and `row_ids`, the line numbers of the texts from 0."""
+
+    def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
+        """Build the source-side batches of several items in one call."""
+        made = super().build_batches(items, pin_memory=pin_memory)
+        return [self._source(batch, item, pin_memory) for batch, item in zip(made, items, strict=True)]
+
+    def _source(self, batch: Batch, item: Item, pin_memory: bool) -> Batch:
+        kept = {name: batch[name] for name in supported_schema(self.batch_format.names).source_names}
+        row_ids = torch.as_tensor(item[0] if isinstance(item, tuple) else item)
+        return {**kept, "row_ids": row_ids.pin_memory() if pin_memory else row_ids}

@@ -1,0 +1,338 @@
+"""What the command line says about mistakes, and the command that it proposes: a shell and Hydra can read it."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mtx.app.command import compose, unwritable_folder_message
+from mtx.app.corrected_command import is_override, quoted_override, shell_word
+from mtx.app.hydra_internals import command_line
+from mtx.app.launch_settings import check_launch
+from mtx.app.override_errors import check_flags, composition_error_message, hydra_loader, search_path_of
+from mtx.errors import ConfigError
+from mtx.infra.dal.home_folder import expanded_path
+
+PROPOSED = re.compile(r"\bmtx( .+)$", re.MULTILINE)
+
+
+def told_of(*arguments: str) -> str:
+    """Return what the command line says about arguments that it cannot compose."""
+    try:
+        check_flags(arguments)
+        if any("," in text and "'" not in text for text in arguments) and "-m" not in arguments:
+            return composition_error_message(ValueError("no other problem"), arguments)
+        compose(arguments)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def proposals(told: str) -> Iterator[list[str]]:
+    """Yield the arguments of the commands that a message proposes, as a shell splits them."""
+    for found in PROPOSED.finditer(told):
+        yield shlex.split(found[1])
+
+
+def check_proposals(told: str) -> list[list[str]]:
+    """Compose all proposed commands, and return their overrides."""
+    found = list(proposals(told))
+    assert found, told
+    for arguments in found:
+        said = command_line(arguments)
+        assert not [text for text in said.overrides if not is_override(text)]
+        if not said.multirun:
+            assert compose(said.overrides)
+    return found
+
+
+WORDS = {
+    ("fit",): "task=fit",
+    ("show", "storage.root=x"): "task=show",
+    ("FIT",): "task=fit",
+    ("seed=1", "measure", "sampler=bucket"): "task=measure",
+    ("task", "fit"): "task=fit",
+    ("task:", "fit"): "task=fit",
+    ("sampler", "=", "bucket"): "sampler=bucket",
+    ("bucket",): "sampler=bucket",
+    ("--task=fit", "seed=3"): "task=fit",
+    ("--seed=3",): "seed=3",
+    ("--trainer.max_steps=5", "task=fit"): "trainer.max_steps=5",
+    ("fti",): "task=fit",
+    ("mesure",): "task=measure",
+}
+
+
+@pytest.mark.parametrize(("arguments", "meant"), WORDS.items(), ids=map(" ".join, WORDS))
+def test_a_word_is_answered_with_the_override_that_is_meant(arguments: tuple[str, ...], meant: str) -> None:
+    told = told_of(*arguments)
+    assert f"Did you mean {meant}?" in told
+    assert meant in check_proposals(told)[-1]
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("arguments", [("xyzzy",), ("none",), ("default",), ("sampler",), ("--fast",), ("ä",), ("",)])
+def test_a_word_that_may_mean_anything_is_told_the_form(arguments: tuple[str, ...]) -> None:
+    told = told_of(*arguments)
+    assert "is not an override: an override is GROUP=OPTION or GROUP.KEY=VALUE" in told
+    assert "Exception" not in told
+
+
+AWKWARD = [
+    "lamps=new.tsv",
+    "it's new.tsv",
+    "~old/lamps.tsv",
+    "Lampen für alle.tsv",
+    "a\\b'c.tsv",
+    "ends in \\",
+    '"quoted" & $HOME `ls` !x.tsv',
+    "日本語 (1).tsv",
+    "{a}[b].tsv",
+    "tab\tin it.tsv",
+    "שלום עולם.tsv",
+    "a:b;c|d>e.tsv",
+    "#1 (copy), #2 = 'b'.tsv",
+]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_value_with_special_characters_is_answered_with_the_quoted_override(name: str) -> None:
+    arguments = ("downloader=local", f"downloader.path={name}")
+    told = told_of(*arguments)
+    (proposed,) = check_proposals(told) if told else [arguments]  # Hydra takes some of them as they are
+    assert compose(proposed)["downloader"]["path"] == name
+    assert "Exception" not in told
+
+
+def test_several_mistakes_are_corrected_in_one_command() -> None:
+    told = told_of("fit", "downloader=local", "downloader.path=it's a.tsv", "storage.root=a=b")
+    (proposed,) = check_proposals(told)
+    assert proposed == ["task=fit", "downloader=local", "downloader.path='it\\'s a.tsv'", "storage.root='a=b'"]
+    assert told.count("is not an override") == 3
+
+
+@pytest.mark.parametrize("name", [*AWKWARD, "plain.tsv", "lamps, new.tsv", "%41.tsv", "null", "3"])
+def test_a_quoted_override_is_the_value_itself(name: str) -> None:
+    quoted = quoted_override(f"downloader.path={name}")
+    assert quoted is not None
+    assert shlex.split(shell_word(quoted)) == [quoted]
+    assert compose(["downloader=local", quoted])["downloader"]["path"] == name
+
+
+SEVERAL = [
+    ("sampler=random,bucket",),
+    ("tokenizer.vocab_size=4000,8000",),
+    ("task=fit", "seed=range(3)"),
+    ("sampler.max_tokens=choice(512,1024)",),
+    ("experiment=quick_fit,quick_look", "seed=1"),
+]
+
+
+@pytest.mark.parametrize("arguments", SEVERAL, ids=map(" ".join, SEVERAL))
+def test_several_values_are_answered_with_a_sweep(arguments: tuple[str, ...]) -> None:
+    told = composition_error_message(ValueError("Ambiguous value"), arguments)
+    assert "has several values, and only a sweep runs a job for each. Type: mtx -m " in told
+    assert ["-m", *arguments] in list(proposals(told))
+    assert "Ambiguous" not in told
+
+
+def test_one_value_with_a_comma_is_answered_with_quotes() -> None:
+    told = composition_error_message(ValueError(), ["downloader=local", "downloader.path=lamps, new.tsv"])
+    assert check_proposals(told)[1] == ["downloader=local", "downloader.path='lamps, new.tsv'"]
+    assert "If it is one value with a comma, type: mtx downloader=local \"downloader.path='lamps, new.tsv'\"" in told
+
+
+OTHER_OPTION = {
+    ("downloader.path=lamps.tsv",): "downloader=local",
+    ("task=prepare", "downloader.path=lamps.tsv", "seed=1"): "downloader=local",
+    ("sampler.batch_size=8",): None,  # several samplers have it
+    ("sampler.num_buckets=8",): "sampler=bucket",
+    ("tokenizer.alpha=0.1",): "tokenizer=unigram",
+    ("downloader.dataset=wmt14",): "downloader=hf",
+    ("sampler=random", "sampler.num_buckets=4"): "sampler=bucket",
+    ("downloader.sources={}",): "downloader=mixture",
+}
+
+
+@pytest.mark.parametrize(("arguments", "option"), OTHER_OPTION.items(), ids=map(" ".join, OTHER_OPTION))
+def test_a_key_of_another_option_is_answered_with_that_option(arguments: tuple[str, ...], option: str | None) -> None:
+    told = told_of(*arguments)
+    (proposed,) = proposals(told)
+    group = arguments[-1 if len(arguments) < 3 else 1].partition(".")[0]
+    assert option is None or option in proposed
+    assert compose([text for text in proposed if "dataset" not in text] or ["seed=1"])
+    assert sum(text.startswith(f"{group}=") for text in proposed) == 1
+    assert "\n" not in told
+
+
+PLUS = {
+    ("trainer.precision=bf16-mixed",): "+trainer.precision=bf16-mixed",
+    ("task=fit", "trainer.benchmark=true"): "+trainer.benchmark=true",
+    ("trainer.strategy=ddp_fork",): "+trainer.strategy=ddp_fork",
+    ("trainer.overfit_batches=2", "seed=1"): "+trainer.overfit_batches=2",
+    ("logger.prefix=a",): "+logger.prefix=a",
+    ("model._target_=own_lamp_model.MyModel", "model.hidden=64"): "+model.hidden=64",
+}
+
+
+@pytest.mark.parametrize(("arguments", "meant"), PLUS.items(), ids=map(" ".join, PLUS))
+def test_an_argument_that_the_class_takes_is_offered_with_a_plus(
+    arguments: tuple[str, ...], meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = (
+        "import pytorch_lightning as pl\nclass MyModel(pl.LightningModule):\n    def __init__(self, hidden=1): ...\n"
+    )
+    (tmp_path / "own_lamp_model.py").write_text(model)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = told_of(*arguments)
+    assert "takes it; add it with +: mtx " in told
+    (proposed,) = check_proposals(told)
+    assert meant in proposed
+
+
+@pytest.mark.parametrize("text", ["trainer.max_stepz=1", "sampler.max_tokns=3", "trainr.max_steps=3", "seeed=1"])
+def test_a_typo_of_a_key_is_offered_no_plus(text: str) -> None:
+    told = told_of(text)
+    assert "There are: " in told
+    assert not list(proposals(told))
+
+
+VARIABLES = {
+    "a number": ["+my_lr=0.1", "model.learning_rate=${my_lr}"],
+    "a mapping": ["+my.lr=0.1", "model.learning_rate=${my.lr}"],
+    "by a resolver": ["+my_lr=0.1", "model.learning_rate=${oc.select:my_lr,3}"],
+    "by another variable": ["+a_lr=0.1", "+b_lr=${a_lr}", "model.learning_rate=${b_lr}"],
+    "in a text": ["+lang=de", "storage.root=stores/${lang}/x"],
+}
+
+
+@pytest.mark.parametrize("overrides", VARIABLES.values(), ids=VARIABLES)
+def test_a_variable_that_something_refers_to_is_valid(overrides: list[str]) -> None:
+    config = compose(overrides)
+    assert not {"my_lr", "my", "a_lr", "b_lr", "lang"} & config.keys()
+    assert "${" not in str([config["model"], config["storage"]])
+
+
+@pytest.mark.parametrize(
+    "overrides", [["+my_lr=0.1"], ["+lr=0.1", "+model.x=${seed}"], ["+learning=1", "+lea=${seed}"]]
+)
+def test_a_variable_that_nothing_refers_to_stays_and_is_told(overrides: list[str]) -> None:
+    assert overrides[0].lstrip("+").partition("=")[0] in compose(overrides)
+
+
+@pytest.mark.parametrize("given", ["sampler=random", ("sampler=random", 3), [None], "", [["sampler=random"]]])
+def test_overrides_that_are_no_list_of_texts_are_told_in_one_line(given: object) -> None:
+    with pytest.raises(ConfigError, match=r"^overrides are a list of texts, but are .*\. Write \[.*\]$"):
+        compose(given)  # type: ignore[arg-type]
+
+
+HYDRA_OPTIONS = [
+    ("hydra/job_logging=colorlog", "hydra/job_logging has no option 'colorlog'. Its options: "),
+    ("hydra/hydra_logging=colourlog", "hydra/hydra_logging has no option 'colourlog'. Its options: "),
+    ("hydra/launcher=slurm", "hydra/launcher has no option 'slurm'. Its options: "),
+    ("hydra/sweeper=ax", "hydra/sweeper has no option 'ax'. Its options: "),
+    ("hydra/output=none", "hydra/output has no option 'none'. Its options: "),
+    ("sampler=rndom", "sampler has no option 'rndom'. Its options: random, "),
+    ("launcher=slrm", "launcher has no option 'slrm'. Its options: "),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), HYDRA_OPTIONS)
+def test_an_option_that_is_not_there_is_told_with_those_that_are(text: str, message: str) -> None:
+    told = told_of(text)
+    assert message in told
+    assert "\n" not in told
+    assert "--config-dir" not in told
+
+
+LAUNCHES = [
+    ({"n_jobs": 0}, {}, "hydra.launcher.n_jobs is an integer of at least 1, or -1 for all cores, but is 0"),
+    ({"timeout_min": 0}, {}, "hydra.launcher.timeout_min is an integer of at least 1, but is 0"),
+    ({"nodes": -1}, {}, "hydra.launcher.nodes is an integer of at least 1, but is -1"),
+    ({"array_parallelism": 0}, {}, "hydra.launcher.array_parallelism is an integer of at least 1, but is 0"),
+    ({}, {"max_batch_size": 0}, "hydra.sweeper.max_batch_size is an integer of at least 1, or null, but is 0"),
+    ({}, {"n_trials": -3}, "hydra.sweeper.n_trials is an integer of at least 1, or null, but is -3"),
+]
+
+
+@pytest.mark.parametrize(("launcher", "sweeper", "message"), LAUNCHES)
+def test_settings_with_which_no_job_can_start_are_told(
+    launcher: dict[str, int], sweeper: dict[str, int], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_launch(launcher, sweeper)
+
+
+@pytest.mark.parametrize("n_jobs", [-1, -2, 1, 64, None])
+def test_settings_with_which_jobs_start_are_taken(n_jobs: int | None) -> None:
+    check_launch({"n_jobs": n_jobs, "backend": "loky"}, {"max_batch_size": None, "params": None})
+
+
+@pytest.fixture
+def own_options(tmp_path: Path) -> Path:
+    (tmp_path / "sampler").mkdir()
+    text = "defaults: [token_budget, _self_]\nmax_tokens: 64\n"
+    (tmp_path / "sampler" / "small.yaml").write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["searchpath", "searchpath of two", "config_dir", "-cd"])
+def test_options_of_the_user_are_known_to_messages(own_options: Path, place: str) -> None:
+    flags = {
+        "searchpath": [f"hydra.searchpath=[file://{own_options}]"],
+        "searchpath of two": [f"hydra.searchpath=[pkg://mtx.conf,file://{own_options}]"],
+        "config_dir": ["--config-dir", str(own_options)],
+        "-cd": ["-cd", str(own_options)],
+    }[place]
+    told = composition_error_message(ValueError("no problem"), [*flags, "sampler=small", "sampler.max_tokns=4"])
+    assert "sampler has no key 'max_tokns'. There are: max_tokens" in told
+    with hydra_loader(command_line(flags).config_dir, search_path_of(command_line(flags).overrides)) as loader:
+        assert "small" in loader.get_group_options("sampler")
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/a.tsv", "~nosuchuser", "~no such user/a"])
+def test_a_tilde_without_such_a_user_is_a_name(name: str) -> None:
+    assert expanded_path(name) == Path(name)
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded_path("~/a.tsv") == tmp_path / "a.tsv"
+
+
+def raised(make: Callable[[], object]) -> BaseException:
+    try:
+        make()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def no_log_file() -> None:
+    try:
+        Path("/proc/nothing/here.log").touch()
+    except OSError as error:
+        raise ValueError("Unable to configure handler 'file'") from error
+
+
+UNWRITABLE: dict[str, Callable[[], object]] = {
+    "a folder in /proc": lambda: Path("/proc/outputs/a").mkdir(parents=True),
+    "a file": lambda: Path("/proc/nothing/config.yaml").write_text("a"),
+    "a file in the way": lambda: (Path(__file__) / "outputs").mkdir(),
+    "a log file": no_log_file,
+}
+
+
+@pytest.mark.parametrize("make", UNWRITABLE.values(), ids=UNWRITABLE)
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(make: Callable[[], object]) -> None:
+    told = unwritable_folder_message(raised(make))
+    assert told is not None
+    assert "the folder of the run cannot be written: " in told
+    assert "hydra.run.dir=FOLDER" in told
+    assert "\n" not in told
+
+
+def test_another_error_is_no_unwritable_folder() -> None:
+    assert unwritable_folder_message(ValueError("a bug")) is None
