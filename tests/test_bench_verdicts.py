@@ -46,5 +46,5 @@ def tables_of(printed: str) -> dict[str, dict[str, list[float]]]:
 def test_documents_that_are_left_out_of_account_cost_coverage() -> None:
     documented = tables_of((ROOT / "docs/statistics.md").read_text(encoding="utf-8"))
     found = documented["Intervals over held-out sentences that hold the true difference, %"]
-    assert all(93 <= by_document <= 97 for _, by_document in found.values())
+    assert all(91 <= by_document <= 97 for _, by_document in found.values())
     assert all(by_sentence < 90 for name, (by_sentence, _) in found.items() if "documents" in name)

@@ -17,7 +17,7 @@ from mtx.app.override_errors import readable_configs
 from mtx.app.sweep_plan import Sweep, planned
 from mtx.records.job_records import read_results
 from mtx.records.job_status import hold_lock
-from mtx.sweep.confirmation import confirmation_overrides, plan_confirmation
+from mtx.sweep.confirmation import confirmation_folders, confirmation_overrides, plan_confirmation
 from mtx.sweep.job_lines import first_line
 from mtx.sweep.terminal_summary import end_sweep
 
@@ -109,11 +109,13 @@ def _confirm(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function
         return
     named = {f"{sweep.prefix}{job.num}": job.overrides for job in sweep.jobs}
     named |= {folder: job.overrides for job in sweep.jobs if (folder := sweep.done.get(job.config_hash or ""))}
-    rows = confirmation_overrides(read_results([sweep.folder]), named, cfg.sweep.confirm)
+    results = read_results([sweep.folder])
+    rows = confirmation_overrides(results, named, cfg.sweep.confirm)
     if not rows:
         return
     first = len(sweep.jobs)
-    plan_confirmation(sweep.folder, {f"{sweep.prefix}{first + number}": row for number, row in enumerate(rows)})
+    folders = confirmation_folders(results, rows, sweep.prefix, first)
+    plan_confirmation(sweep.folder, dict(zip(folders, rows, strict=True)))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=cfg)
     launcher.launch(rows, first)
 

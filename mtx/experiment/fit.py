@@ -82,11 +82,7 @@ def fit(
         ConfigError: A number is out of range, Lightning refuses the Trainer with this model, or `ckpt` does not fit
             the model.
     """
-    if beam < 1 or translations < 0 or scored_sentences < 0:
-        raise ConfigError(
-            "task.translations and task.scored_sentences are at least 0 and task.beam at least 1, but are "
-            f"{translations}, {scored_sentences} and {beam}"
-        )
+    check_counts(translations, scored_sentences, beam)
     with quiet_lightning():
         pl.seed_everything(run.seed, workers=True, verbose=False)
         path = checkpoint_path(
@@ -112,12 +108,20 @@ def fit(
     started = time.perf_counter()
     device = trainer.strategy.root_device
     outputs, statistics = score_samples(run, model, device, shown=translations, scored=scored_sentences, beam=beam)
-    if statistics is not None:
-        complete_statistics(run, data, statistics)
+    complete_statistics(run, data, statistics)
     report = Report.of(report, outputs)
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]
+
+
+def check_counts(translations: int, scored_sentences: int, beam: int) -> None:
+    """Raise ConfigError if a number of sentences or hypotheses is out of range."""
+    if beam < 1 or translations < 0 or scored_sentences < 0:
+        raise ConfigError(
+            "task.translations and task.scored_sentences are at least 0 and task.beam at least 1, but are "
+            f"{translations}, {scored_sentences} and {beam}"
+        )
 
 
 def complete_statistics(run: Run, data: Report, scores: ScoreStatistics | None) -> None:

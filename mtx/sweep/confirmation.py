@@ -50,6 +50,23 @@ def confirmation_overrides(
     return [(*row, f"{SEED}={seed}") for row in kept for seed in seeds]
 
 
+def confirmation_folders(results: Results, rows: Sequence[Sequence[str]], prefix: str, first: int) -> list[str]:
+    """Return the name of the folder of each job of a confirmation: the one in which an earlier attempt completed it.
+
+    Args:
+        results: of the sweep.
+        rows: the overrides of each job.
+        prefix: of the names of folders in this attempt.
+        first: the number of the first of these jobs in this attempt.
+    """
+    done = {
+        frozenset(job.overrides): job.folder.name for job in results.jobs if job.confirms and job.state == "completed"
+    }
+    return [
+        done.get(frozenset(map(redacted_override, row)), f"{prefix}{first + number}") for number, row in enumerate(rows)
+    ]
+
+
 def plan_confirmation(folder: Path, jobs: Mapping[str, Sequence[str]]) -> Record:
     """Add jobs, by the names of their folders, to `sweep.json` of a sweep, and return what it says then."""
     sweep = read_sweep(folder)
