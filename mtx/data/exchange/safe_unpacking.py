@@ -1,8 +1,9 @@
 """Unpacks untrusted archives of exports safely.
 
 Only files that the export's manifest lists are unpacked: regular files with plain names and with the listed size and
-SHA-256. Members that an operating system adds are passed over, and any other file is refused. The sum of the listed sizes is limited relative to the archive's size before anything is written. Reading stops
-at the listed size, so that a small archive cannot fill the disk.
+SHA-256. Members that an operating system adds are passed over, and any other file is refused. The sum of the listed
+sizes is limited relative to the archive's size before anything is written. Reading stops at the listed size, so that a
+small archive cannot fill the disk.
 """
 
 import gzip
