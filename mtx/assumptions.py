@@ -39,3 +39,13 @@ def collected_assumptions() -> Iterator[list[str]]:
         yield kept
     finally:
         _collected.reset(token)
+
+
+@contextmanager
+def distinct_assumptions() -> Iterator[None]:
+    """Log equal assumptions once inside the `with` block, also where no run collects them."""
+    if _collected.get() is not None:
+        yield
+        return
+    with collected_assumptions():
+        yield

@@ -424,6 +424,12 @@ def test_what_is_packed_by_hand_is_imported(files: Files, at: Path, other: Store
     assert len(import_datasets(other, packed(files, at)).stored) == 3
 
 
+def test_what_an_operating_system_adds_to_an_archive_is_passed_over(files: Files, at: Path, other: Store) -> None:
+    added = [(name, b"x") for name in ("__MACOSX/._mtx-export.json", ".DS_Store", "datasets/._raw", "Thumbs.db")]
+    first = {"._mtx-export.json": b"x", **files}
+    assert len(import_datasets(other, packed(first, at, *added)).stored) == 3
+
+
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "datasets/../../evil", "a\\..\\evil", "datasets/x.parquet"])
 def test_files_that_the_manifest_does_not_name_are_refused(files: Files, at: Path, other: Store, name: str) -> None:
     refused(packed(files, at, (name, b"x")), other, "which its mtx-export.json does not list. Nothing was imported")

@@ -92,7 +92,7 @@ def test_the_ledger_is_told_by_source(weighted: tuple[dict[str, Any], str]) -> N
 def test_every_key_of_a_mixture_is_declared(weighted: tuple[dict[str, Any], str]) -> None:
     assert set(weighted[0]) == {"report_version", *Report.model_fields} - set(TrainingReport.model_fields) - set(
         TranslationReport.model_fields
-    ) - {"own", "ledger_by_group"}
+    ) - {"own", "ledger_by_group", "assumptions"}
     assert Report.of(weighted[0]).own == {}
 
 

@@ -1,8 +1,9 @@
 """Unpacks untrusted archives of exports safely.
 
 Only files that the export's manifest lists are unpacked: regular files with plain names and with the listed size and
-SHA-256. The sum of the listed sizes is limited relative to the archive's size before anything is written. Reading stops
-at the listed size, so that a small archive cannot fill the disk.
+SHA-256. Members that an operating system adds are passed over, and any other file is refused. The sum of the listed
+sizes is limited relative to the archive's size before anything is written. Reading stops at the listed size, so that a
+small archive cannot fill the disk.
 """
 
 import gzip
@@ -19,6 +20,7 @@ from mtx.data.exchange.archives import COPY_BYTES
 from mtx.data.exchange.export_manifest import EXPORT_FILE, MAX_MANIFEST_BYTES, ExportManifest, parse_manifest
 from mtx.errors import DamagedError, SourceError
 from mtx.infra.dal.atomic_file import convert_disk_errors, error_reason
+from mtx.infra.dataset.sources.local_files import is_hidden_member
 
 GZIP_MAGIC = b"\x1f\x8b"  # first bytes of every gzip file
 ALWAYS_ALLOWED_BYTES = 1 << 26  # unpacked size that is allowed for every archive, whatever its ratio
@@ -91,7 +93,7 @@ def _unpack_zip(source: Path, into: Path, max_ratio: float) -> ExportManifest:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if member.flag_bits & ENCRYPTED_FLAG or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _not_plain_error(source, member.filename)
-            if member.is_dir():
+            if member.is_dir() or is_hidden_member(member.filename):
                 continue
             if member.filename in members:
                 raise _duplicate_error(source, member.filename)
@@ -123,6 +125,8 @@ def _unpack_tar(source: Path, into: Path, max_ratio: float) -> ExportManifest:
                     continue
                 if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse is not None:
                     raise _not_plain_error(source, member.name)
+                if is_hidden_member(member.name):
+                    continue
                 if member.name in seen:
                     raise _duplicate_error(source, member.name)
                 seen.add(member.name)

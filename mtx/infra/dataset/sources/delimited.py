@@ -28,6 +28,7 @@ from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.local_files import MAX_LINE_BYTES, SourceFile, decoded_lines, utf8_problem
 
 UNIT_NAME = "line with text"
+SEPARATORS = {"semicolons": ";", "tabs (rename the file to .tsv)": "\t", "vertical bars": "|"}
 INNER_CR = re.compile(r"\r(?!\n|$)")
 CR_STAND_IN = "\udc0d"  # no decoded byte has this code: `surrogateescape` uses U+DC80 to U+DCFF
 MAX_FIELD_CHARS = MAX_LINE_BYTES  # a field in quotes may have several lines; the limit of a field is that of a line
@@ -64,13 +65,18 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         return columns.with_extra(_schema(names), wanted, where)
     bad = next((name for name in fields if not is_text(name)), None)
     if bad is not None:
-        raise MalformedPairError(f"{where}: {utf8_problem(bad.encode(errors='surrogateescape'))}")
+        raise MalformedPairError(
+            f"{where}: {utf8_problem(bad.encode(errors='surrogateescape'))}. Convert the file with "
+            "`iconv -f ENCODING -t UTF-8 OLD > NEW`, for example from UTF-16 or ISO-8859-1"
+        )
     try:
         columns = find_columns(dict.fromkeys(fields, ()), wanted, where)
     except SourceError as error:
+        separators = [name for name, character in SEPARATORS.items() if character in fields[0] and len(fields) == 1]
+        hint = f" The columns seem to be separated by {separators[0]}, not by commas as in CSV." if separators else ""
         raise SourceError(
             f"{error}. mtx reads column names from the first line; if the first line is a pair of texts, set "
-            "downloader.header=false"
+            f"downloader.header=false.{hint}"
         ) from error
     check_unique(fields, columns, wanted, where)
     if wanted.source_column is None:

@@ -8,7 +8,6 @@ convert text that looks like a date.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -20,38 +19,26 @@ import pyarrow.json as pj
 from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import PARENT_COLUMN, Columns, RequestedColumns, find_columns
 from mtx.infra.dataset.extra_columns import is_wanted, type_name
-from mtx.infra.dataset.pair_stream import Reason, Refusals, is_text, record_batch
+from mtx.infra.dataset.pair_stream import Refusals, is_text, record_batch
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.local_files import SourceFile, line_blocks, utf8_problem
+from mtx.infra.dataset.sources.json_line import (
+    EXCERPT_CHARS,
+    ObjectWithRepeats,
+    RefusedLineError,
+    TooDeepLineError,
+    kind_name,
+    parsed_object,
+)
+from mtx.infra.dataset.sources.local_files import SourceFile, line_blocks
 
 UNIT_NAME = "line with a JSON object"
 
 SPACE = b" \t\r"
 PART_BYTES = 64 << 10  # size of the parts into which an irregular block is split: a few hundred lines
 MAX_TYPED = 10_000  # number of lines in a file's first block that decide the types of the extra columns
-EXCERPT_CHARS = 60  # number of characters of an invalid line in an error message
 # Numbers that pyarrow accepts and Python's json refuses.
 ODD_NUMBER = re.compile(rb"Inf[\s,\]}]")
 MINUS_NAN = re.compile(rb"-NaN[\s,\]}]")
-
-
-class _RefusedError(Exception):
-    """A line is not a valid pair. Contains the reason, and a description for the error message."""
-
-    def __init__(self, reason: Reason, what: str) -> None:
-        super().__init__(what)
-        self.reason = reason
-        self.what = what
-
-
-class _TooDeepError(_RefusedError):
-    """A line is nested too deeply for Python's `json`."""
-
-
-class _ObjectWithRepeats(dict[str, Any]):
-    """A JSON object in which some keys occur more than once."""
-
-    repeated: frozenset[str] = frozenset()
 
 
 def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refusals: Refusals) -> Columns | None:
@@ -64,8 +51,8 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
     for number, block in line_blocks(file):
         for where, line in _numbered_lines(file, number, block):
             try:
-                found = _parsed_object(line)
-            except _RefusedError as refused:
+                found = parsed_object(line)
+            except RefusedLineError as refused:
                 refusals.refuse(refused.reason, where, refused.what)
                 continue
             try:
@@ -187,9 +174,9 @@ def parse_lines(
     """
     for where, line in _numbered_lines(file, number, block):
         try:
-            row = *_text_pair(_parsed_object(line), columns), *_extra_values(line, columns)
-        except _RefusedError as refused:
-            batch = parse_block(line.strip(SPACE), columns) if isinstance(refused, _TooDeepError) else None
+            row = *_text_pair(parsed_object(line), columns), *_extra_values(line, columns)
+        except RefusedLineError as refused:
+            batch = parse_block(line.strip(SPACE), columns) if isinstance(refused, TooDeepLineError) else None
             if batch is None:
                 refusals.refuse(refused.reason, where, refused.what)
             else:
@@ -199,13 +186,13 @@ def parse_lines(
 
 
 def _extra_values(line: bytes, columns: Columns) -> list[Any]:
-    """Return a line's values in the extra columns, converted like in `parse_block`. Raises _RefusedError."""
+    """Return a line's values in the extra columns, converted like in `parse_block`. Raises RefusedLineError."""
     if not columns.extra:
         return []
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise _RefusedError("wrong_type", f"the values of the extra columns cannot be read: {error}") from error
+        raise RefusedLineError("wrong_type", f"the values of the extra columns cannot be read: {error}") from error
     values = []
     for field in columns.extra:
         value = found.get(field.name)
@@ -213,9 +200,9 @@ def _extra_values(line: bytes, columns: Columns) -> list[Any]:
             options = pj.ParseOptions(explicit_schema=pa.schema([field]))
             parsed = pj.read_json(pa.BufferReader(json.dumps({field.name: value}).encode()), parse_options=options)
         except pa.ArrowException as error:
-            raise _RefusedError(
+            raise RefusedLineError(
                 "wrong_type",
-                f"the column {field.name!r} has the type {type_name(field.type)}, but here it has {_kind_name(value)} "
+                f"the column {field.name!r} has the type {type_name(field.type)}, but here it has {kind_name(value)} "
                 f"({str(value)[:EXCERPT_CHARS]!r}). Set another type with downloader.columns={{NAME: TYPE}}, or leave "
                 "the column out",
             ) from error
@@ -259,38 +246,21 @@ def _numbered_lines(file: SourceFile, number: int, block: bytes) -> Iterator[tup
             yield f"{file.path}, line {number + offset}", line
 
 
-def _parsed_object(line: bytes) -> dict[str, Any]:
-    """Return the JSON object in a line. Raises _RefusedError if the line is not a JSON object."""
-    try:
-        value = DECODER.decode(line.decode())
-    except UnicodeDecodeError as error:
-        raise _RefusedError("invalid_utf8", utf8_problem(line)) from error
-    except json.JSONDecodeError as error:
-        what = f"the line is not valid JSON ({error.msg} at character {error.colno}): {_excerpt(line)}"
-        raise _RefusedError("malformed_json", what) from error
-    except RecursionError as error:
-        what = f"the JSON of this line is nested too deeply: {_excerpt(line)}"
-        raise _TooDeepError("malformed_json", what) from error
-    if not isinstance(value, dict):
-        raise _RefusedError("not_an_object", f'the line is not an object like {{"src": …, "tgt": …}}: {_excerpt(line)}')
-    return value
-
-
 def _text_pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:
-    """Return the two texts in an object. Raises _RefusedError if a text is missing or not valid."""
+    """Return the two texts in an object. Raises RefusedLineError if a text is missing or not valid."""
     if columns.parent is not None:
         inner = _text_value(found, columns.parent)
         if not isinstance(inner, dict):
-            what = f"{columns.parent!r} must be an object with two languages, but is {_kind_name(inner)}"
-            raise _RefusedError("not_text", what)
+            what = f"{columns.parent!r} must be an object with two languages, but is {kind_name(inner)}"
+            raise RefusedLineError("not_text", what)
         found = inner
     texts = []
     for name in (columns.source, columns.target):
         value = _text_value(found, name)
         if not isinstance(value, str):
-            raise _RefusedError("not_text", f"{name!r} must be a text, but is {_kind_name(value)}")
+            raise RefusedLineError("not_text", f"{name!r} must be a text, but is {kind_name(value)}")
         if not is_text(value):
-            raise _RefusedError(
+            raise RefusedLineError(
                 "lone_surrogate", f"{name!r} contains half of a surrogate pair, which is not a character"
             )
         texts.append(value)
@@ -298,37 +268,10 @@ def _text_pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:
 
 
 def _text_value(found: dict[str, Any], name: str) -> Any:
-    if isinstance(found, _ObjectWithRepeats) and name in found.repeated:
-        raise _RefusedError("repeated_key", f"the key {name!r} occurs more than once")
+    if isinstance(found, ObjectWithRepeats) and name in found.repeated:
+        raise RefusedLineError("repeated_key", f"the key {name!r} occurs more than once")
     if name not in found:
-        raise _RefusedError("missing_text", f"there is no key {name!r}; present: {', '.join(found) or 'none'}")
+        raise RefusedLineError("missing_text", f"there is no key {name!r}; present: {', '.join(found) or 'none'}")
     if found[name] is None:
-        raise _RefusedError("missing_text", f"{name!r} is null")
+        raise RefusedLineError("missing_text", f"{name!r} is null")
     return found[name]
-
-
-def _object_hook(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    repeating = _ObjectWithRepeats(found)
-    repeating.repeated = frozenset(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
-    return repeating
-
-
-def _ignored_number(_: str) -> float:
-    return 0.0  # numbers are never texts; skipping their conversion saves time and avoids Python's digit limit
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_object_hook, parse_int=_ignored_number, parse_float=_ignored_number)
-
-
-def _kind_name(value: Any) -> str:
-    return {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list"}.get(
-        type(value), "an object"
-    )
-
-
-def _excerpt(line: bytes) -> str:
-    text = line.decode().strip()
-    return repr(text[:EXCERPT_CHARS] + ("…" if len(text) > EXCERPT_CHARS else ""))

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from mtx.assumptions import distinct_assumptions
 from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import ConfigError, SourceError, choices
@@ -210,8 +211,9 @@ class LocalDownloader(Downloader):
         """
         found: dict[str, list[Columns | None]] = {}
         known = [self.source_language, self.target_language]
-        for split, parts in self._parts.items():
-            found[split] = [self._find_columns(part, known, alone=len(parts) == 1) for part in parts]
+        with distinct_assumptions():
+            for split, parts in self._parts.items():
+                found[split] = [self._find_columns(part, known, alone=len(parts) == 1) for part in parts]
         languages = (known[0] or DEFAULT_LANGUAGES[0], known[1] or DEFAULT_LANGUAGES[1])
         schemas = [one.extra for columns in found.values() for one in columns if one is not None]
         extra = united_columns(schemas, str(self._parts["train"][0][0].path.parent))

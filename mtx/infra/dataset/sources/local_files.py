@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,11 @@ def is_hidden(parts: Sequence[str]) -> bool:
     adds.
     """
     return any(part.startswith(".") or part.casefold() in SYSTEM_NAMES for part in parts)
+
+
+def is_hidden_member(name: str) -> bool:
+    """Return whether an archive's member is hidden; a name with `..` is not, so that it is refused and not ignored."""
+    return is_hidden([part for part in re.split(r"[/\\]", name) if part not in (".", "..")])
 
 
 def shown_name(name: str) -> str:

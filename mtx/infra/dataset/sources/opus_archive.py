@@ -4,7 +4,6 @@ The names of the two text files end with the languages, such as `NAME.de-en.de` 
 the archive are ignored. The texts are decompressed during reading, without temporary files.
 """
 
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from mtx.infra.dataset.sources.local_files import (
     MAX_RATIO,
     SourceFile,
     is_bomb,
-    is_hidden,
+    is_hidden_member,
     lines_of,
     names_text,
     numbered_blocks,
@@ -79,11 +78,6 @@ def read(
             for name in (columns.source, columns.target)
         )
         yield from read_sides(source, target, REPACK_HINT, refusals, limit)
-
-
-def is_hidden_member(name: str) -> bool:
-    """Return whether a member is hidden; a name with `..` is not, so that it is refused instead of passed over."""
-    return is_hidden([part for part in re.split(r"[/\\]", name) if part not in (".", "..")])
 
 
 def _lines(file: SourceFile, archive: zipfile.ZipFile, name: str) -> Iterator[str]:

@@ -144,8 +144,8 @@ def test_a_bad_line_slows_down_only_the_lines_near_it(
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"".join(found))
     parsed = []
-    by_json = jsonl._parsed_object
-    monkeypatch.setattr(jsonl, "_parsed_object", lambda line: parsed.append(line) or by_json(line))
+    by_json = jsonl.parsed_object
+    monkeypatch.setattr(jsonl, "parsed_object", lambda line: parsed.append(line) or by_json(line))
     refusals = Refusals("skip")
     file = SourceFile(path=path, format="jsonl", compression=None, stem="a", stamp=(1, 0))
     batches = list(jsonl.read(file, FLAT, ReadOptions(), refusals, None))

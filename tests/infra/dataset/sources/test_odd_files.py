@@ -163,6 +163,22 @@ def test_a_header_that_is_read_as_a_pair_is_told(tmp_path: Path, head: str, is_t
         assert "set downloader.header=true" in assumed[-1]
 
 
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"src;tgt", "The columns seem to be separated by semicolons, not by commas as in CSV"),
+        (b"src\ttgt", "separated by tabs (rename the file to .tsv)"),
+        (b"src|tgt", "separated by vertical bars"),
+        ("src,tgt".encode("utf-16"), "the file looks like UTF-16. Convert the file with `iconv -f ENCODING -t UTF-8"),
+        (b"qu\xe4lle,tgt", "byte 3 of the line (0xe4) is not valid UTF-8. Convert the file with `iconv"),
+    ],
+)
+def test_a_first_line_of_another_kind_of_table_is_told(tmp_path: Path, head: bytes, said: str) -> None:
+    with pytest.raises(SourceError) as raised:
+        read(write(tmp_path / "a.csv", head + b"\na,b\n"))
+    assert said in str(raised.value)
+
+
 def test_names_of_columns_are_an_assumption_once(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write(tmp_path / f"{name}.tsv", TSV)

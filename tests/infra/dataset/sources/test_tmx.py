@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.errors import SourceError
+from mtx.infra.dataset.language_names import likeness
 from mtx.infra.dataset.sources import xml_stream, xml_text
 from mtx.infra.dataset.sources.local import LocalDownloader
 
@@ -250,6 +251,7 @@ def test_memory_is_bounded_however_long_the_file(tmp_path: Path, monkeypatch: py
     path.write_text(f"<tmx><header/><body>{''.join(units())}</body></tmx>")
     downloader = LocalDownloader(path=path)
     downloader.info()
+    likeness("en", "de")  # loads Babel's names of languages, once in a process
     tracemalloc.start()
     num_rows = sum(1 for _ in xml_stream.markup_pairs(*reader_of(downloader)))
     peak = tracemalloc.get_traced_memory()[1]
@@ -264,7 +266,8 @@ def reader_of(downloader: LocalDownloader) -> tuple[Any, Any]:
 
     columns = downloader._columns["train"][0]
     assert columns is not None
-    return downloader._parts["train"][0][0], _PairsReader(columns, Refusals("raise"))
+    file = downloader._parts["train"][0][0]
+    return file, _PairsReader(file, columns, Refusals("raise"))
 
 
 # Several languages
