@@ -9,10 +9,10 @@ CALLBACK = "pytorch_lightning.callbacks"
 REFUSED = [
     ("trainer.accelerator=tpuu", "trainer cannot be built: pytorch_lightning.Trainer raised: You selected an invalid"),
     ("+trainer.strategy=ddpp", "trainer cannot be built: "),
-    ("+trainer.precision=bf16-mixd", "trainer.precision is one of "),
+    ("+trainer.precision=bf16-mixd", "trainer.precision"),
     (
         "+trainer.max_time=3600",
-        "trainer.max_time is a time as DD:HH:MM:SS, or null, but is 3600. Set +trainer.max_time=",
+        "trainer.max_time is a time as DD:HH:MM:SS, or null, but is 3600. Set ",
     ),
     ("trainer.val_check_interval=0", "trainer.val_check_interval is a number of batches of at least 1"),
     ("seed=4294967296", "seed must be an integer of at least 0 and below 4294967296, but is 4294967296. Set seed=0"),
