@@ -1,4 +1,4 @@
-"""`task=check` builds the Trainer, its callbacks and the logger if their settings are changed, and refuses in a line."""
+"""`task=check` builds the Trainer, its callbacks and the logger if their settings are changed, and refuses bad ones."""
 
 import importlib.util
 
