@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from mtx.app.corrected_command import replaced
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.checking import parameter_annotations
+from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, choices
 
 
@@ -74,7 +75,9 @@ def _meant(
 
 
 def _takes(options: Mapping[str, Any], key: str, name: str) -> bool:
-    """Return whether the class that a component's config names takes an argument of this name."""
+    """Return whether the class that a component's config names takes an argument of this name from the config."""
+    if key in GROUPS and name in GROUPS[key].filled_in:
+        return False
     if not isinstance(options.get(TARGET_KEY), str):
         return False
     try:

@@ -41,6 +41,7 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     def setup(self, stage: str | None = None) -> None:
         """Map the prepared data into memory, as `TranslationData.setup` does; `stage="fit"` starts a new run."""
         self._agree_on_ids()
+        self._is_sizing = False
         if stage == "fit":
             self._is_resumed = False
         super().setup(stage)
@@ -65,6 +66,7 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
 
         Raises ConfigError if the sampler has neither key, or if the run resumes from a checkpoint.
         """
+        self._is_sizing = self.trainer is not None  # only the finder of a Trainer reads it
         return planner_budget(self.eval_sampler if self._is_evaluating else self.sampler)
 
     @batch_size.setter
@@ -120,11 +122,6 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
             return None
         share = self.trainer.distributed_sampler_kwargs
         return (share["rank"], share["num_replicas"]) if share else (0, 1)
-
-    @property
-    def _is_sizing(self) -> bool:
-        callbacks = getattr(self.trainer, "callbacks", ())
-        return any(getattr(callback, "optimal_batch_size", ...) is None for callback in callbacks)
 
     @property
     def _is_frozen(self) -> bool:

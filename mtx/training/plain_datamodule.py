@@ -90,6 +90,8 @@ class TranslationData:
 
     trainer: Any = None  # `TranslationDataModule` has Lightning's Trainer here
 
+    _is_sizing = False  # True while Lightning's batch-size finder is at work
+
     @checked("datamodule")
     def __init__(
         self,
@@ -362,11 +364,6 @@ class TranslationData:
     def _rank(self) -> tuple[int, int] | None:
         """Return the rank of this process and the number of ranks; None: `torch.distributed` knows them."""
         return None
-
-    @property
-    def _is_sizing(self) -> bool:
-        """Whether Lightning's batch-size finder is at work."""
-        return False
 
     @property
     def _is_frozen(self) -> bool:

@@ -230,6 +230,7 @@ def test_fabric_takes_a_dataloader_of_the_loaders_parts() -> None:
     assert [rows_of(iter(served)) for _ in range(2)] == EXPECTED[:2]
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's own use of torch
 @pytest.mark.parametrize("done", [0, 1, 4, 6, 8])
 def test_torchdata_resumes_with_the_next_batch(done: int) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader")

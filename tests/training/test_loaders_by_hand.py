@@ -60,5 +60,5 @@ def test_they_resume_with_the_next_batch(store: Path, tmp_path: Path, whole: lis
 
 
 def test_a_dataloader_of_the_loaders_parts_serves_the_same(store: Path, whole: list[list[int]]) -> None:
-    train, _ = loaders(store)
-    assert fit(DataLoader(train.dataset, sampler=train.batch_sampler, batch_size=None)) == whole
+    train, held_out = loaders(store)
+    assert fit(DataLoader(train.dataset, sampler=train.batch_sampler, batch_size=None), held_out) == whole
