@@ -44,7 +44,7 @@ def parquet(names: list[str]) -> bytes:
     ("name", "data"),
     [
         (b"gr\xfcn.tsv", TSV),
-        (b"gr\xfcn.tsv.gz", gzip.compress(TSV)),
+        (b"gr\xfcn.tsv.gz", gzip.compress(TSV, mtime=0)),
         (b"\xff\xfe.csv", TSV.replace(b"\t", b",")),
         (b"gr\xfcn.parquet", parquet(["src", "tgt"])),
         (b"gr\xfcn/lamps.jsonl", b'{"src": "src", "tgt": "tgt"}\n'),
