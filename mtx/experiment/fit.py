@@ -31,6 +31,7 @@ from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
+from mtx.training.checkpoint_files import write_atomically
 from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.training_lines import TrainingLines
@@ -148,6 +149,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         given["val_check_interval"] = NEVER
     trainer = run.build("trainer", **given)
     assert isinstance(trainer, pl.Trainer)
+    write_atomically(trainer)
     if run.in_sweep:
         check_sweep(trainer)
     installed: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set while it runs
