@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -40,7 +40,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             remove_leftovers(target)  # of a process that was killed while it wrote this checkpoint
             with atomic_file(target, is_hashed=False) as file:
                 writer = _FirstErrorWriter(file)
-                torch.save(checkpoint, writer)
+                torch.save(checkpoint, cast(IO[bytes], writer))
                 size = writer.num_bytes
                 if writer.error is not None:
                     raise writer.error
