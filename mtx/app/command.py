@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from mtx.app.exhausted_resources import exhausted_message
 from mtx.app.hydra_internals import run_single
 from mtx.app.job_only_overrides import hydra_arguments
 from mtx.app.override_errors import (
@@ -82,6 +83,10 @@ def main() -> None:
         if not _is_output_closed():
             raise
         sys.exit(1)
+    except Exception as error:
+        if wants_traces() or (told := exhausted_message(error)) is None:
+            raise
+        _fail(told)
     except KeyboardInterrupt:
         print("\nmtx: stopped. The store is intact, and the next run reuses all finished stages.", file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT_CODE)

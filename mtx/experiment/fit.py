@@ -27,6 +27,7 @@ from mtx.progress.progress_log import say
 from mtx.records.plot_data import fit_profile
 from mtx.records.profile_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
+from mtx.training.callback_options import check_built_callbacks, check_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.progress_bar import StepBar
@@ -131,6 +132,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     training record, the budget, the exact resume and the log lines are always installed.
     """
     options = run.config["trainer"]
+    check_callbacks(options.get("callbacks"))
     lines = TrainingLines(record, metric=METRIC)
     always: list[pl.Callback] = [record, budget, ExactResume(), lines]
     callbacks = list(always)
@@ -153,6 +155,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     if run.in_sweep:
         check_sweep(trainer)
     installed: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set while it runs
+    check_built_callbacks(installed)
     if record not in installed:  # trainer.callbacks in the config replaced the list above
         kinds = {type(callback) for callback in installed}
         installed[:0] = [callback for callback in always if type(callback) not in kinds]

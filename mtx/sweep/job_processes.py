@@ -11,12 +11,13 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from mtx.errors import JobFailedError, StoreError
 from mtx.records.job_status import JobStatus, read_status, write_status
@@ -97,15 +98,13 @@ def in_child(launch: Launch) -> Launch:
     def launched(rows: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
         sys.stdout.flush()
         sys.stderr.flush()
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reader)
-            _run_child(lambda: launch(rows, first), writer)
-        os.close(writer)
-        with suppress(OSError):  # the child sets it, too; whoever comes first
-            os.setpgid(pid, pid)
-        return _result_of(pid, reader)
+        with tempfile.TemporaryFile() as told:  # no pipe, which processes of the child would keep open
+            pid = os.fork()
+            if pid == 0:
+                _run_child(lambda: launch(rows, first), told)
+            with suppress(OSError):  # the child sets it, too; whoever comes first
+                os.setpgid(pid, pid)
+            return _result_of(pid, told)
 
     return launched
 
@@ -156,7 +155,7 @@ def _note_death(folder: Path, error: Exception) -> None:
     write_status(folder, status.end("failed", seconds=seconds, error=told))
 
 
-def _run_child(work: Callable[[], Any], writer: int) -> NoReturn:
+def _run_child(work: Callable[[], Any], told: IO[bytes]) -> NoReturn:
     """Run `work` in the child process, write the exception that it raises, and end the process."""
     with suppress(OSError):
         os.setpgid(0, 0)
@@ -168,7 +167,7 @@ def _run_child(work: Callable[[], Any], writer: int) -> NoReturn:
     try:
         work()
     except BaseException as error:  # also Ctrl-C, and the end that a job asks for
-        _write_error(error, writer)
+        _write_error(error, told)
     finally:
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -176,31 +175,30 @@ def _run_child(work: Callable[[], Any], writer: int) -> NoReturn:
         os._exit(0)
 
 
-def _write_error(error: BaseException, writer: int) -> None:
+def _write_error(error: BaseException, told: IO[bytes]) -> None:
     try:
         content = pickle.dumps(error)
         pickle.loads(content)
     except Exception:  # exceptions of libraries may refuse
         content = pickle.dumps(JobFailedError(f"{type(error).__name__}: {error}"))
-    with os.fdopen(writer, "wb") as file:
-        file.write(content)
+    told.write(content)
+    told.flush()
 
 
-def _result_of(pid: int, reader: int) -> Sequence[Any]:
+def _result_of(pid: int, told: IO[bytes]) -> Sequence[Any]:
     """Wait for the end of a child process. Raises ProcessDiedError, or what the child raised."""
-    content = b""
-    with os.fdopen(reader, "rb", buffering=0) as file:
-        while True:
-            try:
-                if not (part := file.read(1 << 16)):
-                    break
-                content += part
-            except KeyboardInterrupt:
-                with suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGINT)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if content:
-        raise pickle.loads(content)  # what this process's own child wrote
+    while True:
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            break
+        except KeyboardInterrupt:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGINT)
     if code:
+        with suppress(ProcessLookupError, PermissionError):  # ranks and workers of the child
+            os.killpg(pid, signal.SIGKILL)
         raise ProcessDiedError(signal.Signals(-code).name if code < 0 else f"itself, with exit code {code}")
+    told.seek(0)
+    if content := told.read():
+        raise pickle.loads(content)  # what this process's own child wrote
     return ()

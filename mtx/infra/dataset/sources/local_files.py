@@ -11,6 +11,7 @@ from typing import IO
 import pyarrow as pa
 
 from mtx.errors import SourceError
+from mtx.redaction import one_line
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 BLOCK_BYTES = 4 << 20  # bytes per read: enough for fast parsing, and little memory
@@ -92,7 +93,7 @@ def line_blocks(file: SourceFile) -> Iterator[tuple[int, bytes]]:
     SourceError for lines longer than `MAX_LINE_BYTES`, and for files whose lines end with only `\r`.
     """
     with open_bytes(file) as stream:
-        yield from numbered_blocks(stream, str(file.path))
+        yield from numbered_blocks(stream, one_line(str(file.path)))
 
 
 def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
