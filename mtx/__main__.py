@@ -1,11 +1,15 @@
 """The command `mtx`, which `python -m mtx` also runs."""
 
 import gc
+import os
 import sys
+
+from mtx.output_encoding import replace_missing_characters
 
 
 def main() -> None:
     """Answer a shell completion, `--version` or `--help` without slow imports; otherwise run `mtx.app.command.main`."""
+    replace_missing_characters()
     if sys.argv[1:2] in (["-sc"], ["--shell-completion"]):
         from mtx.app.completion import answer
 
@@ -22,6 +26,7 @@ def main() -> None:
 
         print(help_text())
         return
+    os.environ["MTX_OWN_PROCESS"] = str(os.getpid())  # `mtx.sweep.job_processes` may fork this process
     gc.disable()  # until a job starts: nothing is garbage before, and collections take a tenth of the start-up time
     from mtx.app.command import main as run
 

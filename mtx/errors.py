@@ -25,7 +25,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-from mtx.redaction import redacted_text, visible_text
+from mtx.redaction import one_line, redacted_text, visible_text
 
 __all__ = [
     "AlreadyStoredError",
@@ -118,7 +118,7 @@ class TokenizerError(DataError):
 
 def choices(value: str, known: Iterable[str]) -> str:
     """Return the `known` names for an error message as `a, b, c`, those most similar to `value` first."""
-    names = sorted(set(known))
+    names = sorted({one_line(name) for name in known})
     close = difflib.get_close_matches(value, names, n=len(names) or 1, cutoff=0.6)
     return ", ".join([*close, *(name for name in names if name not in close)]) or "none"
 

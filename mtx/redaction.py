@@ -57,6 +57,7 @@ NON_SECRET_VALUE = re.compile(
 SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:token|secret|password|passwd|access_key|api_key|secret_\w+)$")
 
 Value = TypeVar("Value")
+LINE_END = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def visible_text(text: str) -> str:
@@ -65,6 +66,15 @@ def visible_text(text: str) -> str:
     Letters of all scripts, combining marks, joiners, tabs and line feeds stay unchanged.
     """
     return INVISIBLE.sub(lambda found: _escaped_character(found[0]), text)
+
+
+def one_line(text: str) -> str:
+    r"""Return a name, such as that of a file, with its line ends as escapes, so that it stays within a line.
+
+    Use it for each name in a message that the user's files choose: a line end would start a line that looks like
+    another message.
+    """
+    return LINE_END.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def redacted_text(text: str) -> str:

@@ -52,3 +52,13 @@ def test_bench_startup_times_commands_beside_hydra_and_another_version() -> None
     assert float(rows["import hydra"][2]) == 1
     assert 0 < float(rows["--help"][2]) < float(rows["task=show"][2])
     assert float(rows["task=show"][-1]) > 0, "now ÷ before"
+
+
+@pytest.mark.slow
+def test_bench_checks_compares_preparations() -> None:
+    done = warm_process.run(SCRIPTS / "bench_checks.py", "--rounds", "1", "--pairs", "3000")
+    assert done.returncode == 0, done.stderr
+    rows = {line[:44].strip(): line[44:].split() for line in done.stdout.splitlines()}
+    assert float(rows["prepare, with comparison"][0]) > 0
+    assert float(rows["ratio"][0]) > 0
+    assert any(name.startswith("SHA-256 of raw") for name in rows)

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
+from mtx.app.exhausted_resources import exhausted_message
 from mtx.app.hydra_internals import run_single
 from mtx.app.job_only_overrides import hydra_arguments
 from mtx.app.override_errors import (
@@ -86,14 +87,15 @@ def main() -> None:
         if not _is_output_closed():
             raise
         sys.exit(1)
-    except (OSError, ValueError) as error:
-        if wants_traces() or (told := unwritable_folder_message(error)) is None:
-            raise
-        _fail(told)
     except YAMLError as error:
         if wants_traces():
             raise
         _fail(unreadable_config_message(error))
+    except Exception as error:
+        told = unwritable_folder_message(error) or exhausted_message(error)
+        if wants_traces() or told is None:
+            raise
+        _fail(told)
     except KeyboardInterrupt:
         print("\nmtx: stopped. The store is intact, and the next run reuses all finished stages.", file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT_CODE)

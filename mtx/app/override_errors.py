@@ -202,12 +202,27 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
     if key not in groups:
         return None
     options = loader.get_group_options(key, ObjectType.CONFIG)
-    for name in override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]:
+    value = None if override.is_sweep_override() else override.value()
+    if isinstance(value, list):
+        return list_problem(key, [str(each) for each in value])
+    for name in override.sweep_string_iterator() if override.is_sweep_override() else [value]:
         if name is not None and isinstance(name, str) and (name := name.strip("'\"")) not in options:
             if (needed := PLUG_IN_PACKAGES.get(f"{key}/{name}")) is not None:
                 return needed_plug_in_message(key, name, needed)
             return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
     return None
+
+
+def list_problem(group: str, options: list[str]) -> str:
+    """Return what is wrong with a list of options of one group, and how to use several."""
+    own = (
+        ". To apply several filters in turn, let apply() of a filter of your own call theirs, as in docs/extending.md"
+        if group == "filter"
+        else ""
+    )
+    sweep = f", or compare them in a sweep: -m {group}={','.join(options)}" if len(options) > 1 else ""
+    chosen = options[0] if options else "NAME"
+    return f"{group} takes one option, but is a list. Choose one, such as {group}={chosen}{sweep}{own}"
 
 
 def _key_problems(

@@ -28,7 +28,7 @@ from mtx.redaction import redacted_override
 from mtx.sweep.confirmation import check_confirm
 
 PLAIN_PATH = re.compile(r"[\w./-]+")
-OWN_KEYS = ("sweep.resume", "hydra.sweep.dir")  # keys that the command to resume a sweep sets itself
+OWN_KEYS = ("sweep.resume", "sweep.retry", "hydra.sweep.dir")  # keys that the command to resume a sweep sets itself
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,27 @@ may run jobs in other processes; the job's side is in `mtx.sweep.job`.
 
 import sys
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mtx.app.command import wants_traces
+from mtx.app.hydra_internals import BASIC_LAUNCHER
 from mtx.app.override_errors import readable_configs
 from mtx.app.sweep_plan import Sweep, planned
+from mtx.errors import StoreError
+from mtx.progress.plain_console import PlainConsole
 from mtx.records.job_records import read_results
-from mtx.records.job_status import hold_lock
+from mtx.records.job_status import hold_lock, read_status
 from mtx.sweep.confirmation import confirmation_folders, confirmation_overrides, plan_confirmation
-from mtx.sweep.job_lines import first_line
+from mtx.sweep.job_lines import first_line, job_line
+from mtx.sweep.job_processes import has_died, in_child, is_own_process, launch_jobs
 from mtx.sweep.terminal_summary import end_sweep
 
 SWEEP_LOCK = "sweep.lock"
@@ -96,11 +104,32 @@ def _launch_grid(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_func
     OmegaConf.save(cfg, sweep.folder / "multirun.yaml")
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=cfg)
     rows = [job.overrides for job in sweep.jobs or ()]
-    size = cfg.hydra.sweeper.max_batch_size or len(rows)
-    returned = [launcher.launch(rows[first : first + size], first) for first in range(0, len(rows), size)]
-    for one in (one for batch in returned for one in batch) if wants_traces() else ():
+    returned = _launch(sweep, cfg, launcher, rows, size=cfg.hydra.sweeper.max_batch_size)
+    for one in returned if wants_traces() else ():
         _ = one.return_value  # raises the error of a failed job
     return returned
+
+
+def _launch(
+    sweep: Sweep, cfg: DictConfig, launcher: Launcher, rows: Sequence[Sequence[str]], first: int = 0, **options: Any
+) -> list[Any]:
+    """Launch jobs, pass over those whose process died in an earlier attempt, and print a line for those that die."""
+    folders = [sweep.folder / f"{sweep.prefix}{first + number}" for number in range(len(rows))]
+    console = PlainConsole()
+
+    def tell(folder: Path) -> None:
+        if (line := job_line(folder, sweep.folder, console.width)) is not None:
+            console.print(line, highlight=False, soft_wrap=True)
+
+    passed_over = set()
+    for number, folder in enumerate(folders):
+        with suppress(StoreError):  # a job with an unreadable status runs again
+            if not cfg.sweep.retry and has_died(status := read_status(folder)) and status is not None:
+                passed_over.add(number)
+                print(f"job {folder.name} is passed over: {status.error}", flush=True)
+    is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER
+    launch = in_child(launcher.launch) if is_basic and is_own_process() and not wants_traces() else launcher.launch
+    return launch_jobs(launch, rows, folders, first=first, passed_over=passed_over, told=tell, **options)
 
 
 def _confirm(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function: TaskFunction) -> None:
@@ -117,7 +146,7 @@ def _confirm(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function
     folders = confirmation_folders(results, rows, sweep.prefix, first)
     plan_confirmation(sweep.folder, dict(zip(folders, rows, strict=True)))
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=cfg)
-    launcher.launch(rows, first)
+    _launch(sweep, cfg, launcher, rows, first)
 
 
 def _search(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function: TaskFunction) -> Any:

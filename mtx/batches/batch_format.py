@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mtx.batches.schema import supported_schema
-from mtx.components.checked_options import component
+from mtx.components.checked_options import MAX_INTEGER, component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
 
-MaxTokens = Annotated[int, Field(ge=2, description="room for one token and EOS")]
+MaxTokens = Annotated[int, Field(ge=2, le=MAX_INTEGER, description="room for one token and EOS")]
 IGNORED_LABEL = -100  # label that torch's cross entropy ignores by default
 
 

@@ -6,6 +6,7 @@ declarations.
 
 import dataclasses
 import functools
+import math
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,9 @@ from pydantic.fields import FieldInfo
 from mtx.errors import ConfigError, choices
 
 __all__ = [
+    "Amount",
     "Count",
+    "Multiple",
     "Natural",
     "Probability",
     "Seconds",
@@ -33,8 +36,13 @@ __all__ = [
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+MAX_INTEGER = 2**31 - 1  # the largest number of rows, and of most else; messages name this bound only if it is exceeded
+MAX_AMOUNT = 2**63 - 1  # the largest integer of numpy and Arrow
+
+Count = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+Natural = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
+Multiple = Annotated[int, Field(ge=1, le=1 << 16)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -124,7 +132,7 @@ def describe(annotation: Any, value: Any = None) -> str:
     """
     bare, bounds, said = _taken_apart(annotation)
     if bare in (int, float):
-        return f"{SIMPLE[bare]}{_range(bounds)}" + f" ({said})" * bool(said)
+        return f"{SIMPLE[bare]}{_range(bounds, value)}" + f" ({said})" * bool(said)
     if said:
         return said
     origin, arguments = typing.get_origin(bare), typing.get_args(bare)
@@ -212,9 +220,12 @@ def _item_type(annotation: Any) -> Any:
     return typing.get_args(bare)[1] if _is_a(typing.get_origin(bare), Mapping) else None
 
 
-def _range(bounds: Sequence[Any]) -> str:
+def _range(bounds: Sequence[Any], value: Any) -> str:
     words = {"ge": "of at least {}", "gt": "above {}", "le": "of at most {}", "lt": "below {}"}
     limits = _limits(bounds)
+    is_above = isinstance(value, int | float) and value > limits.get("le", math.inf)
+    if limits.get("le") in (MAX_INTEGER, MAX_AMOUNT) and not is_above:
+        del limits["le"]
     if limits.keys() == {"ge", "le"}:
         return f" from {limits['ge']} to {limits['le']}"
     return "".join(f" {'and ' * (number > 0)}{words[name].format(limits[name])}" for number, name in enumerate(limits))

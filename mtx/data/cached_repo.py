@@ -23,6 +23,7 @@ class RepoSession(DatasetRepo):
         super().__init__(fal=repo.fal, oal=repo.oal, before_writing=repo.before_writing)
         self._manifests: dict[str, TranslationDataset] = {}
         self._opened: dict[str, TranslationDataset] = {}
+        self._checked: set[str] = set()
 
     def connection(self) -> AbstractContextManager[None]:
         """Return a context in which all calls share one connection to the manifests, if the layer has connections."""
@@ -44,6 +45,14 @@ class RepoSession(DatasetRepo):
                 raise
         return self._opened[dataset_id]
 
+    def get_checked(self, dataset_id: str) -> TranslationDataset:
+        """Return a dataset with its rows, whose bytes are compared once. Raises as `DatasetRepo.get_checked`."""
+        if dataset_id not in self._checked:
+            self._opened.pop(dataset_id, None)  # the check may replace the file that was opened
+            super().get_checked(dataset_id)
+            self._checked.add(dataset_id)
+        return self.get(dataset_id)
+
     def exists(self, dataset_id: str) -> bool:
         """Return whether a dataset is stored, or was stored when its manifest was read."""
         return dataset_id in self._manifests or super().exists(dataset_id)
@@ -52,6 +61,7 @@ class RepoSession(DatasetRepo):
         """Remove a dataset from the repository and from the cache. Raises NotStoredError."""
         self._manifests.pop(dataset_id, None)
         self._opened.pop(dataset_id, None)
+        self._checked.discard(dataset_id)
         super().remove(dataset_id)
 
     def _stored_manifest(self, dataset_id: str) -> TranslationDataset | None:

@@ -70,7 +70,7 @@ class Corpus:
 
     def batches(self, split: str) -> Iterator[pa.RecordBatch]:
         """Stream the text rows of a split in order, with only the columns that all text datasets of the split share."""
-        opened = [(self._repo.get(part.id).rows, part.num_rows) for part in self.parts(split)]
+        opened = [(self._repo.get_checked(part.id).rows, part.num_rows) for part in self.parts(split)]
         names = common_columns([rows.schema for rows, _ in opened])
         for rows, num_rows in opened:
             for batch in row_range_batches(rows, 0, num_rows):

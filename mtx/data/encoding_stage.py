@@ -21,7 +21,9 @@ from mtx.data.pair_batches import pair_batches
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.data.tokenize.source_target import TokenizerPair
+from mtx.errors import DamagedError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.manifest_digest import VERIFY_HINT
 
 # Bytes of text, both sides together, that are encoded at once. Memory is about 10 times this size. A larger block
 # encodes faster, because each distinct word of a block is encoded only once.
@@ -124,7 +126,15 @@ def _id_frequencies(rows: TokenRows, selection: NDArray[Any] | None, size: int) 
 
 
 def encoded_pairs(rows: Rows, selection: NDArray[Any] | None = None) -> EncodedPairs:
-    """Return the rows of an encoded dataset as flat arrays, without a copy if the rows are memory-mapped."""
+    """Return the rows of an encoded dataset as flat arrays, without a copy if the rows are memory-mapped.
+
+    Raises DamagedError if an offset or a row number lies outside the rows.
+    """
+    if selection is not None and len(selection) and not 0 <= selection.min() <= selection.max() < len(rows):
+        raise DamagedError(
+            f"row numbers {selection.min()} to {selection.max()} refer to token ids beyond the existing {len(rows)} "
+            f"rows. {VERIFY_HINT}"
+        )
     return EncodedPairs(_token_rows(rows.table["source_ids"]), _token_rows(rows.table["target_ids"]), selection)
 
 

@@ -52,7 +52,8 @@ def store_leftovers(store: Store, *, orphans: bool = True) -> list[Leftover]:
         if isinstance(layer, ObjectMaintenance) and (damages := layer.check(full=False)):
             raise DamagedError(
                 f"{damages[0].name} in {getattr(layer, 'location', store.location)} is damaged: {damages[0].reason}. "
-                "So it is unknown which data is in use, and nothing is removed. Run mtx task=verify repair=true first"
+                "So it is unknown which data is in use, and nothing is removed. Run "
+                "mtx task=verify full=true repair=true first"
             )
     found: list[Leftover] = []
     if isinstance(store.repo.fal, FileMaintenance):

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mtx.data.dataset import Shard, TranslationDataset, is_former
+from mtx.data.dataset import TranslationDataset, is_former
+from mtx.data.payload_checks import changed_error, compare, damaged_part
 from mtx.errors import AlreadyStoredError, DamagedError, NewerFormatError, NotStoredError, StoreError
 from mtx.infra.dal.maintenance import Damage, FileMaintenance, ObjectMaintenance
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import already_stored_message, not_stored_message
-from mtx.infra.dal.protocols import FileLayer, ObjectLayer
+from mtx.infra.dal.protocols import CopyingFileLayer, FileLayer, ObjectLayer
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
     from mtx.infra.dal.arrow_rows import Rows
 
@@ -64,21 +64,51 @@ class DatasetRepo:
             bases = [self._base_rows(dataset_id, each.id) for each in manifest.selects]
             limits = [each.num_rows for each in manifest.selects]
             rows = SelectedRows(bases, limits, rows, [each.source for each in manifest.selects])
-        _compare(dataset_id, "rows", len(rows), manifest.n)
+        compare(dataset_id, "rows", len(rows), manifest.n)
         return dataclasses.replace(manifest, data=rows)
+
+    def get_checked(self, dataset_id: str) -> TranslationDataset:
+        """Return a dataset with its rows, after a comparison of all their bytes with the digests in the manifests.
+
+        Everything that is built from stored rows reads them by this method, so that damage is not built upon. The bytes
+        of the datasets that it selects from or patches are compared, too. A damaged local copy of a bucket's file is
+        downloaded again.
+
+        Raises as `get` does, and DamagedError if the bytes differ.
+        """
+        manifest = self.manifest(dataset_id)
+        for base_id in dict.fromkeys([*(each.id for each in manifest.selects), manifest.changes]):
+            if base_id and self.exists(base_id):  # `get` tells of a missing one
+                self.get_checked(base_id)
+        if manifest.payload is not None:
+            self._check_bytes(manifest)
+        return self.get(dataset_id)
+
+    def _check_bytes(self, manifest: TranslationDataset) -> None:
+        assert manifest.payload is not None
+        try:
+            if isinstance(self.fal, CopyingFileLayer):
+                self.fal.renew_copy(manifest.id)
+                return
+            compare(manifest.id, "bytes", self.fal.num_bytes(manifest.id), manifest.payload.num_bytes)
+            found = self.fal.sha256(manifest.id)
+        except NotStoredError:
+            return  # `get` tells whether it was removed or its rows are missing
+        if found != manifest.payload.sha256:
+            raise changed_error(manifest.id, "SHA-256", found, manifest.payload.sha256)
 
     def _stored_rows(self, manifest: TranslationDataset) -> "Rows":
         """Return the rows in the payload of a dataset. Raises NotStoredError or DamagedError."""
         dataset_id = manifest.id
         try:
             if manifest.payload is not None:
-                _compare(dataset_id, "bytes", self.fal.num_bytes(dataset_id), manifest.payload.num_bytes)
+                compare(dataset_id, "bytes", self.fal.num_bytes(dataset_id), manifest.payload.num_bytes)
             rows = self.fal.read(dataset_id)
         except NotStoredError as error:
             if not self.oal.exists(dataset_id):  # another process removed the dataset after its manifest was read
                 raise
             raise DamagedError(f"{dataset_id} has a manifest, but its rows are missing. {VERIFY_HINT}") from error
-        _compare(dataset_id, "rows", len(rows), manifest.n if manifest.payload is None else manifest.payload.num_rows)
+        compare(dataset_id, "rows", len(rows), manifest.n if manifest.payload is None else manifest.payload.num_rows)
         return rows
 
     def _base_rows(self, dataset_id: str, base_id: str) -> "Rows":
@@ -103,9 +133,9 @@ class DatasetRepo:
 
         rows = dataset.rows.stored_rows
         if dataset.payload is not None and (found := self.fal.sha256(dataset_id)) != dataset.payload.sha256:
-            raise _changed(dataset_id, "SHA-256", found, dataset.payload.sha256, _damaged_part(dataset, rows))
+            raise changed_error(dataset_id, "SHA-256", found, dataset.payload.sha256, damaged_part(dataset, rows))
         try:
-            rows.table.validate(full=True)
+            rows.unchecked_table.validate(full=True)
         except pa.ArrowException as error:
             raise DamagedError(f"the rows of {dataset_id} are not valid Arrow data: {error}. {VERIFY_HINT}") from error
         most = sum(each.num_rows for each in dataset.selects) if dataset.selects else dataset.n
@@ -164,7 +194,7 @@ class DatasetRepo:
     def manifest(self, dataset_id: str) -> TranslationDataset:
         """Return a dataset's manifest, without rows. Raises NotStoredError, DamagedError or NewerFormatError."""
         dataset = TranslationDataset.from_manifest(self.oal.read(dataset_id))
-        _compare(dataset_id, "id in its manifest", dataset.id, dataset_id)
+        compare(dataset_id, "id in its manifest", dataset.id, dataset_id)
         return dataset
 
     def _stored_manifest(self, dataset_id: str) -> TranslationDataset | None:
@@ -256,42 +286,6 @@ class DatasetRepo:
 
 def _no_check() -> None:
     """Allow every write. A named function, because a lambda would make the repository unpicklable."""
-
-
-def _compare(dataset_id: str, what: str, found: object, expected: object) -> None:
-    if found != expected:
-        raise _changed(dataset_id, what, found, expected)
-
-
-def _changed(dataset_id: str, what: str, found: object, expected: object, where: str = "") -> DamagedError:
-    return DamagedError(
-        f"{dataset_id} has changed on disk{where}: {what} {found}, but the manifest says {expected}. {VERIFY_HINT}"
-    )
-
-
-def _damaged_part(dataset: TranslationDataset, rows: "Rows") -> str:
-    """Return a phrase that names the damaged shards of a payload, or an empty string if the dataset has no shards."""
-    if not dataset.shards:
-        return ""
-    damaged, start = [], 0
-    for number, shard in enumerate(dataset.shards, 1):
-        if not _is_whole(shard, rows.table.slice(start, shard.num_rows)):
-            damaged.append(f"{number} (built from rows {shard.first} to {shard.end} of its input)")
-        start += shard.num_rows
-    found = ", ".join(damaged)
-    return f" in shard {found} of {len(dataset.shards)}" if damaged else " outside its rows, which are undamaged"
-
-
-def _is_whole(shard: Shard, rows: "pa.Table") -> bool:
-    import pyarrow as pa
-
-    from mtx.infra.dal.row_digest import digest_of
-
-    try:
-        rows.validate(full=True)  # before hashing, because hashing would follow invalid offsets out of the file
-    except pa.ArrowException:
-        return False
-    return digest_of(rows) == shard.sha256
 
 
 def input_ids(dataset: TranslationDataset) -> list[str]:

@@ -76,7 +76,7 @@ class _Assignment:
     @cached_property
     def rows(self) -> NDArray[np.uint8]:
         own = [self.corpus.batches(split) for split in self.own]
-        own += [self.runner.repo.get(text_id).rows.batches() for text_id in self.kept_apart]
+        own += [self.runner.repo.get_checked(text_id).rows.batches() for text_id in self.kept_apart]
         if not (self.wanted or own):
             return np.full(self.corpus.num_rows("train"), TRAIN, dtype=np.uint8)
         return split_assignment(self.corpus.batches("train"), self.held_out, wanted=self.wanted, own=own)
@@ -178,7 +178,7 @@ def build_filtered(keeper: PairFilter, corpus: Corpus, splits: Splits, split: Sp
     filtered_id = f"filtered-{split}-{digest(described)}"
 
     def stage() -> Stage:
-        before = runner.repo.get(split_id)
+        before = runner.repo.get_checked(split_id)
         return Stage(
             output=TranslationDataset(
                 name=before.name,

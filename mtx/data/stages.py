@@ -76,6 +76,7 @@ class StageIds:
         beside_raw: raw datasets of validation sets by name, and of the text to translate as `predict`.
         beside_text: normalised datasets, by the same keys as `beside_raw`.
         beside: encoded datasets, by the same keys as `beside_raw`.
+        name: display name of the corpus, as this recipe asks for it; the stored datasets may have another.
         words: id of the words of the training split, if its texts are segmented differently in each epoch; else None.
         built: ids of the datasets that were missing and have been built by this call.
     """
@@ -90,6 +91,7 @@ class StageIds:
     beside_text: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
     words: str | None = None
+    name: str = ""
     built: list[str] = field(default_factory=list)
 
 
@@ -144,6 +146,7 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
             for name, text_id in beside_text.items()
         },
         words=get_or_build_words(runner, filtered["train"], tokenizers) if recipe.tokenizer.is_sampled else None,
+        name=info.name,
         built=built,
     )
 
@@ -241,7 +244,7 @@ def _build_text(recipe: Recipe, runner: StageRunner, raw_id: str) -> str:
     text_id = f"text-{raw.split}-{digest(described)}"
 
     def stage() -> Stage:
-        rows = runner.repo.get(raw_id).rows
+        rows = runner.repo.get_checked(raw_id).rows
         return Stage(
             output=TranslationDataset(
                 name=raw.name,
@@ -281,7 +284,7 @@ def _build_encoded(runner: StageRunner, parts: tuple[SelectedDataset, ...], toke
     encoded_id = f"encoded-{first.split}-{digest(described)}"
 
     def stage() -> Stage:
-        opened = [(runner.repo.get(part.id).rows, part.num_rows) for part in parts]
+        opened = [(runner.repo.get_checked(part.id).rows, part.num_rows) for part in parts]
         scratch = runner.store.scratch()
         return Stage(
             output=TranslationDataset(

@@ -30,11 +30,13 @@ from mtx.records.held_out_sentences import HELD_OUT_FILE, complete_held_out, wri
 from mtx.records.plot_data import fit_profile
 from mtx.records.profile_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
+from mtx.training.callback_options import check_built_callbacks, check_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
+from mtx.training.checkpoint_files import write_atomically
 from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.plain_datamodule import TranslationData
@@ -158,6 +160,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     """
     options = run.config["trainer"]
     check_trainer_settings(options)
+    check_callbacks(options.get("callbacks"))
     lines = TrainingLines(record, metric=METRIC)
     keeper = HeldOutLikelihoods(partial(write_likelihoods, run.output_dir))
     callbacks: list[pl.Callback] = [record, budget, ExactResume(), keeper]
@@ -171,11 +174,14 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     if options.get("enable_checkpointing") is not False:
         callbacks.append(LastAndBestCheckpoint(run.output_dir / "checkpoints", metric=METRIC))
     given["logger"] = run.build("logger", save_dir=str(run.output_dir))
-    installed, replaced = with_defaults(build_list(options.get("callbacks"), "trainer.callbacks"), callbacks)
+    own = build_list(options.get("callbacks"), "trainer.callbacks")
+    check_built_callbacks(own)
+    installed, replaced = with_defaults(own, callbacks)
     for told in replaced:
         run.console.print(f"trainer.callbacks: {told}", highlight=False, soft_wrap=True)
     trainer = build({"trainer": {**options, "callbacks": None}}, "trainer", **given, callbacks=installed)
     assert isinstance(trainer, pl.Trainer)
+    write_atomically(trainer)
     if run.in_sweep:
         check_sweep(trainer)
     if single_thread_before_fork(trainer):

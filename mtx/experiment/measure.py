@@ -5,13 +5,15 @@ docs/report.md explains each field of the `report.json` that this task writes.
 
 import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from rich.table import Table
 
 from mtx.batches.plan.mixture_epochs import source_ledgers
 from mtx.batches.plan.planner import Lengths, Plan, batch_shapes, padding_ratios
-from mtx.components.checked_options import Count, Natural, checked
+from mtx.components.checked_options import Natural, checked
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.progress.tracking import CountedWork
 from mtx.records.data_report import data_report, funnel_table, plain_table
@@ -32,6 +34,7 @@ from mtx.training.loader import EpochBatches
 from mtx.training.rank_balance import rank_report
 
 MEMORY_FILE = Path("/proc/self/smaps_rollup")  # Linux reports the memory of this process in this file
+MAX_WORLD_SIZE = 1 << 20  # the report has a number for each rank
 SIDES = ("source", "target", "both")
 LEDGER = ("batched", "dropped_length", "dropped_remainder", "not_drawn", "repeated", "truncated")
 LABELS = {"not_drawn": "not drawn in this epoch"}
@@ -39,7 +42,7 @@ LABELS = {"not_drawn": "not drawn in this epoch"}
 
 @needs(*DATA_GROUPS)
 @checked("task")
-def measure(run: Run, *, epoch: Natural = 0, world_size: Count = 1) -> float:
+def measure(run: Run, *, epoch: Natural = 0, world_size: Annotated[int, Field(ge=1, le=MAX_WORLD_SIZE)] = 1) -> float:
     """Prepare the data, draw all batches of one epoch, print a summary, and write `report.json` and `profile.json`.
 
     Args:

@@ -1,16 +1,21 @@
 """`task=show`: list the datasets, tokenizers and word indexes in the store."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
+from mtx.components.identity import ID_DIGITS
 from mtx.data.dataset import Split, Stage, TranslationDataset
 from mtx.data.repo import input_ids
 from mtx.data.store import Store
 from mtx.errors import DamagedError, NewerFormatError, NotStoredError
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.maintenance import Damage
+
+LONG_DIGEST = re.compile(f"[0-9a-fA-F]{{{ID_DIGITS + 1},}}")
+WIDEST_INPUT = 44  # characters; ids of mtx have at most 36
 
 
 @needs("storage")
@@ -103,7 +108,16 @@ def _artifact_rows(store: Store, unreadable: list[Damage]) -> Iterator[tuple[str
 
 
 def _name_with_inputs(name: str, made_from: Iterable[str]) -> Text:
-    return Text(name + "".join(f"\n  ← {each}" for each in made_from if each))
+    return Text(name + "".join(f"\n  ← {short_revision(each)}" for each in made_from if each))
+
+
+def short_revision(text: str) -> str:
+    """Return an id unchanged, but with each digest in it cut to 16 hex digits, and at most `WIDEST_INPUT` characters.
+
+    The column with the ids is never wrapped, so a long revision of a source would take the width of the others.
+    """
+    short = LONG_DIGEST.sub(lambda found: found[0][:ID_DIGITS], text)
+    return short if len(short) <= WIDEST_INPUT else f"{short[: WIDEST_INPUT - 1]}…"
 
 
 def _selection_text(stage: str | None, split: str | None) -> str:

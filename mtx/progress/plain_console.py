@@ -9,6 +9,7 @@ from rich.segment import Segment
 from rich.text import Text
 from typing_extensions import override
 
+from mtx.output_encoding import replace_missing_characters
 from mtx.redaction import redacted_text, visible_text
 
 ISOLATED = re.compile("[^\u2068\u2069]+")
@@ -22,6 +23,8 @@ class PlainConsole(Console):
     """
 
     def __init__(self, *, stderr: bool = False, **options: Any) -> None:
+        if options.get("file") is None:
+            replace_missing_characters()
         super().__init__(stderr=stderr, markup=False, emoji=False, **options)
 
     @override

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mtx.data.corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
+from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.records.report_record import DataReport, HeldOut, SourceReport, StageNames
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
     pair = datamodule.tokenizers
     num_pairs = {split: len(filtered[split]) if split in filtered else 0 for split in SPLITS}
     report = DataReport(
-        name=train.name,
+        name=ids.name or train.name,
         languages=train.languages,
         skipped=_summed_counts([_counts(d.metrics["skipped"]) for d in raw.values()]),
         num_pairs_raw=sum(len(d) for d in raw.values()),
@@ -40,8 +41,8 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
         num_pairs_validation=num_pairs["validation"],
         num_pairs_test=num_pairs["test"],
         held_out=HeldOut.model_validate(datamodule.held_out()),
-        source_vocab_size=pair.source.get_vocab_size(),
-        target_vocab_size=pair.target.get_vocab_size(),
+        source_vocab_size=vocabulary_size(pair.source),
+        target_vocab_size=vocabulary_size(pair.target),
         joint_vocabulary=pair.joint,
         train_tokens=datamodule.token_counts(),
         ids=StageNames(

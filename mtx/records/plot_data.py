@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.batches.plan.planner import Int, Lengths, Plan, batch_shapes
+from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.records.profile_record import (
     SIDES,
     DataProfile,
@@ -45,7 +46,7 @@ def data_profile(datamodule: "TranslationData") -> DataProfile:
     rejected = {split: reject_profile(repo.manifest(name).metrics) for split, name in ids.filtered.items()}
     counts, pair = datamodule.token_counts(), datamodule.tokenizers
     num_pairs = len(repo.manifest(ids.filtered["train"]))
-    sizes = {"source": pair.source.get_vocab_size(), "target": pair.target.get_vocab_size()}
+    sizes = {"source": vocabulary_size(pair.source), "target": vocabulary_size(pair.target)}
     return DataProfile(
         rejects={split: found for split, found in rejected.items() if found or split == "train"},
         fertility={side: fertility(counts, side, num_pairs, size) for side, size in sizes.items()},

@@ -5,6 +5,7 @@ old keys to new ones. A file that is damaged, truncated, foreign or newer raises
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from pydantic import (
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.infra.dal.atomic_file import atomic_file, error_reason
 
+log = logging.getLogger(__name__)
+
+MAX_ABSOLUTE = (1 << 64) - 1  # of an integer in a record; tables and plots use floats and 64 bits
 MOST_PROBLEMS = 3  # problems that one error message lists
 LONGEST_VALUE = 40  # characters of a value that a message quotes
 REPEAT = "Repeat the run that wrote it, or leave its folder out"
@@ -177,14 +181,33 @@ def read_object(path: Path, what: str, instead: str = REPEAT) -> dict[str, Any] 
         raise DamagedError(f"{path} cannot be read: {error_reason(error)}. {instead}") from error
     try:
         value = json.loads(content)
+        left_out = _drop_huge(value)
     except (ValueError, RecursionError) as error:
         raise DamagedError(
             f"{path} cannot be read: its {len(content):,} bytes are no complete JSON ({error_reason(error)}). The file "
             f"was truncated or changed after it was written. {instead}"
         ) from error
+    for name, number in left_out.items():
+        log.warning("%s: %s is left out, because it has %d bits, but at most 64", path, name, number.bit_length())
     if not isinstance(value, dict):
         raise DamagedError(f"{path} is no {what}: it holds {KINDS.get(type(value), 'null')}, no JSON object. {instead}")
     return value
+
+
+def _drop_huge(value: Any, place: str = "") -> dict[str, int]:
+    """Remove all integers beyond 64 bits from nested objects and lists, in place, and return them by dotted name."""
+    found: dict[str, int] = {}
+    items = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    for key, item in reversed(items):  # from the end, so that the places in a list stay valid
+        name = f"{place}.{key}" if place else str(key)
+        if isinstance(item, int) and not -MAX_ABSOLUTE <= item <= MAX_ABSOLUTE:
+            found[name] = item
+            del value[key]
+        else:
+            found |= _drop_huge(item, name)
+    return found
 
 
 def write_object(path: Path, value: Any) -> None:

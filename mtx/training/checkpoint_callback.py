@@ -18,7 +18,7 @@ class LastAndBestCheckpoint(Checkpoint):
     Lightning's ModelCheckpoint fails if the metric is not logged, and writes no `last` if the metric does not improve.
     ModelCheckpoint also forgets the best value if a run resumes in another folder.
     If the module does not log the metric, this callback writes only `last.ckpt`.
-    All ranks call the callback. Lightning writes each file under a temporary name first, and then renames the file.
+    All ranks call the callback. In `task=fit`, `AtomicCheckpointIO` writes each file under a temporary name first.
 
     Args:
         folder: the folder of both files.

@@ -1,6 +1,7 @@
 """Choose the checkpoint that `ckpt=` names, and check that its weights fit the model of this run."""
 
 import pickle
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mtx.components.identity import digest
 from mtx.errors import ConfigError
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.home_folder import expanded_path
+from mtx.training.checkpoint_files import damage_of
 
 Config = Mapping[str, Any]
 
@@ -25,11 +27,12 @@ def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: 
     """Return the checkpoint file that `ckpt` names; None if training starts from the beginning.
 
     Args:
-        ckpt: the path of a file; `last` for the newest `last.ckpt` of a run with the same run key; or None.
+        ckpt: the path of a file; `last` for the newest complete checkpoint of a run with the same run key; or None.
         config: the config of this run, from which the run key is computed.
         output_dir: the run folder; `last` searches this folder and the run folders beside it.
-        say: called with a message if `ckpt` is `last` and no checkpoint is found. Training then starts from the
-            beginning. This is no error, because the first run of a command with ckpt=last finds no checkpoint.
+        say: called with a message if `ckpt` is `last`, for each damaged checkpoint that is passed over, and if no
+            checkpoint is found. Training then starts from the beginning. This is no error, because the first run of a
+            command with ckpt=last finds no checkpoint.
 
     Raises ConfigError if `ckpt` is the path of a file that does not exist.
     """
@@ -46,13 +49,15 @@ def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: 
     found = [
         path for path in _earlier_checkpoints(output_dir) if (path.parent / RUN_KEY_FILE).read_text() == run_key(config)
     ]
-    if not found:
-        rank_zero_only(say)(
-            f"ckpt=last: {output_dir.parent.parent} has no checkpoint of an earlier run with the same data and model; "
-            "training starts from the beginning"
-        )
-        return None
-    return max(found, key=lambda path: path.stat().st_mtime)
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        if not (damage := damage_of(path)):
+            return path
+        rank_zero_only(say)(f"ckpt=last: {path} is damaged and is passed over: {damage}")
+    rank_zero_only(say)(
+        f"ckpt=last: {output_dir.parent.parent} has no {'complete ' if found else ''}checkpoint of an earlier run with "
+        "the same data and model; training starts from the beginning"
+    )
+    return None
 
 
 def run_key(config: Config) -> str:
@@ -69,23 +74,24 @@ def write_run_key(config: Config, output_dir: Path) -> None:
 
 
 def check_compatible(path: Path, model: pl.LightningModule, *, trusted: bool = False) -> None:
-    """Check that a checkpoint is readable and that its weights have the same shapes as the model's weights.
+    """Check that a checkpoint is complete, and that its weights have the same shapes as the model's weights.
+
+    All checksums of the file are compared, which reads the whole file.
 
     By default, only tensors and plain values are read, and no class or function named in the file is imported.
     If `trusted` is true, the file is unpickled without restriction, which may run any code.
 
-    Raises ConfigError if the file is not readable, holds other Python objects, or has weights of another shape.
+    Raises ConfigError if the file is damaged, holds other Python objects, or has weights of another shape.
     """
+    if zipfile.is_zipfile(path) and (damage := damage_of(path)):  # torch's older format is no zip file
+        raise ConfigError(_unreadable_message(path, damage))
     try:
         weights = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=True)["state_dict"]
         there = {name: tuple(weights[name].shape) for name in model.state_dict() if name in weights}
     except pickle.UnpicklingError as error:
         raise ConfigError(_unsafe_content_message(path)) from error
     except Exception as error:  # torch.load may raise any exception for a damaged file
-        raise ConfigError(
-            f"ckpt={path} cannot be read as a checkpoint: {error}. Choose another file, or set ckpt=null to train "
-            "from the beginning"
-        ) from error
+        raise ConfigError(_unreadable_message(path, str(error))) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     other = [
         f"{name} has shape {there[name]} in the checkpoint and {shape} in this model"
@@ -98,6 +104,13 @@ def check_compatible(path: Path, model: pl.LightningModule, *, trusted: bool = F
             "tokenizer and model settings of the run that wrote the checkpoint, or set ckpt=null to train from the "
             "beginning"
         )
+
+
+def _unreadable_message(path: Path, reason: str) -> str:
+    return (
+        f"ckpt={path} cannot be read as a checkpoint: {reason}. Choose another file, such as best.ckpt of the same "
+        "run, or set ckpt=null to train from the beginning"
+    )
 
 
 def _unsafe_content_message(path: Path) -> str:
@@ -118,12 +131,12 @@ def _unsafe_content_message(path: Path) -> str:
 
 
 def _earlier_checkpoints(output_dir: Path) -> Iterator[Path]:
-    """Yield the `last.ckpt` of this run folder and of the run folders beside it, if a run key lies beside the file.
+    """Yield `last.ckpt` and `best.ckpt` of this and the neighbouring run folders, if a run key lies beside them.
 
     Run folders are `outputs/DATE/TIME` for single runs and `multirun/TIME/JOB` for jobs of a sweep.
     """
     folders = [output_dir, *output_dir.parent.parent.glob("*/*")]
     for folder in folders:
-        path = folder / "checkpoints" / "last.ckpt"
-        if path.is_file() and (path.parent / RUN_KEY_FILE).is_file():
-            yield path
+        for path in (folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"):
+            if path.is_file() and (path.parent / RUN_KEY_FILE).is_file():
+                yield path

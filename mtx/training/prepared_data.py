@@ -18,6 +18,7 @@ from mtx.data.sampled_encoding import sampled_pairs
 from mtx.data.stages import Recipe, StageIds
 from mtx.data.store import Store
 from mtx.data.tokenize.source_target import TokenizerPair, load_pair
+from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
@@ -223,8 +224,8 @@ class PreparedData:
         """Return vocabulary sizes, special ids and maximal lengths for a model; see `TranslationDataModule.facts`."""
         pair, layout = self.tokenizers, self.batch_format
         return {
-            "source_vocab_size": pair.source.get_vocab_size(),
-            "target_vocab_size": pair.target.get_vocab_size(),
+            "source_vocab_size": vocabulary_size(pair.source),
+            "target_vocab_size": vocabulary_size(pair.target),
             "joint_vocabulary": pair.joint,
             "pad_id": layout.target.pad,
             "bos_id": layout.target.bos,

@@ -74,7 +74,10 @@ def other(tmp_path: Path) -> Store:
     return store_in(tmp_path / "other")
 
 
-TOKENIZER = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"<UNK>": 0}, "unk_token": "<UNK>"}}
+TOKENIZER = {
+    "version": "1.0",
+    "model": {"type": "WordLevel", "vocab": {"<UNK>": 0, "last": 65535}, "unk_token": "<UNK>"},
+}
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -170,7 +170,7 @@ def test_rows_that_are_gone_are_reported_and_can_be_removed(repo: DatasetRepo) -
     with pytest.raises(
         DamagedError,
         match=r"one has a manifest, but its rows are missing\. "
-        r"Run mtx task=verify repair=true",
+        r"Run mtx task=verify full=true repair=true",
     ):
         repo.get("one")
     repo.remove("one")

@@ -8,6 +8,7 @@ from command_line import Mtx
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.store import Store
+from mtx.experiment.show import short_revision
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
@@ -51,3 +52,36 @@ def test_where_nothing_can_be_read_it_is_not_said_to_be_empty(store: Store, mtx:
     told = mtx("task=show")
     assert "No dataset" not in told.out
     assert "raw-a cannot be read: " in told.out
+
+
+@pytest.mark.parametrize(
+    ("revision", "shown"),
+    [
+        ("0123456789abcdef" * 4, "0123456789abcdef"),
+        ("0123456789abcdef" * 2 + "01234567", "0123456789abcdef"),
+        ("sha256:" + "A" * 64, "sha256:" + "A" * 16),
+        ("encoded-validation-0123456789abcdef", "encoded-validation-0123456789abcdef"),
+        ("v2024.1", "v2024.1"),
+        ("a branch of " + "many words " * 20, f"{'a branch of ' + 'many words ' * 20}"[:43] + "…"),
+        ("\u8a9e" * 60, "\u8a9e" * 43 + "…"),
+    ],
+)
+def test_a_long_revision_leaves_room_for_the_other_columns(revision: str, shown: str) -> None:
+    assert short_revision(revision) == shown
+
+
+def test_all_columns_are_shown_in_80_columns(store: Store, mtx: Mtx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    provenance: Any = {"revision": "f" * 64}
+    rows = [{"src": "one", "tgt": "eins"}] * 7
+    languages = ("en", "de")
+    store.repo.add(
+        TranslationDataset(
+            name="lines", stage="raw", split="test", languages=languages, data=rows, provenance=provenance
+        )
+    )
+    told = mtx("task=show").out
+    assert "f" * 17 not in told
+    for heading in ("name", "pairs", "size"):
+        assert heading in told
+    assert any("lines" in line and " 7 " in line for line in told.splitlines())

@@ -33,7 +33,7 @@ from mtx.batches.plan.shape_cover import (
     sorted_shapes,
 )
 from mtx.batches.plan.sorted import long_row_mask
-from mtx.components.checked_options import Count, component
+from mtx.components.checked_options import Count, Multiple, component
 from mtx.errors import ConfigError
 
 Remainder = Literal["keep", "drop"]
@@ -69,8 +69,8 @@ class StaticShapesPlanner(Planner):
     max_tokens: Count = 4096
     max_pairs: Count | None = None
     remainder: Remainder = "keep"
-    batch_multiple: Count = 1
-    length_multiple: Count = 1
+    batch_multiple: Multiple = 1
+    length_multiple: Multiple = 1
     shuffle: bool = True
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ from mtx.batches.plan.planner import (
 )
 from mtx.batches.plan.pools import LengthPools, length_pools
 from mtx.batches.plan.snake_order import SnakeOrder, best_snake_order
-from mtx.components.checked_options import Count, component
+from mtx.components.checked_options import Count, Multiple, component
 
 BATCHES_PER_SPARE = 200  # one batch per this many is added, so that the cuts of nearly every epoch fit the fixed number
 MAX_ATTEMPTS = 8  # random cuts of an epoch that are tried before the draft's own cuts are used
@@ -63,8 +63,8 @@ class TokenBudgetPlanner(Planner):
     budget: Literal["side", "area"] = "side"
     max_pairs: Count | None = None
     too_long: Literal["drop", "alone"] = "drop"
-    batch_multiple: Count = 1
-    length_multiple: Count = 1
+    batch_multiple: Multiple = 1
+    length_multiple: Multiple = 1
     window: Annotated[int, Field(ge=MIN_WINDOW_PAIRS)] | None = None
     shuffle: bool = True
 

@@ -16,6 +16,7 @@ from mtx.data.exchange.export_formats import (
     write_parquet,
 )
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile, ExportManifest, rows_path
+from mtx.data.exchange.input_order import input_names, inputs_first, stored_inputs
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DamagedError, NotStoredError
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
@@ -63,7 +64,7 @@ def export_dataset(
     """
     if inputs and format != "parquet":
         raise ConfigError(f"task.inputs=true goes with format=parquet, but the format is {format}. Set format=parquet")
-    dataset = store.repo.get(dataset_id)
+    dataset = store.repo.get_checked(dataset_id)
     with atomic_target(expanded_path(to).absolute(), overwrite=overwrite) as folder:
         if format == "parquet":
             return _write_export(store, [*_input_datasets(store, dataset)] * inputs + [dataset], folder)
@@ -83,18 +84,13 @@ def export_dataset(
 
 def _input_datasets(store: Store, dataset: TranslationDataset) -> list[TranslationDataset]:
     """Return all stored datasets that a dataset was built from, directly or indirectly, each after its own inputs."""
-    found: dict[str, TranslationDataset] = {}
-    for name in _input_ids(dataset):
-        if store.repo.exists(name):
-            made_from = store.repo.get(name)
-            found.update({earlier.id: earlier for earlier in _input_datasets(store, made_from)})
-            found[name] = made_from
-    return list(found.values())
-
-
-def _input_ids(dataset: TranslationDataset) -> list[str]:
-    inputs = dataset.provenance.get("inputs")
-    return [name for name in inputs if isinstance(name, str)] if isinstance(inputs, list) else []
+    inputs = {dataset.id: stored_inputs(dataset, store)}
+    waiting = list(inputs[dataset.id])
+    while waiting:
+        if (name := waiting.pop()) not in inputs:
+            inputs[name] = stored_inputs(store.repo.manifest(name), store)
+            waiting += inputs[name]
+    return [store.repo.get_checked(name) for name in inputs_first(inputs) if name != dataset.id]
 
 
 def _write_export(store: Store, datasets: list[TranslationDataset], folder: Path) -> ExportSummary:
@@ -103,7 +99,7 @@ def _write_export(store: Store, datasets: list[TranslationDataset], folder: Path
         (folder / "datasets").mkdir()
     for dataset in datasets:
         files[rows_path(dataset.id)] = write_parquet(dataset, folder / rows_path(dataset.id))
-    wanted = dict.fromkeys(name for dataset in datasets for name in _input_ids(dataset))
+    wanted = dict.fromkeys(name for dataset in datasets for name in input_names(dataset))
     tokenizers = [name for name in wanted if name.startswith("tokenizer-")]
     for name in tokenizers:
         try:

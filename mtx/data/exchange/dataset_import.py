@@ -15,8 +15,10 @@ from mtx.data.exchange.export_formats import (
     read_parquet,
 )
 from mtx.data.exchange.export_manifest import ExportedFile, ExportManifest, rows_path
+from mtx.data.exchange.input_order import check_inputs, input_names
 from mtx.data.exchange.safe_unpacking import unpack
 from mtx.data.store import WORK_LOCK, Store
+from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.errors import SourceError
 from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
 from mtx.infra.dal.atomic_file import convert_disk_errors
@@ -57,8 +59,10 @@ def import_datasets(store: Store, source: Path, *, max_ratio: float = MAX_RATIO)
         try:
             manifest = unpack(expanded_path(source).absolute(), scratch, max_ratio=max_ratio)
             tokenizers = {name: _checked_tokenizer(scratch / "tokenizers" / name) for name in manifest.tokenizers}
+            check_inputs(manifest.datasets, store)
             for dataset in manifest.datasets:
-                check_parquet(dataset, scratch / rows_path(dataset.id), _rows_file(manifest, dataset))
+                sizes = _vocabulary_sizes(dataset, scratch, store)
+                check_parquet(dataset, scratch / rows_path(dataset.id), _rows_file(manifest, dataset), sizes)
             stored: list[str] = []
             for name, described in tokenizers.items():
                 store.tokenizers.get_or_build(name, _file_copier(scratch / "tokenizers" / name, stored), described)
@@ -93,6 +97,32 @@ def _checked_tokenizer(folder: Path) -> Mapping[str, JSON]:
         except Exception as error:  # the library raises plain Exception
             raise SourceError(f"{name} of {folder.name} is not a tokenizer: {error}. Nothing was imported") from error
     return manifest.described
+
+
+def _vocabulary_sizes(dataset: TranslationDataset, scratch: Path, store: Store) -> dict[str, int]:
+    """Return the bound of the token ids of each side of an encoded dataset, by column; empty for other datasets.
+
+    Raises SourceError if the export and the store lack its tokenizer.
+    """
+    if dataset.stage != "encoded":
+        return {}
+    for name in input_names(dataset):
+        folder = scratch / "tokenizers" / name
+        if name.startswith("tokenizer-") and (folder.is_dir() or store.tokenizers.exists(name)):
+            return _side_sizes(folder if folder.is_dir() else store.tokenizers.open(name))
+    raise SourceError(
+        f"{dataset.id} has token ids, but neither the export nor the store has the tokenizer that made them. Export "
+        "the dataset again. Nothing was imported"
+    )
+
+
+def _side_sizes(folder: Path) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for column in ("source_ids", "target_ids"):
+        path = folder / f"{column.removesuffix('_ids')}.json"
+        path = path if path.exists() else folder / "tokenizer.json"
+        sizes[column] = vocabulary_size(Tokenizer.from_str(path.read_text(encoding="utf-8")))
+    return sizes
 
 
 def _file_copier(folder: Path, stored: list[str]) -> Callable[[Path], None]:

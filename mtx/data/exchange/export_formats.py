@@ -4,7 +4,7 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,15 +56,34 @@ def write_parquet(dataset: TranslationDataset, path: Path) -> ExportedFile:
     return ExportedFile(path.stat().st_size, sha256_of(path), decoded_bytes)
 
 
-def check_parquet(dataset: TranslationDataset, path: Path, declared: ExportedFile) -> None:
+def check_parquet(
+    dataset: TranslationDataset, path: Path, declared: ExportedFile, sizes: Mapping[str, int] | None = None
+) -> None:
     """Decode the rows of an untrusted export, and compare them with its manifest.
 
+    Args:
+        dataset: the manifest of the dataset.
+        path: the file of the rows.
+        declared: size and digest of the file.
+        sizes: the number of ids in the vocabulary of each column with token ids.
+
     Raises:
-        SourceError: the columns are not those of the stage, or a text is null.
+        SourceError: the columns are not those of the stage, a text is null, or an id is not in the vocabulary.
         DamagedError: the file is unreadable, or the decoded rows differ from the declared counts.
     """
-    for _ in _decoded_batches(dataset, path, declared):
-        pass
+    for batch in _decoded_batches(dataset, path, declared):
+        for column, size in (sizes or {}).items():
+            largest = pc.max(batch.column(column).flatten()).as_py()
+            if largest is not None and largest >= size:
+                raise SourceError(
+                    f"{dataset.id} has the token id {largest} in {column!r}, but the ids of its tokenizer are 0 to "
+                    f"{size - 1}. Nothing was imported"
+                )
+        for column in {"num_source_bytes", "num_target_bytes"} & set(batch.schema.names) if sizes else ():
+            if (least := pc.min(batch.column(column)).as_py()) is not None and least < 0:
+                raise SourceError(
+                    f"{dataset.id} has {least} in {column!r}, but a text has at least 0 bytes. Nothing was imported"
+                )
 
 
 def read_parquet(

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mtx.components.checked_options import Count, component
+from mtx.components.checked_options import Count, Natural, component
 from mtx.data.filter.duplicates import PairSet
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.pair_batches import Pairs, pair_batches
@@ -18,7 +18,7 @@ from mtx.errors import ConfigError
 # C0 and C1 control characters and DEL, except tab, line feed and carriage return, which occur in text of several lines.
 CONTROL_CHARACTER = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
 
-Least = Annotated[int, Field(ge=0)]
+Least = Natural
 Ratio = Annotated[float, Field(ge=1)]
 Rule = tuple[str, pa.BooleanArray]  # the reason of a rule, and which pairs the rule drops
 

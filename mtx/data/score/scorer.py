@@ -55,7 +55,7 @@ def score(runner: StageRunner, text_id: str, scorer: Scorer) -> str:
 
     Row k of the scores belongs to row k of the text. Raises DataError or StoreError.
     """
-    text = runner.repo.get(text_id)
+    text = runner.repo.get_checked(text_id)
     scores_id = f"scores-{text.split}-{digest({'text': text_id, 'scorer': identity(scorer)})}"
     output = TranslationDataset(
         name=text.name,

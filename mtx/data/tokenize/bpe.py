@@ -26,7 +26,7 @@ from mtx.data.tokenize.tokenization import (
     normalizer,
     prepare_tokenizer,
 )
-from mtx.data.tokenize.training_text import training_texts
+from mtx.data.tokenize.training_text import check_vocabulary_bound, training_texts
 from mtx.data.tokenize.word_index import WordIndex
 
 NUM_BYTES = 256
@@ -76,6 +76,7 @@ class BPETokenization(Tokenization):
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Learn the merges from the texts of `dataset`; see `Tokenization.train`."""
+        check_vocabulary_bound(self.vocab_size)
         stream = training_texts(dataset, side=side, max_pairs=self.max_train_pairs, phases=self._phases)
         tokenizer = byte_level(BPE(), use_regex=True)
         if (normal_form := normalizer(self.normalization)) is not None:

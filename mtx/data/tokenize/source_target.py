@@ -60,7 +60,7 @@ def get_or_train(config: Tokenization, runner: StageRunner, dataset_id: str) -> 
         for side, name in (JOINT if config.joint else SEPARATE).items():
             if config.is_trainable:
                 with Phases(f"training the tokenizer ({side})", f"tokenizer ({side})") as phases:
-                    config.at(folder / name, phases).train(runner.repo.get(dataset_id), side=side).save()
+                    config.at(folder / name, phases).train(runner.repo.get_checked(dataset_id), side=side).save()
             else:
                 config.load().at(folder / name).save()
 

@@ -40,6 +40,7 @@ COMMON_SPECIAL_TOKENS = (
     *("<PAD>", "<BOS>", "<EOS>", "<UNK>", "<pad>", "<s>", "</s>", "<unk>", "<bos>", "<eos>"),
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[BOS]", "[EOS]", "<|endoftext|>"),
 )
+MAX_TOKEN_ID = (1 << 24) - 1  # the largest vocabularies of published models have about a million tokens
 MAX_SUGGESTED = 12  # maximum number of suggested tokens in one message
 
 
@@ -200,6 +201,7 @@ class Tokenization(ABC):
                 f"{self.filepath} holds a {found} model, but {type(self).__name__} reads only {self.MODEL} models. "
                 "Correct tokenizer.filepath, or read it with tokenizer=pretrained"
             )
+        vocabulary_size(tokenizer)
         special_ids(tokenizer, self.special)
         return prepare_tokenizer(tokenizer)
 
@@ -239,6 +241,21 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     if not tokenizer.encode_special_tokens:  # pickling resets this setting
         prepare_tokenizer(tokenizer)
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Return the number of ids that a vocabulary needs: its largest id + 1, because ids may have gaps.
+
+    Raises TokenizerError if the largest id is above the bound, since a model would need an embedding for each id.
+    """
+    largest_token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
+    if largest > MAX_TOKEN_ID:
+        raise TokenizerError(
+            f"the token {largest_token!r} has the id {largest}, but ids are at most {MAX_TOKEN_ID}, because a model "
+            "has an embedding for each id up to the largest. Number the tokens from 0 in the tokenizer file, or "
+            "correct tokenizer.filepath"
+        )
+    return largest + 1
 
 
 def special_ids(tokenizer: Tokenizer, special: SpecialTokens = SPECIAL_TOKENS) -> SpecialIds:

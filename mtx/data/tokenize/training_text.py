@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mtx.components.checked_options import problem_of
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize.tokenization import Normalization, Side, normalizer
+from mtx.data.tokenize.tokenization import MAX_TOKEN_ID, Normalization, Side, normalizer
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.progress.tracking import Phases
@@ -140,6 +140,15 @@ def check_vocabulary_size(vocab_size: int, num_fixed: int, num_characters: int, 
             f"tokenizer.vocab_size must be at least {needed} for this text, but is {vocab_size}. It needs {num_fixed} "
             f"fixed tokens, and {num_characters} for the characters that make up {coverage} of the text. Raise it, "
             "lower tokenizer.character_coverage, or use tokenizer=bpe, which starts from bytes"
+        )
+
+
+def check_vocabulary_bound(vocab_size: int) -> None:
+    """Raise ConfigError if the vocabulary is larger than `MAX_TOKEN_ID` allows; the library would end the process."""
+    if vocab_size > MAX_TOKEN_ID + 1:
+        raise ConfigError(
+            f"tokenizer.vocab_size is at most {MAX_TOKEN_ID + 1}, because a model has an embedding for each token, but "
+            f"is {vocab_size}. Set a smaller size, such as tokenizer.vocab_size=32000"
         )
 
 

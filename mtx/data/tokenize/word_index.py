@@ -69,7 +69,7 @@ def get_or_build_words(runner: StageRunner, filtered_id: str, tokenizers: Tokeni
         waiting.over()
         runner.built.append(words_id)
         with Phases("splitting the training texts into words", "words") as phases:
-            rows = runner.repo.get(filtered_id).rows
+            rows = runner.repo.get_checked(filtered_id).rows
             for side, tokenizer in (("source", tokenizers.source), ("target", tokenizers.target)):
                 _write_words(folder, side, tokenizer, rows, phases)
 

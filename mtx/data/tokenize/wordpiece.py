@@ -28,6 +28,7 @@ from mtx.data.tokenize.training_text import (
     ALPHABET_GAP,
     Coverage,
     alphabet,
+    check_vocabulary_bound,
     check_vocabulary_size,
     restricted_texts,
     training_texts,
@@ -73,6 +74,7 @@ class WordPieceTokenization(Tokenization):
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Learn the vocabulary from the texts of `dataset`; see `Tokenization.train`."""
+        check_vocabulary_bound(self.vocab_size)
         stream = training_texts(
             dataset,
             side=side,

@@ -12,6 +12,7 @@ from typing import Any, overload
 import pyarrow as pa
 
 from mtx.errors import DamagedError, DataError
+from mtx.infra.dal.offsets import check_offsets
 from mtx.infra.dal.text_column import TextColumn
 
 ROWS_AT_ONCE = 8192  # number of rows that are Python objects at the same time
@@ -33,11 +34,24 @@ class Rows(Sequence[dict[str, Any]]):
         self._table = table
         self._reopen = reopen
         self._columns = dict(zip(table.column_names, table.columns, strict=True))
+        self._has_checked_offsets = False
 
     @property
     def table(self) -> pa.Table:
-        """The Arrow table that contains the rows."""
+        """The Arrow table that contains the rows. Raises DamagedError if its offsets are wrong."""
+        self.check_offsets()
         return self._table
+
+    @property
+    def unchecked_table(self) -> pa.Table:
+        """The Arrow table that contains the rows, or the values of a view. Its offsets may be wrong."""
+        return self._table
+
+    def check_offsets(self) -> None:
+        """Check once that all offsets lie within their values, before they are followed. Raises DamagedError."""
+        if not self._has_checked_offsets and self._reopen is not None:
+            check_offsets(self._table, self._where())
+        self._has_checked_offsets = True
 
     @property
     def stored_rows(self) -> "Rows":
@@ -82,6 +96,7 @@ class Rows(Sequence[dict[str, Any]]):
             if step != 1:
                 return [self[i] for i in range(start, stop, step)]
             return self._slice(start, max(start, stop))
+        self.check_offsets()
         position = index.__index__()
         position += len(self) if position < 0 else 0
         if not 0 <= position < len(self):
@@ -110,6 +125,7 @@ class Rows(Sequence[dict[str, Any]]):
         """
         if len(indices) and not 0 <= min(indices) <= max(indices) < len(self):
             raise IndexError(f"rows {min(indices)} to {max(indices)} of {len(self)}")
+        self.check_offsets()
         try:
             columns = self._values(indices)
         except UnicodeDecodeError as error:
@@ -117,7 +133,7 @@ class Rows(Sequence[dict[str, Any]]):
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def _slice(self, start: int, stop: int) -> list[dict[str, Any]]:
-        return list(self._table.slice(start, stop - start).to_pylist())
+        return list(self.table.slice(start, stop - start).to_pylist())
 
     def _row(self, position: int) -> dict[str, Any]:
         return {
@@ -139,11 +155,14 @@ class Rows(Sequence[dict[str, Any]]):
 
         Text is UTF-8 when mtx writes it, so the file has changed.
         """
-        where = self._reopen[1][0] if self._reopen and self._reopen[1] else "a payload"
         return DamagedError(
-            f"{where} contains text that is not valid UTF-8: {error.reason}. "
+            f"{self._where()} contains text that is not valid UTF-8: {error.reason}. "
             "Run mtx task=verify full=true to list the damaged files"
         )
+
+    def _where(self) -> str:
+        """Return the path of the file that holds the rows, for error messages."""
+        return str(self._reopen[1][0]) if self._reopen and self._reopen[1] else "a payload"
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Rows):

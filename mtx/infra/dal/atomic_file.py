@@ -41,12 +41,13 @@ class AtomicFile:
     Args:
         file: the open temporary file.
         path: the final path, for error messages.
+        is_hashed: False: compute no SHA-256.
     """
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
+    def __init__(self, file: IO[bytes], path: Path, *, is_hashed: bool = True) -> None:
         self._file = file
         self._path = path
-        self._sha256 = hashlib.sha256()
+        self._sha256 = hashlib.sha256() if is_hashed else None
         self.num_bytes = 0
         self.closed = False
 
@@ -55,7 +56,8 @@ class AtomicFile:
         size = memoryview(data).nbytes
         with convert_disk_errors(self._path):
             self._file.write(data)
-        self._sha256.update(data)
+        if self._sha256 is not None:
+            self._sha256.update(data)
         self.num_bytes += size
         return size
 
@@ -63,7 +65,9 @@ class AtomicFile:
         """Do nothing, because `atomic_file` flushes the file once, after the last write."""
 
     def hexdigest(self) -> str:
-        """Return the SHA-256 of all bytes written so far, in hex."""
+        """Return the SHA-256 of all bytes written so far, in hex. Raises ValueError if the file is not hashed."""
+        if self._sha256 is None:
+            raise ValueError("the file is written without a digest")
         return self._sha256.hexdigest()
 
     def readable(self) -> bool:
@@ -80,7 +84,7 @@ class AtomicFile:
 
 
 @contextmanager
-def atomic_file(path: Path, *, replace: bool = True) -> Iterator[AtomicFile]:
+def atomic_file(path: Path, *, replace: bool = True, is_hashed: bool = True) -> Iterator[AtomicFile]:
     """Yield a file to write to, which becomes the complete file `path` at the end, even after a power failure.
 
     The data go to a temporary file in the same folder. Then the file is synced with fsync and renamed to `path`, and
@@ -89,6 +93,7 @@ def atomic_file(path: Path, *, replace: bool = True) -> Iterator[AtomicFile]:
     Args:
         path: final path of the file.
         replace: False: raise FileExistsError if `path` exists.
+        is_hashed: False: compute no SHA-256, for large files whose digest nobody stores.
 
     Raises StoreError if the disk refuses a write.
     """
@@ -97,7 +102,7 @@ def atomic_file(path: Path, *, replace: bool = True) -> Iterator[AtomicFile]:
         with convert_disk_errors(path):
             file = temporary.open("xb")
         try:
-            yield AtomicFile(file, path)
+            yield AtomicFile(file, path, is_hashed=is_hashed)
             with convert_disk_errors(path):
                 file.flush()
                 os.fsync(file.fileno())

@@ -14,7 +14,7 @@ from mtx.components.identity import JSON, plain_value
 from mtx.errors import DamagedError, NewerFormatError
 
 DIGEST_KEY = "manifest_sha256"
-VERIFY_HINT = "Run mtx task=verify repair=true, which moves damaged data away; the next run builds the data again"
+VERIFY_HINT = "Run mtx task=verify full=true repair=true, which moves damaged data away; the next run builds it again"
 
 
 def fields_with_digest(fields: Mapping[str, Any]) -> dict[str, JSON]:

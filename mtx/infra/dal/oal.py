@@ -32,7 +32,9 @@ from mtx.infra.dal.quarantine import free_path
 
 SHELF_FILE = "manifests.json"
 LOCK_FILE = "manifests.lock"  # in `location`; the locks of single names are in `location/locks`
-RESTORE_HINT = "Run mtx task=verify repair=true to keep the manifests that can be read, or restore the file from a copy"
+RESTORE_HINT = (
+    "Run mtx task=verify full=true repair=true to keep the manifests that can be read, or restore the file from a copy"
+)
 ENTRY_START = re.compile(
     rb'^ "', re.MULTILINE
 )  # matches the start of each entry, and nothing else, in a shelf that mtx wrote

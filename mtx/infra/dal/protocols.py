@@ -100,6 +100,17 @@ class FileLayer(Protocol):
         """
 
 
+@runtime_checkable
+class CopyingFileLayer(Protocol):
+    """A file layer whose `read` returns rows of a local copy of the payload."""
+
+    def renew_copy(self, name: str) -> None:
+        """Compare all bytes of the local copy with the digest of the payload, and replace a copy that differs.
+
+        Raises NotStoredError if `name` is not stored, and DamagedError if the stored payload differs, too.
+        """
+
+
 def is_name(name: object) -> bool:
     """Return whether `name` is a valid name in a store, which is also safe as a file name."""
     return isinstance(name, str) and NAME_PATTERN.fullmatch(name) is not None

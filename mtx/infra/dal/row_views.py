@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mtx.errors import DataError
+from mtx.errors import DamagedError, DataError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.manifest_digest import VERIFY_HINT
 
 ROW_COLUMN = "row"  # the column with the numbers of the replaced or selected rows
 SOURCE_COLUMN = "source"  # the column with the number of the source dataset that a row comes from
@@ -37,6 +38,17 @@ class RowView(Rows):
     def __init__(self, table: pa.Table, num_rows: int, reopen: tuple[Callable[..., Rows], tuple[Any, ...]]) -> None:
         super().__init__(table, reopen)
         self._num_rows = num_rows
+
+    @abstractmethod
+    def parts(self) -> Sequence[Rows]:
+        """Return the rows that the view is made of, and the rows that say how."""
+
+    def check_offsets(self) -> None:
+        """Check once the offsets of all parts of the view. Raises DamagedError."""
+        if not self._has_checked_offsets:
+            for part in self.parts():
+                part.check_offsets()
+        self._has_checked_offsets = True
 
     @abstractmethod
     def locate(self, rows: Int) -> Int:
@@ -71,6 +83,7 @@ class RowView(Rows):
             end: number of the first row that is not included.
             columns: names of the columns to include; None: all columns.
         """
+        self.check_offsets()
         names = list(self.schema.names if columns is None else columns)
         for start in range(first, end, ROWS_PER_BATCH):
             rows = np.arange(start, min(start + ROWS_PER_BATCH, end))
@@ -140,13 +153,17 @@ class PatchedRows(RowView):
         self.original = original
         self.changes = changes
         self._changed: Int = row_numbers(changes).astype(np.int64)
-        table = pa.concat_tables([original.table, self._replacement_table()])
+        table = pa.concat_tables([original.unchecked_table, self._replacement_table()])
         super().__init__(table, len(original), (PatchedRows, (original, changes)))
 
     @property
     def stored_rows(self) -> Rows:
         """The stored changes."""
         return self.changes
+
+    def parts(self) -> Sequence[Rows]:
+        """Return the original rows and the changes."""
+        return self.original, self.changes
 
     def locate(self, rows: Int) -> Int:
         """Return the table positions of `rows`. The table contains the original rows, followed by the changed rows."""
@@ -161,7 +178,7 @@ class PatchedRows(RowView):
         if not changes.num_rows:
             return pa.Table.from_batches([], schema)  # `empty_table` imports pandas
         others = [name for name in schema.names if name not in changes.column_names]
-        kept = self.original.table.select(others).take(pa.array(self._changed)) if others else None
+        kept = self.original.unchecked_table.select(others).take(pa.array(self._changed)) if others else None
         columns = [changes[name] if kept is None or name not in others else kept[name] for name in schema.names]
         return pa.table(columns, schema=schema)
 
@@ -187,7 +204,7 @@ class SelectedRows(RowView):
         self.selection = row_numbers(numbers)
         self._ends = np.cumsum(self.limits, dtype=np.int64)
         names = common_columns([base.schema for base in bases])
-        tables = [_base_table(base).select(names) for base in bases]
+        tables = [base.unchecked_table.select(names) for base in bases]
         self._starts = np.cumsum([0, *(table.num_rows for table in tables)], dtype=np.int64)
         table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
         super().__init__(table, len(self.selection), (SelectedRows, (bases, limits, numbers, sources)))
@@ -196,6 +213,20 @@ class SelectedRows(RowView):
     def stored_rows(self) -> Rows:
         """The stored row numbers."""
         return self.numbers
+
+    def parts(self) -> Sequence[Rows]:
+        """Return the bases and the row numbers."""
+        return *self.bases, self.numbers
+
+    def check_offsets(self) -> None:
+        """Check once the offsets of all parts, and that the row numbers lie within the bases. Raises DamagedError."""
+        if not self._has_checked_offsets and len(self.selection):
+            low, high, most = int(self.selection.min()), int(self.selection.max()), sum(self.limits)
+            if not 0 <= low <= high < most:
+                raise DamagedError(
+                    f"row numbers {low} to {high} refer to rows beyond the existing {most}. {VERIFY_HINT}"
+                )
+        super().check_offsets()
 
     @property
     def schema(self) -> pa.Schema:
@@ -248,11 +279,6 @@ def row_numbers(rows: Rows) -> NDArray[Any]:
     if len(arrays) == 1:
         return arrays[0]
     return np.concatenate([np.empty(0, dtype=np.uint32), *arrays]) if not arrays else np.concatenate(arrays)
-
-
-def _base_table(rows: Rows) -> pa.Table:
-    """Return the table that contains the values of `rows`."""
-    return rows._table
 
 
 def _located_rows(base: Rows, rows: Int) -> Int:

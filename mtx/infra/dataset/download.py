@@ -16,10 +16,10 @@ from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import SourceError, choices
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns, find_columns, schema_keys
 from mtx.infra.dataset.extra_columns import ExtraColumns, plain_columns
+from mtx.infra.dataset.hub.hub_errors import endpoint
 from mtx.infra.dataset.hub.pinned_dataset import (
     COMMIT,
     PinnedDataset,
-    endpoint,
     open_splits,
     pinned_commit,
     schema_of,

@@ -10,7 +10,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from mtx.batches.schema import batch_masks, batch_tensor
-from mtx.components.checked_options import Count, checked
+from mtx.components.checked_options import Amount, Count, checked
 from mtx.errors import ConfigError, DataError
 from mtx.training.lightning_compat import LightningCompat, pl
 
@@ -63,8 +63,8 @@ class TrainingBudget(LightningCompat, pl.Callback):
         *,
         steps: Count | None = None,
         seconds: Annotated[float, Field(gt=0)] | None = None,
-        real_tokens: Count | None = None,
-        source_bytes: Count | None = None,
+        real_tokens: Amount | None = None,
+        source_bytes: Amount | None = None,
     ) -> None:
         self.limits = Amounts(steps=steps, seconds=seconds, real_tokens=real_tokens, source_bytes=source_bytes)
         self.spent = Amounts(steps=0, seconds=0.0, real_tokens=0, source_bytes=0)

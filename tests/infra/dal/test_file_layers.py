@@ -343,7 +343,7 @@ def test_a_damaged_file_is_reported(tmp_path: Path, damage: str) -> None:
     content = path.read_bytes()
     path.write_bytes({"cut short": content[:-20], "emptied": b"", "other bytes": b"x" * len(content)}[damage])
     with pytest.raises(
-        DamagedError, match=r"one.arrow cannot be read as an Arrow file: .*Run mtx task=verify repair=true"
+        DamagedError, match=r"one.arrow cannot be read as an Arrow file: .*Run mtx task=verify full=true repair=true"
     ):
         layer.read("one")
 
@@ -370,7 +370,7 @@ def test_damaged_lines_are_reported(tmp_path: Path, damage: Callable[[Path], obj
     layer = FileAccessLayer(location=tmp_path)
     layer.create("one", [{"src": "a"}, {"src": "b"}])
     damage(tmp_path / "one.jsonl")
-    with pytest.raises(DamagedError, match=r"one.jsonl .*Run mtx task=verify repair=true"):
+    with pytest.raises(DamagedError, match=r"one.jsonl .*Run mtx task=verify full=true repair=true"):
         layer.read("one")
 
 

@@ -327,7 +327,8 @@ def test_a_damaged_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / DATABASE).write_bytes(b"no database at all" * 100)
     for operation in (layer.read, layer.exists, lambda name: layer.create(name, 2)):
         with pytest.raises(
-            DamagedError, match=r"cannot be read: file is not a database. Run mtx task=verify repair=true to keep"
+            DamagedError,
+            match=r"cannot be read: file is not a database. Run mtx task=verify full=true repair=true to keep",
         ):
             operation("one")
 

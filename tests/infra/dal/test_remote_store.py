@@ -384,7 +384,7 @@ def test_an_artifact_with_a_flipped_bit_is_found(url: str, tmp_path: Path) -> No
     with pytest.raises(DamagedError, match="SHA-256"):
         here.tokenizers.verify("t")
     RemoteFolder(url).delete(key.lstrip("/"))
-    with pytest.raises(DamagedError, match=r"tokenizer.json of t is missing in .*task=verify repair=true"):
+    with pytest.raises(DamagedError, match=r"tokenizer.json of t is missing in .*task=verify full=true repair=true"):
         here.tokenizers.verify("t")
     with pytest.raises(DamagedError, match="is missing"):
         there.tokenizers.open("t")

@@ -161,7 +161,7 @@ class RemoteArtifactLayer:
         A local build differs if another was first.
         """
         try:
-            self._copies.verify(manifest.id, full=False)
+            self._copies.verify(manifest.id, full=manifest.is_small)
             return self._copies.manifest(manifest.id) == manifest
         except (NotStoredError, DamagedError):
             return False

@@ -78,6 +78,13 @@ class RemoteFileLayer:
                     self._blobs.fetch(name, info.sha256, info.num_bytes, self._copy_path(info.sha256))
         return self._copies.read(info.sha256)
 
+    def renew_copy(self, name: str) -> None:
+        """Compare the local copy with its digest, and download a copy that differs again. See `CopyingFileLayer`."""
+        info = self._info(name)
+        if self._copies.exists(info.sha256) and self._copies.sha256(info.sha256) != info.sha256:
+            self._copies.delete(info.sha256)
+        self.read(name)
+
     def delete(self, name: str) -> None:
         """Delete the local copy of the payload, and its files in the bucket that are older than `grace_s`.
 

@@ -26,6 +26,7 @@ REQUIRED_PARTS = (
     ("datasets", "datasets.packaged_modules.json.json", "JsonConfig.on_mixed_types"),
     ("datasets", "datasets.packaged_modules.parquet.parquet", "ParquetConfig.fragment_scan_options"),
 )
+MAX_ANSWER_BYTES = 1 << 26  # of JSON; the Hub lists at most 1,000 files in an answer
 SUPPORTED_VERSIONS = "'datasets>=5.2,<6' 'huggingface_hub>=2.4,<3'"
 
 
@@ -47,17 +48,32 @@ def check_client(*packages: str) -> None:
         )
 
 
-def set_default_timeout() -> None:
-    """Set a timeout for requests to the Hub that have none, because the client sets none for file lists and commits.
+def set_default_limits() -> None:
+    """Limit the time and the size of requests to the Hub, because the client limits neither for lists and commits.
 
     A request with a timeout keeps it. Every other request fails when no data arrive for HF_HUB_DOWNLOAD_TIMEOUT
-    seconds.
+    seconds. An answer of the API, which is JSON, fails if it is longer than `MAX_ANSWER_BYTES`.
     """
     from huggingface_hub import get_session
 
-    hooks = get_session().event_hooks["request"]
-    if _add_timeout not in hooks:
-        hooks.append(_add_timeout)
+    hooks = get_session().event_hooks
+    for kind, hook in (("request", _add_timeout), ("response", limit_answer)):
+        if hook not in hooks[kind]:
+            hooks[kind] = [*hooks[kind], hook]
+
+
+def limit_answer(response: Any) -> None:
+    """Read the answer of the Hub's API up to the bound. Raises ValueError if it is longer; files are not limited."""
+    if not response.request.url.path.startswith("/api/"):
+        return
+    parts, size = [], 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            response.close()
+            raise ValueError(f"the answer is longer than {MAX_ANSWER_BYTES >> 20} MB")
+        parts.append(part)
+    response._content = b"".join(parts)  # where httpx itself keeps what it has read
 
 
 def _add_timeout(request: Any) -> None:

@@ -3,8 +3,8 @@
 Importing `datasets` takes half a second, so functions in this module import it only when they need it.
 """
 
+import json
 import logging
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,16 +15,25 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from mtx.errors import ConfigError, SourceError, UnreachableError, choices
-from mtx.infra.dataset.hub.client_compat import check_client, set_default_timeout
+from mtx.infra.dataset.hub.client_compat import check_client, set_default_limits
+from mtx.infra.dataset.hub.hub_errors import (
+    OTHER_SOURCES_HINT,
+    advice,
+    answer_error,
+    endpoint,
+    error_text,
+    offline_variables,
+    open_error,
+    root_error,
+)
 from mtx.infra.dataset.hub.range_retry import set_retry_policy
-from mtx.infra.dataset.hub.retry import RetryPolicy, RetryTimeoutError, is_temporary, network_errors, status_of
+from mtx.infra.dataset.hub.retry import RetryPolicy, RetryTimeoutError, is_temporary, network_errors
 from mtx.redaction import visible_text
 
 log = logging.getLogger(__name__)
 
 Response = TypeVar("Response")
 
-OTHER_SOURCES_HINT = "or choose another source with downloader=local or downloader=sample"
 ROWS_PER_TABLE = 10_000
 HELD_OUT = {"validation": ("validation", "valid", "dev", "val"), "test": ("test",)}  # usual names of these splits
 COMMIT = re.compile("[0-9a-f]{40}")  # a full commit hash; the Hub must resolve a shorter hash, like a branch
@@ -64,6 +73,10 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
         raise SourceError(
             f"{dataset!r} is not a valid name of a dataset: {error}. Set downloader.dataset=OWNER/NAME"
         ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
+        raise answer_error(dataset, error) from error
+    if not isinstance(found.id, str) or not found.id:
+        raise answer_error(dataset, ValueError(f"the answer has no name of the dataset, but {found.id!r}"))
     if found.id != dataset:
         log.warning(
             "the dataset %s is now called %s. Set downloader.dataset=%s",
@@ -98,6 +111,8 @@ def open_splits(dataset: str, config: str | None, commit: str, policy: RetryPoli
     set_retry_policy(dataset, commit, policy)
     try:
         return _hub_response(load, dataset, policy)
+    except json.JSONDecodeError as error:
+        raise answer_error(dataset, error) from error
     except ValueError as error:
         names = _configurations(dataset, commit, policy)
         if (config is None and len(names) > 1) or (config is not None and names and config not in names):
@@ -106,9 +121,11 @@ def open_splits(dataset: str, config: str | None, commit: str, policy: RetryPoli
                 f"the dataset {dataset} has several configurations, often one for each language pair, and {found}; "
                 f"present: {choices(config or '', names)}. Choose one with downloader.language=NAME"
             ) from error
-        raise _open_error(dataset, error) from error
+        raise open_error(dataset, error) from error
+    except (KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
+        raise answer_error(dataset, error) from error
     except (RuntimeError, OSError, yaml.YAMLError) as error:  # YAMLError: in the dataset's card
-        raise _open_error(dataset, error) from error
+        raise open_error(dataset, error) from error
 
 
 def split_names(dataset: str, present: Iterable[str], named: Mapping[str, str | None]) -> dict[str, str]:
@@ -172,9 +189,9 @@ def tables_of(split: Any, dataset: str, limit: int | None) -> Iterator[pa.Table]
         pa.ArrowException,
         ValueError,
     ) as raised:
-        error = _root_error(raised)
+        error = root_error(raised)
         raise SourceError(
-            f"reading the dataset {dataset} failed after {num_rows:,} rows: {_error_text(error)}. {_advice(error)}"
+            f"reading the dataset {dataset} failed after {num_rows:,} rows: {error_text(error)}. {advice(error)}"
         ) from error
 
 
@@ -186,12 +203,12 @@ def _hub_response(
 
     failures: tuple[type[Exception], ...] = (RetryTimeoutError, *network_errors())
     check_client("huggingface_hub")  # not `datasets`, whose import takes longer
-    set_default_timeout()
+    set_default_limits()
     try:
         return policy.call(ask, is_short=is_short)
     except errors.OfflineModeIsEnabled as error:
         raise UnreachableError(
-            f"the dataset {dataset} is on the Hugging Face Hub, but offline mode is on: {_offline_variables()}. "
+            f"the dataset {dataset} is on the Hugging Face Hub, but offline mode is on: {offline_variables()}. "
             f"Switch offline mode off, {OTHER_SOURCES_HINT}"
         ) from error
     except errors.RevisionNotFoundError:
@@ -207,13 +224,13 @@ def _hub_response(
             "or log in with `hf auth login`"
         ) from error
     except failures as raised:
-        cause = _root_error(raised)
+        cause = root_error(raised)
         if not is_temporary(cause):
             raise SourceError(
-                f"the dataset {dataset} cannot be opened: {_error_text(cause)}. {_advice(cause)}"
+                f"the dataset {dataset} cannot be opened: {error_text(cause)}. {advice(cause)}"
             ) from cause
         raise UnreachableError(
-            f"the Hugging Face Hub cannot be reached at {endpoint()} for the dataset {dataset}: {_error_text(cause)}, "
+            f"the Hugging Face Hub cannot be reached at {endpoint()} for the dataset {dataset}: {error_text(cause)}, "
             f"after {policy.patience_s:g} s of retries. Check the connection and run again, retry longer with "
             f"downloader.patience_s=SECONDS, {OTHER_SOURCES_HINT}"
         ) from cause
@@ -268,52 +285,3 @@ def _configurations(dataset: str, commit: str, policy: RetryPolicy) -> list[str]
         return list(_hub_response(lambda: datasets.get_dataset_config_names(dataset, revision=commit), dataset, policy))
     except (ValueError, RuntimeError):  # the dataset's files cannot be combined
         return []
-
-
-def _open_error(dataset: str, error: Exception) -> SourceError:
-    return SourceError(
-        f"the dataset {dataset} cannot be opened: {_error_text(error)}. mtx reads only datasets whose files the "
-        "library `datasets` reads without code from the repository. Choose another dataset"
-    )
-
-
-def _root_error(error: Exception) -> Exception:
-    """Return the cause of a RetryTimeoutError; return any other error unchanged."""
-    return error.__cause__ if isinstance(error, RetryTimeoutError) and isinstance(error.__cause__, Exception) else error
-
-
-def _advice(error: Exception) -> str:
-    """Return the part of an error message that proposes what to do about `error`."""
-    status = status_of(error)
-    if status in (401, 403):
-        return "The Hub requires a login: run `hf auth login`, or set HF_TOKEN, and run again"
-    if status in (404, 410):
-        return (
-            "The repository was changed, renamed or removed: check its page, correct downloader.dataset, "
-            f"{OTHER_SOURCES_HINT}"
-        )
-    if is_temporary(error):
-        return f"Run again, retry longer with downloader.patience_s=SECONDS, {OTHER_SOURCES_HINT}"
-    if isinstance(error, (ValueError, pa.ArrowException)):
-        return (
-            "The library `datasets` cannot read the dataset's files. Load the dataset yourself, write its pairs as "
-            "JSON Lines and read them with downloader=local downloader.path=FILE"
-        )
-    return f"Run again, {OTHER_SOURCES_HINT}"
-
-
-def _error_text(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def endpoint() -> str:
-    """Return the URL of the Hub, which the environment variable HF_ENDPOINT sets."""
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
-
-
-def _offline_variables() -> str:
-    known = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-    return ", ".join(f"{name}={os.environ[name]}" for name in known if os.environ.get(name)) or "HF_HUB_OFFLINE"

@@ -10,6 +10,7 @@ from mtx.errors import SourceError
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dataset.sources.formats import ENDINGS
 from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_hidden, names_text, shown_name, stamp_of
+from mtx.redaction import one_line
 
 PATTERN_CHARACTERS = "*?["  # a path that contains one of these characters is a pattern
 
@@ -93,11 +94,11 @@ def _choose(paths: Iterable[Path], what: str, key: str, *, lines: bool) -> Found
     for path in paths:
         form = "lines" if lines else _file_format(path)
         if form is None:
-            skipped_files.append(f"{path} (unknown ending)")
+            skipped_files.append(f"{one_line(str(path))} (unknown ending)")
         elif not path.exists():
-            skipped_files.append(f"{path} (a broken link)")
+            skipped_files.append(f"{one_line(str(path))} (a broken link)")
         elif path.stat().st_size == 0:
-            skipped_files.append(f"{path} (empty)")
+            skipped_files.append(f"{one_line(str(path))} (empty)")
         else:
             files.append(_source_file(path, form, key))
     if not files:
@@ -143,16 +144,20 @@ def _pattern_base(pattern: Path) -> Path:
 def _existing_file(path: str, key: str) -> Path:
     found = expanded_path(path)
     if found.is_dir():
-        raise SourceError(f"{found} is a folder, but a file is needed. Set a file in the folder with {key}=FILE")
+        raise SourceError(
+            f"{one_line(str(found))} is a folder, but a file is needed. Set a file in the folder with {key}=FILE"
+        )
     if not found.exists():
-        raise SourceError(f"there is no file {found}. {_nearby_names_text(found)} Set another file with {key}=FILE")
+        raise SourceError(
+            f"there is no file {one_line(str(found))}. {_nearby_names_text(found)} Set another file with {key}=FILE"
+        )
     return found
 
 
 def _source_file(path: Path, form: str, key: str) -> SourceFile:
     stamp = stamp_of(path)
     if stamp[0] == 0:
-        raise SourceError(f"{path} is empty: 0 bytes. Set another file with {key}=FILE")
+        raise SourceError(f"{one_line(str(path))} is empty: 0 bytes. Set another file with {key}=FILE")
     inner, compression = _path_and_compression(path)
     return SourceFile(path=path, format=form, compression=compression, stem=shown_name(inner.stem), stamp=stamp)
 
@@ -174,10 +179,11 @@ def _known_formats_text() -> str:
 def _nearby_names_text(path: Path) -> str:
     """Return a sentence with the names in the folder of a missing file that are most similar to the file's name."""
     folder = path.absolute().parent
+    shown = one_line(str(folder))
     if not folder.is_dir():
-        return f"Its folder {folder} does not exist either."
+        return f"Its folder {shown} does not exist either."
     names = sorted(entry.name for entry in folder.iterdir())
     close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     if close:
-        return f"Similar names in {folder}: {', '.join(close)}."
-    return f"{folder} has no file with a similar name."
+        return f"Similar names in {shown}: {', '.join(map(one_line, close))}."
+    return f"{shown} has no file with a similar name."

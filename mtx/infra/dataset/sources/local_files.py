@@ -21,6 +21,7 @@ from mtx.infra.dataset.sources.zstd_window import (
     window_bytes,
     window_error,
 )
+from mtx.redaction import one_line
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 BLOCK_BYTES = 4 << 20  # bytes per read: enough for fast parsing, and little memory
@@ -135,7 +136,7 @@ def line_blocks(file: SourceFile) -> Iterator[tuple[int, bytes]]:
     SourceError for lines longer than `MAX_LINE_BYTES`, and for files whose lines end with only `\r`.
     """
     with open_bytes(file) as stream:
-        yield from numbered_blocks(stream, str(file.path))
+        yield from numbered_blocks(stream, one_line(str(file.path)))
 
 
 def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:

@@ -1,0 +1,50 @@
+"""Compares stored rows with the manifest of their dataset, and names the shards that have changed."""
+
+from typing import TYPE_CHECKING
+
+from mtx.data.dataset import Shard, TranslationDataset
+from mtx.errors import DamagedError
+from mtx.infra.dal.manifest_digest import VERIFY_HINT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mtx.infra.dal.arrow_rows import Rows
+
+
+def compare(dataset_id: str, what: str, found: object, expected: object) -> None:
+    """Raise DamagedError if a value of stored rows is not the one in the manifest."""
+    if found != expected:
+        raise changed_error(dataset_id, what, found, expected)
+
+
+def changed_error(dataset_id: str, what: str, found: object, expected: object, where: str = "") -> DamagedError:
+    """Return the error for stored rows that differ from their manifest."""
+    return DamagedError(
+        f"{dataset_id} has changed on disk{where}: {what} {found}, but the manifest says {expected}. {VERIFY_HINT}"
+    )
+
+
+def damaged_part(dataset: TranslationDataset, rows: "Rows") -> str:
+    """Return a phrase that names the damaged shards of a payload, or an empty string if the dataset has no shards."""
+    if not dataset.shards:
+        return ""
+    damaged, start = [], 0
+    for number, shard in enumerate(dataset.shards, 1):
+        if not _is_whole(shard, rows.unchecked_table.slice(start, shard.num_rows)):
+            damaged.append(f"{number} (built from rows {shard.first} to {shard.end} of its input)")
+        start += shard.num_rows
+    found = ", ".join(damaged)
+    return f" in shard {found} of {len(dataset.shards)}" if damaged else " outside its rows, which are undamaged"
+
+
+def _is_whole(shard: Shard, rows: "pa.Table") -> bool:
+    import pyarrow as pa
+
+    from mtx.infra.dal.row_digest import digest_of
+
+    try:
+        rows.validate(full=True)  # before hashing, because hashing would follow invalid offsets out of the file
+    except pa.ArrowException:
+        return False
+    return digest_of(rows) == shard.sha256
