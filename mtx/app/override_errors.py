@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from mtx.app.hydra_internals import command_line, group_names, main_loader
+from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.url import checked_url, is_url
 from mtx.redaction import redacted_override
@@ -78,7 +79,8 @@ def check_options(arguments: Sequence[str]) -> None:
     with hydra_loader() as loader:
         groups = group_names(loader)
         for group, value in (found.groups() for found in asked):
-            if group in groups:
+            is_list = group in GROUPS and GROUPS[group].is_multiple and value.startswith("[")
+            if group in groups and not is_list:
                 options = loader.get_group_options(group, ObjectType.CONFIG)
                 raise ConfigError(f"{group} has no option {value!r}. Its options: {choices(value, options)}")
 
@@ -151,9 +153,11 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
     if key not in groups or override.is_hydra_override():
         return None
     options = loader.get_group_options(key, ObjectType.CONFIG)
-    for name in override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]:
-        if name is not None and isinstance(name, str) and name.strip("'\"") not in options:
-            return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
+    for value in override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]:
+        names = value if isinstance(value, list) else str(value).strip("[]").split(",") if value is not None else []
+        for name in (str(one).strip(" '\"") for one in names):
+            if name and name not in options:
+                return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
     return None
 
 
@@ -175,6 +179,8 @@ def _key_problem(cfg: DictConfig, groups: set[str], override: Override) -> str |
             inside = ".".join(parts[:depth])
             known = {str(name) for name in node if not str(name).startswith("_")}
             known |= set() if depth else {group for group in groups if not group.startswith("hydra/")}
+            if not depth and part in GROUPS and GROUPS[part].is_multiple:
+                return f"no option of {part} is chosen, so {override.key_or_group} does not exist. Add {part}=[NAME]"
             where = f"{inside} has no key" if inside else "there is no group or key"
             return f"{where} {part!r}. There are: {choices(part, known)}"
         node = node[part]

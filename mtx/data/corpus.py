@@ -113,8 +113,8 @@ class SourceTally:
 
     Attributes:
         dropped: counts of dropped pairs by reason, which the filter updates.
-        metrics: the metrics for the manifest: `dropped`; `rejects` with a few dropped pairs by reason; and, for a
-            mixture, `sources`, which gives `pairs`, `dropped` by reason and `kept` of each source. `write_metrics`
+        metrics: the metrics for the manifest: `dropped`; `rejects` with a few dropped pairs by reason; `rules` with the
+            funnel of a selection; and, for a mixture, `sources`, which gives `pairs`, `dropped` by reason and `kept` of each source. `write_metrics`
             fills them.
     """
 
@@ -156,6 +156,8 @@ class SourceTally:
     def write_metrics(self) -> None:
         """Fill `metrics` with the final counts. Call this after the last pair."""
         self.metrics["rejects"] = {**self._rejects, **self.dropped.rejects()}
+        if self.dropped.funnel is not None:
+            self.metrics["rules"] = self.dropped.funnel.as_json()
         if self.names:
             self.metrics["sources"] = {name: self._source_counts(number) for number, name in enumerate(self.names)}
 
