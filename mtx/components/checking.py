@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
-from mtx.components.groups import GROUPS, KEYS, group_of
+from mtx.components.groups import GROUPS, KEYS
 from mtx.components.unchanged_options import is_packaged
 from mtx.errors import ConfigError, MtxError, choices
 

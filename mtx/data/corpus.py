@@ -114,8 +114,8 @@ class SourceTally:
     Attributes:
         dropped: counts of dropped pairs by reason, which the filter updates.
         metrics: the metrics for the manifest: `dropped`; `rejects` with a few dropped pairs by reason; `rules` with the
-            funnel of a selection; and, for a mixture, `sources`, which gives `pairs`, `dropped` by reason and `kept` of each source. `write_metrics`
-            fills them.
+            funnel of a selection; and, for a mixture, `sources`, which gives `pairs`, `dropped` by reason and `kept` of
+            each source. `write_metrics` fills them.
     """
 
     def __init__(self, names: list[str], metrics: Mapping[str, Any] | None = None) -> None:

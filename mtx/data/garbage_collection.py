@@ -40,8 +40,8 @@ def store_leftovers(store: Store, *, orphans: bool = True) -> list[Leftover]:
 
     Leftovers are: remains of interrupted writers and builds, rows without a manifest, scratch files, and files that
     `task=verify` moved to the folder `damaged`. With `orphans`, also: datasets that stages of earlier versions of mtx
-    wrote; selections, scores, encoded datasets, words and models with a missing input; and tokenizers whose training dataset is
-    missing, unless encoded datasets or words need them. A run can rebuild all orphans.
+    wrote; selections, scores, encoded datasets, words and models with a missing input; and tokenizers whose training
+    dataset is missing, unless encoded datasets or words need them. A run can rebuild all orphans.
 
     Raises:
         NewerFormatError: a newer version of mtx wrote the store.

@@ -1,4 +1,4 @@
-"""`Store`, the folder of all datasets, tokenizers, words and models of scorers, with the layers that read and write them."""
+"""`Store`, the folder of all datasets and artifacts, with the layers that read and write them."""
 
 import json
 import os
@@ -22,8 +22,7 @@ WORK_LOCK = ".lock"  # lock file in a subfolder of `scratch`; its owner holds th
 
 
 class Store:
-    """A store: datasets in `root/datasets`, tokenizers in `root/tokenizers`, words in `root/words`, models of
-    scorers in `root/models`.
+    """A store: datasets in `root/datasets`, and artifacts in `root/tokenizers`, `root/words` and `root/models`.
 
     Args:
         root: the folder of the store, created at the first write; `~` is the home folder. Or the URL of a remote store,

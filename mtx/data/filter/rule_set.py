@@ -157,8 +157,9 @@ def existing_column(name: str, rule: ColumnRule, schema: pa.Schema) -> str:
     found = resolved_column(wanted, available)
     if found is None:
         raise ConfigError(
-            f"the rule {name} needs the column {wanted}, which does not exist. There are: {choices(wanted, available)}. "
-            f"Set filter.rules.{name}.column=COLUMN, or choose a scorer that gives it, such as score=[rules]"
+            f"the rule {name} needs the column {wanted}, which does not exist. "
+            f"There are: {choices(wanted, available)}. Set filter.rules.{name}.column=COLUMN, or choose a scorer that "
+            "gives it, such as score=[rules]"
         )
     return found
 

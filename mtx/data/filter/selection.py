@@ -1,4 +1,4 @@
-"""`SelectionFilter`: a list of named rules over columns, such as stored scores, after another filter if one is chained."""
+"""`SelectionFilter`: named rules over columns, such as stored scores, after another filter if one is chained."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -140,8 +140,8 @@ class BoundSelection(PairFilter):
         most = int(np.argmax(funnel.alone))
         name = funnel.names[most]
         log.warning(
-            "the rules of filter=selection drop %d of %d pairs (%.1f %%). The rule %s drops most, %d pairs alone, by %s. "
-            "Relax it, or turn it off with filter.rules.%s=null",
+            "the rules of filter=selection drop %d of %d pairs (%.1f %%). The rule %s drops most, %d pairs alone, by "
+            "%s. Relax it, or turn it off with filter.rules.%s=null",
             funnel.num_pairs - funnel.num_kept,
             funnel.num_pairs,
             100 * (1 - funnel.num_kept / funnel.num_pairs),

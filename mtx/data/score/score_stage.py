@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,6 +73,16 @@ def score_texts(runner: StageRunner, text_ids: Sequence[str], scorer: Scorer, *,
     if len(runner.built) > known:
         built_s = time.perf_counter() - started
     return ScoreIds(found, model_id, built_s, trained_s)
+
+
+def score_fields(scored: Mapping[str, ScoreIds]) -> dict[str, Any]:
+    """Return the fields of `StageIds` about scores, as plain values."""
+    return {
+        "scores": {name: dict(of.scores) for name, of in scored.items()},
+        "models": {name: of.model for name, of in scored.items() if of.model is not None},
+        "scoring_s": {name: of.built_s for name, of in scored.items() if of.built_s is not None},
+        "training_s": {name: of.trained_s for name, of in scored.items() if of.trained_s is not None},
+    }
 
 
 def score(runner: StageRunner, text_id: str, scorer: Scorer) -> str:

@@ -1,12 +1,13 @@
 """`ScoreTable`: the stored columns of all scorers for the rows of a corpus, memory-mapped."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.components.identity import JSON
 from mtx.data.dataset import SelectedDataset
 from mtx.data.repo import DatasetRepo
 from mtx.data.score.score_stage import ScoreIds
@@ -74,3 +75,27 @@ def shown_columns(scorers: Mapping[str, Scorer]) -> dict[str, ScoreColumn]:
 
 def _single(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+@dataclass(frozen=True)
+class ScoredCorpus:
+    """The scorers of a run, and the ids of the scores that they have given to a corpus."""
+
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    scored: Mapping[str, ScoreIds] = field(default_factory=dict)
+
+    def read_by(self, columns: Sequence[str] | None) -> "ScoredCorpus":
+        """Return the scorers that give one of the named columns; a name is a column or its last part; None: all."""
+        if columns is None:
+            return self
+        wanted = set(columns)
+        names = [
+            name
+            for name, scorer in self.scorers.items()
+            if any(wanted & {column, column.rpartition(".")[2]} for column in shown_columns({name: scorer}))
+        ]
+        return ScoredCorpus({name: self.scorers[name] for name in names}, {name: self.scored[name] for name in names})
+
+    def ids(self) -> list[JSON]:
+        """Return the names of the scorers and the ids of their scores, for the id of a filtered dataset."""
+        return [[name, list(of.scores.values())] for name, of in self.scored.items()]

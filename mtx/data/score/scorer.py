@@ -15,6 +15,8 @@ from mtx.errors import DataError
 MAIN_COLUMN = "score"  # the stored name of the column that is called like its scorer
 SAMPLE_PAIRS = 500_000  # pairs on which a scorer trains: enough for stable statistics, and a bound on time and memory
 
+FLOAT = pa.float64()
+
 Scores: TypeAlias = pa.Array | Mapping[str, pa.Array]
 Sample: TypeAlias = Callable[[], Iterator[pa.RecordBatch]]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -31,7 +33,7 @@ class ScoreColumn:
     """
 
     description: str
-    type: pa.DataType = pa.float64()
+    type: pa.DataType = FLOAT
 
     @property
     def is_score(self) -> bool:

@@ -1,4 +1,4 @@
-"""Features of many texts at once, such as letters, numbers and words, computed on their UTF-8 bytes without a Python loop.
+"""Features of many texts at once, such as letters, numbers and words, computed on UTF-8 bytes without a Python loop.
 
 Classes of characters come from Python's Unicode database. A script is the first word of a character's Unicode name,
 such as LATIN or HIRAGANA. Only characters beyond ASCII are decoded, so Latin text is fast.
