@@ -15,6 +15,7 @@ from typing_extensions import override
 from mtx.errors import DataError
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.records.job_status import STATUS_FILE
+from mtx.records.noise_report import NoiseReport
 from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecord, Record, problems
 from mtx.records.report_metrics import flat_numbers
 from mtx.records.score_report import ScorerReport, SelectionReport
@@ -242,7 +243,9 @@ class TranslationReport(Record):
     scores: Scores | None = None
 
 
-class Report(OpenRecord, DataReport, PlanReport, DrawReport, TrainingReport, TranslationReport, FileRecord):
+class Report(
+    OpenRecord, DataReport, NoiseReport, PlanReport, DrawReport, TrainingReport, TranslationReport, FileRecord
+):
     """The whole report of a run; `own` collects the keys of a user-defined task that mtx does not know."""
 
     FILE: ClassVar[str] = REPORT_FILE

@@ -130,7 +130,7 @@ class RuleSet:
                     values[name].append(numbers_of(column, column_array(batch, column)))
                 else:
                     judged = RuleSet({name: rule}).judge(batch, rows)
-                    kept[name].append(~judged.masks.any(axis=0))
+                    kept[name].append(np.asarray(~judged.masks.any(axis=0)))
         rows = np.concatenate([np.empty(0, dtype=np.int64), *numbers])
         is_left = np.ones(len(rows), dtype=np.bool_)
         cuts = {}

@@ -74,4 +74,5 @@ def _log_ratios(source: NDArray[np.int64], target: NDArray[np.int64]) -> Floats:
 
 
 def _buckets(source: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.minimum(np.log2(source + 1.0) * BUCKETS_PER_OCTAVE, MAX_BUCKETS - 1).astype(np.int64)
+    found: NDArray[np.int64] = np.minimum(np.log2(source + 1.0) * BUCKETS_PER_OCTAVE, MAX_BUCKETS - 1).astype(np.int64)
+    return found

@@ -40,7 +40,7 @@ class CorpusScores:
         """Return the highest value with at most the share `loss` of the corpus below it; NaN for an empty corpus."""
         if not len(self._sorted):
             return float("nan")
-        # The value at this place has at most this many pairs below it; equal values below it only make the loss smaller.
+        # At most this many pairs are below the value at this place; equal values only make the loss smaller.
         return float(self._sorted[min(int(loss * len(self._sorted)), len(self._sorted) - 1)])
 
     def share_below(self, threshold: float) -> float:

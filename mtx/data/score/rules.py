@@ -120,7 +120,7 @@ class RulesModel:
         sides = (source, target)
         letters = np.minimum(*(_share(side.num_letters, side.num_visible, 0.0) for side in sides))
         usual = (self._usual_share(side, number) for number, side in enumerate(sides))
-        return {
+        found = {
             "letters": letters,
             "mojibake": np.minimum(num_mojibake(source) - num_mojibake(target), 0).astype(np.float64),
             "copy": _copy_score(source, target, pairs),
@@ -130,6 +130,7 @@ class RulesModel:
             "length_z": -np.abs(self._lengths.z(source.num_chars, target.num_chars)),
             "script": np.minimum(*usual),
         }
+        return {name: values + 0.0 for name, values in found.items()}  # 0 instead of −0
 
     def _usual_share(self, features: TextFeatures, side: int) -> NDArray[np.float64]:
         return _share(features.num_letters_of(self._is_usual[side]), features.num_letters, 1.0)
