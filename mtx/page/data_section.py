@@ -160,8 +160,7 @@ def _funnel(label: str, job: JobRecord, profile: RunProfile) -> Funnel:
     steps.append(Step("kept", "pairs kept", report.num_pairs_kept or 0, (report.num_pairs_kept or 0) / raw))
     of_splits = ((split, report.num_pairs_of(split)) for split in SPLITS)
     steps += [Step("split", split, count, count / raw) for split, count in of_splits]
-    rules = rules_table(report, profile)
-    return Funnel(label, report.name or "", report.languages or (), tuple(steps), rules)
+    return Funnel(label, report.name or "", report.languages or (), tuple(steps), rules_table(report, profile))
 
 
 def _sample_excerpts(samples: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -97,12 +97,12 @@ def column_reports(name: str, scorer: Scorer, tables: Sequence[Any]) -> dict[str
 def distribution(values: NDArray[np.float64]) -> ColumnReport:
     """Return the distribution of a column, float64 [n], NaN for a pair without a score."""
     known = values[~np.isnan(values)]
-    counts = {"num_scored": len(known), "without_score": len(values) - len(known)}
+    empty = ColumnReport(num_scored=len(known), without_score=len(values) - len(known))
     if not len(known):
-        return ColumnReport(**counts)
+        return empty
     of = np.quantile(known[:: len(known) // MAX_VALUES + 1], list(QUANTILES.values()))
     numbers = {"min": known.min(), "max": known.max(), **dict(zip(QUANTILES, of, strict=True))}
-    return ColumnReport(**counts, **{key: _finite(value) for key, value in numbers.items()})
+    return empty.model_copy(update={key: _finite(value) for key, value in numbers.items()})
 
 
 def selection_report(metrics: Mapping[str, Any]) -> SelectionReport | None:

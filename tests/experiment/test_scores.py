@@ -11,24 +11,9 @@ import pytest
 from command_line import Mtx
 
 WORDS = (
-    *(),
-    *(),
+    *("house", "tree", "green", "red", "walks", "sings", "under"),
+    *("bridge", "river", "night", "morning", "letter", "window", "garden"),
 )
-    "house",
-    "tree",
-    "green",
-    "red",
-    "walks",
-    "sings",
-    "under",
-    "bridge",
-    "river",
-    "night",
-    "morning",
-    "letter",
-    "window",
-    "garden",
-]
 
 
 @pytest.fixture

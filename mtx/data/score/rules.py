@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -188,8 +188,9 @@ def _numbers(features: TextFeatures) -> tuple[Keys, Keys, Ints]:
     texts = features.text_of(positions)
     counts = np.bincount(texts * 10 + values, minlength=10 * n).reshape(n, 10)
     starts = np.ones(len(positions), dtype=np.bool_)
-    between = np.add.reduceat(features.flags & DIGIT == 0, positions, dtype=np.int64)[:-1] if len(positions) > 1 else []
-    starts[1:] = (np.asarray(between) > 0) | (np.diff(texts) > 0)
+    if len(positions) > 1:
+        between = np.add.reduceat(features.flags & DIGIT == 0, positions, dtype=np.int64)[:-1]
+        starts[1:] = (between > 0) | (np.diff(texts) > 0)
     number = np.cumsum(starts) - 1
     first_of_number = np.flatnonzero(starts)
     in_number = np.arange(len(positions)) - first_of_number[number]
@@ -217,15 +218,16 @@ def _markup_score(pairs: pa.RecordBatch) -> NDArray[np.float64]:
 
 
 def _count_matches(texts: pa.LargeStringArray, pattern: str) -> Ints:
-    found: Any = pc.count_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
-    return found.astype(np.int64)
+    found: Ints = pc.count_substring_regex(texts, pattern).to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
 
 
 def _num_chars(texts: pa.LargeStringArray) -> Ints:
-    found: Any = pc.utf8_length(texts).to_numpy(zero_copy_only=False)
-    return found.astype(np.int64)
+    found: Ints = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
 
 
 def _share(part: Ints, whole: Ints, otherwise: float) -> NDArray[np.float64]:
     """Return `part` divided by `whole`, or `otherwise` where the whole is 0: float64 [n]."""
-    return np.where(whole > 0, part / np.maximum(whole, 1), otherwise)
+    found: NDArray[np.float64] = np.where(whole > 0, part / np.maximum(whole, 1), otherwise)
+    return found
