@@ -72,7 +72,7 @@ def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
         return None
     total = max(selection.num_pairs, 1)
     rows = []
-    for name, rule in selection.rules.items():
+    for name, rule in selection.in_order:
         samples = profile.rules.get(name, RuleSamples())
         rows.append(
             RuleRow(

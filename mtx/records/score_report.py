@@ -56,7 +56,13 @@ class SelectionReport(Record):
 
     num_pairs: Count
     num_kept: Count
+    order: tuple[str, ...] = ()
     rules: dict[str, RuleReport] = Field(default_factory=dict)
+
+    @property
+    def in_order(self) -> list[tuple[str, RuleReport]]:
+        """The rules with their names in the order in which they apply, which a JSON object does not keep."""
+        return [(name, self.rules[name]) for name in self.order if name in self.rules]
 
 
 def scorer_reports(datamodule: "TranslationData") -> dict[str, ScorerReport]:
@@ -112,10 +118,13 @@ def selection_report(metrics: Mapping[str, Any]) -> SelectionReport | None:
         return None
     reported = {
         name: RuleReport(**{key: rule[key] for key in RuleReport.model_fields})
-        for name, rule in rules["rules"].items()
+        for name in rules["order"]
+        for rule in [rules["rules"][name]]
         if rule["dropped_alone"] or not name.endswith("_without_value")
     }
-    return SelectionReport(num_pairs=rules["num_pairs"], num_kept=rules["num_kept"], rules=reported)
+    return SelectionReport(
+        num_pairs=rules["num_pairs"], num_kept=rules["num_kept"], order=tuple(reported), rules=reported
+    )
 
 
 def scores_table(scorers: Mapping[str, ScorerReport]) -> Table:
@@ -139,7 +148,7 @@ def rules_table(selection: SelectionReport) -> Table:
     table.add_column("criteria")
     for heading in ("dropped in order", "alone", "only here"):
         table.add_column(heading, justify="right")
-    for name, rule in selection.rules.items():
+    for name, rule in selection.in_order:
         counts = (rule.dropped_in_order, rule.dropped_alone, rule.dropped_only_here)
         table.add_row(name, criteria_text(rule.criteria), *(f"{count:,}" for count in counts))
     return table

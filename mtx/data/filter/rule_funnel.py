@@ -135,4 +135,5 @@ class RuleFunnel:
                 "samples_only_here": self._unique_samples[number].as_json(),
                 "samples_near": [] if nearest is None else nearest.as_json(),
             }
-        return cast(dict[str, JSON], {"num_pairs": self.num_pairs, "num_kept": self.num_kept, "rules": found})
+        counts = {"num_pairs": self.num_pairs, "num_kept": self.num_kept, "order": self.names, "rules": found}
+        return cast(dict[str, JSON], counts)

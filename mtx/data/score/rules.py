@@ -214,7 +214,8 @@ def _sums(values: Keys, texts: Ints, num_texts: int) -> Keys:
 def _markup_score(pairs: pa.RecordBatch) -> NDArray[np.float64]:
     tags, places = ([_count_matches(pairs.column(side), pattern) for side in (0, 1)] for pattern in (TAG, PLACEHOLDER))
     of_tags = np.abs(tags[0] - tags[1]) * np.where(tags[0] == 0, 2, 1)
-    return -(of_tags + np.abs(places[0] - places[1])).astype(np.float64)
+    found: NDArray[np.float64] = -(of_tags + np.abs(places[0] - places[1])).astype(np.float64)
+    return found
 
 
 def _count_matches(texts: pa.LargeStringArray, pattern: str) -> Ints:
@@ -229,5 +230,5 @@ def _num_chars(texts: pa.LargeStringArray) -> Ints:
 
 def _share(part: Ints, whole: Ints, otherwise: float) -> NDArray[np.float64]:
     """Return `part` divided by `whole`, or `otherwise` where the whole is 0: float64 [n]."""
-    found: NDArray[np.float64] = np.where(whole > 0, part / np.maximum(whole, 1), otherwise)
+    found: NDArray[np.float64] = np.asarray(np.where(whole > 0, part / np.maximum(whole, 1), otherwise))
     return found
