@@ -27,6 +27,7 @@ def test_every_example_is_tried() -> None:
         "huggingface.py",
         "own_downloader.py",
         "own_model.py",
+        "own_scorer.py",
         "plain_torch.py",
     ]
 
@@ -53,3 +54,11 @@ def test_own_downloader(tmp_path: Path) -> None:
     told = run("own_downloader.py", str(tmp_path))
     assert "the contract holds: 2,000 pairs, left out: {'missing_text': 1}" in told
     assert re.search(r"the first batch: \[\d+, \d+\] source ids", told)
+
+
+def test_own_scorer(tmp_path: Path) -> None:
+    told = run("own_scorer.py", "downloader.n=1500", f"storage.root={tmp_path}")
+    judged, kept = number(r"judged (\d+) pairs", told), number(r"kept (\d+)", told)
+    dropped = number(r"frequent_words: (\d+) alone", told)
+    assert 0 < dropped <= 0.1 * judged
+    assert kept == judged - dropped - number(r"longest: \d+ alone, (\d+) only here", told)

@@ -114,7 +114,7 @@ def distribution(values: NDArray[np.float64]) -> ColumnReport:
 def selection_report(metrics: Mapping[str, Any]) -> SelectionReport | None:
     """Return the funnel of the rules from the metrics of a filtered dataset; None for another filter."""
     rules = metrics.get("rules")
-    if not rules:
+    if not rules or not rules["rules"]:
         return None
     reported = {
         name: RuleReport(**{key: rule[key] for key in RuleReport.model_fields})

@@ -14,7 +14,7 @@ import mtx
 from mtx.components.checking import build, check_config
 from mtx.components.identity import identity
 from mtx.data.dataset import TranslationDataset
-from mtx.data.score.scorer import score
+from mtx.data.score.score_stage import score
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DataError

@@ -25,7 +25,8 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     rows = []
     for number in range(240):
         words = rng.choices(WORDS, k=rng.randint(4, 12))
-        rows.append({"src": f"{' '.join(words)} {number}", "tgt": f"{' '.join(word[::-1] for word in words)} {number}"})
+        target = " ".join(word[::-1] for word in words[number % 2 :])
+        rows.append({"src": f"{' '.join(words)} {number}", "tgt": f"{target} {number}"})
     rows[7]["tgt"] += " 99"
     rows[8]["tgt"] = "Ã©" + rows[8]["tgt"]
     rows[9]["tgt"] = "kurz 9"
@@ -59,8 +60,7 @@ def mtx_report() -> Any:
 
 
 def test_another_threshold_reads_the_scores_and_encodes_nothing(corpus: list[str], mtx: Mtx) -> None:
-    overrides = ["score=[rules]", "filter=selection", "tokenizer.train_on=text", "filter.rules.repetition=null"]
-    overrides = [*overrides[:2], overrides[3], *corpus]  # tokenizer=byte learns from no text
+    overrides = ["score=[rules]", "filter=selection", "filter.rules.repetition=null", *corpus]
     first = mtx("task=prepare", *overrides, "filter.rules.length_z.min=-4")
     assert first.code == 0, first.err
     report = mtx_report()
@@ -149,7 +149,7 @@ def test_task_scores_writes_a_line_for_each_raw_pair_and_measures_noise(corpus: 
     assert kinds["changed_number"]["auc"] > 0.98
     assert report["noise"]["rules.copy"]["kinds"]["copied"]["caught_5"] == 1.0
     assert report["noise"]["rules.length_z"]["loss_5"]["lost"] <= 0.05
-    assert "caught at 5 % loss" in done.out
+    assert "changed_number" in done.out
     nothing = mtx("task=scores", *corpus)
     assert nothing.code == 1
     assert "task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores score=[rules]" in nothing.err
