@@ -29,8 +29,7 @@ class NearestPairs:
         """Offer pairs with their row numbers and values, float64 [n], NaN for none; `drops`: which the rule drops."""
         distances = np.abs(values - threshold)
         distances[~np.isfinite(distances)] = np.inf
-        count = min(MAX_SAMPLES, len(distances))
-        nearest = np.argpartition(distances, count - 1)[:count] if count else np.empty(0, dtype=np.int64)
+        nearest = _smallest(distances, MAX_SAMPLES)
         source, target = pairs.column("src"), pairs.column("tgt")
         limit = self._kept[-1][0] if len(self._kept) == MAX_SAMPLES else np.inf
         offered = [
@@ -54,6 +53,15 @@ class NearestPairs:
             {"row": row, "source": source, "target": target, "value": value, "is_dropped": dropped}
             for _, row, value, dropped, source, target in ordered
         ]
+
+
+def _smallest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Return the places of the smallest values; of equal values, the first places."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    limit = np.partition(values, count - 1)[count - 1]
+    below = np.flatnonzero(values < limit)
+    return np.concatenate([below, np.flatnonzero(values == limit)[: count - len(below)]])
 
 
 class RuleFunnel:
