@@ -80,7 +80,7 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
             rate = num_pairs / of.built_s if of.built_s else float("nan")
             of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
             print(
-                f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, from disk to disk), "
+                f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk), "
                 f"{of_cpu:,.0f} pairs per CPU second and core"
             )
         noise = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=per_kind, seed=1)
