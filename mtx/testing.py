@@ -130,7 +130,6 @@ def check_filter(keeper: PairFilter, pairs: pa.Table) -> dict[str, int]:
         again: dict[str, int] = {}
         other = pa.Table.from_batches(pickle.loads(pickle.dumps(keeper)).apply(whole.to_batches(size), again))
         rows = [table[ROW_COLUMN].to_pylist() for table in (kept, other)]
-        rows = [table[ROW_COLUMN].to_pylist() for table in (kept, other)]
         _check_same("the result", f"in batches of {size} pairs", *rows)
         _check_same("the counts", f"in batches of {size} pairs", dropped, again)
     return dropped
@@ -140,8 +139,8 @@ def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
     """Check a scorer against the contract of `mtx.data.score.scorer.Scorer`, or of `TrainedScorer`.
 
     The scorer is a frozen, picklable dataclass with an identity, and describes its columns. The columns have the
-    declared types, and one value for each pair. The values of a pair do not depend on the batch. A trained scorer writes
-    the same files in each training, and no pickle.
+    declared types, and one value for each pair. The values of a pair do not depend on the batch. A trained scorer
+    writes the same files in each training, and no pickle.
 
     Args:
         scorer: the scorer.
