@@ -55,8 +55,16 @@ class ScoreTable:
         return {name: _single(piece[name]) for name in piece.column_names}
 
     def batches(self, batches: Iterator[pa.RecordBatch], row_column: str) -> Iterator[pa.RecordBatch]:
-        """Append the columns to a stream of rows, which the column `row_column` numbers."""
+        """Append the columns to a stream of rows, which the column `row_column` numbers.
+
+        Raises ConfigError if the rows already have a column with the name of a score.
+        """
         for batch in batches:
+            if both := [name for name in self.table.column_names if name in batch.schema.names]:
+                raise ConfigError(
+                    f"the corpus and a scorer both have the column {both[0]}. Leave it out of downloader.columns, or "
+                    "give the scorer another name"
+                )
             for name, array in self.take(batch.column(row_column).to_numpy()).items():
                 batch = batch.append_column(name, array)
             yield batch
