@@ -10,17 +10,25 @@ The tests of mtx apply the same checks to mtx's own downloaders.
 
 import dataclasses
 import pickle
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from mtx.components.identity import digest, plain_value
+from mtx.components.identity import digest, identity, plain_value
+from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.pair_batches import pair_batches
+from mtx.data.score.scorer import Scorer, TrainedScorer, score_batch
 from mtx.errors import SourceError
 from mtx.infra.dal.row_digest import RowDigest
+from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
 
-__all__ = ["CheckedDownloader", "check_downloader"]
+__all__ = ["CheckedDownloader", "check_downloader", "check_filter", "check_scorer"]
 
 SPLITS = ("train", "validation", "test")
 NO_SPLIT = "no-such-split"
@@ -59,7 +67,7 @@ def check_downloader(
     Raises:
         AssertionError: the downloader violates the contract; the message names the rule and the value found.
     """
-    _check_class(downloader)
+    _check_dataclass(downloader, Downloader)
     copy = pickle.loads(pickle.dumps(downloader))
     info = _checked_info(downloader)
     found = CheckedDownloader(info)
@@ -85,10 +93,118 @@ def check_downloader(
     return found
 
 
-def _check_class(downloader: Downloader) -> None:
-    cls = type(downloader)
-    assert isinstance(downloader, Downloader), f"{cls.__name__} is no subclass of mtx.infra.dataset.download.Downloader"
-    assert dataclasses.is_dataclass(downloader), f"{cls.__name__} is no dataclass: decorate it, with frozen=True"
+def check_filter(keeper: PairFilter, pairs: pa.Table) -> dict[str, int]:
+    """Check a filter against the contract of `mtx.data.filter.filter_protocol.PairFilter`.
+
+    The filter is a frozen, picklable dataclass with an identity. It returns a selection of the pairs in their order,
+    unchanged, in at least one batch. It counts each dropped pair once. The result does not depend on the batches.
+
+    Args:
+        keeper: the filter, or a rule made by `@mtx.rule`.
+        pairs: pairs with `src`, `tgt` and all further columns that the filter needs; some of them should be dropped.
+
+    Returns:
+        The number of dropped pairs by reason.
+
+    Raises:
+        AssertionError: the filter violates the contract; the message names the rule and the value found.
+    """
+    _check_component(keeper, PairFilter)
+    numbered = pairs if ROW_COLUMN in pairs.column_names else pairs.append_column(ROW_COLUMN, [np.arange(len(pairs))])
+    whole = pa.Table.from_batches(pair_batches(numbered))
+    dropped: dict[str, int] = {}
+    batches = list(keeper.apply(whole, dropped))
+    assert batches, "apply() yields at least one batch, which may be empty, but yielded none"
+    kept = pa.Table.from_batches(batches)
+    assert kept.column_names == whole.column_names, (
+        f"apply() returns all columns, {whole.column_names}, but returned {kept.column_names}"
+    )
+    places = np.searchsorted(whole[ROW_COLUMN].to_numpy(), kept[ROW_COLUMN].to_numpy())
+    assert (np.diff(places) > 0).all(), "apply() keeps the order of the pairs, but changed it"
+    assert kept.equals(whole.take(pa.array(places))), "apply() returns pairs unchanged, but changed some"
+    num_dropped = sum(dropped.values())
+    assert len(kept) + num_dropped == len(whole), (
+        f"each dropped pair counts once, but {len(kept)} of {len(whole)} pairs are kept and {num_dropped} are counted"
+    )
+    for size in (1, 7):
+        again: dict[str, int] = {}
+        other = pa.Table.from_batches(pickle.loads(pickle.dumps(keeper)).apply(whole.to_batches(size), again))
+        rows = [table[ROW_COLUMN].to_pylist() for table in (kept, other)]
+        _check_same("the result", f"in batches of {size} pairs", *rows)
+        _check_same("the counts", f"in batches of {size} pairs", dropped, again)
+    return dropped
+
+
+def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
+    """Check a scorer against the contract of `mtx.data.score.scorer.Scorer`, or of `TrainedScorer`.
+
+    The scorer is a frozen, picklable dataclass with an identity, and describes its columns. The columns have the
+    declared types, and one value for each pair. The values of a pair do not depend on the batch. A trained scorer
+    writes the same files in each training, and no pickle.
+
+    Args:
+        scorer: the scorer.
+        pairs: pairs with `src`, `tgt` and all further columns that the scorer needs. A scorer trains on all of them.
+
+    Returns:
+        The columns of the pairs, by stored name.
+
+    Raises:
+        AssertionError: the scorer violates the contract; the message names the rule and the value found.
+    """
+    _check_component(scorer, Scorer)
+    assert scorer.columns, "columns names at least one column, but is empty"
+    for name, column in scorer.columns.items():
+        assert column.description, f"the column {name} has no description. State its meaning and its scale"
+    batches = list(pair_batches(pairs))
+    with tempfile.TemporaryDirectory() as folder:
+        score = _scoring_function(scorer, batches, Path(folder))
+        whole = pa.Table.from_batches([score_batch(scorer, score(batch), batch.num_rows) for batch in batches])
+        for size in (1, 7):
+            pieces = [piece for batch in batches for piece in pa.Table.from_batches([batch]).to_batches(size)]
+            other = pa.Table.from_batches([score_batch(scorer, score(piece), piece.num_rows) for piece in pieces])
+            same = all(_is_same_column(whole[name], other[name]) for name in whole.column_names)
+            assert same, f"the values of a pair do not depend on the batch, but differ in batches of {size} pairs"
+        empty = batches[0].slice(0, 0)
+        score_batch(scorer, score(empty), 0)
+    return whole
+
+
+def _scoring_function(scorer: Scorer, batches: list[pa.RecordBatch], folder: Path) -> Callable[[pa.RecordBatch], Any]:
+    """Return the function that scores a batch, after a training if the scorer needs one."""
+    if not isinstance(scorer, TrainedScorer):
+        return scorer.scores
+    files = []
+    for name in ("first", "second"):
+        place = folder / name
+        place.mkdir()
+        scorer.train(lambda: iter(batches), place)
+        files.append({path.name: path.read_bytes() for path in sorted(place.iterdir())})
+    assert files[0], "train() writes the model into files of its folder, but wrote none"
+    _check_same("the model", "in a second training", files[0], files[1])
+    pickled = [name for name, content in files[0].items() if content[:1] == b"\x80" and content.endswith(b".")]
+    assert not pickled, f"a model contains no pickle, which runs code when it is read, but {pickled[0]} is one"
+    model = scorer.load(folder / "first")
+    return lambda batch: model.scores(batch, np.ones(batch.num_rows, dtype=np.bool_))
+
+
+def _is_same_column(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    if pa.types.is_floating(one.type):  # NaN equals NaN here
+        return bool(np.array_equal(one.to_numpy(), other.to_numpy(), equal_nan=True))
+    return bool(one.combine_chunks().equals(other.combine_chunks()))
+
+
+def _check_component(component: object, base: type) -> None:
+    _check_dataclass(component, base)
+    identity(component)
+    copy = pickle.loads(pickle.dumps(component))
+    _check_same("the identity", "after pickling", identity(component), identity(copy))
+
+
+def _check_dataclass(component: object, base: type) -> None:
+    cls: Any = type(component)
+    assert isinstance(component, base), f"{cls.__name__} is no subclass of {base.__module__}.{base.__name__}"
+    assert dataclasses.is_dataclass(component), f"{cls.__name__} is no dataclass: decorate it, with frozen=True"
     assert cls.__dataclass_params__.frozen, f"{cls.__name__} is a dataclass that can be changed: say frozen=True"
 
 

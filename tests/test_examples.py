@@ -31,6 +31,7 @@ def test_every_example_is_tried() -> None:
         "lightning_cli.py",
         "own_downloader.py",
         "own_model.py",
+        "own_scorer.py",
         "plain_torch.py",
         "torchrun_loop.py",
         "transformers_trainer.py",
@@ -101,3 +102,11 @@ def test_torchrun_loop() -> None:
     found = re.search(r"epoch 0: (\d+) pairs, (\d+) different ones", done.stdout)
     assert found
     assert found[1] == found[2]
+
+
+def test_own_scorer(tmp_path: Path) -> None:
+    told = run("own_scorer.py", "downloader.n=1500", f"storage.root={tmp_path}")
+    judged, kept = number(r"judged (\d+) pairs", told), number(r"kept (\d+)", told)
+    dropped = number(r"frequent_words: (\d+) alone", told)
+    assert 0 < dropped <= 0.1 * judged
+    assert kept == judged - dropped - number(r"longest: \d+ alone, (\d+) only here", told)

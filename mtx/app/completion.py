@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from mtx.components.groups import GROUPS
+
 CONFIG_MODULE = "mtx.conf"
 SEPARATORS = {"query=bash": " ", "query=zsh": " ", "query=fish": "\n"}  # by the argument that the shell's script passes
 SAFE_WORD = re.compile(r"[\w.,=+/@-]+")  # suggestions with other characters are left out, since shells expand them
@@ -58,10 +60,11 @@ class _ConfigFiles:
         self.groups = sorted({entry.name for root in self._roots for entry in root.iterdir() if _is_group(entry)})
         self._main = self._read("config")
         self._chosen = {key: str(option) for key, option in _default_options(self._main.get("defaults"))}
-        said = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+        said = dict(word.strip("'\"").lstrip("+").split("=", 1) for word in words if "=" in word)
         for name in ("experiment", *self.groups):
             if name in said and name in self.groups:
-                self._chosen[name] = said[name].partition(",")[0]
+                is_list = name in GROUPS and GROUPS[name].is_multiple
+                self._chosen[name] = said[name] if is_list else said[name].partition(",")[0]
             if name == "experiment":
                 chosen = _default_options(self._read(f"experiment/{self._chosen.get(name)}").get("defaults"))
                 self._chosen |= {one[1]: str(option) for key, option in chosen if (one := CHOSEN_GROUP.match(key))}
@@ -76,8 +79,12 @@ class _ConfigFiles:
         names = path.split(".") if path else []
         if names and names[0] in GROUPS_OF_OVERRIDES:
             return {}
-        if names and names[0] in self.groups:
-            node: Any = self._option(names[0], self._chosen.get(names[0], ""))
+        if names and names[0] in GROUPS and GROUPS[names[0]].is_multiple:
+            chosen = [name for name in self._chosen.get(names[0], "").strip("[]").split(",") if name]
+            node: Any = {name: self._option(names[0], name) for name in chosen}
+            names = names[1:]
+        elif names and names[0] in self.groups:
+            node = self._option(names[0], self._chosen.get(names[0], ""))
             names = names[1:]
         else:
             node = {key: value for key, value in self._main.items() if key not in ("defaults", "hydra")}

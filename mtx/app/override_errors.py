@@ -18,6 +18,7 @@ from mtx.app.corrected_command import is_override
 from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags
 from mtx.app.mistyped_words import several_values_problem, word_problems
 from mtx.app.unknown_keys import key_problem
+from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.url import checked_url, is_url
 from mtx.redaction import redacted_override
@@ -92,7 +93,8 @@ def check_options(arguments: Sequence[str]) -> None:
     with hydra_loader() as loader:
         groups = group_names(loader)
         for group, value in (found.groups() for found in asked):
-            if group in groups:
+            is_list = group in GROUPS and GROUPS[group].is_multiple and value.startswith("[")
+            if group in groups and not is_list:
                 options = loader.get_group_options(group, ObjectType.CONFIG)
                 raise ConfigError(f"{group} has no option {value!r}. Its options: {choices(value, options)}")
 
@@ -202,14 +204,16 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
     if key not in groups:
         return None
     options = loader.get_group_options(key, ObjectType.CONFIG)
-    value = None if override.is_sweep_override() else override.value()
-    if isinstance(value, list):
-        return list_problem(key, [str(each) for each in value])
-    for name in override.sweep_string_iterator() if override.is_sweep_override() else [value]:
-        if name is not None and isinstance(name, str) and (name := name.strip("'\"")) not in options:
-            if (needed := PLUG_IN_PACKAGES.get(f"{key}/{name}")) is not None:
-                return needed_plug_in_message(key, name, needed)
-            return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
+    chosen = None if override.is_sweep_override() else override.value()
+    if isinstance(chosen, list) and not (key in GROUPS and GROUPS[key].is_multiple):
+        return list_problem(key, [str(each) for each in chosen])
+    for value in override.sweep_string_iterator() if override.is_sweep_override() else [chosen]:
+        names = value if isinstance(value, list) else str(value).strip("[]").split(",") if value is not None else []
+        for name in (str(one).strip(" '\"") for one in names):
+            if name and name not in options:
+                if (needed := PLUG_IN_PACKAGES.get(f"{key}/{name}")) is not None:
+                    return needed_plug_in_message(key, name, needed)
+                return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
     return None
 
 

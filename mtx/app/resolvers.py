@@ -25,6 +25,11 @@ def without_budget(value: Any, *, _root_: DictConfig) -> Any:
     return value if all(limit is None for limit in limits) else UNLIMITED
 
 
+def if_scored(scorer: Any, value: Any, *, _root_: DictConfig) -> Any:
+    """Return `value` if the scorer is among the chosen options of the group `score`, else None."""
+    return value if str(scorer) in (_root_.get("score") or {}) else None
+
+
 def study_name(*, _root_: DictConfig) -> str:
     """Return the name of an Optuna study, computed from the overrides: the same command continues its study."""
     said = [text for text in _root_.hydra.overrides.task if text.partition("=")[0] not in NON_STUDY_KEYS]
@@ -57,6 +62,7 @@ def run_folder(task: Any, repair: Any, yes: Any, folder: Any) -> str:
 
 OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cores_for_each", cores_for_each, replace=True)
+OmegaConf.register_new_resolver("if_scored", if_scored, replace=True)
 OmegaConf.register_new_resolver("without_budget", without_budget, replace=True)
 OmegaConf.register_new_resolver("search_directions", search_directions, replace=True)
 OmegaConf.register_new_resolver("study_name", study_name, replace=True)

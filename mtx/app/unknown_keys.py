@@ -46,6 +46,8 @@ def key_problem(
         if part not in node:
             known = {str(name) for name in node if not str(name).startswith("_")}
             known |= set() if depth else {group for group in groups if not group.startswith("hydra/")}
+            if not depth and part in GROUPS and GROUPS[part].is_multiple:
+                return f"no option of {part} is chosen, so {override.key_or_group} does not exist. Add {part}=[NAME]"
             where = f"{inside} has no key" if inside else "there is no group or key"
             told = f"{where} {part!r}. There are: {choices(part, known)}"
             meant = _meant(config, override, depth, arguments, loader) if depth and not override.is_delete() else None

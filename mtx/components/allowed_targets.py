@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtx.components.groups import GROUPS
+from mtx.components.groups import group_of
 from mtx.errors import ConfigError
 
 TARGET_KEY = "_target_"
@@ -60,7 +60,7 @@ def allowed_target(path: Any, key: str) -> Callable[..., Any]:
         ConfigError: the target cannot be imported, or is not allowed at `key`.
     """
     target = _imported_target(path, key)
-    if (group := GROUPS.get(key)) is not None:
+    if (group := group_of(key)) is not None:
         is_one = (group.base and _is_class_of(target, group.base)) or (
             group.functions and (_is_defined_in(target, group.functions) or _is_allowed(target))
         )

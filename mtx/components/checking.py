@@ -54,7 +54,9 @@ def check_config(config: Config) -> None:
     problems += [f"there is no group or key {key!r}. There are: {choices(key, known)}" for key in unknown]
     if not problems:
         for group, options in groups:
-            if TARGET_KEY in options and not is_packaged(group, config):
+            if group in GROUPS and GROUPS[group].is_multiple:
+                problems += _problems_of_multiple(group, config)
+            elif TARGET_KEY in options and not is_packaged(group, config):
                 filled_in = GROUPS[group].filled_in if group in GROUPS else frozenset()
                 problems += _problems(group, options, filled_in)
     if problems:
@@ -134,6 +136,29 @@ def _missing_package(error: ImportError) -> str:
     said = str(error)
     found = MISSING_PACKAGE.search(said)
     return found[1] if found else (error.name or "").partition(".")[0] or said
+
+
+def build_multiple(config: Config, group: str) -> dict[str, Any]:
+    """Build all components of a group from which several options can be chosen, by name.
+
+    Raises:
+        ConfigError: a target is not allowed, or a component cannot be built.
+    """
+    found = config.get(group) or {}
+    return {name: build({f"{group}.{name}": options}, f"{group}.{name}") for name, options in found.items()}
+
+
+def _problems_of_multiple(group: str, config: Config) -> list[str]:
+    problems = []
+    for name, options in config[group].items():
+        if not isinstance(options, Mapping) or TARGET_KEY not in options:
+            problems.append(
+                f"{group}.{name} must be {GROUPS[group].noun}, but has no {TARGET_KEY}. Choose packaged options with "
+                f"{group}=[NAME], or name a class with +{group}.{name}.{TARGET_KEY}=MODULE.CLASS"
+            )
+        elif not is_packaged(group, config, name):
+            problems += _problems(f"{group}.{name}", options, frozenset())
+    return problems
 
 
 def _check_targets(key: str, options: Config) -> None:

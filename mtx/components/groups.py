@@ -13,6 +13,8 @@ class Group:
         noun: name of an option in messages, with its article.
         filled_in: parameters that mtx passes itself, and that a config may not set.
         is_completed: whether mtx fills in parameters that the config leaves out or null, from the data and the run.
+        is_multiple: whether several options can be chosen together. `config[GROUP]` then maps names to components, and
+            each option has the package `GROUP.NAME`, so that two options never merge.
     """
 
     base: str | None
@@ -20,6 +22,7 @@ class Group:
     noun: str
     filled_in: frozenset[str] = frozenset()
     is_completed: bool = False
+    is_multiple: bool = False
 
 
 PARTS = ("storage", "downloader", "normalise", "filter", "tokenizer", "sampler")  # groups passed to a data module
@@ -28,13 +31,14 @@ GROUPS = {
     "storage": Group(base="mtx.data.store.Store", noun="a Store"),
     "downloader": Group(base="mtx.infra.dataset.download.Downloader", noun="a Downloader"),
     "normalise": Group(base="mtx.data.normalise.Normaliser", noun="a Normaliser"),
+    "score": Group(base="mtx.data.score.scorer.Scorer", noun="a Scorer", is_multiple=True),
     "filter": Group(base="mtx.data.filter.filter_protocol.PairFilter", noun="a PairFilter"),
     "tokenizer": Group(base="mtx.data.tokenize.tokenization.Tokenization", noun="a Tokenization"),
     "sampler": Group(base="mtx.batches.plan.planner.Planner", noun="a Planner"),
     "datamodule": Group(
         base="mtx.training.plain_datamodule.TranslationData",
         noun="a TranslationData",
-        filled_in=frozenset({*PARTS, "seed"}),
+        filled_in=frozenset({*PARTS, "score", "seed"}),
     ),
     "model": Group(base="pytorch_lightning.LightningModule", noun="a LightningModule", is_completed=True),
     "trainer": Group(base="pytorch_lightning.Trainer", functions="mtx.training", noun="a Trainer"),
@@ -47,6 +51,7 @@ GROUPS = {
     "task": Group(base=None, functions="mtx.experiment", noun="a task of mtx", filled_in=frozenset({"run"})),
 }
 
+
 # Keys that a config may have besides groups.
 KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "stage", "split"}) | {
     *("full", "repair"),  # keys of task=verify
@@ -55,3 +60,12 @@ KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "stage", "split"}) | {
     *("runs", "to"),  # keys of task=compare
     *("dataset", "to", "from", "format", "overwrite"),  # keys of task=export and task=import
 }
+
+
+def group_of(key: str) -> Group | None:
+    """Return the group of the component at `key`: the key of a group, or NAME in a group with several components."""
+    name, _, component = key.partition(".")
+    group = GROUPS.get(name)
+    if group is None or not component:
+        return group
+    return group if group.is_multiple and "." not in component else None

@@ -8,7 +8,7 @@ the location of its code.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from mtx.components.code_digest import code_digest
@@ -42,13 +42,15 @@ def identity(component: Any, *, exclude: Collection[str] = ()) -> dict[str, JSON
     """Return the identity of a dataclass component: its kind, its version, and the fields that decide its output.
 
     Args:
-        component: an instance of a dataclass.
+        component: an instance of a dataclass. If it has a method `identity_fields`, as a component that contains other
+            components needs, that method returns its fields as plain values.
         exclude: names of fields that do not change the output.
 
     Raises:
         ConfigError: the class has no `version`, and no source file from which a version can be computed.
     """
-    fields = plain_value(component)
+    own: Callable[[], dict[str, JSON]] | None = getattr(component, "identity_fields", None)
+    fields = plain_value(component) if own is None else own()
     assert isinstance(fields, dict)
     later = {
         field.name

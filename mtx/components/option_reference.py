@@ -113,16 +113,17 @@ def _parsed_option(group: str, name: str, text: str, *, resolve: bool = True) ->
             break
         if not line.startswith("# @package"):
             header.append(line[1:])
+    package = next((line.split()[-1] for line in lines if line.startswith("# @package")), group)
     launches = [line.strip() for line in header if re.match(r"\s+mtx\b", line)]
     purpose = " ".join(line.strip() for line in header if line.strip() not in launches)
     config = yaml.safe_load(text) or {}
-    is_global = "# @package _global_" in text or not group
+    is_global = package == "_global_" or not group
     return Option(
         group,
         name,
         purpose.strip(),
         tuple(launches),
-        tuple(_parsed_fields(group, lines, config, is_global, resolve=resolve)),
+        tuple(_parsed_fields(package, lines, config, is_global, resolve=resolve)),
     )
 
 

@@ -15,12 +15,17 @@ PRIMARY_CONFIG = "config.yaml"
 INTERPOLATION = "${"
 
 
-def is_packaged(group: str, config: Mapping[str, Any]) -> bool:
-    """Return whether the config of a group equals one of the group's packaged options in every value."""
+def is_packaged(group: str, config: Mapping[str, Any], name: str | None = None) -> bool:
+    """Return whether the config of a group equals one of the group's packaged options in every value.
+
+    `name` is the name of a component in a group with several components, whose packaged option has the same name.
+    """
+    if name is not None:
+        return name in _packaged(group) and _is_same(config[group][name], _packaged(group)[name])
     options = config[group]
     return any(
         _is_same(options, packaged, any_for=INTERPOLATION) and _is_same(options, _resolved(group, packaged, config))
-        for packaged in _packaged(group)
+        for packaged in _packaged(group).values()
     )
 
 
@@ -35,18 +40,18 @@ def _resolved(group: str, packaged: Mapping[str, Any], config: Mapping[str, Any]
 
 
 @cache
-def _packaged(group: str) -> tuple[Mapping[str, Any], ...]:
-    return tuple(_options(group))
+def _packaged(group: str) -> Mapping[str, Mapping[str, Any]]:
+    return dict(_options(group))
 
 
-def _options(group: str) -> Iterator[Mapping[str, Any]]:
+def _options(group: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     root = resources.files(CONFIGS)
     if (folder := root / group).is_dir():
         for entry in folder.iterdir():
             if entry.name.endswith(".yaml"):
-                yield _with_bases(root / group, entry.name)
+                yield entry.name.removesuffix(".yaml"), _with_bases(root / group, entry.name)
     elif isinstance(found := _read((root / PRIMARY_CONFIG).read_text(encoding="utf-8")).get(group), Mapping):
-        yield found
+        yield group, found
 
 
 def _with_bases(folder: Traversable, name: str) -> Mapping[str, Any]:
@@ -55,7 +60,9 @@ def _with_bases(folder: Traversable, name: str) -> Mapping[str, Any]:
     bases = [base for base in own.get("defaults", ()) if isinstance(base, str) and base != "_self_"]
     merged: dict[str, Any] = {}
     for base in bases:
-        merged |= _with_bases(folder, f"{base}.yaml")
+        name, _, package = base.partition("@")  # NAME@KEY puts the option NAME under KEY
+        found = _with_bases(folder, f"{name}.yaml")
+        merged |= {package: found} if package else found
     return merged | {key: value for key, value in own.items() if key != "defaults"}
 
 

@@ -113,9 +113,9 @@ class SourceTally:
 
     Attributes:
         dropped: counts of dropped pairs by reason, which the filter updates.
-        metrics: the metrics for the manifest: `dropped`, and `rejects` with a few dropped pairs by reason. A mixture
-            also has `sources`, which gives `pairs`, `dropped` by reason and `kept` of each source. `write_metrics`
-            fills them.
+        metrics: the metrics for the manifest: `dropped`, `rejects` with a few dropped pairs by reason, and `rules` with
+            the funnel of a selection. A mixture also has `sources`, which gives `pairs`, `dropped` by reason and
+            `kept` of each source. `write_metrics` fills them.
     """
 
     def __init__(self, names: list[str], metrics: Mapping[str, Any] | None = None) -> None:
@@ -156,6 +156,8 @@ class SourceTally:
     def write_metrics(self) -> None:
         """Fill `metrics` with the final counts. Call this after the last pair."""
         self.metrics["rejects"] = {**self._rejects, **self.dropped.rejects()}
+        if self.dropped.funnel is not None:
+            self.metrics["rules"] = self.dropped.funnel.as_json()
         if self.names:
             self.metrics["sources"] = {name: self._source_counts(number) for number, name in enumerate(self.names)}
 

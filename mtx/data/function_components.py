@@ -52,7 +52,7 @@ def rule(function: Judge) -> type[PairFilter]:
             count_dropped(dropped, function.__name__, ~keep.to_numpy(zero_copy_only=False), batch)
             yield batch.filter(keep)
 
-    return typing.cast(type[PairFilter], _class_of(function, PairFilter, "filter", apply=apply))
+    return typing.cast(type[PairFilter], _class_of(function, PairFilter, "filter", apply=apply, is_pairwise=True))
 
 
 def scorer(function: Judge) -> type[Scorer]:
@@ -71,7 +71,7 @@ def scorer(function: Judge) -> type[Scorer]:
     return typing.cast(type[Scorer], _class_of(function, Scorer, "score", scores=scores))
 
 
-def _class_of(function: Judge, base: type, group: str, **methods: Callable[..., Any]) -> type:
+def _class_of(function: Judge, base: type, group: str, **attributes: Any) -> type:
     first, *options = inspect.signature(function).parameters.values()
     if first.kind is first.KEYWORD_ONLY or any(option.kind is not option.KEYWORD_ONLY for option in options):
         raise ConfigError(
@@ -88,7 +88,7 @@ def _class_of(function: Judge, base: type, group: str, **methods: Callable[..., 
             "__doc__": function.__doc__,
             "__module__": function.__module__,
             "__qualname__": function.__qualname__,
-            **methods,
+            **attributes,
         },
     )
     return component(group)(made)

@@ -4,11 +4,12 @@ Garbage collection is safe while runs are active. An item with a lock is removed
 another process uses stays. No decision depends on file ages, so wrong clocks have no effect.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
+from mtx.components.identity import JSON
 from mtx.data.dataset import TranslationDataset
 from mtx.data.remembered_sources import record_leftovers
 from mtx.data.store import WORK_LOCK, Store
@@ -39,8 +40,8 @@ def store_leftovers(store: Store, *, orphans: bool = True) -> list[Leftover]:
 
     Leftovers are: remains of interrupted writers and builds, rows without a manifest, scratch files, and files that
     `task=verify` moved to the folder `damaged`. With `orphans`, also datasets that stages of earlier versions of mtx
-    wrote, and selections, encoded datasets and words with a missing input. A tokenizer is an orphan if its training
-    dataset is missing, unless encoded datasets or words need it. A run can rebuild all orphans.
+    wrote, and selections, scores, encoded datasets, words and models with a missing input. A tokenizer is an orphan if
+    its training dataset is missing, unless encoded datasets or words need it. A run can rebuild all orphans.
 
     Raises:
         NewerFormatError: a newer version of mtx wrote the store.
@@ -60,7 +61,7 @@ def store_leftovers(store: Store, *, orphans: bool = True) -> list[Leftover]:
         found += store.repo.fal.leftovers(partial(_has_manifest, layers))
     for layer in layers:
         found += layer.leftovers() if isinstance(layer, ObjectMaintenance) else ()
-    for artifacts in (store.tokenizers, store.words):
+    for artifacts in store.artifacts.values():
         found += artifacts.leftovers() if isinstance(artifacts, ArtifactMaintenance) else ()
     found += record_leftovers(store)
     found += _file_leftovers(store.root / "scratch", "a scratch file of an interrupted run", _remove_scratch)
@@ -93,7 +94,7 @@ def _remove(path: Path) -> bool:
 
 
 def _file_leftovers(place: Path, reason: str, remove: Callable[[Path], bool] = _remove) -> Iterator[Leftover]:
-    folders = {"datasets", "tokenizers", "words", "sources"}  # subfolders of `damaged`, one per kind of item
+    folders = {"datasets", "tokenizers", "words", "models", "sources"}  # subfolders of `damaged`, one per kind of item
 
     if place.is_symlink():  # the target of a link does not belong to the store
         return
@@ -103,7 +104,7 @@ def _file_leftovers(place: Path, reason: str, remove: Callable[[Path], bool] = _
 
 
 class _Orphans:
-    """Finds datasets, tokenizers and words that were built from an input that is no longer stored."""
+    """Finds datasets and artifacts that were built from an input that is no longer stored."""
 
     def __init__(self, store: Store, layers: list[ObjectLayer]) -> None:
         self._store = store
@@ -113,7 +114,10 @@ class _Orphans:
         try:
             former = self._store.repo.former_names()
             derived = self._inputs_of_derived()
-            words = {name: self._inputs(self._store.words, name) for name in self._store.words.get_all_names()}
+            words, models = (
+                {name: self._inputs(layer, name) for name in layer.get_all_names()}
+                for layer in (self._store.words, self._store.models)
+            )
             tokenizers = {
                 name: self._inputs(self._store.tokenizers, name) for name in self._store.tokenizers.get_all_names()
             }
@@ -137,6 +141,9 @@ class _Orphans:
         for name, inputs in words.items():
             if gone := self._missing_inputs(inputs):
                 yield self._orphan_artifact(self._store.words, name, gone)
+        for name, inputs in models.items():
+            if gone := self._missing_inputs(inputs):
+                yield self._orphan_artifact(self._store.models, name, gone)
         for name, inputs in tokenizers.items():
             if (gone := self._missing_inputs(inputs)) and name not in needed:
                 yield self._orphan_artifact(self._store.tokenizers, name, gone)
@@ -147,8 +154,7 @@ class _Orphans:
 
     def _inputs(self, layer: ArtifactLayer, name: str) -> list[str]:
         with suppress(NotStoredError):  # another process removed the item
-            described = layer.manifest(name).described
-            return [str(described[key]) for key in ("trained_on", "filtered", "tokenizer") if key in described]
+            return artifact_inputs(layer.manifest(name).described)
         return []
 
     def _missing_inputs(self, inputs: list[str]) -> list[str]:
@@ -199,9 +205,15 @@ class _Orphans:
         return False
 
 
+def artifact_inputs(described: Mapping[str, JSON]) -> list[str]:
+    """Return the ids of the datasets and artifacts that an artifact was built from, as its manifest records them."""
+    own = [str(described[key]) for key in ("trained_on", "filtered", "tokenizer") if key in described]
+    return [*own, *(str(name) for name in _list_or_empty(described.get("texts")))]
+
+
 def _required_ids(dataset: TranslationDataset) -> list[str]:
     """Return the ids of the inputs without which a dataset is unusable."""
-    if dataset.stage == "encoded":
+    if dataset.stage in ("encoded", "scores"):
         return [str(name) for name in _list_or_empty(dataset.provenance.get("inputs"))]
     return [*(each.id for each in dataset.selects), *([dataset.changes] if dataset.changes else [])]
 

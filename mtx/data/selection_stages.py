@@ -3,7 +3,7 @@
 Both stages store only row numbers of the text, so the token ids of the text serve all splits and filters.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, cast
@@ -18,9 +18,11 @@ from mtx.data.corpus import Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.none import NoFilter
+from mtx.data.score.score_table import ScoredCorpus, ScoreTable
 from mtx.data.split import LEAK, TRAIN, HeldOut, split_assignment
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
 from mtx.errors import DataError
+from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 
 VERSION = 1  # increase this when the module writes other output for the same inputs; it is part of all ids
@@ -164,34 +166,49 @@ def _row_batches(chosen: NDArray[np.int64], num_rows: int) -> Iterator[pa.Record
     yield pa.record_batch([pa.array(chosen).cast(kind)], schema=pa.schema([pa.field(ROW_COLUMN, kind)]))
 
 
-def build_filtered(keeper: PairFilter, corpus: Corpus, splits: Splits, split: Split, runner: StageRunner) -> str:
-    """Store which rows of a split the filter keeps. All rows of validation and test are kept."""
+def build_filtered(
+    keeper: PairFilter,
+    corpus: Corpus,
+    splits: Splits,
+    split: Split,
+    runner: StageRunner,
+    scores: ScoredCorpus | None = None,
+) -> str:
+    """Store which rows of a split the filter keeps. All rows of validation and test are kept.
+
+    Only the scores that the filter reads are part of the id, so further scorers build nothing anew.
+    """
     keeper = keeper if split == "train" else HELD_OUT_FILTER
+    scores = (scores or ScoredCorpus()).read_by(keeper.columns)
     split_id = splits.ids[split]
     described: dict[str, JSON] = {
         "stage": "filtered",
         "version": VERSION,
         "split": split_id,
-        "scores": [],
+        "scores": scores.ids(),
         "filter": identity(keeper),
     }
     filtered_id = f"filtered-{split}-{digest(described)}"
 
     def stage() -> Stage:
         before = runner.repo.get_checked(split_id)
+        read = partial(_scored_range_batches, before.rows, _score_table(runner, corpus, scores))
         return Stage(
             output=TranslationDataset(
                 name=before.name,
                 stage="filtered",
                 split=split,
                 languages=before.languages,
-                provenance={"inputs": [split_id], "filter": identity(keeper)},
+                provenance={
+                    "inputs": [split_id, *(name for of in scores.scored.values() for name in of.scores.values())],
+                    "filter": identity(keeper),
+                },
                 selects=before.selects,
             ),
             description=f"filtering {split}",
             num_rows=before.n or 0,
-            read=partial(row_range_batches, before.rows),
-            transform=partial(_filtered_rows, keeper, corpus.names, before.metrics),
+            read=read,
+            transform=partial(_filtered_rows, keeper, corpus.names, before.metrics, partial(read, 0, before.n or 0)),
             is_shardable=False,  # a filter may depend on earlier pairs, such as the duplicate filter
             gather=_joined_rows,
         )
@@ -200,10 +217,23 @@ def build_filtered(keeper: PairFilter, corpus: Corpus, splits: Splits, split: Sp
     return filtered_id
 
 
+def _score_table(runner: StageRunner, corpus: Corpus, scores: ScoredCorpus) -> ScoreTable | None:
+    if not scores.scored:
+        return None
+    return ScoreTable.open(runner.repo, corpus.parts("train"), scores.scorers, scores.scored)
+
+
+def _scored_range_batches(rows: Rows, table: ScoreTable | None, first: int, end: int) -> Batches:
+    """Stream rows of a split with their score columns."""
+    batches = row_range_batches(rows, first, end)
+    return batches if table is None else table.batches(batches, ROW_COLUMN)
+
+
 def _filtered_rows(
     keeper: PairFilter,
     names: list[str],
     before: Mapping[str, Any],
+    read: Callable[[], Batches],
     batches: Batches,
     first: int,
     counts: Counts,
@@ -211,7 +241,7 @@ def _filtered_rows(
     tally = SourceTally(names, before)
     check = _SelectionCheck(keeper, batches)
     text = {f"{side}_{unit}": 0 for side in ("source", "target") for unit in ("chars", "bytes", "words")}
-    for batch in keeper.apply(check.input_batches(), tally.dropped):
+    for batch in keeper.fitted(read).apply(check.input_batches(), tally.dropped):
         check.check_batch(batch)
         tally.count_kept(batch.column(SOURCE_COLUMN).to_numpy() if names else None)
         for side, name in (("source", "src"), ("target", "tgt")):

@@ -1,6 +1,6 @@
 """Runs all stages of data preparation in order, from the source to token ids, and reuses stored datasets.
 
-    downloader → raw → text → split → filtered → tokenizer → encoded
+    downloader → raw → text → scores → split → filtered → tokenizer → encoded
     validation sets, text to translate → raw → text → encoded
 
 The id of each dataset is a hash of its inputs and config. If several processes request a missing dataset, one of them
@@ -11,21 +11,23 @@ the encoded datasets.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import cast
 
-from mtx.components.identity import JSON, class_identity, digest, identity
-from mtx.data.corpus import Corpus, part_key
-from mtx.data.dataset import SelectedDataset, Split, TranslationDataset
+from mtx.components.identity import JSON, digest
+from mtx.data.corpus import Corpus
+from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.empty_datasets import check_filtered, check_validation_set
 from mtx.data.encoding_stage import encode_pairs, joined_ids
 from mtx.data.filter.filter_protocol import PairFilter
-from mtx.data.normalise import DefaultNormaliser, Normaliser, changed_rows
-from mtx.data.pair_batches import batch_without_own_columns, pair_batches
+from mtx.data.normalise import DefaultNormaliser, Normaliser
+from mtx.data.score.score_stage import ScoreIds, score_fields, score_texts
+from mtx.data.score.score_table import ScoredCorpus
+from mtx.data.score.scorer import Scorer
 from mtx.data.selection_stages import build_filtered, build_splits
 from mtx.data.source_revisions import revision_caching_downloader
 from mtx.data.split import HeldOut
-from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
+from mtx.data.stage_runner import Batches, Stage, StageRunner, row_range_batches
 from mtx.data.store import Store
+from mtx.data.text_stages import build_raw, build_raw_parts, build_text
 from mtx.data.tokenize.source_target import TokenizerPair, get_or_train
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.word_index import get_or_build_words
@@ -51,6 +53,7 @@ class Recipe:
             filtered. With `held_out.drop_leaks`, training pairs with a source sentence of these sets are dropped.
         predict_from: the text to translate, with empty targets; None: no text.
         normalise: changes the texts of the corpus, the validation sets and `predict_from` before all other stages.
+        scorers: give columns to all pairs of the source's training split, by name.
     """
 
     downloader: Downloader
@@ -60,6 +63,7 @@ class Recipe:
     validation_sets: Mapping[str, Downloader] = field(default_factory=dict)
     predict_from: Downloader | None = None
     normalise: Normaliser = field(default_factory=DefaultNormaliser)
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,10 @@ class StageIds:
         beside_text: normalised datasets, by the same keys as `beside_raw`.
         beside: encoded datasets, by the same keys as `beside_raw`.
         name: display name of the corpus, as this recipe asks for it; the stored datasets may have another.
+        scores: ids of the scores of each scorer, by scorer and text id.
+        models: ids of the models of trained scorers, by scorer.
+        scoring_s: seconds in which this call scored the corpus, by scorer; a scorer whose scores were stored is absent.
+        training_s: seconds in which this call trained a scorer, by scorer.
         words: id of the words of the training split, if its texts are segmented differently in each epoch; else None.
         built: ids of the datasets that were missing and have been built by this call.
     """
@@ -90,6 +98,10 @@ class StageIds:
     beside_raw: Mapping[str, str] = field(default_factory=dict)
     beside_text: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    scoring_s: Mapping[str, float] = field(default_factory=dict)
+    training_s: Mapping[str, float] = field(default_factory=dict)
     words: str | None = None
     name: str = ""
     built: list[str] = field(default_factory=list)
@@ -113,17 +125,18 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     repo, built = runner.repo, runner.built
     downloader = recipe.downloader
     info = downloader.info()
-    raw = _build_raw_parts(downloader, runner)
-    text = {key: _build_text(recipe, runner, raw_id) for key, raw_id in raw.items()}
+    raw, text = _build_raw_and_text(recipe, runner)
     sets_raw = {name: _build_raw_set(name, source, runner, info) for name, source in recipe.validation_sets.items()}
     beside_raw = {**sets_raw, **_build_raw_to_predict(recipe, runner)}
-    beside_text = {name: _build_text(recipe, runner, raw_id) for name, raw_id in beside_raw.items()}
+    beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
 
     corpus = Corpus(downloader, info, text, repo)
+    scored = _build_scores(recipe, runner, corpus)
     kept_apart = [beside_text[name] for name in sets_raw] if recipe.held_out.drop_leaks else []
     splits = build_splits(corpus, recipe.held_out, kept_apart, runner)
     filtered: dict[str, str] = {
-        split: build_filtered(recipe.filter, corpus, splits, split, runner) for split in splits.ids
+        split: build_filtered(recipe.filter, corpus, splits, split, runner, ScoredCorpus(recipe.scorers, scored))
+        for split in splits.ids
     }
     check_filtered({split: repo.manifest(name) for split, name in filtered.items()}, downloader)
 
@@ -145,10 +158,47 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
             name: _build_encoded(runner, _whole_text(runner, text_id), tokenizers)
             for name, text_id in beside_text.items()
         },
+        **score_fields(scored),
         words=get_or_build_words(runner, filtered["train"], tokenizers) if recipe.tokenizer.is_sampled else None,
         name=info.name,
         built=built,
     )
+
+
+@dataclass(frozen=True)
+class PreparedScores:
+    """A corpus whose pairs are scored, but neither split nor filtered.
+
+    Attributes:
+        corpus: the text datasets.
+        scored: the ids of the scores by scorer.
+        built: ids of the datasets and artifacts that were missing and have been built.
+    """
+
+    corpus: Corpus
+    scored: Mapping[str, ScoreIds]
+    built: list[str]
+
+
+def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = None) -> PreparedScores:
+    """Build the stages up to the scores, and no tokenizer. Raises as `prepare` does."""
+    runner = runner or StageRunner(store)
+    with runner.repo.connection():
+        recipe = _recipe_with_revision_cache(recipe, store)
+        _, text = _build_raw_and_text(recipe, runner)
+        corpus = Corpus(recipe.downloader, recipe.downloader.info(), text, runner.repo)
+        return PreparedScores(corpus, _build_scores(recipe, runner, corpus), runner.built)
+
+
+def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, str], dict[str, str]]:
+    raw = build_raw_parts(recipe.downloader, runner)
+    return raw, {key: build_text(recipe.normalise, runner, raw_id) for key, raw_id in raw.items()}
+
+
+def _build_scores(recipe: Recipe, runner: StageRunner, corpus: Corpus) -> dict[str, ScoreIds]:
+    """Score the texts from which the training split is selected, by each scorer; see `score_texts`."""
+    texts = [part.id for part in corpus.parts("train")]
+    return {name: score_texts(runner, texts, scorer, name=name) for name, scorer in recipe.scorers.items()}
 
 
 def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:
@@ -163,63 +213,10 @@ def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:
     )
 
 
-def _build_raw_parts(downloader: Downloader, runner: StageRunner) -> dict[str, str]:
-    """Store the raw datasets of all splits of all sources, each under the id that it would have without the mixture."""
-    raw: dict[str, str] = {}
-    for name, part in downloader.parts.items():
-        with downloader.named_errors(name):
-            info = downloader.part_infos[name]
-            raw |= {part_key(name, split): _build_raw(part, runner, info, cast(Split, split)) for split in info.splits}
-    return raw
-
-
 def _build_raw_to_predict(recipe: Recipe, runner: StageRunner) -> dict[str, str]:
     if recipe.predict_from is None:
         return {}
-    return {
-        PREDICT_NAME: _build_raw(recipe.predict_from, runner, recipe.predict_from.info(), "train", stored_as="test")
-    }
-
-
-def _build_raw(
-    downloader: Downloader, runner: StageRunner, info: SourceInfo, split: Split, stored_as: Split | None = None
-) -> str:
-    """Store the raw dataset of a split of a source, under another split name if `stored_as` is set."""
-    described: dict[str, JSON] = {
-        "stage": "raw",
-        "version": VERSION,
-        "source": dict(info.identity),
-        "downloader": class_identity(type(downloader.original)),
-        "split": split,
-        "stored_as": stored_as or split,
-    }
-    raw_id = f"raw-{stored_as or split}-{digest(described)}"
-
-    def stage() -> Stage:
-        output = TranslationDataset(
-            name=info.name,
-            stage="raw",
-            split=stored_as or split,
-            languages=info.languages,
-            provenance={"revision": info.revision, "source": dict(info.identity), **info.provenance},
-        )
-
-        def transform(batches: Batches, first: int, counts: Counts) -> Batches:
-            return pair_batches(
-                map(batch_without_own_columns, downloader.batches(split, counts.setdefault("skipped", {})))
-            )
-
-        return Stage(
-            output=output,
-            description=f"reading {info.name} {split}",
-            num_rows=None,
-            read=lambda first, end: iter(()),
-            transform=transform,
-            gather=unchanged_batches,
-        )
-
-    runner.run(raw_id, stage)
-    return raw_id
+    return {PREDICT_NAME: build_raw(recipe.predict_from, runner, recipe.predict_from.info(), "train", stored_as="test")}
 
 
 def _build_raw_set(name: str, source: Downloader, runner: StageRunner, corpus: SourceInfo) -> str:
@@ -232,44 +229,9 @@ def _build_raw_set(name: str, source: Downloader, runner: StageRunner, corpus: S
                 f"{' to '.join(corpus.languages)}. Swap the sides with {SETS_KEY}.{name}.source_column and "
                 "target_column, or source_language and target_language"
             )
-        raw_id = _build_raw(source, runner, info, "train", stored_as="validation")
+        raw_id = build_raw(source, runner, info, "train", stored_as="validation")
         check_validation_set(runner.repo.manifest(raw_id), name)
     return raw_id
-
-
-def _build_text(recipe: Recipe, runner: StageRunner, raw_id: str) -> str:
-    """Store the text dataset of a raw dataset: the rows that the normaliser changes."""
-    raw = runner.repo.manifest(raw_id)
-    described = {"stage": "text", "version": VERSION, "raw": raw_id, "normalise": identity(recipe.normalise)}
-    text_id = f"text-{raw.split}-{digest(described)}"
-
-    def stage() -> Stage:
-        rows = runner.repo.get_checked(raw_id).rows
-        return Stage(
-            output=TranslationDataset(
-                name=raw.name,
-                stage="text",
-                split=raw.split,
-                languages=raw.languages,
-                n=raw.n,
-                provenance={"inputs": [raw_id], "normalise": identity(recipe.normalise)},
-                changes=raw_id,
-            ),
-            description=f"normalising {raw.split}",
-            num_rows=raw.n or 0,
-            read=partial(row_range_batches, rows),
-            transform=partial(_changed_batches, recipe.normalise),
-        )
-
-    runner.run(text_id, stage)
-    return text_id
-
-
-def _changed_batches(normaliser: Normaliser, batches: Batches, first: int, counts: Counts) -> Batches:
-    counts["changed"] = 0
-    for batch in changed_rows(normaliser, batches, first):
-        counts["changed"] += batch.num_rows
-        yield batch
 
 
 def _whole_text(runner: StageRunner, text_id: str) -> tuple[SelectedDataset, ...]:

@@ -1,4 +1,4 @@
-"""`Store`, the folder of all datasets, tokenizers and words, with the layers that read and write them."""
+"""`Store`, the folder of all datasets and artifacts, with the layers that read and write them."""
 
 import json
 import os
@@ -23,7 +23,7 @@ WORK_LOCK = ".lock"  # lock file in a subfolder of `scratch`; its owner holds th
 
 
 class Store:
-    """A store: datasets in `root/datasets`, tokenizers in `root/tokenizers`, words in `root/words`.
+    """A store: datasets in `root/datasets`, and artifacts in `root/tokenizers`, `root/words` and `root/models`.
 
     Args:
         root: the folder of the store, created at the first write; `~` is the home folder. Or the URL of a remote store,
@@ -67,6 +67,7 @@ class Store:
         )
         self.tokenizers: ArtifactLayer = FolderArtifactLayer(location=self.root / "tokenizers")
         self.words: ArtifactLayer = FolderArtifactLayer(location=self.root / "words")
+        self.models: ArtifactLayer = FolderArtifactLayer(location=self.root / "models")
         self.damaged = self.root / "damaged"
 
     def _open_remote(self, root: str, files: Callable[..., FileLayer], cache: Path) -> None:
@@ -91,7 +92,7 @@ class Store:
             oal=RemoteObjectLayer(location=datasets),
             before_writing=self.check_version,
         )
-        self.tokenizers, self.words = bundles("tokenizers"), bundles("words")
+        self.tokenizers, self.words, self.models = bundles("tokenizers"), bundles("words"), bundles("models")
         self.damaged = self.root / "damaged"
 
     def check_version(self) -> None:
@@ -115,6 +116,11 @@ class Store:
             return RemoteFolder(self.location).read(VERSION_FILE)
         path = self.root / VERSION_FILE
         return path.read_bytes() if path.exists() else None
+
+    @property
+    def artifacts(self) -> dict[str, ArtifactLayer]:
+        """The layers of all artifacts by the names of their folders."""
+        return {"tokenizers": self.tokenizers, "words": self.words, "models": self.models}
 
     def scratch(self) -> Path:
         """Return the folder for temporary files of running stages, on the same disk as the store."""

@@ -25,7 +25,7 @@ class Finding:
     """A damaged item of the store, or an item that a newer version of mtx wrote.
 
     Attributes:
-        name: id of a dataset, tokenizer or words, or name of a file: a file of manifests, or a record of a source.
+        name: id of a dataset or an artifact, or name of a file: a file of manifests, or a record of a source.
         reason: what is wrong, and which check failed.
         state: `damaged`; `set aside`, if it was moved to the folder `damaged`; or `of a newer mtx`.
         places: new paths of an item that was set aside.
@@ -42,7 +42,7 @@ class Verification:
     """The result of verifying a store.
 
     Attributes:
-        num_checked: number of checked datasets, tokenizers, words and records of sources.
+        num_checked: number of checked datasets, artifacts and records of sources.
         num_bytes: size of the checked items in bytes, according to their manifests.
         findings: damaged items, and items that a newer version of mtx wrote.
         undigested: names of items that an older version of mtx stored without complete digests, so that some damage in
@@ -87,7 +87,7 @@ def _checks(
     quarantine_dataset = partial(_quarantine_dataset, store) if repair else None
     for name in _dataset_names(store):
         yield name, partial(_check_dataset, store, found, name, full), quarantine_dataset
-    for kind, layer in (("tokenizers", store.tokenizers), ("words", store.words)):
+    for kind, layer in store.artifacts.items():
         quarantine_artifact = partial(_quarantine_artifact, layer, store.damaged / kind) if repair else None
         for name in layer.get_all_names():
             yield name, partial(_check_artifact, layer, found, name, full), quarantine_artifact

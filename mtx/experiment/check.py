@@ -28,6 +28,8 @@ def check_only(run: Run) -> None:
         _build_trainer(run)
     targets = {group: str(config[group]["_target_"]).rpartition(".")[2] for group in DATA_GROUPS}
     run.console.print("The config is valid.")
+    scorers = config.get("score") or {}
+    targets |= {f"score.{name}": str(of["_target_"]).rpartition(".")[2] for name, of in scorers.items()}
     run.console.print("built    " + ", ".join(f"{group} {name}" for group, name in targets.items()), highlight=False)
     checked = [group for group in ("model", "trainer", "logger") if group in run.config]
     names = ", ".join(f"{group} {str(run.config[group]['_target_']).rpartition('.')[2]}" for group in checked)

@@ -16,7 +16,7 @@ from mtx.batches.plan.planner import Lengths, Plan, batch_shapes, padding_ratios
 from mtx.components.checked_options import Natural, checked
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.progress.tracking import CountedWork
-from mtx.records.data_report import data_report, funnel_table, plain_table
+from mtx.records.data_report import data_report, data_tables, plain_table
 from mtx.records.plot_data import data_profile, plan_profile
 from mtx.records.profile_record import PlanProfile, RunProfile
 from mtx.records.report_record import (
@@ -66,7 +66,8 @@ def measure(run: Run, *, epoch: Natural = 0, world_size: Annotated[int, Field(ge
     assert plan.real_tokens is not None
     assert drawn.epoch_s is not None
     report = Report.of(data, drawn, plan, {"real_tokens_per_s": plan.real_tokens / drawn.epoch_s})
-    run.console.print(funnel_table(report))
+    for table in data_tables(report):
+        run.console.print(table)
     run.console.print(epoch_table(report))
     run.console.print(f"report: {run.write_report(report)}")
     assert report.padding_ratio is not None

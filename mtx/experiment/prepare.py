@@ -1,7 +1,7 @@
 """`task=prepare`: build all stages of the data, but no batches."""
 
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
-from mtx.records.data_report import data_report, funnel_table
+from mtx.records.data_report import data_report, data_tables
 from mtx.records.plot_data import data_profile
 from mtx.records.profile_record import RunProfile
 from mtx.records.report_record import Report
@@ -13,5 +13,6 @@ def prepare_only(run: Run) -> None:
     run.datamodule.prepare_data()
     report = Report.of(data_report(run.datamodule, seed=run.seed))
     RunProfile.of(data_profile(run.datamodule)).write(run.output_dir)
-    run.console.print(funnel_table(report))
+    for table in data_tables(report):
+        run.console.print(table)
     run.console.print(f"report: {run.write_report(report)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 
 from mtx.components.allowed_targets import is_component
-from mtx.components.checking import Config, build
+from mtx.components.checking import Config, build, build_multiple
 from mtx.components.groups import PARTS
 from mtx.progress.plain_console import PlainConsole
 
@@ -135,6 +135,8 @@ def datamodule_of(config: Config) -> "TranslationData":
         ConfigError: A component's values are invalid.
     """
     parts = {group: build(config, group) for group in PARTS}
+    if scorers := build_multiple(config, "score"):
+        parts["score"] = scorers
     datamodule = build(config, "datamodule", **parts, seed=config["seed"])
     from mtx.training.plain_datamodule import TranslationData
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from mtx.components.identity import ID_DIGITS
 from mtx.data.dataset import Split, Stage, TranslationDataset
+from mtx.data.garbage_collection import artifact_inputs
 from mtx.data.repo import input_ids
 from mtx.data.store import Store
 from mtx.errors import DamagedError, NewerFormatError, NotStoredError
@@ -16,6 +17,7 @@ from mtx.infra.dal.maintenance import Damage
 
 LONG_DIGEST = re.compile(f"[0-9a-fA-F]{{{ID_DIGITS + 1},}}")
 WIDEST_INPUT = 44  # characters; ids of mtx have at most 36
+KINDS = {"tokenizers": "tokenizer", "words": "words", "models": "model of a scorer"}
 
 
 @needs("storage")
@@ -85,11 +87,11 @@ def size_text(num_bytes: float) -> str:
 
 
 def _artifact_rows(store: Store, unreadable: list[Damage]) -> Iterator[tuple[str, str, list[str], int]]:
-    """Yield kind, id, ids of inputs, and bytes of each stored tokenizer and word index.
+    """Yield kind, id, ids of inputs, and bytes of each stored artifact.
 
     Artifacts that cannot be read are added to `unreadable` instead.
     """
-    for kind, layer in (("tokenizer", store.tokenizers), ("words", store.words)):
+    for folder, layer in store.artifacts.items():
         for name in layer.get_all_names():
             try:
                 described = layer.manifest(name).described
@@ -99,12 +101,7 @@ def _artifact_rows(store: Store, unreadable: list[Damage]) -> Iterator[tuple[str
             except (DamagedError, NewerFormatError) as error:
                 unreadable.append(Damage(name, str(error)))
                 continue
-            yield (
-                kind,
-                name,
-                [str(described[key]) for key in ("trained_on", "filtered", "tokenizer") if key in described],
-                num_bytes,
-            )
+            yield KINDS[folder], name, artifact_inputs(described), num_bytes
 
 
 def _name_with_inputs(name: str, made_from: Iterable[str]) -> Text:

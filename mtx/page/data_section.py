@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mtx.data.dataset import SPLITS
 from mtx.page.ranking import group_label
+from mtx.page.rules_section import RulesTable, rules_table
 from mtx.records.profile_record import RunProfile
 from mtx.records.report_record import Report
 from mtx.records.result_types import JobRecord
@@ -33,6 +34,7 @@ class Funnel:
     name: str
     languages: tuple[str, ...]
     steps: tuple[Step, ...]
+    rules: RulesTable | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _funnel(label: str, job: JobRecord, profile: RunProfile) -> Funnel:
     steps.append(Step("kept", "pairs kept", report.num_pairs_kept or 0, (report.num_pairs_kept or 0) / raw))
     of_splits = ((split, report.num_pairs_of(split)) for split in SPLITS)
     steps += [Step("split", split, count, count / raw) for split, count in of_splits]
-    return Funnel(label, report.name or "", report.languages or (), tuple(steps))
+    return Funnel(label, report.name or "", report.languages or (), tuple(steps), rules_table(report, profile))
 
 
 def _sample_excerpts(samples: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -1,14 +1,15 @@
 """Compute the section on provenance: stages built and reused, common settings, and package versions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mtx.records.result_types import UNCOMPARED_GROUPS, JobRecord
 from mtx.records.setting_notation import brief_text, setting_text
 
 MAX_JOBS = 8  # job names in one cell
 MAX_SETTING_CHARS = 400  # characters of a setting's value
-OUTPUTS = ("raw", "filtered", "tokenizer", "encoded")
+OUTPUTS = ("raw", "scores", "filtered", "tokenizer", "encoded")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def names_text(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= MAX_JOBS else f"{', '.join(names[:MAX_JOBS])}, …"
 
 
-def _id_strings(ids: str | Mapping[str, str] | None) -> Iterable[str]:
+def _id_strings(ids: str | Mapping[str, Any] | None) -> Iterator[str]:
     if isinstance(ids, Mapping):
-        return ids.values()
-    return [] if ids is None else [ids]
+        for value in ids.values():
+            yield from _id_strings(value)
+    elif ids is not None:
+        yield ids

@@ -11,6 +11,7 @@ from mtx.data.corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.records.report_record import DataReport, HeldOut, SourceReport, StageNames
+from mtx.records.score_report import rules_table, scorer_reports, scores_table, selection_report
 
 if TYPE_CHECKING:
     from mtx.training.plain_datamodule import TranslationData
@@ -49,6 +50,8 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
             raw=dict(ids.raw),
             text=dict(ids.text),
             split=dict(ids.split),
+            scores={name: dict(of) for name, of in ids.scores.items()},
+            models=dict(ids.models),
             filtered=dict(ids.filtered),
             tokenizer=ids.tokenizer,
             encoded=dict(ids.encoded),
@@ -58,8 +61,14 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
         seed=seed,
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
-    names = datamodule.source_names
-    return report.model_copy(update={"sources": sources(names, raw, filtered)}) if names else report
+    update: dict[str, Any] = {}
+    if names := datamodule.source_names:
+        update["sources"] = sources(names, raw, filtered)
+    if ids.scores:
+        update["scorers"] = scorer_reports(datamodule)
+    if selection := selection_report(train.metrics):
+        update["selection"] = selection
+    return report.model_copy(update=update)
 
 
 def sources(
@@ -99,6 +108,13 @@ def funnel_table(report: DataReport) -> Table:
     table.add_row("vocabulary", " + ".join(f"{size:,}" for size in sizes[: 1 if report.joint_vocabulary else 2]))
     table.add_row("stages built", ", ".join(sorted({name.split("-")[0] for name in report.built})) or "nothing")
     return table
+
+
+def data_tables(report: DataReport) -> list[Table]:
+    """Return the tables of the data: scores, the rules of a selection, and pairs kept and dropped."""
+    tables = [scores_table(report.scorers)] if report.scorers else []
+    tables += [rules_table(report.selection)] if report.selection else []
+    return [*tables, funnel_table(report)]
 
 
 def plain_table(title: str) -> Table:

@@ -16,6 +16,7 @@ from mtx.records.profile_record import (
     Histogram,
     PlanProfile,
     Rejects,
+    RuleSamples,
     Sample,
     TokensPerStep,
     TrainingProfile,
@@ -50,6 +51,7 @@ def data_profile(datamodule: "TranslationData") -> DataProfile:
     return DataProfile(
         rejects={split: found for split, found in rejected.items() if found or split == "train"},
         fertility={side: fertility(counts, side, num_pairs, size) for side, size in sizes.items()},
+        **rule_samples(repo.manifest(ids.filtered["train"]).metrics),
     )
 
 
@@ -113,6 +115,18 @@ def reject_profile(metrics: Mapping[str, Any]) -> dict[str, Rejects]:
         )
         for reason in reasons
     }
+
+
+def rule_samples(metrics: Mapping[str, Any]) -> dict[str, dict[str, RuleSamples]]:
+    """Return the field `rules` of a profile from the metrics of a filtered dataset; empty for other filters."""
+    found: Mapping[str, Any] = metrics.get("rules", {}).get("rules", {})
+    fields = tuple(RuleSamples.model_fields)
+    rules = {
+        name: RuleSamples.model_validate({key: rule[key] for key in fields})
+        for name, rule in found.items()
+        if rule["dropped_alone"]
+    }
+    return {"rules": rules} if rules else {}
 
 
 def fertility(metrics: Mapping[str, Any], side: str, num_pairs: int, vocab_size: int) -> Fertility:

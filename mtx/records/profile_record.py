@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 from typing_extensions import override
 
 from mtx.errors import StoreError
@@ -54,6 +54,23 @@ class Rejects(Record):
 
     count: Count
     samples: tuple[Sample, ...] = ()
+
+
+class NearSample(Sample):
+    """A pair near the threshold of a rule: its row number, its value, and whether the rule drops it."""
+
+    row: Count
+    value: Plottable
+    is_dropped: StrictBool
+
+
+class RuleSamples(Record):
+    """Pairs of one rule of a selection, and how many of its pairs other rules drop, too."""
+
+    samples: tuple[Sample, ...] = ()
+    samples_only_here: tuple[Sample, ...] = ()
+    samples_near: tuple[NearSample, ...] = ()
+    overlap: dict[str, Count] = Field(default_factory=dict)
 
 
 class Fertility(Record):
@@ -102,10 +119,11 @@ Shape = tuple[Count, Count, Count, Annotated[int, Field(strict=True, ge=1, lt=10
 
 
 class DataProfile(Record):
-    """The part of a profile about the data: dropped pairs by rule, and tokenizer statistics by side."""
+    """The part of a profile about the data: dropped pairs and samples by rule, and tokenizer statistics by side."""
 
     rejects: dict[str, dict[str, Rejects]] = Field(default_factory=dict)
     fertility: dict[str, Fertility] = Field(default_factory=dict)
+    rules: dict[str, RuleSamples] = Field(default_factory=dict)
 
 
 class PlanProfile(Record):

@@ -15,8 +15,10 @@ from typing_extensions import override
 from mtx.errors import DataError
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.records.job_status import STATUS_FILE
+from mtx.records.noise_report import NoiseReport
 from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecord, Record, problems
 from mtx.records.report_metrics import flat_numbers
+from mtx.records.score_report import ScorerReport, SelectionReport
 from mtx.redaction import redacted_json
 
 REPORT_FILE = "report.json"
@@ -48,6 +50,8 @@ class StageNames(Record):
     raw: dict[str, str] = Field(default_factory=dict)
     text: dict[str, str] = Field(default_factory=dict)
     split: dict[str, str] = Field(default_factory=dict)
+    scores: dict[str, dict[str, str]] = Field(default_factory=dict)
+    models: dict[str, str] = Field(default_factory=dict)
     filtered: dict[str, str] = Field(default_factory=dict)
     tokenizer: str | None = None
     encoded: dict[str, str] = Field(default_factory=dict)
@@ -77,6 +81,8 @@ class DataReport(Record):
     store: str | None = None
     seed: Annotated[int, Field(strict=True)] | None = None
     versions: dict[str, str] = Field(default_factory=dict)
+    scorers: dict[str, ScorerReport] = Field(default_factory=dict)
+    selection: SelectionReport | None = None
 
 
 class Ledger(Record):
@@ -237,7 +243,9 @@ class TranslationReport(Record):
     scores: Scores | None = None
 
 
-class Report(OpenRecord, DataReport, PlanReport, DrawReport, TrainingReport, TranslationReport, FileRecord):
+class Report(
+    OpenRecord, DataReport, NoiseReport, PlanReport, DrawReport, TrainingReport, TranslationReport, FileRecord
+):
     """The whole report of a run; `own` collects the keys of a user-defined task that mtx does not know."""
 
     FILE: ClassVar[str] = REPORT_FILE

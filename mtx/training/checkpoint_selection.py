@@ -62,7 +62,10 @@ def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: 
 
 def run_key(config: Config) -> str:
     """Return a hash of the config groups that a resumed run must share; steps, device and logger may differ."""
-    return digest({name: config.get(name) for name in RUN_KEY_GROUPS})
+    scorers = (
+        {"score": config["score"]} if config.get("score") else {}
+    )  # absent without scorers, as in earlier versions
+    return digest({name: config.get(name) for name in RUN_KEY_GROUPS} | scorers)
 
 
 def write_run_key(config: Config, output_dir: Path) -> None:

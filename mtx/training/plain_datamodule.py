@@ -20,6 +20,7 @@ from mtx.components.identity import JSON
 from mtx.data.cached_repo import RepoSession
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
+from mtx.data.score.scorer import Scorer
 from mtx.data.split import HashSeed, HeldOut, HeldOutSize
 from mtx.data.stage_runner import StageRunner
 from mtx.data.stages import Recipe, StageIds, prepare
@@ -56,6 +57,7 @@ class TranslationData:
         filter: the rules by which pairs are dropped.
         tokenizer: how texts are converted to token ids.
         normalise: how texts are changed before all other stages; None: white space at both ends is removed.
+        score: scorers by name, whose columns a filter can use; None: none.
         sampler: forms the training batches.
         validation: pairs held out for validation if the source has no validation split: a count, a fraction, or None.
         test: pairs held out for test if the source has no test split: a count, a fraction, or None.
@@ -102,6 +104,7 @@ class TranslationData:
         tokenizer: Tokenization,
         sampler: Planner,
         normalise: Normaliser | None = None,
+        score: Mapping[str, Scorer] | None = None,
         validation: HeldOutSize = 0.01,
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
@@ -141,6 +144,7 @@ class TranslationData:
             validation_downloaders(validation_sets),
             text,
             normalise or DefaultNormaliser(),
+            score or {},
         )
         self.sampler = self._given_sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)

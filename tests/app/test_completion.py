@@ -19,10 +19,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("line", "expected"),
     [
         ("mtx samp", ["sampler.", "sampler="]),
-        ("mtx s", ["sampler.", "sampler=", "seed=", "storage.", "storage=", "sweep.", "sweeper="]),
+        ("mtx s", ["sampler.", "sampler=", "score=", "seed=", "storage.", "storage=", "sweep.", "sweeper="]),
         ("mtx -m sampler=s", ["sampler=sequential", "sampler=sorted", "sampler=static_shapes"]),
         ("mtx -m sampler=bucket,r", ["sampler=bucket,random"]),
-        ("mtx filter=none,", ["filter=none,default"]),
+        ("mtx filter=none,", ["filter=none,default", "filter=none,selection"]),
+        ("mtx 'score=[rules]' score.rules.se", ["score.rules.seed="]),
+        ("mtx score=rules score.", ["score.rules."]),
+        ("mtx score.", []),
         ("mtx budget.s", ["budget.seconds=", "budget.source_bytes=", "budget.steps="]),
         ("mtx sampler.max_", ["sampler.max_pairs=", "sampler.max_tokens="]),  # of the default, token_budget
         ("mtx sampler=random sampler.", ["sampler.batch_size=", "sampler.drop_last="]),

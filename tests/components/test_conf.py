@@ -34,10 +34,11 @@ NEEDED = {
 GROUPS = {
     "storage": {"sqlite_arrow", "shelve_jsonl"},
     "downloader": {"sample", "hf", "local", "mixture"},
-    "filter": {"default", "none"},
+    "score": {"rules"},
+    "filter": {"default", "none", "selection"},
     "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},
     "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},
-    "task": {"measure", "prepare", "show", "check", "fit"},
+    "task": {"measure", "prepare", "scores", "show", "check", "fit"},
 }
 
 
@@ -81,8 +82,10 @@ def test_every_component_is_made_and_is_of_its_kind(option: str) -> None:
     if group in ("datamodule", "model"):
         pytest.skip("made from the data; tests/training and tests/experiment do")
     config = composed(option)
-    made = build(config, group)
-    target = config[group][TARGET_KEY]
+    name = option.replace("/", ".") if TABLE[group].is_multiple else group
+    described = config[group][option.split("/")[1]] if TABLE[group].is_multiple else config[group]
+    made = build({name: described}, name)
+    target = described[TARGET_KEY]
     assert f"{type(made).__module__}.{type(made).__qualname__}" == target
 
 
@@ -94,7 +97,8 @@ def test_every_option_says_what_it_is_for_how_to_launch_it_and_what_to_override(
     header = [line for line in comments if not line.startswith("# @package")]
     assert header, f"conf/{option}.yaml opens with a comment that says its purpose"
     launches = [line for line in header if re.match(r"#\s+mtx ", line)]
-    assert any(f"{group}={name}" in line for line in launches) or name == "default", launches
+    choice = f"{group}=[{name}]" if group in TABLE and TABLE[group].is_multiple else f"{group}={name}"
+    assert any(choice in line for line in launches) or name == "default", launches
     assert any("." in line.split("=")[0].split()[-1] or line.count("=") > 1 for line in launches), launches
 
 

@@ -12,14 +12,14 @@ import warm_process
 import yaml
 
 from mtx.app.command import compose
-from mtx.components.checking import build
+from mtx.components.checking import build, build_multiple
 from mtx.components.identity import JSON, LATER, class_identity, digest, identity
 from mtx.data.filter.default import DefaultFilter
 from mtx.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 GOLDEN = Path(__file__).parent / "golden_ids.json"
-GROUPS = ("downloader", "normalise", "filter", "tokenizer", "sampler")
+GROUPS = ("downloader", "normalise", "score", "filter", "tokenizer", "sampler")
 OPTIONS = sorted(f"{group}/{path.stem}" for group in GROUPS for path in (CONF / group).glob("*.yaml"))
 NEEDED = {
     "downloader/hf": ["downloader.dataset=some/name", "downloader.language=de-en"],
@@ -32,7 +32,8 @@ NEEDED = {
 def described(option: str) -> dict[str, JSON]:
     """Return the identity of an option with its defaults, without what lies in files."""
     group, name = option.split("/")
-    made = build(compose([f"{group}={name}", *NEEDED.get(option, [])]), group)
+    config = compose([f"{group}={name}", *NEEDED.get(option, [])])
+    made = build_multiple(config, group)[name] if group == "score" else build(config, group)
     if option == "downloader/mixture":  # its parts have identities of their own
         return class_identity(type(made))
     return identity(made, exclude=("filepath",))

@@ -14,7 +14,7 @@ import mtx
 from mtx.components.checking import build, check_config
 from mtx.components.identity import identity
 from mtx.data.dataset import TranslationDataset
-from mtx.data.score.scorer import score
+from mtx.data.score.score_stage import score
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DataError
@@ -114,6 +114,6 @@ def test_scores_are_stored_once_for_each_text_and_scorer(tmp_path: Path) -> None
     scores_id = score(runner, "text-1", brevity(scale=2.0))
     assert score(runner, "text-1", brevity(scale=2.0)) == scores_id != score(runner, "text-1", brevity())
     scores = store.repo.get(scores_id)
-    assert [row["brevity"] for row in scores.rows][:2] == [2.0, 1.0]
-    assert scores.metrics == {"scored": 2, "without_score": 1}
+    assert [row["score"] for row in scores.rows][:2] == [2.0, 1.0]
+    assert scores.metrics == {"scored": {"score": 2}, "without_score": {"score": 1}}
     assert list(runner.built).count(scores_id) == 1

@@ -74,6 +74,11 @@ class DefaultFilter(PairFilter):
                     f"Set filter.min_{unit}=null or filter.max_{unit}=null"
                 )
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The empty tuple: the filter reads only the texts."""
+        return ()
+
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream the pairs that all rules keep, and count the others in `dropped` by reason."""
         seen = PairSet()

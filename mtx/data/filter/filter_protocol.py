@@ -1,8 +1,8 @@
 """`PairFilter`, the base class of all filters, and the counts of dropped pairs by reason."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
 from mtx.data.filter.rejected_samples import RejectSample
+from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.pair_batches import Pairs
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 
@@ -20,6 +21,7 @@ class DropCounts(dict[str, int]):
     Attributes:
         by_source: reason → int64 [sources], in the order of the mixture's sources.
         samples: a few dropped pairs by reason.
+        funnel: what each rule of a selection drops in order, alone and as the only one; None for other filters.
     """
 
     def __init__(self, num_sources: int = 0) -> None:
@@ -27,6 +29,7 @@ class DropCounts(dict[str, int]):
         self.num_sources = num_sources
         self.by_source: dict[str, NDArray[np.int64]] = {}
         self.samples: dict[str, RejectSample] = {}
+        self.funnel: RuleFunnel | None = None
 
     def add(self, reason: str, sources: NDArray[Any]) -> None:
         """Add the dropped pairs of a reason to `by_source`, given the source of each dropped pair."""
@@ -67,6 +70,25 @@ class PairFilter(ABC):
     Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
     and does no I/O. Rules work on Arrow columns, without a Python call per row.
     """
+
+    is_pairwise: ClassVar[bool] = False  # whether the decision about a pair depends on this pair alone
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of the score columns that the filter reads; None: it may read any that exists.
+
+        Scores that a filter does not read are not part of the id of the filtered dataset.
+        """
+        return None
+
+    def fitted(self, read: Callable[[], Iterator[pa.RecordBatch]]) -> "PairFilter":
+        """Return the filter with all that it derives from the whole split; the default is the filter itself.
+
+        Args:
+            read: streams all pairs of the split; can be called several times.
+        """
+        del read
+        return self
 
     @abstractmethod
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:

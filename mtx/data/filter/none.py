@@ -17,6 +17,11 @@ class NoFilter(PairFilter):
     kind: ClassVar[str] = "filter/none"
     version: ClassVar[int] = 1
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The empty tuple: the filter reads only the texts."""
+        return ()
+
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream all pairs unchanged, and leave `dropped` empty."""
         yield from pair_batches(pairs)

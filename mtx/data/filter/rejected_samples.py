@@ -19,9 +19,14 @@ ELLIPSIS = "…"
 
 
 class RejectSample:
-    """The distinct pairs with the smallest hashes among all pairs that were offered."""
+    """The distinct pairs with the smallest hashes among all pairs that were offered.
 
-    def __init__(self) -> None:
+    Args:
+        max_samples: maximum number of pairs.
+    """
+
+    def __init__(self, max_samples: int = MAX_SAMPLES) -> None:
+        self._max_samples = max_samples
         self._kept: list[tuple[int, int, str, str]] = []  # both halves of the hash, source, target; ascending
 
     def offer(self, pairs: pa.RecordBatch | pa.Table, found: NDArray[np.bool_]) -> None:
@@ -37,19 +42,19 @@ class RejectSample:
 
     def _offer(self, source: pa.LargeStringArray, target: pa.LargeStringArray) -> None:
         hashes = pair_hashes(source, target)
-        if len(self._kept) == MAX_SAMPLES:  # one comparison excludes most pairs
+        if len(self._kept) == self._max_samples:  # one comparison excludes most pairs
             rows = np.flatnonzero(hashes[:, 0] <= np.uint64(self._kept[-1][0]))
         else:
             rows = np.arange(len(hashes))
         rows = rows[np.lexsort((hashes[rows, 1], hashes[rows, 0]))]
         different = np.ones(len(rows), dtype=np.bool_)
         different[1:] = (hashes[rows][1:] != hashes[rows][:-1]).any(axis=1)
-        rows = rows[different][:MAX_SAMPLES]
+        rows = rows[different][: self._max_samples]
         offered = [
             (int(hashes[row, 0]), int(hashes[row, 1]), excerpt(source[row].as_py()), excerpt(target[row].as_py()))
             for row in rows.tolist()
         ]
-        self._kept = sorted({*self._kept, *offered})[:MAX_SAMPLES]
+        self._kept = sorted({*self._kept, *offered})[: self._max_samples]
 
     def as_json(self) -> list[JSON]:
         """Return the sampled pairs as objects with `source` and `target`, each text cut to 300 characters."""

@@ -1,77 +1,139 @@
-"""Scorers, and the stage that stores their scores: one column per text dataset and scorer."""
+"""Scorers, which give each pair typed columns: scores, of which a higher one means a better pair, and other values."""
 
 from abc import ABC, abstractmethod
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from mtx.components.identity import digest, identity
-from mtx.data.dataset import TranslationDataset
-from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches
 from mtx.errors import DataError
+
+MAIN_COLUMN = "score"  # the stored name of the column that is called like its scorer
+SAMPLE_PAIRS = 500_000  # pairs on which a scorer trains: enough for stable statistics, and a bound on time and memory
+
+FLOAT = pa.float64()
+
+Scores: TypeAlias = pa.Array | Mapping[str, pa.Array]
+Sample: TypeAlias = Callable[[], Iterator[pa.RecordBatch]]
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ScoreColumn:
+    """A column that a scorer gives to each pair.
+
+    Attributes:
+        description: the meaning and the scale of the column.
+        type: float64 for a score; higher is better, and NaN means that a pair has no score. Another type for other
+            values, such as the number of a cluster or a language.
+    """
+
+    description: str
+    type: pa.DataType = FLOAT
+
+    @property
+    def is_score(self) -> bool:
+        """Whether the column is a score, on which a filter may set a minimum."""
+        return bool(pa.types.is_float64(self.type))
 
 
 class Scorer(ABC):
-    """Base class of scorers, which give each pair a number; a higher number means a better pair.
+    """Base class of scorers, which give each pair numbers; a higher number means a better pair.
 
     Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
     and does no I/O.
     """
 
     @property
-    def column(self) -> str:
-        """The name of the score column: the name of the class."""
-        return type(self).__name__
+    def columns(self) -> Mapping[str, ScoreColumn]:
+        """The columns of this scorer by stored name.
+
+        In reports and filters, the column `score` of a scorer NAME is called `NAME`, and another column x `NAME.x`.
+        """
+        return {MAIN_COLUMN: ScoreColumn((type(self).__doc__ or "").strip().partition("\n")[0])}
 
     @abstractmethod
-    def scores(self, pairs: pa.RecordBatch) -> pa.Array:
-        """Return the score of each pair, float [n]; NaN or null for a pair without a score.
+    def scores(self, pairs: pa.RecordBatch) -> Scores:
+        """Return the columns of the pairs by stored name, each with n values; a single array is the column `score`.
 
-        The score of a pair must depend only on this pair.
+        The values of a pair must depend only on this pair. A score is NaN or null if the pair has none.
 
         Args:
             pairs: columns `src`, `tgt` and any further columns.
         """
 
-    def transform(self, batches: Batches, first: int, counts: Counts) -> Batches:
-        """Yield the scores of all pairs, and count pairs with and without a score. Raises DataError."""
-        del first  # scores do not depend on the row number
-        counts |= {"scored": 0, "without_score": 0}
-        for batch in batches:
-            found = pa.array(self.scores(batch), type=pa.float64(), from_pandas=False)
-            if len(found) != batch.num_rows:
-                raise DataError(
-                    f"{self.column} returned {len(found)} scores for {batch.num_rows} pairs, not one per pair"
-                )
-            missing = int(np.count_nonzero(np.isnan(found.to_numpy(zero_copy_only=False))))
-            counts["scored"] += batch.num_rows - missing
-            counts["without_score"] += missing
-            yield pa.record_batch({self.column: found})
+
+class ScoringModel(Protocol):
+    """What a trained scorer loads from its artifact; used by one thread, and not pickled."""
+
+    def scores(self, pairs: pa.RecordBatch, in_sample: Mask) -> Scores:
+        """Return the columns of the pairs, as `Scorer.scores` does.
+
+        Args:
+            pairs: columns `src`, `tgt` and any further columns.
+            in_sample: bool [n], True for each pair that was in the training sample. A model that would recognise such a
+                pair takes the pair's own counts off (leave-one-out), so that both kinds of pairs have one scale.
+        """
 
 
-def score(runner: StageRunner, text_id: str, scorer: Scorer) -> str:
-    """Score all rows of a text dataset, unless the scores are stored, and return the id of the scores dataset.
+class TrainedScorer(Scorer):
+    """Base class of scorers that train on a bounded, seeded sample of the corpus before they score.
 
-    Row k of the scores belongs to row k of the text. Raises DataError or StoreError.
+    The model is an artifact of the store: files without code, such as arrays of numpy or JSON, but no pickle.
     """
-    text = runner.repo.get_checked(text_id)
-    scores_id = f"scores-{text.split}-{digest({'text': text_id, 'scorer': identity(scorer)})}"
-    output = TranslationDataset(
-        name=text.name,
-        stage="scores",
-        split=text.split,
-        languages=text.languages,
-        provenance={"inputs": [text_id], "scorer": identity(scorer)},
-    )
-    runner.run(
-        scores_id,
-        lambda: Stage(
-            output=output,
-            description=f"scoring {text.split} by {scorer.column}",
-            num_rows=len(text),
-            read=partial(row_range_batches, text.rows),
-            transform=scorer.transform,
-        ),
-    )
-    return scores_id
+
+    sample_pairs: int  # a field of each subclass: the largest number of pairs in the sample
+    seed: int  # a field of each subclass: the seed of the sample, and of the training
+
+    @abstractmethod
+    def train(self, sample: Sample, folder: Path) -> None:
+        """Train on a sample of pairs, and write the model into files in `folder`.
+
+        Args:
+            sample: returns the sample as a stream of record batches with `src`, `tgt` and further columns, in the
+                order of the corpus. It can be called several times.
+            folder: an empty folder.
+        """
+
+    @abstractmethod
+    def load(self, folder: Path) -> ScoringModel:
+        """Return the model that `train` has written into `folder`."""
+
+    def scores(self, pairs: pa.RecordBatch) -> Scores:
+        """Raise DataError: only the model that `load` returns can score pairs."""
+        raise DataError(f"{type(self).__name__} scores only with its model: use load(folder).scores(pairs, in_sample)")
+
+
+def score_batch(scorer: Scorer, found: Scores, num_rows: int) -> pa.RecordBatch:
+    """Return the columns that a scorer has computed for `num_rows` pairs, checked against `scorer.columns`.
+
+    Raises DataError if columns are missing or unknown, or do not have one value of the right type for each pair.
+    """
+    name = type(scorer).__name__
+    given = found if isinstance(found, Mapping) else {MAIN_COLUMN: found}
+    declared = scorer.columns
+    if given.keys() != declared.keys():
+        raise DataError(f"{name} must return the columns {', '.join(declared)}, but returned {', '.join(given)}")
+    arrays = []
+    for column, of in declared.items():
+        try:
+            array = pa.array(given[column], type=of.type, from_pandas=False)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise DataError(
+                f"{name} must return {column} of type {of.type}, but returned other values: {error}"
+            ) from error
+        if len(array) != num_rows:
+            raise DataError(f"{name} returned {len(array)} scores for {num_rows} pairs, not one per pair")
+        if of.is_score and array.null_count:
+            array = array.fill_null(float("nan"))
+        arrays.append(array)
+    return pa.record_batch(arrays, names=list(declared))
+
+
+def shown_name(scorer_name: str, column: str) -> str:
+    """Return the name of a stored column of a scorer in reports and filters: `NAME` or `NAME.column`."""
+    return scorer_name if column == MAIN_COLUMN else f"{scorer_name}.{column}"

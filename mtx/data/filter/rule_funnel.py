@@ -1,0 +1,147 @@
+"""`RuleFunnel`: what each rule of a selection drops in order, alone, and as the only one, with samples."""
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mtx.components.identity import JSON
+from mtx.data.filter.rejected_samples import RejectSample, excerpt
+
+MAX_SAMPLES = 10  # pairs per rule that it drops, and as many near its threshold
+
+Mask = NDArray[np.bool_]
+
+
+class NearestPairs:
+    """The pairs whose values are nearest to a threshold; of equal distances, the pair with the lower row number."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[float, int, float, bool, str, str]] = []
+
+    def offer(
+        self, pairs: pa.RecordBatch, rows: NDArray[np.int64], values: NDArray[np.float64], threshold: float, drops: Mask
+    ) -> None:
+        """Offer pairs with their row numbers and values, float64 [n], NaN for none; `drops`: which the rule drops."""
+        distances = np.abs(values - threshold)
+        distances[~np.isfinite(distances)] = np.inf
+        nearest = _smallest(distances, MAX_SAMPLES)
+        source, target = pairs.column("src"), pairs.column("tgt")
+        limit = self._kept[-1][0] if len(self._kept) == MAX_SAMPLES else np.inf
+        offered = [
+            (
+                float(distances[place]),
+                int(rows[place]),
+                float(values[place]),
+                bool(drops[place]),
+                excerpt(source[place].as_py()),
+                excerpt(target[place].as_py()),
+            )
+            for place in nearest.tolist()
+            if np.isfinite(distances[place]) and distances[place] <= limit
+        ]
+        self._kept = heapq.nsmallest(MAX_SAMPLES, itertools.chain(self._kept, offered))
+
+    def as_json(self) -> list[JSON]:
+        """Return the pairs in the order of their values, as objects with `source`, `target`, `value`, `is_dropped`."""
+        ordered = sorted(self._kept, key=lambda kept: (kept[2], kept[1]))
+        return [
+            {"row": row, "source": source, "target": target, "value": value, "is_dropped": dropped}
+            for _, row, value, dropped, source, target in ordered
+        ]
+
+
+def _smallest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Return the places of the smallest values; of equal values, the first places."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    limit = np.partition(values, count - 1)[count - 1]
+    below = np.flatnonzero(values < limit)
+    return np.concatenate([below, np.flatnonzero(values == limit)[: count - len(below)]])
+
+
+class RuleFunnel:
+    """Counts of n rules over a stream of pairs.
+
+    Args:
+        names: the names of the rules, in order.
+
+    Attributes:
+        num_pairs: number of pairs that the rules have judged.
+        num_kept: number of pairs that all rules keep.
+        in_order: pairs that a rule drops and no rule before it, int64 [rules].
+        alone: pairs that a rule drops, int64 [rules].
+        unique: pairs that only this rule drops, int64 [rules].
+        overlap: pairs that two rules both drop, int64 [rules, rules].
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self.num_pairs = self.num_kept = 0
+        self.in_order, self.alone, self.unique = np.zeros((3, len(names)), dtype=np.int64)
+        self.overlap = np.zeros((len(names), len(names)), dtype=np.int64)
+        self.criteria: list[dict[str, JSON]] = [{} for _ in names]
+        self._samples = [RejectSample(MAX_SAMPLES) for _ in names]
+        self._unique_samples = [RejectSample(MAX_SAMPLES) for _ in names]
+        self._nearest: list[NearestPairs | None] = [None for _ in names]
+
+    def add(self, pairs: pa.RecordBatch, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Count a batch of n pairs, given which pairs each rule drops, bool [rules, n].
+
+        Returns which pairs each rule drops in order, bool [rules, n].
+        """
+        before = np.zeros_like(masks)
+        np.logical_or.accumulate(masks[:-1], axis=0, out=before[1:])
+        in_order = masks & ~before
+        num_rules = masks.sum(axis=0)
+        unique = masks & (num_rules == 1)
+        self.num_pairs += pairs.num_rows
+        self.num_kept += int(np.count_nonzero(num_rules == 0))
+        self.in_order += in_order.sum(axis=1)
+        self.alone += masks.sum(axis=1)
+        self.unique += unique.sum(axis=1)
+        dropped = masks[:, num_rules > 0].astype(np.float64)  # exact up to 2^53 pairs
+        self.overlap += (dropped @ dropped.T).astype(np.int64)
+        for number in range(len(self.names)):
+            self._samples[number].offer(pairs, masks[number])
+            self._unique_samples[number].offer(pairs, unique[number])
+        return in_order
+
+    def add_nearest(
+        self,
+        rule: int,
+        pairs: pa.RecordBatch,
+        rows: NDArray[np.int64],
+        values: NDArray[np.float64],
+        threshold: float,
+        drops: Mask,
+    ) -> None:
+        """Offer a batch of pairs to the sample of those near the threshold of a rule."""
+        self._nearest[rule] = self._nearest[rule] or NearestPairs()
+        self._nearest[rule].offer(pairs, rows, values, threshold, drops)  # type: ignore[union-attr]  # set above
+
+    def as_json(self) -> dict[str, JSON]:
+        """Return the counts, criteria and samples of each rule by name, in order."""
+        found: dict[str, JSON] = {}
+        for number, name in enumerate(self.names):
+            nearest = self._nearest[number]
+            found[name] = {
+                "criteria": self.criteria[number],
+                "dropped_in_order": int(self.in_order[number]),
+                "dropped_alone": int(self.alone[number]),
+                "dropped_only_here": int(self.unique[number]),
+                "overlap": {
+                    other: int(count)
+                    for other, count in zip(self.names, self.overlap[number].tolist(), strict=True)
+                    if other != name and count
+                },
+                "samples": self._samples[number].as_json(),
+                "samples_only_here": self._unique_samples[number].as_json(),
+                "samples_near": [] if nearest is None else nearest.as_json(),
+            }
+        counts = {"num_pairs": self.num_pairs, "num_kept": self.num_kept, "order": self.names, "rules": found}
+        return cast(dict[str, JSON], counts)

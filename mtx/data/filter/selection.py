@@ -1,0 +1,156 @@
+"""`SelectionFilter`: named rules over columns, such as stored scores, after another filter if one is chained."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field
+from functools import cached_property
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pyarrow as pa
+
+from mtx.components.checked_options import component
+from mtx.components.identity import JSON, identity, plain_value
+from mtx.data.filter.column_rule import ColumnRule, column_rule
+from mtx.data.filter.filter_protocol import DropCounts, PairFilter, count_dropped
+from mtx.data.filter.rule_funnel import RuleFunnel
+from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
+from mtx.data.pair_batches import Pairs, pair_batches
+from mtx.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+LARGE_SHARE = 0.9  # of the pairs; a selection that drops more is probably a mistake, and warns
+
+Batches = Iterator[pa.RecordBatch]
+
+
+@component("filter")
+class SelectionFilter(PairFilter):
+    """Drops training pairs by named rules over columns: scores, lengths, and columns that came with the corpus.
+
+    The rules apply in their order, and each dropped pair counts under the first rule that drops it. Each rule judges
+    all pairs that `before` keeps, so the report also says what a rule drops alone, and what only this rule drops.
+
+    Args:
+        before: a filter that is applied first, such as the default filter; None: no filter.
+        rules: the rules by name. A rule is a mapping of criteria (see `ColumnRule`), or a function of one's own that is
+            marked with `@mtx.rule`. A rule without criteria, or null, is off.
+    """
+
+    kind: ClassVar[str] = "filter/selection"
+    version: ClassVar[int] = 1
+
+    before: PairFilter | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, rule in self.rules.items():
+            if isinstance(rule, PairFilter):
+                if not rule.is_pairwise:
+                    raise ConfigError(
+                        f"filter.rules.{name} is {type(rule).__name__}, which may depend on other pairs. A rule is a "
+                        "function marked with @mtx.rule; apply another filter first, with filter.before"
+                    )
+            elif isinstance(rule, Mapping):
+                column_rule(name, rule)
+            elif rule is not None:
+                raise ConfigError(
+                    f"filter.rules.{name} must be a mapping of criteria, such as {{min: 0.5}}, but is {rule!r}. Set "
+                    f"filter.rules.{name}.min=NUMBER, or remove it with ~filter.rules.{name}"
+                )
+
+    def identity_fields(self) -> dict[str, JSON]:
+        """Return the fields that decide the output: the filter before, and the rules that are on."""
+        rules: list[JSON] = []
+        for name, rule in self._active.items():
+            described = identity(rule) if isinstance(rule, PairFilter) else cast(dict[str, JSON], plain_value(rule))
+            rules.append([name, {key: value for key, value in described.items() if value is not None}])
+        return {"before": None if self.before is None else identity(self.before), "rules": rules}
+
+    @cached_property
+    def _active(self) -> dict[str, ColumnRule | PairFilter]:
+        parsed = {
+            name: rule if isinstance(rule, PairFilter) else column_rule(name, rule)
+            for name, rule in self.rules.items()
+            if rule is not None
+        }
+        return {name: rule for name, rule in parsed.items() if isinstance(rule, PairFilter) or rule.criteria}
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The columns that the active rules name; None if a filter of one's own may read any column."""
+        own = [rule for rule in (*self._active.values(), self.before) if isinstance(rule, PairFilter)]
+        if any(each.columns is None for each in own):
+            return None
+        named = [rule.column or name for name, rule in self._active.items() if isinstance(rule, ColumnRule)]
+        return tuple(dict.fromkeys([*named, *(column for each in own for column in each.columns or ())]))
+
+    def fitted(self, read: Callable[[], Batches]) -> "BoundSelection":
+        """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs."""
+        rules = RuleSet(self._active)
+        if not rules.needs_all_pairs:
+            return BoundSelection(self.before, rules)
+        return BoundSelection(self.before, rules.fitted(_after(self.before, read(), {})))
+
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Batches:
+        """Stream the pairs that all rules keep, and count the others in `dropped` by rule.
+
+        If a rule uses quantiles or ranks, the pairs are read twice; an iterator of batches is then kept in memory.
+        """
+        if RuleSet(self._active).needs_all_pairs and not isinstance(pairs, pa.Table):
+            pairs = list(pairs)
+        return self.fitted(lambda: pair_batches(pairs)).apply(pairs, dropped)
+
+
+class BoundSelection(PairFilter):
+    """A selection whose bounds are numbers.
+
+    Args:
+        before: a filter that is applied first; None: no filter.
+        rules: the rules with their bounds.
+    """
+
+    def __init__(self, before: PairFilter | None, rules: RuleSet) -> None:
+        self._before = before
+        self._rules = rules
+
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Batches:
+        """Stream the pairs that all rules keep; warn if the rules drop more than 90 % of the pairs."""
+        funnel = RuleFunnel(self._rules.names)
+        if isinstance(dropped, DropCounts):
+            dropped.funnel = funnel
+        for batch, rows in numbered(_after(self._before, pairs, dropped)):
+            judged = self._rules.judge(batch, rows)
+            in_order = funnel.add(batch, judged.masks)
+            for number, name in enumerate(funnel.names):
+                count_dropped(dropped, name, in_order[number], batch)
+                if (threshold := judged.thresholds[number]) is not None:
+                    values = judged.values[number]
+                    assert values is not None
+                    funnel.add_nearest(number, batch, rows, values, threshold, judged.masks[number])
+            yield batch.filter(pa.array(~judged.masks.any(axis=0)))
+        funnel.criteria = self._rules.criteria
+        self._warn(funnel)
+
+    @staticmethod
+    def _warn(funnel: RuleFunnel) -> None:
+        if not funnel.names or funnel.num_kept >= (1 - LARGE_SHARE) * funnel.num_pairs:
+            return
+        most = int(np.argmax(funnel.alone))
+        name = funnel.names[most]
+        log.warning(
+            "the rules of filter=selection drop %d of %d pairs (%.1f %%). The rule %s drops most, %d pairs alone, by "
+            "%s. Relax it, or turn it off with filter.rules.%s=null",
+            funnel.num_pairs - funnel.num_kept,
+            funnel.num_pairs,
+            100 * (1 - funnel.num_kept / funnel.num_pairs),
+            name,
+            funnel.alone[most],
+            ", ".join(f"{key}={value}" for key, value in funnel.criteria[most].items()) or "its own code",
+            name.removesuffix(WITHOUT_VALUE),
+        )
+
+
+def _after(before: PairFilter | None, pairs: Pairs, dropped: dict[str, int]) -> Batches:
+    return pair_batches(pairs) if before is None else pair_batches(before.apply(pairs, dropped))

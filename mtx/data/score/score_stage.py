@@ -1,0 +1,206 @@
+"""The stage that stores scores: one dataset of columns for each text and scorer, and one model for a trained scorer.
+
+Row k of a scores dataset belongs to row k of its text. The id of the dataset is a hash of the text, the scorer's
+identity and the model, so a filter with other thresholds reads the same scores. The option's name is not part of it.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mtx.components.identity import JSON, digest, identity
+from mtx.data.dataset import TranslationDataset
+from mtx.data.pair_batches import pair_batches
+from mtx.data.score.scorer import Mask, Sample, Scorer, TrainedScorer, score_batch
+from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, say_reused
+from mtx.errors import EmptyDatasetError
+from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
+from mtx.progress.tracking import Phases, Waiting
+
+MODEL_VERSION = 1  # increase this when the sample of a trained scorer changes; it is part of the ids of models
+SAMPLE_FILE = "sample_rows.npy"  # in a model: the numbers of the rows in the sample, int64, ascending
+
+
+@dataclass(frozen=True)
+class ScoreIds:
+    """The stored scores of one scorer.
+
+    Attributes:
+        scores: ids of the scores datasets by text id.
+        model: id of the model of a trained scorer; else None.
+        built_s: seconds in which this process built the scores; None if all of them were stored.
+        trained_s: seconds in which this process trained the model; None if the model was stored, or there is none.
+    """
+
+    scores: Mapping[str, str]
+    model: str | None = None
+    built_s: float | None = None
+    trained_s: float | None = None
+
+
+def score_texts(runner: StageRunner, text_ids: Sequence[str], scorer: Scorer, *, name: str = "") -> ScoreIds:
+    """Score all rows of the texts of a corpus, unless the scores are stored. A trained scorer trains on all texts.
+
+    Args:
+        runner: builds missing datasets.
+        text_ids: ids of the text datasets.
+        scorer: the scorer.
+        name: name of the scorer in messages; empty: the name of its class.
+
+    Raises DataError, EmptyDatasetError or StoreError.
+    """
+    name = name or type(scorer).__name__
+    model_id, trained_s, built_s = None, None, None
+    if isinstance(scorer, TrainedScorer):
+        started, known = time.perf_counter(), len(runner.built)
+        model_id = _get_or_train(runner, text_ids, scorer, name)
+        trained_s = time.perf_counter() - started if len(runner.built) > known else None
+    found = {}
+    started, known = time.perf_counter(), len(runner.built)
+    first = 0
+    for text_id in text_ids:
+        found[text_id] = _build_scores(runner, text_id, scorer, name, model_id, first)
+        first += len(runner.repo.manifest(text_id))
+    if len(runner.built) > known:
+        built_s = time.perf_counter() - started
+    return ScoreIds(found, model_id, built_s, trained_s)
+
+
+def score_fields(scored: Mapping[str, ScoreIds]) -> dict[str, Any]:
+    """Return the fields of `StageIds` about scores, as plain values."""
+    return {
+        "scores": {name: dict(of.scores) for name, of in scored.items()},
+        "models": {name: of.model for name, of in scored.items() if of.model is not None},
+        "scoring_s": {name: of.built_s for name, of in scored.items() if of.built_s is not None},
+        "training_s": {name: of.trained_s for name, of in scored.items() if of.trained_s is not None},
+    }
+
+
+def score(runner: StageRunner, text_id: str, scorer: Scorer) -> str:
+    """Score all rows of one text dataset, unless the scores are stored, and return the id of the scores dataset.
+
+    Raises DataError, EmptyDatasetError or StoreError.
+    """
+    return score_texts(runner, [text_id], scorer).scores[text_id]
+
+
+def _get_or_train(runner: StageRunner, text_ids: Sequence[str], scorer: TrainedScorer, name: str) -> str:
+    """Return the id of the model of a scorer for a corpus, after training the model if it is not stored."""
+    described: dict[str, JSON] = {
+        "stage": "model",
+        "version": MODEL_VERSION,
+        "scorer": identity(scorer),
+        "texts": list(text_ids),
+    }
+    model_id = f"model-{digest(described)}"
+
+    def build(folder: Path) -> None:
+        waiting.over()
+        runner.built.append(model_id)
+        with Phases(f"training the scorer {name}", f"scorer {name}") as phases:
+            phases.begin("training", unit=None)
+            rows, sample = corpus_sample(
+                [runner.repo.get_checked(text_id).rows for text_id in text_ids], scorer.sample_pairs, scorer.seed
+            )
+            if not len(rows):
+                raise EmptyDatasetError(
+                    f"the scorer {name} trains on the corpus, but the corpus has no pair. Check the downloader"
+                )
+            scorer.train(sample, folder)
+            with atomic_file(folder / SAMPLE_FILE) as file:
+                np.save(file, rows, allow_pickle=False)
+
+    with Waiting(model_id) as waiting:
+        runner.store.models.get_or_build(model_id, build, described)
+    if model_id not in runner.built:
+        say_reused(f"model of {name}")
+    return model_id
+
+
+def corpus_sample(texts: Sequence[Rows], sample_pairs: int, seed: int) -> tuple[NDArray[np.int64], Sample]:
+    """Return the ascending row numbers of a random sample of concatenated texts, and a function that streams it.
+
+    Args:
+        texts: the rows of the texts.
+        sample_pairs: the largest number of pairs in the sample.
+        seed: another seed draws another sample.
+    """
+    limits = [len(rows) for rows in texts]
+    total = sum(limits)
+    if total <= sample_pairs:
+        chosen = np.arange(total, dtype=np.int64)
+    else:
+        chosen = np.random.default_rng(seed).choice(total, sample_pairs, replace=False, shuffle=False)
+        chosen = np.sort(chosen).astype(np.int64)
+    view = SelectedRows(texts, limits, Rows(pa.table({ROW_COLUMN: chosen})))
+    return chosen, lambda: pair_batches(batch.drop_columns([ROW_COLUMN]) for batch in view.batches())
+
+
+def _build_scores(
+    runner: StageRunner, text_id: str, scorer: Scorer, name: str, model_id: str | None, first: int
+) -> str:
+    """Store the scores of one text. `first` is the number of its first row in the whole corpus."""
+    text = runner.repo.manifest(text_id)
+    described: dict[str, JSON] = {"text": text_id, "scorer": identity(scorer)}
+    if model_id is not None:
+        described["model"] = model_id
+    scores_id = f"scores-{text.split}-{digest(described)}"
+
+    def stage() -> Stage:
+        folder = None if model_id is None else runner.store.models.open(model_id)
+        return Stage(
+            output=TranslationDataset(
+                name=text.name,
+                stage="scores",
+                split=text.split,
+                languages=text.languages,
+                provenance={"inputs": [text_id], "scorer": identity(scorer), "model": model_id or ""},
+            ),
+            description=f"scoring {text.split} by {name}",
+            num_rows=len(text),
+            read=partial(row_range_batches, runner.repo.get_checked(text_id).rows),
+            transform=partial(_scored, scorer, folder, first),
+        )
+
+    runner.run(scores_id, stage)
+    return scores_id
+
+
+def _scored(scorer: Scorer, folder: Path | None, offset: int, batches: Batches, first: int, counts: Counts) -> Batches:
+    """Yield the columns of all pairs, and count for each score the pairs with and without a score."""
+    names = [name for name, column in scorer.columns.items() if column.is_score]
+    counts |= {"scored": dict.fromkeys(names, 0), "without_score": dict.fromkeys(names, 0)}
+    model, sample = None, np.empty(0, dtype=np.int64)
+    if folder is not None:
+        assert isinstance(scorer, TrainedScorer)
+        model, sample = scorer.load(folder), np.load(folder / SAMPLE_FILE, allow_pickle=False)
+    first += offset
+    for batch in pair_batches(batches):
+        if model is None:
+            found = scorer.scores(batch)
+        else:
+            found = model.scores(batch, sample_mask(sample, first, batch.num_rows))
+        columns = score_batch(scorer, found, batch.num_rows)
+        for name in names:
+            missing = int(np.count_nonzero(np.isnan(columns[name].to_numpy(zero_copy_only=False))))
+            counts["scored"][name] += batch.num_rows - missing
+            counts["without_score"][name] += missing
+        first += batch.num_rows
+        yield columns
+
+
+def sample_mask(sample: NDArray[np.int64], first: int, num_rows: int) -> Mask:
+    """Return which of the rows from `first` on are in a sample: bool [num_rows]."""
+    mask = np.zeros(num_rows, dtype=np.bool_)
+    low, high = np.searchsorted(sample, (first, first + num_rows))
+    mask[sample[low:high] - first] = True
+    return mask

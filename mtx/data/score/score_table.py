@@ -1,0 +1,109 @@
+"""`ScoreTable`: the stored columns of all scorers for the rows of a corpus, memory-mapped."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mtx.components.identity import JSON
+from mtx.data.dataset import SelectedDataset
+from mtx.data.repo import DatasetRepo
+from mtx.data.score.score_stage import ScoreIds
+from mtx.data.score.scorer import ScoreColumn, Scorer, shown_name
+from mtx.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The scores of a corpus; row k belongs to row k of the concatenated texts, each cut to its cap.
+
+    Attributes:
+        table: a column for each shown name, such as `rules.letters`.
+        columns: the meaning of each column, by shown name.
+    """
+
+    table: pa.Table
+    columns: Mapping[str, ScoreColumn]
+
+    @classmethod
+    def open(
+        cls,
+        repo: DatasetRepo,
+        parts: Sequence[SelectedDataset],
+        scorers: Mapping[str, Scorer],
+        scored: Mapping[str, ScoreIds],
+    ) -> "ScoreTable":
+        """Open the stored scores of the text datasets `parts` by the scorers that `scored` contains."""
+        columns = shown_columns({name: scorers[name] for name in scored})
+        tables = []
+        for part in parts:
+            arrays: dict[str, pa.ChunkedArray] = {}
+            for name, of in scored.items():
+                stored = repo.get_checked(of.scores[part.id]).rows.table.slice(0, part.num_rows)
+                arrays |= {shown_name(name, column): stored[column] for column in scorers[name].columns}
+            tables.append(pa.table(arrays))
+        return cls(pa.concat_tables(tables), columns)
+
+    def take(self, rows: NDArray[np.integer]) -> dict[str, pa.Array]:
+        """Return the columns of the rows with the given numbers, ascending, by shown name."""
+        first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        piece = self.table.slice(first, end - first)
+        if end - first != len(rows):
+            piece = piece.take(pa.array(rows.astype(np.int64) - first))
+        return {name: _single(piece[name]) for name in piece.column_names}
+
+    def batches(self, batches: Iterator[pa.RecordBatch], row_column: str) -> Iterator[pa.RecordBatch]:
+        """Append the columns to a stream of rows, which the column `row_column` numbers.
+
+        Raises ConfigError if the rows already have a column with the name of a score.
+        """
+        for batch in batches:
+            if both := [name for name in self.table.column_names if name in batch.schema.names]:
+                raise ConfigError(
+                    f"the corpus and a scorer both have the column {both[0]}. Leave it out of downloader.columns, or "
+                    "give the scorer another name"
+                )
+            for name, array in self.take(batch.column(row_column).to_numpy()).items():
+                batch = batch.append_column(name, array)
+            yield batch
+
+
+def shown_columns(scorers: Mapping[str, Scorer]) -> dict[str, ScoreColumn]:
+    """Return the columns of scorers by shown name, in order. Raises ConfigError if two have the same name."""
+    found: dict[str, ScoreColumn] = {}
+    for name, scorer in scorers.items():
+        for column, of in scorer.columns.items():
+            if (shown := shown_name(name, column)) in found:
+                raise ConfigError(f"two scorers give the column {shown}. Give one of them another name")
+            found[shown] = of
+    return found
+
+
+def _single(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+@dataclass(frozen=True)
+class ScoredCorpus:
+    """The scorers of a run, and the ids of the scores that they have given to a corpus."""
+
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    scored: Mapping[str, ScoreIds] = field(default_factory=dict)
+
+    def read_by(self, columns: Sequence[str] | None) -> "ScoredCorpus":
+        """Return the scorers that give one of the named columns; a name is a column or its last part; None: all."""
+        if columns is None:
+            return self
+        wanted = set(columns)
+        names = [
+            name
+            for name, scorer in self.scorers.items()
+            if any(wanted & {column, column.rpartition(".")[2]} for column in shown_columns({name: scorer}))
+        ]
+        return ScoredCorpus({name: self.scorers[name] for name in names}, {name: self.scored[name] for name in names})
+
+    def ids(self) -> list[JSON]:
+        """Return the names of the scorers and the ids of their scores, for the id of a filtered dataset."""
+        return [[name, list(of.scores.values())] for name, of in self.scored.items()]

@@ -1,0 +1,100 @@
+"""The stages raw and text: store the pairs of each split of each source, and the texts that the normaliser changes."""
+
+from functools import partial
+from typing import cast
+
+from mtx.components.identity import JSON, class_identity, digest, identity
+from mtx.data.corpus import part_key
+from mtx.data.dataset import Split, TranslationDataset
+from mtx.data.normalise import Normaliser, changed_rows
+from mtx.data.pair_batches import batch_without_own_columns, pair_batches
+from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
+from mtx.infra.dataset.download import Downloader, SourceInfo
+
+VERSION = 2  # increase this when the module writes other output for the same inputs; it is part of all ids
+
+
+def build_raw_parts(downloader: Downloader, runner: StageRunner) -> dict[str, str]:
+    """Store the raw datasets of all splits of all sources, each under the id that it would have without the mixture."""
+    raw: dict[str, str] = {}
+    for name, part in downloader.parts.items():
+        with downloader.named_errors(name):
+            info = downloader.part_infos[name]
+            raw |= {part_key(name, split): build_raw(part, runner, info, cast(Split, split)) for split in info.splits}
+    return raw
+
+
+def build_raw(
+    downloader: Downloader, runner: StageRunner, info: SourceInfo, split: Split, stored_as: Split | None = None
+) -> str:
+    """Store the raw dataset of a split of a source, under another split name if `stored_as` is set."""
+    described: dict[str, JSON] = {
+        "stage": "raw",
+        "version": VERSION,
+        "source": dict(info.identity),
+        "downloader": class_identity(type(downloader.original)),
+        "split": split,
+        "stored_as": stored_as or split,
+    }
+    raw_id = f"raw-{stored_as or split}-{digest(described)}"
+
+    def stage() -> Stage:
+        output = TranslationDataset(
+            name=info.name,
+            stage="raw",
+            split=stored_as or split,
+            languages=info.languages,
+            provenance={"revision": info.revision, "source": dict(info.identity), **info.provenance},
+        )
+
+        def transform(batches: Batches, first: int, counts: Counts) -> Batches:
+            return pair_batches(
+                map(batch_without_own_columns, downloader.batches(split, counts.setdefault("skipped", {})))
+            )
+
+        return Stage(
+            output=output,
+            description=f"reading {info.name} {split}",
+            num_rows=None,
+            read=lambda first, end: iter(()),
+            transform=transform,
+            gather=unchanged_batches,
+        )
+
+    runner.run(raw_id, stage)
+    return raw_id
+
+
+def build_text(normaliser: Normaliser, runner: StageRunner, raw_id: str) -> str:
+    """Store the text dataset of a raw dataset: the rows that the normaliser changes."""
+    raw = runner.repo.manifest(raw_id)
+    described = {"stage": "text", "version": VERSION, "raw": raw_id, "normalise": identity(normaliser)}
+    text_id = f"text-{raw.split}-{digest(described)}"
+
+    def stage() -> Stage:
+        rows = runner.repo.get_checked(raw_id).rows
+        return Stage(
+            output=TranslationDataset(
+                name=raw.name,
+                stage="text",
+                split=raw.split,
+                languages=raw.languages,
+                n=raw.n,
+                provenance={"inputs": [raw_id], "normalise": identity(normaliser)},
+                changes=raw_id,
+            ),
+            description=f"normalising {raw.split}",
+            num_rows=raw.n or 0,
+            read=partial(row_range_batches, rows),
+            transform=partial(_changed_batches, normaliser),
+        )
+
+    runner.run(text_id, stage)
+    return text_id
+
+
+def _changed_batches(normaliser: Normaliser, batches: Batches, first: int, counts: Counts) -> Batches:
+    counts["changed"] = 0
+    for batch in changed_rows(normaliser, batches, first):
+        counts["changed"] += batch.num_rows
+        yield batch

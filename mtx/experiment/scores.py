@@ -1,0 +1,133 @@
+"""`task=scores`: write the scores of all pairs as a file, and measure them with planted noise."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from mtx.components.checked_options import Natural, checked
+from mtx.data.corpus import Corpus
+from mtx.data.score.noise_scores import noise_scores
+from mtx.data.score.score_table import ScoreTable
+from mtx.data.stage_runner import StageRunner
+from mtx.data.stages import PreparedScores, prepare_scores
+from mtx.errors import ConfigError
+from mtx.experiment.run_context import DATA_GROUPS, Run, needs
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.infra.dal.row_views import ROW_COLUMN, ROWS_PER_BATCH, SOURCE_COLUMN
+from mtx.progress.tracking import Phases
+from mtx.records.noise_report import NoiseReport, column_noise, kinds_table, score_histogram, thresholds_table
+from mtx.records.report_record import Report
+from mtx.records.score_report import ScorerReport, distribution, scores_table
+
+SCORES_FILE = "scores.parquet"
+CSV_FILE = "scores.csv"
+
+
+@needs(*DATA_GROUPS)
+@checked("task")
+def write_scores(run: Run, *, noise_pairs: Natural = 1000, csv: bool = False) -> None:
+    """Score all pairs, write `scores.parquet`, and report what each score catches of planted noise.
+
+    Args:
+        run: The config, and the components that are built from it.
+        noise_pairs: The number of planted pairs of each kind of noise. 0: no noise is planted.
+        csv: Write `scores.csv`, too.
+
+    Raises:
+        ConfigError: no scorer is chosen.
+    """
+    recipe, store = run.datamodule.recipe, run.datamodule.storage
+    if not recipe.scorers:
+        raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores score=[rules]")
+    prepared = prepare_scores(recipe, store, StageRunner(store))
+    parts = prepared.corpus.parts("train")
+    table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
+    run.output_dir.mkdir(parents=True, exist_ok=True)
+    _write_parquet(run.output_dir / SCORES_FILE, table, prepared.corpus)
+    if csv:
+        _write_csv(run.output_dir / CSV_FILE, table, prepared.corpus)
+    names = [name for name, column in table.columns.items() if column.is_score]
+    values = {name: table.table[name].to_numpy() for name in names}
+    histograms = {name: found for name in names if (found := score_histogram(values[name])) is not None}
+    noise = {}
+    if noise_pairs:
+        with Phases("measuring planted noise", "noise", "scores") as phases:
+            phases.begin("scoring bad pairs", unit=None)
+            scored = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=noise_pairs, seed=run.seed)
+        noise = {name: column_noise(values[name], scored.get(name, {})) for name in names}
+    scorers = _scorer_reports(prepared, table)
+    report = Report.of(
+        {"scorers": scorers, "built": tuple(prepared.built), "store": store.location, "seed": run.seed},
+        NoiseReport(num_rows=table.table.num_rows, histograms=histograms, noise=noise),
+    )
+    run.console.print(scores_table(scorers))
+    if noise:
+        run.console.print(thresholds_table(noise))
+        run.console.print(kinds_table(noise))
+    run.console.print(f"scores: {run.output_dir / SCORES_FILE}", highlight=False, soft_wrap=True)
+    run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+
+
+def _scorer_reports(prepared: PreparedScores, table: ScoreTable) -> dict[str, ScorerReport]:
+    found = {}
+    for name, of in prepared.scored.items():
+        own = [column for column in table.columns if column == name or column.startswith(f"{name}.")]
+        found[name] = ScorerReport(
+            num_pairs=table.table.num_rows,
+            scoring_s=of.built_s,
+            training_s=of.trained_s,
+            pairs_per_s=table.table.num_rows / of.built_s if of.built_s else None,
+            columns={
+                column: distribution(table.table[column].to_numpy()) for column in own if table.columns[column].is_score
+            },
+        )
+    return found
+
+
+def _batches(table: ScoreTable, corpus: Corpus) -> Iterator[pa.RecordBatch]:
+    """Yield all scores with the number of each row and, for a mixture, the name of its source."""
+    sources = corpus.source_of("train")
+    first = 0
+    for start in range(0, max(table.table.num_rows, 1), ROWS_PER_BATCH):
+        piece = table.table.slice(start, ROWS_PER_BATCH)
+        columns: dict[str, pa.Array | pa.ChunkedArray] = {
+            ROW_COLUMN: pa.array(np.arange(first, first + piece.num_rows, dtype=np.int64))
+        }
+        if sources is not None:
+            columns[SOURCE_COLUMN] = _source_names(corpus.names, sources[start : start + piece.num_rows])
+        columns |= dict(zip(piece.column_names, piece.columns, strict=True))
+        first += piece.num_rows
+        yield pa.table(columns).combine_chunks().to_batches()[0] if piece.num_rows else _empty(columns)
+
+
+def _source_names(names: list[str], sources: np.ndarray) -> pa.Array:
+    return pa.array(names, pa.string()).take(pa.array(sources))
+
+
+def _empty(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.RecordBatch:
+    schema = pa.schema([pa.field(name, column.type) for name, column in columns.items()])
+    return pa.RecordBatch.from_pylist([], schema=schema)
+
+
+def _write_parquet(path: Path, table: ScoreTable, corpus: Corpus) -> None:
+    writer = None
+    with atomic_file(path) as file:
+        for batch in _batches(table, corpus):
+            writer = writer or pq.ParquetWriter(pa.PythonFile(file, mode="w"), batch.schema)
+            writer.write_batch(batch)
+        assert writer is not None
+        writer.close()
+
+
+def _write_csv(path: Path, table: ScoreTable, corpus: Corpus) -> None:
+    writer = None
+    with atomic_file(path) as file:
+        for batch in _batches(table, corpus):
+            writer = writer or pa_csv.CSVWriter(pa.PythonFile(file, mode="w"), batch.schema)
+            writer.write_batch(batch)
+        assert writer is not None
+        writer.close()

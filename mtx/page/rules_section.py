@@ -1,0 +1,140 @@
+"""Compute the page's tables about scores and rules: the funnel of a selection, its overlaps, and planted noise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mtx.records.noise_report import ColumnNoise, ScoreHistogram
+from mtx.records.profile_record import NearSample, RuleSamples, RunProfile, Sample
+from mtx.records.report_record import Report
+from mtx.records.score_report import criteria_text
+
+
+@dataclass(frozen=True)
+class RuleRow:
+    """One row of the table of rules, with samples; the shares are of all pairs that the rules have judged."""
+
+    name: str
+    criteria: str
+    in_order: int
+    alone: int
+    only_here: int
+    share_alone: float
+    share_only_here: float
+    samples: tuple[Sample, ...]
+    samples_only_here: tuple[Sample, ...]
+    samples_near: tuple[NearSample, ...]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The shares of a rule's pairs that the other rules drop, too; None on the diagonal."""
+
+    name: str
+    shares: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class RulesTable:
+    """The funnel of a selection, and the overlap of its rules."""
+
+    num_pairs: int
+    num_kept: int
+    rows: tuple[RuleRow, ...]
+    overlaps: tuple[Overlap, ...]
+
+
+@dataclass(frozen=True)
+class NoiseColumn:
+    """What one score tells of planted noise, and its histogram as bars with heights from 0 to 1."""
+
+    name: str
+    noise: ColumnNoise
+    cells: tuple[tuple[str, float, float] | None, ...]
+    bars: tuple[float, ...]
+    first_edge: float
+    last_edge: float
+    below: int
+    marks: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class NoiseTable:
+    """What each score tells of planted noise; `kinds` are the columns of the table."""
+
+    kinds: tuple[str, ...]
+    columns: tuple[NoiseColumn, ...]
+
+
+def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
+    """Return the table of the rules of a selection; None for another filter."""
+    selection = report.selection
+    if selection is None or not selection.rules:
+        return None
+    total = max(selection.num_pairs, 1)
+    rows = []
+    for name, rule in selection.in_order:
+        samples = profile.rules.get(name, RuleSamples())
+        rows.append(
+            RuleRow(
+                name=name,
+                criteria=criteria_text(rule.criteria),
+                in_order=rule.dropped_in_order,
+                alone=rule.dropped_alone,
+                only_here=rule.dropped_only_here,
+                share_alone=rule.dropped_alone / total,
+                share_only_here=rule.dropped_only_here / total,
+                samples=samples.samples,
+                samples_only_here=samples.samples_only_here,
+                samples_near=samples.samples_near,
+            )
+        )
+    dropping = [row for row in rows if row.alone]
+    overlaps = tuple(
+        Overlap(
+            row.name,
+            tuple(
+                None
+                if other.name == row.name
+                else profile.rules.get(row.name, RuleSamples()).overlap.get(other.name, 0) / row.alone
+                for other in dropping
+            ),
+        )
+        for row in dropping
+    )
+    return RulesTable(selection.num_pairs, selection.num_kept, tuple(rows), overlaps if len(dropping) > 1 else ())
+
+
+def noise_table(report: Report) -> NoiseTable | None:
+    """Return the table of planted noise and the histograms of `task=scores`; None for another task."""
+    if not report.histograms:
+        return None
+    kinds = tuple(dict.fromkeys(kind for of in report.noise.values() for kind in of.kinds))
+    columns = tuple(
+        _noise_column(name, histogram, report.noise.get(name, ColumnNoise()), kinds)
+        for name, histogram in report.histograms.items()
+    )
+    return NoiseTable(kinds, columns)
+
+
+def _noise_column(name: str, histogram: ScoreHistogram, noise: ColumnNoise, kinds: tuple[str, ...]) -> NoiseColumn:
+    highest = max(histogram.counts, default=1) or 1
+    first, last = float(histogram.edges[0]), float(histogram.edges[-1])
+    suggested: Mapping[str, float | None] = {
+        label: None if of is None else float(of.threshold)
+        for label, of in (("1 %", noise.loss_1), ("5 %", noise.loss_5))
+    }
+    places = [(label, (at - first) / (last - first)) for label, at in suggested.items() if at is not None]
+    cells = tuple(
+        (f"{kind.auc:.2f}", float(kind.caught_5), float(kind.auc)) if (kind := noise.kinds.get(each)) else None
+        for each in kinds
+    )
+    return NoiseColumn(
+        name=name,
+        noise=noise,
+        cells=cells,
+        bars=tuple((count / highest) ** 0.5 for count in histogram.counts),
+        first_edge=first,
+        last_edge=last,
+        below=histogram.below,
+        marks=tuple((label, place) for label, place in places if 0 <= place <= 1),
+    )
