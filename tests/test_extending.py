@@ -37,7 +37,17 @@ def test_an_example_runs_from_a_folder_of_its_own(section: str, tmp_path: Path) 
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    (command,) = COMMANDS.findall(text)
+    commands = COMMANDS.findall(text)
+    assert commands
+    for command in commands:
+        run(command, tmp_path, SHOWN[section.partition(":")[0]])
+    if section.startswith("A metric"):
+        (record,) = tmp_path.glob("outputs/*/*/training.json")
+        assert "val/tokens" in record.read_text()
+
+
+def run(command: str, folder: Path, shown: str) -> None:
+    """Run a command of the guide on a small corpus, and check that its output shows what it did."""
     program, *arguments = shlex.split(command)
     said = {argument.partition("=")[0] for argument in arguments}
     if program == "mtx":
@@ -46,9 +56,6 @@ def test_an_example_runs_from_a_folder_of_its_own(section: str, tmp_path: Path) 
         arguments = [
             one for one in arguments if not one.startswith("tokenizer.vocab_size") or "character" not in command
         ]
-    done = warm_process.run(*(["-m", "mtx"] if program == "mtx" else []), *arguments, cwd=tmp_path)
+    done = warm_process.run(*(["-m", "mtx"] if program == "mtx" else []), *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert SHOWN[section.partition(":")[0]] in done.stdout + done.stderr
-    if section.startswith("A metric"):
-        (record,) = tmp_path.glob("outputs/*/*/training.json")
-        assert "val/tokens" in record.read_text()
+    assert shown in done.stdout + done.stderr

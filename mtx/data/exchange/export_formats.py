@@ -205,11 +205,12 @@ def _extra_columns(dataset: TranslationDataset) -> list[str]:
 
 def _check_for_moses(dataset: TranslationDataset, columns: ExtraColumns) -> None:
     """Raise DataError if Moses text cannot represent the dataset."""
-    if dataset.stage == "encoded":
+    if dataset.stage in ("encoded", "scores"):
+        holds = "token ids" if dataset.stage == "encoded" else "scores"
         source = dataset.provenance.get("inputs")
         instead = f", as dataset={source[0]}" if isinstance(source, list) and source else ""
         raise DataError(
-            f"format=moses writes texts, but {dataset.id} holds token ids. Export its text dataset{instead}, or "
+            f"format=moses writes texts, but {dataset.id} holds {holds}. Export its text dataset{instead}, or "
             "set format=parquet"
         )
     if columns == "refuse" and (extra := _extra_columns(dataset)):
@@ -237,6 +238,8 @@ def _check_columns(dataset: TranslationDataset, schema: pa.Schema) -> None:
     if dataset.stage == "encoded":
         right = _is_ids(types.get("source_ids")) and _is_ids(types.get("target_ids"))
         right = right and types.get("num_target_bytes") == pa.int64()
+    elif dataset.stage == "scores":
+        right = "src" not in types  # any typed columns, whose names the scorer decides
     else:
         right = all(_is_text(types.get(name)) for name in ("src", "tgt"))
     if len(types) < len(schema) or any(_is_extension(kind) for kind in types.values()):
@@ -246,7 +249,7 @@ def _check_columns(dataset: TranslationDataset, schema: pa.Schema) -> None:
         expected = (
             "source_ids and target_ids of uint16 or uint32 in large lists, and num_target_bytes of int64"
             if dataset.stage == "encoded"
-            else "src and tgt of strings"
+            else ("no texts" if dataset.stage == "scores" else "src and tgt of strings")
         )
         raise SourceError(
             f"rows of stage {dataset.stage} have {expected}, but {dataset.id} has {found}. Nothing was imported"
@@ -279,7 +282,7 @@ def _decoded_batches(dataset: TranslationDataset, path: Path, declared: Exported
                     f"the rows of {dataset.id} decode to more than the {declared.decoded_bytes:,} bytes that the "
                     "export declares. Files that are meant to fill a disk are so. Nothing was imported"
                 )
-            needed = batch.schema.names if dataset.stage == "encoded" else PAIR_SCHEMA.names
+            needed = {"encoded": batch.schema.names, "scores": []}.get(dataset.stage, PAIR_SCHEMA.names)
             if lacking := [name for name in needed if batch.column(name).null_count]:
                 raise SourceError(
                     f"{dataset.id} has a row without a value in {lacking[0]!r}, but each row needs both texts or all "

@@ -12,6 +12,8 @@ import pytest
 
 from mtx.components.checked_options import component
 from mtx.data.dataset import TranslationDataset
+from mtx.data.exchange.dataset_export import export_dataset
+from mtx.data.exchange.dataset_import import import_datasets
 from mtx.data.garbage_collection import store_leftovers
 from mtx.data.score.score_stage import corpus_sample, sample_mask, score_texts
 from mtx.data.score.scorer import Mask, Sample, ScoreColumn, TrainedScorer
@@ -169,3 +171,18 @@ def test_columns_are_checked(store: Store, monkeypatch: pytest.MonkeyPatch, retu
     monkeypatch.setattr(MeanLengthModel, "scores", lambda *_: returned)
     with pytest.raises(DataError, match=message):
         score_texts(StageRunner(store), ["text-2"], MeanLengthScorer())
+
+
+def test_scores_can_be_exported_and_imported(store: Store, tmp_path: Path) -> None:
+    ids = score_texts(StageRunner(store), ["text-1"], MeanLengthScorer())
+    export_dataset(store, ids.scores["text-1"], tmp_path / "export", inputs=True)
+    other = Store(root=tmp_path / "other", objects=SQLiteObjectLayer, files=ArrowFileLayer)
+    import_datasets(other, tmp_path / "export")
+    scores = other.repo.get(ids.scores["text-1"])
+    assert scores.rows.schema.names == ["score", "seen"]
+    np.testing.assert_array_equal(
+        scores.rows.column("score").to_numpy(), store.repo.get(scores.id).rows.column("score").to_numpy()
+    )
+    assert other.repo.exists("text-1")
+    with pytest.raises(DataError, match=r"format=moses writes texts, but scores-train-.* holds scores"):
+        export_dataset(store, ids.scores["text-1"], tmp_path / "moses", format="moses")
