@@ -196,11 +196,11 @@ class EpochPass(Iterator[Item]):
             self._items, self._num_left = self._batches.begin_pass()
             self._epoch, (self._earlier, self._num_done) = self._batches.epoch, _served_steps(self._batches)
             self._batches.served = ()
+        self._num_left -= 1
+        if self._num_left <= 0:  # a loop may take exactly len() items, and never ask whether there is another
+            self._batches.end_pass(self._epoch)
         item = next(self._items)
         self._num_done += 1
-        self._num_left -= 1
-        if not self._num_left:  # a loop may take exactly len() items, and never ask whether there is another
-            self._batches.end_pass(self._epoch)
         return item
 
     def state_dict(self) -> dict[str, Any]:

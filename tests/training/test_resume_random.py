@@ -43,7 +43,9 @@ def fit(store: Path, *callbacks: pl.Callback, ckpt: Path | None = None, **option
     model = Dropping()
     if ckpt is not None:
         torch.rand(17)  # a resumed run has a history of its own
-    trainer = pl.Trainer(**{**QUIET, "callbacks": [*callbacks, ExactResume(), TokenMeanGradients()], **options})
+    own = [ExactResume(), TokenMeanGradients()]
+    ordered = [*own, *callbacks] if options.pop("are_last", False) else [*callbacks, *own]
+    trainer = pl.Trainer(**{**QUIET, "callbacks": ordered, **options})
     with contextlib.suppress(InterruptedError):
         trainer.fit(model, datamodule=datamodule(store, n=26, validation=9), ckpt_path=ckpt, weights_only=True)
     return model
@@ -69,15 +71,18 @@ def test_a_run_with_dropout_that_stopped_anywhere_ends_in_the_same_weights(
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")
+@pytest.mark.parametrize("are_last", [False, True])
 @pytest.mark.parametrize("scheduling", [{0: 1, 1: 2}, {0: 3, 1: 1}, {0: 2}, {1: 7}], ids=str)
-def test_accumulation_that_changes_between_epochs_is_resumed(tmp_path: Path, scheduling: dict[int, int]) -> None:
+def test_accumulation_that_changes_between_epochs_is_resumed(
+    tmp_path: Path, scheduling: dict[int, int], are_last: bool
+) -> None:
     def scheduler() -> pl.Callback:
         return GradientAccumulationScheduler(scheduling)
 
-    whole = fit(tmp_path, scheduler())
+    whole = fit(tmp_path, scheduler(), are_last=are_last)
     for batch in (2, NUM_BATCHES, NUM_BATCHES + 3):
         path = tmp_path / "stopped.ckpt"
-        first = fit(tmp_path, scheduler(), StopAt(str(path), batch=batch))
-        second = fit(tmp_path, scheduler(), ckpt=path)
+        first = fit(tmp_path, scheduler(), StopAt(str(path), batch=batch), are_last=are_last)
+        second = fit(tmp_path, scheduler(), ckpt=path, are_last=are_last)
         assert first.rows + second.rows == whole.rows, f"stopped behind batch {batch}"
         assert torch.equal(second.vectors.weight, whole.vectors.weight), f"stopped behind batch {batch}"

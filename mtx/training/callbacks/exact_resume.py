@@ -31,6 +31,7 @@ class ExactResume(LightningCompat, pl.Callback):
         self._before_look: State | None = None  # random state before the current validation
         self._restored: State | None = None
         self._is_unfinished = False  # True while gradients are accumulated before an optimizer step
+        self._has_begun = False  # True from the first training batch of a run on
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -44,16 +45,15 @@ class ExactResume(LightningCompat, pl.Callback):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning's GradientAccumulationScheduler acts at the start of an epoch, which a run that resumes within an
-        # epoch does not have.
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by Lightning at run time
-            if hasattr(callback, "get_accumulate_grad_batches"):
-                trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
+        self._has_begun = False
 
     @override
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            _set_accumulation(trainer)
         if self._restored is None:
             return
         restored, self._restored = self._restored, None
@@ -88,6 +88,16 @@ class ExactResume(LightningCompat, pl.Callback):
         if trainer.state.fn == "fit":
             self._restored = checkpoint.get(STATE_KEY)
             self._is_unfinished = bool(self._restored and self._restored["gradients"])
+
+
+def _set_accumulation(trainer: pl.Trainer) -> None:
+    """Set the number of accumulated batches that Lightning's GradientAccumulationScheduler gives for the epoch.
+
+    The scheduler acts at the start of an epoch, which a run that resumes within an epoch does not have.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by Lightning at run time
+        if hasattr(callback, "get_accumulate_grad_batches"):
+            trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
 
 
 def random_state(device: torch.device) -> State:
