@@ -79,6 +79,8 @@ def check_options(arguments: Sequence[str]) -> None:
         groups = group_names(loader)
         for group, value in (found.groups() for found in asked):
             if group in groups:
+                if value.startswith("["):
+                    raise ConfigError(list_problem(group, value))
                 options = loader.get_group_options(group, ObjectType.CONFIG)
                 raise ConfigError(f"{group} has no option {value!r}. Its options: {choices(value, options)}")
 
@@ -151,17 +153,15 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
     if key not in groups or override.is_hydra_override():
         return None
     options = loader.get_group_options(key, ObjectType.CONFIG)
-    value = None if override.is_sweep_override() else override.value()
-    if isinstance(value, list):
-        return list_problem(key, [str(each) for each in value])
-    for name in override.sweep_string_iterator() if override.is_sweep_override() else [value]:
+    for name in override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]:
         if name is not None and isinstance(name, str) and name.strip("'\"") not in options:
             return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
     return None
 
 
-def list_problem(group: str, options: list[str]) -> str:
-    """Return what is wrong with a list of options of one group, and how to use several."""
+def list_problem(group: str, typed: str) -> str:
+    """Return what is wrong with the `typed` list of options of one group, and how to use several."""
+    options = [name for part in typed.strip("[] ").split(",") if (name := part.strip("'\" "))]
     own = (
         ". To apply several filters in turn, let apply() of a filter of your own call theirs, as in docs/extending.md"
         if group == "filter"
