@@ -93,8 +93,9 @@ def check_options(arguments: Sequence[str]) -> None:
     with hydra_loader() as loader:
         groups = group_names(loader)
         for group, value in (found.groups() for found in asked):
-            is_list = group in GROUPS and GROUPS[group].is_multiple and value.startswith("[")
-            if group in groups and not is_list:
+            if group in groups and not (group in GROUPS and GROUPS[group].is_multiple and value.startswith("[")):
+                if value.startswith("["):
+                    raise ConfigError(list_problem(group, value))
                 options = loader.get_group_options(group, ObjectType.CONFIG)
                 raise ConfigError(f"{group} has no option {value!r}. Its options: {choices(value, options)}")
 
@@ -205,8 +206,6 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
         return None
     options = loader.get_group_options(key, ObjectType.CONFIG)
     chosen = None if override.is_sweep_override() else override.value()
-    if isinstance(chosen, list) and not (key in GROUPS and GROUPS[key].is_multiple):
-        return list_problem(key, [str(each) for each in chosen])
     for value in override.sweep_string_iterator() if override.is_sweep_override() else [chosen]:
         names = value if isinstance(value, list) else str(value).strip("[]").split(",") if value is not None else []
         for name in (str(one).strip(" '\"") for one in names):
@@ -217,8 +216,9 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
     return None
 
 
-def list_problem(group: str, options: list[str]) -> str:
-    """Return what is wrong with a list of options of one group, and how to use several."""
+def list_problem(group: str, typed: str) -> str:
+    """Return what is wrong with the `typed` list of options of one group, and how to use several."""
+    options = [name for part in typed.strip("[] ").split(",") if (name := part.strip("'\" "))]
     own = (
         ". To apply several filters in turn, let apply() of a filter of your own call theirs, as in docs/extending.md"
         if group == "filter"

@@ -78,7 +78,7 @@ def test_both_storages_give_the_same_batches(mtx: Mtx) -> None:
     [
         ("sampler=null", ["sampler has no option 'null'. Its options: bucket, random, "]),
         ("sampler=64", ["sampler has no option '64'. Its options: bucket, random, "]),
-        ("tokenizer=[bpe]", ["tokenizer has no option '[bpe]'. Its options: bpe, "]),
+        ("tokenizer=[bpe]", ["tokenizer takes one option, but is a list. Choose one, such as tokenizer=bpe"]),
         ("experiment=null", ["experiment has no option 'null'. Its options: ", "none"]),
         ("sampelr=bucket", ["there is no group or key 'sampelr'", "sampler"]),
         ("sampler=bukcet", ["sampler has no option 'bukcet'. Its options: bucket,"]),

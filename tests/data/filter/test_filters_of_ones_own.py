@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mtx.app.override_errors import list_problem
+from mtx.app.override_errors import check_options
 from mtx.components.checking import check_config
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
@@ -114,17 +114,17 @@ def test_filters_are_applied_in_turn(order: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "options", "message"),
+    ("typed", "message"),
     [
-        (
-            "filter",
-            ["default", "none"],
-            "filter=default, or compare them in a sweep: -m filter=default,none. To apply several",
-        ),
-        ("sampler", ["random", "bucket"], "sampler=random, or compare them in a sweep: -m sampler=random,bucket"),
-        ("tokenizer", ["bpe"], "tokenizer=bpe"),
-        ("filter", [], "filter=NAME. To apply several filters in turn"),
+        ("filter=[default,none]", "filter=default, or compare them in a sweep: -m filter=default,none. To apply"),
+        ("filter=['default', none]", "filter=default, or compare them in a sweep: -m filter=default,none. To apply"),
+        ("sampler=[random,bucket]", "sampler=random, or compare them in a sweep: -m sampler=random,bucket"),
+        ("tokenizer=[bpe]", "tokenizer=bpe"),
+        ("filter=[]", "filter=NAME. To apply several filters in turn"),
     ],
 )
-def test_a_list_of_options_is_told(group: str, options: list[str], message: str) -> None:
-    assert f"{group} takes one option, but is a list. Choose one, such as {message}" in list_problem(group, options)
+def test_a_list_of_options_is_told(typed: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_options([typed])
+    group = typed.partition("=")[0]
+    assert f"{group} takes one option, but is a list. Choose one, such as {message}" in str(error.value)
