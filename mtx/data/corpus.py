@@ -68,6 +68,10 @@ class Corpus:
         """Return the number of rows of a split, without the rows beyond a cap."""
         return sum(part.num_rows for part in self.parts(split))
 
+    def columns(self, split: str) -> list[str]:
+        """Return the names of the columns that all text datasets of a split share."""
+        return common_columns([self._repo.get(part.id).rows.schema for part in self.parts(split)])
+
     def batches(self, split: str) -> Iterator[pa.RecordBatch]:
         """Stream the text rows of a split in order, with only the columns that all text datasets of the split share."""
         opened = [(self._repo.get_checked(part.id).rows, part.num_rows) for part in self.parts(split)]

@@ -20,7 +20,7 @@ from mtx.data.encoding_stage import encode_pairs, joined_ids
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.score.score_stage import ScoreIds, score_fields, score_texts
-from mtx.data.score.score_table import ScoredCorpus
+from mtx.data.score.score_table import ScoredCorpus, shown_columns
 from mtx.data.score.scorer import Scorer
 from mtx.data.selection_stages import build_filtered, build_splits
 from mtx.data.source_revisions import revision_caching_downloader
@@ -131,6 +131,8 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
 
     corpus = Corpus(downloader, info, text, repo)
+    if recipe.filter.columns:
+        recipe.filter.check_columns([*corpus.columns("train"), *shown_columns(recipe.scorers)])
     scored = _build_scores(recipe, runner, corpus)
     kept_apart = [beside_text[name] for name in sets_raw] if recipe.held_out.drop_leaks else []
     splits = build_splits(corpus, recipe.held_out, kept_apart, runner)

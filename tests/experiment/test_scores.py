@@ -96,6 +96,17 @@ def test_without_scores_the_packaged_rules_are_off_and_a_threshold_says_what_to_
     assert failed.code == 1
     assert "the rule length_z needs the column rules.length_z, which does not exist" in failed.err
     assert "score=[rules]" in failed.err
+    typo = mtx(
+        "task=prepare",
+        "score=[rules]",
+        "filter=selection",
+        "+filter.rules.x.column=rules.lenght_z",
+        "+filter.rules.x.min=1",
+        *corpus,
+    )
+    assert typo.code == 1
+    assert "There are: rules.length_z, rules.letters" in typo.err
+    assert not list(Path("store/models").glob("*")), "before any pair is scored"
 
 
 def test_a_rule_over_lengths_or_a_column_of_the_corpus_needs_no_scorer(corpus: list[str], mtx: Mtx) -> None:

@@ -1,7 +1,7 @@
 """`PairFilter`, the base class of all filters, and the counts of dropped pairs by reason."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -80,6 +80,14 @@ class PairFilter(ABC):
         Scores that a filter does not read are not part of the id of the filtered dataset.
         """
         return None
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raise ConfigError if the filter needs a column that is not among `columns`; called before pairs are scored.
+
+        Args:
+            columns: the columns of the corpus and of all scorers.
+        """
+        del columns
 
     def fitted(self, read: Callable[[], Iterator[pa.RecordBatch]]) -> "PairFilter":
         """Return the filter with all that it derives from the whole split; the default is the filter itself.

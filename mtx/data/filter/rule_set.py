@@ -1,6 +1,6 @@
 """`RuleSet`: judges batches of pairs by all rules of a selection, and finds the bounds that depend on all pairs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -87,6 +87,12 @@ class RuleSet:
             found.append(cast(dict[str, JSON], own))
         return found
 
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raise ConfigError if a rule compares a column that is not among `columns`, and no length."""
+        for name, rule in self._rules.items():
+            if isinstance(rule, ColumnRule):
+                existing_column(name, rule, columns)
+
     def judge(self, pairs: pa.RecordBatch, rows: Rows) -> Judged:
         """Judge n pairs by all rules; each rule judges all pairs.
 
@@ -100,7 +106,7 @@ class RuleSet:
                 masks.append(_mask_of_filter(rule, pairs))
                 found, threshold = None, None
             else:
-                column = existing_column(name, rule, pairs.schema)
+                column = existing_column(name, rule, pairs.schema.names)
                 cut = self._cuts[name]
                 dropped, missing, found = dropped_masks(rule, cut, column, column_array(pairs, column), rows)
                 threshold = cut.thresholds[0] if cut.thresholds and found is not None else None
@@ -126,7 +132,7 @@ class RuleSet:
             numbers.append(rows)
             for name, rule in self._rules.items():
                 if isinstance(rule, ColumnRule) and rule.needs_all_pairs:
-                    column = existing_column(name, rule, batch.schema)
+                    column = existing_column(name, rule, batch.schema.names)
                     values[name].append(numbers_of(column, column_array(batch, column)))
                 else:
                     judged = RuleSet({name: rule}).judge(batch, rows)
@@ -150,9 +156,9 @@ class RuleSet:
         return RuleSet(self._rules, cuts)
 
 
-def existing_column(name: str, rule: ColumnRule, schema: pa.Schema) -> str:
+def existing_column(name: str, rule: ColumnRule, columns: Sequence[str]) -> str:
     """Return the column that a rule compares. Raises ConfigError, which lists the columns, if it does not exist."""
-    available = [column for column in (*schema.names, *LENGTHS) if column not in NO_COLUMNS]
+    available = [column for column in (*columns, *LENGTHS) if column not in NO_COLUMNS]
     wanted = rule.column or name
     found = resolved_column(wanted, available)
     if found is None:

@@ -1,7 +1,7 @@
 """`SelectionFilter`: named rules over columns, such as stored scores, after another filter if one is chained."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
 from typing import Any, ClassVar, cast
@@ -85,6 +85,10 @@ class SelectionFilter(PairFilter):
             return None
         named = [rule.column or name for name, rule in self._active.items() if isinstance(rule, ColumnRule)]
         return tuple(dict.fromkeys([*named, *(column for each in own for column in each.columns or ())]))
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raise ConfigError if an active rule compares a column that does not exist."""
+        RuleSet(self._active).check_columns(columns)
 
     def fitted(self, read: Callable[[], Batches]) -> "BoundSelection":
         """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs."""
