@@ -37,7 +37,7 @@ MORE = (
 
 
 def help_text() -> str:
-    """Return the help page as one text; no longer than 40 lines of 80 columns."""
+    """Return the help page as one text; no longer than 42 lines of 80 columns."""
     return "\n".join(_lines())
 
 

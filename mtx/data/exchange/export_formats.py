@@ -4,7 +4,7 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mtx.data.dataset import TranslationDataset
+from mtx.data.exchange.column_types import check_columns, check_types
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile
 from mtx.data.pair_batches import OWN_COLUMNS
 from mtx.errors import DamagedError, DataError, SourceError
@@ -39,7 +40,7 @@ def write_parquet(dataset: TranslationDataset, path: Path) -> ExportedFile:
     Raises DataError for a column type that Parquet does not support, and StoreError if writing fails.
     """
     schema, decoded_bytes = dataset.rows.schema, 0
-    _check_types(dataset, "parquet", lambda field: pq.write_table(pa.schema([field]).empty_table(), io.BytesIO()))
+    check_types(dataset, "parquet", lambda field: pq.write_table(pa.schema([field]).empty_table(), io.BytesIO()))
     with (
         convert_disk_errors(path),
         pq.ParquetWriter(
@@ -167,7 +168,7 @@ def write_datasets(dataset: TranslationDataset, folder: Path) -> dict[str, Any]:
     from datasets.table import MemoryMappedTable
 
     schema = dataset.rows.schema.remove_metadata()
-    _check_types(dataset, "datasets", lambda field: Features.from_arrow_schema(pa.schema([field])))
+    check_types(dataset, "datasets", lambda field: Features.from_arrow_schema(pa.schema([field])))
     had_bars = not are_progress_bars_disabled()
     disable_progress_bars()  # the library would draw them into log files, too
     try:
@@ -220,60 +221,11 @@ def _check_for_moses(dataset: TranslationDataset, columns: ExtraColumns) -> None
         )
 
 
-def _check_types(dataset: TranslationDataset, format: str, hold: Callable[[pa.Field], object]) -> None:
-    """Raise DataError for the first column for whose field `hold` raises an error."""
-    for field in dataset.rows.schema:
-        try:
-            hold(field)
-        except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
-            raise DataError(
-                f"the column {field.name!r} of {dataset.id} holds {field.type}, which format={format} does not "
-                f"support: {error}. Leave the column out with downloader.columns, and prepare again"
-            ) from error
-
-
-def _check_columns(dataset: TranslationDataset, schema: pa.Schema) -> None:
-    """Check that the columns have the names and types of the dataset's stage. Raises SourceError."""
-    types = dict(zip(schema.names, schema.types, strict=True))
-    if dataset.stage == "encoded":
-        right = _is_ids(types.get("source_ids")) and _is_ids(types.get("target_ids"))
-        right = right and types.get("num_target_bytes") == pa.int64()
-    elif dataset.stage == "scores":
-        right = "src" not in types  # any typed columns, whose names the scorer decides
-    else:
-        right = all(_is_text(types.get(name)) for name in ("src", "tgt"))
-    if len(types) < len(schema) or any(_is_extension(kind) for kind in types.values()):
-        right = False
-    if not right:
-        found = ", ".join(f"{name}: {kind}" for name, kind in types.items())
-        expected = (
-            "source_ids and target_ids of uint16 or uint32 in large lists, and num_target_bytes of int64"
-            if dataset.stage == "encoded"
-            else ("no texts" if dataset.stage == "scores" else "src and tgt of strings")
-        )
-        raise SourceError(
-            f"rows of stage {dataset.stage} have {expected}, but {dataset.id} has {found}. Nothing was imported"
-        )
-
-
-def _is_text(kind: pa.DataType | None) -> bool:
-    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_ids(kind: pa.DataType | None) -> bool:
-    return kind is not None and pa.types.is_large_list(kind) and kind.value_type in (pa.uint16(), pa.uint32())
-
-
-def _is_extension(kind: pa.DataType) -> bool:
-    inner = [kind.field(i).type for i in range(kind.num_fields)]
-    return isinstance(kind, pa.BaseExtensionType) or any(_is_extension(part) for part in inner)
-
-
 def _decoded_batches(dataset: TranslationDataset, path: Path, declared: ExportedFile) -> Iterator[pa.RecordBatch]:
     num_rows, left = 0, declared.decoded_bytes * 1.5 + SLACK_BYTES
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        _check_columns(dataset, file.schema_arrow)
+        check_columns(dataset, file.schema_arrow)
         for batch in track(file.iter_batches(batch_size=ROWS_PER_DECODE), f"reading {dataset.id}", dataset.n, "import"):
             num_rows += batch.num_rows
             left -= batch.nbytes
