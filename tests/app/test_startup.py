@@ -157,7 +157,7 @@ def test_help_fits_a_screen_and_names_every_task_group_and_option(tmp_path: Path
     for option in conf.glob("*/*.yaml"):
         assert re.search(rf"\b{option.stem}\b", out), option
     lines = out.splitlines()
-    assert len(lines) <= 50
+    assert len(lines) <= 52
     assert max(map(len, lines)) <= 80
 
 

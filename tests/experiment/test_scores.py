@@ -70,15 +70,16 @@ def test_another_threshold_reads_the_scores_and_encodes_nothing(corpus: list[str
         **{"dropped_in_order": 1, "dropped_alone": 1, "dropped_only_here": 1},
     }
     assert rules["mojibake"]["dropped_in_order"] == 1
-    assert rules["length_z"]["dropped_alone"] == 1
-    assert report["dropped"]["length_z"] == 1
+    at_minus_4 = rules["length_z"]["dropped_alone"]
+    assert 0 < at_minus_4 < 20
+    assert report["dropped"]["length_z"] == rules["length_z"]["dropped_in_order"]
     assert "script" not in rules, "a rule without criteria is off"
     assert "only here" in first.out
     second = mtx("task=prepare", *overrides, "filter.rules.length_z.min=-0.5")
     assert second.code == 0, second.err
     report = mtx_report()
     assert [name.partition("-")[0] for name in report["built"]] == ["filtered"]
-    assert report["selection"]["rules"]["length_z"]["dropped_alone"] > 10
+    assert report["selection"]["rules"]["length_z"]["dropped_alone"] > at_minus_4 + 20
     profiles = sorted(Path.cwd().glob("outputs/*/*/profile.json"))
     samples = json.loads(profiles[-1].read_text())["rules"]["length_z"]
     assert len(samples["samples"]) == 10
