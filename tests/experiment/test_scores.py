@@ -177,3 +177,17 @@ def test_a_mixture_is_scored_by_source_and_names_it(corpus: list[str], mtx: Mtx)
     assert table["source"].to_pylist()[:240] == ["a"] * 240
     assert set(table["source"].to_pylist()[240:]) == {"b"}
     assert table["row"].to_pylist() == list(range(table.num_rows))
+
+
+def test_a_model_is_trained_on_a_selection(corpus: list[str], mtx: Mtx) -> None:
+    done = mtx(
+        *("task=fit", "score=[rules]", "filter=selection", "trainer=cpu", "trainer.max_steps=1", "logger=none"),
+        *("task.translations=0", "task.scored_sentences=0", "model.d_model=16", "model.num_heads=2", *corpus),
+    )
+    assert done.code == 0, done.err
+    report = mtx_report()
+    assert report["num_steps"] == 1
+    assert report["selection"]["rules"]["digits"]["dropped_alone"] == 1
+    assert list(report["ids"]["scores"]) == ["rules"]
+    (page,) = Path.cwd().glob("outputs/*/*/report.html")
+    assert "Rules of the selection" in page.read_text()
