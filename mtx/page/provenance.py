@@ -34,8 +34,8 @@ def stage_outputs(jobs: Sequence[JobRecord]) -> tuple[StageOutputs, ...]:
     """Return for each stage how many datasets or artifacts the jobs used, built and reused."""
     used: dict[str, dict[str, list[JobRecord]]] = {stage: {} for stage in OUTPUTS}
     for job in jobs:
-        for stage, names in job.report.ids.by_stage().items():
-            for name in names:
+        for stage, ids in job.report.ids.by_stage().items():
+            for name in ids:
                 used.setdefault(stage, {}).setdefault(name, []).append(job)
     found = []
     for stage, outputs in used.items():
