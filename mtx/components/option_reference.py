@@ -20,6 +20,7 @@ from mtx.components.unchanged_options import CONFIGS, PRIMARY_CONFIG
 # The safe dumper, in C if PyYAML was built with it, which takes a tenth of the time.
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 TYPES_FILE = "option_types.json"
+NESTED_OPTIONS = "nested_options"  # attribute of a component: by field, the class whose fields its named entries have
 FIELD_LINE = re.compile(r'(?P<indent> *)"?(?P<name>[A-Za-z_]\w*)"?:(?P<value>.*)')
 UNIT_BY_SUFFIX = {"_tokens": "tokens", "_bytes": "bytes", "_s": "seconds", "_chars": "characters", "_words": "words"}
 UNIT_BY_NAME = {
@@ -180,12 +181,17 @@ def _field_type(config: Mapping[str, Any], keys: list[str]) -> str:
     """Return the type of a field in words, from the signature of the component to which the field belongs."""
     owner = _nested_value(config, keys[:-1])
     target = owner.get(TARGET_KEY) if isinstance(owner, Mapping) else None
+    nested = None
+    if not target and len(keys) > 2 and (target := config.get(TARGET_KEY)):
+        nested = getattr(pkgutil.resolve_name(target), NESTED_OPTIONS, {}).get(keys[0])
+        if nested is None:
+            return ""
     if not target or target == "???":
         return ""
     from mtx.components.checked_options import describe
     from mtx.components.checking import parameter_annotations
 
-    names, _ = parameter_annotations(pkgutil.resolve_name(target))
+    names, _ = parameter_annotations(nested or pkgutil.resolve_name(target))
     return describe(names[keys[-1]]) if keys[-1] in names else ""
 
 

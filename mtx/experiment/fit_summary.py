@@ -121,11 +121,7 @@ def tokenizer_text(report: Report, profile: RunProfile, name: str, prepare_s: fl
         per = "word" if fertility.tokens_per_word is not None else "char"
         if (value := getattr(fertility, f"tokens_per_{per}")) is not None:
             cut.append(f"{value:.2f} tokens/{per.replace('char', 'character')} {side}")
-    ids = {
-        name
-        for found in report.ids.model_dump().values()
-        for name in (found.values() if isinstance(found, dict) else [found])
-    }
+    ids = {name for names in report.ids.by_stage().values() for name in names}
     built = len(ids & set(report.built))
     stages = f"{len(ids) - built} stages reused" + (f", {built} built in {prepare_s:.0f} s" if built else "")
     return [", ".join([f"{name} {vocabulary}", *cut]), stages]

@@ -1,8 +1,7 @@
 """Compute the section on provenance: stages built and reused, common settings, and package versions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mtx.records.result_types import UNCOMPARED_GROUPS, JobRecord
 from mtx.records.setting_notation import brief_text, setting_text
@@ -35,8 +34,8 @@ def stage_outputs(jobs: Sequence[JobRecord]) -> tuple[StageOutputs, ...]:
     """Return for each stage how many datasets or artifacts the jobs used, built and reused."""
     used: dict[str, dict[str, list[JobRecord]]] = {stage: {} for stage in OUTPUTS}
     for job in jobs:
-        for stage, ids in job.report.ids.model_dump().items():
-            for name in dict.fromkeys(_id_strings(ids)):
+        for stage, ids in job.report.ids.by_stage().items():
+            for name in ids:
                 used.setdefault(stage, {}).setdefault(name, []).append(job)
     found = []
     for stage, outputs in used.items():
@@ -81,11 +80,3 @@ def common_settings(jobs: Sequence[JobRecord], varied: Sequence[str]) -> tuple[t
 def names_text(names: Sequence[str]) -> str:
     """Return names of jobs as text, at most `MAX_JOBS` of them."""
     return ", ".join(names) if len(names) <= MAX_JOBS else f"{', '.join(names[:MAX_JOBS])}, …"
-
-
-def _id_strings(ids: str | Mapping[str, Any] | None) -> Iterator[str]:
-    if isinstance(ids, Mapping):
-        for value in ids.values():
-            yield from _id_strings(value)
-    elif ids is not None:
-        yield ids

@@ -10,8 +10,9 @@ from rich.table import Table
 from mtx.data.corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.data.tokenize.tokenization import vocabulary_size
-from mtx.records.report_record import DataReport, HeldOut, SourceReport, StageNames
+from mtx.records.report_record import DataReport, HeldOut, SourceReport
 from mtx.records.score_report import rules_table, scorer_reports, scores_table, selection_report
+from mtx.records.stage_names import StageNames
 
 if TYPE_CHECKING:
     from mtx.training.plain_datamodule import TranslationData

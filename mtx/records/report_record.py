@@ -19,6 +19,7 @@ from mtx.records.noise_report import NoiseReport
 from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecord, Record, problems
 from mtx.records.report_metrics import flat_numbers
 from mtx.records.score_report import ScorerReport, SelectionReport
+from mtx.records.stage_names import StageNames
 from mtx.redaction import redacted_json
 
 REPORT_FILE = "report.json"
@@ -42,19 +43,6 @@ class HeldOut(Record):
     digest: str | None = None
     num_pairs: Count | None = None
     left_out: Count | None = None
-
-
-class StageNames(Record):
-    """The ids of the datasets and artifacts in the store that a run used, by stage and split."""
-
-    raw: dict[str, str] = Field(default_factory=dict)
-    text: dict[str, str] = Field(default_factory=dict)
-    split: dict[str, str] = Field(default_factory=dict)
-    scores: dict[str, dict[str, str]] = Field(default_factory=dict)
-    models: dict[str, str] = Field(default_factory=dict)
-    filtered: dict[str, str] = Field(default_factory=dict)
-    tokenizer: str | None = None
-    encoded: dict[str, str] = Field(default_factory=dict)
 
 
 class DataReport(Record):

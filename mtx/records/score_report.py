@@ -128,16 +128,19 @@ def selection_report(metrics: Mapping[str, Any]) -> SelectionReport | None:
 
 
 def scores_table(scorers: Mapping[str, ScorerReport]) -> Table:
-    """Return the table of the score columns: distribution, and the rate of the scorer."""
-    table = Table(title="scores of all pairs of the training text", title_justify="left")
-    table.add_column("column")
-    for heading in ("scored", "without score", "p1", "p5", "median", "pairs/s"):
+    """Return the table of the distribution of each score; the title gives the rate of each scorer."""
+    rates = ", ".join(
+        f"{name} {'reused' if of.pairs_per_s is None else f'at {of.pairs_per_s:,.0f} pairs/s'}"
+        for name, of in scorers.items()
+    )
+    table = Table(title=f"scores of all pairs: {rates}", title_justify="left")
+    table.add_column("column", no_wrap=True)
+    for heading in ("scored", "without score", "p1", "p5", "median"):
         table.add_column(heading, justify="right")
     for scorer in scorers.values():
-        rate = "reused" if scorer.pairs_per_s is None else f"{scorer.pairs_per_s:,.0f}"
         for name, of in scorer.columns.items():
             numbers = ["–" if value is None else f"{value:.3g}" for value in (of.p1, of.p5, of.median)]
-            table.add_row(name, f"{of.num_scored:,}", f"{of.without_score:,}", *numbers, rate)
+            table.add_row(name, f"{of.num_scored:,}", f"{of.without_score:,}", *numbers)
     return table
 
 

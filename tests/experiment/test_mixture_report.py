@@ -12,6 +12,7 @@ from mtx.app.command import compose
 from mtx.components.checking import check_config
 from mtx.experiment.measure import measure
 from mtx.experiment.run_context import Run
+from mtx.records.noise_report import NoiseReport
 from mtx.records.report_record import Report, TrainingReport, TranslationReport
 
 
@@ -92,7 +93,7 @@ def test_the_ledger_is_told_by_source(weighted: tuple[dict[str, Any], str]) -> N
 def test_every_key_of_a_mixture_is_declared(weighted: tuple[dict[str, Any], str]) -> None:
     assert set(weighted[0]) == {"report_version", *Report.model_fields} - set(TrainingReport.model_fields) - set(
         TranslationReport.model_fields
-    ) - {"own", "ledger_by_group", "assumptions"}
+    ) - set(NoiseReport.model_fields) - {"own", "ledger_by_group", "assumptions", "scorers", "selection"}
     assert Report.of(weighted[0]).own == {}
 
 

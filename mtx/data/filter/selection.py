@@ -40,6 +40,7 @@ class SelectionFilter(PairFilter):
 
     kind: ClassVar[str] = "filter/selection"
     version: ClassVar[int] = 1
+    nested_options: ClassVar[Mapping[str, type]] = {"rules": ColumnRule}
 
     before: PairFilter | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
