@@ -44,7 +44,6 @@ ENDS: list[tuple[dict[str, Any], str, dict[str, int]]] = [
         "trainer.max_steps=5, trainer.max_epochs=1",
         {"max_steps": 10, "max_epochs": 2},
     ),
-    ({"max_steps": 3, "max_epochs": 1}, "trainer.max_steps=3", {"max_steps": 6, "max_epochs": 1}),
 ]
 
 
