@@ -26,6 +26,7 @@ OWN_PROCESS_VARIABLE = "MTX_OWN_PROCESS"  # the id of a process that runs nothin
 DIED = "its process was ended by "  # the error of each job whose process died begins with these words
 SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_POLLS = 0.05
 
 Launch = Callable[
     [Sequence[Sequence[str]], int], Sequence[Any]
@@ -99,6 +100,7 @@ def in_child(launch: Launch) -> Launch:
         sys.stdout.flush()
         sys.stderr.flush()
         with tempfile.TemporaryFile() as told:  # no pipe, which processes of the child would keep open
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until both processes can handle it
             pid = os.fork()
             if pid == 0:
                 _run_child(lambda: launch(rows, first), told)
@@ -165,6 +167,7 @@ def _run_child(work: Callable[[], Any], told: IO[bytes]) -> NoReturn:
     atexit._clear()  # what the parent registered is for the parent's end
     atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]  # ends workers of the child
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         work()
     except BaseException as error:  # also Ctrl-C, and the end that a job asks for
         _write_error(error, told)
@@ -187,13 +190,16 @@ def _write_error(error: BaseException, told: IO[bytes]) -> None:
 
 def _result_of(pid: int, told: IO[bytes]) -> Sequence[Any]:
     """Wait for the end of a child process. Raises ProcessDiedError, or what the child raised."""
-    while True:
+    ended = status = 0
+    while not ended:
         try:
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            break
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            time.sleep(SECONDS_BETWEEN_POLLS)  # a call that waits longer would miss a signal just before it
+            ended, status = os.waitpid(pid, os.WNOHANG)
         except KeyboardInterrupt:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGINT)
+    code = os.waitstatus_to_exitcode(status)
     if code:
         with suppress(ProcessLookupError, PermissionError):  # ranks and workers of the child
             os.killpg(pid, signal.SIGKILL)

@@ -73,7 +73,7 @@ def limit_answer(response: Any) -> None:
             response.close()
             raise ValueError(f"the answer is longer than {MAX_ANSWER_BYTES >> 20} MB")
         parts.append(part)
-    response._content = b"".join(parts)  # where httpx itself keeps what it has read
+    response._content = b"".join(parts)  # where the client itself keeps what it has read
 
 
 def _add_timeout(request: Any) -> None:

@@ -1,11 +1,11 @@
 """Answers of the Hub that are not JSON, or lack fields: one line with the address, what was expected, and what came."""
 
 import gzip
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import huggingface_hub
 import pytest
 
@@ -14,6 +14,8 @@ from mtx.infra.dataset.hub import client_compat, pinned_dataset
 from mtx.infra.dataset.hub.client_compat import limit_answer
 from mtx.infra.dataset.hub.pinned_dataset import open_splits, pinned_commit
 from mtx.infra.dataset.hub.retry import RetryPolicy
+
+httpx: Any = importlib.import_module(type(huggingface_hub.get_session()).__module__.partition(".")[0])  # of the client
 
 ERRORS: list[Callable[[], Exception]] = [
     lambda: json.JSONDecodeError("Expecting value", "<html>", 0),
@@ -77,7 +79,7 @@ def test_an_answer_without_end_is_cut_off(packed: bool, monkeypatch: pytest.Monk
             sent += 1
             yield body[start : start + (1 << 16)]
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: Any) -> Any:
         return httpx.Response(200, headers=headers, content=parts())
 
     with httpx.Client(transport=httpx.MockTransport(answer), event_hooks={"response": [limit_answer]}) as client:
