@@ -36,7 +36,7 @@ def test_commands_of_the_option_reference_name_what_is_there() -> None:
             key, _, value = argument.partition("=")
             if key in known or key.startswith(("-", "+", "~", "hydra.")) or key.endswith("._target_"):
                 continue
-            if not {f"{key}={one}" for one in value.split(",")} <= known:
+            if not {f"{key}={one}" for one in value.strip("[]").split(",")} <= known:
                 unknown.append(f"{line}: there is no {argument}")
     assert unknown == []
 

@@ -5,10 +5,11 @@ the process that the user started. That process notes the job as failed, and lau
 """
 
 import atexit
+import builtins
 import ctypes
+import json
 import multiprocessing.util
 import os
-import pickle
 import signal
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+import mtx.errors
 from mtx.errors import JobFailedError, StoreError
 from mtx.records.job_status import JobStatus, read_status, write_status
 
@@ -179,13 +181,18 @@ def _run_child(work: Callable[[], Any], told: IO[bytes]) -> NoReturn:
 
 
 def _write_error(error: BaseException, told: IO[bytes]) -> None:
-    try:
-        content = pickle.dumps(error)
-        pickle.loads(content)
-    except Exception:  # exceptions of libraries may refuse
-        content = pickle.dumps(JobFailedError(f"{type(error).__name__}: {error}"))
-    told.write(content)
+    """Write an exception as JSON: the name of its class and its arguments."""
+    name, arguments = type(error).__name__, list(error.args)
+    if _error_class(name) is not type(error) or not all(isinstance(each, str | int | None) for each in arguments):
+        name, arguments = JobFailedError.__name__, [f"{name}: {error}"]
+    told.write(json.dumps([name, arguments]).encode())
     told.flush()
+
+
+def _error_class(name: str) -> type[BaseException] | None:
+    """Return the exception of mtx or of Python itself with this name; None for any other name."""
+    found = getattr(mtx.errors, name, None) or getattr(builtins, name, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
 def _result_of(pid: int, told: IO[bytes]) -> Sequence[Any]:
@@ -206,5 +213,6 @@ def _result_of(pid: int, told: IO[bytes]) -> Sequence[Any]:
         raise ProcessDiedError(signal.Signals(-code).name if code < 0 else f"itself, with exit code {code}")
     told.seek(0)
     if content := told.read():
-        raise pickle.loads(content)  # what this process's own child wrote
+        name, arguments = json.loads(content)
+        raise (_error_class(name) or JobFailedError)(*arguments)
     return ()
