@@ -30,7 +30,7 @@ def check_columns(dataset: TranslationDataset, schema: pa.Schema) -> None:
         right = "src" not in types  # any typed columns, whose names the scorer decides
     else:
         right = all(_is_text(types.get(name)) for name in ("src", "tgt"))
-    if len(types) < len(schema) or any(_is_extension(kind) for kind in types.values()):
+    if len(types) < len(schema) or any(is_extension(kind) for kind in types.values()):
         right = False
     if not right:
         found = ", ".join(f"{name}: {kind}" for name, kind in types.items())
@@ -52,6 +52,7 @@ def _is_ids(kind: pa.DataType | None) -> bool:
     return kind is not None and pa.types.is_large_list(kind) and kind.value_type in (pa.uint16(), pa.uint32())
 
 
-def _is_extension(kind: pa.DataType) -> bool:
+def is_extension(kind: pa.DataType) -> bool:
+    """Return whether a type, or a type in it, is an extension type."""
     inner = [kind.field(i).type for i in range(kind.num_fields)]
-    return isinstance(kind, pa.BaseExtensionType) or any(_is_extension(part) for part in inner)
+    return isinstance(kind, pa.BaseExtensionType) or any(is_extension(part) for part in inner)

@@ -57,7 +57,7 @@ def test_only_characters_that_stand_inside_words_get_a_piece_for_it() -> None:
 
 def test_a_vocabulary_too_small_for_the_alphabet_is_refused(make_dataset) -> None:
     with pytest.raises(
-        ConfigError, match="must be at least 14 for this text, but is 13. It needs 4 fixed tokens, and 10 for the"
+        ConfigError, match=r"must be at least 14 for this text, but is 13\. It needs 4 fixed tokens, and 10 for the"
     ):
         WordPieceTokenization(vocab_size=13).train(make_dataset([{"src": "low low lower", "tgt": "low"}]))
 
