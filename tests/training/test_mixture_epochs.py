@@ -150,8 +150,7 @@ def of_ranks(dm: TranslationDataModule, world_size: int) -> list[PlanLoader]:
     return [
         LoaderSettings(
             seed=dm.seed,
-            rank=rank,
-            world_size=world_size,
+            rank=(rank, world_size),
             frozen=False,
             num_workers=0,
             pin_memory=False,
