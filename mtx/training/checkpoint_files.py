@@ -6,6 +6,7 @@ run folder, Lightning copies the file over the checkpoint before it, and a proce
 
 import errno
 import shutil
+import struct
 import zipfile
 import zlib
 from contextlib import suppress
@@ -63,7 +64,15 @@ def damage_of(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         return f"it is not a complete zip file, as torch writes it ({error})"
     except OSError as error:
         return error_reason(error)

@@ -249,7 +249,8 @@ def test_measuring_leaves_a_profile(tmp_path: Path) -> None:
 
 
 def test_every_key_of_what_measuring_and_preparing_leave_is_declared(tmp_path: Path) -> None:
-    by_option = {"sources", "ledger_by_source", "ledger_by_group"}  # of mixtures and of groups
+    # of mixtures, of groups, of scorers and of rules
+    by_option = {"sources", "ledger_by_source", "ledger_by_group", "scorers", "selection"}
     for task, parts in ((prepare_only, [DataReport]), (measure, [DataReport, PlanReport, DrawReport])):
         run = run_of(tmp_path)
         task(run)  # type: ignore[operator]  # each takes a run
