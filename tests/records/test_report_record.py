@@ -120,7 +120,7 @@ def test_what_each_task_reports_is_what_its_part_declares() -> None:
     }
     fitted = of_plan | keys_of(TrainingReport, TranslationReport)
     assert set(Report.of(former_read("fit")).model_fields_set) == fitted - of_sources | {"own"}
-    assert of_sources - {"ledger_by_group"} <= set(former_read("mixture").model_fields_set)
+    assert of_sources - {"ledger_by_group", "scorers", "selection"} <= set(former_read("mixture").model_fields_set)
 
 
 def former_read(kind: str) -> Report:
