@@ -273,10 +273,10 @@ def test_columns_hold_one_kind_of_value_each(tmp_path: Path) -> None:
     assert [table.schema.field(name).type for name in "abc"] == [pa.float64(), pa.string(), pa.bool_()]
     assert table["a"].to_pylist() == [1.0, 2.5, None]
     assert table["b"].to_pylist() == ["1", "True", "x"]
-    assert table["d"].to_pylist() == [3.0, 4.0, 2.0**70]
+    assert table["d"].to_pylist() == [3, 4, None]  # beyond 64 bits, which a warning says
     assert table.schema.field("f").type == pa.int64()
     assert table["f"].to_pylist() == [-(2**63), None, 2**63 - 1]
-    assert table["g"].to_pylist() == [3.0, 4.0, -(2.0**70)]
+    assert table["g"].to_pylist() == [3, 4, None]
     assert table["e"].to_pylist()[0] == "[1]"
     assert table["e"].to_pylist()[1] is None  # its own keys are columns
     assert table["e.a"].to_pylist() == [None, 2, None]
