@@ -50,16 +50,23 @@ def store_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def log_handlers() -> Iterator[None]:
-    """Take back the log handlers of a command that a test ran: they write to a stream that pytest has closed."""
+def log_settings() -> Iterator[None]:
+    """Take back the logging of a command that a test ran: its handlers write to a stream that pytest has closed."""
     loggers = [logging.getLogger(), *(logging.getLogger(name) for name in ("mtx", "mtx.progress"))]
-    before = [list(logger.handlers) for logger in loggers]
+    before = [(list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    disabled = logging.root.manager.disable
     yield
-    for logger, handlers in zip(loggers, before, strict=True):
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler) and handler not in handlers:
                 handler.close()
         logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+    logging.disable(disabled)
+    for name, known in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "mtx" and isinstance(known, logging.Logger):
+            known.disabled = False
 
 
 @pytest.fixture
