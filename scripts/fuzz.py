@@ -470,7 +470,6 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = {name: parser for name, parser in known.items() if not options.only or name in options.only}
     inputs = options.inputs if options.inputs or options.seconds else 2000
     seconds = None if options.seconds is None else options.seconds / len(chosen)
-    logging.getLogger("mtx.assumptions").setLevel(logging.ERROR)  # one line for each input
     print(f"seed {options.seed}")
     print(f"{'parser':<12} {'inputs':>8} {'read':>8} {'refused':>8} {'failed':>7} {'slowest':>9}")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -503,4 +502,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("mtx.assumptions").setLevel(logging.ERROR)  # one line for each input
     sys.exit(main())
