@@ -6,9 +6,7 @@ run folder, Lightning copies the file over the checkpoint before it, and a proce
 
 import errno
 import shutil
-import struct
 import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,6 +18,7 @@ from lightning_fabric.utilities.cloud_io import get_filesystem
 from typing_extensions import override
 
 from mtx.errors import StoreError
+from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
 from mtx.infra.dal.atomic_file import AtomicFile, atomic_file, error_reason, remove_leftovers
 
 
@@ -64,15 +63,7 @@ def damage_of(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-    ) as error:
+    except (RuntimeError, ValueError, *ARCHIVE_ERRORS) as error:
         return f"it is not a complete zip file, as torch writes it ({error})"
     except OSError as error:
         return error_reason(error)

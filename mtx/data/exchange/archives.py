@@ -8,13 +8,13 @@ import stat
 import tarfile
 import uuid
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Literal
 
 from mtx.data.exchange.export_manifest import EXPORT_FILE
 from mtx.errors import ConfigError
+from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
 from mtx.infra.dal.atomic_file import convert_disk_errors, sync_folder
 
 TargetKind = Literal["zip", "tar", "folder"]
@@ -86,7 +86,7 @@ def _has_export_file(archive: Path) -> bool:
         with tarfile.open(archive) as members:
             first = members.next()  # where an export has its manifest
             return first is not None and first.name == EXPORT_FILE
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error):
+    except (OSError, *ARCHIVE_ERRORS):
         return False
 
 

@@ -12,13 +12,13 @@ import io
 import stat
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
 from mtx.data.exchange.archives import COPY_BYTES
 from mtx.data.exchange.export_manifest import EXPORT_FILE, MAX_MANIFEST_BYTES, ExportManifest, parse_manifest
 from mtx.errors import DamagedError, SourceError
+from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
 from mtx.infra.dal.atomic_file import convert_disk_errors, error_reason
 from mtx.infra.dataset.sources.local_files import is_hidden_member
 
@@ -53,7 +53,7 @@ def unpack(source: Path, into: Path, *, max_ratio: float) -> ExportManifest:
             )
     except FileNotFoundError as error:
         raise SourceError(f"there is no {error.filename or source}. Correct from=FILE") from error
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError) as error:
+    except (OSError, *ARCHIVE_ERRORS) as error:
         raise SourceError(
             f"{source} cannot be read as an archive: {error_reason(error)}. Nothing was imported; get the file again"
         ) from error

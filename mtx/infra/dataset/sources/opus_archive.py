@@ -5,16 +5,15 @@ the archive are ignored. The texts are decompressed during reading, without temp
 """
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from lzma import LZMAError
 
 import pyarrow as pa
 
 from mtx.assumptions import assume
 from mtx.errors import SourceError
+from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.language_names import likeness
 from mtx.infra.dataset.pair_stream import Refusals
@@ -148,7 +147,7 @@ def _open_archive(file: SourceFile) -> Iterator[zipfile.ZipFile]:
 def _convert_errors(file: SourceFile) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+    except ARCHIVE_ERRORS as error:
         raise SourceError(
             f"{file.path} is not a zip archive that mtx can read: {error}. The archive is truncated, damaged, or uses "
             "an unusual compression: copy or download the archive again"
