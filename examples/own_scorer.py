@@ -24,7 +24,7 @@ import mtx
 from mtx.components.checked_options import component
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.score.scorer import Mask, Sample, ScoreColumn, TrainedScorer
-from mtx.training.plain_datamodule import TranslationData
+from mtx.training.translation_data import TranslationData
 
 
 @component("score.frequent_words")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from mtx.redaction import redacted_text, visible_text
+from mtx.redaction_and_escaping import redacted_text, visible_text
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-from mtx.redaction import one_line, redacted_text, visible_text
+from mtx.redaction_and_escaping import one_line, redacted_text, visible_text
 
 __all__ = [
     "AlreadyStoredError",

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from mtx.components.identity import digest, identity, plain_value
+from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.filter.filter_protocol import PairFilter
-from mtx.data.pair_batches import pair_batches
 from mtx.data.score.scorer import Scorer, TrainedScorer, score_batch
 from mtx.errors import SourceError
 from mtx.infra.dal.row_digest import RowDigest

@@ -23,8 +23,8 @@ import torch
 import mtx
 from mtx.data.cached_repo import RepoSession
 from mtx.data.filter.default import DefaultFilter
+from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
-from mtx.data.stages import Recipe, StageIds, prepare
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.infra.dal.arrow import ArrowFileLayer

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 import mtx
 from mtx.data.encoding_stage import encode_pairs, encoded_pairs
 from mtx.data.token_rows import EncodedPairs
-from mtx.data.tokenize.source_target import TokenizerPair
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.infra.dal.arrow import ArrowFileLayer
 
 CACHED_WORDS = 1_000_000  # size of the word cache; the default of tokenizers is 10,000

@@ -16,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 
 import mtx
+from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.filter.selection import SelectionFilter
-from mtx.data.pair_batches import pair_batches
+from mtx.data.preparation import prepare_scores
 from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.score.scorer import TrainedScorer
 from mtx.data.stage_runner import StageRunner
-from mtx.data.stages import prepare_scores
 from mtx.records.noise_report import column_noise
-from mtx.training.plain_datamodule import TranslationData
+from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"

@@ -29,7 +29,7 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.encoding_stage import encode_pairs, encoded_pairs
 from mtx.data.token_rows import EncodedPairs, SpecialIds
 from mtx.data.tokenize.bpe import BPETokenization
-from mtx.data.tokenize.source_target import TokenizerPair
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.arrow_rows import ROWS_AT_ONCE, Rows
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from faults_store import OPTIONS, Child, Found, Say, ask, look_apart, small_recipe, store_at, tidy, wait_until
 
-from mtx.data.stages import prepare
+from mtx.data.preparation import prepare
 from mtx.data.store import Store
 
 STARTS_WITHIN_S = 0.2  # processes that share a store start at random moments within this many seconds

@@ -26,7 +26,7 @@ import numpy as np
 from faults_kills import Kills, say_steps
 from faults_store import Child, Found, ask, look, look_apart, small_recipe, store_at
 
-from mtx.data.stages import prepare
+from mtx.data.preparation import prepare
 
 CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir", "rmdir")
 KINDS = ("strict", "ahead", "torn", "mixed")

@@ -21,8 +21,8 @@ from omegaconf import OmegaConf
 
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.garbage_collection import store_leftovers
+from mtx.data.preparation import Recipe
 from mtx.data.split import HeldOut
-from mtx.data.stages import Recipe
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.verify import verify_store

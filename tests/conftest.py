@@ -72,7 +72,7 @@ def log_settings() -> Iterator[None]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace every plot by an empty one, because drawing takes longer than the rest of a small run."""
-    from mtx.page.plots.svg_figure import Figures, Plot
+    from mtx.page.plots.matplotlib_svg import Figures, Plot
 
     monkeypatch.setattr(Figures, "draw", lambda *_, label, **__: Plot("", label))
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from torch import Tensor
 
 import mtx.experiment.fit as fit_module
-from mtx.components.checking import build
+from mtx.components.check_and_build import build
 from mtx.experiment.fit import fit
 from mtx.experiment.run_context import Run
 from mtx.progress.progress_log import LOGGER
-from mtx.records.profile_record import Fertility, RunProfile
+from mtx.records.plot_data_record import Fertility, RunProfile
 from mtx.records.report_record import Report
 
 NUM_TRAIN, NUM_TOKENS = 5, [3, 5, 2, 4, 6]

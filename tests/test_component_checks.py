@@ -11,11 +11,11 @@ import pytest
 
 import mtx
 from mtx.components.checked_options import component
+from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.none import NoFilter
 from mtx.data.filter.selection import SelectionFilter
-from mtx.data.pair_batches import Pairs, pair_batches
 from mtx.data.score.rules import RulesScorer
 from mtx.data.score.scorer import Mask, Sample, ScoreColumn, Scorer, TrainedScorer
 from mtx.testing import check_filter, check_scorer

@@ -18,10 +18,10 @@ from jobs_on_disk import measured, write_job
 from markdown_pages import BLOCK, PAGES, ROOT, anchors_of, blocks_of, commands_of, links_of, name_of
 
 from mtx.app.command import compose, compose_datamodule
-from mtx.app.job_only_overrides import hydra_arguments
 from mtx.app.override_errors import CONFIG_NAME, hydra_loader
 from mtx.app.sweep_plan import planned
-from mtx.components.checking import build, check_config
+from mtx.app.varied_group_overrides import hydra_arguments
+from mtx.components.check_and_build import build, check_config
 
 # Pages whose commands another test runs.
 ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": "tests/test_docs_names.py"}

@@ -64,7 +64,7 @@ def test_what_kills_did_is_compared_with_what_was_reported_and_with_a_clean_run(
 
 def test_a_store_that_names_files_without_syncing_folders_is_found_out(tmp_path: Path) -> None:
     code = """
-import mtx.infra.dal.atomic_file as base, mtx.infra.dal.json_manifests as files
+import mtx.infra.dal.atomic_file as base, mtx.infra.dal.json_file_object_layer as files
 from faults_kills import Killing
 from faults_power import fail_power
 from faults_store import write_corpus

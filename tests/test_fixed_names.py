@@ -9,7 +9,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from mtx.app.command import compose
-from mtx.components.checking import build
+from mtx.components.check_and_build import build
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.data.tokenize.bpe import BPETokenization

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mtx.output_encoding import replace_missing_characters
-from mtx.progress.plain_console import PlainConsole
+from mtx.progress.literal_console import PlainConsole
 
 TEXT = "2.3 ± 0.1 × 5 – 3…4 ≥ 1 → “ü” 中 \U0001f600 e\u0301 \ud800"
 

@@ -9,10 +9,10 @@ from command_line import Mtx
 from hydra.types import RunMode
 
 from mtx.app.command import compose
-from mtx.app.job_only_overrides import hydra_arguments
 from mtx.app.override_errors import CONFIG_NAME, hydra_loader
 from mtx.app.sweep_plan import Sweep, completed_jobs, planned
-from mtx.components.checking import build, check_config
+from mtx.app.varied_group_overrides import hydra_arguments
+from mtx.components.check_and_build import build, check_config
 from mtx.infra.dataset.sources.local import LocalDownloader
 
 RECIPES = sorted((Path(__file__).parents[1] / "conf/experiment").glob("*.yaml"))

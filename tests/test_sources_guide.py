@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mtx.app.command import compose
-from mtx.components.checking import build, check_config
+from mtx.components.check_and_build import build, check_config
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
 ROOT = Path(__file__).parents[1]

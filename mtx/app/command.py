@@ -25,7 +25,6 @@ from yaml import YAMLError
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
 from mtx.app.exhausted_resources import exhausted_message
 from mtx.app.hydra_internals import run_single
-from mtx.app.job_only_overrides import hydra_arguments
 from mtx.app.override_errors import (
     CONFIG_MODULE,
     CONFIG_NAME,
@@ -39,9 +38,10 @@ from mtx.app.override_errors import (
 )
 from mtx.app.plain_config import plain_config
 from mtx.app.resolvers import READ_ONLY_TASKS, has_no_folder  # the import also registers the resolvers
+from mtx.app.varied_group_overrides import hydra_arguments
 from mtx.assumptions import collected_assumptions
 from mtx.errors import ConfigError, MtxError
-from mtx.redaction import redacted_text, visible_text
+from mtx.redaction_and_escaping import redacted_text, visible_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +126,7 @@ def compose_datamodule(overrides: Sequence[str] = ()) -> "mtx.TranslationDataMod
     Raises:
         ConfigError: the config is invalid. The check runs before any work.
     """
-    from mtx.components.checking import check_config
+    from mtx.components.check_and_build import check_config
     from mtx.experiment.run_context import datamodule_of
 
     config = compose(overrides)
@@ -208,7 +208,7 @@ def job_of(config: dict[str, Any], hydra_config: Any) -> "Job":
 
 
 def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
-    from mtx.progress.plain_console import PlainConsole
+    from mtx.progress.literal_console import PlainConsole
 
     if hydra_config.job.chdir:
         os.chdir(hydra_config.runtime.cwd)
@@ -231,7 +231,7 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
 
 def _run_task(job: "Job", console: "Console") -> Any:
     from mtx.components.allowed_targets import TARGET_KEY, allowed_target
-    from mtx.components.checking import build, check_config
+    from mtx.components.check_and_build import build, check_config
     from mtx.experiment.run_context import Run, needed_config
     from mtx.training.trainer_settings import check_trainer_settings
 
@@ -254,7 +254,7 @@ def _run_task(job: "Job", console: "Console") -> Any:
             return task(run=run)
         if "datamodule" in config:
             _ = run.datamodule  # built before the log reports the start, so that a config error prints one message
-        from mtx.sweep.start_end_lines import logged
+        from mtx.sweep.run_start_end_log import logged
 
         with logged(job):
             return task(run=run)

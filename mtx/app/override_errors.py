@@ -20,8 +20,8 @@ from mtx.app.mistyped_words import several_values_problem, word_problems
 from mtx.app.unknown_keys import key_problem
 from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, choices
-from mtx.infra.dal.url import checked_url, is_url
-from mtx.redaction import redacted_override
+from mtx.infra.dal.remote_url_check import checked_url, is_url
+from mtx.redaction_and_escaping import redacted_override
 
 CONFIG_MODULE = "mtx.conf"
 CONFIG_NAME = "config"

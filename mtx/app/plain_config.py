@@ -6,7 +6,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mtx.components.checking import TARGET_KEY
+from mtx.components.check_and_build import TARGET_KEY
 from mtx.components.groups import GROUPS, KEYS
 from mtx.errors import ConfigError
 

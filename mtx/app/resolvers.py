@@ -39,7 +39,7 @@ def study_name(*, _root_: DictConfig) -> str:
 
 def search_directions(*, _root_: DictConfig) -> Any:
     """Return the directions of a search, from `sweep.objective` and `sweep.direction`."""
-    from mtx.sweep.search_objectives import search_directions
+    from mtx.sweep.search_directions import search_directions
 
     sweep = OmegaConf.to_container(_root_.sweep)
     assert isinstance(sweep, dict)

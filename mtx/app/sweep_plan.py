@@ -14,17 +14,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from mtx.app.grid import GridJob, grid_jobs
+from mtx.app.grid_check import GridJob, grid_jobs
 from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, extended_loader, grid_of, group_names
-from mtx.app.job_only_overrides import as_typed
 from mtx.app.launch_settings import check_launch
 from mtx.app.override_errors import CONFIG_NAME, option_problem
+from mtx.app.varied_group_overrides import as_typed
 from mtx.components.identity import digest
 from mtx.errors import ConfigError, StoreError
 from mtx.infra.dal.home_folder import expanded_path
-from mtx.records.equal_budget import check_budget_measure
+from mtx.records.objective_at_equal_budget import check_budget_measure
 from mtx.records.sweep_record import SWEEP_FILE, PlannedJob, SweepRecord, read_sweep
-from mtx.redaction import redacted_override
+from mtx.redaction_and_escaping import redacted_override
 from mtx.sweep.confirmation import check_confirm
 
 PLAIN_PATH = re.compile(r"[\w./-]+")
@@ -238,7 +238,7 @@ def _check_direction(direction: Any) -> None:
 
 def _check_search(cfg: DictConfig) -> None:
     """Check that the directions of a search match the objectives of the jobs in number. Raises ConfigError."""
-    from mtx.sweep.search_objectives import check_search
+    from mtx.sweep.search_directions import check_search
 
     direction, objective = (
         OmegaConf.to_container(value, enum_to_str=True) if OmegaConf.is_config(value) else value

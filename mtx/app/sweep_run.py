@@ -21,7 +21,7 @@ from mtx.app.hydra_internals import BASIC_LAUNCHER
 from mtx.app.override_errors import readable_configs
 from mtx.app.sweep_plan import Sweep, planned
 from mtx.errors import StoreError
-from mtx.progress.plain_console import PlainConsole
+from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import hold_lock, read_status
 from mtx.sweep.confirmation import confirmation_folders, confirmation_overrides, plan_confirmation

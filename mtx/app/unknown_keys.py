@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from mtx.app.corrected_command import replaced
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
-from mtx.components.checking import parameter_annotations
+from mtx.components.check_and_build import parameter_annotations
 from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, choices
 

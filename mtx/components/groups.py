@@ -36,7 +36,7 @@ GROUPS = {
     "tokenizer": Group(base="mtx.data.tokenize.tokenization.Tokenization", noun="a Tokenization"),
     "sampler": Group(base="mtx.batches.plan.planner.Planner", noun="a Planner"),
     "datamodule": Group(
-        base="mtx.training.plain_datamodule.TranslationData",
+        base="mtx.training.translation_data.TranslationData",
         noun="a TranslationData",
         filled_in=frozenset({*PARTS, "score", "seed"}),
     ),

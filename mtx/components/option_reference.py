@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from mtx.components.allowed_targets import TARGET_KEY
-from mtx.components.unchanged_options import CONFIGS, PRIMARY_CONFIG
+from mtx.components.packaged_options import CONFIGS, PRIMARY_CONFIG
 
 # The safe dumper, in C if PyYAML was built with it, which takes a tenth of the time.
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -188,8 +188,8 @@ def _field_type(config: Mapping[str, Any], keys: list[str]) -> str:
             return ""
     if not target or target == "???":
         return ""
+    from mtx.components.check_and_build import parameter_annotations
     from mtx.components.checked_options import describe
-    from mtx.components.checking import parameter_annotations
 
     names, _ = parameter_annotations(nested or pkgutil.resolve_name(target))
     return describe(names[keys[-1]]) if keys[-1] in names else ""

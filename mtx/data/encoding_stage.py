@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mtx.data.pair_batches import pair_batches
+from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.cached_encoding import FlatEncoder
-from mtx.data.tokenize.source_target import TokenizerPair
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import DamagedError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.manifest_digest import VERIFY_HINT

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from mtx.components.checked_options import component
+from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
-from mtx.data.pair_batches import Pairs, pair_batches
 from mtx.data.score.scorer import Scorer
 from mtx.errors import ConfigError, DataError
 

@@ -16,9 +16,9 @@ from mtx.data.store import WORK_LOCK, Store
 from mtx.errors import DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.artifact import ArtifactLayer
 from mtx.infra.dal.atomic_file import convert_disk_errors
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
 from mtx.infra.dal.locks import path_lock
-from mtx.infra.dal.maintenance import (
+from mtx.infra.dal.maintenance_protocols import (
     ArtifactMaintenance,
     FileMaintenance,
     Leftover,

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtx.components.checked_options import component
-from mtx.data.pair_batches import pair_batches
+from mtx.data.bounded_pair_batches import pair_batches
 from mtx.errors import DataError
 from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA

@@ -19,7 +19,7 @@ from mtx.data.store import Store
 from mtx.errors import DamagedError, NotStoredError, StoreError, override_text
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, make_folder, remove_leftovers
 from mtx.infra.dal.locks import file_lock
-from mtx.infra.dal.maintenance import Leftover, num_bytes_of
+from mtx.infra.dal.maintenance_protocols import Leftover, num_bytes_of
 from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest, format_version, json_bytes, read_json
 from mtx.infra.dal.protocols import is_name
 from mtx.infra.dal.quarantine import quarantine

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mtx.data.dataset import TranslationDataset, is_former
 from mtx.data.payload_checks import changed_error, compare, damaged_part
 from mtx.errors import AlreadyStoredError, DamagedError, NewerFormatError, NotStoredError, StoreError
-from mtx.infra.dal.maintenance import Damage, FileMaintenance, ObjectMaintenance
+from mtx.infra.dal.maintenance_protocols import Damage, FileMaintenance, ObjectMaintenance
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import already_stored_message, not_stored_message
 from mtx.infra.dal.protocols import CopyingFileLayer, FileLayer, ObjectLayer

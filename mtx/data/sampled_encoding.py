@@ -19,9 +19,9 @@ from mtx.cpu_count import granted_cores
 from mtx.data.store import Store
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.counter_rng import rng_key
-from mtx.data.tokenize.source_target import TokenizerPair
 from mtx.data.tokenize.subword_sampling import Ids, Int, SubwordSampler
 from mtx.data.tokenize.tokenization import Tokenization
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.data.tokenize.word_index import load_words
 
 ROWS_PER_TASK = 8192  # rows that a thread encodes per task: some 10 ms of work, and about 1 MB of token ids

@@ -18,8 +18,8 @@ from pydantic import Field
 from xxhash import xxh3_64_intdigest
 
 from mtx.components.checked_options import Natural, component
+from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.dataset import SPLITS
-from mtx.data.pair_batches import Pairs, pair_batches
 from mtx.errors import ConfigError
 
 TRAIN, VALIDATION, TEST, LEAK = range(4)  # values in the result of `split_assignment`; the first three as in `SPLITS`

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from mtx.data.cached_repo import RepoSession
 from mtx.data.dataset import Shard, TranslationDataset
+from mtx.data.engine_protocol import Engine, LocalEngine
 from mtx.data.store import WORK_LOCK, Store
-from mtx.data.task_engine import Engine, LocalEngine
 from mtx.errors import DamagedError, StoreError
 from mtx.infra.dal.arrow import open_arrow
 from mtx.infra.dal.arrow_rows import Rows

@@ -14,7 +14,7 @@ from mtx.infra.dal.atomic_file import make_folder
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.manifest_digest import format_version
 from mtx.infra.dal.protocols import FileLayer, ObjectLayer
-from mtx.infra.dal.url import checked_url, is_url
+from mtx.infra.dal.remote_url_check import checked_url, is_url
 
 CACHE = "~/.cache/mtx/remote"
 FORMAT_VERSION = 1  # version of the folder layout; version 1 writes no VERSION_FILE, later versions must write it
@@ -73,7 +73,7 @@ class Store:
     def _open_remote(self, root: str, files: Callable[..., FileLayer], cache: Path) -> None:
         from mtx.infra.dal.remote.artifacts import RemoteArtifactLayer
         from mtx.infra.dal.remote.file_layer import RemoteFileLayer
-        from mtx.infra.dal.remote.object_layer import RemoteObjectLayer
+        from mtx.infra.dal.remote.manifests import RemoteObjectLayer
 
         self.location = checked_url(root)
         if getattr(files, "func", files) is not ArrowFileLayer:

@@ -4,10 +4,10 @@ from functools import partial
 from typing import cast
 
 from mtx.components.identity import JSON, class_identity, digest, identity
-from mtx.data.corpus import part_key
+from mtx.data.bounded_pair_batches import batch_without_own_columns, pair_batches
+from mtx.data.concatenated_corpus import part_key
 from mtx.data.dataset import Split, TranslationDataset
 from mtx.data.normalise import Normaliser, changed_rows
-from mtx.data.pair_batches import batch_without_own_columns, pair_batches
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
 from mtx.infra.dataset.download import Downloader, SourceInfo
 

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from mtx.data.dataset import SPLITS
 from mtx.errors import ConfigError
 from mtx.infra.dataset.download import Downloader
-from mtx.infra.dataset.sources import downloader_factory as source_config
-from mtx.infra.dataset.sources.downloader_factory import SourceConfig as SetConfig
+from mtx.infra.dataset.sources import named_sources as source_config
+from mtx.infra.dataset.sources.named_sources import SourceConfig as SetConfig
 
 __all__ = ["CONFIG_KEY", "PREDICT_NAME", "RESERVED_NAMES", "SetConfig", "named_errors", "validation_downloaders"]
 

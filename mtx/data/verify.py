@@ -11,7 +11,7 @@ from mtx.data.remembered_sources import check_record, quarantine_record, record_
 from mtx.data.store import Store
 from mtx.errors import DamagedError, InUseError, NewerFormatError, NotStoredError, StoreError
 from mtx.infra.dal.artifact import ArtifactLayer
-from mtx.infra.dal.maintenance import ObjectMaintenance
+from mtx.infra.dal.maintenance_protocols import ObjectMaintenance
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import RESTORE_HINT
 from mtx.infra.dal.protocols import is_name

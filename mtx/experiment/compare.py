@@ -9,8 +9,8 @@ from mtx.errors import ConfigError
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dal.home_folder import expanded_path
-from mtx.records.equal_budget import BUDGET_KEY, check_budget_measure
 from mtx.records.job_records import read_results
+from mtx.records.objective_at_equal_budget import BUDGET_KEY, check_budget_measure
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import JobRecord, Results
 from mtx.sweep.terminal_summary import print_summary

@@ -18,17 +18,17 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from mtx.components.checking import build, build_list
+from mtx.components.check_and_build import build, build_list
 from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import ScoreStatistics
-from mtx.experiment.fit_summary import METRIC, begin_values, closing, model_text, opening, show
+from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
 from mtx.experiment.measure import data_report_and_profile
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import score_samples
 from mtx.progress.progress_log import say
 from mtx.records.held_out_sentences import HELD_OUT_FILE, complete_held_out, write_likelihoods
-from mtx.records.plot_data import fit_profile
-from mtx.records.profile_record import RunProfile
+from mtx.records.plot_data_computation import fit_profile
+from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
 from mtx.training.callback_options import check_built_callbacks, check_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
@@ -39,11 +39,11 @@ from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.checkpoint_files import write_atomically
 from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
 from mtx.training.datamodule import TranslationDataModule
-from mtx.training.plain_datamodule import TranslationData
+from mtx.training.progress_log_callback import TrainingLines
 from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
 from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
-from mtx.training.training_lines import TrainingLines
 from mtx.training.training_record import TrainingProgress, TrainingRecord
+from mtx.training.translation_data import TranslationData
 
 # Lightning's warnings that a user of task=fit cannot act on, as regular expressions.
 HIDDEN_WARNINGS = (

@@ -12,7 +12,7 @@ from mtx.data.store import Store
 from mtx.errors import InUseError, StoreError
 from mtx.experiment.run_context import Run, needs
 from mtx.experiment.show import size_text
-from mtx.infra.dal.maintenance import Leftover
+from mtx.infra.dal.maintenance_protocols import Leftover
 
 
 @needs("storage")

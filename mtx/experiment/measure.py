@@ -17,8 +17,8 @@ from mtx.components.checked_options import Natural, checked
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.progress.tracking import CountedWork
 from mtx.records.data_report import data_report, data_tables, plain_table
-from mtx.records.plot_data import data_profile, plan_profile
-from mtx.records.profile_record import PlanProfile, RunProfile
+from mtx.records.plot_data_computation import data_profile, plan_profile
+from mtx.records.plot_data_record import PlanProfile, RunProfile
 from mtx.records.report_record import (
     Distribution,
     DrawReport,

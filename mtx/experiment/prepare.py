@@ -2,8 +2,8 @@
 
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.records.data_report import data_report, data_tables
-from mtx.records.plot_data import data_profile
-from mtx.records.profile_record import RunProfile
+from mtx.records.plot_data_computation import data_profile
+from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report
 
 

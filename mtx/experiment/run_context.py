@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 
 from mtx.components.allowed_targets import is_component
-from mtx.components.checking import Config, build, build_multiple
+from mtx.components.check_and_build import Config, build, build_multiple
 from mtx.components.groups import PARTS
-from mtx.progress.plain_console import PlainConsole
+from mtx.progress.literal_console import PlainConsole
 
 if TYPE_CHECKING:
     from mtx.records.report_record import Report
-    from mtx.training.plain_datamodule import TranslationData
+    from mtx.training.translation_data import TranslationData
 
 Task = TypeVar("Task", bound=Callable[..., Any])
 
 DATA_GROUPS = (*PARTS, "datamodule")
 LIGHTNING_DATAMODULE = "mtx.training.datamodule.TranslationDataModule"
-PLAIN_DATAMODULE = "mtx.training.plain_datamodule.TranslationData"  # the same data module without Lightning
+PLAIN_DATAMODULE = "mtx.training.translation_data.TranslationData"  # the same data module without Lightning
 
 
 def needs(*groups: str) -> Callable[[Task], Task]:
@@ -138,7 +138,7 @@ def datamodule_of(config: Config) -> "TranslationData":
     if scorers := build_multiple(config, "score"):
         parts["score"] = scorers
     datamodule = build(config, "datamodule", **parts, seed=config["seed"])
-    from mtx.training.plain_datamodule import TranslationData
+    from mtx.training.translation_data import TranslationData
 
     assert isinstance(datamodule, TranslationData)
     return datamodule

@@ -9,11 +9,11 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from mtx.components.checked_options import Natural, checked
-from mtx.data.corpus import Corpus
+from mtx.data.concatenated_corpus import Corpus
+from mtx.data.preparation import PreparedScores, prepare_scores
 from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
-from mtx.data.stages import PreparedScores, prepare_scores
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.infra.dal.atomic_file import atomic_file

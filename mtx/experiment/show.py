@@ -13,7 +13,7 @@ from mtx.data.repo import input_ids
 from mtx.data.store import Store
 from mtx.errors import DamagedError, NewerFormatError, NotStoredError
 from mtx.experiment.run_context import Run, needs
-from mtx.infra.dal.maintenance import Damage
+from mtx.infra.dal.maintenance_protocols import Damage
 
 LONG_DIGEST = re.compile(f"[0-9a-fA-F]{{{ID_DIGITS + 1},}}")
 WIDEST_INPUT = 44  # characters; ids of mtx have at most 36

@@ -12,14 +12,14 @@ from mtx.evaluation.verdict_text import difference_text
 from mtx.page import data_section, provenance
 from mtx.page.effects import Effect, effects
 from mtx.page.pareto import Front, fronts
-from mtx.page.plots.svg_figure import Plot
+from mtx.page.plots.matplotlib_svg import Plot
 from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
 from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
 from mtx.page.rules_section import noise_table
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
-from mtx.records.equal_budget import condition_lines
-from mtx.records.profile_record import RunProfile, read_profile
+from mtx.records.objective_at_equal_budget import condition_lines
+from mtx.records.plot_data_record import RunProfile, read_profile
 from mtx.records.report_record import REPORT_FILE, Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
 from mtx.records.setting_notation import brief_key, brief_text, brief_value, metric_text

@@ -7,7 +7,7 @@ from pathlib import Path
 from mtx.data.dataset import SPLITS
 from mtx.page.ranking import group_label
 from mtx.page.rules_section import RulesTable, rules_table
-from mtx.records.profile_record import RunProfile
+from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report
 from mtx.records.result_types import JobRecord
 

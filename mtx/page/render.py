@@ -12,12 +12,12 @@ from rich.console import Console
 from mtx.errors import StoreError
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.page.content import page_content
-from mtx.progress.plain_console import PlainConsole
+from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.report_record import REPORT_FILE
 from mtx.records.result_types import Results
 from mtx.records.sweep_record import PAGE_FILE
-from mtx.redaction import redacted_text, visible_text
+from mtx.redaction_and_escaping import redacted_text, visible_text
 
 log = logging.getLogger(__name__)
 

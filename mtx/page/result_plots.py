@@ -12,11 +12,11 @@ from mtx.page.plots.batch_shapes import batch_shape_plot
 from mtx.page.plots.effect_dots import dot_plot, scatter_plot
 from mtx.page.plots.learning_curves import Line, curve_plot
 from mtx.page.plots.length_histogram import length_plot
+from mtx.page.plots.matplotlib_svg import Figures, Plot
 from mtx.page.plots.pareto_front import Point, pareto_plot
-from mtx.page.plots.svg_figure import Figures, Plot
 from mtx.page.plots.tokens_per_step import token_step_plot
 from mtx.page.ranking import heading, job_label, ranked_groups
-from mtx.records.profile_record import SIDES, RunProfile
+from mtx.records.plot_data_record import SIDES, RunProfile
 from mtx.records.report_metrics import Value
 from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.setting_notation import brief_value

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mtx.records.noise_report import ColumnNoise, ScoreHistogram
-from mtx.records.profile_record import NearSample, RuleSamples, RunProfile, Sample
+from mtx.records.plot_data_record import NearSample, RuleSamples, RunProfile, Sample
 from mtx.records.report_record import Report
 from mtx.records.score_report import criteria_text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtx.page.ranking import Row
-from mtx.records.profile_record import RunProfile, ValidationPoint
+from mtx.records.plot_data_record import RunProfile, ValidationPoint
 
 Unit = Literal["seconds", "real_tokens"]
 

@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import override
 
 from mtx.progress.formatting import line, share, state
-from mtx.redaction import PlainFormatter
+from mtx.redaction_and_escaping import PlainFormatter
 
 LOGGER = "mtx.progress"
 LOG_INTERVAL_S = 30.0  # seconds between two log lines about the same work

@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from mtx.progress.formatting import amount, duration
-from mtx.progress.plain_console import PlainConsole
-from mtx.redaction import visible_text
+from mtx.progress.literal_console import PlainConsole
+from mtx.redaction_and_escaping import visible_text
 
 BAR_CELLS = 20
 NARROW = 100  # terminal columns; with fewer columns, the bar is half as long

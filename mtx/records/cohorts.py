@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from mtx.records.equal_budget import at_equal_budget
+from mtx.records.objective_at_equal_budget import at_equal_budget
 from mtx.records.report_metrics import HELD_OUT_PREFIXES
 from mtx.records.report_record import Report
 from mtx.records.result_types import JobRecord, Results

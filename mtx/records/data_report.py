@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from mtx.data.corpus import NAME_SEPARATOR
+from mtx.data.concatenated_corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.records.report_record import DataReport, HeldOut, SourceReport
@@ -15,7 +15,7 @@ from mtx.records.score_report import rules_table, scorer_reports, scores_table, 
 from mtx.records.stage_names import StageNames
 
 if TYPE_CHECKING:
-    from mtx.training.plain_datamodule import TranslationData
+    from mtx.training.translation_data import TranslationData
 
 TABLE_WIDTH = 60  # characters, so that titles stay on one line
 PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyarrow", "numpy", "hydra-core")

@@ -13,7 +13,7 @@ from mtx.data.score.scorer import Scorer, shown_name
 from mtx.records.record_file import Count, Number, Record
 
 if TYPE_CHECKING:
-    from mtx.training.plain_datamodule import TranslationData
+    from mtx.training.translation_data import TranslationData
 
 MAX_VALUES = 2_000_000  # values from which quantiles are computed; of more, evenly spaced ones are used
 QUANTILES = {"p1": 0.01, "p5": 0.05, "median": 0.5, "p95": 0.95}

@@ -8,7 +8,7 @@ from mtx.records.cohorts import cohorts
 from mtx.records.record_file import Record
 from mtx.records.result_types import SEED, Results
 from mtx.records.sweep_record import PlannedJob, read_sweep
-from mtx.redaction import redacted_override
+from mtx.redaction_and_escaping import redacted_override
 
 MIN_SEEDS = 2
 

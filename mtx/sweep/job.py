@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtx.components.checking import Config
+from mtx.components.check_and_build import Config
 from mtx.components.identity import digest
 from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
 from mtx.infra.dal.atomic_file import atomic_file
@@ -18,7 +18,7 @@ from mtx.records.job_status import LOCK_FILE, JobStatus, hold_lock, read_status,
 from mtx.records.report_metrics import RETURNED_METRIC, returned_metric
 from mtx.records.report_record import REPORT_FILE, Report
 from mtx.records.sweep_record import HYDRA_FOLDER, PAGE_FILE, read_sweep
-from mtx.redaction import json_redactor
+from mtx.redaction_and_escaping import json_redactor
 from mtx.sweep.job_spec import Job
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtx.components.checking import Config
+from mtx.components.check_and_build import Config
 
 
 @dataclass(frozen=True)

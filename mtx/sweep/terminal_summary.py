@@ -12,10 +12,10 @@ from rich.text import Text
 from mtx.errors import StoreError
 from mtx.evaluation.statistics import Verdict
 from mtx.evaluation.verdict_text import difference_texts
-from mtx.progress.plain_console import PlainConsole
+from mtx.progress.literal_console import PlainConsole
 from mtx.records.cohorts import cohorts
-from mtx.records.equal_budget import condition_lines
 from mtx.records.job_records import read_results
+from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.report_metrics import KEY_METRICS
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import SEED, Group, JobRecord, RecordState, Results

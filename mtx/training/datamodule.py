@@ -5,13 +5,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
-from mtx.data.stages import StageIds
+from mtx.data.preparation import StageIds
 from mtx.errors import ConfigError
-from mtx.training.batch_size_finder import min_budget, planner_budget, planner_with_budget
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
+from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
-from mtx.training.plain_datamodule import TranslationData
-from mtx.training.resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
+from mtx.training.planner_budget import min_budget, planner_budget, planner_with_budget
+from mtx.training.translation_data import TranslationData
 
 EVALUATION_STAGES = ("validate", "test", "predict")  # Lightning's `trainer.state.fn` while a Trainer only evaluates
 

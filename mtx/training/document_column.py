@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.training.pair_groups import is_category
+from mtx.training.weighted_pair_groups import is_category
 
 USUAL_NAME = "document"  # of the column, if datamodule.document_column names none
 

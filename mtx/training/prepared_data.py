@@ -8,24 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.batches.batch_format import BatchFormat
-from mtx.batches.plan.mixture_sampling import MixtureSampling
+from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.planner import Mask, Planner
 from mtx.components.identity import JSON, digest, identity
 from mtx.data.cached_repo import RepoSession
-from mtx.data.corpus import part_key, part_names
+from mtx.data.concatenated_corpus import part_key, part_names
 from mtx.data.encoding_stage import encoded_pairs, token_counts
+from mtx.data.preparation import Recipe, StageIds
 from mtx.data.sampled_encoding import sampled_pairs
-from mtx.data.stages import Recipe, StageIds
 from mtx.data.store import Store
-from mtx.data.tokenize.source_target import TokenizerPair, load_pair
 from mtx.data.tokenize.tokenization import vocabulary_size
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair, load_pair
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
 from mtx.training.document_column import document_numbers
-from mtx.training.pair_groups import Grouping, PairGroups
 from mtx.training.split_data import SplitData, TooLong
+from mtx.training.weighted_pair_groups import Grouping, PairGroups
 
 if TYPE_CHECKING:
     from mtx.training.sampled_epochs import SampledEpochs

@@ -23,7 +23,7 @@ from typing_extensions import override
 from mtx.batches.schema import batch_tensor
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.training.callbacks import TrainingBudget
-from mtx.training.callbacks.training_time_left import budget_of
+from mtx.training.callbacks.training_end_estimate import budget_of
 from mtx.training.loss_curve import LossCurve
 
 RECENT_BATCHES = 20  # `train_loss` is the mean over this many batches, because the loss of one batch varies strongly

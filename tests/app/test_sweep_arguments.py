@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from mtx.app.job_only_overrides import as_typed, hydra_arguments
+from mtx.app.varied_group_overrides import as_typed, hydra_arguments
 
 VARIED = ["-m", "sampler=random,bucket"]
 

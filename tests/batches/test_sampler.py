@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-import mtx.batches.sampler
+import mtx.batches.plan_batch_samplers
 from mtx.batches.plan.planner import Lengths
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.sequential import SequentialPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
-from mtx.batches.sampler import BucketBatchSampler, PlanBatchSampler
+from mtx.batches.plan_batch_samplers import BucketBatchSampler, PlanBatchSampler
 from mtx.errors import ConfigError
 
 WORDS = [5, 3, 9, 1, 2, 2, 8, 4, 4, 6, 7, 1]
@@ -185,4 +185,4 @@ def test_bucket_sampler_refuses_options_out_of_range() -> None:
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(mtx.batches.sampler) == doctest.TestResults(failed=0, attempted=3)
+    assert doctest.testmod(mtx.batches.plan_batch_samplers) == doctest.TestResults(failed=0, attempted=3)

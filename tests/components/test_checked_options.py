@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import Field
 
+from mtx.components.check_and_build import check_config
 from mtx.components.checked_options import (
     Count,
     Natural,
@@ -20,7 +21,6 @@ from mtx.components.checked_options import (
     describe,
     problem_of,
 )
-from mtx.components.checking import check_config
 from mtx.components.identity import identity
 from mtx.errors import ConfigError
 

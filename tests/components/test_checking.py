@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from mtx.components.checking import build, check_config
+from mtx.components.check_and_build import build, check_config
 from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, DataError
 

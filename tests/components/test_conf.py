@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from mtx.app.command import compose
-from mtx.components.checking import MISSING_VALUE, TARGET_KEY, build, check_config
+from mtx.components.check_and_build import MISSING_VALUE, TARGET_KEY, build, check_config
 from mtx.components.groups import GROUPS as TABLE
 from mtx.errors import MtxError
 

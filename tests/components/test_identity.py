@@ -12,7 +12,7 @@ import warm_process
 import yaml
 
 from mtx.app.command import compose
-from mtx.components.checking import build, build_multiple
+from mtx.components.check_and_build import build, build_multiple
 from mtx.components.identity import JSON, LATER, class_identity, digest, identity
 from mtx.data.filter.default import DefaultFilter
 from mtx.errors import ConfigError

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mtx.app.command import compose
+from mtx.components.check_and_build import build
 from mtx.components.checked_options import Count, describe
-from mtx.components.checking import build
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.unigram import UnigramTokenization

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mtx.app.command import compose
-from mtx.components.checking import check_config
-from mtx.components.unchanged_options import is_packaged
+from mtx.components.check_and_build import check_config
+from mtx.components.packaged_options import is_packaged
 from mtx.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtx.data.exchange.archives import atomic_target
+from mtx.data.exchange.atomic_export_target import atomic_target
 from mtx.data.exchange.safe_unpacking import unpack
 from mtx.errors import ConfigError, SourceError
 from mtx.training.checkpoint_files import damage_of

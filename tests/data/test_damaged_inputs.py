@@ -17,8 +17,8 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.encoding_stage import encoded_pairs
 from mtx.data.exchange.dataset_export import export_dataset
 from mtx.data.filter.default import DefaultFilter
+from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
-from mtx.data.stages import Recipe, StageIds, prepare
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.errors import DamagedError

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mtx.data.encoding_stage import _text_blocks, encode_pairs, encoded_pairs, joined_ids, token_counts
-from mtx.data.selection_stages import num_words
+from mtx.data.split_and_filter_stages import num_words
 from mtx.data.token_rows import TRAINED_IDS, EncodedPairs
 from mtx.data.tokenize.byte import ByteTokenization
-from mtx.data.tokenize.source_target import TokenizerPair
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
@@ -141,7 +141,7 @@ def test_chunks_of_the_input_do_not_matter(tmp_path_factory, pairs: list[tuple[s
 def test_blocks_in_which_text_is_encoded_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [("a b a b a b", "c d c d c d"), ("", "x"), ("b a b a b", ""), (" e ", "d c"), ("f", "g h")]
     whole, counts = encoded(pairs, tmp_path)
-    monkeypatch.setattr("mtx.data.pair_batches.ROWS_PER_BATCH", 1)
+    monkeypatch.setattr("mtx.data.bounded_pair_batches.ROWS_PER_BATCH", 1)
     assert [block.num_rows for block in _text_blocks(iter(table(pairs).to_batches()))] == [5]
     assert encoded(pairs, tmp_path) == (whole, counts)
     monkeypatch.setattr("mtx.data.encoding_stage.BLOCK_BYTES", 1)

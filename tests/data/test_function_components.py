@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 import mtx
-from mtx.components.checking import build, check_config
+from mtx.components.check_and_build import build, check_config
 from mtx.components.identity import identity
 from mtx.data.dataset import TranslationDataset
 from mtx.data.score.score_stage import score

@@ -21,7 +21,7 @@ from mtx.errors import DamagedError, InUseError, StoreError
 from mtx.experiment.gc import gc
 from mtx.experiment.run_context import Run
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
 from mtx.infra.dal.manifest_digest import fields_with_digest, json_bytes
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import HFDatasetDownloader

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from mtx.components.identity import JSON
+from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
-from mtx.data.pair_batches import Pairs, pair_batches
+from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
-from mtx.data.stages import Recipe, StageIds, prepare
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import DataError, EmptyDatasetError

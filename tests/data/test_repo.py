@@ -19,7 +19,7 @@ from mtx.data.cached_repo import RepoSession
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
-from mtx.infra.dal.maintenance import Damage
+from mtx.infra.dal.maintenance_protocols import Damage
 from mtx.infra.dal.manifest_digest import fields_with_digest
 
 MakeRepo = Callable[[Path], DatasetRepo]
@@ -321,11 +321,11 @@ from mtx.data.cached_repo import RepoSession
 from mtx.errors import AlreadyStoredError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.manifest_digest import fields_with_digest
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
-from mtx.infra.dal.maintenance import Damage
+from mtx.infra.dal.maintenance_protocols import Damage
 
 do, fal, oal, location, me = sys.argv[1:]
 repo = DatasetRepo(fal=globals()[fal](location=location), oal=globals()[oal](location=location))

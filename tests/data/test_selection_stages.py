@@ -14,8 +14,8 @@ from mtx.data.exchange.dataset_import import import_datasets
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, NoNormaliser
+from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
-from mtx.data.stages import Recipe, StageIds, prepare
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.infra.dal.arrow import ArrowFileLayer

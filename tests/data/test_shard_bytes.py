@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 
 from mtx.data.filter.default import DefaultFilter
+from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
 from mtx.data.stage_runner import StageRunner
-from mtx.data.stages import Recipe, StageIds, prepare
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import Downloader, SourceInfo

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pytest
 
 from mtx.data.dataset import TranslationDataset
+from mtx.data.engine_protocol import Engine, LocalEngine
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, added_counts, row_range_batches
 from mtx.data.store import Store
-from mtx.data.task_engine import Engine, LocalEngine
 from mtx.errors import DamagedError, DataError, StoreError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer

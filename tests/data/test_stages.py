@@ -14,12 +14,12 @@ import pytest
 
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.none import NoFilter
+from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
-from mtx.data.stages import Recipe, StageIds, prepare
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.byte import ByteTokenization
-from mtx.data.tokenize.source_target import load_pair
+from mtx.data.tokenize.tokenizer_artifact import load_pair
 from mtx.errors import EmptyDatasetError, SourceError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer

@@ -10,7 +10,7 @@ from mtx.data.store import VERSION_FILE, Store
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 

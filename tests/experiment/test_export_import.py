@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mtx.app.command import compose
-from mtx.components.checking import build, check_config
+from mtx.components.check_and_build import build, check_config
 from mtx.data.dataset import TranslationDataset
 from mtx.errors import ConfigError, NotStoredError
 from mtx.experiment.run_context import Run

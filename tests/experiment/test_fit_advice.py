@@ -8,7 +8,7 @@ import fit_runs
 import pytest
 from fit_runs import FakeRun, started
 
-from mtx.experiment.fit_summary import more_of
+from mtx.experiment.fit_opening_and_summary import more_of
 from mtx.records.report_record import Report
 
 HERE = __name__

@@ -23,7 +23,7 @@ from mtx.experiment.fit import quiet_lightning
 from mtx.records.held_out_sentences import read_held_out
 from mtx.records.report_record import TrainingReport
 from mtx.training.callbacks.progress_bar import StepBar
-from mtx.training.callbacks.training_time_left import num_steps
+from mtx.training.callbacks.training_end_estimate import num_steps
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.loggers import tensorboard
 

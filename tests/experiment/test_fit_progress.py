@@ -15,8 +15,8 @@ from rich.cells import cell_len
 from terminal_runs import in_terminal
 
 import mtx.experiment.fit as fit_module
-from mtx.experiment.fit_summary import MAX_ROWS, METRIC, validation_rows
-from mtx.training.training_lines import TrainingLines
+from mtx.experiment.fit_opening_and_summary import MAX_ROWS, METRIC, validation_rows
+from mtx.training.progress_log_callback import TrainingLines
 
 MTX = (sys.executable, "-m", "mtx", "task=fit")
 SMALL = (

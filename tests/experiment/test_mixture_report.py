@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from mtx.app.command import compose
-from mtx.components.checking import check_config
+from mtx.components.check_and_build import check_config
 from mtx.experiment.measure import measure
 from mtx.experiment.run_context import Run
 from mtx.records.noise_report import NoiseReport

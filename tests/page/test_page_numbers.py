@@ -14,7 +14,7 @@ from mtx.page.ranking import group_label, ranking
 from mtx.page.time_to_quality import time_to_quality
 from mtx.records.cohorts import cohorts, held_out_digest
 from mtx.records.job_records import read_results
-from mtx.records.profile_record import read_profile
+from mtx.records.plot_data_record import read_profile
 from mtx.records.report_record import Report
 from mtx.records.result_types import Results
 from mtx.records.verdict_lines import separation_text

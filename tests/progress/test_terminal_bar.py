@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from mtx.progress.plain_console import PlainConsole
+from mtx.progress.literal_console import PlainConsole
 from mtx.progress.terminal_bar import Bar, BarState, bar_layout
 
 TRAINING = BarState(

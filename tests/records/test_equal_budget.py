@@ -9,8 +9,8 @@ from jobs_on_disk import trained, write_job
 
 from mtx.errors import ConfigError
 from mtx.records.cohorts import cohorts
-from mtx.records.equal_budget import check_budget_measure, condition_lines
 from mtx.records.job_records import read_results
+from mtx.records.objective_at_equal_budget import check_budget_measure, condition_lines
 from mtx.records.verdict_lines import verdict_text
 
 

@@ -19,7 +19,7 @@ from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.experiment.measure import measure
 from mtx.experiment.prepare import prepare_only
 from mtx.experiment.run_context import Run
-from mtx.records.plot_data import (
+from mtx.records.plot_data_computation import (
     MAX_POINTS,
     common_shapes,
     fertility,
@@ -29,7 +29,7 @@ from mtx.records.plot_data import (
     reject_profile,
     spaced_points,
 )
-from mtx.records.profile_record import Histogram, Rejects, RunProfile, Sample
+from mtx.records.plot_data_record import Histogram, Rejects, RunProfile, Sample
 from mtx.records.record_file import Record
 from mtx.records.report_record import DataReport, DrawReport, PlanReport, Report
 from mtx.training.loader import EpochBatches
@@ -125,7 +125,7 @@ def test_a_histogram_has_whole_bins_and_at_most_60() -> None:
 
 
 def test_frequent_shapes_come_first_and_rare_ones_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtx.records.plot_data.MAX_SHAPES", 2)
+    monkeypatch.setattr("mtx.records.plot_data_computation.MAX_SHAPES", 2)
     of_batches = np.array([[1, 2, 2], [1, 3, 3], [1, 3, 3], [1, 4, 4], [1, 3, 3], [1, 4, 4], [1, 5, 5]])
     assert plain(common_shapes(of_batches)) == {
         "shapes": [[1, 3, 3, 3], [1, 4, 4, 2]],
@@ -177,7 +177,7 @@ def test_what_a_dataset_of_an_earlier_version_did_not_count_is_none() -> None:
 
 
 def test_rules_come_by_what_they_drop_and_the_first_with_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtx.records.plot_data.MAX_RULES", 2)
+    monkeypatch.setattr("mtx.records.plot_data_computation.MAX_RULES", 2)
     pair = [{"source": "a", "target": "b"}]
     found = reject_profile({"dropped": {"x": 1, "y": 5, "z": 3}, "rejects": {"x": pair, "y": pair, "z": pair}})
     assert list(found) == ["y", "z", "x"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jobs_on_disk import profile
 
 from mtx.page.data_section import histograms
-from mtx.records.profile_record import Fertility, Histogram, RunProfile, Sample, ValidationPoint, read_profile
+from mtx.records.plot_data_record import Fertility, Histogram, RunProfile, Sample, ValidationPoint, read_profile
 from mtx.records.report_record import Report
 from mtx.records.result_types import JobRecord
 

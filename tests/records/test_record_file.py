@@ -8,7 +8,7 @@ import pytest
 from mtx.errors import DamagedError, NewerFormatError, StoreError
 from mtx.records.config_record import JobConfig
 from mtx.records.job_status import JobStatus, read_status, write_status
-from mtx.records.profile_record import RunProfile
+from mtx.records.plot_data_record import RunProfile
 from mtx.records.record_file import FileRecord
 from mtx.records.report_record import Report
 from mtx.records.sweep_record import PlannedJob, SweepRecord, read_sweep

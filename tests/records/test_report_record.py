@@ -20,7 +20,7 @@ from mtx.errors import ConfigError, DamagedError, DataError, NewerFormatError, S
 from mtx.experiment.compare import compare
 from mtx.experiment.run_context import Run
 from mtx.records.job_records import read_results
-from mtx.records.profile_record import RunProfile
+from mtx.records.plot_data_record import RunProfile
 from mtx.records.record_file import Record
 from mtx.records.report_record import (
     DataReport,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtx.app import command
-from mtx.components.checking import check_config
+from mtx.components.check_and_build import check_config
 from mtx.errors import ConfigError
 
 OBJECTS = [

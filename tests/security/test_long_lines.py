@@ -19,7 +19,7 @@ from mtx.infra.dal.protocols import NAME_PATTERN
 from mtx.infra.dataset.column_detection import Columns
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.infra.dataset.sources.jsonl import parse_block
-from mtx.redaction import redacted_text, visible_text
+from mtx.redaction_and_escaping import redacted_text, visible_text
 
 CHARS = 1_000_000
 GROWTH_AT_MOST = 5.0  # for twice the length: 2 is linear and 4 quadratic, of work that is no noise any more

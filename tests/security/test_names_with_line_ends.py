@@ -6,7 +6,7 @@ import pytest
 
 from mtx.errors import SourceError, choices
 from mtx.infra.dataset.sources.local import LocalDownloader
-from mtx.redaction import one_line
+from mtx.redaction_and_escaping import one_line
 
 ENDS = ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"]
 

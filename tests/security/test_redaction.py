@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 from mtx.app.override_errors import check_no_secret
 from mtx.errors import ConfigError, MtxError, NotStoredError, SourceError
 from mtx.experiment.run_context import Run
-from mtx.progress.plain_console import PlainConsole
-from mtx.redaction import HIDDEN_TEXT, INVISIBLE, PlainFormatter, redacted_json, redacted_text, visible_text
+from mtx.progress.literal_console import PlainConsole
+from mtx.redaction_and_escaping import (
+    HIDDEN_TEXT,
+    INVISIBLE,
+    PlainFormatter,
+    redacted_json,
+    redacted_text,
+    visible_text,
+)
 
 CLEAR = "\x1b[2J"
 TITLE = "\x1b]0;owned\x07"

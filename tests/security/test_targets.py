@@ -9,7 +9,7 @@ import pytest
 
 from mtx.app.command import compose
 from mtx.components.allowed_targets import NESTED_CLASSES, allowed_target
-from mtx.components.checking import build, check_config
+from mtx.components.check_and_build import build, check_config
 from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mtx.errors import ConfigError
-from mtx.sweep.search_objectives import check_search, search_directions
+from mtx.sweep.search_directions import check_search, search_directions
 
 
 @pytest.mark.parametrize(

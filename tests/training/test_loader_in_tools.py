@@ -15,7 +15,7 @@ from mtx.batches import process_rank
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.planner import Lengths
 from mtx.batches.plan.random import RandomPlanner
-from mtx.batches.sampler import BucketBatchSampler, PlanBatchSampler
+from mtx.batches.plan_batch_samplers import BucketBatchSampler, PlanBatchSampler
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import ConfigError
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader

@@ -18,7 +18,7 @@ from mtx.batches.plan.planner import Plan, batch_shapes
 from mtx.batches.plan.rank_assignment import assigned_batches
 from mtx.batches.plan.static_shapes import StaticShapesPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
-from mtx.batches.sampler import PlanBatchSampler
+from mtx.batches.plan_batch_samplers import PlanBatchSampler
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
 

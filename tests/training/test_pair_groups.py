@@ -13,7 +13,7 @@ from mtx import compose_datamodule
 from mtx.errors import ConfigError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.training.datamodule import TranslationDataModule
-from mtx.training.pair_groups import NO_VALUE, Grouping, grouping
+from mtx.training.weighted_pair_groups import NO_VALUE, Grouping, grouping
 
 DOMAINS = ["news"] * 30 + ["web"] * 90
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rank_runs import QUIET, Recorder, datamodule
 
 from mtx.errors import EmptyDatasetError, MalformedPairError, SourceError
-from mtx.infra.dataset.sources.monolingual import SourceTextDownloader
+from mtx.infra.dataset.sources.prediction_text import SourceTextDownloader
 from mtx.training.datamodule import TranslationDataModule
 
 TEXT = "one\n\nthree is long\n<EOS> x\nfünf\x0b6 \u2028 x\r\n\nlast"

@@ -23,8 +23,8 @@ from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import ConfigError
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.datamodule import TranslationDataModule
+from mtx.training.lightning_resume import check_same_data
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
-from mtx.training.resume import check_same_data
 
 _spec = importlib.util.spec_from_file_location("rank_runs", Path(__file__).with_name("rank_runs.py"))
 assert _spec is not None

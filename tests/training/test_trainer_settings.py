@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
-from mtx.components.checking import build, build_list, check_config
+from mtx.components.check_and_build import build, build_list, check_config
 from mtx.errors import ConfigError
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults

@@ -10,7 +10,7 @@ from rank_runs import QUIET, Counted, datamodule
 from torch import Tensor
 
 from mtx import compose_datamodule
-from mtx.components.checking import check_config
+from mtx.components.check_and_build import check_config
 from mtx.data.validation_sets import validation_downloaders
 from mtx.errors import ConfigError, DataError, EmptyDatasetError, MalformedPairError, SourceError
 from mtx.experiment.translations import translate_held_out

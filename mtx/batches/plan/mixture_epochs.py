@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.batches.plan.batch_merging import merged_plan
 from mtx.batches.plan.constant_epoch_length import constant_num_batches, plan_with_num_batches
+from mtx.batches.plan.merge_to_batch_count import merged_plan
 from mtx.batches.plan.mixture_proportions import Float, apportioned_counts, shares_by_temperature
 from mtx.batches.plan.planner import Draft, Int, Lengths, Mask, Plan, Planner, Rows, random_generator
 from mtx.errors import ConfigError, EmptyDatasetError

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtx.batches.plan.batch_cutting import LengthRuns
-from mtx.batches.plan.length_classes import ClassIds, LengthClasses
 from mtx.batches.plan.planner import Int, Rows
+from mtx.batches.plan.same_length_classes import ClassIds, LengthClasses
 
 
 @dataclass(frozen=True)

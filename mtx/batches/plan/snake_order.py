@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.batches.plan.batch_cutting import BatchCapacity, LengthRuns, cut_offsets
-from mtx.batches.plan.length_classes import LengthClasses
 from mtx.batches.plan.planner import Int
+from mtx.batches.plan.same_length_classes import LengthClasses
 
 BAND_WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # candidate widths of a band, in full batches
 

@@ -6,7 +6,6 @@ from typing import ClassVar
 import numpy as np
 
 from mtx.batches.plan.batch_cutting import BatchCapacity, LengthRuns
-from mtx.batches.plan.length_classes import LengthClasses, length_classes, row_chunks
 from mtx.batches.plan.planner import (
     Draft,
     Int,
@@ -18,6 +17,7 @@ from mtx.batches.plan.planner import (
     candidate_rows,
     random_generator,
 )
+from mtx.batches.plan.same_length_classes import LengthClasses, length_classes, row_chunks
 from mtx.components.checked_options import Count, component
 
 

@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from mtx.batches.plan.batch_cutting import BatchCapacity
-from mtx.batches.plan.length_classes import length_classes
 from mtx.batches.plan.planner import (
     Draft,
     Int,
@@ -24,6 +23,7 @@ from mtx.batches.plan.planner import (
     candidate_rows,
     random_generator,
 )
+from mtx.batches.plan.same_length_classes import length_classes
 from mtx.batches.plan.shape_cover import (
     Cells,
     coarse_cells,

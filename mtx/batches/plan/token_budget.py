@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mtx.batches.plan.batch_cutting import BatchCapacity, LengthRuns, cut_offsets, split_offsets
-from mtx.batches.plan.length_classes import LengthClasses, length_classes, row_chunks
 from mtx.batches.plan.planner import (
     Draft,
     Int,
@@ -30,6 +29,7 @@ from mtx.batches.plan.planner import (
     random_generator,
 )
 from mtx.batches.plan.pools import LengthPools, length_pools
+from mtx.batches.plan.same_length_classes import LengthClasses, length_classes, row_chunks
 from mtx.batches.plan.snake_order import SnakeOrder, best_snake_order
 from mtx.components.checked_options import Count, Multiple, component
 

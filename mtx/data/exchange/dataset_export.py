@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.exchange.archives import atomic_target
+from mtx.data.exchange.atomic_export_target import atomic_target
 from mtx.data.exchange.export_formats import (
     ExtraColumns,
     Newlines,

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mtx.data.bounded_pair_batches import OWN_COLUMNS
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.column_types import check_columns, check_types
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile
-from mtx.data.pair_batches import OWN_COLUMNS
 from mtx.errors import DamagedError, DataError, SourceError
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
 from mtx.infra.dal.protocols import is_name

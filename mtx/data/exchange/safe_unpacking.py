@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from mtx.data.exchange.archives import COPY_BYTES
+from mtx.data.exchange.atomic_export_target import COPY_BYTES
 from mtx.data.exchange.export_manifest import EXPORT_FILE, MAX_MANIFEST_BYTES, ExportManifest, parse_manifest
 from mtx.errors import DamagedError, SourceError
 from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS

@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
+from mtx.data.bounded_pair_batches import Pairs
 from mtx.data.filter.rejected_samples import RejectSample
 from mtx.data.filter.rule_funnel import RuleFunnel
-from mtx.data.pair_batches import Pairs
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 import pyarrow as pa
 
 from mtx.components.checked_options import component
+from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter
-from mtx.data.pair_batches import Pairs, pair_batches
 
 
 @component("filter")

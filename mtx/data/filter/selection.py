@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from mtx.components.checked_options import component
 from mtx.components.identity import JSON, identity, plain_value
+from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.column_rule import ColumnRule, column_rule
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter, count_dropped
 from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
-from mtx.data.pair_batches import Pairs, pair_batches
 from mtx.errors import ConfigError
 
 log = logging.getLogger(__name__)

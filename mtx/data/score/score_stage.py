@@ -16,8 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON, digest, identity
+from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import TranslationDataset
-from mtx.data.pair_batches import pair_batches
 from mtx.data.score.scorer import Mask, Sample, Scorer, TrainedScorer, score_batch
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, say_reused
 from mtx.errors import EmptyDatasetError

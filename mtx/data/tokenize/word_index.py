@@ -25,8 +25,8 @@ from tokenizers.trainers import WordLevelTrainer
 from mtx.components.identity import JSON, digest
 from mtx.data.stage_runner import StageRunner, say_reused
 from mtx.data.store import Store
-from mtx.data.tokenize.source_target import TokenizerPair
 from mtx.data.tokenize.tokenization import encode_texts
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.progress.tracking import Phases, Waiting

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mtx.errors import DamagedError, DataError
 from mtx.infra.dal.offsets import check_offsets
-from mtx.infra.dal.text_column import TextColumn
+from mtx.infra.dal.text_column_reader import TextColumn
 
 ROWS_AT_ONCE = 8192  # number of rows that are Python objects at the same time
 

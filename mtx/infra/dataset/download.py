@@ -131,7 +131,7 @@ class Downloader(ABC):
 
 
 class RemoteDownloader(Downloader):
-    """Base class of sources on a server. The store keeps their last known revision (`mtx.data.source_revisions`)."""
+    """Base class of sources on a server. `mtx.data.revision_caching_downloader` keeps their last known revision."""
 
     @property
     @abstractmethod

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, collate_rows
-from mtx.batches.sampler import BucketBatchSampler, PlanBatchSampler
+from mtx.batches.plan_batch_samplers import BucketBatchSampler, PlanBatchSampler
 from mtx.data.token_rows import EncodedPairs, SpecialIds, TokenRows
 from mtx.errors import TokenizerError
 from mtx.infra.dal.arrow_rows import Rows

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtx.page.plots.svg_figure import Figures, Plot, series_style
+from mtx.page.plots.matplotlib_svg import Figures, Plot, series_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

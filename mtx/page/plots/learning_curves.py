@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mtx.page.plots.svg_figure import (
+from mtx.page.plots.matplotlib_svg import (
     DASHES,
     Figures,
     Plot,

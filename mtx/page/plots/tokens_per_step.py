@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mtx.page.plots.svg_figure import Figures, Plot, abbreviate_numbers, add_legend, series_style
+from mtx.page.plots.matplotlib_svg import Figures, Plot, abbreviate_numbers, add_legend, series_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

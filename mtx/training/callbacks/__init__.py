@@ -4,8 +4,8 @@ Trainers of `pytorch_lightning` and of `lightning.pytorch` both accept these cal
 """
 
 from mtx.training.callbacks.data_costs import DataCosts
-from mtx.training.callbacks.exact_resume import ExactResume
-from mtx.training.callbacks.token_mean import TokenMeanGradients
+from mtx.training.callbacks.random_states_and_gradients import ExactResume
+from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
 from mtx.training.callbacks.training_budget import TrainingBudget
 
 __all__ = ["DataCosts", "ExactResume", "TokenMeanGradients", "TrainingBudget"]

@@ -4,7 +4,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from mtx.training.callbacks.training_time_left import nearest_goal
+from mtx.training.callbacks.training_end_estimate import nearest_goal
 from mtx.training.lightning_compat import LightningCompat, pl
 
 NUM_VALIDATIONS = 10

@@ -11,11 +11,11 @@ from rich.console import Console
 from typing_extensions import override
 
 from mtx.progress.formatting import rounded
-from mtx.progress.plain_console import PlainConsole
+from mtx.progress.literal_console import PlainConsole
 from mtx.progress.progress_log import has_terminal
 from mtx.progress.terminal_bar import Bar, BarState
 from mtx.progress.tracking import REFRESH_S
-from mtx.training.callbacks.training_time_left import Goal, Pace, nearest_goal, validation_goal
+from mtx.training.callbacks.training_end_estimate import Goal, Pace, nearest_goal, validation_goal
 
 # Format of the known metrics, the most important first; other metrics follow with their logged names
 SHOWN: Mapping[str, Callable[[float], str]] = {

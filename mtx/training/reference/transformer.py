@@ -22,7 +22,7 @@ from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import beam_search
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, sums_by_pair
-from mtx.training.callbacks.token_mean import TokenMeanGradients
+from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
 from mtx.training.reference.network import Transformer
 
 Batch = dict[str, Tensor]

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.batches.plan.batch_cutting import BatchCapacity, LengthRuns, cut_offsets, split_offsets
-from mtx.batches.plan.length_classes import length_classes
 from mtx.batches.plan.planner import Lengths
+from mtx.batches.plan.same_length_classes import length_classes
 from mtx.batches.plan.snake_order import SnakeOrder, best_snake_order
 
 

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtx.batches.plan.batch_merging import merged_plan
 from mtx.batches.plan.bucket import BucketPlanner
+from mtx.batches.plan.merge_to_batch_count import merged_plan
 from mtx.batches.plan.planner import Lengths, Plan, batch_shapes
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 

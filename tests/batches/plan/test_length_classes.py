@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtx.batches.plan import length_classes as module
-from mtx.batches.plan.length_classes import MAX_CLASSES, LengthClasses, length_classes
+from mtx.batches.plan import same_length_classes as module
 from mtx.batches.plan.planner import Lengths
+from mtx.batches.plan.same_length_classes import MAX_CLASSES, LengthClasses, length_classes
 
 
 def classes_of(lengths: Lengths, *, multiple: int = 1, limit: int = 10_000) -> LengthClasses:

@@ -15,8 +15,8 @@ from mtx.batches.plan.mixture_epochs import (
     epoch_quotas,
     source_ledgers,
 )
+from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.mixture_proportions import apportioned_counts, shares_by_temperature, shares_by_weight
-from mtx.batches.plan.mixture_sampling import MixtureSampling
 from mtx.batches.plan.planner import Lengths, Plan, Planner
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.sequential import SequentialPlanner

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mtx.batches.plan.length_classes import LengthClasses, length_classes
 from mtx.batches.plan.planner import Lengths
 from mtx.batches.plan.pools import length_pools
+from mtx.batches.plan.same_length_classes import LengthClasses, length_classes
 
 
 def classes_of(source: list[int], target: list[int]) -> LengthClasses:

@@ -207,7 +207,7 @@ def test_a_missing_column_is_named() -> None:
 
 
 def test_a_chunk_of_long_texts_is_cut_so_that_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtx.data.pair_batches.BYTES_PER_BATCH", 40_000)
+    monkeypatch.setattr("mtx.data.bounded_pair_batches.BYTES_PER_BATCH", 40_000)
     table = table_of([("a" * 10_000, f"{i}" * 10_000) for i in range(6)])
     batches = DefaultFilter(max_chars=None).apply(table.combine_chunks(), {})
     assert [batch.num_rows for batch in batches] == [1] * 6  # 20,016 bytes a pair with offsets

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import pytest
 
 from mtx.app.override_errors import check_options
-from mtx.components.checking import check_config
+from mtx.components.check_and_build import check_config
+from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.none import NoFilter
-from mtx.data.pair_batches import Pairs, pair_batches
 from mtx.errors import ConfigError
 
 PAIRS = pa.table(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtx.data.corpus import SourceTally
+from mtx.data.concatenated_corpus import SourceTally
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import DropCounts, count_dropped
 from mtx.data.filter.rejected_samples import MAX_SAMPLES, RejectSample, excerpt

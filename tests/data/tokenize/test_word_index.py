@@ -14,8 +14,8 @@ from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.token_rows import TRAINED_IDS
 from mtx.data.tokenize import word_index as module
-from mtx.data.tokenize.source_target import TokenizerPair
 from mtx.data.tokenize.tokenization import Tokenization
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.data.tokenize.word_index import WordIndex, cut_words, get_or_build_words, load_words
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer

@@ -19,7 +19,7 @@ from mtx.infra.dal.artifact import (
     ArtifactManifest,
     FolderArtifactLayer,
 )
-from mtx.infra.dal.maintenance import ArtifactMaintenance
+from mtx.infra.dal.maintenance_protocols import ArtifactMaintenance
 from mtx.infra.dal.manifest_digest import fields_with_digest, json_bytes
 
 DESCRIBED: dict[str, Any] = {"stage": "tokenizer", "filtered": "filtered-1"}

@@ -22,7 +22,7 @@ from mtx.errors import AlreadyStoredError, DamagedError, DataError, InUseError, 
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.fal import OLD_TYPES_SUFFIX, TYPES_SUFFIX, FileAccessLayer
-from mtx.infra.dal.maintenance import FileMaintenance
+from mtx.infra.dal.maintenance_protocols import FileMaintenance
 from mtx.infra.dal.manifest_digest import fields_with_digest, json_bytes
 from mtx.infra.dal.protocols import FileLayer
 

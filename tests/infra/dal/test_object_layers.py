@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
-from mtx.infra.dal.maintenance import Damage, ObjectMaintenance
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
+from mtx.infra.dal.maintenance_protocols import Damage, ObjectMaintenance
 from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest
 from mtx.infra.dal.oal import SHELF_FILE, ObjectAccessLayer
 from mtx.infra.dal.protocols import ObjectLayer
@@ -155,7 +155,7 @@ def test_a_home_folder_is_expanded(make: MakeLayer, tmp_path: Path, monkeypatch:
 CREATOR = """
 import sys
 from mtx.errors import AlreadyStoredError
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 layer = globals()[sys.argv[1]](location=sys.argv[2])
@@ -198,7 +198,7 @@ def test_threads_lose_nothing(layer: ObjectLayer) -> None:
 
 WRITER = """
 import sys
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 layer = globals()[sys.argv[1]](location=sys.argv[2])

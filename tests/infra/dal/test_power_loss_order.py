@@ -15,7 +15,7 @@ from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.artifact import FolderArtifactLayer
 from mtx.infra.dal.atomic_file import make_folder
 from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.json_manifests import JSONFileObjectLayer
+from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.sqlite import DATABASE, SQLiteObjectLayer
 

@@ -26,7 +26,7 @@ from mtx.infra.dal.oal import ObjectAccessLayer
 from mtx.infra.dal.remote.artifacts import RemoteArtifactLayer
 from mtx.infra.dal.remote.file_layer import RemoteFileLayer
 from mtx.infra.dal.remote.filesystem import RemoteFolder
-from mtx.infra.dal.remote.object_layer import RemoteObjectLayer
+from mtx.infra.dal.remote.manifests import RemoteObjectLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
 pytest.importorskip("s3fs")

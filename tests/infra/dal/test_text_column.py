@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mtx.errors import DamagedError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.infra.dal.text_column import TextColumn
+from mtx.infra.dal.text_column_reader import TextColumn
 from mtx.infra.dataset.load import PTDataset
 
 TEXTS = ["", "a", "Grüße", "日本語の文", "\x00", "👩‍👩‍👧", "x" * 5000]

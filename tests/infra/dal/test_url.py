@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from mtx.app.override_errors import check_no_secret
 from mtx.errors import ConfigError
-from mtx.infra.dal.url import checked_url, is_url
-from mtx.redaction import redacted_address
+from mtx.infra.dal.remote_url_check import checked_url, is_url
+from mtx.redaction_and_escaping import redacted_address
 
 
 def test_an_address_is_told_from_a_folder() -> None:

@@ -17,7 +17,7 @@ from mtx.infra.dal.artifact import MANIFEST, ArtifactManifest, FolderArtifactLay
 from mtx.infra.dal.atomic_file import make_folder
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
-from mtx.infra.dal.maintenance import Leftover
+from mtx.infra.dal.maintenance_protocols import Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import not_stored_message
 from mtx.infra.dal.protocols import NAME_PATTERN, checked_name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtx.errors import DamagedError, NotStoredError
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
-from mtx.infra.dal.maintenance import Leftover
+from mtx.infra.dal.maintenance_protocols import Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.remote.filesystem import RemoteFile, RemoteFolder

@@ -17,13 +17,13 @@ from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
-from mtx.infra.dal.maintenance import Leftover
+from mtx.infra.dal.maintenance_protocols import Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import already_stored_message, not_stored_message
 from mtx.infra.dal.protocols import Payload, PayloadInfo, checked_name
 from mtx.infra.dal.remote.blobs import GRACE_S, RemoteBlobs
 from mtx.infra.dal.remote.filesystem import RemoteFolder
-from mtx.infra.dal.remote.object_layer import RemoteObjectLayer
+from mtx.infra.dal.remote.manifests import RemoteObjectLayer
 
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 

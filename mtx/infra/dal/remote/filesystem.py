@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtx.errors import ConfigError, MtxError, NotStoredError, StoreError
-from mtx.infra.dal.url import checked_url
+from mtx.infra.dal.remote_url_check import checked_url
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

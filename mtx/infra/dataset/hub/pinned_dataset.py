@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from mtx.errors import ConfigError, SourceError, UnreachableError, choices
-from mtx.infra.dataset.hub.client_compat import check_client, set_default_limits
+from mtx.infra.dataset.hub.client_check import check_client, set_default_limits
 from mtx.infra.dataset.hub.hub_errors import (
     OTHER_SOURCES_HINT,
     advice,
@@ -28,7 +28,7 @@ from mtx.infra.dataset.hub.hub_errors import (
 )
 from mtx.infra.dataset.hub.range_retry import set_retry_policy
 from mtx.infra.dataset.hub.retry import RetryPolicy, RetryTimeoutError, is_temporary, network_errors
-from mtx.redaction import visible_text
+from mtx.redaction_and_escaping import visible_text
 
 log = logging.getLogger(__name__)
 

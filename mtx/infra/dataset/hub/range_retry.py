@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from mtx.errors import SourceError
-from mtx.infra.dataset.hub.client_compat import check_client
+from mtx.infra.dataset.hub.client_check import check_client
 from mtx.infra.dataset.hub.retry import RetryPolicy, RetryTimeoutError, ShortResponseError, network_errors
 
 Response = TypeVar("Response")

@@ -10,7 +10,7 @@ from mtx.errors import SourceError
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dataset.sources.formats import ENDINGS
 from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_hidden, names_text, shown_name, stamp_of
-from mtx.redaction import one_line
+from mtx.redaction_and_escaping import one_line
 
 PATTERN_CHARACTERS = "*?["  # a path that contains one of these characters is a pattern
 

@@ -1,6 +1,6 @@
 """The formats of local files: the module that reads each format, and the endings of file names for each format."""
 
-from mtx.infra.dataset.sources import delimited, jsonl, mo, opus_archive, parquet, po, tmx, xliff
+from mtx.infra.dataset.sources import delimited, jsonl, mo, opus_zip, parquet, po, tmx, xliff
 from mtx.infra.dataset.sources.format_protocol import FormatReader
 
 READERS: dict[str, FormatReader] = {
@@ -12,7 +12,7 @@ READERS: dict[str, FormatReader] = {
     "xliff": xliff,
     "po": po,
     "mo": mo,
-    "opus": opus_archive,
+    "opus": opus_zip,
 }
 ENDINGS = {
     ".jsonl": "jsonl",

@@ -19,12 +19,12 @@ from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, plain_colu
 from mtx.infra.dataset.pair_stream import OnError, Refusals, regrouped_batches
 from mtx.infra.dataset.sources.aligned_languages import aligned_languages
 from mtx.infra.dataset.sources.file_discovery import FoundFiles, find_files
-from mtx.infra.dataset.sources.file_paths import FilePaths, Paths, plain_paths, split_paths
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.formats import READERS
-from mtx.infra.dataset.sources.installed_gettext import find_catalogues
+from mtx.infra.dataset.sources.installed_catalogue_search import find_catalogues
 from mtx.infra.dataset.sources.line_aligned import read_aligned
 from mtx.infra.dataset.sources.local_files import SourceFile, names_text, shown_name
+from mtx.infra.dataset.sources.path_options import FilePaths, Paths, plain_paths, split_paths
 
 log = logging.getLogger(__name__)
 

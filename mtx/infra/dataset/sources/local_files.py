@@ -21,7 +21,7 @@ from mtx.infra.dataset.sources.zstd_window import (
     window_bytes,
     window_error,
 )
-from mtx.redaction import one_line
+from mtx.redaction_and_escaping import one_line
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 BLOCK_BYTES = 4 << 20  # bytes per read: enough for fast parsing, and little memory

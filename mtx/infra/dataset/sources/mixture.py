@@ -1,8 +1,8 @@
 """A mixture: several sources as one training set, each with a cap and a share of an epoch.
 
 This module only describes the mixture. Each source is stored separately, under the same id as without the mixture. The
-pairs of all sources pass through one filter, and each pair keeps the number of its source (`mtx.data.corpus`). The
-sampler draws epochs from the sources (`plan/mixture.py`).
+pairs of all sources pass through one filter (`mtx.data.concatenated_corpus`), and each pair keeps the number of its
+source. The sampler draws epochs from the sources (`plan/mixture.py`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, class_identity, digest
 from mtx.errors import ConfigError, SourceError, choices
 from mtx.infra.dataset.download import Downloader, SourceInfo
-from mtx.infra.dataset.sources.downloader_factory import check_name, downloader_of, named_errors
+from mtx.infra.dataset.sources.named_sources import check_name, downloader_of, named_errors
 
 CONFIG_KEY = "downloader.sources"
 SPLITS = ("train", "validation", "test")

@@ -1,4 +1,4 @@
-"""Read compiled gettext catalogues, `.mo`. `gettext_header.py` documents how entries become pairs.
+"""Read compiled gettext catalogues, `.mo`. `gettext_headers_and_pairs.py` documents how entries become pairs.
 
 Two tables contain the position and the length of each text. Both tables are checked completely before any text is read.
 No text may extend beyond the end of the file. The total length of the texts must not exceed the file size. A malicious
@@ -19,7 +19,7 @@ from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.gettext_header import (
+from mtx.infra.dataset.sources.gettext_headers_and_pairs import (
     charset_of,
     columns_of,
     forms_of,

@@ -1,5 +1,6 @@
-"""Read gettext catalogues in text form, `.po`, line by line. `gettext_header.py` documents how entries become pairs.
+"""Read gettext catalogues in text form, `.po`, line by line.
 
+`gettext_headers_and_pairs.py` documents how entries become pairs.
 Entries that are `fuzzy`, `obsolete` (`#~`) or `untranslated` are counted and left out.
 """
 
@@ -13,7 +14,7 @@ from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.gettext_header import (
+from mtx.infra.dataset.sources.gettext_headers_and_pairs import (
     PluralForms,
     charset_of,
     columns_of,

@@ -213,8 +213,8 @@ def answer(hub: Hub, ask: dict[str, Any]) -> Any:
 
 def prepared(hub: Hub, ask: dict[str, Any]) -> Any:
     from mtx.data.filter.none import NoFilter
+    from mtx.data.preparation import Recipe, prepare
     from mtx.data.split import HeldOut
-    from mtx.data.stages import Recipe, prepare
     from mtx.data.store import Store
     from mtx.data.tokenize.byte import ByteTokenization
     from mtx.infra.dal.arrow import ArrowFileLayer

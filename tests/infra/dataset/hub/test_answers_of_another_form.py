@@ -10,8 +10,8 @@ import huggingface_hub
 import pytest
 
 from mtx.errors import SourceError
-from mtx.infra.dataset.hub import client_compat, pinned_dataset
-from mtx.infra.dataset.hub.client_compat import limit_answer
+from mtx.infra.dataset.hub import client_check, pinned_dataset
+from mtx.infra.dataset.hub.client_check import limit_answer
 from mtx.infra.dataset.hub.pinned_dataset import open_splits, pinned_commit
 from mtx.infra.dataset.hub.retry import RetryPolicy
 
@@ -67,7 +67,7 @@ def check_message(told: str, error: Exception) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_answer_without_end_is_cut_off(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_compat, "MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(client_check, "MAX_ANSWER_BYTES", 1 << 20)
     content = b" " * (3 << 20)
     headers = {"Content-Encoding": "gzip"} if packed else {}
     body = gzip.compress(content) if packed else content

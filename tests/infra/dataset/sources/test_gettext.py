@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mtx.assumptions import collected_assumptions
 from mtx.errors import ConfigError, MalformedPairError, SourceError
-from mtx.infra.dataset.sources import installed_gettext, po
+from mtx.infra.dataset.sources import installed_catalogue_search, po
 from mtx.infra.dataset.sources.local import LocalDownloader
 
 HEADER = 'msgid ""\nmsgstr ""\n"Language: de\\n"\n"Content-Type: text/plain; charset=UTF-8\\n"\n\n'
@@ -344,8 +344,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(tmp_path / "site" / "empty-1.dist-info" / "RECORD", "empty-1.dist-info/METADATA,,\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     importlib.invalidate_caches()
-    monkeypatch.setattr(installed_gettext, "DPKG_FOLDER", tmp_path / "dpkg")
-    monkeypatch.setattr(installed_gettext, "LOCALE_FOLDER", tmp_path / "usr")
+    monkeypatch.setattr(installed_catalogue_search, "DPKG_FOLDER", tmp_path / "dpkg")
+    monkeypatch.setattr(installed_catalogue_search, "LOCALE_FOLDER", tmp_path / "usr")
     return tmp_path
 
 

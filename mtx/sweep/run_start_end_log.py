@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtx.progress.progress_log import is_later_rank, say
-from mtx.redaction import redacted_override
+from mtx.redaction_and_escaping import redacted_override
 
 if TYPE_CHECKING:
     from mtx.sweep.job_spec import Job

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON, digest, identity
-from mtx.data.corpus import Corpus, SourceTally
+from mtx.data.concatenated_corpus import Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.none import NoFilter

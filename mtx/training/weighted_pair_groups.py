@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mtx.batches.plan.mixture_sampling import MixtureSampling
+from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.components.identity import JSON
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.arrow_rows import Rows

@@ -15,9 +15,9 @@ import torch
 from mtx.data.dataset import SPLITS
 from mtx.experiment.run_context import Run
 from mtx.progress.formatting import duration, rounded
-from mtx.records.profile_record import RunProfile
+from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent
-from mtx.sweep.start_end_lines import near
+from mtx.sweep.run_start_end_log import near
 from mtx.training.callbacks.training_budget import UNITS
 
 METRIC = "val/bits_per_byte"

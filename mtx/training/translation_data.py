@@ -20,20 +20,20 @@ from mtx.components.identity import JSON
 from mtx.data.cached_repo import RepoSession
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
+from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.score.scorer import Scorer
 from mtx.data.split import HashSeed, HeldOut, HeldOutSize
 from mtx.data.stage_runner import StageRunner
-from mtx.data.stages import Recipe, StageIds, prepare
 from mtx.data.store import Store
-from mtx.data.tokenize.source_target import TokenizerPair
 from mtx.data.tokenize.tokenization import Tokenization
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.data.validation_sets import PREDICT_NAME, SetConfig, validation_downloaders
 from mtx.errors import DataError
 from mtx.infra.dataset.download import Downloader
-from mtx.infra.dataset.sources.monolingual import SourceTextDownloader
-from mtx.training.pair_groups import GroupWeights, PairGroups, Positive, grouping
+from mtx.infra.dataset.sources.prediction_text import SourceTextDownloader
 from mtx.training.split_data import SplitData, TooLong
-from mtx.training.static_shapes_check import check_shapes
+from mtx.training.static_shapes_conflicts import check_shapes
+from mtx.training.weighted_pair_groups import GroupWeights, PairGroups, Positive, grouping
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from mtx.progress.formatting import share
 from mtx.progress.progress_log import LOG_INTERVAL_S, log_files, say, write_to
-from mtx.training.callbacks.training_time_left import Pace, budget_of, nearest_goal, validation_goal
+from mtx.training.callbacks.training_end_estimate import Pace, budget_of, nearest_goal, validation_goal
 from mtx.training.training_record import TrainingRecord
 
 

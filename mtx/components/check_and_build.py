@@ -14,7 +14,7 @@ from typing import Any
 
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.groups import GROUPS, KEYS
-from mtx.components.unchanged_options import is_packaged
+from mtx.components.packaged_options import is_packaged
 from mtx.errors import ConfigError, MtxError, choices
 
 Config = Mapping[str, Any]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mtx.redaction import visible_text
+from mtx.redaction_and_escaping import visible_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,7 @@
 """Uses recorded states of remote sources, so that a run whose data is stored needs no network.
 
-The id of the raw dataset is computed from the config and the record (`source_records.py`). Before mtx reads data from
-the server, it compares the server's state with the record.
+The id of the raw dataset is computed from the config and the record (`remembered_sources.py`). Before mtx reads data
+from the server, it compares the server's state with the record.
 """
 
 import logging

@@ -13,7 +13,7 @@ from typing import Any
 
 from mtx.components.identity import JSON
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError
-from mtx.infra.dal.maintenance import Damage, Leftover
+from mtx.infra.dal.maintenance_protocols import Damage, Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import already_stored_message, json_value, not_stored_message
 from mtx.infra.dal.protocols import NAME_PATTERN, checked_name

@@ -4,7 +4,7 @@ from mtx.batches.plan.planner import Planner
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.errors import ConfigError
 from mtx.infra.dataset.download import Downloader
-from mtx.training.pair_groups import Grouping
+from mtx.training.weighted_pair_groups import Grouping
 
 
 def check_shapes(

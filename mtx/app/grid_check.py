@@ -141,7 +141,7 @@ class _ConfigChecker:
         Raises:
             ConfigError: the config is invalid; the message lists every problem.
         """
-        from mtx.components.checking import build, check_config
+        from mtx.components.check_and_build import build, check_config
         from mtx.components.groups import PARTS
         from mtx.experiment.run_context import datamodule_of
         from mtx.training.trainer_settings import check_trainer_settings

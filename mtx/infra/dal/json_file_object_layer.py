@@ -17,7 +17,7 @@ from mtx.infra.dal.atomic_file import (
 )
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
-from mtx.infra.dal.maintenance import Damage, Leftover, num_bytes_of
+from mtx.infra.dal.maintenance_protocols import Damage, Leftover, num_bytes_of
 from mtx.infra.dal.manifest_digest import VERIFY_HINT, json_bytes, read_json
 from mtx.infra.dal.oal import already_stored_message, json_value, not_stored_message
 from mtx.infra.dal.protocols import checked_name, is_name

@@ -42,7 +42,7 @@ class SweepCallback(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             from mtx.app.command import job_of
-            from mtx.progress.plain_console import PlainConsole
+            from mtx.progress.literal_console import PlainConsole
             from mtx.sweep.job_lines import job_line
 
             job = job_of({}, config.hydra)

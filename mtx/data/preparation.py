@@ -13,23 +13,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mtx.components.identity import JSON, digest
-from mtx.data.corpus import Corpus
+from mtx.data.concatenated_corpus import Corpus
 from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.empty_datasets import check_filtered, check_validation_set
 from mtx.data.encoding_stage import encode_pairs, joined_ids
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
+from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score.score_stage import ScoreIds, score_fields, score_texts
 from mtx.data.score.score_table import ScoredCorpus, shown_columns
 from mtx.data.score.scorer import Scorer
-from mtx.data.selection_stages import build_filtered, build_splits
-from mtx.data.source_revisions import revision_caching_downloader
 from mtx.data.split import HeldOut
+from mtx.data.split_and_filter_stages import build_filtered, build_splits
 from mtx.data.stage_runner import Batches, Stage, StageRunner, row_range_batches
 from mtx.data.store import Store
 from mtx.data.text_stages import build_raw, build_raw_parts, build_text
-from mtx.data.tokenize.source_target import TokenizerPair, get_or_train
 from mtx.data.tokenize.tokenization import Tokenization
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair, get_or_train
 from mtx.data.tokenize.word_index import get_or_build_words
 from mtx.data.validation_sets import CONFIG_KEY as SETS_KEY
 from mtx.data.validation_sets import PREDICT_NAME, named_errors

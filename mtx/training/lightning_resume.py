@@ -5,7 +5,7 @@ from typing import Any
 
 from mtx.components.identity import JSON
 from mtx.errors import ConfigError
-from mtx.training.callbacks.exact_resume import STATE_KEY as EXACT_RESUME
+from mtx.training.callbacks.random_states_and_gradients import STATE_KEY as EXACT_RESUME
 from mtx.training.loader import EpochBatches
 
 MAX_NAMED_DIFFERENCES = 8  # differences that one error message lists

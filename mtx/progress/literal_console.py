@@ -10,7 +10,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from mtx.output_encoding import replace_missing_characters
-from mtx.redaction import redacted_text, visible_text
+from mtx.redaction_and_escaping import redacted_text, visible_text
 
 ISOLATED = re.compile("[^\u2068\u2069]+")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mtx.batches.plan.planner import Int, Lengths, Plan, batch_shapes
 from mtx.data.tokenize.tokenization import vocabulary_size
-from mtx.records.profile_record import (
+from mtx.records.plot_data_record import (
     SIDES,
     DataProfile,
     Fertility,
@@ -25,8 +25,8 @@ from mtx.records.profile_record import (
 
 if TYPE_CHECKING:
     from mtx.training.loader import EpochBatches
-    from mtx.training.plain_datamodule import TranslationData
     from mtx.training.training_record import TrainingProgress
+    from mtx.training.translation_data import TranslationData
 
 MAX_BINS = 60
 MAX_SHAPES = 300

@@ -7,7 +7,7 @@ import os
 import re
 
 from mtx.errors import ConfigError
-from mtx.redaction import redacted_address
+from mtx.redaction_and_escaping import redacted_address
 
 URL_PATTERN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 CREDENTIALS_HINT = "fsspec reads credentials from environment variables or from files such as ~/.aws"

@@ -6,8 +6,8 @@ from importlib.metadata import version
 import pytest
 
 from mtx.errors import SourceError
-from mtx.infra.dataset.hub import client_compat
-from mtx.infra.dataset.hub.client_compat import REQUIRED_PARTS, check_client
+from mtx.infra.dataset.hub import client_check
+from mtx.infra.dataset.hub.client_check import REQUIRED_PARTS, check_client
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_a_part_that_is_gone_is_told_with_the_packages_version(
 ) -> None:
     package, module, path = needed
     gone = (package, module, f"{path}_of_old")
-    monkeypatch.setattr(client_compat, "REQUIRED_PARTS", (*REQUIRED_PARTS, gone))
+    monkeypatch.setattr(client_check, "REQUIRED_PARTS", (*REQUIRED_PARTS, gone))
     with pytest.raises(SourceError) as caught:
         check_client("datasets", "huggingface_hub")
     message = str(caught.value)
@@ -37,7 +37,7 @@ def test_a_part_that_is_gone_is_told_with_the_packages_version(
 
 
 def test_a_module_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_compat, "REQUIRED_PARTS", (("datasets", "datasets.packaged_modules.yaml", "Yaml"),))
+    monkeypatch.setattr(client_check, "REQUIRED_PARTS", (("datasets", "datasets.packaged_modules.yaml", "Yaml"),))
     with pytest.raises(SourceError, match=r"has no datasets\.packaged_modules\.yaml\.Yaml"):
         check_client("datasets", "huggingface_hub")
 
@@ -46,6 +46,6 @@ def test_the_check_stands_before_files_are_watched(monkeypatch: pytest.MonkeyPat
     from mtx.infra.dataset.hub.range_retry import set_retry_policy
     from mtx.infra.dataset.hub.retry import RetryPolicy
 
-    monkeypatch.setattr(client_compat, "REQUIRED_PARTS", (("datasets", "datasets", "Gone"),))
+    monkeypatch.setattr(client_check, "REQUIRED_PARTS", (("datasets", "datasets", "Gone"),))
     with pytest.raises(SourceError, match=r"has no datasets\.Gone"):
         set_retry_policy("mtx/jsonl", "0" * 40, RetryPolicy(1))
