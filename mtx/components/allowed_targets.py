@@ -26,6 +26,7 @@ NESTED_CLASSES = (
     "mtx.infra.dataset.download.Downloader",
     "mtx.data.normalise.Normaliser",
     "mtx.data.filter.filter_protocol.PairFilter",
+    "mtx.data.score.text_encoder.TextEncoder",
     "mtx.data.tokenize.tokenization.Tokenization",
     "mtx.batches.plan.planner.Planner",
     "torch.nn.Module",

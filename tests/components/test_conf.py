@@ -28,13 +28,17 @@ NEEDED = {
     "downloader/hf": ["downloader.dataset=some/name", "downloader.language=de-en"],
     "downloader/local": ["downloader.path=corpus.jsonl"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
+    "score/given": ["score.given.column=quality"],
+    "score/embeddings": [
+        "score.embeddings.encoder={_target_: mtx.data.score.text_encoder.SentenceTransformersEncoder, folder: LaBSE}"
+    ],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
     "model/own": ["model._target_=pytorch_lightning.demos.boring_classes.BoringModel"],
 }
 GROUPS = {
     "storage": {"sqlite_arrow", "shelve_jsonl"},
     "downloader": {"sample", "hf", "local", "mixture"},
-    "score": {"rules"},
+    "score": {"rules", "language", "given", "embeddings"},
     "filter": {"default", "none", "selection"},
     "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},
     "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},

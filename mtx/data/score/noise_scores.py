@@ -26,7 +26,8 @@ def noise_scores(
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return the scores of planted noise, by shown name of the column and by kind: float64 [bad pairs].
 
-    The models are those of the corpus. They have not seen the bad pairs, so these count as outside of the sample.
+    A scorer that needs more than the texts of a pair is left out. The models are those of the corpus. They have not
+    seen the bad pairs, so these count as outside of the sample.
 
     Args:
         store: the store with texts and models.
@@ -41,6 +42,8 @@ def noise_scores(
     planted = planted_noise(pool, per_kind=per_kind, seed=seed)
     found: dict[str, dict[str, NDArray[np.float64]]] = {}
     for name, scorer in scorers.items():
+        if not scorer.is_of_texts:
+            continue
         model_id = scored[name].model
         for kind, of in planted.items():
             batch = of.pairs.combine_chunks().to_batches()[0]
