@@ -7,6 +7,7 @@ A corpus that is missing is skipped with a message. Rates are wall clock on all 
 """
 
 import argparse
+import gettext
 import sys
 import tempfile
 import time
@@ -14,27 +15,53 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import mtx
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import prepare_scores
+from mtx.data.score.language import LanguageScorer
+from mtx.data.score.noise_curves import CorpusScores
 from mtx.data.score.noise_scores import noise_scores
+from mtx.data.score.planted_noise import planted_noise
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.score.scorer import TrainedScorer
 from mtx.data.stage_runner import StageRunner
+from mtx.errors import MtxError
 from mtx.records.noise_report import column_noise
 from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
-SCORERS = ("rules",)
+SCORERS = ("rules", "language")
+CATALOGUES = "/usr/share/locale/{}/LC_MESSAGES"
+IDENTIFIED_PAIRS = 5000  # on which an identifier of languages is measured, because it is slow
 
 
 def folder_of_corpora(given: str | None) -> Path | None:
     """Return the folder with the large corpora, or None."""
     places = [Path(given)] if given else [parent / "shared" / "data" for parent in ROOT.parents]
     return next((place for place in places if (place / EN_DE).is_file()), None)
+
+
+def other_texts(language: str) -> list[str]:
+    """Return the translations into a language in the gettext catalogues of this machine."""
+    found: dict[str, None] = {}
+    for path in sorted(Path(CATALOGUES.format(language)).glob("*.mo")):
+        try:
+            with path.open("rb") as file:
+                catalogue = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]  # no public reader
+        except (OSError, UnicodeDecodeError, ValueError):
+            continue
+        found |= {
+            " ".join(text.split()): None
+            for key, text in catalogue.items()
+            if isinstance(key, str) and key and isinstance(text, str) and text != key
+        }
+    if not found:
+        print(f"SKIPPED: the noise wrong_language, because {CATALOGUES.format(language)} has no text", file=sys.stderr)
+    return list(found)
 
 
 def share_kept(rules: SelectionFilter, columns: dict[str, np.ndarray]) -> float:
@@ -59,7 +86,7 @@ def cpu_rate(datamodule: TranslationData, scorer: str, model_id: str | None, tex
     return sum(batch.num_rows for batch in batches) / (time.process_time() - started)
 
 
-def measure(name: str, overrides: list[str], per_kind: int) -> None:
+def measure(name: str, overrides: list[str], per_kind: int, others: list[str]) -> None:
     """Print the figures of all scorers on one corpus."""
     with tempfile.TemporaryDirectory() as folder:
         datamodule = mtx.compose_datamodule(
@@ -83,7 +110,9 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
                 f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk), "
                 f"{of_cpu:,.0f} pairs per CPU second and core"
             )
-        noise = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=per_kind, seed=1)
+        noise = noise_scores(
+            store, parts, recipe.scorers, prepared.scored, per_kind=per_kind, seed=1, other_targets=others
+        )
         kinds = list(dict.fromkeys(kind for of in noise.values() for kind in of))
         assert isinstance(recipe.filter, SelectionFilter)
         rules = SelectionFilter(rules=recipe.filter.rules)
@@ -94,7 +123,7 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
         )
         print("  of all noise caught: " + ", ".join(f"{kind} {share:.0%}" for kind, share in caught.items()))
         print("  AUC / % caught at 5 % loss / % caught at 1 % loss")
-        print("  " + "column".ljust(18) + "".join(kind[:11].rjust(13) for kind in kinds))
+        print("  " + "column".ljust(22) + "".join(kind[:11].rjust(13) for kind in kinds))
         for column, of in noise.items():
             found = column_noise(table.table[column].to_numpy(), of).kinds
             cells = (
@@ -103,7 +132,42 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
                 else "–"
                 for kind in kinds
             )
-            print("  " + column.ljust(18) + "".join(cell.rjust(13) for cell in cells))
+            print("  " + column.ljust(22) + "".join(cell.rjust(13) for cell in cells))
+        measure_identifier(store.repo.get(parts[0].id).rows.table, others)
+
+
+def measure_identifier(pairs: pa.Table, others: list[str]) -> None:
+    """Print how the packaged identifier tells wrong languages from a random sample of the pairs."""
+    scorer = LanguageScorer(identifier="py3langid")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(pairs))[:IDENTIFIED_PAIRS])
+    sample = pairs.select(["src", "tgt"]).take(chosen).combine_chunks().to_batches()[0]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            scorer.train(lambda: iter([sample]), Path(folder))
+            model = scorer.load(Path(folder))
+    except MtxError as error:
+        print(f"  SKIPPED: {error}", file=sys.stderr)
+        return
+    started, cpu = time.perf_counter(), time.process_time()
+    good = model.scores(sample, np.ones(sample.num_rows, dtype=np.bool_))["identified"].to_numpy()
+    rates = [sample.num_rows / seconds for seconds in (time.perf_counter() - started, time.process_time() - cpu)]
+    print(f"  language with identifier: {rates[0]:,.0f} pairs/s, {rates[1]:,.0f} pairs per CPU second")
+    planted = planted_noise(pa.table(sample), per_kind=1000, seed=1, other_targets=others)
+    lengths = np.minimum(*(pc.utf8_length(sample.column(side)).to_numpy() for side in (0, 1)))
+    for kind in ("copied", "swapped", "wrong_language"):
+        if kind not in planted:
+            continue
+        bad = planted[kind].pairs.combine_chunks().to_batches()[0]
+        values = model.scores(bad, np.zeros(bad.num_rows, dtype=np.bool_))["identified"].to_numpy()
+        bad_lengths = np.minimum(*(pc.utf8_length(bad.column(side)).to_numpy() for side in (0, 1)))
+        for least in (0, 20):
+            of_good, of_bad = good[lengths >= least], values[bad_lengths >= least]
+            found = CorpusScores(of_good).separation(of_bad)
+            cuts = (-2.0, -1.0, -0.5, 0.0)
+            told = ", ".join(
+                f"{cut}: {np.mean(of_good < cut):.1%} lost, {np.mean(of_bad < cut):.1%} caught" for cut in cuts
+            )
+            print(f"    {kind}, both sides of at least {least} characters: AUC {found.auc:.3f}; below {told}")
 
 
 def main() -> None:
@@ -111,7 +175,9 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=2000, help="bad pairs of each kind")
     parser.add_argument("--data", help=f"folder with {EN_DE}")
     parser.add_argument("--sample-only", action="store_true", help="measure only the sample corpus")
+    parser.add_argument("--other-language", default="fr", help="language of the texts of the noise wrong_language")
     given = parser.parse_args()
+    others = other_texts(given.other_language)
     folder = folder_of_corpora(given.data)
     if given.sample_only:
         pass
@@ -119,8 +185,8 @@ def main() -> None:
         print(f"SKIPPED: there is no {EN_DE}; name its folder with --data FOLDER", file=sys.stderr)
     else:
         overrides = ["downloader=local", f"downloader.path={folder / EN_DE}"]
-        measure("en–de", overrides, given.per_kind)
-    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], given.per_kind)
+        measure("en–de", overrides, given.per_kind, others)
+    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], given.per_kind, others)
 
 
 if __name__ == "__main__":
