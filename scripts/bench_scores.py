@@ -163,7 +163,7 @@ def measure_identifier(pairs: pa.Table, others: list[str]) -> None:
         for least in (0, 20):
             of_good, of_bad = good[lengths >= least], values[bad_lengths >= least]
             found = CorpusScores(of_good).separation(of_bad)
-            cuts = (-2.0, -1.0, -0.5, 0.0)
+            cuts = (-4.0, -3.0, -2.0, 0.0)
             told = ", ".join(
                 f"{cut}: {np.mean(of_good < cut):.1%} lost, {np.mean(of_bad < cut):.1%} caught" for cut in cuts
             )

@@ -26,8 +26,13 @@ def without_budget(value: Any, *, _root_: DictConfig) -> Any:
 
 
 def if_scored(scorer: Any, value: Any, *, _root_: DictConfig) -> Any:
-    """Return `value` if the scorer is among the chosen options of the group `score`, else None."""
-    return value if str(scorer) in (_root_.get("score") or {}) else None
+    """Return `value` if the scorer is among the chosen options of the group `score`, else None.
+
+    A scorer such as `language.identifier` counts as chosen if this option of it is set.
+    """
+    name, _, option = str(scorer).partition(".")
+    chosen = _root_.get("score") or {}
+    return value if name in chosen and (not option or chosen[name].get(option) is not None) else None
 
 
 def study_name(*, _root_: DictConfig) -> str:

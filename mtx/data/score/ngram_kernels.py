@@ -72,10 +72,11 @@ def _fill_words(data: Array, offsets: Ints, letters: Codes, codes: Codes, places
                 code, size = byte & np.uint32(0x0F), 3
             else:
                 code, size = byte & np.uint32(0x07), 4
-            for rest in range(1, size):
+            # Text is valid UTF-8; the bounds keep damaged files from reading other memory.
+            for rest in range(1, min(size, offsets[text + 1] - place)):
                 code = (code << np.uint32(6)) | (np.uint32(data[place + rest]) & np.uint32(0x3F))
             place += size
-            letter = letters[code]
+            letter = letters[code] if code < letters.size else SEPARATOR
             if letter != SEPARATOR:
                 codes[n] = letter
                 n += 1
