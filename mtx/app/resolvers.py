@@ -32,7 +32,8 @@ def if_scored(scorer: Any, value: Any, *, _root_: DictConfig) -> Any:
     """
     name, _, option = str(scorer).partition(".")
     chosen = _root_.get("score") or {}
-    return value if name in chosen and (not option or chosen[name].get(option) is not None) else None
+    is_chosen = name in chosen and (not option or (chosen[name] or {}).get(option) is not None)
+    return value if is_chosen else None
 
 
 def study_name(*, _root_: DictConfig) -> str:

@@ -34,8 +34,8 @@ from mtx.data.score.letter_ngrams import (
     Floats,
     letter_codes,
     log_table,
-    ngram_functions,
 )
+from mtx.data.score.ngram_choice import ngram_functions
 from mtx.data.score.scorer import MAIN_COLUMN, SAMPLE_PAIRS, Mask, Sample, ScoreColumn, TrainedScorer
 from mtx.errors import DataError
 from mtx.infra.dal.atomic_file import atomic_file

@@ -2,15 +2,13 @@
 
 Letters and marks count in lower case. All other characters between two words count as one separator, so numbers,
 punctuation, emoji and markup give no n-gram. A text without letters has no n-gram. `ngram_kernels.py` contains
-compiled functions with equal results, and `ngram_functions` returns the faster ones that can be used.
+compiled functions with equal results, and `ngram_functions` in `ngram_choice.py` returns those that can be used.
 """
 
-import logging
 import math
-import sys
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +16,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.data.score.text_features import LETTER, bytes_of, character_table
-
-log = logging.getLogger(__name__)
 
 MAX_CHARS = 1000  # of a text, counted from its start: enough to know its language, and a bound on memory
 MAX_ORDER = 4  # n-grams of 1 to 4 characters; longer ones are too rare in a sample
@@ -31,7 +27,6 @@ SEPARATOR = 32
 NUM_LOGS = 1 << 20  # counts whose logarithms are in a table
 COARSE_BITS = 10  # higher counts are divided by 1,024, which changes their logarithms by less than 0.001
 COARSE_LOG = COARSE_BITS * math.log(2)
-SLOW_PATH_NOTE = "the scorer language takes about ten times as long"
 
 Codes = NDArray[np.uint32]
 Counts = NDArray[np.integer[Any]]
@@ -171,32 +166,3 @@ def _slots(words: Words) -> tuple[Ints, Ints]:
         slots[:, order] = (values >> np.uint64(HASH_SHIFT)).astype(np.int64)
         exists[:, order] = (room >= order) & (chars[texts] > 1)
     return np.repeat(texts, MAX_ORDER)[exists.ravel()], slots.ravel()[exists.ravel()]
-
-
-@cache
-def ngram_functions() -> NgramFunctions:
-    """Return the compiled functions if numba is installed and usable, else those of this module.
-
-    The first call in a process imports numba, which takes about 0.3 s and 100 MB.
-    """
-    plain = cast(NgramFunctions, sys.modules[__name__])
-    try:
-        import numba
-    except ModuleNotFoundError:
-        return plain
-    except ImportError as error:  # for example, numpy is newer than numba supports
-        log.warning("%s, because numba cannot be imported: %s", SLOW_PATH_NOTE, error)
-        return plain
-    if getattr(numba.config, "DISABLE_JIT", False):  # the kernels would run as slow Python
-        return plain
-    try:
-        from mtx.data.score import ngram_kernels
-    except RuntimeError as error:  # numba has no cache folder, so that each process would compile again
-        log.warning(
-            "%s, because numba cannot store compiled code: %s. Set the environment variable NUMBA_CACHE_DIR to a "
-            "writable folder",
-            SLOW_PATH_NOTE,
-            error,
-        )
-        return plain
-    return cast(NgramFunctions, ngram_kernels)

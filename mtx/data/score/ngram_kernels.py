@@ -1,7 +1,6 @@
 """Compiled n-gram functions of the language scorer, with results equal to those of `letter_ngrams.py`.
 
-This module imports numba, an optional dependency, so only `ngram_functions` in `letter_ngrams.py` imports it. All
-kernels release the GIL. Arrays of Arrow are read-only; each kernel is compiled for these types in advance of threads.
+This module imports numba, an optional dependency, so only `ngram_choice.py` imports it. All kernels release the GIL.
 """
 
 from collections.abc import Callable

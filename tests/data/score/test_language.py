@@ -12,7 +12,8 @@ from mtx.components.identity import identity
 from mtx.data.score import language, language_identifier, letter_ngrams
 from mtx.data.score.language import LanguageModel, LanguageScorer
 from mtx.data.score.language_identifier import Py3langidIdentifier, known_language, most_frequent_language
-from mtx.data.score.letter_ngrams import NUM_SLOTS, NgramFunctions, log_table, ngram_functions
+from mtx.data.score.letter_ngrams import NUM_SLOTS, NgramFunctions, log_table
+from mtx.data.score.ngram_choice import ngram_functions
 from mtx.errors import ConfigError, DataError
 from mtx.testing import check_scorer
 
@@ -161,7 +162,7 @@ def test_it_keeps_the_contract_of_scorers_also_without_numba(monkeypatch: pytest
 
 def test_without_numba_the_plain_functions_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "numba", None)
-    assert letter_ngrams.ngram_functions.__wrapped__() is letter_ngrams
+    assert ngram_functions.__wrapped__() is letter_ngrams
 
 
 # The identifier
