@@ -178,7 +178,7 @@ def _read(path: Path, columns: Sequence[str], stamp: tuple[int, int]) -> ScoreFi
     if ROW_COLUMN not in table.column_names:
         return ScoreFile(path, None, values)
     column = table[ROW_COLUMN]
-    if not pa.types.is_integer(column.type) or column.null_count:
+    if len(column) and (not pa.types.is_integer(column.type) or column.null_count):
         raise DataError(
             f"the column {ROW_COLUMN} of {path} must be whole numbers, but is of type {column.type} and has "
             f"{column.null_count} empty values"

@@ -17,8 +17,8 @@ from mtx.data.score.score_stage import score_texts
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DataError, MtxError
-from mtx.infra.dal.fal import ArrowFileLayer
-from mtx.infra.dal.oal import SQLiteObjectLayer
+from mtx.infra.dal.arrow import ArrowFileLayer
+from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.testing import check_scorer
 
 ROWS = {"src": ["a", "b", "c", "d"], "tgt": ["w", "x", "y", "z"], "laser": [0.5, None, 2.0, -1.0], "tag": list("efgh")}
