@@ -1,8 +1,8 @@
 """Plugins for `scripts/test quick`, which skips slow tests, and for `scripts/test durations`, which finds them.
 
 `slow_tests.txt` names each test function with at least `SLOW_CPU_S` of CPU time, including parameters and shared
-fixtures. `scripts/test durations` runs all tests and rewrites this file. It also writes the time of each test function to
-`outputs/test_cpu_s.tsv`.
+fixtures. `scripts/test durations` runs all tests and rewrites this file. It also writes the time of each test function
+to `outputs/test_cpu_s.tsv`.
 """
 
 from pathlib import Path
