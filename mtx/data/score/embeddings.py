@@ -150,4 +150,5 @@ def unit_vectors(encoder: TextEncoder, texts: pa.LargeStringArray) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     units[~np.isfinite(lengths[:, 0])] = np.nan
-    return units.astype(np.float32)
+    narrow: Vectors = units.astype(np.float32)
+    return narrow

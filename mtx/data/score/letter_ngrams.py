@@ -88,7 +88,8 @@ def log_table(smoothing: float) -> Floats:
     The logarithm of a higher count is that of count // 2^COARSE_BITS, plus COARSE_BITS · log 2. So numpy and compiled
     code return the same bits.
     """
-    return np.log(np.arange(NUM_LOGS) + smoothing)
+    found: Floats = np.log(np.arange(NUM_LOGS) + smoothing)
+    return found
 
 
 @cache
@@ -136,7 +137,7 @@ def log_ratios(source: Words, target: Words, counts: Counts, logs: Floats, in_sa
     """Return for each source and each target the sum of log(source count) − log(target count)."""
     sides = [_slots(words) for words in (source, target)]
     own = [np.unique((texts * NUM_SLOTS + slots)[in_sample[texts]], return_counts=True) for texts, slots in sides]
-    found = []
+    found: list[Floats] = []
     for texts, slots in sides:
         logarithms = []
         for side in (0, 1):
@@ -147,7 +148,8 @@ def log_ratios(source: Words, target: Words, counts: Counts, logs: Floats, in_sa
                 known -= np.where(keys[places] == texts * NUM_SLOTS + slots, times[places], 0)
             coarse = logs[np.minimum(known >> COARSE_BITS, NUM_LOGS - 1)] + COARSE_LOG
             logarithms.append(np.where(known < NUM_LOGS, logs[np.minimum(known, NUM_LOGS - 1)], coarse))
-        found.append(np.bincount(texts, logarithms[0] - logarithms[1], minlength=len(in_sample)))
+        sums = np.bincount(texts, logarithms[0] - logarithms[1], minlength=len(in_sample))
+        found.append(sums.astype(np.float64))
     return found[0], found[1]
 
 
