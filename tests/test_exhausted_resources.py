@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtx.app.exhausted_resources import exhausted_message
+from mtx.exhausted_resources import exhausted_message
 
 
 def os_error(number: int) -> OSError:
