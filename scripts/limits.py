@@ -1,9 +1,9 @@
 """Limits of memory: what prepare, fit and a sweep say when memory is exhausted, and whether the store stays whole.
 
 For each command, the script finds the largest `ulimit -v` that stops it by bisection. It runs the command at that limit
-and at half of it, on a store that has the raw text already. Then it checks that the exit code is not 0, that there is no
-stack trace, that one message of mtx says what to do, that `task=verify full=true` finds the store intact, and that the
-command completes without a limit on the same store. The exit code is 1 if any check fails.
+and at half of it, on a store that has the raw text already. The exit code must not be 0, no stack trace may be shown,
+and a message of mtx must say what to do. Then `task=verify full=true` must find the store intact, and the command must
+complete without a limit on the same store. The exit code is 1 if any check fails.
 """
 
 import argparse

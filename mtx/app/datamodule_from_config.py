@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import mtx
-from mtx.app.plain_config import plain_values
+from mtx.app.plain_config import plain_values, told_interpolations
 from mtx.errors import ConfigError
 
 
@@ -28,7 +28,8 @@ def datamodule_from_config(config: Mapping[str, Any] | DictConfig) -> "mtx.Trans
     from mtx.training.datamodule import TranslationDataModule
 
     cfg = config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
-    missing = [key for key in (*DATA_GROUPS, "seed") if cfg.get(key) is None]
+    with told_interpolations():
+        missing = [key for key in (*DATA_GROUPS, "seed") if cfg.get(key) is None]
     if missing:
         present = ", ".join(str(key) for key in cfg) or "none"
         raise ConfigError(

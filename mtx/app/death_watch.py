@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from mtx.exhausted_resources import MEMORY_ADVICE
@@ -77,8 +78,7 @@ def _wait(pid: int, ends: int) -> NoReturn:
 def _signal_of(pid: int) -> int | None:
     """Return the signal that ended a process, as long as its parent has not asked for it; None if it is not known."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
         number = int(fields[EXIT_CODE_FIELD]) & 0x7F if fields[0] == "Z" else 0
         return number if number in set(signal.Signals) else None
     except (OSError, ValueError, IndexError):

@@ -58,6 +58,15 @@ def print_table(
     artifacts: Sequence[tuple[str, str, list[str], int]],
     such: str,
 ) -> None:
+    """Print the table of datasets and artifacts (kind, id, ids of inputs, bytes), at most as wide as the console.
+
+    Args:
+        run: The run of this task.
+        location: The store's folder or URL.
+        datasets: The datasets to list.
+        artifacts: The artifacts to list.
+        such: What was selected, such as ` with stage=raw`; empty: everything.
+    """
     number = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
     run.console.print(f"{number}{such} in {location}", highlight=False, soft_wrap=True, markup=False)
     table = Table(show_lines=True)
