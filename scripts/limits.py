@@ -20,8 +20,9 @@ from tempfile import TemporaryDirectory
 MTX = Path(sys.executable).with_name("mtx")
 MB = 1 << 20
 TIMEOUT_S = 240
+LARGEST_MB = 8192  # enough for each command
 DATA = ["downloader.n=2000", "tokenizer.vocab_size=1000", "storage.root=store"]
-TINY_MODEL = ["model.d_model=16", "model.num_heads=2", "model.ffn_dim=16", "trainer.max_steps=3"]
+TINY_MODEL = ["model.d_model=16", "model.num_heads=2", "model.dim_feedforward=16", "trainer.max_steps=3"]
 COMMANDS = {
     "prepare": ["task=prepare", *DATA, "hydra.run.dir=run"],
     "fit": ["task=fit", *DATA, *TINY_MODEL, "trainer.enable_progress_bar=false", "hydra.run.dir=run"],
@@ -74,14 +75,16 @@ def main() -> int:
 
 def _largest_limit(command: Sequence[str], resolution_mb: int) -> int:
     """Return the largest limit in MB at which the command fails, to `resolution_mb`."""
-    fails, passes = 64, 16384
+    fails, passes = 0, LARGEST_MB
     while passes - fails > resolution_mb:
-        middle = (fails + passes) // 2 if fails > 64 else min((fails + passes) // 2, fails * 4 + passes // 8)
+        middle = (fails + passes) // 2
         with TemporaryDirectory(prefix="mtx-limit-") as folder:
             if _run(command, middle, folder).code:
                 fails = middle
             else:
                 passes = middle
+    if passes == LARGEST_MB:
+        raise RuntimeError(f"{command} fails with {fails} MB, so the script proves nothing")
     return fails
 
 

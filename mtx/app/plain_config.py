@@ -54,7 +54,7 @@ def told_interpolations() -> Iterator[None]:
     try:
         yield
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {error.msg}") from error
+        raise ConfigError(f"{error.full_key}: {error.msg}" if error.full_key else str(error)) from error
 
 
 def _is_component(value: Any) -> bool:
