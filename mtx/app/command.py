@@ -229,7 +229,7 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
     from mtx.sweep.job import run_job
 
     if job.sweep_dir is None:
-        watch_process()
+        watch_process()  # before a lock is taken, which the child that watches would hold, too
         return run_job(job, lambda: _run_task(job, PlainConsole()))
     log_file = job.folder / f"{hydra_config.job.name}.log"  # the terminal shows one line for each job of a sweep
     with log_file.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:

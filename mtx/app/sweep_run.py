@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mtx.app.command import wants_traces
+from mtx.app.death_watch import watch_process
 from mtx.app.hydra_internals import BASIC_LAUNCHER
 from mtx.app.override_errors import readable_configs
 from mtx.app.sweep_plan import Sweep, planned
@@ -56,6 +57,7 @@ def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunctio
         f"another sweep is running in {sweep.folder}. Wait until it has ended, or choose another folder with "
         "hydra.sweep.dir=FOLDER"
     )
+    watch_process()  # before a lock is taken, which the child that watches would hold, too
     with hold_lock(sweep.folder / SWEEP_LOCK, busy):
         record = sweep.record()
         record.write(sweep.folder)
