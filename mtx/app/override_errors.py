@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mtx.app.corrected_command import is_override
@@ -30,6 +31,9 @@ CONFIG_NAME = "config"
 INVALID_OPTION = re.compile(
     r"\+{0,2}(\w+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL
 )
+
+MAX_DIGITS = 4300  # Python converts no text with more digits to a number
+TOO_MANY_DIGITS = re.compile(rf"\d{{{MAX_DIGITS + 1},}}")
 
 # How to install the Hydra plug-in that an option of mtx needs.
 PLUG_IN_PACKAGES = {
@@ -82,11 +86,18 @@ def check_flags(arguments: Sequence[str]) -> None:
 
 
 def check_options(arguments: Sequence[str]) -> None:
-    """Check that the value of each group is the name of an option.
+    """Check that numbers can be read, and that the value of each group is the name of an option.
 
     Raises:
-        ConfigError: a group's value is not a name, as in `sampler=null`.
+        ConfigError: a number has too many digits, or a group's value is not a name, as in `sampler=null`.
     """
+    for argument in arguments:
+        if (digits := TOO_MANY_DIGITS.search(argument)) is not None:
+            key = argument.partition("=")[0]
+            raise ConfigError(
+                f"{key} has a number of {len(digits[0]):,} digits, but a number has at most {MAX_DIGITS:,}. Set "
+                f"{key}=NUMBER with fewer digits"
+            )
     asked = [found for argument in arguments if (found := INVALID_OPTION.fullmatch(argument))]
     if not asked:
         return
@@ -246,5 +257,7 @@ def _key_problems(
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {' '.join(str(error.msg).split())}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -10,6 +10,8 @@ from mtx.components.check_and_build import TARGET_KEY
 from mtx.components.groups import GROUPS, KEYS
 from mtx.errors import ConfigError
 
+REQUIRED_KEYS = ("seed", "budget", *(name for name, group in GROUPS.items() if not group.is_multiple))
+
 
 def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
     """Return a config as plain values, with all interpolations resolved.
@@ -29,6 +31,13 @@ def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
         config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {error.msg}") from error
+    if deleted := [
+        key for key in REQUIRED_KEYS if key not in config or (key in GROUPS and not _is_component(config[key]))
+    ]:
+        raise ConfigError(
+            f"a run needs {', '.join(deleted)}, but the config has no such key. Leave out ~{deleted[0]}"
+            + (f", or choose an option with {deleted[0]}=NAME" if deleted[0] in GROUPS else "")
+        )
     own = [key for key in config if key not in KEYS | GROUPS.keys() and not _is_component(config[key])]
     if own:
         text = f"{OmegaConf.to_yaml(cfg, resolve=False)}\n{also}"

@@ -127,11 +127,7 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
     parser = OverridesParser.create(config_loader=loader)
     parsed = parser.parse_overrides(overrides)
     _check_options(loader, parsed)
-    check_launch(cfg.hydra.launcher, cfg.hydra.sweeper)
-    _check_direction(cfg.sweep.direction)
-    check_budget_measure(cfg.sweep.budget)
-    check_confirm(cfg.sweep.confirm, is_grid=cfg.hydra.sweeper._target_ == BASIC_SWEEPER)
-    _check_search(cfg)
+    check_sweep_settings(cfg)
     of_jobs = [str(one.input_line) for one in parsed if not one.is_hydra_override()]
     given = OmegaConf.to_container(cfg.hydra.sweeper.params) if cfg.hydra.sweeper.get("params") else {}
     assert isinstance(given, dict)
@@ -163,6 +159,22 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
         prefix=prefix,
         attempt=attempt,
     )
+
+
+def check_sweep_settings(cfg: DictConfig) -> None:
+    """Check the settings of a sweep, its launcher and its sweeper by their values alone.
+
+    Args:
+        cfg: config that Hydra composed from the command line.
+
+    Raises:
+        ConfigError: a value cannot work.
+    """
+    check_launch(cfg.hydra.launcher, cfg.hydra.sweeper)
+    _check_direction(cfg.sweep.direction)
+    check_budget_measure(cfg.sweep.budget)
+    check_confirm(cfg.sweep.confirm, is_grid=cfg.hydra.sweeper._target_ == BASIC_SWEEPER)
+    _check_search(cfg)
 
 
 def completed_jobs(folder: Path) -> dict[str, str]:

@@ -95,24 +95,6 @@ def build(config: Config, group: str, **extra: Any) -> Any:
         raise _construction_error(group, options, error) from error
 
 
-def build_list(value: Any, key: str) -> list[Any]:
-    """Build the components in a list at `key` of the config; an empty list for None, and a single one counts as a list.
-
-    Raises:
-        ConfigError: a target is not allowed, a component cannot be built, or the value is no list of components.
-    """
-    if value is None:
-        return []
-    components = [value] if isinstance(value, Mapping) else value
-    are_listed = isinstance(components, list | tuple)
-    if not are_listed or not all(isinstance(each, Mapping) and TARGET_KEY in each for each in components):
-        raise ConfigError(
-            f"{key} is a list of components, each with the key {TARGET_KEY}, but is {value!r}. Write "
-            f"'{key}=[{{{TARGET_KEY}: PACKAGE.CLASS, KEY: VALUE}}]'"
-        )
-    return [build({f"{key}[{i}]": options}, f"{key}[{i}]") for i, options in enumerate(components)]
-
-
 def _first_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__

@@ -243,7 +243,7 @@ def _numbered_lines(file: SourceFile, number: int, block: bytes) -> Iterator[tup
     """Yield the lines that are not empty, each with its file and line number for error messages."""
     for offset, line in enumerate(block.split(b"\n")):
         if line.strip(SPACE):
-            yield f"{file.path}, line {number + offset}", line
+            yield f"{file.name}, line {number + offset}", line
 
 
 def _text_pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:
