@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzz_files import fuzz_files, parsers
-from fuzz_settings import fuzz_settings, option_names
+from fuzz_setting_keys import option_names
+from fuzz_settings import fuzz_settings
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,100 +6,17 @@ import random
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fuzz_outcomes import Outcome, run_input
+from fuzz_setting_keys import Key, all_keys
 from fuzz_setting_values import ANY, override_forms, values_of
 
 MAX_SHOWN = 40  # failures that are printed
-OWN_GROUPS = ("trainer", "logger", "model", "budget")  # groups that task=fit uses, and task=measure does not
-HYDRA_GROUPS = ("launcher", "sweeper")
 COMMAND = re.compile(r": (mtx .+)$", re.MULTILINE)
-# What an option needs so that it is valid without the fuzzed override.
-COMPANIONS = {
-    "downloader/hf": ["downloader.dataset=user/set"],
-    "downloader/local": ["downloader.path=corpus.tsv"],
-    "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
-    "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
-    "model/own": ["model._target_=mtx.training.reference.transformer.TransformerTranslator"],
-}
-UNPACKED = {"experiment"}  # groups of which each option sets keys of other groups
-CALLBACKS = (
-    "pytorch_lightning.callbacks.LearningRateMonitor",
-    "pytorch_lightning.callbacks.EarlyStopping",
-    "pytorch_lightning.callbacks.ModelCheckpoint",
-    "pytorch_lightning.callbacks.GradientAccumulationScheduler",
-    "pytorch_lightning.callbacks.StochasticWeightAveraging",
-    "pytorch_lightning.callbacks.Timer",
-    "pytorch_lightning.callbacks.RichProgressBar",
-    "pytorch_lightning.callbacks.BatchSizeFinder",
-    "mtx.training.callbacks.DataCosts",
-    "mtx.training.callbacks.TrainingBudget",
-)
-HYDRA_KEYS = (
-    *("hydra.verbose", "hydra.mode", "hydra.job.name", "hydra.job.chdir", "hydra.job.num", "hydra.job.config_name"),
-    *("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir", "hydra.searchpath"),
-    *("hydra.sweeper.max_batch_size", "hydra.sweeper.params", "hydra.launcher.n_jobs", "hydra.job.env_set"),
-    *("hydra/job_logging", "hydra/launcher", "hydra/sweeper", "hydra/help", "hydra.help.template", "hydra.nope"),
-)
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key whose settings are fuzzed.
-
-    Attributes:
-        option: group and option, such as `sampler/bucket`, as a row of the table.
-        name: key on a command line.
-        base: overrides without which the key is not there.
-        annotation: type of the key's component for it; None if it is unknown.
-        shown: names, one of which the refusal of a value has to contain.
-        pattern: how a value becomes an override; `{key}` and `{value}` are replaced.
-    """
-
-    option: str
-    name: str
-    base: tuple[str, ...]
-    annotation: Any = None
-    shown: tuple[str, ...] = ()
-    pattern: str = "{key}={value}"
-
-
-def option_names() -> list[str]:
-    """Return the names of all options that have keys, as the table shows them."""
-    return list(dict.fromkeys(key.option for key in all_keys()))
-
-
-@cache
-def all_keys() -> tuple[Key, ...]:
-    """Return every key of every option, every argument of the Trainer and of callbacks, and settings of Hydra."""
-    from mtx.components.check_and_build import parameter_annotations
-    from mtx.components.option_reference import all_options
-
-    found: list[Key] = []
-    for option in all_options():
-        name = f"{option.group}/{option.name}"
-        base = [*([f"{option.group}={option.name}"] if option.group else []), *COMPANIONS.get(name, [])]
-        base = [f"{option.group}=[{option.name}]" if option.group == "score" else each for each in base]
-        base += ["task=fit"] if option.group in OWN_GROUPS else []
-        found += [Key(name, field.key, tuple(base), shown=(field.key,)) for field in option.fields]
-    import pytorch_lightning as pl
-    from hydra.utils import get_class
-
-    known = {key.name for key in found}
-    for argument, annotation in parameter_annotations(pl.Trainer)[0].items():
-        if (key := f"trainer.{argument}") not in known and argument not in ("self", "default_root_dir"):
-            found.append(Key("trainer/arguments", key, ("task=fit",), annotation, (key,), "+{key}={value}"))
-    for target in CALLBACKS:
-        for argument, annotation in parameter_annotations(get_class(target))[0].items():
-            pattern = "trainer.callbacks=[{{_target_: TARGET, {key}: {value}}}]".replace("TARGET", target)
-            found.append(Key("trainer/callbacks", argument, ("task=fit",), annotation, ("trainer.callbacks",), pattern))
-    found += [Key("hydra", key, (), shown=(key,)) for key in HYDRA_KEYS]
-    return tuple(found)
 
 
 class Checker:
@@ -239,8 +156,8 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
             completed = key.name.partition(".")[0] in ("model", "logger") and node is None
             return None if completed else problem_of(f"accepted, but {key.name}", annotation, node)
 
-        def refusal(message: str, overrides: list[str] = overrides, typed: str = typed) -> str | None:
-            return refusal_problem(message, overrides, (*key.shown, *_names_in(typed)))
+        def refusal(message: str, typed: str = typed) -> str | None:
+            return refusal_problem(message, (*key.shown, *_names_in(typed)))
 
         run_input(
             outcome,
@@ -251,7 +168,7 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
         )
 
 
-def refusal_problem(message: str, overrides: Sequence[str], shown: Sequence[str]) -> str | None:
+def refusal_problem(message: str, shown: Sequence[str]) -> str | None:
     """Return why the message of a refusal is not good enough: it names no key, or its command does not parse."""
     if not any(name in message for name in shown):
         return f"names no key: {message[:300]}"
@@ -290,7 +207,6 @@ def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int) -> int:
     checker = Checker()
     before = Path.cwd()
     total: Outcome[str] = Outcome()
-    fewest: Callable[[int, int], int] = min
     least = 10**9
     with tempfile.TemporaryDirectory(prefix="mtx-fuzz-") as folder:
         os.chdir(folder)  # a relative path in a setting is in an empty folder
@@ -301,7 +217,7 @@ def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int) -> int:
                 for key in own:
                     done = outcome.inputs
                     fuzz_key(key, checker, outcome, random.Random(f"{seed} {key}"), inputs)
-                    least = fewest(least, outcome.inputs - done)
+                    least = min(least, outcome.inputs - done)
                 _show(option, len(own), outcome)
                 total.read, total.refused = total.read + outcome.read, total.refused + outcome.refused
                 total.failures += outcome.failures

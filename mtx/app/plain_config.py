@@ -31,9 +31,7 @@ def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
         config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {error.msg}") from error
-    if deleted := [
-        key for key in REQUIRED_KEYS if key not in config or (key in GROUPS and not _is_component(config[key]))
-    ]:
+    if deleted := [key for key in REQUIRED_KEYS if not _is_there(key, config)]:
         raise ConfigError(
             f"a run needs {', '.join(deleted)}, but the config has no such key. Leave out ~{deleted[0]}"
             + (f", or choose an option with {deleted[0]}=NAME" if deleted[0] in GROUPS else "")
@@ -44,6 +42,11 @@ def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
         used = {key for key in own if re.search(r"\$\{[^}]*(?<![\w.])" + re.escape(key) + r"(?!\w)", text)}
         config = {key: value for key, value in config.items() if key not in used}
     return config
+
+
+def _is_there(key: str, config: dict[str, Any]) -> bool:
+    """Return whether a required key is there; a group that was deleted may still have keys of an experiment."""
+    return _is_component(config.get(key)) if key in GROUPS else key in config
 
 
 def _is_component(value: Any) -> bool:

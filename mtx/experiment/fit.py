@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from mtx.assumptions import assume
 from mtx.components.check_and_build import build
+from mtx.components.checked_options import Count, Natural, checked
 from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import ScoreStatistics
 from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
@@ -58,13 +59,14 @@ HIDDEN_WARNINGS = (
 )
 
 
+@checked("task")
 def fit(
     run: Run,
     *,
     ckpt: str | None = None,
-    translations: int = 3,
-    scored_sentences: int = 100,
-    beam: int = 1,
+    translations: Natural = 3,
+    scored_sentences: Natural = 100,
+    beam: Count = 1,
     trust_ckpt: bool = False,
 ) -> float | None:
     """Train a model, print a summary and some translations, and write `report.json` and `profile.json`.
@@ -85,7 +87,6 @@ def fit(
         ConfigError: A number is out of range, Lightning refuses the Trainer with this model, or `ckpt` does not fit
             the model.
     """
-    check_counts(translations, scored_sentences, beam)
     with quiet_lightning():
         pl.seed_everything(run.seed, workers=True, verbose=False)
         path = checkpoint_path(ckpt, config=run.config, output_dir=run.output_dir, say=assume)
@@ -114,15 +115,6 @@ def fit(
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]
-
-
-def check_counts(translations: int, scored_sentences: int, beam: int) -> None:
-    """Raise ConfigError if a number of sentences or hypotheses is out of range."""
-    if beam < 1 or translations < 0 or scored_sentences < 0:
-        raise ConfigError(
-            "task.translations and task.scored_sentences are at least 0 and task.beam at least 1, but are "
-            f"{translations}, {scored_sentences} and {beam}"
-        )
 
 
 def complete_statistics(run: Run, data: Report, scores: ScoreStatistics | None) -> None:

@@ -22,6 +22,14 @@ def flat_mapping(described: Mapping[str, JSON], prefix: str = "") -> dict[str, J
     return found
 
 
+def decides_pairs(key: str) -> bool:
+    """Return whether a difference at this key of the data's description alone means that other pairs are served.
+
+    Scores act through the filter: if they change what it keeps, the id of the filtered pairs differs, too.
+    """
+    return not key.startswith("score.")
+
+
 def check_same_data(saved: Mapping[str, JSON], now: Mapping[str, JSON]) -> None:
     """Check that the data of a checkpoint and the data of this run are the same.
 
@@ -29,7 +37,7 @@ def check_same_data(saved: Mapping[str, JSON], now: Mapping[str, JSON]) -> None:
     """
     before, after = flat_mapping(saved), flat_mapping(now)
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if not keys:
+    if not any(decides_pairs(key) for key in keys):
         return
     told = [f"{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in keys[:MAX_NAMED_DIFFERENCES]]
     more = f", and {len(keys) - MAX_NAMED_DIFFERENCES} more" if len(keys) > MAX_NAMED_DIFFERENCES else ""

@@ -267,13 +267,14 @@ class PreparedData:
     def batch_identity(self, planner: Planner) -> dict[str, JSON]:
         """Return as plain values all settings and ids that, with the epoch, decide the order of the training pairs."""
         sets = {name: self.ids.beside_raw[name] for name in self._recipe.validation_sets}
-        tokenizer = self._recipe.tokenizer
+        tokenizer, scorers = self._recipe.tokenizer, self._recipe.scorers
         return {
             "downloader": self._downloader(),
             "held_out": identity(self._recipe.held_out),
             "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
             "normalise": identity(self._recipe.normalise),
             "filter": identity(self._recipe.filter),
+            **({"score": {name: identity(scorer) for name, scorer in scorers.items()}} if scorers else {}),
             "tokenizer": {
                 **tokenizer.identity(),
                 **tokenizer.sampling(),
