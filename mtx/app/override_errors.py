@@ -18,6 +18,7 @@ from yaml import YAMLError
 from mtx.app.corrected_command import is_override
 from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags
 from mtx.app.mistyped_words import several_values_problem, word_problems
+from mtx.app.plain_config import unresolved_message
 from mtx.app.unknown_keys import key_problem
 from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, choices
@@ -257,7 +258,9 @@ def _key_problems(
 
 
 def _first_line(error: BaseException) -> str:
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {' '.join(str(error.msg).split())}"
+    """Return the first line of the error, or of the error of OmegaConf that Hydra has wrapped, with its key."""
+    for each in (error, error.__cause__):
+        if isinstance(each, OmegaConfBaseException):
+            return unresolved_message(each)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

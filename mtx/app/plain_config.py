@@ -4,7 +4,7 @@ import re
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mtx.components.check_and_build import TARGET_KEY
 from mtx.components.groups import GROUPS, KEYS
@@ -30,7 +30,7 @@ def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
     try:
         config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {error.msg}") from error
+        raise ConfigError(unresolved_message(error)) from error
     if deleted := [key for key in REQUIRED_KEYS if not _is_there(key, config)]:
         raise ConfigError(
             f"a run needs {', '.join(deleted)}, but the config has no such key. Leave out ~{deleted[0]}"
@@ -42,6 +42,13 @@ def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
         used = {key for key in own if re.search(r"\$\{[^}]*(?<![\w.])" + re.escape(key) + r"(?!\w)", text)}
         config = {key: value for key, value in config.items() if key not in used}
     return config
+
+
+def unresolved_message(error: OmegaConfBaseException) -> str:
+    """Return the first line of an error of OmegaConf, with the key at which it occurred."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    key, is_unknown = error.full_key, isinstance(error, ConfigKeyError | ConfigAttributeError)
+    return f"{key}: {lines[0]}{'' if is_unknown else f'. Set {key}=VALUE'}" if key else lines[0]
 
 
 def _is_there(key: str, config: dict[str, Any]) -> bool:
