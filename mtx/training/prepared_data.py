@@ -302,7 +302,9 @@ class PreparedData:
             return dict(self._repo.manifest(self.ids.raw["train"]).provenance)
         caps = {name: cap for name in names if (cap := downloader.cap(name, "train")) is not None}
         revisions = {name: part["revision"] for name, part in parts.items()}
-        return {"sources": revisions, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
+        options = {name: part["source"] for name, part in parts.items()}
+        described: dict[str, JSON] = {"sources": revisions, "options": options}
+        return {**described, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_splits": {}, "_sampled": {}, "_source_bytes": {}}

@@ -13,7 +13,7 @@ from mtx.app.corrected_command import is_override
 PACKAGE = Path(__file__).parents[2] / "mtx"
 CONFIGS = Path(__file__).parents[2] / "conf"
 COMMAND = re.compile(r"\bmtx (?:-m )?task=\w+(?: (?:'[^']+'|\"[^\"]+\"|[\w.+~-]+=\S+))*")
-UNQUOTED = re.compile(r"""(?<!['"`\w.{])[+~]?[a-z_]+(?:\.[\w]+)*=[\[{*][^ ]*""")
+UNQUOTED = re.compile(r"""(?<!['"`\w.{?+])[+~]?[a-z_]+(?:\.[\w]+)*=[\[{*][^ ]*""")
 EXPANDED = set("[]{}*?$`!")  # what a shell expands outside of quotes
 
 

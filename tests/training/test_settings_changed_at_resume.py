@@ -20,6 +20,7 @@ from mtx.components.check_and_build import build, parameter_annotations
 from mtx.components.checked_options import problem_of
 from mtx.components.identity import identity
 from mtx.components.option_reference import all_options
+from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import datamodule_of
 from mtx.training.lightning_resume import check_same_data
@@ -66,13 +67,19 @@ def composed() -> Iterator[Composer]:
     composer.close()
 
 
+def choices(annotation: Any) -> list[Any]:
+    """Return the choices of all literals in an annotation."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        return list(arguments)
+    return [choice for part in arguments for choice in choices(part)]
+
+
 def changed(annotation: Any, value: Any) -> Any:
     """Return another value that the annotation accepts."""
-    parts = [annotation, *typing.get_args(annotation)]
-    choices = [choice for part in parts if typing.get_origin(part) is Literal for choice in typing.get_args(part)]
-    number = [value + 1, value - 1, value / 2 or 0.1] if isinstance(value, int | float) else [5, 300, 2.0, 0.5]
-    for other in (*([not value] if isinstance(value, bool) else number), *choices, "other"):
-        if other != value and type(other) is not type(None) and problem_of("", annotation, other) is None:
+    numbers = [value + 1, value - 1, value / 2 or 0.1] if isinstance(value, int | float) else [5, 300, 5000, 2.0, 0.5]
+    for other in (*([not value] if isinstance(value, bool) else numbers), *choices(annotation), "other"):
+        if other != value and problem_of("", annotation, other) is None:
             return other
     raise AssertionError(f"no other value than {value!r} is known for {annotation}")
 
@@ -87,7 +94,12 @@ def described(config: dict[str, Any], group: str, name: str) -> Any:
     """What the component says of itself, as a checkpoint has it."""
     component = build({group: config[group][name]} if group == "score" else config, group)
     if group == "tokenizer":
-        return {**component.identity(), **component.sampling(), "joint": component.joint, "on": component.train_on}
+        return {
+            **component.identity(),
+            **component.sampling(),
+            "joint": component.joint,
+            "train_on": component.train_on,
+        }
     return component._identity if name == "hf" else identity(component)
 
 
@@ -98,6 +110,7 @@ def test_a_component_tells_each_of_its_options(
     option: str, composed: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    ByteTokenization().tokenizer.save("tokenizer.json")
     group, _, name = option.partition("/")
     chosen = f"{group}=[{name}]" if group == "score" else f"{group}={name}"
     overrides = [chosen, *NEEDS.get(option, [])]
@@ -115,11 +128,17 @@ def test_a_component_tells_each_of_its_options(
         annotation = parameter_annotations(allowed_target(target, group))[0][keys[-1]] if target else float | str | None
         owner[keys[-1]] = changed(annotation, owner[keys[-1]])
         with pytest.raises(ConfigError, match=rf"\b{keys[-1] if target else group}\b"):
-            check_same_data({group: before}, {group: described(config, group, name)})
+            check_same_data({group: before, "filtered": 1}, {group: described(config, group, name), "filtered": 2})
 
 
 TEXTS = [(f"lamp {'very ' * (i % 7)}{i}", f"lampe {'sehr ' * (i % 5)}{i}") for i in range(40)]
 LOCAL = ["downloader=local", "downloader.path=paths.tsv", "downloader.columns=[domain,talk]"]
+NAMED = [
+    "downloader=local",
+    "downloader.path=paths.tsv",
+    "downloader.source_column=src",
+    "downloader.target_column=tgt",
+]
 LINES = ["downloader=local", "downloader.source_path=a.en", "downloader.target_path=a.de"]
 MIXED = ["downloader=mixture", "downloader.sources={a: {path: paths.tsv}, b: {path: other.tsv}}"]
 WEIGHTED = [*MIXED, "downloader.weights={a: 1, b: 2}"]
@@ -139,7 +158,11 @@ CASES: dict[str, Case] = {
     "datamodule.max_source_tokens": (LOCAL, "datamodule.max_source_tokens=20", "max_source_tokens"),
     "datamodule.max_target_tokens": (LOCAL, "datamodule.max_target_tokens=20", "max_target_tokens"),
     "datamodule.too_long": (LOCAL, "datamodule.too_long=truncate", "too_long"),
-    "datamodule.group_by": (GROUPED, "datamodule.group_by=talk", "group_by"),
+    "datamodule.group_by": (
+        [*LOCAL, "datamodule.group_by=domain", "datamodule.group_temperature=2"],
+        "datamodule.group_by=talk",
+        "group_by",
+    ),
     "datamodule.group_weights": (GROUPED, "datamodule.group_weights={x: 1, y: 2}", "group_weights"),
     "datamodule.group_temperature": (
         [*LOCAL, "datamodule.group_by=domain", "datamodule.group_temperature=2"],
@@ -157,12 +180,12 @@ CASES: dict[str, Case] = {
     "local/downloader.path": (LOCAL, "downloader.path=other.tsv", "downloader.revision"),
     "local/downloader.source_path": (LINES, "downloader.source_path=b.en", "downloader.revision"),
     "local/downloader.target_path": (LINES, "downloader.target_path=b.de", "downloader.revision"),
-    "local/downloader.source_column": (LOCAL, "downloader.source_column=talk", "source_column"),
-    "local/downloader.target_column": (LOCAL, "downloader.target_column=talk", "target_column"),
+    "local/downloader.source_column": (NAMED, "downloader.source_column=talk", "source_column"),
+    "local/downloader.target_column": (NAMED, "downloader.target_column=talk", "target_column"),
     "local/downloader.columns": (LOCAL, "downloader.columns=all", "columns"),
     "local/downloader.source_language": (LOCAL, "downloader.source_language=en", "source_language"),
     "local/downloader.target_language": (LOCAL, "downloader.target_language=de", "target_language"),
-    "local/downloader.header": (LOCAL, "downloader.header=false", "header"),
+    "local/downloader.header": (["downloader=local", "downloader.path=paths.tsv"], "downloader.header=false", "header"),
     "local/downloader.keep_fuzzy": (
         ["downloader=local", "downloader.path=fuzzy.po", "downloader.target_language=de"],
         "downloader.keep_fuzzy=true",
@@ -176,8 +199,8 @@ CASES: dict[str, Case] = {
     "mixture/downloader.temperature": ([*MIXED, "downloader.temperature=2"], "downloader.temperature=3", "temperature"),
     "mixture/downloader.epoch_pairs": (WEIGHTED, "downloader.epoch_pairs=30", "epoch_pairs"),
     "mixture/downloader.caps": (MIXED, "downloader.caps={b: 9}", "caps"),
-    "mixture/downloader.n": (MIXED, "downloader.n=20", "filtered"),
-    "mixture/downloader.languages": (MIXED, "downloader.languages=[en,mul]", "filtered"),
+    "mixture/downloader.n": (MIXED, "downloader.n=20", "downloader.options.a.n"),
+    "mixture/downloader.languages": (MIXED, "downloader.languages=[en,mul]", None),
     "mixture/downloader.name": (MIXED, "downloader.name=other", None),
     "sample/downloader.n": (["downloader=sample", "downloader.n=40"], "downloader.n=50", "downloader.source.n"),
     "score": ([*LOCAL, "score=[rules]", "filter=selection"], "score.rules.seed=1", "score.rules.seed"),
@@ -211,7 +234,7 @@ def served(config: dict[str, Any]) -> tuple[Any, list[Any]]:
     datamodule = datamodule_of(config)
     datamodule.prepare_data()
     datamodule.setup("fit")
-    rows = [batch["row_ids"].tolist() for batch in datamodule.train_dataloader()]
+    rows = [str(item) for item in datamodule.train_dataloader().batch_sampler]
     return datamodule._prepared_data.batch_identity(datamodule.sampler), rows
 
 
