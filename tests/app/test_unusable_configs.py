@@ -45,8 +45,6 @@ HYDRA = [
     ),
     ("hydra.run.dir=null", "hydra.run.dir: "),
     ("hydra.nope=1", "hydra.nope: Key 'nope' "),
-    ("hydra.mode=abc", "hydra.mode: "),
-    ("hydra.sweeper.params=3", "hydra.sweeper.params"),
 ]
 
 

@@ -26,6 +26,7 @@ from mtx.experiment.run_context import datamodule_of
 from mtx.training.lightning_resume import check_same_data
 
 OPTIONS = {f"{option.group}/{option.name}": option for option in all_options()}
+SOURCES = ("downloader/hf", "downloader/sample")  # sources whose identity is tested without reading them
 BY_COMPONENT = ("normalise", "filter", "score", "sampler", "tokenizer")  # groups whose identity alone decides
 NEEDS = {  # further overrides of an option, so that it can be built
     "filter/selection": ["score=[rules]"],
@@ -104,7 +105,7 @@ def described(config: dict[str, Any], group: str, name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "option", [name for name in OPTIONS if name.partition("/")[0] in BY_COMPONENT or name == "downloader/hf"]
+    "option", [name for name in OPTIONS if name.partition("/")[0] in BY_COMPONENT or name in SOURCES]
 )
 def test_a_component_tells_each_of_its_options(
     option: str, composed: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,7 +203,6 @@ CASES: dict[str, Case] = {
     "mixture/downloader.n": (MIXED, "downloader.n=20", "downloader.options.a.n"),
     "mixture/downloader.languages": (MIXED, "downloader.languages=[en,mul]", None),
     "mixture/downloader.name": (MIXED, "downloader.name=other", None),
-    "sample/downloader.n": (["downloader=sample", "downloader.n=40"], "downloader.n=50", "downloader.source.n"),
     "score": ([*LOCAL, "score=[rules]", "filter=selection"], "score.rules.seed=1", "score.rules.seed"),
 }
 UNREAD = {"local/downloader.package"}  # the same readers as for a path; needs an installed package
@@ -210,7 +210,7 @@ UNREAD = {"local/downloader.package"}  # the same readers as for a path; needs a
 
 def test_every_option_of_data_is_classified() -> None:
     found = {field.key for field in OPTIONS["datamodule/default"].fields} | {"seed", "score"}
-    for option in (name for name in OPTIONS if name.startswith("downloader/") and name != "downloader/hf"):
+    for option in (name for name in OPTIONS if name.startswith("downloader/") and name not in SOURCES):
         found |= {f"{option.removeprefix('downloader/')}/{field.key}" for field in OPTIONS[option].fields}
     assert set(CASES) | UNREAD == found
 
