@@ -264,7 +264,7 @@ def _run_task(job: "Job", console: "Console", moved_from: Path | None) -> Any:
             return task(run=run)
 
 
-def checked_config(config: dict[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
+def checked_config(config: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
     """Return the part of a config that its task uses, after the check of all settings by names and types.
 
     Args:
