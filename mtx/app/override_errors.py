@@ -30,7 +30,7 @@ CONFIG_NAME = "config"
 
 # GROUP=VALUE with a value, or one of several, that Hydra does not read as a name, such as null or 3.
 INVALID_OPTION = re.compile(
-    r"\+{0,2}(\w+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL
+    r"\+{0,2}([\w/]+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL
 )
 
 MAX_DIGITS = 4300  # Python converts no text with more digits to a number
@@ -245,7 +245,8 @@ def _key_problems(
     loader: ConfigLoader, groups: set[str], parsed: Sequence[Override], arguments: Sequence[str]
 ) -> list[str]:
     """Return what is wrong with the overrides of keys, in the config that the chosen options give."""
-    chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
+    of_groups = [o for o in parsed if o.key_or_group in groups]
+    chosen = [str(o.input_line) for o in of_groups if not o.is_sweep_override() and not o.is_delete()]
     keys = [o for o in parsed if o.key_or_group not in groups and not o.is_hydra_override()]
     targets = [str(o.input_line) for o in keys if o.key_or_group.endswith("._target_") and not o.is_sweep_override()]
     try:

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 import pytest
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import mtx.app.resolvers  # noqa: F401  # registers the resolvers of the configs
 from mtx.app.grid_check import JobComposer
+from mtx.app.hydra_internals import BASIC_SWEEPER
 from mtx.app.override_errors import CONFIG_NAME, check_options, composition_error_message, hydra_loader
+from mtx.app.sweep_plan import check_sweep_settings
 from mtx.errors import ConfigError
 
 
@@ -56,6 +59,31 @@ def test_a_setting_of_hydra_is_refused_by_its_key(override: str, message: str) -
         told = composition_error_message(error.value, [override], loader=loader)
     assert told.startswith(message)
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("override", ["hydra/sweeper=null", "hydra/launcher=3", "+hydra/sweeper=true", "sampler=null"])
+def test_a_group_whose_option_is_no_name_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"^[\w/]+ has no option '\w+'. Its options: "):
+        check_options([override])
+
+
+def test_a_group_that_cannot_be_deleted_is_told() -> None:
+    with hydra_loader() as loader, pytest.raises(HydraException) as error:
+        loader.load_configuration(CONFIG_NAME, ["~hydra"], run_mode=RunMode.RUN)
+    with hydra_loader() as loader:
+        assert "hydra" in composition_error_message(error.value, ["~hydra"], loader=loader)
+
+
+@pytest.mark.parametrize(("objective", "is_valid"), [({"a": 1}, False), (3, False), ("bleu", True), (["bleu"], True)])
+def test_an_objective_that_is_no_name_is_refused(objective: object, is_valid: bool) -> None:
+    sweep = {"objective": objective, "direction": None, "budget": None, "confirm": 0}
+    hydra = {"launcher": {}, "sweeper": {"_target_": BASIC_SWEEPER}}
+    cfg = OmegaConf.create({"sweep": sweep, "hydra": hydra, "task": {"_target_": "own.task"}})
+    if is_valid:
+        check_sweep_settings(cfg)
+    else:
+        with pytest.raises(ConfigError, match=r"^sweep.objective is a text or a list, or null, but is "):
+            check_sweep_settings(cfg)
 
 
 @pytest.mark.parametrize("override", ["seed={}", "+a.b=-{}", "sampler.max_tokens=[{}]", "seed=1.{}"])

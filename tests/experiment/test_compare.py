@@ -79,7 +79,7 @@ def test_no_folder_is_refused(tmp_path: Path, nothing: list[str] | None) -> None
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, runs: Path) -> None:
-    with pytest.raises(ConfigError, match=r"runs has .*typo, which is no folder\. Set runs="):
+    with pytest.raises(ConfigError, match=r"runs has .*typo, which is no folder\. Set .runs="):
         compare(run_in(tmp_path), runs=[str(runs), str(tmp_path / "typo")])
 
 

@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_inputs() -> None:
 
 
 def test_settings_are_accepted_or_refused_by_their_key(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["sampler/random", "normalise/default", "trainer/cpu"]
+    options = ["sampler/random", "normalise/default"]
     assert fuzz.main(["settings", "--inputs", "6", "--only", *options]) == 0, capsys.readouterr().out
     assert "at least 6 inputs for each key" in capsys.readouterr().out
 
