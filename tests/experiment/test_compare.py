@@ -74,7 +74,7 @@ def test_the_comparison_leaves_itself_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nothing", [None, []])
 def test_no_folder_is_refused(tmp_path: Path, nothing: list[str] | None) -> None:
-    with pytest.raises(ConfigError, match="task=compare needs folders of runs or sweeps: mtx task=compare runs="):
+    with pytest.raises(ConfigError, match="task=compare needs folders of runs or sweeps: mtx task=compare 'runs="):
         compare(run_in(tmp_path), runs=nothing)
 
 
