@@ -267,13 +267,14 @@ class PreparedData:
     def batch_identity(self, planner: Planner) -> dict[str, JSON]:
         """Return as plain values all settings and ids that, with the epoch, decide the order of the training pairs."""
         sets = {name: self.ids.beside_raw[name] for name in self._recipe.validation_sets}
-        tokenizer = self._recipe.tokenizer
+        tokenizer, scorers = self._recipe.tokenizer, self._recipe.scorers
         return {
             "downloader": self._downloader(),
             "held_out": identity(self._recipe.held_out),
             "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
             "normalise": identity(self._recipe.normalise),
             "filter": identity(self._recipe.filter),
+            **({"score": {name: identity(scorer) for name, scorer in scorers.items()}} if scorers else {}),
             "tokenizer": {
                 **tokenizer.identity(),
                 **tokenizer.sampling(),
@@ -301,7 +302,9 @@ class PreparedData:
             return dict(self._repo.manifest(self.ids.raw["train"]).provenance)
         caps = {name: cap for name in names if (cap := downloader.cap(name, "train")) is not None}
         revisions = {name: part["revision"] for name, part in parts.items()}
-        return {"sources": revisions, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
+        options = {name: part["source"] for name, part in parts.items()}
+        described: dict[str, JSON] = {"sources": revisions, "options": options}
+        return {**described, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_splits": {}, "_sampled": {}, "_source_bytes": {}}

@@ -165,7 +165,7 @@ def existing_column(name: str, rule: ColumnRule, columns: Sequence[str]) -> str:
         raise ConfigError(
             f"the rule {name} needs the column {wanted}, which does not exist. "
             f"There are: {choices(wanted, available)}. Set filter.rules.{name}.column=COLUMN, or choose a scorer that "
-            "gives it, such as score=[rules]"
+            "gives it, such as 'score=[rules]'"
         )
     return found
 
