@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from mtx.data.filter.opus_rule import WHITE_SPACE, Mask, OpusRule, Sides, for_each_side, numpy_of
+from mtx.data.filter.opus_rule import WHITE_SPACE, Mask, OpusRule, Sides, Values, for_each_side, numpy_of
 from mtx.errors import ConfigError
 
 TAG_START = "<[A-Za-z]"
@@ -71,10 +71,34 @@ class RepetitionFilter(OpusRule):
         """Return which pairs the rule keeps."""
         pattern = rf"([^{_re_white_space()}].{{{self.min_length - 1},{self.max_length}}}?)(?: *\1){{{self.threshold},}}"
         search = re.compile(pattern).search
-        return np.array(
-            [search(one) is None and search(other) is None for one, other in zip(*sides.strings, strict=True)],
-            dtype=np.bool_,
-        )
+        kept = np.ones(len(sides), dtype=np.bool_)
+        for strings, num_chars in zip(sides.strings, sides.num_chars, strict=True):
+            for place in np.flatnonzero(kept & _may_repeat(strings, num_chars, self.threshold, self.max_length + 1)):
+                kept[place] = search(strings[place]) is None
+        return kept
+
+
+def _may_repeat(strings: list[str], num_chars: Values, times: int, longest: int) -> Mask:
+    """Return which texts may have a part of at most `longest` characters that repeats `times` times: bool [n].
+
+    Without spaces, a repeated part of p characters gives a run of at least `times` · p characters, each of which equals
+    the one p places later. Up to four places of such a run are tested, at equal distances, on a hash of 8 bits.
+    """
+    codes = np.frombuffer("".join(strings).encode("utf-32-le"), dtype=np.uint32)
+    is_kept = codes != ord(" ")
+    ends = np.concatenate([[0], np.cumsum(is_kept)])[np.cumsum(num_chars)]
+    codes = codes[is_kept]
+    hashes = (codes ^ codes >> 8 ^ codes >> 16).astype(np.uint8)
+    found = np.zeros(len(strings) + 1, dtype=np.bool_)
+    for period in range(1, min(longest, len(hashes) - 1) + 1):
+        run = times * period
+        step = max(run // 4, 1)
+        equal = hashes[:-period:step] == hashes[period::step]
+        num_tests = min(run, 4)
+        if len(equal) >= num_tests:
+            is_run = np.logical_and.reduce([equal[k : len(equal) - num_tests + 1 + k] for k in range(num_tests)])
+            found[np.searchsorted(ends, np.flatnonzero(is_run) * step, side="right")] = True
+    return found[:-1]
 
 
 def has_tag(text: str) -> bool:
