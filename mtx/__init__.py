@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mtx.app.command import compose_datamodule
     from mtx.batches.plan.planner import Planner
     from mtx.data.filter.filter_protocol import PairFilter
-    from mtx.data.function_components import rule, scorer
+    from mtx.data.function_components import normalise_step, rule, scorer
     from mtx.data.tokenize.tokenization import Tokenization
     from mtx.infra.dataset.download import Downloader
     from mtx.training.datamodule import TranslationDataModule
@@ -22,6 +22,7 @@ __all__ = [
     "TranslationDataModule",
     "__version__",
     "compose_datamodule",
+    "normalise_step",
     "rule",
     "scorer",
 ]
@@ -35,6 +36,7 @@ _HOMES = {
     "Tokenization": "mtx.data.tokenize.tokenization",
     "TranslationDataModule": "mtx.training.datamodule",
     "compose_datamodule": "mtx.app.command",
+    "normalise_step": "mtx.data.function_components",
     "rule": "mtx.data.function_components",
     "scorer": "mtx.data.function_components",
 }
