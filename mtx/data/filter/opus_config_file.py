@@ -16,7 +16,7 @@ import yaml
 from mtx.components.checked_options import problem_of
 from mtx.data.filter import opuscleaner_rules, opusfilter_comparisons, opusfilter_patterns, opusfilter_rules
 from mtx.data.filter.opus_rule import OpusRule
-from mtx.data.filter.opus_steps import DUPLICATES, ConfigLoader, Step, steps_of_config
+from mtx.data.filter.opus_steps import DUPLICATES, ConfigLoader, Step, shown_kind, steps_of_config
 from mtx.data.filter.removed_duplicates import RemovedDuplicates
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.home_folder import expanded_path
@@ -146,9 +146,8 @@ def _built(path: str, steps: Iterable[Step]) -> OpusConfig:
     known = {**OPUSFILTER, **OPUSCLEANER, DUPLICATES: RemovedDuplicates}
     for step in steps:
         if step.left_out or step.kind not in known:
-            kind = step.kind if NAME.fullmatch(step.kind) else repr(step.kind[:60])
             reason = INSTEAD.get(step.kind) or step.left_out or "mtx has no such rule"
-            left_out.append(f"{step.place}: {kind}: {reason}")
+            left_out.append(f"{step.place}: {shown_kind(step.kind)}: {reason}")
             continue
         if step.parameters is not None and not isinstance(step.parameters, Mapping):
             problems.append(f"{step.place}: the parameters of {step.kind} must be a mapping")

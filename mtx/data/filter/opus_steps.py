@@ -128,7 +128,7 @@ class _Inserted:
 
 def _rules_of_step(number: int, step: dict[str, Any]) -> Iterator[Step]:
     kind, parameters = step["type"], step["parameters"]
-    place = f"step {number} ({kind[:60]})"
+    place = f"step {number} ({shown_kind(kind)})"
     if kind in HARMLESS or kind.startswith(TRAINING):
         return
     if kind not in (FILTER, DUPLICATES):
@@ -190,6 +190,11 @@ def _files(step: dict[str, Any], key: str) -> list[str]:
     found = parameters.get(key, [])
     single = parameters.get(key.removesuffix("s"))
     return [str(name) for name in (*(found if isinstance(found, list) else [found]), single) if name]
+
+
+def shown_kind(kind: str) -> str:
+    """Return the name of a rule or step for messages; an unusual name is shortened, in quotes, and with escapes."""
+    return kind if re.fullmatch(r"[\w.-]{1,60}", kind) else ascii(kind[:60])
 
 
 def _short(value: Any) -> str:
