@@ -30,7 +30,7 @@ class RowTrace:
     Attributes:
         dataset: the manifest of the dataset that was asked for.
         row: the number of the row in it, from 0.
-        text: the manifest of the text dataset; None if `dataset` is raw.
+        text: the manifest of the text dataset; None if `dataset` is raw and has no text, or several.
         raw: the manifest of the raw dataset.
         raw_row: the number of the row in the text and in the raw dataset.
     """
@@ -88,8 +88,14 @@ def row_trace(repo: DatasetRepo, dataset: TranslationDataset, row: int) -> RowTr
         raise ConfigError(f"{dataset.id} has no row {row}. Its rows: {last}. Set row=NUMBER")
     text, number = _text_row(repo, dataset, row)
     if text.stage == "raw":
-        return RowTrace(dataset, row, None, text, number)
+        texts = texts_of(repo, text)
+        return RowTrace(dataset, row, texts[0] if len(texts) == 1 else None, text, number)
     return RowTrace(dataset, row, text, _manifest(repo, text.changes, text.id), number)
+
+
+def texts_of(repo: DatasetRepo, raw: TranslationDataset) -> list[TranslationDataset]:
+    """Return the stored texts of a raw dataset, one for each normaliser."""
+    return [text for text in repo.manifests("text", unreadable=[]) if text.changes == raw.id]
 
 
 def _text_row(repo: DatasetRepo, dataset: TranslationDataset, row: int) -> tuple[TranslationDataset, int]:

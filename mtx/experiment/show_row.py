@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mtx.components.identity import JSON
 from mtx.data.filter.filter_protocol import PairFilter
-from mtx.data.row_trace import RowTrace, drop_reason, found_dataset, memberships, row_trace, scores_of
+from mtx.data.row_trace import RowTrace, drop_reason, found_dataset, memberships, row_trace, scores_of, texts_of
 from mtx.data.store import Store
 from mtx.errors import ConfigError, MtxError
 from mtx.experiment.run_context import Run
@@ -60,7 +60,9 @@ def _described(run: Run, store: Store, trace: RowTrace) -> dict[str, JSON]:
     found["raw_source"], found["raw_target"] = raw["src"], raw["tgt"]
     columns = {name: value for name, value in raw.items() if name not in ("src", "tgt", ROW_COLUMN)}
     found["columns"] = {name: _plain(value) for name, value in columns.items()}
-    if trace.text is not None:
+    if trace.text is None:
+        found["texts"] = [text.id for text in texts_of(repo, trace.raw)]
+    else:
         text = repo.get(trace.text.id).rows[trace.raw_row]
         found |= {"text": trace.text.id, "source": text["src"], "target": text["tgt"]}
         found["scores"] = {
