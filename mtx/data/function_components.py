@@ -1,4 +1,6 @@
-"""Decorators that make components of a user's own functions: `@mtx.rule` makes a filter, `@mtx.scorer` a scorer.
+"""Decorators that make components of a user's own functions.
+
+`@mtx.rule` makes a filter, `@mtx.scorer` a scorer, and `@mtx.normalise_step` a step of `normalise=steps`.
 
 The decorator replaces the function by a class. The fields of the class are the function's keyword-only parameters with
 their types and bounds. A config names the class in `_target_`; mtx refuses a function without a decorator.
@@ -14,6 +16,7 @@ import pyarrow as pa
 from mtx.components.checked_options import component
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.normalise import NormaliseStep
 from mtx.data.score.scorer import Scorer
 from mtx.errors import ConfigError, DataError
 
@@ -71,12 +74,37 @@ def scorer(function: Judge) -> type[Scorer]:
     return typing.cast(type[Scorer], _class_of(function, Scorer, "score", scores=scores))
 
 
+def normalise_step(function: Judge) -> type[NormaliseStep]:
+    """Make a step of `normalise=steps` from a function that changes the texts of one side.
+
+    Args:
+        function: takes the texts of one side, a large_string array without nulls, and takes its options as keyword-only
+            parameters. Returns the new texts, an array or a list of as many texts. It is called for each side in turn.
+
+    Raises ConfigError if the function has other parameters.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> import pyarrow.compute as pc
+        >>> @normalise_step
+        ... def without(texts: pa.LargeStringArray, *, text: str = "*") -> pa.LargeStringArray:
+        ...     return pc.replace_substring(texts, text, "")
+        >>> without(text="#").apply(pa.array(["a#b", "c"], pa.large_string())).to_pylist()
+        ['ab', 'c']
+    """
+
+    def apply(self: Any, texts: pa.LargeStringArray) -> Any:
+        return function(texts, **vars(self))
+
+    return typing.cast(type[NormaliseStep], _class_of(function, NormaliseStep, "normalise.own", apply=apply))
+
+
 def _class_of(function: Judge, base: type, group: str, **attributes: Any) -> type:
     first, *options = inspect.signature(function).parameters.values()
     if first.kind is first.KEYWORD_ONLY or any(option.kind is not option.KEYWORD_ONLY for option in options):
         raise ConfigError(
-            f"{function.__name__} must take a batch of pairs, and then only keyword-only options: "
-            f"def {function.__name__}(pairs, *, OPTION=VALUE)"
+            f"{function.__name__} must take one positional argument, and then only keyword-only options: "
+            f"def {function.__name__}({first.name}, *, OPTION=VALUE)"
         )
     hints = typing.get_type_hints(function, include_extras=True)
     made = type(

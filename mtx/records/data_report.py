@@ -26,6 +26,7 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
     repo, ids = datamodule.storage.repo, datamodule.ids
     assert ids is not None
     raw = {split: repo.manifest(name) for split, name in ids.raw.items()}
+    text = [repo.manifest(name) for name in ids.text.values()]
     filtered = {split: repo.manifest(name) for split, name in ids.filtered.items()}
     dropped = {split: dict(_counts(d.metrics["dropped"])) for split, d in filtered.items()}
     train = filtered["train"]
@@ -37,6 +38,8 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
         skipped=_summed_counts([_counts(d.metrics["skipped"]) for d in raw.values()]),
         num_pairs_raw=sum(len(d) for d in raw.values()),
         num_pairs_kept=sum(len(d) for d in filtered.values()),
+        num_pairs_changed=sum(int(d.metrics["changed"]) for d in text),
+        changed_by_step=_summed_counts([_counts(d.metrics.get("changed_by_step", {})) for d in text]),
         dropped=_summed_counts(list(dropped.values())),
         dropped_by_split=dropped,
         num_pairs_train=num_pairs["train"],
@@ -97,6 +100,8 @@ def funnel_table(report: DataReport) -> Table:
     for reason, count in report.skipped.items():
         table.add_row(f"skipped while reading: {reason}", f"{count:,}")
     table.add_row("pairs read", f"{report.num_pairs_raw:,}")
+    for step, count in report.changed_by_step.items():
+        table.add_row(f"  changed: {step}", f"{count:,}")
     for reason, count in sorted(report.dropped.items(), key=lambda item: -item[1]):
         table.add_row(f"  dropped: {reason}", f"{count:,}")
     table.add_row("pairs kept", f"{report.num_pairs_kept:,}")

@@ -53,6 +53,8 @@ class DataReport(Record):
     skipped: Counts = Field(default_factory=dict)
     num_pairs_raw: Count | None = None
     num_pairs_kept: Count | None = None
+    num_pairs_changed: Count | None = None
+    changed_by_step: Counts = Field(default_factory=dict)
     dropped: Counts = Field(default_factory=dict)
     dropped_by_split: dict[str, Counts] = Field(default_factory=dict)
     sources: dict[str, SourceReport] = Field(default_factory=dict)

@@ -26,6 +26,7 @@ NEEDED = {
     "downloader/local": ["downloader.path=corpus.jsonl"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
+    "filter/opusfilter": [f"filter.path={CONF.parent / 'tests/data/filter/opusfilter_config.yaml'}"],
 }
 
 
