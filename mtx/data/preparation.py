@@ -35,6 +35,7 @@ from mtx.data.validation_sets import CONFIG_KEY as SETS_KEY
 from mtx.data.validation_sets import PREDICT_NAME, named_errors
 from mtx.errors import ConfigError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
 VERSION = 2  # increase this when the module writes other output for the same inputs; it is part of all ids
@@ -132,7 +133,9 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
 
     corpus = Corpus(downloader, info, text, repo)
     if recipe.filter.columns:
-        recipe.filter.check_columns([*corpus.columns("train"), *shown_columns(recipe.scorers)])
+        sources = [SOURCE_COLUMN] if corpus.names else []
+        available = [*corpus.columns("train"), *shown_columns(recipe.scorers), *sources]
+        recipe.filter.for_mixture(corpus.names).check_columns(available)
     scored = _build_scores(recipe, runner, corpus)
     kept_apart = [beside_text[name] for name in sets_raw] if recipe.held_out.drop_leaks else []
     splits = build_splits(corpus, recipe.held_out, kept_apart, runner)

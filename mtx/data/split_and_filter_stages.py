@@ -241,7 +241,7 @@ def _filtered_rows(
     tally = SourceTally(names, before)
     check = _SelectionCheck(keeper, batches)
     text = {f"{side}_{unit}": 0 for side in ("source", "target") for unit in ("chars", "bytes", "words")}
-    for batch in keeper.fitted(read).apply(check.input_batches(), tally.dropped):
+    for batch in keeper.for_mixture(names).fitted(read).apply(check.input_batches(), tally.dropped):
         check.check_batch(batch)
         tally.count_kept(batch.column(SOURCE_COLUMN).to_numpy() if names else None)
         for side, name in (("source", "src"), ("target", "tgt")):

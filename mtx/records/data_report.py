@@ -11,7 +11,7 @@ from mtx.data.concatenated_corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.records.report_record import DataReport, HeldOut, SourceReport
-from mtx.records.score_report import rules_table, scorer_reports, scores_table, selection_report
+from mtx.records.score_report import scorer_reports, scores_table, selection_report, selection_tables
 from mtx.records.stage_names import StageNames
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def funnel_table(report: DataReport) -> Table:
 def data_tables(report: DataReport) -> list[Table]:
     """Return the tables of the data: scores, the rules of a selection, and pairs kept and dropped."""
     tables = [scores_table(report.scorers)] if report.scorers else []
-    tables += [rules_table(report.selection)] if report.selection else []
+    tables += selection_tables(report.selection) if report.selection else []
     return [*tables, funnel_table(report)]
 
 
