@@ -30,8 +30,8 @@ def rule(function: Judge) -> type[PairFilter]:
             keyword-only parameters. Returns bool [n], True for each pair to keep; or that and a reason for each pair,
             text or null [n]. Must not change the batch.
 
-    Dropped pairs are counted under the function's name, or under `NAME.REASON` if they have a reason. Raises ConfigError
-    if the function has other parameters.
+    Dropped pairs are counted under the function's name, or under `NAME.REASON` if they have a reason. Raises
+    ConfigError if the function has other parameters.
 
     Example:
         >>> import pyarrow as pa

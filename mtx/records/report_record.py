@@ -38,11 +38,15 @@ class SourceReport(Record):
 
 
 class HeldOut(Record):
-    """The held-out pairs of a run. Runs with the same `digest` are evaluated on the same pairs."""
+    """The held-out pairs of a run. Runs with the same `digest` are evaluated on the same pairs.
+
+    `filter` is the kind of the filter of validation and test; `filter/none` neither filters nor deduplicates them.
+    """
 
     digest: str | None = None
     num_pairs: Count | None = None
     left_out: Count | None = None
+    filter: str | None = None
 
 
 class DataReport(Record):

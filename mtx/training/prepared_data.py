@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.planner import Mask, Planner
-from mtx.components.identity import JSON, digest, identity
+from mtx.components.identity import JSON, class_identity, digest, identity
 from mtx.data.cached_repo import RepoSession
 from mtx.data.concatenated_corpus import part_key, part_names
 from mtx.data.encoding_stage import encoded_pairs, token_counts
@@ -244,6 +244,7 @@ class PreparedData:
             "digest": digest([named, self._eval_max_bytes]),
             "num_pairs": sum(len(split.pairs) - split.num_dropped for split in opened),
             "left_out": sum(split.num_dropped for split in opened),
+            "filter": cast(str, class_identity(type(self._recipe.held_out_filter))["kind"]),
         }
 
     def documents(self, name: str) -> NDArray[np.int64] | None:

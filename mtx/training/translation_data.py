@@ -19,6 +19,7 @@ from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
 from mtx.data.cached_repo import RepoSession
 from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.score.scorer import Scorer
@@ -64,6 +65,9 @@ class TranslationData:
         held_out_seed: another seed holds out other sentences.
         drop_leaks: drop training pairs whose source sentence is also in a held-out split of the source, or in
             `validation_sets`.
+        held_out_filter: the rules by which pairs of validation and test are dropped, apart from those of `filter`, so
+            that runs with other filters are measured on the same pairs. None: these pairs are neither filtered nor
+            deduplicated.
         validation_sets: additional validation sets, by name. A set is a file, the settings of a `LocalDownloader`, or a
             downloader whose training split is used. Validation sets are not filtered. `val_names` lists them in the
             order of the loaders.
@@ -109,6 +113,7 @@ class TranslationData:
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
         drop_leaks: bool = True,
+        held_out_filter: PairFilter | None = None,
         validation_sets: Mapping[str, SetConfig] | None = None,
         predict_from: str | os.PathLike[str] | None = None,
         max_source_tokens: MaxTokens | None = 256,
@@ -145,6 +150,7 @@ class TranslationData:
             text,
             normalise or DefaultNormaliser(),
             score or {},
+            held_out_filter or NoFilter(),
         )
         self.sampler = self._given_sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)

@@ -121,8 +121,8 @@ def _check_combination(key: str, rule: ColumnRule) -> None:
             )
     if rule.only is not None and rule.within is None:
         raise ConfigError(
-            f"{key}.only={rule.only} lists values of the column {key}.within, which is not set. Set {key}.within=source "
-            "for the parts of a mixture, or another column"
+            f"{key}.only={rule.only} lists values of the column {key}.within, which is not set. Set "
+            f"{key}.within=source for the parts of a mixture, or another column"
         )
     if rule.best_of is not None and (rule.best_n is not None or rule.best_share is not None):
         raise ConfigError(
