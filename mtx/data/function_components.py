@@ -68,7 +68,22 @@ def scorer(function: Judge) -> type[Scorer]:
     return typing.cast(type[Scorer], _class_of(function, Scorer, "score", scores=scores))
 
 
+def _check_code(function: Judge) -> None:
+    """Raise ConfigError if two functions that differ could have one identity, so that one gets the other's results."""
+    if function.__name__ == "<lambda>":
+        raise ConfigError(
+            "a rule or scorer needs a name, but is a lambda. Write it as a function: def NAME(pairs): ..."
+        )
+    if function.__closure__:
+        raise ConfigError(
+            f"{function.__name__} uses {', '.join(function.__code__.co_freevars)} of the function around it, which is "
+            f"no part of its identity. Make it an option: def {function.__name__}(pairs, *, "
+            f"{function.__code__.co_freevars[0]})"
+        )
+
+
 def _class_of(function: Judge, base: type, group: str, **attributes: Any) -> type:
+    _check_code(function)
     first, *options = inspect.signature(function).parameters.values()
     if first.kind is first.KEYWORD_ONLY or any(option.kind is not option.KEYWORD_ONLY for option in options):
         raise ConfigError(
