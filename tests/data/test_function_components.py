@@ -106,9 +106,7 @@ def test_options_are_given_by_name_alone() -> None:
 
 def test_functions_that_could_have_one_identity_are_refused() -> None:
     limit = 3
-    with pytest.raises(
-        ConfigError, match=r"local uses limit of the function around.* local\(pairs, \*, limit\)"
-    ):
+    with pytest.raises(ConfigError, match=r"local uses limit of the function around.* local\(pairs, \*, limit\)"):
 
         @mtx.rule
         def local(pairs: pa.RecordBatch) -> list[bool]:
