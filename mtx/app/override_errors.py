@@ -220,7 +220,8 @@ def list_problem(group: str, typed: str) -> str:
     """Return what is wrong with the `typed` list of options of one group, and how to use several."""
     options = [name for part in typed.strip("[] ").split(",") if (name := part.strip("'\" "))]
     own = (
-        ". To apply several filters in turn, let apply() of a filter of your own call theirs, as in docs/extending.md"
+        ". To apply several filters in turn, choose filter=selection filter@filter.before=NAME, or let apply() of a "
+        "filter of your own call theirs, as in docs/extending.md"
         if group == "filter"
         else ""
     )
@@ -250,8 +251,8 @@ def _key_problems(
 
 def _package_problem(override: Override) -> str:
     return (
-        f"{override.input_line} replaces an option at {override.package}, but the chosen options have none there. Choose "
-        f"an option that has one, such as filter=selection for filter.before, or add one: +{override.input_line}"
+        f"{override.input_line} replaces an option at {override.package}, but the chosen options have none there. "
+        f"Choose an option that has one, such as filter=selection for filter.before, or add one: +{override.input_line}"
     )
 
 

@@ -7,8 +7,12 @@ import pyarrow as pa
 import pytest
 
 import mtx
+from mtx.app.command import compose
+from mtx.app.override_errors import composition_error_message
+from mtx.components.check_and_build import build
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import DropCounts
+from mtx.data.filter.none import NoFilter
 from mtx.data.filter.selection import SelectionFilter
 from mtx.errors import ConfigError, DataError
 from mtx.records.score_report import selection_report, selection_tables
@@ -193,6 +197,20 @@ def test_selections_chain_and_both_are_reported() -> None:
     assert (report.before.num_pairs, report.before.num_kept, report.num_pairs, report.num_kept) == (8, 6, 6, 3)
     assert [name for name, _ in report.before.in_order] == ["best_without_value", "best"]
     assert SelectionFilter(before=first, rules={"z": {"min": 9}}).columns == ("z", "source")
+
+
+def test_a_chain_is_chosen_on_the_command_line() -> None:
+    chain = ["filter=selection", "filter@filter.before=selection", "filter@filter.before.before=none"]
+    found = build(compose([*chain, "+filter.before.rules.long={column: source_chars, max: 9}"]), "filter")
+    assert isinstance(found, SelectionFilter)
+    assert isinstance(found.before, SelectionFilter)
+    assert found.before.reasons == ("long_without_value", "long")
+    assert isinstance(found.before.before, NoFilter)
+    arguments = ["filter=default", "filter@filter.before=none"]
+    message = composition_error_message(ValueError("no other problem"), arguments)
+    assert message.startswith(
+        "filter@filter.before=none replaces an option at filter.before, but the chosen options have"
+    )
 
 
 @pytest.mark.parametrize(
