@@ -13,6 +13,7 @@ import pyarrow as pa
 from mtx.components.checked_options import component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
+from mtx.data.filter.applied_filter import AppliedFilter
 from mtx.data.filter.column_rule import ColumnRule, column_rule
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter
 from mtx.data.filter.pairwise_rule import count_reasons
@@ -140,8 +141,12 @@ class SelectionFilter(PairFilter):
         """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs."""
         before = None if self.before is None else self.before.fitted(read)
         rules = RuleSet(self._active, self._source_names)
-        if rules.needs_all_pairs:
-            rules = rules.fitted(_after(before, read(), {}))
+        if rules.needs_all_pairs and before is None:
+            rules = rules.fitted(read())
+        elif rules.needs_all_pairs:
+            assert before is not None
+            before = applied = AppliedFilter(before, len(self._source_names))
+            rules = rules.fitted(applied.first_pass(read()))
         return BoundSelection(before, rules)
 
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Batches:

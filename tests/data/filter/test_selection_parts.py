@@ -199,6 +199,24 @@ def test_selections_chain_and_both_are_reported() -> None:
     assert SelectionFilter(before=first, rules={"z": {"min": 9}}).columns == ("z", "source")
 
 
+@pytest.mark.parametrize("columns", [["src", "tgt", "row", "source", "z"], ["src", "tgt", "z"]])
+def test_a_filter_before_quantiles_counts_each_pair_once(columns: list[str]) -> None:
+    pairs = pa.concat_tables([PAIRS.slice(0, 2), PAIRS.slice(0, 6)]).select(columns)
+    if "row" in columns:
+        pairs = pairs.set_column(2, "row", pa.array(range(10, 18)))
+    plain, fitted = DropCounts(2), DropCounts(2)
+    list(DefaultFilter().apply(pairs, plain))
+    selection = SelectionFilter(before=DefaultFilter(), rules={"z": {"best_n": 4}}).for_mixture(SOURCES)
+    kept_values = [value for batch in selection.apply(pairs, fitted) for value in batch["z"].to_pylist()]
+    assert kept_values == [3.0, 4.0, 10.0, 20.0]
+    assert plain == {"duplicate": 2}
+    assert fitted == {"duplicate": 2, "z": 2}
+    assert fitted.rejects()["duplicate"] == plain.rejects()["duplicate"]
+    assert {name: counts.tolist() for name, counts in fitted.by_source.items()} == (
+        {"duplicate": [2, 0], "z": [2, 0]} if "source" in columns else {}
+    )
+
+
 def test_a_chain_is_chosen_on_the_command_line() -> None:
     chain = ["filter=selection", "filter@filter.before=selection", "filter@filter.before.before=none"]
     found = build(compose([*chain, "+filter.before.rules.long={column: source_chars, max: 9}"]), "filter")
