@@ -9,7 +9,6 @@ from rich.table import Table
 
 from mtx.data.concatenated_corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
-from mtx.data.filter.none import NoFilter
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.records.report_record import DataReport, HeldOut, SourceReport
 from mtx.records.score_report import scorer_reports, scores_table, selection_report, selection_tables
@@ -18,7 +17,6 @@ from mtx.records.stage_names import StageNames
 if TYPE_CHECKING:
     from mtx.training.translation_data import TranslationData
 
-NO_FILTER = NoFilter.kind
 TABLE_WIDTH = 60  # characters, so that titles stay on one line
 PACKAGES = ("mtx", "torch", "pytorch-lightning", "tokenizers", "datasets", "pyarrow", "numpy", "hydra-core")
 
@@ -105,7 +103,7 @@ def funnel_table(report: DataReport) -> Table:
     for split in SPLITS:
         table.add_row(f"  {split}", f"{getattr(report, f'num_pairs_{split}'):,}")
     if report.held_out is not None and (report.num_pairs_validation or report.num_pairs_test):
-        table.add_row("validation and test are", held_out_text(report.held_out))
+        table.add_row("validation and test are", report.held_out.filtering or "not reported")
     for name, of in report.sources.items():
         kept = f"{of.num_pairs_train:,}, {of.num_pairs_validation:,}, {of.num_pairs_test:,}"
         table.add_row(f"  of {name}: read; {', '.join(SPLITS)}", f"{of.num_pairs_raw:,}; {kept}")
@@ -113,13 +111,6 @@ def funnel_table(report: DataReport) -> Table:
     table.add_row("vocabulary", " + ".join(f"{size:,}" for size in sizes[: 1 if report.joint_vocabulary else 2]))
     table.add_row("stages built", ", ".join(sorted({name.split("-")[0] for name in report.built})) or "nothing")
     return table
-
-
-def held_out_text(held_out: HeldOut) -> str:
-    """Return whether the held-out pairs are filtered, in words."""
-    if held_out.filter == NO_FILTER:
-        return "neither filtered nor deduplicated"
-    return f"filtered by {held_out.filter}" if held_out.filter else "not reported"
 
 
 def data_tables(report: DataReport) -> list[Table]:

@@ -23,6 +23,7 @@ from mtx.records.stage_names import StageNames
 from mtx.redaction_and_escaping import redacted_json
 
 REPORT_FILE = "report.json"
+NO_FILTER = "filter/none"  # kind of the filter that keeps all pairs
 OF_MODEL = "val/"  # prefix of the metrics that a model or a callback logs in validations
 
 
@@ -47,6 +48,13 @@ class HeldOut(Record):
     num_pairs: Count | None = None
     left_out: Count | None = None
     filter: str | None = None
+
+    @property
+    def filtering(self) -> str | None:
+        """Whether the pairs of validation and test are filtered, in words; None if it is not reported."""
+        if self.filter == NO_FILTER:
+            return "neither filtered nor deduplicated"
+        return self.filter and f"filtered by {self.filter}"
 
 
 class DataReport(Record):

@@ -63,9 +63,10 @@ class PairWeighting:
         known = ~np.isnan(values)
         edges = np.quantile(values[known], np.arange(1, number) / number, method="higher") if known.any() else []
         of_row = np.searchsorted(edges, np.where(known, values, -np.inf), side="right").astype(np.uint16)
-        names = (*(f"{self.column} {place} of {number}" for place in range(1, number + 1)), NO_VALUE)
+        names = [f"{self.column} {place} of {number}" for place in range(1, number + 1)]
+        names += [] if known.all() else [NO_VALUE]
         weights = np.array(self.quantile_weights, dtype=np.float64)[of_row]
-        return weights, PairGroups(names, np.where(known, of_row, number).astype(np.uint16))
+        return weights, PairGroups(tuple(names), np.where(known, of_row, number).astype(np.uint16))
 
     def _values_as_weights(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         bad = ~(np.isfinite(values) & (values >= 0))
