@@ -139,8 +139,10 @@ class SelectionFilter(PairFilter):
 
     def fitted(self, read: Callable[[], Batches]) -> "BoundSelection":
         """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs."""
+        return self._bound(RuleSet(self._active, self._source_names), read)
+
+    def _bound(self, rules: RuleSet, read: Callable[[], Batches]) -> "BoundSelection":
         before = None if self.before is None else self.before.fitted(read)
-        rules = RuleSet(self._active, self._source_names)
         if rules.needs_all_pairs and before is None:
             rules = rules.fitted(read())
         elif rules.needs_all_pairs:
