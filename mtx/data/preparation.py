@@ -140,10 +140,7 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
 
     corpus = Corpus(downloader, info, text, repo)
-    available = [*corpus.columns("train"), *shown_columns(recipe.scorers), *([SOURCE_COLUMN] if corpus.names else [])]
-    for keeper in (recipe.filter, recipe.held_out_filter):
-        if keeper.columns:
-            keeper.for_mixture(corpus.names).check_columns(available)
+    _check_columns(recipe, corpus)
     scored = _build_scores(recipe, runner, corpus)
     kept_apart = [beside_text[name] for name in sets_raw] if recipe.held_out.drop_leaks else []
     splits = build_splits(corpus, recipe.held_out, kept_apart, runner)
@@ -178,6 +175,16 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
         name=info.name,
         built=built,
     )
+
+
+def _check_columns(recipe: Recipe, corpus: Corpus) -> None:
+    """Raise ConfigError if a filter needs a column, or a part of the mixture, that does not exist."""
+    keepers = [keeper for keeper in (recipe.filter, recipe.held_out_filter) if keeper.columns != ()]
+    if not keepers:
+        return
+    available = [*corpus.columns("train"), *shown_columns(recipe.scorers), *([SOURCE_COLUMN] if corpus.names else [])]
+    for keeper in keepers:
+        keeper.for_mixture(corpus.names).check_columns(available)
 
 
 @dataclass(frozen=True)

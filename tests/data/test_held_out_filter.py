@@ -2,15 +2,29 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import mtx
 from mtx import compose_datamodule
-from mtx.data.preparation import StageIds
+from mtx.data.filter.none import NoFilter
+from mtx.data.filter.selection import SelectionFilter
+from mtx.data.preparation import StageIds, _check_columns
+from mtx.data.score.score_stage import ScoreIds
+from mtx.data.score.score_table import ScoredCorpus
+from mtx.data.score.scorer import Scorer
+from mtx.data.split_and_filter_stages import Splits, build_filtered
 from mtx.errors import ConfigError
 from mtx.records.data_report import data_report, funnel_table
 from mtx.training.datamodule import TranslationDataModule
+
+
+@mtx.rule
+def short_source(pairs: Any) -> list[bool]:
+    return [len(text) < 3 for text in pairs["src"].to_pylist()]
+
 
 RULE = "+datamodule.held_out_filter.rules.short={column: source_chars, max: 12}"
 
@@ -84,13 +98,16 @@ def test_rules_for_held_out_pairs_are_checked_before_any_work(folder: Path) -> N
             data(folder, "+filter@datamodule.held_out_filter=selection", override)
 
 
-def test_a_split_of_the_source_has_no_scores_to_compare(folder: Path) -> None:
-    from mtx.data.filter.selection import SelectionFilter
-    from mtx.data.score.score_stage import ScoreIds
-    from mtx.data.score.score_table import ScoredCorpus
-    from mtx.data.score.scorer import Scorer
-    from mtx.data.split_and_filter_stages import Splits, build_filtered
+def test_columns_are_checked_beside_a_function_that_may_read_any(folder: Path) -> None:
+    corpus = SimpleNamespace(columns=lambda split: ["z"], names=[])
+    rules = {"mine": short_source(), "zz": {"min": 1}}
+    for keepers in ((SelectionFilter(rules=rules), NoFilter()), (NoFilter(), SelectionFilter(rules=rules))):
+        recipe = SimpleNamespace(filter=keepers[0], held_out_filter=keepers[1], scorers={})
+        with pytest.raises(ConfigError, match=r"the rule zz needs the column zz, which does not exist"):
+            _check_columns(recipe, corpus)  # type: ignore[arg-type]
 
+
+def test_a_split_of_the_source_has_no_scores_to_compare(folder: Path) -> None:
     class Length(Scorer):
         """Length."""
 
