@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mtx.components.identity import JSON
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 
+MAX_KNOWN = 1000  # values of a column that are told apart; a column of more is probably no language
 MAX_PARTS = 20  # values of a column that a report lists; all others count together
 OTHERS = "(others)"
 NO_VALUE = "(none)"
@@ -45,6 +46,7 @@ class PartCounts:
             counts = np.stack([np.bincount(codes[mask], minlength=len(names)) for mask in (slice(None), *in_order)])
             known = self._counts.setdefault(column, {})
             for place, name in enumerate(names):
+                name = name if name in known or len(known) < MAX_KNOWN else OTHERS
                 known[name] = known.get(name, np.zeros(self._num_rules + 1, dtype=np.int64)) + counts[:, place]
 
     def heavily_cut(self, share: float) -> Iterator[tuple[str, str, float, int]]:
@@ -59,7 +61,7 @@ class PartCounts:
         return {column: self._column(counts, rules) for column, counts in self._counts.items()}
 
     def _column(self, counts: dict[str, NDArray[np.int64]], rules: Sequence[str]) -> dict[str, JSON]:
-        ordered = sorted(counts.items(), key=lambda each: (-int(each[1][0]), each[0]))
+        ordered = sorted(counts.items(), key=lambda each: (each[0] == OTHERS, -int(each[1][0]), each[0]))
         if len(ordered) > MAX_PARTS:
             rest = np.sum([of for _, of in ordered[MAX_PARTS - 1 :]], axis=0)
             ordered = [*ordered[: MAX_PARTS - 1], (OTHERS, rest)]
