@@ -61,7 +61,9 @@ class PairWeighting:
             return self._values_as_weights(values), PairGroups(("all",), np.zeros(len(values), dtype=np.uint16))
         number = len(self.quantile_weights)
         known = ~np.isnan(values)
-        edges = np.quantile(values[known], np.arange(1, number) / number, method="higher") if known.any() else []
+        edges = np.empty(0)
+        if known.any():
+            edges = np.quantile(values[known], np.arange(1, number) / number, method="higher")
         of_row = np.searchsorted(edges, np.where(known, values, -np.inf), side="right").astype(np.uint16)
         names = [f"{self.column} {place} of {number}" for place in range(1, number + 1)]
         names += [] if known.all() else [NO_VALUE]

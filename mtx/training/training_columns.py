@@ -53,7 +53,7 @@ class TrainingColumns:
             self.repo,
             dataset.selects,
             {of: self.scorers[of]},
-            {of: self.scored[of]},  # type: ignore[arg-type]
+            {of: self.scored[of]},
         )
         return table.take(chosen)[name]
 

@@ -132,7 +132,7 @@ class RuleFunnel:
             judged: what all rules say about them.
         """
         for number, (judgement, reasons) in enumerate(zip(judged.judgements, judged.reasons, strict=True)):
-            if judgement is not None and np.isfinite(judgement.distances).any():
+            if judgement is not None and judgement.distances is not None and np.isfinite(judgement.distances).any():
                 nearest = self._nearest[number] = self._nearest[number] or NearestPairs()
                 nearest.offer(pairs, rows, judgement)
             for code, reason in enumerate(() if reasons is None else reasons.names):

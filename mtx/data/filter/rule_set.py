@@ -250,10 +250,6 @@ def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch
         first += batch.num_rows
 
 
-def _needs_all_pairs(rule: Rule) -> bool:
-    return isinstance(rule, ColumnRule) and rule.needs_all_pairs
-
-
 def _drops_missing(rule: Rule) -> bool:
     return isinstance(rule, ColumnRule) and rule.without_value == "drop"
 
