@@ -155,7 +155,11 @@ class RuleSet:
 
         Memory: a byte per pair and rule, and 8 to 24 bytes per pair and rule with a quantile or a rank.
         """
-        columns = {name: _FitColumn(name, rule, self) for name, rule in self._rules.items() if _needs_all_pairs(rule)}
+        columns = {
+            name: _FitColumn(name, rule, self)
+            for name, rule in self._rules.items()
+            if isinstance(rule, ColumnRule) and rule.needs_all_pairs
+        }
         kept: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in self._rules}
         numbers: list[Rows] = []
         for batch, rows in numbered(batches):
