@@ -15,6 +15,9 @@ from mtx.data.filter.filter_protocol import DropCounts
 from mtx.data.filter.none import NoFilter
 from mtx.data.filter.selection import SelectionFilter
 from mtx.errors import ConfigError, DataError
+from mtx.page.rules_section import rules_table
+from mtx.records.plot_data_record import RunProfile
+from mtx.records.report_record import Report
 from mtx.records.score_report import selection_report, selection_tables
 from mtx.testing import check_filter
 
@@ -162,6 +165,22 @@ def test_the_funnel_counts_sources_and_languages() -> None:
     }
     titles = [str(table.title) for table in selection_tables(report)]
     assert titles[1:] == ["rules by source: pairs dropped in order", "rules by lang: pairs dropped in order"]
+
+
+def test_the_page_has_a_table_of_parts_and_the_reasons_of_a_rule() -> None:
+    counts = DropCounts(2)
+    list(SelectionFilter(rules={"z": {"min": 3}, "mine": odd()}).for_mixture(SOURCES).apply(PAIRS, counts))
+    assert counts.funnel is not None
+    report = Report(selection=selection_report({"rules": counts.funnel.as_json()}))
+    table = rules_table(report, RunProfile())
+    assert table is not None
+    by_source = table.parts[0]
+    assert (by_source.column, by_source.rules) == ("source", ("z_without_value", "z", "mine"))
+    assert [(row.name, row.num_kept, row.dropped) for row in by_source.rows] == [
+        ("news", 1, ((0, 0.0), (2, 0.5), (1, 0.25))),
+        ("web", 2, ((1, 0.25), (0, 0.0), (1, 0.25))),
+    ]
+    assert table.rows[-1].reasons == (("low", 2), ("high", 1))
 
 
 def test_many_languages_are_counted_together() -> None:
