@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -16,6 +17,7 @@ from mtx.data.filter.none import NoFilter
 from mtx.data.filter.selection import SelectionFilter
 from mtx.errors import ConfigError, DataError
 from mtx.page.rules_section import rules_table
+from mtx.records.noise_report import column_noise
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report
 from mtx.records.score_report import selection_report, selection_tables
@@ -81,6 +83,20 @@ def kept(*, before: Any = None, pairs: Any = PAIRS, **rules: Any) -> tuple[list[
 )
 def test_criteria_hold_within_parts(rule: dict[str, Any], expected: list[int]) -> None:
     assert kept(z=rule)[0] == expected
+
+
+def test_the_threshold_that_loses_a_share_is_the_one_that_scores_suggest() -> None:
+    values = np.random.default_rng(3).normal(size=500)
+    values[::100] = np.nan
+    suggested = column_noise(values, {"bad": values[:9]}).loss_5
+    assert suggested is not None
+    texts = pa.array(["a"] * 500, pa.large_string())
+    counts = DropCounts()
+    pairs = pa.table({"src": texts, "tgt": texts, "z": values})
+    list(SelectionFilter(rules={"z": {"lose_at_most": 0.05}}).apply(pairs, counts))
+    assert counts.funnel is not None
+    assert counts.funnel.criteria[-1]["thresholds"] == [suggested.threshold]
+    assert sum(counts.values()) == 25
 
 
 def test_of_equal_pairs_of_a_cluster_the_first_is_kept_after_the_rules_before() -> None:
