@@ -59,7 +59,23 @@ def cpu_rate(datamodule: TranslationData, scorer: str, model_id: str | None, tex
     return sum(batch.num_rows for batch in batches) / (time.process_time() - started)
 
 
-def measure(name: str, overrides: list[str], per_kind: int) -> None:
+def thresholds_seconds(overrides: list[str], number: int) -> tuple[float, float, int]:
+    """Return the wall clock and CPU seconds of a job with another threshold, as the mean of several, and what it built.
+
+    A job composes its config, filters, opens the token ids and plans an epoch. The process has started before.
+    """
+    wall, cpu, built = time.perf_counter(), time.process_time(), 0
+    for threshold in np.linspace(-4, -2, number):
+        datamodule = mtx.compose_datamodule([*overrides, f"filter.rules.length_z.min={threshold:.3f}"])
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        datamodule.train_dataloader().batch_sampler.plan()
+        assert datamodule.ids is not None
+        built += sum(not name.startswith("filtered-train") for name in datamodule.ids.built)
+    return (time.perf_counter() - wall) / number, (time.process_time() - cpu) / number, built
+
+
+def measure(name: str, overrides: list[str], per_kind: int, num_thresholds: int) -> None:
     """Print the figures of all scorers on one corpus."""
     with tempfile.TemporaryDirectory() as folder:
         datamodule = mtx.compose_datamodule(
@@ -69,6 +85,10 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
             ]
         )
         store, recipe = datamodule.storage, datamodule.recipe
+        chosen = [
+            *(f"score=[{','.join(SCORERS)}]", "filter=selection", "tokenizer=byte", "+tokenizer.train_on=text"),
+            *(f"storage.root={folder}", *overrides),
+        ]
         cpu = time.process_time()
         prepared = prepare_scores(recipe, store, StageRunner(store))
         cpu = time.process_time() - cpu
@@ -82,6 +102,13 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
             print(
                 f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk), "
                 f"{of_cpu:,.0f} pairs per CPU second and core"
+            )
+        if num_thresholds:
+            mtx.compose_datamodule(chosen).prepare_data()
+            wall, cpu, built = thresholds_seconds(chosen, num_thresholds)
+            print(
+                f"  {num_thresholds} thresholds, each a job: {wall:.2f} s ({cpu:.2f} CPU s) with ids and plan, beyond "
+                f"the start of a process; {built} datasets built besides the selections"
             )
         noise = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=per_kind, seed=1)
         kinds = list(dict.fromkeys(kind for of in noise.values() for kind in of))
@@ -109,6 +136,7 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--per-kind", type=int, default=2000, help="bad pairs of each kind")
+    parser.add_argument("--thresholds", type=int, default=20, help="jobs with another threshold; 0: none")
     parser.add_argument("--data", help=f"folder with {EN_DE}")
     parser.add_argument("--sample-only", action="store_true", help="measure only the sample corpus")
     given = parser.parse_args()
@@ -119,8 +147,8 @@ def main() -> None:
         print(f"SKIPPED: there is no {EN_DE}; name its folder with --data FOLDER", file=sys.stderr)
     else:
         overrides = ["downloader=local", f"downloader.path={folder / EN_DE}"]
-        measure("en–de", overrides, given.per_kind)
-    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], given.per_kind)
+        measure("en–de", overrides, given.per_kind, given.thresholds)
+    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], given.per_kind, given.thresholds)
 
 
 if __name__ == "__main__":
