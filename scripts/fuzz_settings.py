@@ -102,7 +102,7 @@ class Checker:
 
 
 def _is_hydra(override: str) -> bool:
-    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
+    return re.match(r"[+~]*hydra\b", override) is not None
 
 
 def annotation_of(key: Key, checker: Checker) -> Any:
