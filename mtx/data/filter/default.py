@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mtx.components.checked_options import Count, Natural, component
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
-from mtx.data.filter.duplicates import PairSet
+from mtx.data.filter.pair_set import PairSet
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.errors import ConfigError
 
