@@ -39,6 +39,7 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
         num_pairs_kept=sum(len(d) for d in filtered.values()),
         dropped=_summed_counts(list(dropped.values())),
         dropped_by_split=dropped,
+        contaminated=_counts(repo.manifest(ids.split["train"]).metrics.get("contaminated", {})),
         num_pairs_train=num_pairs["train"],
         num_pairs_validation=num_pairs["validation"],
         num_pairs_test=num_pairs["test"],
@@ -102,6 +103,9 @@ def funnel_table(report: DataReport) -> Table:
     table.add_row("pairs kept", f"{report.num_pairs_kept:,}")
     for split in SPLITS:
         table.add_row(f"  {split}", f"{getattr(report, f'num_pairs_{split}'):,}")
+    if found := report.contaminated:
+        sides = f"{found['pairs']:,} (source {found['source']:,}, target {found['target']:,})"
+        table.add_row("  train before the filter, source or target is held out", sides)
     for name, of in report.sources.items():
         kept = f"{of.num_pairs_train:,}, {of.num_pairs_validation:,}, {of.num_pairs_test:,}"
         table.add_row(f"  of {name}: read; {', '.join(SPLITS)}", f"{of.num_pairs_raw:,}; {kept}")

@@ -55,6 +55,7 @@ class DataReport(Record):
     num_pairs_kept: Count | None = None
     dropped: Counts = Field(default_factory=dict)
     dropped_by_split: dict[str, Counts] = Field(default_factory=dict)
+    contaminated: Counts = Field(default_factory=dict)
     sources: dict[str, SourceReport] = Field(default_factory=dict)
     num_pairs_train: Count | None = None
     num_pairs_validation: Count | None = None

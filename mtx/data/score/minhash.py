@@ -110,10 +110,11 @@ class MinHash:
         return found
 
 
-def ngram_hashes(codes: Codes, offsets: Offsets, ngram: int) -> tuple[Keys, Offsets]:
+def ngram_hashes(codes: NDArray[np.unsignedinteger[Any]], offsets: Offsets, ngram: int) -> tuple[Keys, Offsets]:
     """Return the 64-bit hashes of all n-grams of n texts in order, and where each text begins: int64 [n + 1].
 
-    A text with fewer characters than `ngram` is one n-gram; an empty one, too.
+    A text with fewer characters than `ngram` is one n-gram; an empty one, too, with the hash 0. Instead of characters,
+    the units may be words, given by their hashes.
     """
     lengths = np.diff(offsets)
     counts = np.maximum(lengths - ngram + 1, 1)
@@ -121,7 +122,7 @@ def ngram_hashes(codes: Codes, offsets: Offsets, ngram: int) -> tuple[Keys, Offs
     np.cumsum(counts, out=starts[1:])
     first = np.arange(starts[-1]) + np.repeat(offsets[:-1] - starts[:-1], counts)
     end = np.repeat(offsets[1:], counts)
-    padded = np.append(codes, np.uint32(0)).astype(np.uint64)
+    padded = np.append(codes, codes.dtype.type(0)).astype(np.uint64)
     found = np.zeros(int(starts[-1]), dtype=np.uint64)
     for place in range(ngram):
         inside = first + place < end
