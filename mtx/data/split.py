@@ -7,8 +7,8 @@ validation sentence is trained on.
 
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
-from functools import partial
 from dataclasses import field
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np

@@ -64,8 +64,8 @@ class TranslationData:
         held_out_seed: another seed holds out other sentences.
         drop_leaks: drop training pairs whose source sentence is also in a held-out split of the source, or in
             `validation_sets`.
-        split_by: a column of the corpus, such as a document, or `cluster`: pairs with one value, or near-duplicates, are
-            held out together. None: pairs with one source sentence are.
+        split_by: a column of the corpus, such as a document, or `cluster`: pairs with one value, or near-duplicates,
+            are held out together. None: pairs with one source sentence are.
         drop_contaminated: drop training pairs whose source or target equals a held-out one up to case, white space and
             punctuation.
         validation_sets: additional validation sets, by name. A set is a file, the settings of a `LocalDownloader`, or a

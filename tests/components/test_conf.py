@@ -34,7 +34,7 @@ NEEDED = {
 GROUPS = {
     "storage": {"sqlite_arrow", "shelve_jsonl"},
     "downloader": {"sample", "hf", "local", "mixture"},
-    "score": {"rules"},
+    "score": {"rules", "near_duplicates", "duplicates", "contamination"},
     "filter": {"default", "none", "selection"},
     "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},
     "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},

@@ -59,5 +59,3 @@ def _other_pairs(of_text: NDArray[np.int64], counted: NDArray[np.int64] | None =
     """Return 1 minus the number of pairs with the text of each pair, of all pairs or of those in `counted`."""
     counts = np.bincount(of_text if counted is None else counted, minlength=int(of_text.max(initial=-1)) + 1)
     return 1.0 - counts[of_text]
-
-

@@ -79,7 +79,7 @@ class MinHash:
     def jaccard(
         self, codes: Codes, offsets: Offsets, one: Offsets, other: Offsets, *, compiled: bool = True
     ) -> NDArray[np.float64]:
-        """Return the Jaccard index of the sets of n-grams of pairs of texts, 0 if below `LEAST_JACCARD`: float64 [pairs].
+        """Return the Jaccard index of the n-grams of pairs of texts, 0 if below `LEAST_JACCARD`: float64 [pairs].
 
         N-grams are compared by 64-bit hashes: two different n-grams of a pair of texts with 1,000 characters have one
         hash with a probability of 3e-14.

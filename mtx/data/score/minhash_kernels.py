@@ -67,7 +67,7 @@ def fill_grams(codes: Array, start: int, end: int, ngram: int, grams: Array) -> 
 def fill_bands(
     codes: Array, offsets: Array, ngram: int, factors: Array, addends: Array, bands: Array, of_text: Array
 ) -> None:
-    """Write the hash of each band, uint32 [bands, n], and a hash of each text, uint64 [n]; see `MinHash.band_hashes`."""
+    """Write the hash of each band, uint32 [bands, n], and of each text, uint64 [n]; see `MinHash.band_hashes`."""
     num_texts, num_hashes = offsets.size - 1, factors.size
     num_bands = bands.shape[0]
     rows = num_hashes // num_bands

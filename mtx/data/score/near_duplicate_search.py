@@ -194,7 +194,7 @@ def _texts_of(corpus: Corpus, rows: Ints, threads: ThreadPoolExecutor) -> Normal
     first = 0
     for batch in corpus():
         low, high = np.searchsorted(rows, (first, first + batch.num_rows))
-        chosen = batch.select(["src", "tgt"]).take(pa.array(rows[low:high] - first)) if low < high else batch.slice(0, 0)
+        chosen = batch.select(["src", "tgt"]).take(pa.array(rows[low:high] - first))
         first += batch.num_rows
         for texts in threads.map(normal_pairs, _slices(chosen)):
             codes.append(texts.codes)

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mtx.data.dataset import SelectedDataset
 from mtx.data.bounded_pair_batches import pair_batches
+from mtx.data.dataset import SelectedDataset
 from mtx.data.score.planted_noise import planted_noise
 from mtx.data.score.score_stage import ScoreIds, corpus_sample
 from mtx.data.score.scorer import CorpusScorer, Scorer, Scores, TrainedScorer, score_batch, shown_name

@@ -127,7 +127,7 @@ class CorpusScorer(Scorer):
 
     def scores(self, pairs: pa.RecordBatch) -> Scores:
         """Raise DataError: a batch is not the corpus."""
-        raise DataError(f"{type(self).__name__} scores only a whole corpus: use corpus_columns(corpus, num_pairs, folder)")
+        raise DataError(f"{type(self).__name__} scores a whole corpus: use corpus_columns(corpus, num_pairs, folder)")
 
 
 class HeldOutScorer(TrainedScorer):
