@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from bench_near_duplicates import measure_near_duplicates
 
 import mtx
 from mtx.data.bounded_pair_batches import pair_batches
@@ -28,7 +29,7 @@ from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
-SCORERS = ("rules",)
+SCORERS = ("rules", "near_duplicates", "duplicates")
 
 
 def folder_of_corpora(given: str | None) -> Path | None:
@@ -78,11 +79,12 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
         print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s")
         for scorer, of in prepared.scored.items():
             rate = num_pairs / of.built_s if of.built_s else float("nan")
-            of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
-            print(
-                f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk), "
-                f"{of_cpu:,.0f} pairs per CPU second and core"
-            )
+            line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
+            if isinstance(recipe.scorers[scorer], TrainedScorer):
+                of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
+                line += f", {of_cpu:,.0f} pairs per CPU second and core"
+            print(line)
+        measure_near_duplicates(pa.Table.from_batches(prepared.corpus.batches("train")).select(["src", "tgt"]))
         noise = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=per_kind, seed=1)
         kinds = list(dict.fromkeys(kind for of in noise.values() for kind in of))
         assert isinstance(recipe.filter, SelectionFilter)

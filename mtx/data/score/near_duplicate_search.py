@@ -160,7 +160,7 @@ class NearDuplicateSearch:
         def of_band(number: int) -> NDArray[np.uint64]:
             keys = (bands.take(number)[rows.astype(np.int64)].astype(np.uint64) << HALF) | rows
             keys.sort()
-            return _pairs_with_one_hash(keys)
+            return pairs_with_one_hash(keys)
 
         width = -(-num_pairs // parts)
         in_turn = threads.map if parts == 1 else map  # one band at a time if memory is scarce
@@ -217,16 +217,17 @@ def _distinct(values: NDArray[Any]) -> NDArray[Any]:
     return values[is_first]
 
 
-def _pairs_with_one_hash(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def pairs_with_one_hash(keys: NDArray[np.uint64], max_neighbours: int = MAX_NEIGHBOURS) -> NDArray[np.uint64]:
     """Return the pairs of rows with one hash, the later row in the high half.
 
     Args:
         keys: ascending; the hash in the high half, and the row in the low half.
+        max_neighbours: of the rows with one hash, each is paired with at most this number of rows before it.
     """
     hashes = keys >> HALF
     places = np.arange(len(keys))
     found = [np.empty(0, dtype=np.uint64)]
-    for distance in range(1, MAX_NEIGHBOURS + 1):
+    for distance in range(1, max_neighbours + 1):
         places = places[places + distance < len(keys)]
         places = places[hashes[places] == hashes[places + distance]]
         if not len(places):
