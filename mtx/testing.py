@@ -22,6 +22,7 @@ import pyarrow as pa
 from mtx.components.identity import digest, identity, plain_value
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.score.corpus_columns_check import checked_corpus_columns
 from mtx.data.score.scorer import CorpusScorer, Scorer, TrainedScorer, score_batch
 from mtx.errors import SourceError
 from mtx.infra.dal.row_digest import RowDigest
@@ -159,7 +160,7 @@ def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
         assert column.description, f"the column {name} has no description. State its meaning and its scale"
     batches = list(pair_batches(pairs))
     if isinstance(scorer, CorpusScorer):
-        return _checked_corpus_columns(scorer, batches)
+        return checked_corpus_columns(scorer, batches)
     with tempfile.TemporaryDirectory() as folder:
         score = _scoring_function(scorer, batches, Path(folder))
         whole = pa.Table.from_batches([score_batch(scorer, score(batch), batch.num_rows) for batch in batches])
@@ -170,21 +171,6 @@ def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
             assert same, f"the values of a pair do not depend on the batch, but differ in batches of {size} pairs"
         empty = batches[0].slice(0, 0)
         score_batch(scorer, score(empty), 0)
-    return whole
-
-
-def _checked_corpus_columns(scorer: CorpusScorer, batches: list[pa.RecordBatch]) -> pa.Table:
-    """Return the columns of a corpus, after a check that they are the same with batches of another size."""
-    found = []
-    pieces = [piece for batch in batches for piece in pa.Table.from_batches([batch]).to_batches(7)]
-    for corpus in (batches, pieces, [batches[0].slice(0, 0)]):
-        num_pairs = sum(batch.num_rows for batch in corpus)
-        with tempfile.TemporaryDirectory() as folder:
-            columns = scorer.corpus_columns(lambda corpus=corpus: iter(corpus), num_pairs, Path(folder))  # type: ignore[misc]
-        found.append(pa.Table.from_batches([score_batch(scorer, columns, num_pairs)]))
-    whole, other, _ = found
-    same = all(_is_same_column(whole[name], other[name]) for name in whole.column_names)
-    assert same, "the values of a pair do not depend on the batches, but differ in batches of 7 pairs"
     return whole
 
 

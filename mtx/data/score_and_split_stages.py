@@ -62,26 +62,32 @@ def build_text_scores(runner: StageRunner, corpus: Corpus, scorers: Mapping[str,
     return scored
 
 
+def rows_in_texts(rows: NDArray[np.int64], num_used: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Return the row numbers in whole texts of rows of a corpus, which leaves out the rows beyond a cap.
+
+    Args:
+        rows: row numbers in the corpus.
+        num_used: number of rows of each text that are in the corpus.
+        sizes: number of rows of each text.
+    """
+    shifts = np.cumsum([0, *np.subtract(sizes, num_used)])
+    found: NDArray[np.int64] = rows + shifts[np.searchsorted(np.cumsum(num_used), rows, side="right")]
+    return found
+
+
 def _held_out_pairs(runner: StageRunner, corpus: Corpus, splits: Splits, sets: Sequence[str]) -> HeldOutPairs:
     held_out = {split: name for split, name in splits.ids.items() if split != "train"}
     ids = (*held_out.values(), *sets)
 
     def rows() -> NDArray[np.int64]:
-        """Return the rows in the concatenated texts, which are longer than the corpus if a source has a cap."""
         found = [np.empty(0, dtype=np.int64)]
         for split, name in held_out.items():
             if splits.of_raw(split) == "train":
                 stored = runner.repo.get_checked(name).rows.column(ROW_COLUMN)
                 found.append(stored.to_numpy().astype(np.int64))
-        numbers = np.sort(np.concatenate(found))
-        first_of_part = shift = 0
-        shifts = np.zeros(len(numbers), dtype=np.int64)
-        for part in corpus.parts("train"):
-            inside = (numbers >= first_of_part) & (numbers < first_of_part + part.num_rows)
-            shifts[inside] = shift
-            first_of_part += part.num_rows
-            shift += len(runner.repo.manifest(part.id)) - part.num_rows
-        return numbers + shifts
+        parts = corpus.parts("train")
+        sizes = [len(runner.repo.manifest(part.id)) for part in parts]
+        return rows_in_texts(np.sort(np.concatenate(found)), [part.num_rows for part in parts], sizes)
 
     def sample() -> Iterator[pa.RecordBatch]:
         for name in ids:

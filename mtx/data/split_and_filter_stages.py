@@ -5,7 +5,7 @@ Both stages store only row numbers of the text, so the token ids of the text ser
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,11 +18,11 @@ from mtx.data.concatenated_corpus import Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.none import NoFilter
-from mtx.data.score.contaminated_pairs import ContaminatedPairs, contaminated_pairs
 from mtx.data.score.score_table import ScoredCorpus, ScoreTable
-from mtx.data.split import CONTAMINATED, LEAK, TRAIN, HeldOut, split_assignment
+from mtx.data.split import CONTAMINATED, LEAK, TRAIN, HeldOut
 from mtx.data.split_groups import SplitGroups
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
+from mtx.data.training_assignment import TrainingAssignment
 from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
@@ -61,7 +61,7 @@ def build_splits(
     """
     own = [split for split in SPLITS[1:] if split in corpus.splits]
     wanted = [split for split in SPLITS[1:] if split not in own and getattr(held_out, split)]
-    assignment = _Assignment(corpus, held_out, sorted(set(kept_apart)), own, wanted, runner, groups)
+    assignment = TrainingAssignment(corpus, held_out, sorted(set(kept_apart)), own, wanted, runner, groups)
     ids: dict[Split, str] = {}
     for split in SPLITS:
         if split == "train" or split in own or split in wanted:
@@ -69,49 +69,9 @@ def build_splits(
     return Splits(ids, ("train", *own))
 
 
-@dataclass(frozen=True)
-class _Assignment:
-    """The split of each training row, computed once for all splits that have to be built."""
-
-    corpus: Corpus
-    held_out: HeldOut
-    kept_apart: list[str]
-    own: list[Split]
-    wanted: list[Split]
-    runner: StageRunner
-    groups: SplitGroups | None = None
-
-    @cached_property
-    def rows(self) -> NDArray[np.uint8]:
-        own = self._own_batches()
-        if not (self.wanted or own):
-            return np.full(self.corpus.num_rows("train"), TRAIN, dtype=np.uint8)
-        pairs, groups = self.corpus.batches("train"), self.groups
-        if groups is None:
-            return split_assignment(pairs, self.held_out, wanted=self.wanted, own=own)
-        return split_assignment(
-            pairs,
-            self.held_out,
-            wanted=self.wanted,
-            own=own,
-            groups=groups.of_train(),
-            own_groups=[groups.of_own(split) for split in self.own],
-            noun=groups.noun,
-        )
-
-    @cached_property
-    def contaminated(self) -> ContaminatedPairs | None:
-        """Which training pairs have a held-out source or target; None without held-out pairs."""
-        if not (self.wanted or self.own or self.kept_apart):
-            return None
-        return contaminated_pairs(lambda: self.corpus.batches("train"), self.rows, self._own_batches())
-
-    def _own_batches(self) -> list[Batches]:
-        own = [self.corpus.batches(split) for split in self.own]
-        return own + [self.runner.repo.get_checked(text_id).rows.batches() for text_id in self.kept_apart]
-
-
-def _build_split(corpus: Corpus, held_out: HeldOut, assignment: _Assignment, split: Split, runner: StageRunner) -> str:
+def _build_split(
+    corpus: Corpus, held_out: HeldOut, assignment: TrainingAssignment, split: Split, runner: StageRunner
+) -> str:
     is_own = split in assignment.own
     described: dict[str, JSON] = {
         "stage": "split",
@@ -153,7 +113,7 @@ def _build_split(corpus: Corpus, held_out: HeldOut, assignment: _Assignment, spl
 
 
 def _split_rows(
-    corpus: Corpus, assignment: _Assignment | None, split: Split, batches: Batches, first: int, counts: Counts
+    corpus: Corpus, assignment: TrainingAssignment | None, split: Split, batches: Batches, first: int, counts: Counts
 ) -> Batches:
     tally = SourceTally(corpus.names)
     if assignment is None:

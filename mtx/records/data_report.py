@@ -105,7 +105,7 @@ def funnel_table(report: DataReport) -> Table:
         table.add_row(f"  {split}", f"{getattr(report, f'num_pairs_{split}'):,}")
     if found := report.contaminated:
         sides = f"{found['pairs']:,} (source {found['source']:,}, target {found['target']:,})"
-        table.add_row("  train before the filter, source or target is held out", sides)
+        table.add_row("contaminated training pairs", sides)
     for name, of in report.sources.items():
         kept = f"{of.num_pairs_train:,}, {of.num_pairs_validation:,}, {of.num_pairs_test:,}"
         table.add_row(f"  of {name}: read; {', '.join(SPLITS)}", f"{of.num_pairs_raw:,}; {kept}")

@@ -14,6 +14,7 @@ from mtx.data.preparation import Recipe, StageIds, prepare, prepare_scores
 from mtx.data.score.contamination import ContaminationScorer
 from mtx.data.score.duplicates import DuplicatesScorer
 from mtx.data.score.near_duplicates import NearDuplicatesScorer
+from mtx.data.score_and_split_stages import rows_in_texts
 from mtx.data.split import LEAK, TEST, TRAIN, VALIDATION, HeldOut, split_assignment
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization
@@ -150,6 +151,10 @@ def test_contamination_is_scored_after_the_split_and_held_out_rows_have_no_score
     assert again.built == []
     with pytest.raises(ConfigError, match=r"the scorer contamination compares .* but none are held out. Set"):
         prepare(replace(recipe(held_out=HeldOut()), scorers=scorers), store(tmp_path))
+
+
+def test_rows_of_a_corpus_with_a_cap_are_found_in_the_whole_texts() -> None:
+    assert rows_in_texts(np.arange(6), [2, 3, 1], [5, 3, 4]).tolist() == [0, 1, 5, 6, 7, 8]
 
 
 def test_scores_of_a_corpus_are_built_once_and_a_killed_build_leaves_no_files(

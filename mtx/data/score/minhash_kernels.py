@@ -85,8 +85,8 @@ def fill_bands(
             total += mixed(gram + (np.uint64(place) << S32))
             high = np.uint32(gram >> S32)
             for number in range(num_hashes):
-                value = np.uint32(high * factors[number] + addends[number])
-                least[number] = min(least[number], value)
+                hashed = np.uint32(high * factors[number] + addends[number])
+                least[number] = min(least[number], hashed)
         of_text[text] = mixed(total)
         for band in range(num_bands):
             value = np.uint64(0)
@@ -96,22 +96,73 @@ def fill_bands(
 
 
 @_compile
+def table_mask(num_grams: int) -> int:
+    """Return the mask of the slots of a hash table: a power of two of at least twice the number of n-grams, less 1."""
+    slots = 4
+    while slots < 2 * num_grams:
+        slots *= 2
+    return slots - 1
+
+
+@_compile
+def slot_of(gram: Any, keys: Array, owners: Array, owner: int, mask: int) -> int:
+    """Return the slot of an n-gram, or the free slot for it. Slots of other owners are free."""
+    slot = np.int64(gram & np.uint64(mask))
+    while owners[slot] == owner and keys[slot] != gram:
+        slot = (slot + 1) & mask
+    return int(slot)
+
+
+@_compile
+def jaccard_of(
+    grams: Array,
+    num_grams: int,
+    num_first: int,
+    least: float,
+    first: tuple[Array, Array, int, int],
+    marks: Array,
+    second: tuple[Array, Array, int, int],
+) -> float:
+    """Return the Jaccard index of a text with the n-grams `grams` and of the text in the hash table `first`.
+
+    A table is its keys, its owners, the current owner and the mask of its slots. `marks` says of each slot of `first`
+    for which pair its n-gram was counted last. `second` counts the other distinct n-grams.
+    """
+    num_shared, num_second = 0, 0
+    for place in range(num_grams):
+        # Even if all further n-grams were shared, the index would stay below `least`.
+        if num_shared + num_grams - place < least * (num_first + num_second - num_shared):
+            return 0.0
+        gram = grams[place]
+        slot = slot_of(gram, first[0], first[1], first[2], first[3])
+        if first[1][slot] == first[2]:
+            if marks[slot] != second[2]:
+                marks[slot] = second[2]
+                num_shared += 1
+                num_second += 1
+            continue
+        slot = slot_of(gram, second[0], second[1], second[2], second[3])
+        if second[1][slot] != second[2]:
+            second[1][slot], second[0][slot] = second[2], gram
+            num_second += 1
+    index = num_shared / (num_first + num_second - num_shared)
+    return index if index >= least else 0.0
+
+
+@_compile
 def fill_jaccard(
     codes: Array, offsets: Array, ngram: int, least: float, one: Array, other: Array, found: Array
 ) -> None:
     """Write the Jaccard index of each pair of texts, float64 [pairs], 0 if below `least`; see `MinHash.jaccard`.
 
-    The n-grams of the first text are a hash table, which all pairs with this text use. `marks` says of each slot for
-    which pair its n-gram was counted last. The second text needs a table of its own, to count its distinct n-grams.
+    The n-grams of the first text are a hash table, which all pairs with this text use.
     """
     longest = 1
     for pair in range(one.size):
         longest = max(longest, offsets[one[pair] + 1] - offsets[one[pair]])
         longest = max(longest, offsets[other[pair] + 1] - offsets[other[pair]])
     grams = np.empty(longest, dtype=np.uint64)
-    slots = 4
-    while slots < 2 * longest:
-        slots *= 2
+    slots = table_mask(longest) + 1
     keys, owners = np.empty(slots, dtype=np.uint64), np.zeros(slots, dtype=np.int64)
     marks = np.zeros(slots, dtype=np.int64)
     second_keys, second_owners = np.empty(slots, dtype=np.uint64), np.zeros(slots, dtype=np.int64)
@@ -119,46 +170,15 @@ def fill_jaccard(
     for pair in range(one.size):
         if one[pair] != current:
             current = one[pair]
-            owner = pair + 1
+            owner, num_first = pair + 1, 0
             num_grams = fill_grams(codes, offsets[current], offsets[current + 1], ngram, grams)
-            mask = 4
-            while mask < 2 * num_grams:
-                mask *= 2
-            mask -= 1
-            num_first = 0
+            mask = table_mask(num_grams)
             for place in range(num_grams):
-                slot = np.int64(grams[place] & np.uint64(mask))
-                while owners[slot] == owner and keys[slot] != grams[place]:
-                    slot = (slot + 1) & mask
+                slot = slot_of(grams[place], keys, owners, owner, mask)
                 if owners[slot] != owner:
                     owners[slot], keys[slot] = owner, grams[place]
                     num_first += 1
-        second = other[pair]
-        num_grams = fill_grams(codes, offsets[second], offsets[second + 1], ngram, grams)
-        second_mask = 4
-        while second_mask < 2 * num_grams:
-            second_mask *= 2
-        second_mask -= 1
-        num_shared, num_second = 0, 0
-        for place in range(num_grams):
-            # Even if all further n-grams were shared, the index would stay below `least`.
-            if num_shared + num_grams - place < least * (num_first + num_second - num_shared):
-                break
-            gram = grams[place]
-            slot = np.int64(gram & np.uint64(mask))
-            while owners[slot] == owner and keys[slot] != gram:
-                slot = (slot + 1) & mask
-            if owners[slot] == owner:
-                if marks[slot] != pair + 1:
-                    marks[slot] = pair + 1
-                    num_shared += 1
-                    num_second += 1
-                continue
-            slot = np.int64(gram & np.uint64(second_mask))
-            while second_owners[slot] == pair + 1 and second_keys[slot] != gram:
-                slot = (slot + 1) & second_mask
-            if second_owners[slot] != pair + 1:
-                second_owners[slot], second_keys[slot] = pair + 1, gram
-                num_second += 1
-        index = num_shared / (num_first + num_second - num_shared)
-        found[pair] = index if index >= least else 0.0
+        num_grams = fill_grams(codes, offsets[other[pair]], offsets[other[pair] + 1], ngram, grams)
+        second = (second_keys, second_owners, pair + 1, table_mask(num_grams))
+        first = (keys, owners, owner, mask)
+        found[pair] = jaccard_of(grams, num_grams, num_first, least, first, marks, second)
