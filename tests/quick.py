@@ -1,7 +1,8 @@
 """Plugins for `scripts/test quick`, which skips slow tests, and for `scripts/test durations`, which finds them.
 
 `slow_tests.txt` names each test function with at least `SLOW_CPU_S` of CPU time, including parameters and shared
-fixtures. `scripts/test durations` runs all tests and rewrites this file.
+fixtures. `scripts/test durations` runs all tests and rewrites this file. It also writes the time of each test function
+to `outputs/test_cpu_s.tsv`.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from cpu_time import Costs, function_of
 
 SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
+CPU_TIMES = Path(__file__).parents[1] / "outputs" / "test_cpu_s.tsv"
 SLOW_CPU_S = 1.0
 
 
@@ -24,7 +26,7 @@ class QuickTests:
 
 
 class Durations:
-    """Writes the names of slow test functions to `slow_tests.txt`."""
+    """Writes the names of slow test functions, and the CPU time of all: own and of shared fixtures, in seconds."""
 
     def __init__(self, costs: Costs) -> None:
         self.costs = costs
@@ -33,3 +35,6 @@ class Durations:
         shared = self.costs.shared  # a slow shared fixture makes each of its test functions slow
         slow = sorted(name for name, cost in self.costs.by_function.items() if cost + shared[name] >= SLOW_CPU_S)
         SLOW_TESTS.write_text("\n".join(slow) + "\n")
+        CPU_TIMES.parent.mkdir(exist_ok=True)
+        costly = sorted(self.costs.by_function.items(), key=lambda each: -each[1])
+        CPU_TIMES.write_text("".join(f"{cost:.2f}\t{shared[name]:.2f}\t{name}\n" for name, cost in costly))
