@@ -1,7 +1,7 @@
 """Finds near-duplicate pairs of a corpus: candidates by MinHash bands, verified by the exact Jaccard index.
 
-The search reads the corpus twice. The first pass computes a hash of each pair and of each of its bands. Pairs that
-share the hash of a band are candidates. The second pass reads the texts of the candidates only.
+The first pass computes a hash of each pair and of each of its bands. Pairs that share the hash of a band are
+candidates. If the texts do not fit into the memory budget, further passes read those of the candidates again.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mtx.cpu_count import granted_cores
 from mtx.data.score.minhash import HALF, LOW_HALF, MinHash
-from mtx.data.score.normal_form import NormalTexts, folding_table, normal_pairs
+from mtx.data.score.normal_form import NormalTexts, folding_table, joined_texts, normal_pairs
 from mtx.data.score.spilled_arrays import SpilledArrays
 from mtx.errors import ConfigError
 
@@ -90,7 +90,7 @@ class NearDuplicateSearch:
         folding_table()  # before the threads start, so that only one computes it
         with ThreadPoolExecutor(granted_cores()) as threads:
             bands = SpilledArrays(folders[0], np.uint32, in_memory=in_memory)
-            of_text, num_chars = self._fill_bands(corpus, bands, threads)
+            of_text, num_chars, texts = self._fill_bands(corpus, bands, threads, room // 2 if in_memory else 0)
             first_equal = _first_equal(of_text)
             del of_text
             rows = np.flatnonzero(first_equal == np.arange(len(first_equal))).astype(np.uint64)
@@ -108,7 +108,7 @@ class NearDuplicateSearch:
                 num_candidates += len(found)
                 for start in range(0, len(found), chunk):
                     piece = found[start : start + chunk]
-                    values = self._verified(corpus, piece, threads)
+                    values = self._verified(corpus, texts, piece, threads)
                     np.maximum.at(highest, (piece >> HALF).astype(np.int64), values)
                     links.append(piece[values >= self.min_jaccard])
         cluster, size = _clusters(first_equal, np.concatenate([np.empty(0, dtype=np.uint64), *links]))
@@ -129,22 +129,31 @@ class NearDuplicateSearch:
         return self.memory_mb * 10**6 - (num_pairs * BYTES_PER_PAIR + WORKING_BYTES)
 
     def _fill_bands(
-        self, corpus: Corpus, bands: SpilledArrays, threads: ThreadPoolExecutor
-    ) -> tuple[NDArray[np.uint64], int]:
-        """Append the hashes of all bands, and return the hash of each text, and the number of characters."""
+        self, corpus: Corpus, bands: SpilledArrays, threads: ThreadPoolExecutor, room: int
+    ) -> tuple[NDArray[np.uint64], int, NormalTexts | None]:
+        """Append the hashes of all bands.
 
-        def hashes(pairs: pa.RecordBatch) -> tuple[NDArray[np.uint32], NDArray[np.uint64], int]:
+        Returns:
+            The hash of each text, the number of characters, and the normal forms if they fit into `room` bytes.
+        """
+
+        def hashes(pairs: pa.RecordBatch) -> tuple[NDArray[np.uint32], NDArray[np.uint64], NormalTexts]:
             texts = normal_pairs(pairs)
-            return (*self.minhash.band_hashes(texts.codes, texts.offsets, compiled=self.compiled), len(texts.codes))
+            return (*self.minhash.band_hashes(texts.codes, texts.offsets, compiled=self.compiled), texts)
 
         of_text, num_chars = [np.empty(0, dtype=np.uint64)], 0
+        kept: list[NormalTexts] = []
         for batch in corpus():
-            for found, hashed, num in threads.map(hashes, _slices(batch)):
+            for found, hashed, texts in threads.map(hashes, _slices(batch)):
                 for number, band in enumerate(found):
                     bands.append(number, band)
                 of_text.append(hashed)
-                num_chars += num
-        return np.concatenate(of_text), num_chars
+                num_chars += len(texts.codes)
+                kept.append(texts)
+                if 2 * BYTES_PER_CHAR * num_chars > room:  # twice, because the parts are joined
+                    kept.clear()
+        fits = 2 * BYTES_PER_CHAR * num_chars <= room
+        return np.concatenate(of_text), num_chars, joined_texts(kept) if fits else None
 
     def _fill_candidates(
         self,
@@ -169,12 +178,15 @@ class NearDuplicateSearch:
             for part in range(parts):
                 candidates.append(part, found[part_of == part] if parts > 1 else found)
 
-    def _verified(self, corpus: Corpus, candidates: NDArray[np.uint64], threads: ThreadPoolExecutor) -> Floats:
-        """Return the exact Jaccard index of each candidate."""
-        later, earlier = (candidates >> HALF).astype(np.int64), (candidates & LOW_HALF).astype(np.int64)
-        needed = _distinct(np.concatenate([later, earlier]))
-        texts = _texts_of(corpus, needed, threads)
-        one, other = np.searchsorted(needed, later), np.searchsorted(needed, earlier)
+    def _verified(
+        self, corpus: Corpus, texts: NormalTexts | None, candidates: NDArray[np.uint64], threads: ThreadPoolExecutor
+    ) -> Floats:
+        """Return the exact Jaccard index of each candidate. Without `texts`, those of the candidates are read again."""
+        one, other = (candidates >> HALF).astype(np.int64), (candidates & LOW_HALF).astype(np.int64)
+        if texts is None:
+            needed = _distinct(np.concatenate([one, other]))
+            texts = _texts_of(corpus, needed, threads)
+            one, other = np.searchsorted(needed, one), np.searchsorted(needed, other)
 
         def jaccard(start: int) -> Floats:
             here = slice(start, start + JACCARD_TASK)
@@ -190,22 +202,26 @@ def _slices(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
 
 def _texts_of(corpus: Corpus, rows: Ints, threads: ThreadPoolExecutor) -> NormalTexts:
     """Return the normal forms of the pairs with the given row numbers, ascending."""
-    codes, lengths = [np.empty(0, dtype=np.uint32)], [np.zeros(1, dtype=np.int64)]
-    first = 0
+    found, first = [], 0
     for batch in corpus():
         low, high = np.searchsorted(rows, (first, first + batch.num_rows))
         chosen = batch.select(["src", "tgt"]).take(pa.array(rows[low:high] - first))
         first += batch.num_rows
-        for texts in threads.map(normal_pairs, _slices(chosen)):
-            codes.append(texts.codes)
-            lengths.append(np.diff(texts.offsets))
-    return NormalTexts(np.concatenate(codes), np.cumsum(np.concatenate(lengths)))
+        found += threads.map(normal_pairs, _slices(chosen))
+    return joined_texts(found)
 
 
 def _first_equal(of_text: NDArray[np.uint64]) -> Ints:
     """Return for each text the number of the first text with its hash: int64 [n]."""
-    _, first, inverse = np.unique(of_text, return_index=True, return_inverse=True)
-    found: Ints = first[inverse].astype(np.int64)
+    found = np.arange(len(of_text))
+    # Few texts share half of their hash with another one, so that the slow search for equal hashes sees only those.
+    keys = (of_text & ~LOW_HALF) | found.astype(np.uint64)
+    keys.sort()
+    is_shared = np.zeros(len(keys) + 1, dtype=np.bool_)
+    np.equal(keys[1:] >> HALF, keys[:-1] >> HALF, out=is_shared[1:-1])
+    rows = np.sort((keys[is_shared[1:] | is_shared[:-1]] & LOW_HALF).astype(np.int64))
+    _, first, inverse = np.unique(of_text[rows], return_index=True, return_inverse=True)
+    found[rows] = rows[first[inverse]]
     return found
 
 

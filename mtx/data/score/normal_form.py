@@ -5,6 +5,7 @@ letters, and, without punctuation, in punctuation and symbols. Lower case is tak
 """
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -129,6 +130,13 @@ def normal_pairs(pairs: pa.RecordBatch) -> NormalTexts:
     """Return the normal form of each pair: both sides with `SEPARATOR` between them."""
     source, target = (pc.utf8_trim_whitespace(pairs.column(side)) for side in ("src", "tgt"))
     return normal_texts(pc.binary_join_element_wise(source, target, pa.scalar(SEPARATOR, pa.large_string())))
+
+
+def joined_texts(parts: Sequence[NormalTexts]) -> NormalTexts:
+    """Return the texts of several parts in one."""
+    codes = np.concatenate([np.empty(0, dtype=np.uint32), *(part.codes for part in parts)])
+    lengths = np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(part.offsets) for part in parts)])
+    return NormalTexts(codes, np.cumsum(lengths))
 
 
 def _code_points(texts: pa.LargeStringArray) -> tuple[Codes, NDArray[np.int64]]:
