@@ -5,6 +5,7 @@ fixtures. `scripts/test durations` runs all tests and rewrites this file. It als
 to `outputs/test_cpu_s.tsv`.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,24 @@ from cpu_time import Costs, function_of
 
 SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
 CPU_TIMES = Path(__file__).parents[1] / "outputs" / "test_cpu_s.tsv"
-SLOW_CPU_S = 1.0
+SLOW_CPU_S = 0.3
 
 
 class QuickTests:
-    """Deselects the tests that are marked `slow` or listed in `slow_tests.txt`."""
+    """Deselects the tests that are marked `slow` or listed in `slow_tests.txt`, and imports no file without others."""
+
+    def __init__(self) -> None:
+        self.slow = set(SLOW_TESTS.read_text().split())
+
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        if not collection_path.match("test_*.py"):
+            return None
+        file = collection_path.relative_to(config.rootpath).as_posix()
+        names = re.findall(r"^def (test_\w+)", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+        return (names != [] and {f"{file}::{name}" for name in names} <= self.slow) or None
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        slow = set(SLOW_TESTS.read_text().split())
-        left_out = {item for item in items if item.get_closest_marker("slow") or function_of(item.nodeid) in slow}
+        left_out = {item for item in items if item.get_closest_marker("slow") or function_of(item.nodeid) in self.slow}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
 
