@@ -2,6 +2,7 @@
 
     scripts/bench_scores                      en–de of ../shared/data, and the sample corpus en–ja
     scripts/bench_scores --per-kind 4000
+    scripts/bench_scores --exact              also which share of all near-duplicates is found
 
 A corpus that is missing is skipped with a message. Rates are wall clock on all cores, and CPU seconds beside them.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from bench_near_duplicates import measure_near_duplicates
 
 import mtx
 from mtx.data.bounded_pair_batches import pair_batches
@@ -28,7 +30,7 @@ from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
-SCORERS = ("rules",)
+SCORERS = ("rules", "near_duplicates", "duplicates")
 
 
 def folder_of_corpora(given: str | None) -> Path | None:
@@ -75,7 +77,7 @@ def thresholds_seconds(overrides: list[str], number: int) -> tuple[float, float,
     return (time.perf_counter() - wall) / number, (time.process_time() - cpu) / number, built
 
 
-def measure(name: str, overrides: list[str], per_kind: int, num_thresholds: int) -> None:
+def measure(name: str, overrides: list[str], per_kind: int, num_thresholds: int, *, exact: bool) -> None:
     """Print the figures of all scorers on one corpus."""
     with tempfile.TemporaryDirectory() as folder:
         datamodule = mtx.compose_datamodule(
@@ -98,11 +100,11 @@ def measure(name: str, overrides: list[str], per_kind: int, num_thresholds: int)
         print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s")
         for scorer, of in prepared.scored.items():
             rate = num_pairs / of.built_s if of.built_s else float("nan")
-            of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
-            print(
-                f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk), "
-                f"{of_cpu:,.0f} pairs per CPU second and core"
-            )
+            line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
+            if isinstance(recipe.scorers[scorer], TrainedScorer):
+                of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
+                line += f", {of_cpu:,.0f} pairs per CPU second and core"
+            print(line)
         if num_thresholds:
             mtx.compose_datamodule(chosen).prepare_data()
             wall, cpu, built = thresholds_seconds(chosen, num_thresholds)
@@ -110,6 +112,8 @@ def measure(name: str, overrides: list[str], per_kind: int, num_thresholds: int)
                 f"  {num_thresholds} thresholds, each a job: {wall:.2f} s ({cpu:.2f} CPU s) with ids and plan, beyond "
                 f"the start of a process; {built} datasets built besides the selections"
             )
+        if exact:
+            measure_near_duplicates(pa.Table.from_batches(prepared.corpus.batches("train")).select(["src", "tgt"]))
         noise = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=per_kind, seed=1)
         kinds = list(dict.fromkeys(kind for of in noise.values() for kind in of))
         assert isinstance(recipe.filter, SelectionFilter)
@@ -139,6 +143,9 @@ def main() -> None:
     parser.add_argument("--thresholds", type=int, default=20, help="jobs with another threshold; 0: none")
     parser.add_argument("--data", help=f"folder with {EN_DE}")
     parser.add_argument("--sample-only", action="store_true", help="measure only the sample corpus")
+    parser.add_argument(
+        "--exact", action="store_true", help="compare near-duplicates with an exact search, for minutes"
+    )
     given = parser.parse_args()
     folder = folder_of_corpora(given.data)
     if given.sample_only:
@@ -147,8 +154,9 @@ def main() -> None:
         print(f"SKIPPED: there is no {EN_DE}; name its folder with --data FOLDER", file=sys.stderr)
     else:
         overrides = ["downloader=local", f"downloader.path={folder / EN_DE}"]
-        measure("en–de", overrides, given.per_kind, given.thresholds)
-    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], given.per_kind, given.thresholds)
+        measure("en–de", overrides, given.per_kind, given.thresholds, exact=given.exact)
+    sample = "en–ja, the sample, whose targets have no spaces"
+    measure(sample, ["downloader=sample"], given.per_kind, given.thresholds, exact=given.exact)
 
 
 if __name__ == "__main__":

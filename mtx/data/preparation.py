@@ -21,11 +21,12 @@ from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.revision_caching_downloader import revision_caching_downloader
-from mtx.data.score.score_stage import ScoreIds, score_fields, score_texts
+from mtx.data.score.score_stage import ScoreIds, score_fields
 from mtx.data.score.score_table import ScoredCorpus, shown_columns
 from mtx.data.score.scorer import Scorer
+from mtx.data.score_and_split_stages import build_scores_and_splits, build_text_scores, needs_split
 from mtx.data.split import HeldOut
-from mtx.data.split_and_filter_stages import build_filtered, build_splits
+from mtx.data.split_and_filter_stages import build_filtered
 from mtx.data.stage_runner import Batches, Stage, StageRunner, row_range_batches
 from mtx.data.store import Store
 from mtx.data.text_stages import build_raw, build_raw_parts, build_text
@@ -135,15 +136,14 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     downloader = recipe.downloader
     info = downloader.info()
     raw, text = _build_raw_and_text(recipe, runner)
-    sets_raw = {name: _build_raw_set(name, source, runner, info) for name, source in recipe.validation_sets.items()}
+    sets_raw = _build_raw_sets(recipe, runner, info)
     beside_raw = {**sets_raw, **_build_raw_to_predict(recipe, runner)}
     beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
 
     corpus = Corpus(downloader, info, text, repo)
     _check_columns(recipe, corpus)
-    scored = _build_scores(recipe, runner, corpus)
-    kept_apart = [beside_text[name] for name in sets_raw] if recipe.held_out.drop_leaks else []
-    splits = build_splits(corpus, recipe.held_out, kept_apart, runner)
+    sets = [beside_text[name] for name in sets_raw]
+    scored, splits = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
     filtered: dict[str, str] = {
         split: build_filtered(
             recipe.filter_of(split), corpus, splits, split, runner, ScoredCorpus(recipe.scorers, scored)
@@ -209,18 +209,17 @@ def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = No
         recipe = _recipe_with_revision_cache(recipe, store)
         _, text = _build_raw_and_text(recipe, runner)
         corpus = Corpus(recipe.downloader, recipe.downloader.info(), text, runner.repo)
-        return PreparedScores(corpus, _build_scores(recipe, runner, corpus), runner.built)
+        if not needs_split(recipe.scorers):
+            return PreparedScores(corpus, build_text_scores(runner, corpus, recipe.scorers), runner.built)
+        raw = _build_raw_sets(recipe, runner, corpus.info)
+        sets = [build_text(recipe.normalise, runner, raw_id) for raw_id in raw.values()]
+        scored, _ = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
+        return PreparedScores(corpus, scored, runner.built)
 
 
 def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, str], dict[str, str]]:
     raw = build_raw_parts(recipe.downloader, runner)
     return raw, {key: build_text(recipe.normalise, runner, raw_id) for key, raw_id in raw.items()}
-
-
-def _build_scores(recipe: Recipe, runner: StageRunner, corpus: Corpus) -> dict[str, ScoreIds]:
-    """Score the texts from which the training split is selected, by each scorer; see `score_texts`."""
-    texts = [part.id for part in corpus.parts("train")]
-    return {name: score_texts(runner, texts, scorer, name=name) for name, scorer in recipe.scorers.items()}
 
 
 def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:
@@ -239,6 +238,10 @@ def _build_raw_to_predict(recipe: Recipe, runner: StageRunner) -> dict[str, str]
     if recipe.predict_from is None:
         return {}
     return {PREDICT_NAME: build_raw(recipe.predict_from, runner, recipe.predict_from.info(), "train", stored_as="test")}
+
+
+def _build_raw_sets(recipe: Recipe, runner: StageRunner, corpus: SourceInfo) -> dict[str, str]:
+    return {name: _build_raw_set(name, source, runner, corpus) for name, source in recipe.validation_sets.items()}
 
 
 def _build_raw_set(name: str, source: Downloader, runner: StageRunner, corpus: SourceInfo) -> str:

@@ -69,6 +69,7 @@ class DataReport(Record):
     changed_by_step: Counts = Field(default_factory=dict)
     dropped: Counts = Field(default_factory=dict)
     dropped_by_split: dict[str, Counts] = Field(default_factory=dict)
+    contaminated: Counts = Field(default_factory=dict)
     sources: dict[str, SourceReport] = Field(default_factory=dict)
     num_pairs_train: Count | None = None
     num_pairs_validation: Count | None = None

@@ -23,7 +23,7 @@ from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.score.scorer import Scorer
-from mtx.data.split import HashSeed, HeldOut, HeldOutSize
+from mtx.data.split import HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import Tokenization
@@ -69,6 +69,10 @@ class TranslationData:
         held_out_filter: the rules by which pairs of validation and test are dropped, apart from those of `filter`, so
             that runs with other filters are measured on the same pairs. None: these pairs are neither filtered nor
             deduplicated.
+        split_by: a column of the corpus, such as a document, or `cluster`: pairs with one value, or near-duplicates,
+            are held out together. None: pairs with one source sentence are.
+        drop_contaminated: drop training pairs whose source or target equals a held-out one up to case, white space and
+            punctuation.
         validation_sets: additional validation sets, by name. A set is a file, the settings of a `LocalDownloader`, or a
             downloader whose training split is used. Validation sets are not filtered. `val_names` lists them in the
             order of the loaders.
@@ -119,6 +123,8 @@ class TranslationData:
         held_out_seed: HashSeed = 0,
         drop_leaks: bool = True,
         held_out_filter: PairFilter | None = None,
+        split_by: SplitBy = None,
+        drop_contaminated: bool = False,
         validation_sets: Mapping[str, SetConfig] | None = None,
         predict_from: str | os.PathLike[str] | None = None,
         max_source_tokens: MaxTokens | None = 256,
@@ -145,7 +151,14 @@ class TranslationData:
         )
         self._weighting = pair_weighting(weight_by, quantile_weights)
         check_shapes(sampler, tokenizer, downloader, self._grouping, self._weighting)
-        held_out = HeldOut(validation=validation, test=test, seed=held_out_seed, drop_leaks=drop_leaks)
+        held_out = HeldOut(
+            validation=validation,
+            test=test,
+            seed=held_out_seed,
+            drop_leaks=drop_leaks,
+            by=split_by,
+            drop_contaminated=drop_contaminated,
+        )
         self.storage = storage
         self._repo = RepoSession(storage.repo)
         text = None if predict_from is None else SourceTextDownloader(path=os.fspath(predict_from))

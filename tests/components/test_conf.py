@@ -35,7 +35,7 @@ NEEDED = {
 GROUPS = {
     "storage": {"sqlite_arrow", "shelve_jsonl"},
     "downloader": {"sample", "hf", "local", "mixture"},
-    "score": {"rules"},
+    "score": {"rules", "near_duplicates", "duplicates", "contamination"},
     "normalise": {"default", "none", "steps"},
     "filter": {"default", "none", "selection", "opusfilter"},
     "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},

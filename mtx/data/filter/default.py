@@ -11,8 +11,8 @@ from pydantic import Field
 
 from mtx.components.checked_options import Count, Natural, component
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
-from mtx.data.filter.duplicates import PairSet
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.filter.pair_set import PairSet
 from mtx.errors import ConfigError
 
 # C0 and C1 control characters and DEL, except tab, line feed and carriage return, which occur in text of several lines.

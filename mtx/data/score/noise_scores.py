@@ -1,15 +1,18 @@
 """Plants noise into a sample of a scored corpus, and scores the bad pairs with the stored models."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import SelectedDataset
 from mtx.data.score.planted_noise import planted_noise
 from mtx.data.score.score_stage import ScoreIds, corpus_sample
-from mtx.data.score.scorer import Scorer, TrainedScorer, score_batch, shown_name
+from mtx.data.score.scorer import CorpusScorer, Scorer, Scores, TrainedScorer, score_batch, shown_name
 from mtx.data.store import Store
 
 POOL_PAIRS = 100_000  # pairs from which noise is made; a larger pool needs memory, and changes little
@@ -44,7 +47,10 @@ def noise_scores(
         model_id = scored[name].model
         for kind, of in planted.items():
             batch = of.pairs.combine_chunks().to_batches()[0]
-            if isinstance(scorer, TrainedScorer):
+            scores: Scores
+            if isinstance(scorer, CorpusScorer):
+                scores = _scores_after(scorer, pool, batch)
+            elif isinstance(scorer, TrainedScorer):
                 assert model_id is not None
                 model = scorer.load(store.models.open(model_id))
                 scores = model.scores(batch, np.zeros(batch.num_rows, dtype=np.bool_))
@@ -55,3 +61,11 @@ def noise_scores(
                 if meaning.is_score:
                     found.setdefault(shown_name(name, column), {})[kind] = columns[column].to_numpy()
     return found
+
+
+def _scores_after(scorer: CorpusScorer, pool: pa.Table, noise: pa.RecordBatch) -> Mapping[str, pa.Array]:
+    """Return the columns of bad pairs that are appended to the pool from which they were made."""
+    pairs = pa.concat_tables([pool, pa.Table.from_batches([noise]).select(pool.column_names).cast(pool.schema)])
+    with TemporaryDirectory() as folder:
+        columns = scorer.corpus_columns(lambda: pair_batches(pairs), len(pairs), Path(folder))
+    return {name: column.slice(len(pool)) for name, column in columns.items()}

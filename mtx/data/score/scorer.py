@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -106,6 +106,39 @@ class TrainedScorer(Scorer):
     def scores(self, pairs: pa.RecordBatch) -> Scores:
         """Raise DataError: only the model that `load` returns can score pairs."""
         raise DataError(f"{type(self).__name__} scores only with its model: use load(folder).scores(pairs, in_sample)")
+
+
+class CorpusScorer(Scorer):
+    """Base class of scorers whose values of a pair depend on all pairs of the corpus, such as its duplicates.
+
+    The columns of the whole corpus are computed at once, and are an artifact of the store, as a model is.
+    """
+
+    @abstractmethod
+    def corpus_columns(self, corpus: Sample, num_pairs: int, scratch: Path) -> Mapping[str, pa.Array]:
+        """Return the columns of all pairs of a corpus by stored name, each with n values.
+
+        Args:
+            corpus: returns all pairs as a stream of record batches with `src` and `tgt`. It can be called several
+                times. Pairs are numbered from 0 in this order.
+            num_pairs: n, the number of pairs.
+            scratch: an empty folder for temporary files, which is removed afterwards.
+        """
+
+    def scores(self, pairs: pa.RecordBatch) -> Scores:
+        """Raise DataError: a batch is not the corpus."""
+        raise DataError(f"{type(self).__name__} scores a whole corpus: use corpus_columns(corpus, num_pairs, folder)")
+
+
+class HeldOutScorer(TrainedScorer):
+    """Base class of trained scorers that compare training pairs with the held-out pairs, on which they train.
+
+    `train` receives all held-out pairs: those of the validation and test splits, and of `datamodule.validation_sets`.
+    In `scores`, `in_sample` is True for each pair that is itself held out from the training split.
+    """
+
+    sample_pairs: ClassVar[int]  # type: ignore[misc]  # no field: all held-out pairs are used
+    seed: ClassVar[int]  # type: ignore[misc]  # no field: nothing is drawn
 
 
 def score_batch(scorer: Scorer, found: Scores, num_rows: int) -> pa.RecordBatch:
