@@ -26,10 +26,12 @@ def noise_scores(
     *,
     per_kind: int,
     seed: int,
+    other_targets: Sequence[str] = (),
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return the scores of planted noise, by shown name of the column and by kind: float64 [bad pairs].
 
-    The models are those of the corpus. They have not seen the bad pairs, so these count as outside of the sample.
+    A scorer that needs more than the texts of a pair is left out. The models are those of the corpus. They have not
+    seen the bad pairs, so these count as outside of the sample.
 
     Args:
         store: the store with texts and models.
@@ -38,12 +40,15 @@ def noise_scores(
         scored: the ids of their scores and models.
         per_kind: number of bad pairs of each kind.
         seed: seed of the noise.
+        other_targets: texts in another language, for the noise `wrong_language`.
     """
     _, sample = corpus_sample([store.repo.get_checked(part.id).rows for part in parts], POOL_PAIRS, seed)
     pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
-    planted = planted_noise(pool, per_kind=per_kind, seed=seed)
+    planted = planted_noise(pool, per_kind=per_kind, seed=seed, other_targets=other_targets)
     found: dict[str, dict[str, NDArray[np.float64]]] = {}
     for name, scorer in scorers.items():
+        if not scorer.is_of_texts:
+            continue
         model_id = scored[name].model
         for kind, of in planted.items():
             batch = of.pairs.combine_chunks().to_batches()[0]

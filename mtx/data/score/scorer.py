@@ -1,7 +1,7 @@
 """Scorers, which give each pair typed columns: scores, of which a higher one means a better pair, and other values."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeAlias
@@ -46,7 +46,24 @@ class Scorer(ABC):
 
     Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
     and does no I/O.
+
+    Attributes:
+        is_of_texts: whether the values of a pair depend on its texts alone. If not, the pairs to score have the column
+            `row` with their numbers in the corpus, and planted noise gets no score.
     """
+
+    is_of_texts: ClassVar[bool] = True
+
+    def check_corpus(self, num_pairs: Sequence[int]) -> None:
+        """Check that this scorer fits a corpus, before it trains or scores.
+
+        Args:
+            num_pairs: number of raw pairs of each source of the corpus.
+
+        Raises:
+            MtxError: the scorer does not fit.
+        """
+        del num_pairs  # a scorer of texts fits any corpus
 
     @property
     def columns(self) -> Mapping[str, ScoreColumn]:
