@@ -2,11 +2,13 @@
 
     scripts/bench_scores                      en–de of ../shared/data, and the sample corpus en–ja
     scripts/bench_scores --per-kind 4000
+    scripts/bench_scores --scorers alignment     one scorer alone: its peak memory
 
 A corpus that is missing is skipped with a message. Rates are wall clock on all cores, and CPU seconds beside them.
 """
 
 import argparse
+import resource
 import sys
 import tempfile
 import time
@@ -28,7 +30,7 @@ from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
-SCORERS = ("rules",)
+SCORERS = ("rules", "alignment", "order")
 
 
 def folder_of_corpora(given: str | None) -> Path | None:
@@ -59,12 +61,12 @@ def cpu_rate(datamodule: TranslationData, scorer: str, model_id: str | None, tex
     return sum(batch.num_rows for batch in batches) / (time.process_time() - started)
 
 
-def measure(name: str, overrides: list[str], per_kind: int) -> None:
+def measure(name: str, overrides: list[str], per_kind: int, scorers: str) -> None:
     """Print the figures of all scorers on one corpus."""
     with tempfile.TemporaryDirectory() as folder:
         datamodule = mtx.compose_datamodule(
             [
-                *(f"score=[{','.join(SCORERS)}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
+                *(f"score=[{scorers}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
                 *overrides,
             ]
         )
@@ -75,7 +77,8 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
         parts = prepared.corpus.parts("train")
         table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
         num_pairs = table.table.num_rows
-        print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s, at most {peak:.2f} GB")
         for scorer, of in prepared.scored.items():
             rate = num_pairs / of.built_s if of.built_s else float("nan")
             of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
@@ -111,6 +114,7 @@ def main() -> None:
     parser.add_argument("--per-kind", type=int, default=2000, help="bad pairs of each kind")
     parser.add_argument("--data", help=f"folder with {EN_DE}")
     parser.add_argument("--sample-only", action="store_true", help="measure only the sample corpus")
+    parser.add_argument("--scorers", default=",".join(SCORERS), help="scorers, separated by commas")
     given = parser.parse_args()
     folder = folder_of_corpora(given.data)
     if given.sample_only:
@@ -119,8 +123,8 @@ def main() -> None:
         print(f"SKIPPED: there is no {EN_DE}; name its folder with --data FOLDER", file=sys.stderr)
     else:
         overrides = ["downloader=local", f"downloader.path={folder / EN_DE}"]
-        measure("en–de", overrides, given.per_kind)
-    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], given.per_kind)
+        measure("en–de", overrides, given.per_kind, given.scorers)
+    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], given.per_kind, given.scorers)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mtx.components.checked_options import Count, Natural, component
+from mtx.data.score.model_arrays import load_array
 from mtx.data.score.scorer import SAMPLE_PAIRS, Mask, Sample, ScoreColumn, TrainedScorer
 from mtx.data.score.subword_bags import Bags, PairEncoder, train_vocabularies
 from mtx.data.score.translation_steps import available_steps
@@ -25,16 +26,15 @@ from mtx.data.score.translation_tables import (
     UnigramModel,
     in_threads,
     is_long,
-    load_array,
     train_tables,
 )
 from mtx.data.tokenize.bpe import MIN_VOCAB_SIZE
 
 MAX_VOCAB_SIZE = 16_000  # two dense tables of this size take 4 GB in training
 COLUMNS = {
-    "score": "gain of the other side over a unigram model, nats per token, mean of both directions; 0: explains nothing",
-    "min": "the same for the direction with less gain, which is lower if a text is cut or added",
-    "explained": "share of the tokens that the other side explains better than a unigram model, lower direction; 0 to 1",
+    "score": "gain by the other side over a unigram model, nats per token, mean of both directions; 0: no gain",
+    "weaker": "the same for the direction with less gain, which is lower if a text is cut or added",
+    "explained": "share of tokens with a gain, of the direction with the smaller share; 0 to 1",
 }
 
 Floats = NDArray[np.float64]
@@ -93,7 +93,9 @@ class AlignmentModel:
         bags = self._encoder.bags(pairs)
         return self._scores(bags, bags, in_sample)
 
-    def scores_without(self, pairs: pa.RecordBatch, originals: pa.RecordBatch, in_sample: Mask) -> Mapping[str, pa.Array]:
+    def scores_without(
+        self, pairs: pa.RecordBatch, originals: pa.RecordBatch, in_sample: Mask
+    ) -> Mapping[str, pa.Array]:
         """Return the scores of pairs that were made from others, whose counts are taken off instead of their own."""
         return self._scores(self._encoder.bags(pairs), self._encoder.bags(originals), in_sample)
 
@@ -117,7 +119,7 @@ class AlignmentModel:
         empty = (pairs[0].num_distinct == 0) | (pairs[1].num_distinct == 0)
         values = {
             "score": (forward + backward) / 2,
-            "min": np.minimum(forward, backward),
+            "weaker": np.minimum(forward, backward),
             "explained": np.minimum(forward_share, backward_share),
         }
         return {name: pa.array(np.where(empty, np.nan, of), pa.float64()) for name, of in values.items()}

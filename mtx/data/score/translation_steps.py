@@ -1,4 +1,4 @@
-"""Steps of IBM Model 1 (Brown et al. 1993) in one direction, in numpy; `translation_kernels.py` compiles the same steps.
+"""Steps of IBM Model 1 (Brown et al. 1993) in one direction, in numpy, as `translation_kernels.py` compiles them.
 
 The model explains each token that is *made* in one language by the tokens that are *given* in the other. G and M are
 the sizes of the two vocabularies. A share of the probability, `floor`, is left to a unigram model, which takes the part
@@ -34,7 +34,7 @@ def add_expected_counts(cells: Floats32, floor: Floats32, given: Bags, made: Bag
     """Add the expected counts of pairs to the table (the E step).
 
     Args:
-        cells: float32 [G, M, 2], the probability of each made token by given token, and the expected count, which grows.
+        cells: float32 [G, M, 2], the probability of each made token by given token, and its expected count.
         floor: float32 [M], the part of the probability of each made token that no given token explains.
         given: the given tokens of n pairs.
         made: the made tokens of the same pairs.
@@ -133,7 +133,12 @@ def compiled_steps() -> Steps:
     from mtx.data.score import translation_kernels as kernels
 
     def explained(
-        cells: Floats32, totals: Floats32, floor: Floats32, pairs: tuple[Bags, Bags], own: tuple[Bags, Bags], prior: float
+        cells: Floats32,
+        totals: Floats32,
+        floor: Floats32,
+        pairs: tuple[Bags, Bags],
+        own: tuple[Bags, Bags],
+        prior: float,
     ) -> Floats32:
         found = np.zeros(len(pairs[1].tokens), dtype=np.float32)
         (given, made), arrays = pairs, [*_arrays(own[0]), *_arrays(own[1])]

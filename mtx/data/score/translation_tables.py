@@ -4,16 +4,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtx.cpu_count import granted_cores
+from mtx.data.score.model_arrays import load_array, save_array
 from mtx.data.score.scorer import Sample
 from mtx.data.score.subword_bags import Bags, PairEncoder
 from mtx.data.score.translation_steps import available_steps
-from mtx.infra.dal.atomic_file import atomic_file
 
 ITERATIONS = 4  # further ones fit the pairs of the sample, and tell bad pairs apart less
 FLOOR = 0.1  # weight of the unigram model beside the given tokens
@@ -113,7 +113,7 @@ class TranslationTable:
 def train_tables(sample: Sample, encoder: PairEncoder, folder: Path) -> None:
     """Train both directions on a sample, and store the tables and the unigram counts in `folder`.
 
-    The directions are trained by two threads if two cores are granted; the result is the same with one.
+    The directions are trained one after the other, so that the memory holds the dense tables of only one.
     """
     encoded = [encoder.bags(batch) for batch in sample()]
     source, target = (Bags.joined([bags[side] for bags in encoded]) for side in (0, 1))
@@ -129,7 +129,8 @@ def train_tables(sample: Sample, encoder: PairEncoder, folder: Path) -> None:
         table = TranslationTable.train(given, made, encoder.num_tokens[side], unigrams[1 - side])
         table.save(folder, direction, unigrams[1 - side])
 
-    in_threads(train)
+    for direction in DIRECTIONS:
+        train(direction)
 
 
 def is_long(source: Bags, target: Bags) -> NDArray[np.bool_]:
@@ -143,15 +144,3 @@ def in_threads(work: Callable[[str], Result]) -> list[Result]:
     """Call `work` for each direction, in a thread for each granted core."""
     with ThreadPoolExecutor(min(granted_cores(), len(DIRECTIONS))) as threads:
         return list(threads.map(work, DIRECTIONS))
-
-
-def save_array(path: Path, array: NDArray[np.generic]) -> None:
-    """Write an array to a file, atomically."""
-    with atomic_file(path) as file:
-        np.save(file, array, allow_pickle=False)
-
-
-def load_array(path: Path) -> NDArray[np.generic]:
-    """Return the array in a file. Raises ValueError if the array would need pickle."""
-    found: NDArray[np.generic] = np.load(path, allow_pickle=False)
-    return found
