@@ -57,7 +57,7 @@ class UnigramModel:
         lengths = np.bincount(rows, own, len(bags))
         total = self.counts.sum(dtype=np.float64) + len(self.counts)
         found: NDArray[np.float64] = np.maximum(self.counts[bags.tokens] - own, 0) + 1
-        return found / (total - lengths[rows])
+        return found / np.maximum(total - lengths[rows], len(self.counts))
 
 
 @dataclass(frozen=True)
