@@ -17,7 +17,6 @@ from mtx.data.token_rows import TRAINED_IDS
 
 PRIORS = (2.0, 2.0)  # weights, in occurrences, of the shorter context, for pairs and for triples
 ORDERS = (1, 2, 3)
-ARRAYS = ("rows", "tokens", "pairs", "triples")
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -65,8 +64,11 @@ class Ngrams:
 
     def and_of(self, other: "Ngrams") -> "Ngrams":
         """Return the n-grams of n texts together with those of n other texts, number by number."""
-        both = [np.concatenate([getattr(self, name), getattr(other, name)]) for name in ARRAYS]
-        return Ngrams(*both, self.num_texts)
+        rows, tokens, pairs, triples = (
+            np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("rows", "tokens", "pairs", "triples")
+        )
+        return Ngrams(rows, tokens, pairs, triples, self.num_texts)
 
     def keys(self, order: int) -> Ints:
         """Return the n-grams of this number of tokens: int64 [positions]."""
@@ -153,7 +155,8 @@ class NgramCounts:
         probability = unigram
         for order, prior in zip(ORDERS[1:], PRIORS, strict=True):
             probability = (counts[f"ngrams_{order}"] + prior * probability) / (counts[f"contexts_{order}"] + prior)
-        return np.log(probability) - np.log(unigram)
+        found: Floats = np.log(probability) - np.log(unigram)
+        return found
 
     def _without(self, name: str, texts: Ngrams, own: Ngrams, keys: Ints, own_keys: Ints) -> Floats:
         """Return the count of each n-gram, less its count in the text that is taken off: float64 [positions]."""

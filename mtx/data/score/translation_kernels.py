@@ -68,7 +68,7 @@ def normalise(cells: Array, totals: Array) -> None:
 
 
 @_compile
-def _weights(cells: Array, floor: Array, given: Array, given_counts: Array, made: Array, counts: Array) -> Array:
+def _weights(cells: Array, floor: Array, given: Array, given_counts: Array, made: Array, counts: Array) -> Any:
     """Return the count of each made token divided by the sum of the probabilities that explain it: float32 [made]."""
     found = given_counts.sum() * floor[made]
     for i in range(given.size):
@@ -113,7 +113,7 @@ def _explained(
     own_made: Array,
     own_counts: Array,
     prior: Any,
-) -> Array:
+) -> Any:
     """Return the mean probability of each made token, without the counts of the pair itself: float32 [made]."""
     found = np.zeros(made.size, dtype=np.float32)
     weights = _weights(cells, floor, own_given, own_given_counts, own_made, own_counts)

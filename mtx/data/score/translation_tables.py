@@ -44,7 +44,8 @@ class UnigramModel:
     @property
     def floor(self) -> Floats32:
         """The part of the probability of each token that no given token explains: float32 [tokens]."""
-        return (FLOOR * (self.counts + 1) / (self.counts.sum(dtype=np.float64) + len(self.counts))).astype(np.float32)
+        total = float(self.counts.sum(dtype=np.float64)) + len(self.counts)
+        return np.asarray(FLOOR * (self.counts + 1) / total, dtype=np.float32)
 
     def probabilities(self, bags: Bags, own: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of each token of n texts, without the counts of the texts themselves: [entries].
@@ -57,7 +58,8 @@ class UnigramModel:
         lengths = np.bincount(rows, own, len(bags))
         total = self.counts.sum(dtype=np.float64) + len(self.counts)
         found: NDArray[np.float64] = np.maximum(self.counts[bags.tokens] - own, 0) + 1
-        return found / np.maximum(total - lengths[rows], len(self.counts))
+        found /= np.maximum(total - lengths[rows], len(self.counts))
+        return found
 
 
 @dataclass(frozen=True)
