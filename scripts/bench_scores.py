@@ -3,12 +3,14 @@
     scripts/bench_scores                      en–de of ../shared/data, and the sample corpus en–ja
     scripts/bench_scores --per-kind 4000
     scripts/bench_scores --exact              also which share of all near-duplicates is found
+    scripts/bench_scores --scorers alignment     one scorer alone: its peak memory
 
 A corpus that is missing is skipped with a message. Rates are wall clock on all cores, and CPU seconds beside them.
 """
 
 import argparse
 import gettext
+import resource
 import sys
 import tempfile
 import time
@@ -36,7 +38,7 @@ from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
-SCORERS = ("rules", "language", "near_duplicates", "duplicates")
+SCORERS = ("rules", "alignment", "order", "language", "near_duplicates", "duplicates")
 CATALOGUES = "/usr/share/locale/{}/LC_MESSAGES"
 IDENTIFIED_PAIRS = 5000  # on which an identifier of languages is measured, because it is slow
 
@@ -109,13 +111,13 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
     with tempfile.TemporaryDirectory() as folder:
         datamodule = mtx.compose_datamodule(
             [
-                *(f"score=[{','.join(SCORERS)}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
+                *(f"score=[{scorers}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
                 *overrides,
             ]
         )
         store, recipe = datamodule.storage, datamodule.recipe
         chosen = [
-            *(f"score=[{','.join(SCORERS)}]", "filter=selection", "tokenizer=byte", "+tokenizer.train_on=text"),
+            *(f"score=[{given.scorers}]", "filter=selection", "tokenizer=byte", "+tokenizer.train_on=text"),
             *(f"storage.root={folder}", *overrides),
         ]
         cpu = time.process_time()
@@ -124,7 +126,8 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
         parts = prepared.corpus.parts("train")
         table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
         num_pairs = table.table.num_rows
-        print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s, at most {peak:.2f} GB")
         for scorer, of in prepared.scored.items():
             rate = num_pairs / of.built_s if of.built_s else float("nan")
             line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
@@ -211,6 +214,7 @@ def main() -> None:
         "--exact", action="store_true", help="compare near-duplicates with an exact search, for minutes"
     )
     parser.add_argument("--other-language", default="fr", help="language of the texts of the noise wrong_language")
+    parser.add_argument("--scorers", default=",".join(SCORERS), help="scorers, separated by commas")
     given = parser.parse_args()
     others = other_texts(given.other_language)
     folder = folder_of_corpora(given.data)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -94,6 +94,25 @@ class ScoringModel(Protocol):
             pairs: columns `src`, `tgt` and any further columns.
             in_sample: bool [n], True for each pair that was in the training sample. A model that would recognise such a
                 pair takes the pair's own counts off (leave-one-out), so that both kinds of pairs have one scale.
+        """
+
+
+@runtime_checkable
+class LeaveOutModel(ScoringModel, Protocol):
+    """A model that can take off the counts of other pairs than the scored ones, to measure it with planted noise.
+
+    A bad pair that is made from a pair of the sample would be recognised by what the model has learned from that pair.
+    If it stood in the corpus instead of that pair, the model would not have learned it.
+    """
+
+    def scores_without(self, pairs: pa.RecordBatch, originals: pa.RecordBatch, in_sample: Mask) -> Scores:
+        """Return the columns of the pairs, as `Scorer.scores` does, without what was learned from the originals.
+
+        Args:
+            pairs: columns `src` and `tgt`.
+            originals: the pairs from which they are made, one for each: columns `src` and `tgt`, and `other_tgt`, the
+                target of another pair that the bad pair has, or an empty text.
+            in_sample: bool [n], True for each original that was in the training sample.
         """
 
 
