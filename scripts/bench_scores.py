@@ -111,7 +111,7 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
     with tempfile.TemporaryDirectory() as folder:
         datamodule = mtx.compose_datamodule(
             [
-                *(f"score=[{scorers}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
+                *(f"score=[{given.scorers}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
                 *overrides,
             ]
         )
@@ -139,8 +139,8 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
             mtx.compose_datamodule(chosen).prepare_data()
             wall, cpu, built = thresholds_seconds(chosen, given.thresholds)
             print(
-                f"  {given.thresholds} thresholds, each a job: {wall:.2f} s ({cpu:.2f} CPU s) with ids and plan, beyond "
-                f"the start of a process; {built} datasets built besides the selections"
+                f"  {given.thresholds} thresholds, each a job: {wall:.2f} s ({cpu:.2f} CPU s) with ids and plan, "
+                f"beyond the start of a process; {built} datasets built besides the selections"
             )
         if given.exact:
             measure_near_duplicates(pa.Table.from_batches(prepared.corpus.batches("train")).select(["src", "tgt"]))

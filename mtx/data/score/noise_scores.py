@@ -39,8 +39,8 @@ def noise_scores(
     """Return the scores of planted noise, by shown name of the column and by kind: float64 [bad pairs].
 
     A scorer that needs more than the texts of a pair is left out. The models are those of the corpus. They have not
-    seen the bad pairs, so these count as outside of the sample; a `LeaveOutModel` takes off what it has learned from the
-    pairs from which they are made.
+    seen the bad pairs, so these count as outside of the sample; a `LeaveOutModel` takes off what it has learned from
+    the pairs from which they are made.
 
     Args:
         store: the store with texts and models.
