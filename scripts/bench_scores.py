@@ -2,12 +2,15 @@
 
     scripts/bench_scores                      en–de of ../shared/data, and the sample corpus en–ja
     scripts/bench_scores --per-kind 4000
+    scripts/bench_scores --exact              also which share of all near-duplicates is found
+    scripts/bench_scores --scorers alignment     one scorer alone: its peak memory
 
 A corpus that is missing is skipped with a message. Rates are wall clock on all cores, and CPU seconds beside them.
 """
 
 import argparse
 import gettext
+import resource
 import sys
 import tempfile
 import time
@@ -16,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from bench_near_duplicates import measure_near_duplicates
 
 import mtx
 from mtx.data.bounded_pair_batches import pair_batches
@@ -34,7 +38,7 @@ from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
-SCORERS = ("rules", "language")
+SCORERS = ("rules", "alignment", "order", "language", "near_duplicates", "duplicates")
 CATALOGUES = "/usr/share/locale/{}/LC_MESSAGES"
 IDENTIFIED_PAIRS = 5000  # on which an identifier of languages is measured, because it is slow
 
@@ -86,32 +90,62 @@ def cpu_rate(datamodule: TranslationData, scorer: str, model_id: str | None, tex
     return sum(batch.num_rows for batch in batches) / (time.process_time() - started)
 
 
-def measure(name: str, overrides: list[str], per_kind: int, others: list[str]) -> None:
+def thresholds_seconds(overrides: list[str], number: int) -> tuple[float, float, int]:
+    """Return the wall clock and CPU seconds of a job with another threshold, as the mean of several, and what it built.
+
+    A job composes its config, filters, opens the token ids and plans an epoch. The process has started before.
+    """
+    wall, cpu, built = time.perf_counter(), time.process_time(), 0
+    for threshold in np.linspace(-4, -2, number):
+        datamodule = mtx.compose_datamodule([*overrides, f"filter.rules.length_z.min={threshold:.3f}"])
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        datamodule.train_dataloader().batch_sampler.plan()
+        assert datamodule.ids is not None
+        built += sum(not name.startswith("filtered-train") for name in datamodule.ids.built)
+    return (time.perf_counter() - wall) / number, (time.process_time() - cpu) / number, built
+
+
+def measure(name: str, overrides: list[str], others: list[str], given: argparse.Namespace) -> None:
     """Print the figures of all scorers on one corpus."""
     with tempfile.TemporaryDirectory() as folder:
         datamodule = mtx.compose_datamodule(
             [
-                *(f"score=[{','.join(SCORERS)}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
+                *(f"score=[{given.scorers}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
                 *overrides,
             ]
         )
         store, recipe = datamodule.storage, datamodule.recipe
+        chosen = [
+            *(f"score=[{given.scorers}]", "filter=selection", "tokenizer=byte", "+tokenizer.train_on=text"),
+            *(f"storage.root={folder}", *overrides),
+        ]
         cpu = time.process_time()
         prepared = prepare_scores(recipe, store, StageRunner(store))
         cpu = time.process_time() - cpu
         parts = prepared.corpus.parts("train")
         table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
         num_pairs = table.table.num_rows
-        print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s, at most {peak:.2f} GB")
         for scorer, of in prepared.scored.items():
             rate = num_pairs / of.built_s if of.built_s else float("nan")
-            of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
+            line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
+            if isinstance(recipe.scorers[scorer], TrainedScorer):
+                of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
+                line += f", {of_cpu:,.0f} pairs per CPU second and core"
+            print(line)
+        if given.thresholds:
+            mtx.compose_datamodule(chosen).prepare_data()
+            wall, cpu, built = thresholds_seconds(chosen, given.thresholds)
             print(
-                f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk), "
-                f"{of_cpu:,.0f} pairs per CPU second and core"
+                f"  {given.thresholds} thresholds, each a job: {wall:.2f} s ({cpu:.2f} CPU s) with ids and plan, "
+                f"beyond the start of a process; {built} datasets built besides the selections"
             )
+        if given.exact:
+            measure_near_duplicates(pa.Table.from_batches(prepared.corpus.batches("train")).select(["src", "tgt"]))
         noise = noise_scores(
-            store, parts, recipe.scorers, prepared.scored, per_kind=per_kind, seed=1, other_targets=others
+            store, parts, recipe.scorers, prepared.scored, per_kind=given.per_kind, seed=1, other_targets=others
         )
         kinds = list(dict.fromkeys(kind for of in noise.values() for kind in of))
         assert isinstance(recipe.filter, SelectionFilter)
@@ -173,9 +207,14 @@ def measure_identifier(pairs: pa.Table, others: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--per-kind", type=int, default=2000, help="bad pairs of each kind")
+    parser.add_argument("--thresholds", type=int, default=20, help="jobs with another threshold; 0: none")
     parser.add_argument("--data", help=f"folder with {EN_DE}")
     parser.add_argument("--sample-only", action="store_true", help="measure only the sample corpus")
+    parser.add_argument(
+        "--exact", action="store_true", help="compare near-duplicates with an exact search, for minutes"
+    )
     parser.add_argument("--other-language", default="fr", help="language of the texts of the noise wrong_language")
+    parser.add_argument("--scorers", default=",".join(SCORERS), help="scorers, separated by commas")
     given = parser.parse_args()
     others = other_texts(given.other_language)
     folder = folder_of_corpora(given.data)
@@ -185,8 +224,8 @@ def main() -> None:
         print(f"SKIPPED: there is no {EN_DE}; name its folder with --data FOLDER", file=sys.stderr)
     else:
         overrides = ["downloader=local", f"downloader.path={folder / EN_DE}"]
-        measure("en–de", overrides, given.per_kind, others)
-    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], given.per_kind, others)
+        measure("en–de", overrides, others, given)
+    measure("en–ja, the sample, whose targets have no spaces", ["downloader=sample"], others, given)
 
 
 if __name__ == "__main__":

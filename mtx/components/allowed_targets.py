@@ -25,6 +25,7 @@ NESTED_CLASSES = (
     "mtx.infra.dal.protocols.FileLayer",
     "mtx.infra.dataset.download.Downloader",
     "mtx.data.normalise.Normaliser",
+    "mtx.data.normalise.NormaliseStep",
     "mtx.data.filter.filter_protocol.PairFilter",
     "mtx.data.score.text_encoder.TextEncoder",
     "mtx.data.tokenize.tokenization.Tokenization",
