@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
 SCORERS = ("rules", "alignment", "order", "language", "near_duplicates", "duplicates")
 CATALOGUES = "/usr/share/locale/{}/LC_MESSAGES"
-IDENTIFIED_PAIRS = 5000  # on which an identifier of languages is measured, because it is slow
+IDENTIFIED_PAIRS = 5  # good pairs for each bad one of a kind, on which the slow identifier of languages is measured
 
 
 def folder_of_corpora(given: str | None) -> Path | None:
@@ -167,13 +167,13 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
                 for kind in kinds
             )
             print("  " + column.ljust(22) + "".join(cell.rjust(13) for cell in cells))
-        measure_identifier(store.repo.get(parts[0].id).rows.table, others)
+        measure_identifier(store.repo.get(parts[0].id).rows.table, others, min(per_kind, 1000))
 
 
-def measure_identifier(pairs: pa.Table, others: list[str]) -> None:
+def measure_identifier(pairs: pa.Table, others: list[str], per_kind: int) -> None:
     """Print how the packaged identifier tells wrong languages from a random sample of the pairs."""
     scorer = LanguageScorer(identifier="py3langid")
-    chosen = np.sort(np.random.default_rng(0).permutation(len(pairs))[:IDENTIFIED_PAIRS])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(pairs))[: IDENTIFIED_PAIRS * per_kind])
     sample = pairs.select(["src", "tgt"]).take(chosen).combine_chunks().to_batches()[0]
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +186,7 @@ def measure_identifier(pairs: pa.Table, others: list[str]) -> None:
     good = model.scores(sample, np.ones(sample.num_rows, dtype=np.bool_))["identified"].to_numpy()
     rates = [sample.num_rows / seconds for seconds in (time.perf_counter() - started, time.process_time() - cpu)]
     print(f"  language with identifier: {rates[0]:,.0f} pairs/s, {rates[1]:,.0f} pairs per CPU second")
-    planted = planted_noise(pa.table(sample), per_kind=1000, seed=1, other_targets=others)
+    planted = planted_noise(pa.table(sample), per_kind=per_kind, seed=1, other_targets=others)
     lengths = np.minimum(*(pc.utf8_length(sample.column(side)).to_numpy() for side in (0, 1)))
     for kind in ("copied", "swapped", "wrong_language"):
         if kind not in planted:
