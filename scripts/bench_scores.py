@@ -167,7 +167,8 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
                 for kind in kinds
             )
             print("  " + column.ljust(22) + "".join(cell.rjust(13) for cell in cells))
-        measure_identifier(store.repo.get(parts[0].id).rows.table, others, min(per_kind, 1000))
+        if "language" in given.scorers.split(","):
+            measure_identifier(store.repo.get(parts[0].id).rows.table, others, min(given.per_kind, 1000))
 
 
 def measure_identifier(pairs: pa.Table, others: list[str], per_kind: int) -> None:
