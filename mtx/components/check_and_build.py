@@ -16,6 +16,7 @@ from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.groups import GROUPS, KEYS
 from mtx.components.packaged_options import is_packaged
 from mtx.errors import ConfigError, MtxError, choices
+from mtx.exhausted_resources import raise_if_exhausted
 
 Config = Mapping[str, Any]
 
@@ -121,6 +122,7 @@ def _first_cause(error: BaseException) -> BaseException:
 
 def _construction_error(group: str, options: Config, error: BaseException) -> MtxError:
     """Return the error of mtx for an error that a component's constructor has raised."""
+    raise_if_exhausted(error)
     if isinstance(error, MtxError):
         return error
     name = str(options[TARGET_KEY]).rpartition(".")[2]

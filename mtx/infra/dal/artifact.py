@@ -312,12 +312,9 @@ def check_files(path: Path, manifest: ArtifactManifest, *, full: bool) -> None:
                 found.append(("SHA-256", sha256_of(path / name), file.sha256))
         except OSError as error:
             raise_if_exhausted(error)
-            raise DamagedError(
-                f"the file {name} of {manifest.id} cannot be read: {error_reason(error)}. {VERIFY_HINT}"
-            ) from error
+            told = f"the file {name} of {manifest.id} cannot be read: {error_reason(error)}"
+            raise DamagedError(f"{told}. {VERIFY_HINT}") from error
         for what, is_, was in found:
             if is_ != was:
-                raise DamagedError(
-                    f"the file {name} of {manifest.id} has changed on disk: "
-                    f"{what} {is_}, but the manifest says {was}. {VERIFY_HINT}"
-                )
+                told = f"{what} {is_}, but the manifest says {was}"
+                raise DamagedError(f"the file {name} of {manifest.id} has changed on disk: {told}. {VERIFY_HINT}")
