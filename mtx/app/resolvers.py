@@ -29,12 +29,15 @@ def without_budget(value: Any, *, _root_: DictConfig) -> Any:
 def if_scored(scorer: Any, value: Any, *, _parent_: Any) -> Any:
     """Return `value` if the scorer is among the chosen options of the group `score`, else None.
 
-    The group is beside the group of the option, which is the root of mtx's config, or a key in the config of another
-    application.
+    A scorer such as `language.identifier` counts as chosen if this option of it is set. The group is beside the group
+    of the option, which is the root of mtx's config, or a key in the config of another application.
     """
+    name, _, option = str(scorer).partition(".")
     while isinstance(_parent_, BaseContainer):
         if isinstance(_parent_, DictConfig) and "score" in _parent_:
-            return value if str(scorer) in (_parent_.score or {}) else None
+            chosen = _parent_.score or {}
+            is_chosen = name in chosen and (not option or (chosen[name] or {}).get(option) is not None)
+            return value if is_chosen else None
         _parent_ = _parent_._get_parent()
     return None
 

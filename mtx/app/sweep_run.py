@@ -22,6 +22,7 @@ from mtx.app.hydra_internals import BASIC_LAUNCHER
 from mtx.app.override_errors import readable_configs
 from mtx.app.search_launch import launch_in_children
 from mtx.app.sweep_plan import Sweep, planned
+from mtx.assumptions import assume
 from mtx.errors import StoreError
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
@@ -123,7 +124,7 @@ def _launch(
         with suppress(StoreError):  # a job with an unreadable status runs again
             if not cfg.sweep.retry and has_died(status := read_status(folder)) and status is not None:
                 passed_over.add(number)
-                print(f"job {folder.name} is passed over: {status.error}", flush=True)
+                assume(f"job {folder.name} is passed over: {status.error}")
     is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER
     launch = in_child(launcher.launch) if is_basic and is_own_process() and not wants_traces() else launcher.launch
     return launch_jobs(

@@ -26,7 +26,9 @@ NESTED_CLASSES = (
     "mtx.infra.dal.protocols.FileLayer",
     "mtx.infra.dataset.download.Downloader",
     "mtx.data.normalise.Normaliser",
+    "mtx.data.normalise.NormaliseStep",
     "mtx.data.filter.filter_protocol.PairFilter",
+    "mtx.data.score.text_encoder.TextEncoder",
     "mtx.data.tokenize.tokenization.Tokenization",
     "mtx.batches.plan.planner.Planner",
     "torch.nn.Module",
@@ -95,7 +97,14 @@ def _named(path: str) -> Any:
     `mtx.training` is imported first: it imports Lightning without transformers, whose import it defers.
     """
     importlib.import_module("mtx.training")
-    return pkgutil.resolve_name(path)
+    try:
+        return pkgutil.resolve_name(path)
+    except AttributeError:  # also if the module could not be imported, whose error is lost
+        try:
+            importlib.import_module(path.rpartition(".")[0])
+        except ImportError as error:
+            raise_if_exhausted(error)
+        raise
 
 
 def _is_allowed_inside(target: Callable[..., Any]) -> bool:

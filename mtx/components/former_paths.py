@@ -39,7 +39,7 @@ FORMER = {
     "mtx.data.exchange.unpack": "mtx.data.exchange.safe_unpacking",
     "mtx.data.filter.base": "mtx.data.filter.filter_protocol",
     "mtx.data.filter.rejects": "mtx.data.filter.rejected_samples",
-    "mtx.data.filter.seen": "mtx.data.filter.duplicates",
+    "mtx.data.filter.seen": "mtx.data.filter.pair_set",
     "mtx.data.pairs": "mtx.data.bounded_pair_batches",
     "mtx.data.pipeline": "mtx.data.preparation",
     "mtx.data.progress": "mtx.progress.tracking",

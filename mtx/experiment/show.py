@@ -1,12 +1,14 @@
-"""`task=show`: list the datasets, tokenizers and word indexes in the store."""
+"""`task=show`: list the datasets, tokenizers and word indexes in the store, or show one pair of a dataset."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
+from mtx.components.checked_options import Natural
 from mtx.components.identity import ID_DIGITS
 from mtx.data.dataset import Split, Stage, TranslationDataset
 from mtx.data.garbage_collection import artifact_inputs
@@ -26,15 +28,37 @@ KINDS = {"tokenizers": "tokenizer", "words": "words", "models": "model of a scor
 
 
 @needs("storage")
-def show(run: Run, *, stage: Stage | None = None, split: Split | None = None) -> None:
+def show(
+    run: Run,
+    *,
+    stage: Stage | None = None,
+    split: Split | None = None,
+    dataset: str | None = None,
+    row: Natural | None = None,
+    format: Literal["table", "json"] = "table",
+) -> None:
     """Print a table of the stored datasets and artifacts with their sizes, and a line for each unreadable one.
+
+    With `dataset` and `row`, print what is known of one pair instead.
 
     Args:
         run: The run of this task, which provides the store and the console.
         stage: List only the datasets of this stage. None: all stages.
         split: List only the datasets of this split. None: all splits.
+        dataset: The id of a dataset, or its name. Set it together with `row`.
+        row: The number of a row of the dataset, from 0: print its raw row, texts, scores, rule and source.
+        format: The form in which the row is printed.
+
+    Raises:
+        ConfigError: There is no such row, or only one of `dataset` and `row` is set.
+        NotStoredError: There is no such dataset.
     """
     store = run.build("storage")
+    if dataset is not None or row is not None:
+        from mtx.experiment.show_row import show_row  # which imports Arrow
+
+        show_row(run, store, dataset=dataset, row=row, stage=stage, split=split, as_json=format == "json")
+        return
     unreadable: list[Damage] = []
     datasets = list(store.repo.manifests(stage, split, unreadable=unreadable))
     artifacts = list(_artifact_rows(store, unreadable)) if stage is None and split is None else []
