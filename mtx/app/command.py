@@ -83,6 +83,8 @@ def main() -> None:
     except (MtxError, HydraException, OmegaConfBaseException) as error:
         if wants_traces():
             raise
+        if not isinstance(error, MtxError) and (told := exhausted_message(error)):
+            _fail(told, is_exhausted=True)
         _fail(str(error) if isinstance(error, MtxError) else composition_error_message(error, arguments))
     except BrokenPipeError:
         if not _is_output_closed():
