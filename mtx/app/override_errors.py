@@ -202,7 +202,7 @@ def composition_error_message(
         problems += [several_values_problem(o, arguments, is_group=o.key_or_group in groups) for o in several]
     if not problems:
         problems = _key_problems(loader, groups, parsed, arguments)
-    return "\n".join(problems) or _first_line(error)
+    return "\n".join(problems) or _unexplained(error, parsed)
 
 
 def _own_options(loader: ConfigLoader) -> dict[str, list[str]]:
@@ -256,6 +256,15 @@ def _key_problems(
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     config.pop("hydra")
     return [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
+
+
+def _unexplained(error: BaseException, parsed: Sequence[Override]) -> str:
+    """Return the first line of an error, after the overrides with interpolations if the error names no override."""
+    told = _first_line(error)
+    if any(override.key_or_group in told for override in parsed):
+        return told
+    suspects = [str(override.input_line) for override in parsed if "${" in str(override.input_line)]
+    return f"{', '.join(suspects)}: {told}" if suspects else told
 
 
 def _first_line(error: BaseException) -> str:
