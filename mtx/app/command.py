@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
-from mtx.app.exhausted_resources import exhausted_message
+from mtx.app.death_watch import watch_process
 from mtx.app.hydra_internals import run_single
 from mtx.app.override_errors import (
     CONFIG_MODULE,
@@ -41,6 +41,7 @@ from mtx.app.resolvers import READ_ONLY_TASKS, has_no_folder  # the import also 
 from mtx.app.varied_group_overrides import hydra_arguments
 from mtx.assumptions import assume, collected_assumptions
 from mtx.errors import ConfigError, MtxError
+from mtx.exhausted_resources import exhausted_message
 from mtx.redaction_and_escaping import redacted_text, visible_text
 
 if TYPE_CHECKING:
@@ -161,6 +162,11 @@ def _hydra_main(cfg: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise  # the sweep then continues with its other jobs
         _fail(str(error))
+    except Exception as error:
+        told = exhausted_message(error)
+        if told is None or HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
+            raise
+        _fail(told)  # Hydra would print a line of its own first
 
 
 def _hydra_overrides() -> str:
@@ -219,6 +225,7 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
     from mtx.sweep.job import run_job
 
     if job.sweep_dir is None:
+        watch_process()  # before a lock is taken, which the child that watches would hold, too
         return run_job(job, lambda: _run_task(job, PlainConsole(), moved_from))
     log_file = job.folder / f"{hydra_config.job.name}.log"  # the terminal shows one line for each job of a sweep
     with log_file.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:

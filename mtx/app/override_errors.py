@@ -232,7 +232,8 @@ def list_problem(group: str, typed: str) -> str:
     """Return what is wrong with the `typed` list of options of one group, and how to use several."""
     options = [name for part in typed.strip("[] ").split(",") if (name := part.strip("'\" "))]
     own = (
-        ". To apply several filters in turn, let apply() of a filter of your own call theirs, as in docs/extending.md"
+        ". To apply several filters in turn, choose filter=selection filter@filter.before=NAME, or let apply() of a "
+        "filter of your own call theirs, as in docs/extending.md"
         if group == "filter"
         else ""
     )
@@ -252,7 +253,10 @@ def _key_problems(
     try:
         cfg = loader.load_configuration(CONFIG_NAME, [*chosen, *targets], run_mode=RunMode.RUN)
     except HydraException:
-        cfg = loader.load_configuration(CONFIG_NAME, chosen, run_mode=RunMode.RUN)
+        try:
+            cfg = loader.load_configuration(CONFIG_NAME, chosen, run_mode=RunMode.RUN)
+        except HydraException:
+            return [_package_problem(o) for o in parsed if o.package is not None and not o.is_add()]
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     config.pop("hydra")
     return [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
@@ -265,6 +269,13 @@ def _unexplained(error: BaseException, parsed: Sequence[Override]) -> str:
         return told
     suspects = [str(override.input_line) for override in parsed if "${" in str(override.input_line)]
     return f"{', '.join(suspects)}: {told}" if suspects else told
+
+
+def _package_problem(override: Override) -> str:
+    return (
+        f"{override.input_line} replaces an option at {override.package}, but the chosen options have none there. "
+        f"Choose an option that has one, such as filter=selection for filter.before, or add one: +{override.input_line}"
+    )
 
 
 def _first_line(error: BaseException) -> str:

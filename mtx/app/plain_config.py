@@ -1,9 +1,11 @@
 """Convert Hydra's config to plain values, without a user's own variables."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mtx.components.check_and_build import TARGET_KEY
@@ -27,10 +29,8 @@ def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
     Raises:
         ConfigError: an interpolation cannot be resolved.
     """
-    try:
+    with told_interpolations():
         config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    except OmegaConfBaseException as error:
-        raise ConfigError(unresolved_message(error)) from error
     if deleted := [key for key in REQUIRED_KEYS if not _is_there(key, config)]:
         raise ConfigError(
             f"a run needs {', '.join(deleted)}, but the config has no such key. Leave out ~{deleted[0]}"
@@ -42,6 +42,26 @@ def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
         used = {key for key in own if re.search(r"\$\{[^}]*(?<![\w.])" + re.escape(key) + r"(?!\w)", text)}
         config = {key: value for key, value in config.items() if key not in used}
     return config
+
+
+def plain_values(cfg: DictConfig, key: str) -> Any:
+    """Return the value of a key as plain values, with all interpolations resolved in the whole config.
+
+    Raises:
+        ConfigError: an interpolation cannot be resolved.
+    """
+    with told_interpolations():
+        value = cfg[key]
+        return OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
+
+
+@contextmanager
+def told_interpolations() -> Iterator[None]:
+    """Convert errors of OmegaConf in the body of the `with` statement to ConfigError, with the key."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise ConfigError(unresolved_message(error)) from error
 
 
 def unresolved_message(error: OmegaConfBaseException) -> str:

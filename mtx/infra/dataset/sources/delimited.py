@@ -40,7 +40,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
     With a header, the names in the first line decide. Without a header, the first two columns are the texts, unless the
     config sets other columns.
     """
-    first = next(_rows(file), None)
+    first = next(numbered_rows(file), None)
     if first is None:
         return None
     number, fields = first
@@ -98,12 +98,12 @@ def read(
 
 
 def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bool) -> Iterator[tuple[Any, ...]]:
-    rows = _rows(file)
+    rows = numbered_rows(file)
     _, first = next(rows)
     names = first if header else _column_numbers(first)
     source, target = names.index(columns.source), names.index(columns.target)
     extra = [(name, names.index(name) if name in names else None, parse) for name, parse in parsers_of(columns.extra)]
-    for number, fields in rows if header else _rows(file):
+    for number, fields in rows if header else numbered_rows(file):
         if len(fields) != len(names):
             what = f"each line must have {len(names)} columns, like the first line, but this line has {len(fields)}"
             refusals.refuse("wrong_column_count", f"{file.name}, line {number}", what)
@@ -142,7 +142,7 @@ def _schema(names: list[str]) -> pa.Schema:
     return pa.schema([(name, pa.large_string()) for name in dict.fromkeys(names)])
 
 
-def _rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
+def numbered_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not empty, each with the number of its first line."""
     return _csv_rows(file) if file.format == "csv" else _tsv_rows(file)
 

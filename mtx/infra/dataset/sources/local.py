@@ -152,14 +152,14 @@ class LocalDownloader(Downloader):
             )
 
     def _read(self, split: str, refusals: Refusals, limit: int | None) -> Iterator[pa.RecordBatch]:
-        for part, columns in zip(self._parts[split], self._columns[split], strict=True):
+        for part, columns in self.files_of(split):
             if columns is None:
                 continue
             file, *others = part
             if others:
                 batches = read_aligned(file, others[0], refusals, limit)
             else:
-                batches = READERS[file.format].read(file, columns, self._options, refusals, limit)
+                batches = READERS[file.format].read(file, columns, self.read_options, refusals, limit)
             for batch in batches:
                 yield batch
                 if limit is not None:
@@ -167,8 +167,13 @@ class LocalDownloader(Downloader):
             if limit == 0:
                 return
 
+    def files_of(self, split: str) -> Iterator[tuple[Part, Columns | None]]:
+        """Yield the files of a split in order, with the columns of their texts; None for a file without pairs."""
+        return zip(self._parts[split], self._columns[split], strict=True)
+
     @property
-    def _options(self) -> ReadOptions:
+    def read_options(self) -> ReadOptions:
+        """The options of the formats."""
         return ReadOptions(header=self.header, keep_fuzzy=self.keep_fuzzy)
 
     @cached_property
@@ -241,7 +246,7 @@ class LocalDownloader(Downloader):
             columns: Columns | None = Columns("src", "tgt", aligned_languages(file, others[0], wanted))
         else:
             reader = READERS[file.format]
-            columns = reader.find(file, wanted, self._options, Refusals(self.on_error))
+            columns = reader.find(file, wanted, self.read_options, Refusals(self.on_error))
             if columns is None:
                 what = f"{file.name} has no {reader.UNIT_NAME}"
                 if alone:

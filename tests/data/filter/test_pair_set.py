@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.data.filter import duplicates
-from mtx.data.filter.duplicates import PairSet
+from mtx.data.filter.pair_set import PairSet
 
 
 def add(pairs: PairSet, texts: list[tuple[str, str]]) -> list[bool]:
