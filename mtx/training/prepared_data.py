@@ -281,7 +281,9 @@ class PreparedData:
         tokenizer, scorers = self._recipe.tokenizer, self._recipe.scorers
         return {
             "downloader": self._downloader(),
-            "held_out": identity(self._recipe.held_out),
+            "held_out": {
+                "split_by" if name == "by" else name: value for name, value in identity(self._recipe.held_out).items()
+            },
             "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
             "normalise": identity(self._recipe.normalise),
             "filter": identity(self._recipe.filter),
