@@ -281,9 +281,7 @@ class PreparedData:
         tokenizer, scorers = self._recipe.tokenizer, self._recipe.scorers
         return {
             "downloader": self._downloader(),
-            "held_out": {
-                "split_by" if name == "by" else name: value for name, value in identity(self._recipe.held_out).items()
-            },
+            "held_out": self._recipe.held_out.described(),
             "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
             "normalise": identity(self._recipe.normalise),
             "filter": identity(self._recipe.filter),
@@ -314,11 +312,12 @@ class PreparedData:
         parts = {name: dict(self._repo.manifest(self.ids.raw[part_key(name, "train")]).provenance) for name in names}
         if not parts:
             return dict(self._repo.manifest(self.ids.raw["train"]).provenance)
-        caps = {name: cap for name in names if (cap := downloader.cap(name, "train")) is not None}
-        revisions = {name: part["revision"] for name, part in parts.items()}
-        options = {name: part["source"] for name, part in parts.items()}
-        described: dict[str, JSON] = {"sources": revisions, "options": options}
-        return {**described, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
+        found = {
+            "sources": {name: part["revision"] for name, part in parts.items()},
+            "options": {name: part["source"] for name, part in parts.items()},
+            "caps": {name: cap for name in names if (cap := downloader.cap(name, "train")) is not None},
+        }
+        return {**cast(dict[str, JSON], found), **downloader.sampling}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_splits": {}, "_sampled": {}, "_source_bytes": {}}
