@@ -30,6 +30,11 @@ REFUSED = [
     ("seed=${nope:1}", "seed: Unsupported interpolation type nope. Set seed=VALUE"),
     ("seed=${nope}", "seed: Interpolation key 'nope' not found. Set seed=VALUE"),
     ("sampler.max_tokens=${oc.env:MTX_NOPE}", "sampler.max_tokens: "),
+    (
+        "trainer.callbacks=[{a: choice(1,2)}]",
+        "trainer.callbacks=[{a: choice(1,2)}] has a sweep inside of a value, but ",
+    ),
+    ("+a={b: sort(2,1)}", "+a={b: sort(2,1)} has a sweep inside of a value, but only a whole value can vary. "),
 ]
 
 
