@@ -26,6 +26,7 @@ FORMER = {
     "mtx.batches.plan.constant_length": "mtx.batches.plan.constant_epoch_length",
     "mtx.callbacks": "mtx.training.callbacks",
     "mtx.callbacks.masks": "mtx.batches.schema",
+    "mtx.app.exhausted_resources": "mtx.exhausted_resources",
     "mtx.completion": "mtx.app.completion",
     "mtx.cores": "mtx.cpu_count",
     "mtx.data.corpus": "mtx.data.concatenated_corpus",

@@ -14,10 +14,11 @@ from functools import partial
 
 from mtx.components.identity import JSON, digest
 from mtx.data.concatenated_corpus import Corpus
-from mtx.data.dataset import SelectedDataset, TranslationDataset
+from mtx.data.dataset import SelectedDataset, Split, TranslationDataset
 from mtx.data.empty_datasets import check_filtered, check_validation_set
 from mtx.data.encoding_stage import encode_pairs, joined_ids
 from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score.score_stage import ScoreIds, score_fields
@@ -36,6 +37,7 @@ from mtx.data.validation_sets import CONFIG_KEY as SETS_KEY
 from mtx.data.validation_sets import PREDICT_NAME, named_errors
 from mtx.errors import ConfigError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
 VERSION = 2  # increase this when the module writes other output for the same inputs; it is part of all ids
@@ -55,6 +57,8 @@ class Recipe:
         predict_from: the text to translate, with empty targets; None: no text.
         normalise: changes the texts of the corpus, the validation sets and `predict_from` before all other stages.
         scorers: give columns to all pairs of the source's training split, by name.
+        held_out_filter: drops pairs of validation and test. By default it drops none, so that runs with other filters
+            are measured on the same pairs.
     """
 
     downloader: Downloader
@@ -65,6 +69,11 @@ class Recipe:
     predict_from: Downloader | None = None
     normalise: Normaliser = field(default_factory=DefaultNormaliser)
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    held_out_filter: PairFilter = field(default_factory=NoFilter)
+
+    def filter_of(self, split: Split) -> PairFilter:
+        """Return the filter of a split."""
+        return self.filter if split == "train" else self.held_out_filter
 
 
 @dataclass(frozen=True)
@@ -132,12 +141,13 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
 
     corpus = Corpus(downloader, info, text, repo)
-    if recipe.filter.columns:
-        recipe.filter.check_columns([*corpus.columns("train"), *shown_columns(recipe.scorers)])
+    _check_columns(recipe, corpus)
     sets = [beside_text[name] for name in sets_raw]
     scored, splits = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
     filtered: dict[str, str] = {
-        split: build_filtered(recipe.filter, corpus, splits, split, runner, ScoredCorpus(recipe.scorers, scored))
+        split: build_filtered(
+            recipe.filter_of(split), corpus, splits, split, runner, ScoredCorpus(recipe.scorers, scored)
+        )
         for split in splits.ids
     }
     check_filtered({split: repo.manifest(name) for split, name in filtered.items()}, downloader)
@@ -165,6 +175,16 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
         name=info.name,
         built=built,
     )
+
+
+def _check_columns(recipe: Recipe, corpus: Corpus) -> None:
+    """Raise ConfigError if a filter needs a column, or a part of the mixture, that does not exist."""
+    keepers = [keeper for keeper in (recipe.filter, recipe.held_out_filter) if keeper.columns != ()]
+    if not keepers:
+        return
+    available = [*corpus.columns("train"), *shown_columns(recipe.scorers), *([SOURCE_COLUMN] if corpus.names else [])]
+    for keeper in keepers:
+        keeper.for_mixture(corpus.names).check_columns(available)
 
 
 @dataclass(frozen=True)

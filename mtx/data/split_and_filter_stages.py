@@ -17,18 +17,16 @@ from mtx.components.identity import JSON, digest, identity
 from mtx.data.concatenated_corpus import Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
-from mtx.data.filter.none import NoFilter
 from mtx.data.score.score_table import ScoredCorpus, ScoreTable
 from mtx.data.split import CONTAMINATED, LEAK, TRAIN, HeldOut
 from mtx.data.split_groups import SplitGroups
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
 from mtx.data.training_assignment import TrainingAssignment
-from mtx.errors import DataError
+from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 
 VERSION = 1  # increase this when the module writes other output for the same inputs; it is part of all ids
-HELD_OUT_FILTER = NoFilter()  # held-out splits are not filtered, so that runs with other filters use the same test data
 MAX_UINT32_ROWS = np.iinfo(np.uint32).max  # with more rows, row numbers take 8 bytes instead of 4
 
 
@@ -172,12 +170,22 @@ def build_filtered(
     runner: StageRunner,
     scores: ScoredCorpus | None = None,
 ) -> str:
-    """Store which rows of a split the filter keeps. All rows of validation and test are kept.
+    """Store which rows of a split the filter keeps.
 
     Only the scores that the filter reads are part of the id, so further scorers build nothing anew.
+
+    Raises ConfigError if the filter reads scores, but the pairs have none, because they do not come from the source's
+    training split.
     """
-    keeper = keeper if split == "train" else HELD_OUT_FILTER
     scores = (scores or ScoredCorpus()).read_by(keeper.columns)
+    if scores.scored and splits.of_raw(split) != "train":
+        if keeper.columns is not None:
+            raise ConfigError(
+                f"datamodule.held_out_filter compares scores of {choices('', scores.scored)}, but mtx scores only the "
+                f"source's training split, and {split} is a split of the source. Let it compare lengths or columns of "
+                "the corpus"
+            )
+        scores = ScoredCorpus()
     split_id = splits.ids[split]
     described: dict[str, JSON] = {
         "stage": "filtered",
@@ -239,7 +247,7 @@ def _filtered_rows(
     tally = SourceTally(names, before)
     check = _SelectionCheck(keeper, batches)
     text = {f"{side}_{unit}": 0 for side in ("source", "target") for unit in ("chars", "bytes", "words")}
-    for batch in keeper.fitted(read).apply(check.input_batches(), tally.dropped):
+    for batch in keeper.for_mixture(names).fitted(read).apply(check.input_batches(), tally.dropped):
         check.check_batch(batch)
         tally.count_kept(batch.column(SOURCE_COLUMN).to_numpy() if names else None)
         for side, name in (("source", "src"), ("target", "tgt")):

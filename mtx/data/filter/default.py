@@ -18,6 +18,12 @@ from mtx.errors import ConfigError
 # C0 and C1 control characters and DEL, except tab, line feed and carriage return, which occur in text of several lines.
 CONTROL_CHARACTER = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
 
+# The reasons of all rules, in order.
+REASONS = (
+    *("control_characters", "empty_source", "empty_target", "too_short", "too_long", "length_ratio", "too_few_words"),
+    *("too_many_words", "word_ratio", "identical", "duplicate"),
+)
+
 Least = Natural
 Ratio = Annotated[float, Field(ge=1)]
 Rule = tuple[str, pa.BooleanArray]  # the reason of a rule, and which pairs the rule drops
@@ -73,6 +79,11 @@ class DefaultFilter(PairFilter):
                     f"filter.min_{unit}={least} is above filter.max_{unit}={most}, which keeps no pair. "
                     f"Set filter.min_{unit}=null or filter.max_{unit}=null"
                 )
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons of all rules, whether they are on or off."""
+        return REASONS
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ def score_texts(
     Raises DataError, EmptyDatasetError or StoreError.
     """
     name = name or type(scorer).__name__
+    scorer.check_corpus([len(runner.repo.manifest(text_id)) for text_id in text_ids])
     model_id, trained_s, built_s = None, None, None
     if isinstance(scorer, TrainedScorer):
         started, known = time.perf_counter(), len(runner.built)
@@ -220,6 +221,9 @@ def _scored(scorer: Scorer, folder: Path | None, offset: int, batches: Batches, 
         model, sample = scorer.load(folder), np.load(folder / SAMPLE_FILE, allow_pickle=False)
     first += offset
     for batch in pair_batches(batches):
+        if not scorer.is_of_texts:
+            rows = np.arange(first, first + batch.num_rows)
+            batch = batch.append_column(ROW_COLUMN, pa.array(rows))
         if model is None:
             found = scorer.scores(batch)
         else:

@@ -1,10 +1,10 @@
 """Scorers, which give each pair typed columns: scores, of which a higher one means a better pair, and other values."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +46,24 @@ class Scorer(ABC):
 
     Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
     and does no I/O.
+
+    Attributes:
+        is_of_texts: whether the values of a pair depend on its texts alone. If not, the pairs to score have the column
+            `row` with their numbers in the corpus, and planted noise gets no score.
     """
+
+    is_of_texts: ClassVar[bool] = True
+
+    def check_corpus(self, num_pairs: Sequence[int]) -> None:
+        """Check that this scorer fits a corpus, before it trains or scores.
+
+        Args:
+            num_pairs: number of raw pairs of each source of the corpus.
+
+        Raises:
+            MtxError: the scorer does not fit.
+        """
+        del num_pairs  # a scorer of texts fits any corpus
 
     @property
     def columns(self) -> Mapping[str, ScoreColumn]:
@@ -77,6 +94,25 @@ class ScoringModel(Protocol):
             pairs: columns `src`, `tgt` and any further columns.
             in_sample: bool [n], True for each pair that was in the training sample. A model that would recognise such a
                 pair takes the pair's own counts off (leave-one-out), so that both kinds of pairs have one scale.
+        """
+
+
+@runtime_checkable
+class LeaveOutModel(ScoringModel, Protocol):
+    """A model that can take off the counts of other pairs than the scored ones, to measure it with planted noise.
+
+    A bad pair that is made from a pair of the sample would be recognised by what the model has learned from that pair.
+    If it stood in the corpus instead of that pair, the model would not have learned it.
+    """
+
+    def scores_without(self, pairs: pa.RecordBatch, originals: pa.RecordBatch, in_sample: Mask) -> Scores:
+        """Return the columns of the pairs, as `Scorer.scores` does, without what was learned from the originals.
+
+        Args:
+            pairs: columns `src` and `tgt`.
+            originals: the pairs from which they are made, one for each: columns `src` and `tgt`, and `other_tgt`, the
+                target of another pair that the bad pair has, or an empty text.
+            in_sample: bool [n], True for each original that was in the training sample.
         """
 
 
