@@ -94,7 +94,8 @@ def _clusters(
         table = ScoreTable.open(runner.repo, parts, {name: scorer}, {name: of}).table
         clusters = table[shown_name(name, CLUSTER)].to_numpy()
         # The hash of the first source of a cluster, so that a corpus that grows at its end holds out the same clusters.
-        return source_hashes(corpus.batches("train"), seed=seed)[clusters]
+        found: Hashes = source_hashes(corpus.batches("train"), seed=seed)[clusters]
+        return found
 
     described: dict[str, JSON] = {"cluster": identity(scorer), "scores": cast(list[JSON], list(of.scores.values()))}
     return SplitGroups(described, "cluster", of_train, lambda split: np.empty(0, dtype=np.uint64))

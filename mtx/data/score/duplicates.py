@@ -48,8 +48,8 @@ class DuplicatesScorer(CorpusScorer):
         pairs = mixed(hashes[0]) + hashes[1]
         _, first_rows = np.unique(pairs, return_index=True)
         values = []
-        for side in hashes:
-            _, of_text = np.unique(side, return_inverse=True)
+        for of_side in hashes:
+            _, of_text = np.unique(of_side, return_inverse=True)
             values.append((_other_pairs(of_text), _other_pairs(of_text, of_text[first_rows])))
         (source, targets_of_source), (target, sources_of_target) = values
         return dict(zip(COLUMNS, map(pa.array, (source, target, targets_of_source, sources_of_target)), strict=True))
@@ -58,4 +58,5 @@ class DuplicatesScorer(CorpusScorer):
 def _other_pairs(of_text: NDArray[np.int64], counted: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
     """Return 1 minus the number of pairs with the text of each pair, of all pairs or of those in `counted`."""
     counts = np.bincount(of_text if counted is None else counted, minlength=int(of_text.max(initial=-1)) + 1)
-    return 1.0 - counts[of_text]
+    found: NDArray[np.float64] = 1.0 - counts[of_text].astype(np.float64)
+    return found

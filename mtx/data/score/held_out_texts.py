@@ -68,4 +68,5 @@ def is_member(ascending: Hashes, hashes: Hashes) -> Mask:
 
 def _distinct(parts: list[Hashes]) -> Hashes:
     found = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *parts]))
-    return found[found != 0]
+    texts: Hashes = found[found != 0]
+    return texts

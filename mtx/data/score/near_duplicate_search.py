@@ -202,7 +202,8 @@ def _slices(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
 
 def _texts_of(corpus: Corpus, rows: Ints, threads: ThreadPoolExecutor) -> NormalTexts:
     """Return the normal forms of the pairs with the given row numbers, ascending."""
-    found, first = [], 0
+    found: list[NormalTexts] = []
+    first = 0
     for batch in corpus():
         low, high = np.searchsorted(rows, (first, first + batch.num_rows))
         chosen = batch.select(["src", "tgt"]).take(pa.array(rows[low:high] - first))
