@@ -164,7 +164,7 @@ def test_task_scores_writes_a_line_for_each_raw_pair_and_measures_noise(corpus: 
     assert "changed_number" in done.out
     nothing = mtx("task=scores", *corpus)
     assert nothing.code == 1
-    assert "task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores score=[rules]" in nothing.err
+    assert "task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'" in nothing.err
 
 
 def test_a_mixture_is_scored_by_source_and_names_it(corpus: list[str], mtx: Mtx) -> None:

@@ -2,15 +2,25 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import SelectedDataset
 from mtx.data.score.planted_noise import PlantedPairs, planted_noise
 from mtx.data.score.score_stage import SAMPLE_FILE, ScoreIds, corpus_sample
-from mtx.data.score.scorer import LeaveOutModel, Scorer, TrainedScorer, score_batch, shown_name
+from mtx.data.score.scorer import (
+    CorpusScorer,
+    LeaveOutModel,
+    Scorer,
+    Scores,
+    TrainedScorer,
+    score_batch,
+    shown_name,
+)
 from mtx.data.store import Store
 
 POOL_PAIRS = 100_000  # pairs from which noise is made; a larger pool needs memory, and changes little
@@ -24,11 +34,13 @@ def noise_scores(
     *,
     per_kind: int,
     seed: int,
+    other_targets: Sequence[str] = (),
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return the scores of planted noise, by shown name of the column and by kind: float64 [bad pairs].
 
-    The models are those of the corpus. They have not seen the bad pairs, so these count as outside of the sample; a
-    `LeaveOutModel` takes off what it has learned from the pairs from which they are made.
+    A scorer that needs more than the texts of a pair is left out. The models are those of the corpus. They have not
+    seen the bad pairs, so these count as outside of the sample; a `LeaveOutModel` takes off what it has learned from
+    the pairs from which they are made.
 
     Args:
         store: the store with texts and models.
@@ -37,12 +49,15 @@ def noise_scores(
         scored: the ids of their scores and models.
         per_kind: number of bad pairs of each kind.
         seed: seed of the noise.
+        other_targets: texts in another language, for the noise `wrong_language`.
     """
     corpus_rows, sample = corpus_sample([store.repo.get_checked(part.id).rows for part in parts], POOL_PAIRS, seed)
     pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
-    planted = planted_noise(pool, per_kind=per_kind, seed=seed)
+    planted = planted_noise(pool, per_kind=per_kind, seed=seed, other_targets=other_targets)
     found: dict[str, dict[str, NDArray[np.float64]]] = {}
     for name, scorer in scorers.items():
+        if not scorer.is_of_texts:
+            continue
         model_id = scored[name].model
         folder = None if model_id is None else store.models.open(model_id)
         for kind, columns in _scored_kinds(scorer, folder, pool, corpus_rows, planted):
@@ -50,6 +65,14 @@ def noise_scores(
                 if meaning.is_score:
                     found.setdefault(shown_name(name, column), {})[kind] = columns[column].to_numpy()
     return found
+
+
+def _scores_after(scorer: CorpusScorer, pool: pa.Table, noise: pa.RecordBatch) -> Mapping[str, pa.Array]:
+    """Return the columns of bad pairs that are appended to the pool from which they were made."""
+    pairs = pa.concat_tables([pool, pa.Table.from_batches([noise]).select(pool.column_names).cast(pool.schema)])
+    with TemporaryDirectory() as folder:
+        columns = scorer.corpus_columns(lambda: pair_batches(pairs), len(pairs), Path(folder))
+    return {name: column.slice(len(pool)) for name, column in columns.items()}
 
 
 def _scored_kinds(
@@ -66,7 +89,10 @@ def _scored_kinds(
         model, sample_rows = scorer.load(folder), np.load(folder / SAMPLE_FILE, allow_pickle=False)
     for kind, of in planted.items():
         batch = of.pairs.combine_chunks().to_batches()[0]
-        if model is None:
+        scores: Scores
+        if isinstance(scorer, CorpusScorer):
+            scores = _scores_after(scorer, pool, batch)
+        elif model is None:
             scores = scorer.scores(batch)
         elif isinstance(model, LeaveOutModel):
             in_sample = np.isin(corpus_rows[of.rows], sample_rows)
