@@ -67,7 +67,7 @@ def test_another_threshold_reads_the_scores_and_encodes_nothing(corpus: list[str
     rules = report["selection"]["rules"]
     assert rules["digits"] == {
         **{"criteria": {"column": "rules.digits", "min": 0.0}},
-        **{"dropped_in_order": 1, "dropped_alone": 1, "dropped_only_here": 1},
+        **{"dropped_in_order": 1, "dropped_alone": 1, "dropped_only_here": 1, "reasons": {}},
     }
     assert rules["mojibake"]["dropped_in_order"] == 1
     at_minus_4 = rules["length_z"]["dropped_alone"]
