@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
-from mtx.data.filter.pair_set import PairSet
 from mtx.data.filter.opus_rule import Mask, Sides
+from mtx.data.filter.pair_set import PairSet
 from mtx.data.filter.unicode_properties import is_letter
 
 Texts = pa.LargeStringArray
