@@ -26,6 +26,7 @@ MEMORY_WORDS = (
         "failed to launch worker thread",
     ),
 )
+RESERVE = [bytearray(8 << 20)]  # address space, freed before a message is made, since that needs memory itself
 PANIC_MODULE = "pyo3_runtime"  # of the exception for a panic of tokenizers, which is a BaseException
 LARGEST_ALLOCATION = 1 << 36  # bytes that a library may need to read whole data
 LONGEST_DETAIL = 160  # characters of the error that the line quotes
@@ -37,6 +38,7 @@ MEMORY_ADVICE = (
 
 def exhausted_message(error: BaseException) -> str | None:
     """Return the line for an error, or None if it and its causes say nothing about exhausted resources."""
+    RESERVE.clear()
     for each in _with_causes(error):
         number = each.errno if isinstance(each, OSError) else None
         if isinstance(each, MemoryError) or number in MEMORY_NUMBERS or _names_memory(each):

@@ -71,7 +71,7 @@ def all_keys() -> tuple[Key, ...]:
         base = [*([f"{option.group}={option.name}"] if option.group else []), *COMPANIONS.get(name, [])]
         base = [f"{option.group}=[{option.name}]" if option.group == "score" else each for each in base]
         base += ["task=fit"] if option.group in OWN_GROUPS else []
-        found += [Key(name, field.key, tuple(base), shown=(field.key,)) for field in option.fields]
+        found += [Key(name, field.key, tuple(base), shown=(field.key, *base[:1])) for field in option.fields]
     import pytorch_lightning as pl
     from hydra.utils import get_class
 

@@ -83,6 +83,8 @@ def main() -> None:
     except (MtxError, HydraException, OmegaConfBaseException) as error:
         if wants_traces():
             raise
+        if not isinstance(error, MtxError) and (told := exhausted_message(error)):
+            _fail(told, is_exhausted=True)
         _fail(str(error) if isinstance(error, MtxError) else composition_error_message(error, arguments))
     except BrokenPipeError:
         if not _is_output_closed():
@@ -96,7 +98,7 @@ def main() -> None:
         told = unwritable_folder_message(error) or exhausted_message(error)
         if wants_traces() or told is None:
             raise
-        _fail(told)
+        _fail(told, is_exhausted=True)
     except KeyboardInterrupt:
         print("\nmtx: stopped. The store is intact, and the next run reuses all finished stages.", file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT_CODE)
@@ -166,7 +168,7 @@ def _hydra_main(cfg: DictConfig) -> Any:
         told = exhausted_message(error)
         if told is None or HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise
-        _fail(told)  # Hydra would print a line of its own first
+        _fail(told, is_exhausted=True)  # Hydra would print a line of its own first
 
 
 def _hydra_overrides() -> str:
@@ -311,6 +313,8 @@ def _is_output_closed() -> bool:
     return False
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, *, is_exhausted: bool = False) -> NoReturn:
+    if is_exhausted:  # what libraries do at the exit may fail, too, which Python would report
+        sys.unraisablehook = lambda _: None
     print(f"mtx: {visible_text(redacted_text(message))}", file=sys.stderr)
     sys.exit(1)

@@ -1,14 +1,14 @@
 """Check command-line overrides, and explain which override is wrong if Hydra cannot compose the config."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Sweep
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -202,7 +202,7 @@ def composition_error_message(
         problems += [several_values_problem(o, arguments, is_group=o.key_or_group in groups) for o in several]
     if not problems:
         problems = _key_problems(loader, groups, parsed, arguments)
-    return "\n".join(problems) or _first_line(error)
+    return "\n".join(problems) or _unexplained(error, parsed)
 
 
 def _own_options(loader: ConfigLoader) -> dict[str, list[str]]:
@@ -262,11 +262,36 @@ def _key_problems(
     return [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
 
 
+def _unexplained(error: BaseException, parsed: Sequence[Override]) -> str:
+    """Return the first line of an error, after the overrides with interpolations if the error names no override."""
+    if nested := [str(override.input_line) for override in parsed if _has_nested_sweep(override)]:
+        return (
+            f"{', '.join(nested)} has a sweep inside of a value, but only a whole value can vary. Write each value in "
+            "full: -m 'KEY=choice(VALUE,VALUE)'"
+        )
+    told = _first_line(error)
+    if any(override.key_or_group in told for override in parsed):
+        return told
+    suspects = [str(override.input_line) for override in parsed if "${" in str(override.input_line)]
+    return f"{', '.join(suspects)}: {told}" if suspects else told
+
+
 def _package_problem(override: Override) -> str:
     return (
         f"{override.input_line} replaces an option at {override.package}, but the chosen options have none there. "
         f"Choose an option that has one, such as filter=selection for filter.before, or add one: +{override.input_line}"
     )
+
+
+def _has_nested_sweep(override: Override) -> bool:
+    """Return whether a list or mapping in an override contains a sweep, such as `choice(1,2)`."""
+
+    def has_sweep(value: Any) -> bool:
+        if isinstance(value, Mapping):
+            return any(map(has_sweep, value.values()))
+        return any(map(has_sweep, value)) if isinstance(value, list) else isinstance(value, Sweep)
+
+    return not override.is_sweep_override() and not override.is_delete() and has_sweep(override.value())
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from mtx.components.groups import group_of
 from mtx.errors import ConfigError
+from mtx.exhausted_resources import raise_if_exhausted
 
 TARGET_KEY = "_target_"
 ALLOW_VARIABLE = "MTX_ALLOW_TARGETS"  # an environment variable, so that no config can widen what configs may do
@@ -83,6 +84,7 @@ def _imported_target(path: Any, key: str) -> Callable[..., Any]:
     try:
         target = _named(path)
     except Exception as error:  # importing a user's module may raise any error
+        raise_if_exhausted(error)
         raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which cannot be imported: {error}") from error
     if not callable(target):
         raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which is a {type(target).__name__} and cannot be called")
@@ -95,7 +97,14 @@ def _named(path: str) -> Any:
     `mtx.training` is imported first: it imports Lightning without transformers, whose import it defers.
     """
     importlib.import_module("mtx.training")
-    return pkgutil.resolve_name(path)
+    try:
+        return pkgutil.resolve_name(path)
+    except AttributeError:  # also if the module could not be imported, whose error is lost
+        try:
+            importlib.import_module(path.rpartition(".")[0])
+        except ImportError as error:
+            raise_if_exhausted(error)
+        raise
 
 
 def _is_allowed_inside(target: Callable[..., Any]) -> bool:

@@ -17,6 +17,7 @@ from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.groups import GROUPS, KEYS
 from mtx.components.packaged_options import is_packaged
 from mtx.errors import ConfigError, MtxError, choices
+from mtx.exhausted_resources import raise_if_exhausted
 
 Config = Mapping[str, Any]
 
@@ -126,6 +127,7 @@ def _construction_error(group: str, options: Config, error: BaseException, refus
         error: what the constructor raised.
         refused: keys of `options` without which the component can be built.
     """
+    raise_if_exhausted(error)
     if isinstance(error, MtxError):
         return error
     name = str(options[TARGET_KEY]).rpartition(".")[2]

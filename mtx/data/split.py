@@ -19,7 +19,7 @@ from pydantic import Field
 from xxhash import xxh3_64_intdigest
 
 from mtx.components.checked_options import Natural, component
-from mtx.components.identity import LATER
+from mtx.components.identity import JSON, LATER, identity
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.dataset import SPLITS
 from mtx.errors import ConfigError
@@ -72,6 +72,10 @@ class HeldOut:
     drop_leaks: bool = True
     by: SplitBy = field(default=None, metadata=LATER)
     drop_contaminated: bool = field(default=False, metadata=LATER)
+
+    def described(self) -> dict[str, JSON]:
+        """Return the identity with the names that the fields have as options of the data module."""
+        return {"split_by" if name == "by" else name: value for name, value in identity(self).items()}
 
     def __post_init__(self) -> None:
         if sum(size for size in (self.validation, self.test) if isinstance(size, float)) >= 1:

@@ -76,7 +76,7 @@ class PairWeighting:
             raise ConfigError(
                 f"datamodule.weight_by={self.column} takes the values of the column as weights of at least 0, but "
                 f"{int(bad.sum()):,} of {len(values):,} pairs have none, such as {values[bad][0]}. Give weights to "
-                "ranges of the values: datamodule.quantile_weights=[1,2,4]"
+                "ranges of the values: 'datamodule.quantile_weights=[1,2,4]'"
             )
         return values
 
@@ -92,7 +92,7 @@ def pair_weighting(column: str | None, quantile_weights: Sequence[float] | None)
     if quantile_weights is not None and (len(quantile_weights) < 2 or not any(quantile_weights)):
         raise ConfigError(
             "datamodule.quantile_weights is a list of two weights or more, one of them above 0, but is "
-            f"{list(quantile_weights)}. Set datamodule.quantile_weights=[1,2]"
+            f"{list(quantile_weights)}. Set 'datamodule.quantile_weights=[1,2]'"
         )
     return PairWeighting(column, None if quantile_weights is None else tuple(map(float, quantile_weights)))
 

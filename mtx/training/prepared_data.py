@@ -278,7 +278,7 @@ class PreparedData:
         tokenizer, scorers = self._recipe.tokenizer, self._recipe.scorers
         return {
             "downloader": self._downloader(),
-            "held_out": identity(self._recipe.held_out),
+            "held_out": self._recipe.held_out.described(),
             "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
             "normalise": identity(self._recipe.normalise),
             "filter": identity(self._recipe.filter),

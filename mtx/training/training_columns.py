@@ -70,7 +70,7 @@ class TrainingColumns:
         if found is None:
             raise ConfigError(
                 f"{key} names a column of the training pairs, but {wanted!r} is none. There are: "
-                f"{choices(wanted, available)}. Choose a scorer that gives it, such as score=[rules], or store it "
+                f"{choices(wanted, available)}. Choose a scorer that gives it, such as 'score=[rules]', or store it "
                 "beside the texts with downloader.columns"
             )
         return found

@@ -6,7 +6,7 @@ import pytest
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 import mtx.app.resolvers  # noqa: F401  # registers the resolvers of the configs
 from mtx.app.grid_check import JobComposer
@@ -30,6 +30,11 @@ REFUSED = [
     ("seed=${nope:1}", "seed: Unsupported interpolation type nope. Set seed=VALUE"),
     ("seed=${nope}", "seed: Interpolation key 'nope' not found. Set seed=VALUE"),
     ("sampler.max_tokens=${oc.env:MTX_NOPE}", "sampler.max_tokens: "),
+    (
+        "trainer.callbacks=[{a: choice(1,2)}]",
+        "trainer.callbacks=[{a: choice(1,2)}] has a sweep inside of a value, but ",
+    ),
+    ("+a={b: sort(2,1)}", "+a={b: sort(2,1)} has a sweep inside of a value, but only a whole value can vary. "),
 ]
 
 
@@ -65,6 +70,13 @@ def test_a_setting_of_hydra_is_refused_by_its_key(override: str, message: str) -
 def test_a_group_whose_option_is_no_name_is_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=r"^[\w/]+ has no option '\w+'. Its options: "):
         check_options([override])
+
+
+def test_an_interpolation_without_a_key_is_told_with_its_override() -> None:
+    error = InterpolationKeyError("Interpolation key 'nope' not found\n    full_key: ")
+    with hydra_loader() as loader:
+        told = composition_error_message(error, ["launcher=basic", "+hydra.launcher.x=${nope}"], loader=loader)
+    assert told == "+hydra.launcher.x=${nope}: Interpolation key 'nope' not found"
 
 
 def test_a_group_that_cannot_be_deleted_is_told() -> None:

@@ -38,7 +38,11 @@ SERVED = {
     "filter/default": {"ratio_floor_words"},  # without effect, and not in the identity, while max_word_ratio is null
     "tokenizer/pretrained": {"filepath"},  # the content of the file counts, not its place
     "downloader/hf": {"verify", "patience_s"},
+    "score/language": {"source_language", "target_language"},  # without effect, and not in the identity, here
+    "score/near_duplicates": {"memory_mb"},
 }
+# Options whose component needs a file or another component, with the tests of their identities.
+BY_OTHER_TESTS = {"filter/opusfilter", "score/embeddings", "score/given"}
 BY_REVISION = {"downloader/hf": {"revision"}}  # the commit is part of what the Hub says
 
 
@@ -78,8 +82,8 @@ def choices(annotation: Any) -> list[Any]:
 
 def changed(annotation: Any, value: Any) -> Any:
     """Return another value that the annotation accepts."""
-    numbers = [value + 1, value - 1, value / 2 or 0.1] if isinstance(value, int | float) else [5, 300, 5000, 2.0, 0.5]
-    for other in (*([not value] if isinstance(value, bool) else numbers), *choices(annotation), "other"):
+    numbers = [value + 1, value - 1, value / 2 or 0.1] if isinstance(value, int | float) else [5, 300, 5000, 2.0]
+    for other in (*([not value] if isinstance(value, bool) else numbers), *choices(annotation), 0.9, "other", ["nfc"]):
         if other != value and problem_of("", annotation, other) is None:
             return other
     raise AssertionError(f"no other value than {value!r} is known for {annotation}")
@@ -105,7 +109,13 @@ def described(config: dict[str, Any], group: str, name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "option", [name for name in OPTIONS if name.partition("/")[0] in BY_COMPONENT or name in SOURCES]
+    "option",
+    [
+        name
+        for name in OPTIONS
+        if name.partition("/")[0] in BY_COMPONENT or name in SOURCES
+        if name not in BY_OTHER_TESTS
+    ],
 )
 def test_a_component_tells_each_of_its_options(
     option: str, composed: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +154,10 @@ LINES = ["downloader=local", "downloader.source_path=a.en", "downloader.target_p
 MIXED = ["downloader=mixture", "downloader.sources={a: {path: paths.tsv}, b: {path: other.tsv}}"]
 WEIGHTED = [*MIXED, "downloader.weights={a: 1, b: 2}"]
 GROUPED = [*LOCAL, "datamodule.group_by=domain", "datamodule.group_weights={x: 1, y: 3}"]
+WEIGHED = [
+    *("downloader=local", "downloader.path=paths.tsv", "downloader.columns={weight: int, other: int}"),
+    *("datamodule.weight_by=weight", "datamodule.quantile_weights=[1,2]"),
+]
 COMMON = ["filter=none", "tokenizer=byte", "sampler=random", "sampler.batch_size=4", "datamodule.validation=4"]
 # Option: the overrides of the run that wrote the checkpoint, the changed override, and the name in the refusal; None
 # where the same pairs are served.
@@ -154,6 +168,15 @@ CASES: dict[str, Case] = {
     "datamodule.test": (LOCAL, "datamodule.test=5", "test"),
     "datamodule.held_out_seed": (LOCAL, "datamodule.held_out_seed=1", "held_out.seed"),
     "datamodule.drop_leaks": (LOCAL, "datamodule.drop_leaks=false", "drop_leaks"),
+    "datamodule.drop_contaminated": (LOCAL, "datamodule.drop_contaminated=true", "drop_contaminated"),
+    "datamodule.split_by": (LOCAL, "datamodule.split_by=talk", "split_by"),
+    "datamodule.held_out_filter": (
+        LOCAL,
+        "datamodule.held_out_filter={_target_: mtx.data.filter.default.DefaultFilter}",
+        None,
+    ),
+    "datamodule.weight_by": (WEIGHED, "datamodule.weight_by=other", "weight_by"),
+    "datamodule.quantile_weights": (WEIGHED, "datamodule.quantile_weights=[1,3]", "quantile_weights"),
     "datamodule.validation_sets": (LOCAL, "datamodule.validation_sets={x: other.tsv}", "kept_apart"),
     "datamodule.predict_from": (LOCAL, "datamodule.predict_from=a.en", None),
     "datamodule.max_source_tokens": (LOCAL, "datamodule.max_source_tokens=20", "max_source_tokens"),
@@ -218,10 +241,12 @@ def test_every_option_of_data_is_classified() -> None:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    rows = [f"{a}\t{b}\t{'xy'[i % 2]}\t{'uvw'[i % 3]}{i}\n" for i, (a, b) in enumerate(TEXTS)]
-    (folder / "paths.tsv").write_text("src\ttgt\tdomain\ttalk\n" + "".join(rows))
-    (folder / "other.tsv").write_text("src\ttgt\tdomain\ttalk\n" + "".join(reversed(rows)).replace("lamp", "light"))
-    (folder / "a.tsv").write_text("src\ttgt\tdomain\ttalk\n" + "".join(rows[:20]))
+    rows = [f"{a}\t{b}\t{'xy'[i % 2]}\t{'uvw'[i % 3]}{i}\t{i}\t{-i}\n" for i, (a, b) in enumerate(TEXTS)]
+    (folder / "paths.tsv").write_text("src\ttgt\tdomain\ttalk\tweight\tother\n" + "".join(rows))
+    (folder / "other.tsv").write_text(
+        "src\ttgt\tdomain\ttalk\tweight\tother\n" + "".join(reversed(rows)).replace("lamp", "light")
+    )
+    (folder / "a.tsv").write_text("src\ttgt\tdomain\ttalk\tweight\tother\n" + "".join(rows[:20]))
     for name, side in (("a.en", 0), ("a.de", 1), ("b.en", 0), ("b.de", 1)):
         (folder / name).write_text("".join(f"{pair[side]}{name[0]}\n" for pair in TEXTS))
     entries = "".join(f'\n{"#, fuzzy" * (i % 5 == 0)}\nmsgid "{a}"\nmsgstr "{b}"\n' for i, (a, b) in enumerate(TEXTS))

@@ -57,8 +57,8 @@ OPUSCLEANER_DEFAULTS: dict[str, dict[str, Any]] = {
 OPUSCLEANER_PREFIX = "opus."
 
 # What mtx offers instead of rules and steps that it does not read.
-LANGUAGE = "score=[language] with filter=selection judges the languages"
-ALIGNMENT = "score=[alignment] with filter=selection judges alignments"
+LANGUAGE = "'score=[language]' with filter=selection judges the languages"
+ALIGNMENT = "'score=[alignment]' with filter=selection judges alignments"
 TEXT = "normalise=steps changes texts"
 INSTEAD = {
     **dict.fromkeys(("LanguageIDFilter", "LangidFilter", "LinguaFilter", "Cld2Filter", "FastTextFilter"), LANGUAGE),

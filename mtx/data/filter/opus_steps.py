@@ -171,7 +171,7 @@ def _check_chain(path: str, steps: Sequence[dict[str, Any]], dropping: Sequence[
             read = "text that no step has filtered" if origin is None else f"the output of step {origin}"
             raise ConfigError(
                 f"{path}: step {number} reads {read}, not the output of step {wanted}, so the steps form no chain. "
-                f"Choose steps that do, such as filter.steps=[{number}]"
+                f"Choose steps that do, such as 'filter.steps=[{number}]'"
             )
 
 

@@ -101,7 +101,7 @@ def _corpus_scores(pairs: pa.RecordBatch, name: str) -> NDArray[np.float64]:
     if name not in available:
         raise ConfigError(
             f"the corpus has no column {name}. Its columns: {choices(name, available)}. Store the column with "
-            f"downloader.columns=[{name}], and set {KEY}.column=COLUMN"
+            f"'downloader.columns=[{name}]', and set {KEY}.column=COLUMN"
         )
     if pa.types.is_string(pairs[name].type) or pa.types.is_large_string(pairs[name].type):
         raise DataError(

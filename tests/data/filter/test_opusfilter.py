@@ -145,7 +145,7 @@ def test_what_mtx_does_not_have_is_listed_in_one_message(tmp_path: Path) -> None
     said = str(error.value).splitlines()
     assert said[0].endswith("config.yaml has 5 rules or steps that mtx does not apply:")
     assert said[1:-1] == [
-        "  step 1 (filter): LangidFilter: score=[language] with filter=selection judges the languages",
+        "  step 1 (filter): LangidFilter: 'score=[language]' with filter=selection judges the languages",
         "  step 1 (filter): Mine: mtx imports no module that a config names; write a rule with @mtx.rule",
         "  step 2 (preprocess): preprocess: normalise=steps changes texts",
         "  step 3 (filter): filter: mtx does not have its parameter filterfalse",
@@ -211,7 +211,7 @@ def test_steps_that_form_no_chain_are_refused_and_can_be_chosen(tmp_path: Path) 
     with pytest.raises(ConfigError) as error:
         made(tmp_path, text)
     assert "step 2 reads text that no step has filtered, not the output of step 1" in str(error.value)
-    assert "filter.steps=[2]" in str(error.value)
+    assert "'filter.steps=[2]'" in str(error.value)
     assert kept(made(tmp_path, text, steps=[2]))[1] == {"LengthRatioFilter": 2}
     with pytest.raises(ConfigError, match="has the steps 1 to 2"):
         made(tmp_path, text, steps=[3])
