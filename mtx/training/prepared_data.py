@@ -16,7 +16,6 @@ from mtx.data.concatenated_corpus import part_key, part_names
 from mtx.data.encoding_stage import encoded_pairs, token_counts
 from mtx.data.preparation import Recipe, StageIds
 from mtx.data.sampled_encoding import sampled_pairs
-from mtx.data.score.score_stage import ScoreIds
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair, load_pair
@@ -183,8 +182,7 @@ class PreparedData:
         return self._weighting.weights(column)
 
     def _training_columns(self) -> TrainingColumns:
-        scores = {name: ScoreIds(of) for name, of in self.ids.scores.items()}
-        return TrainingColumns(self._repo, self.ids.filtered["train"], self._recipe.scorers, scores)
+        return TrainingColumns(self._repo, self.ids.filtered["train"], self._recipe.scorers, self.ids.scores)
 
     def _mixture_sampling(self) -> MixtureSampling | None:
         """Return how an epoch draws from sources, groups or pairs by weight; None if an epoch has every pair once."""

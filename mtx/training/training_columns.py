@@ -28,13 +28,13 @@ class TrainingColumns:
         repo: the repository.
         filtered: id of the filtered training split.
         scorers: the scorers of the run by name.
-        scored: the ids of their scores.
+        scores: the ids of their scores, by scorer and text.
     """
 
     repo: RepoSession
     filtered: str
     scorers: Mapping[str, Scorer]
-    scored: Mapping[str, ScoreIds]
+    scores: Mapping[str, Mapping[str, str]]
 
     def column(self, key: str, wanted: str) -> pa.Array:
         """Return the column that `wanted` names, or ends with, for each pair, [n].
@@ -53,7 +53,7 @@ class TrainingColumns:
             self.repo,
             dataset.selects,
             {of: self.scorers[of]},
-            {of: self.scored[of]},
+            {of: ScoreIds(self.scores[of])},
         )
         return table.take(chosen)[name]
 
@@ -61,7 +61,7 @@ class TrainingColumns:
         """Return the options of the weights, and the ids of the scores from which the weights follow."""
         names = self.repo.get(self.filtered).rows.schema.names
         name = self._resolved("datamodule.weight_by", weighting.column, names)
-        ids: list[JSON] = [] if name in names else [*self.scored[self._scorer_of(name)].scores.values()]
+        ids: list[JSON] = [] if name in names else [*self.scores[self._scorer_of(name)].values()]
         return {**weighting.plain(), "weight_scores": ids}
 
     def _resolved(self, key: str, wanted: str, names: list[str]) -> str:
