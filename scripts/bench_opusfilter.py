@@ -1,4 +1,4 @@
-"""Benchmark: the same rules in mtx and in OpusFilter: pairs that are decided otherwise, and pairs per CPU second.
+"""Benchmark: the same rules in mtx and in OpusFilter, on the same pairs: other decisions, and pairs per CPU second.
 
 OpusFilter is no dependency of mtx. Install it into an environment of its own, and name that environment's folder:
 

@@ -27,6 +27,7 @@ NESTED_CLASSES = (
     "mtx.data.normalise.Normaliser",
     "mtx.data.normalise.NormaliseStep",
     "mtx.data.filter.filter_protocol.PairFilter",
+    "mtx.data.score.text_encoder.TextEncoder",
     "mtx.data.tokenize.tokenization.Tokenization",
     "mtx.batches.plan.planner.Planner",
     "torch.nn.Module",

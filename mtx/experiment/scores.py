@@ -42,7 +42,7 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, csv: bool = False) ->
     """
     recipe, store = run.datamodule.recipe, run.datamodule.storage
     if not recipe.scorers:
-        raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores score=[rules]")
+        raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'")
     prepared = prepare_scores(recipe, store, StageRunner(store))
     parts = prepared.corpus.parts("train")
     table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +19,11 @@ from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.maintenance_protocols import Damage
 
 LONG_DIGEST = re.compile(f"[0-9a-fA-F]{{{ID_DIGITS + 1},}}")
-WIDEST_INPUT = 44  # characters; ids of mtx have at most 36
+WIDEST_ID = 40  # columns of a terminal; ids of mtx have at most 36
+WIDEST_SIZE = 8  # columns of `999.9 MB`
+BORDERS = 13  # columns of the table that are lines and spaces
+WIDEST_INPUT = WIDEST_ID - 4  # behind the arrow
+MIN_NAME = 6  # columns of a terminal, so that the name of a dataset is readable
 KINDS = {"tokenizers": "tokenizer", "words": "words", "models": "model of a scorer"}
 
 
@@ -58,7 +63,7 @@ def show(
     datasets = list(store.repo.manifests(stage, split, unreadable=unreadable))
     artifacts = list(_artifact_rows(store, unreadable)) if stage is None and split is None else []
     if len(datasets) or artifacts:
-        _print_table(run, store.location, datasets, artifacts, _selection_text(stage, split))
+        print_table(run, store.location, datasets, artifacts, _selection_text(stage, split))
     elif not unreadable:
         nothing = f"No dataset{_selection_text(stage, split)} in {store.location}. Build some: mtx task=prepare"
         run.console.print(nothing, highlight=False, soft_wrap=True, markup=False)
@@ -70,20 +75,33 @@ def show(
         run.console.print(told, highlight=False, soft_wrap=True, markup=False)
 
 
-def _print_table(
+def print_table(
     run: Run,
     location: str,
     datasets: Sequence[TranslationDataset],
     artifacts: Sequence[tuple[str, str, list[str], int]],
     such: str,
 ) -> None:
+    """Print the table of datasets and artifacts (kind, id, ids of inputs, bytes), at most as wide as the console.
+
+    Args:
+        run: The run of this task.
+        location: The store's folder or URL.
+        datasets: The datasets to list.
+        artifacts: The artifacts to list.
+        such: What was selected, such as ` with stage=raw`; empty: everything.
+    """
     number = f"{len(datasets)} dataset{'s' * (len(datasets) != 1)}"
     run.console.print(f"{number}{such} in {location}", highlight=False, soft_wrap=True, markup=False)
     table = Table(show_lines=True)
-    table.add_column("id ← inputs", no_wrap=True)  # ids are never wrapped, so that they can be copied
-    table.add_column("name", overflow="fold")
-    table.add_column("pairs", justify="right")
-    table.add_column("size", justify="right")
+    names = [*(dataset.id for dataset in datasets), *(name for _, name, *_ in artifacts)]
+    widest = min(WIDEST_ID, max(map(cell_len, names)) + 2)  # ids of mtx are not wrapped: they can be copied
+    pairs = max([len("pairs"), *(len(f"{dataset.n:,}") for dataset in datasets)])
+    room = max(MIN_NAME, run.console.width - widest - pairs - WIDEST_SIZE - BORDERS)
+    table.add_column("id ← inputs", overflow="fold", min_width=widest, max_width=WIDEST_ID)
+    table.add_column("name", overflow="fold", max_width=room)
+    table.add_column("pairs", justify="right", min_width=pairs)
+    table.add_column("size", justify="right", min_width=WIDEST_SIZE)
     for dataset in datasets:
         languages = "–".join(dataset.languages)
         num_bytes = dataset.payload.num_bytes if dataset.payload else 0
@@ -133,12 +151,14 @@ def _name_with_inputs(name: str, made_from: Iterable[str]) -> Text:
 
 
 def short_revision(text: str) -> str:
-    """Return an id unchanged, but with each digest in it cut to 16 hex digits, and at most `WIDEST_INPUT` characters.
+    """Return an id unchanged, but with each digest in it cut to 16 hex digits, and at most `WIDEST_INPUT` columns wide.
 
-    The column with the ids is never wrapped, so a long revision of a source would take the width of the others.
+    A long revision of a source would take the width of the other columns of the table.
     """
     short = LONG_DIGEST.sub(lambda found: found[0][:ID_DIGITS], text)
-    return short if len(short) <= WIDEST_INPUT else f"{short[: WIDEST_INPUT - 1]}…"
+    if cell_len(short) <= WIDEST_INPUT:
+        return short
+    return f"{set_cell_size(short[:WIDEST_INPUT], WIDEST_INPUT - 1).rstrip()}…"
 
 
 def _selection_text(stage: str | None, split: str | None) -> str:

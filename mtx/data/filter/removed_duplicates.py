@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from mtx.data.filter.duplicates import PairSet
 from mtx.data.filter.opus_rule import Mask, Sides
+from mtx.data.filter.pair_set import PairSet
 from mtx.data.filter.unicode_properties import is_letter
 
 Texts: TypeAlias = pa.LargeStringArray

@@ -2,8 +2,7 @@
 
 An artifact is stored in the folder `location/NAME/`. The folder contains the artifact's files and a `manifest.json`.
 The manifest records the inputs of the build, and the length and SHA-256 of each file. A build writes into a temporary
-folder and renames the folder at the end, so no reader sees an incomplete artifact. A lock ensures that only one process
-builds an artifact.
+folder and renames it at the end, so no reader sees an incomplete artifact. A lock lets only one process build it.
 """
 
 import os
@@ -16,6 +15,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError, StoreError
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, sha256_of, sync_folder
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
@@ -54,8 +54,7 @@ class ArtifactManifest:
     Attributes:
         id: name of the artifact.
         described: inputs of the build, as passed to `get_or_build`.
-        files: size and digest of each file, by file name; None for an artifact of format version 1, which records
-            neither.
+        files: size and digest of each file, by file name; None in format version 1, which records neither.
     """
 
     id: str
@@ -275,6 +274,7 @@ def read_manifest(path: Path) -> ArtifactManifest:
     try:
         manifest = read_json(path / MANIFEST, what)
     except OSError as error:
+        raise_if_exhausted(error)
         raise DamagedError(f"{what} cannot be read: {path / MANIFEST}: {error_reason(error)}. {VERIFY_HINT}") from error
     if not isinstance(manifest, dict):
         raise DamagedError(f"{what} must be a JSON object, but is a {type(manifest).__name__}. {VERIFY_HINT}")
@@ -309,12 +309,11 @@ def check_files(path: Path, manifest: ArtifactManifest, *, full: bool) -> None:
             if full:
                 found.append(("SHA-256", sha256_of(path / name), file.sha256))
         except OSError as error:
+            raise_if_exhausted(error)
             raise DamagedError(
                 f"the file {name} of {manifest.id} cannot be read: {error_reason(error)}. {VERIFY_HINT}"
             ) from error
         for what, is_, was in found:
             if is_ != was:
-                raise DamagedError(
-                    f"the file {name} of {manifest.id} has changed on disk: "
-                    f"{what} {is_}, but the manifest says {was}. {VERIFY_HINT}"
-                )
+                told = f"{what} {is_}, but the manifest says {was}. {VERIFY_HINT}"
+                raise DamagedError(f"the file {name} of {manifest.id} has changed on disk: {told}")

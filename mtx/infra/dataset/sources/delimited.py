@@ -44,7 +44,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
     if first is None:
         return None
     number, fields = first
-    where = f"{file.path}, line {number}"
+    where = f"{file.name}, line {number}"
     if not options.header:
         names = _column_numbers(fields)
         if wanted.source_column is None and wanted.target_column is None and len(names) > 1:
@@ -106,13 +106,13 @@ def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bo
     for number, fields in rows if header else numbered_rows(file):
         if len(fields) != len(names):
             what = f"each line must have {len(names)} columns, like the first line, but this line has {len(fields)}"
-            refusals.refuse("wrong_column_count", f"{file.path}, line {number}", what)
+            refusals.refuse("wrong_column_count", f"{file.name}, line {number}", what)
             continue
         pair = fields[source], fields[target]
         if not (is_text(pair[0]) and is_text(pair[1])):
             bad = pair[0] if is_text(pair[1]) else pair[1]
             what = utf8_problem(bad.encode(errors="surrogateescape"))
-            refusals.refuse("invalid_utf8", f"{file.path}, line {number}", what)
+            refusals.refuse("invalid_utf8", f"{file.name}, line {number}", what)
             continue
         values = []
         for name, place, parse in extra:
@@ -121,7 +121,7 @@ def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bo
                 values.append(_value(text, parse) if place is not None else None)
             except ValueError:
                 what = f"the column {name!r} has {text!r}, which is not a {type_name(columns.extra.field(name).type)}"
-                refusals.refuse("wrong_type", f"{file.path}, line {number}", what)
+                refusals.refuse("wrong_type", f"{file.name}, line {number}", what)
                 break
         else:
             yield *pair, *values
@@ -166,7 +166,7 @@ def _csv_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:  # also with on_error=skip: the start of the next row is unknown
             raise MalformedPairError(
-                f"{file.path}, line {number}: the line is not valid CSV: {_csv_problem(error)}. A field with quotes, "
+                f"{file.name}, line {number}: the line is not valid CSV: {_csv_problem(error)}. A field with quotes, "
                 "commas or line ends must be in double quotes, and a quote in it is written twice. Correct the line, "
                 "or rename the file to .tsv if tabs separate its columns"
             ) from error

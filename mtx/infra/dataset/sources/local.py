@@ -23,8 +23,9 @@ from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.formats import READERS
 from mtx.infra.dataset.sources.installed_catalogue_search import find_catalogues
 from mtx.infra.dataset.sources.line_aligned import read_aligned
-from mtx.infra.dataset.sources.local_files import SourceFile, names_text, shown_name
+from mtx.infra.dataset.sources.local_files import SourceFile, names_text
 from mtx.infra.dataset.sources.path_options import FilePaths, Paths, plain_paths, split_paths
+from mtx.redaction_and_escaping import one_line
 
 log = logging.getLogger(__name__)
 
@@ -247,14 +248,14 @@ class LocalDownloader(Downloader):
             reader = READERS[file.format]
             columns = reader.find(file, wanted, self.read_options, Refusals(self.on_error))
             if columns is None:
-                what = f"{file.path} has no {reader.UNIT_NAME}"
+                what = f"{file.name} has no {reader.UNIT_NAME}"
                 if alone:
                     raise SourceError(f"{what}. Set another file with downloader.path=FILE")
                 log.warning("%s: the file is skipped", what)
                 return None
         assert columns is not None
         if not columns.extra:  # raises SourceError if extra columns are requested
-            columns = columns.with_extra(NO_COLUMNS, wanted, str(file.path))
+            columns = columns.with_extra(NO_COLUMNS, wanted, file.name)
         for side, (language, default) in enumerate(zip(columns.languages, DEFAULT_LANGUAGES, strict=True)):
             if known[side] is None and language != default:
                 known[side] = language
@@ -269,7 +270,7 @@ class LocalDownloader(Downloader):
             return first.stem
         _, paths = split_paths("path", self.path or self.source_path)["train"]
         folder = expanded_path(paths) if isinstance(paths, str) else first.path
-        return shown_name((folder if folder.is_dir() else first.path.parent).resolve().name)
+        return one_line((folder if folder.is_dir() else first.path.parent).resolve().name)
 
 
 def _find_files(key: str, paths: Paths, *, lines: bool = False) -> FoundFiles:

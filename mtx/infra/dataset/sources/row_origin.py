@@ -14,7 +14,8 @@ from mtx.infra.dataset.sources.formats import READERS
 from mtx.infra.dataset.sources.jsonl import SPACE
 from mtx.infra.dataset.sources.line_aligned import read_aligned
 from mtx.infra.dataset.sources.local import LocalDownloader
-from mtx.infra.dataset.sources.local_files import SourceFile, decoded_lines, shown_name
+from mtx.infra.dataset.sources.local_files import SourceFile, decoded_lines
+from mtx.redaction_and_escaping import one_line
 
 LINE_NUMBER = re.compile(r", line (\d+)$")
 
@@ -77,7 +78,7 @@ def row_origin(downloader: LocalDownloader, split: str, row: int) -> RowOrigin |
 
 
 def _origin(part: tuple[SourceFile, ...], place: int, refused: set[int], *, has_header: bool) -> RowOrigin:
-    names = tuple(shown_name(str(file.path)) for file in part)
+    names = tuple(one_line(str(file.path)) for file in part)
     numbers = _line_numbers(part, has_header=has_header)
     if numbers is None:
         return RowOrigin(names, "pair", place + 1)
