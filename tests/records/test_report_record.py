@@ -114,6 +114,7 @@ def test_an_objective_of_the_former_version_has_its_name_of_today(tmp_path: Path
 def test_what_each_task_reports_is_what_its_part_declares() -> None:
     """Whole reports of the former version; a mixture adds its sources, and today's names more stages."""
     of_sources = {"sources", "ledger_by_source", "ledger_by_group", "scorers", "selection"}
+    of_sources |= {"contaminated", "num_pairs_changed", "changed_by_step"}
     of_plan = keys_of(DataReport, PlanReport)
     assert set(Report.of(former_read("measure")).model_fields_set) == (of_plan | keys_of(DrawReport)) - of_sources | {
         "own"
