@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ from mtx.data.normalise import Normaliser, NormaliseStep, differing_pairs
 from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
-Texts = pa.LargeStringArray
+Texts: TypeAlias = pa.LargeStringArray
 
 DOUBLE_QUOTES = "[\u201c-\u201f\u00ab\u00bb\u2033\u2036]"
 SINGLE_QUOTES = "[\u2018-\u201b\u2039\u203a\u2032\u2035]"

@@ -38,7 +38,7 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
         skipped=_summed_counts([_counts(d.metrics["skipped"]) for d in raw.values()]),
         num_pairs_raw=sum(len(d) for d in raw.values()),
         num_pairs_kept=sum(len(d) for d in filtered.values()),
-        num_pairs_changed=sum(int(d.metrics["changed"]) for d in text),
+        num_pairs_changed=sum(_count(d.metrics["changed"]) for d in text),
         changed_by_step=_summed_counts([_counts(d.metrics.get("changed_by_step", {})) for d in text]),
         dropped=_summed_counts(list(dropped.values())),
         dropped_by_split=dropped,
@@ -139,6 +139,11 @@ def plain_table(title: str) -> Table:
 
 def _counts(value: Any) -> dict[str, int]:
     assert isinstance(value, dict)
+    return value
+
+
+def _count(value: Any) -> int:
+    assert isinstance(value, int)
     return value
 
 

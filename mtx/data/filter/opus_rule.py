@@ -1,7 +1,7 @@
 """`OpusRule`, the base class of the rules of OpusFilter and OpusCleaner, and `Sides`, the texts that they judge."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
@@ -72,7 +72,7 @@ class Sides:
         """The number of characters with the Unicode property Alphabetic, int64 [n] for each side."""
         return self._of_each(lambda features: num_with(features, is_alphabetic()), self.features)
 
-    def lengths(self, unit: str | list[str]) -> tuple[Values, Values]:
+    def lengths(self, unit: str | Sequence[str]) -> tuple[Values, Values]:
         """Return the lengths of the texts in words or characters; `unit` is one for both sides, or a list."""
         units = for_each_side(unit)
         of = [self.num_words[side] if units[side] == "word" else self.num_chars[side] for side in (0, 1)]

@@ -14,7 +14,7 @@ HARMLESS = frozenset({"opus_read", "download", "write", "unzip", "concatenate", 
 TRAINING = "train_"
 MAX_NODES = 10_000  # values of a config, after YAML's aliases are inserted
 FILTER, DUPLICATES = "filter", "remove_duplicates"
-FOREIGN_PARAMETERS = {  # of a step, with the value at which they have no effect
+FOREIGN_PARAMETERS: dict[str, dict[str, bool | None]] = {  # of a step, with the value at which they have no effect
     FILTER: {"filterfalse": False, "limit": None},
     DUPLICATES: {"overlap": None, "tokenizers": None},
 }
@@ -45,7 +45,7 @@ class Variable:
     is_template: bool
 
 
-class ConfigLoader(yaml.SafeLoader):
+class ConfigLoader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """The safe loader with OpusFilter's two tags for constants, and with a bound for merged mappings."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:

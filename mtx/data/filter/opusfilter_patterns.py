@@ -1,6 +1,7 @@
 """The rules of OpusFilter about patterns in each text: HTML tags, regular expressions and repetitions."""
 
 import functools
+import importlib
 import re
 import warnings
 from dataclasses import dataclass
@@ -138,13 +139,12 @@ def compiled(pattern: str) -> Any:
 
 def _regex_package(pattern: str) -> ModuleType:
     try:
-        import regex
+        return importlib.import_module("regex")
     except ImportError:
         raise ConfigError(
             f"RegExpFilter has the pattern {pattern[:200]!r}, which needs the package regex: "
             "pip install 'mtx[opusfilter]'"
         ) from None
-    return regex
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from mtx.data.filter.opus_rule import Mask, Sides
 from mtx.data.filter.pair_set import PairSet
 from mtx.data.filter.unicode_properties import is_letter
 
-Texts = pa.LargeStringArray
+Texts: TypeAlias = pa.LargeStringArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class RemovedDuplicates:
         lowercase: compare in lower case.
     """
 
-    compare: str | list[int] = "all"
+    compare: Literal["all"] | list[Literal[0, 1]] = "all"
     letters_only: bool = False
     letter_words_only: bool = False
     lowercase: bool = False
@@ -36,7 +37,7 @@ class RemovedDuplicates:
     def marker(self) -> Callable[[Sides], Mask]:
         """Return a function that takes the pairs of a stream in turn, and returns which are new: bool [n]."""
         seen = PairSet()
-        compared = (0, 1) if self.compare == "all" else tuple(sorted(set(self.compare)))
+        compared = [0, 1] if isinstance(self.compare, str) else sorted(set(self.compare))
 
         def new(sides: Sides) -> Mask:
             texts = [self._simplified(sides.texts[side]) for side in compared]
