@@ -30,7 +30,6 @@ KEYS = (
 MORE = (
     ("mtx task=options", "every option of every group"),
     ("mtx task=options only=sampler", "every key of a group or option"),
-    ("mtx task=options only=padding", "every key with a word in its description"),
     ("mtx --cfg job", "the complete config, without running it"),
     ("mtx --hydra-help", "Hydra's own options, such as -m for a sweep"),
 )
@@ -45,7 +44,6 @@ def _lines() -> Iterator[str]:
     root = files(CONFIGS)
     chosen = _default_options(root)
     yield "mtx measures the costs and benefits of choices about training data."
-    yield ""
     yield "Tasks: task=NAME (* is the default)"
     for name in _option_names(root / "task"):
         yield f"{INDENT}{_marked_option('task', name, chosen):<10} {_purpose(root / 'task' / f'{name}.yaml')}"
