@@ -9,11 +9,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pyarrow as pa
 
-from mtx.components.checked_options import component
+from mtx.components.checked_options import Natural, component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.column_rule import ColumnRule, column_rule
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter, count_dropped
+from mtx.data.filter.rule_ablation import ALL, RANDOM, Ablation, parsed_ablation, random_drop
 from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
 from mtx.errors import ConfigError
@@ -36,6 +37,8 @@ class SelectionFilter(PairFilter):
         before: a filter that is applied first, such as the default filter; None: no filter.
         rules: the rules by name. A rule is a mapping of criteria (see `ColumnRule`), or a function of one's own that is
             marked with `@mtx.rule`. A rule without criteria, or null, is off.
+        ablation: which rules apply: `all`, `none`, `without_RULE`, or `random_for_RULE`; see `rule_ablation`.
+        ablation_seed: seed of the pairs that `random_for_RULE` drops.
     """
 
     kind: ClassVar[str] = "filter/selection"
@@ -44,6 +47,8 @@ class SelectionFilter(PairFilter):
 
     before: PairFilter | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
+    ablation: str = ALL
+    ablation_seed: Natural = 0
 
     def __post_init__(self) -> None:
         for name, rule in self.rules.items():
@@ -60,17 +65,29 @@ class SelectionFilter(PairFilter):
                     f"filter.rules.{name} must be a mapping of criteria, such as {{min: 0.5}}, but is {rule!r}. Set "
                     f"filter.rules.{name}.min=NUMBER, or remove it with ~filter.rules.{name}"
                 )
+        _ = self._ablation
 
     def identity_fields(self) -> dict[str, JSON]:
         """Return the fields that decide the output: the filter before, and the rules that are on."""
         rules: list[JSON] = []
-        for name, rule in self._active.items():
+        is_random = self._ablation.kind == RANDOM
+        for name, rule in (self._all_active if is_random else self._active).items():
             described = identity(rule) if isinstance(rule, PairFilter) else cast(dict[str, JSON], plain_value(rule))
             rules.append([name, {key: value for key, value in described.items() if value is not None}])
-        return {"before": None if self.before is None else identity(self.before), "rules": rules}
+        found: dict[str, JSON] = {"before": None if self.before is None else identity(self.before), "rules": rules}
+        return found | ({"random_for": [self._ablation.rule, self.ablation_seed]} if is_random else {})
 
     @cached_property
+    def _ablation(self) -> Ablation:
+        return parsed_ablation(self.ablation, list(self._all_active))
+
+    @property
     def _active(self) -> dict[str, ColumnRule | PairFilter]:
+        """The rules that are on and that the ablation does not leave out."""
+        return self._ablation.applied(self._all_active)
+
+    @cached_property
+    def _all_active(self) -> dict[str, ColumnRule | PairFilter]:
         parsed = {
             name: rule if isinstance(rule, PairFilter) else column_rule(name, rule)
             for name, rule in self.rules.items()
@@ -81,19 +98,28 @@ class SelectionFilter(PairFilter):
     @property
     def columns(self) -> tuple[str, ...] | None:
         """The columns that the active rules name; None if a filter of one's own may read any column."""
-        own = [rule for rule in (*self._active.values(), self.before) if isinstance(rule, PairFilter)]
+        active = self._all_active if self._ablation.kind == RANDOM else self._active
+        own = [rule for rule in (*active.values(), self.before) if isinstance(rule, PairFilter)]
         if any(each.columns is None for each in own):
             return None
-        named = [rule.column or name for name, rule in self._active.items() if isinstance(rule, ColumnRule)]
+        named = [rule.column or name for name, rule in active.items() if isinstance(rule, ColumnRule)]
         return tuple(dict.fromkeys([*named, *(column for each in own for column in each.columns or ())]))
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raise ConfigError if an active rule compares a column that does not exist."""
-        RuleSet(self._active).check_columns(columns)
+        RuleSet(self._all_active).check_columns(columns)
 
-    def fitted(self, read: Callable[[], Batches]) -> "BoundSelection":
-        """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs."""
-        rules = RuleSet(self._active)
+    def fitted(self, read: Callable[[], Batches]) -> PairFilter:
+        """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs.
+
+        With `ablation=random_for_RULE`, the result also has the pairs to drop at random.
+        """
+        if (rule := self._ablation.rule) is not None and self._ablation.kind == RANDOM:
+            whole, kept = (self._bound(RuleSet(rules), read) for rules in (self._all_active, self._active))
+            return random_drop(rule, kept, whole, read, seed=self.ablation_seed)
+        return self._bound(RuleSet(self._active), read)
+
+    def _bound(self, rules: RuleSet, read: Callable[[], Batches]) -> "BoundSelection":
         if not rules.needs_all_pairs:
             return BoundSelection(self.before, rules)
         return BoundSelection(self.before, rules.fitted(_after(self.before, read(), {})))
@@ -103,7 +129,8 @@ class SelectionFilter(PairFilter):
 
         If a rule uses quantiles or ranks, the pairs are read twice; an iterator of batches is then kept in memory.
         """
-        if RuleSet(self._active).needs_all_pairs and not isinstance(pairs, pa.Table):
+        is_repeated = RuleSet(self._active).needs_all_pairs or self._ablation.kind == RANDOM
+        if is_repeated and not isinstance(pairs, pa.Table):
             pairs = list(pairs)
         return self.fitted(lambda: pair_batches(pairs)).apply(pairs, dropped)
 
