@@ -21,14 +21,14 @@ from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import prepare_scores
 from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.score_table import ScoreTable
-from mtx.data.score.scorer import TrainedScorer
+from mtx.data.score.scorer import CombiningScorer, TrainedScorer
 from mtx.data.stage_runner import StageRunner
 from mtx.records.noise_report import column_noise
 from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
-SCORERS = ("rules",)
+SCORERS = ("rules", "combined")
 
 
 def folder_of_corpora(given: str | None) -> Path | None:
@@ -78,11 +78,11 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
         print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s")
         for scorer, of in prepared.scored.items():
             rate = num_pairs / of.built_s if of.built_s else float("nan")
-            of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
-            print(
-                f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk), "
-                f"{of_cpu:,.0f} pairs per CPU second and core"
-            )
+            told = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
+            if not isinstance(recipe.scorers[scorer], CombiningScorer):  # it needs the columns of the other scorers
+                of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
+                told += f", {of_cpu:,.0f} pairs per CPU second and core"
+            print(told)
         noise = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=per_kind, seed=1)
         kinds = list(dict.fromkeys(kind for of in noise.values() for kind in of))
         assert isinstance(recipe.filter, SelectionFilter)
@@ -94,7 +94,7 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
         )
         print("  of all noise caught: " + ", ".join(f"{kind} {share:.0%}" for kind, share in caught.items()))
         print("  AUC / % caught at 5 % loss / % caught at 1 % loss")
-        print("  " + "column".ljust(18) + "".join(kind[:11].rjust(13) for kind in kinds))
+        print("  " + "column".ljust(18) + "".join(kind[:11].rjust(13) for kind in (*kinds, "all")))
         for column, of in noise.items():
             found = column_noise(table.table[column].to_numpy(), of).kinds
             cells = (
@@ -103,7 +103,9 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
                 else "–"
                 for kind in kinds
             )
-            print("  " + column.ljust(18) + "".join(cell.rjust(13) for cell in cells))
+            of_all = column_noise(table.table[column].to_numpy(), {"all": np.concatenate(list(of.values()))}).kinds["all"]
+            told = f"{of_all.auc:.3f}/{100 * of_all.caught_5:.1f}/{100 * of_all.caught_1:.1f}"
+            print("  " + column.ljust(18) + "".join(cell.rjust(13) for cell in (*cells, told)))
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ from mtx.data.encoding_stage import encode_pairs, joined_ids
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.revision_caching_downloader import revision_caching_downloader
-from mtx.data.score.score_stage import ScoreIds, score_fields, score_texts
+from mtx.data.score.score_ids import ScoreIds
+from mtx.data.score.score_stage import score_corpus, score_fields
 from mtx.data.score.score_table import ScoredCorpus, shown_columns
 from mtx.data.score.scorer import Scorer
 from mtx.data.split import HeldOut
@@ -198,9 +199,9 @@ def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, 
 
 
 def _build_scores(recipe: Recipe, runner: StageRunner, corpus: Corpus) -> dict[str, ScoreIds]:
-    """Score the texts from which the training split is selected, by each scorer; see `score_texts`."""
+    """Score the texts from which the training split is selected, by each scorer; see `score_corpus`."""
     texts = [part.id for part in corpus.parts("train")]
-    return {name: score_texts(runner, texts, scorer, name=name) for name, scorer in recipe.scorers.items()}
+    return score_corpus(runner, texts, recipe.scorers)
 
 
 def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:

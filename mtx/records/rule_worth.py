@@ -94,9 +94,8 @@ class RuleWorths:
         ]
         told = [f"{'; '.join(found)}."] if found else []
         if others:
-            told.append(
-                f"Not told apart from no effect: {', '.join(others)}. More seeds or a longer training may tell them apart."
-            )
+            more = "More seeds or a longer training may tell them apart."
+            told.append(f"Not told apart from no effect: {', '.join(others)}. {more}")
         if unused:
             told.append(f"Drop no pair that the other rules keep: {', '.join(unused)}.")
         return " ".join(told)

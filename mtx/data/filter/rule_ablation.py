@@ -1,8 +1,8 @@
 """Ablations of a selection: all rules, none, all but one, or as many pairs dropped at random instead of by one rule.
 
-A comparison of these arms tells what each rule is worth. The arm `random_for_RULE` leaves the rule out and drops as many of
-the remaining pairs at random as only this rule drops. So it has as many pairs as the arm `all`, and the two differ
-in the choice of the pairs alone.
+A comparison of these arms tells what each rule is worth. The arm `random_for_RULE` leaves the rule out, and drops as
+many of the remaining pairs at random as only this rule drops. So it has as many pairs as the arm `all`, and the two
+differ in the choice of the pairs alone.
 """
 
 import zlib
@@ -18,12 +18,8 @@ from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.errors import ConfigError, choices
 
-ALL, NONE, WITHOUT, RANDOM = (
-    "all",
-    "none",
-    "without_",
-    "random_for_",
-)  # values of the option; the last two precede a rule
+ALL, NONE = "all", "none"
+WITHOUT, RANDOM = "without_", "random_for_"  # precede the name of a rule
 OPTION = "filter.ablation"
 
 Batches = Iterator[pa.RecordBatch]
@@ -60,7 +56,8 @@ def parsed_ablation(text: str, rules: Sequence[str]) -> Ablation:
     rule = text.removeprefix(kind)
     if not kind or not rule:
         raise ConfigError(
-            f"{OPTION} is all, none, without_RULE or random_for_RULE, but is {text!r}. Set {OPTION}=all to apply all rules"
+            f"{OPTION} is all, none, without_RULE or random_for_RULE, but is {text!r}. Set {OPTION}=all to apply all "
+            "rules"
         )
     if rule not in rules:
         there = choices(rule, rules) if rules else "none; choose a scorer, such as score=[rules]"

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from mtx.data.dataset import SelectedDataset
 from mtx.data.score.planted_noise import planted_noise
-from mtx.data.score.score_stage import ScoreIds, corpus_sample
-from mtx.data.score.scorer import Scorer, TrainedScorer, score_batch, shown_name
+from mtx.data.score.score_ids import ScoreIds
+from mtx.data.score.score_stage import corpus_sample
+from mtx.data.score.scorer import Scorer
+from mtx.data.score.unseen_pairs import UnseenPairs
 from mtx.data.store import Store
 
 POOL_PAIRS = 100_000  # pairs from which noise is made; a larger pool needs memory, and changes little
@@ -39,19 +41,10 @@ def noise_scores(
     _, sample = corpus_sample([store.repo.get_checked(part.id).rows for part in parts], POOL_PAIRS, seed)
     pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
     planted = planted_noise(pool, per_kind=per_kind, seed=seed)
-    found: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for name, scorer in scorers.items():
-        model_id = scored[name].model
-        for kind, of in planted.items():
-            batch = of.pairs.combine_chunks().to_batches()[0]
-            if isinstance(scorer, TrainedScorer):
-                assert model_id is not None
-                model = scorer.load(store.models.open(model_id))
-                scores = model.scores(batch, np.zeros(batch.num_rows, dtype=np.bool_))
-            else:
-                scores = scorer.scores(batch)
-            columns = score_batch(scorer, scores, batch.num_rows)
-            for column, meaning in scorer.columns.items():
-                if meaning.is_score:
-                    found.setdefault(shown_name(name, column), {})[kind] = columns[column].to_numpy()
+    unseen = UnseenPairs(store, {name: (scorer, scored[name]) for name, scorer in scorers.items()})
+    found: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in unseen.score_columns}
+    for kind, of in planted.items():
+        columns = unseen.scored(of.pairs.combine_chunks().to_batches()[0])
+        for name in unseen.score_columns:
+            found[name][kind] = columns[name].to_numpy()
     return found
