@@ -16,7 +16,7 @@ from mtx.page.plots.matplotlib_svg import Plot
 from mtx.page.plots.rule_worth_intervals import worth_plot
 from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
 from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
-from mtx.page.rules_section import noise_table
+from mtx.page.scores_section import scores_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
 from mtx.records.objective_at_equal_budget import condition_lines
@@ -145,7 +145,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         ],
         "histograms_left_out": max(0, len(histograms) - MAX_HISTOGRAMS),
         "funnels": funnels[:MAX_FUNNELS],
-        "noise": next((found for job in completed if (found := noise_table(job.report)) is not None), None),
+        "scores": next((of for job in completed if (of := scores_section(job.report, drawing)) is not None), None),
         "short_funnels": funnels[MAX_FUNNELS:],
         "batches": batches,
         "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,

@@ -96,6 +96,11 @@ class SelectionFilter(PairFilter):
         return {name: rule for name, rule in parsed.items() if isinstance(rule, PairFilter) or rule.criteria}
 
     @property
+    def column_rules(self) -> dict[str, ColumnRule]:
+        """The rules over columns that apply, by name."""
+        return {name: rule for name, rule in self._active.items() if isinstance(rule, ColumnRule)}
+
+    @property
     def columns(self) -> tuple[str, ...] | None:
         """The columns that the active rules name; None if a filter of one's own may read any column."""
         active = self._all_active if self._ablation.kind == RANDOM else self._active

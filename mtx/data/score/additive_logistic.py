@@ -20,7 +20,7 @@ from mtx.infra.dal.atomic_file import atomic_file
 
 # Bins end at these quantiles of the good pairs, and are narrow where the bad pairs are.
 QUANTILES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.99)
-RIDGE = 1e-4  # weight of the squared weights, per pair of mean weight
+RIDGE = 1e-5  # weight of the squared weights, per pair of mean weight
 MAX_ITERATIONS = 120
 
 Floats = NDArray[np.float64]
