@@ -103,7 +103,8 @@ def measure(name: str, overrides: list[str], per_kind: int) -> None:
                 else "–"
                 for kind in kinds
             )
-            of_all = column_noise(table.table[column].to_numpy(), {"all": np.concatenate(list(of.values()))}).kinds["all"]
+            together = {"all": np.concatenate(list(of.values()))}
+            of_all = column_noise(table.table[column].to_numpy(), together).kinds["all"]
             told = f"{of_all.auc:.3f}/{100 * of_all.caught_5:.1f}/{100 * of_all.caught_1:.1f}"
             print("  " + column.ljust(18) + "".join(cell.rjust(13) for cell in (*cells, told)))
 

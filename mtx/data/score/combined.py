@@ -58,18 +58,17 @@ class CombinedScorer(CombiningScorer):
 
         Raises DataError if the sample is too small.
         """
-        table = pa.Table.from_batches(list(sample())).combine_chunks()
-        good = table.to_batches()[0] if table.num_rows else None
-        halves = np.empty(0, dtype=np.int64) if good is None else source_halves(good.column("src"))
-        if good is None or np.bincount(halves, minlength=NUM_HALVES).min() < MIN_PAIRS:
+        good = _joined(sample)
+        halves = source_halves(good.column("src")) if good.num_rows else np.empty(0, dtype=np.int64)
+        if np.bincount(halves, minlength=NUM_HALVES).min() < MIN_PAIRS:
             raise DataError(
                 f"the scorer combined needs {MIN_PAIRS} pairs in each half of the corpus, but the sample has "
-                f"{table.num_rows} pairs. Leave it out of score, or use more pairs"
+                f"{good.num_rows} pairs. Leave it out of score, or use more pairs"
             )
         names = [name for name in good.schema.names if pa.types.is_float64(good.schema.field(name).type)]
         of_good = features(good, names)
-        texts, seed = table.select(["src", "tgt"]), self.seed + TRAINING_NOISE
-        planted = planted_noise(texts, per_kind=self.noise_pairs, seed=seed)
+        texts = pa.Table.from_batches([good.select(["src", "tgt"])])
+        planted = planted_noise(texts, per_kind=self.noise_pairs, seed=self.seed + TRAINING_NOISE)
         bad = {}
         for kind, of in planted.items():
             batch = of.pairs.combine_chunks().to_batches()[0]
@@ -108,6 +107,12 @@ class CombinedModel:
         for half, model in enumerate(self._models):
             found[halves == half] = model.log_odds(of_all[halves == half])
         return {MAIN_COLUMN: pa.array(found, pa.float64())}
+
+
+def _joined(sample: Sample) -> pa.RecordBatch:
+    batches = list(sample())
+    table = pa.Table.from_batches(batches).combine_chunks() if batches else pa.table({})
+    return table.to_batches()[0] if table.num_rows else pa.record_batch({})
 
 
 def source_halves(sources: pa.LargeStringArray) -> NDArray[np.int64]:
