@@ -22,22 +22,7 @@ from mtx.errors import ConfigError, DataError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
-WORDS = [
-    "house",
-    "tree",
-    "green",
-    "red",
-    "walks",
-    "sings",
-    "under",
-    "bridge",
-    "river",
-    "night",
-    "morning",
-    "letter",
-    "window",
-    "garden",
-]
+WORDS = ("house", "tree", "green", "walks", "sings", "under", "bridge", "river", "night", "letter", "window", "garden")
 SCORERS: dict[str, Scorer] = {"combined": CombinedScorer(noise_pairs=150), "rules": RulesScorer()}
 
 
