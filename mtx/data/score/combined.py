@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mtx.components.checked_options import Count, Natural, component
 from mtx.data.score.additive_logistic import AdditiveModel, fit_additive, read_models, write_models
 from mtx.data.score.planted_noise import planted_noise
-from mtx.data.score.scorer import MAIN_COLUMN, CombiningScorer, Mask, Sample, ScoreColumn, ScoreUnseen
+from mtx.data.score.scorer import MAIN_COLUMN, CombiningScorer, Mask, Sample, ScoreColumn, ScorePlanted
 from mtx.errors import DataError
 
 MODEL_FILE = "combined.npz"
@@ -53,7 +53,7 @@ class CombinedScorer(CombiningScorer):
         meaning = "log odds that the pair is good, if half of all pairs were planted noise; any number"
         return {MAIN_COLUMN: ScoreColumn(meaning)}
 
-    def train_on_scores(self, sample: Sample, score_unseen: ScoreUnseen, folder: Path) -> None:
+    def train_on_scores(self, sample: Sample, score_planted: ScorePlanted, folder: Path) -> None:
         """Plant noise into the sample, and fit a model for each half of the sources.
 
         Raises DataError if the sample is too small.
@@ -71,8 +71,8 @@ class CombinedScorer(CombiningScorer):
         planted = planted_noise(texts, per_kind=self.noise_pairs, seed=self.seed + TRAINING_NOISE)
         bad = {}
         for kind, of in planted.items():
-            batch = of.pairs.combine_chunks().to_batches()[0]
-            bad[kind] = features(score_unseen(batch), names), source_halves(batch.column("src"))
+            batch = score_planted(of)
+            bad[kind] = features(batch, names), source_halves(batch.column("src"))
         if not bad:
             raise DataError("the scorer combined trains on planted noise, but no kind can be planted into the sample")
         models = [

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from mtx.data.dataset import SelectedDataset
 from mtx.data.score.planted_noise import planted_noise
+from mtx.data.score.planted_pair_scores import PlantedPairScores
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_stage import corpus_sample
 from mtx.data.score.scorer import Scorer
-from mtx.data.score.unseen_pairs import UnseenPairs
 from mtx.data.store import Store
 
 POOL_PAIRS = 100_000  # pairs from which noise is made; a larger pool needs memory, and changes little
@@ -38,13 +38,14 @@ def noise_scores(
         per_kind: number of bad pairs of each kind.
         seed: seed of the noise.
     """
-    _, sample = corpus_sample([store.repo.get_checked(part.id).rows for part in parts], POOL_PAIRS, seed)
+    rows, sample = corpus_sample([store.repo.get_checked(part.id).rows for part in parts], POOL_PAIRS, seed)
     pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
     planted = planted_noise(pool, per_kind=per_kind, seed=seed)
-    unseen = UnseenPairs(store, {name: (scorer, scored[name]) for name, scorer in scorers.items()})
-    found: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in unseen.score_columns}
+    inputs = {name: (scorer, scored[name]) for name, scorer in scorers.items()}
+    scores = PlantedPairScores(store, inputs, pool, rows)
+    found: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in scores.score_columns}
     for kind, of in planted.items():
-        columns = unseen.scored(of.pairs.combine_chunks().to_batches()[0])
-        for name in unseen.score_columns:
+        columns = scores.scored(of)
+        for name in scores.score_columns:
             found[name][kind] = columns[name].to_numpy()
     return found

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mtx.components.identity import JSON, digest, identity
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import TranslationDataset
+from mtx.data.score.planted_pair_scores import PlantedPairScores
 from mtx.data.score.score_ids import Inputs, ScoreIds, input_columns
 from mtx.data.score.scorer import (
     CombiningScorer,
@@ -27,7 +28,6 @@ from mtx.data.score.scorer import (
     score_batch,
     scoring_order,
 )
-from mtx.data.score.unseen_pairs import UnseenPairs
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, say_reused
 from mtx.errors import EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
@@ -134,7 +134,9 @@ def _get_or_train(
             if isinstance(scorer, CombiningScorer):
                 columns = [input_columns(runner.repo, text_id, inputs) for text_id in text_ids]
                 scored = partial(_with_columns, sample, pa.concat_tables(columns).take(pa.array(rows)))
-                scorer.train_on_scores(scored, UnseenPairs(runner.store, inputs).scored, folder)
+                pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
+                planted = PlantedPairScores(runner.store, inputs, pool, rows)
+                scorer.train_on_scores(scored, planted.scored, folder)
             else:
                 scorer.train(sample, folder)
             with atomic_file(folder / SAMPLE_FILE) as file:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.data.score.planted_noise import PlantedPairs
 from mtx.errors import ConfigError, DataError
 
 MAIN_COLUMN = "score"  # the stored name of the column that is called like its scorer
@@ -20,7 +21,7 @@ FLOAT = pa.float64()
 Scores: TypeAlias = pa.Array | Mapping[str, pa.Array]
 Sample: TypeAlias = Callable[[], Iterator[pa.RecordBatch]]
 Mask: TypeAlias = NDArray[np.bool_]
-ScoreUnseen: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch]
+ScorePlanted: TypeAlias = Callable[[PlantedPairs], pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,12 @@ class CombiningScorer(TrainedScorer):
     inputs: list[str] | None  # a field of each subclass: names of the scorers to combine; None: all others
 
     @abstractmethod
-    def train_on_scores(self, sample: Sample, score_unseen: ScoreUnseen, folder: Path) -> None:
+    def train_on_scores(self, sample: Sample, score_planted: ScorePlanted, folder: Path) -> None:
         """Train on a sample of scored pairs, and write the model into files in `folder`.
 
         Args:
             sample: as in `train`; the batches also have the columns of the other scorers, by their names in reports.
-            score_unseen: appends these columns to pairs that are not in the corpus, such as planted noise.
+            score_planted: returns bad pairs that are planted into the sample, with the same columns.
             folder: an empty folder.
         """
 

@@ -12,6 +12,7 @@ from mtx.data.score.additive_logistic import bins, fit_additive, read_models, wr
 from mtx.data.score.combined import CombinedModel, CombinedScorer, source_halves
 from mtx.data.score.noise_curves import separations
 from mtx.data.score.noise_scores import noise_scores
+from mtx.data.score.planted_noise import PlantedPairs
 from mtx.data.score.rules import RulesScorer
 from mtx.data.score.score_stage import score_corpus
 from mtx.data.score.score_table import ScoreTable
@@ -112,10 +113,11 @@ def test_half_of_the_sources_train_each_model(tmp_path: Path, monkeypatch: pytes
     def sample() -> Iterator[pa.RecordBatch]:
         yield pa.record_batch({"src": texts, "tgt": texts, "z": np.arange(300.0)})
 
-    def unseen(batch: pa.RecordBatch) -> pa.RecordBatch:
+    def planted(pairs: PlantedPairs) -> pa.RecordBatch:
+        batch = pairs.pairs.combine_chunks().to_batches()[0]
         return batch.append_column("z", pa.array(np.full(batch.num_rows, -5.0)))
 
-    CombinedScorer(noise_pairs=20).train_on_scores(sample, unseen, tmp_path)
+    CombinedScorer(noise_pairs=20).train_on_scores(sample, planted, tmp_path)
     halves = source_halves(texts)
     for half, (good, _) in enumerate(trained):
         assert (good[:, 0] == np.flatnonzero(halves != half)).all()
@@ -129,7 +131,7 @@ def test_a_sample_without_enough_pairs_is_refused(tmp_path: Path) -> None:
     for batches in ([], [pa.record_batch({"src": texts, "tgt": texts})]):
         table = pa.Table.from_batches(batches, pa.schema([("src", pa.large_string()), ("tgt", pa.large_string())]))
         with pytest.raises(DataError, match="needs 20 pairs in each half of the corpus"):
-            CombinedScorer().train_on_scores(lambda t=table: iter(t.to_batches()), lambda batch: batch, tmp_path)
+            CombinedScorer().train_on_scores(lambda t=table: iter(t.to_batches()), lambda of: of.pairs, tmp_path)
     with pytest.raises(DataError, match="use train_on_scores"):
         CombinedScorer().train(lambda: iter(()), tmp_path)
 
