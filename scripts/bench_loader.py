@@ -41,7 +41,7 @@ Contestant = Callable[[], Batches]
 def main() -> None:
     options = _options()
     if options.quick:
-        options.rounds, options.cap_s = 2, 0.3
+        options.rounds, options.cap_s = 1, 0.1
     torch.set_num_threads(1)  # only loaders are compared, so torch gets one thread
     warnings.filterwarnings("ignore", module="transformers")
     path = options.corpus or (CORPUS if CORPUS.exists() else None)
@@ -402,7 +402,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cap-s", type=float, default=6.0, help="seconds after which a slow loader is stopped")
     parser.add_argument("--large", action="store_true", help="also measure 10 M pairs: needs 0.7 GB in the temp folder")
     parser.add_argument("--large-pairs", type=int, default=10_000_000, help="number of pairs for --large")
-    parser.add_argument("--quick", action="store_true", help="measure 2 rounds of 0.3 s, to test the script")
+    parser.add_argument("--quick", action="store_true", help="measure one round of 0.1 s, to test the script")
     return parser.parse_args()
 
 

@@ -218,12 +218,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each planner; 1 above 10 M pairs")
     parser.add_argument("--large", action="store_true", help="also plan 100 M pairs: takes minutes and about 4 GB")
     parser.add_argument("--no-times", action="store_true", help="measure only the padding ratio, not the plan times")
-    parser.add_argument("--quick", action="store_true", help="measure small sizes in 2 rounds, to test the script")
+    parser.add_argument("--quick", action="store_true", help="measure small sizes in one round, to test the script")
     options = parser.parse_args()
     options.sizes = [200_000, 1_000_000, 2_000_000, 10_000_000] + [100_000_000] * options.large
     options.vocab_size, options.shapes = 16_000, (16, 32, 64)
     if options.quick:
-        options.pairs, options.sizes, options.rounds = 2000, [5000], 2
+        options.pairs, options.sizes, options.rounds = 1000, [5000], 1
         options.vocab_size, options.shapes = 1000, (4, 8)
     return options
 

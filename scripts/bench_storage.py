@@ -61,7 +61,7 @@ def main() -> None:
         texts = _text_readers(layer.read("texts"), Path(folder))
         _race("texts", texts, batches, chosen.rounds)
         _race("token ids", _id_readers(layer.read("ids")), batches, chosen.rounds)
-        _print_memory(layer.read("ids"))
+        _print_memory(layer.read("ids"), 1 if chosen.quick else NUM_WORKERS)
     print(f"\nload at the end {os.getloadavg()[0]:.1f}")
 
 
@@ -162,9 +162,9 @@ def _race(what: str, readers: dict[str, Read], batches: Batches, rounds: int) ->
         print(f"{name.removeprefix('slow: '):44}{statistics.median(own):12,.0f}{ratio:12.2f}")
 
 
-def _print_memory(rows: Rows) -> None:
+def _print_memory(rows: Rows, num_workers: int) -> None:
     """Print the peak memory of a DataLoader with workers that reads all token ids."""
-    print(f"\npeak memory in MB that {NUM_WORKERS} workers and their parent add to an idle parent")
+    print(f"\npeak memory in MB that {num_workers} workers and their parent add to an idle parent")
     print(f"{'':44}{'PSS':>9}{'no file':>11}")
     with suppress(FileNotFoundError):  # systems other than Linux have no /proc
         ways: dict[str, Callable[[], Any]] = {
@@ -173,7 +173,7 @@ def _print_memory(rows: Rows) -> None:
             "workers that read nothing": _Nothing,
         }
         for name, make in ways.items():
-            pss, anonymous = worker_peaks(make, num_rows=len(rows), num_workers=NUM_WORKERS, batch_size=BATCH_SIZE)
+            pss, anonymous = worker_peaks(make, num_rows=len(rows), num_workers=num_workers, batch_size=BATCH_SIZE)
             print(f"{name:44}{pss:9,.0f}{anonymous:11,.0f}", flush=True)
 
 

@@ -21,7 +21,7 @@ def options(description: str) -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, help="path of a corpus in a format of downloader=local")
     parser.add_argument("--sample", action="store_true", help="use the sample corpus that is installed with mtx")
     parser.add_argument("--rounds", type=int, default=5, help="number of measurements of each contestant")
-    parser.add_argument("--quick", action="store_true", help="measure 2,000 pairs in 2 rounds, to test the script")
+    parser.add_argument("--quick", action="store_true", help="measure 500 pairs in one round, to test the script")
     chosen = parser.parse_args()
     path = None if chosen.sample else chosen.corpus or (CORPUS if CORPUS.exists() else None)
     if path is None:
@@ -30,7 +30,7 @@ def options(description: str) -> argparse.Namespace:
             "The sample corpus is used."
         )
     if chosen.quick:
-        chosen.pairs, chosen.rounds = chosen.pairs or 2000, 2
+        chosen.pairs, chosen.rounds = chosen.pairs or 500, 1
     chosen.source = ["downloader=sample"] if path is None else ["downloader=local", f"downloader.path={path}"]
     if chosen.pairs is not None:
         chosen.source.append(f"downloader.n={chosen.pairs}")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtx.evaluation.corpus_metrics import METRICS, bits_per_byte
+from mtx.evaluation.critical_values import range_critical_value
 from mtx.evaluation.paired_bootstrap import bootstrap_differences
 from mtx.evaluation.statistics import verdict
-from mtx.evaluation.student_range import range_critical_value
 
 ARMS, SEEDS = (2, 3, 6, 12), (2, 3, 5, 10)
 LEVEL = 0.95

@@ -126,8 +126,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="run few of each measurement, to test the script")
     options = parser.parse_args()
     if options.quick:
-        options.kills, options.pairs, options.step, options.disks = 2, 200, 60, 40
-        options.seconds, options.every = 1.0, 300
+        options.kills, options.pairs, options.step, options.disks = 2, 200, 60, 12
+        options.seconds, options.every = 0.7, 1000
     return options
 
 

@@ -1,5 +1,6 @@
 """Fixtures and options of all tests, such as a temporary store, so that no test touches the user's store."""
 
+import gc
 import logging
 import os
 import sys
@@ -38,6 +39,23 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(Durations(costs))
     if config.getoption("--quick"):
         config.pluginmanager.register(QuickTests())
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests, which live until the end, out of the garbage collection, and collect less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packaged_configs() -> Iterator[None]:
+    """Parse each packaged YAML file once per process: the tests compose thousands of configs."""
+    from configs_parsed_once import parsed_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        parsed_once(patch)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

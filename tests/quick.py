@@ -1,30 +1,42 @@
 """Plugins for `scripts/test quick`, which skips slow tests, and for `scripts/test durations`, which finds them.
 
 `slow_tests.txt` names each test function with at least `SLOW_CPU_S` of CPU time, including parameters and shared
-fixtures. `scripts/test durations` runs all tests and rewrites this file.
+fixtures. `scripts/test durations` runs all tests and rewrites this file. It also writes the time of each test function
+to `outputs/test_cpu_s.tsv`.
 """
 
+import re
 from pathlib import Path
 
 import pytest
 from cpu_time import Costs, function_of
 
 SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
-SLOW_CPU_S = 1.0
+CPU_TIMES = Path(__file__).parents[1] / "outputs" / "test_cpu_s.tsv"
+SLOW_CPU_S = 0.3
 
 
 class QuickTests:
-    """Deselects the tests that are marked `slow` or listed in `slow_tests.txt`."""
+    """Deselects the tests that are marked `slow` or listed in `slow_tests.txt`, and imports no file without others."""
+
+    def __init__(self) -> None:
+        self.slow = set(SLOW_TESTS.read_text().split())
+
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        if not collection_path.match("test_*.py"):
+            return None
+        file = collection_path.relative_to(config.rootpath).as_posix()
+        names = re.findall(r"^def (test_\w+)", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+        return (names != [] and {f"{file}::{name}" for name in names} <= self.slow) or None
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        slow = set(SLOW_TESTS.read_text().split())
-        left_out = {item for item in items if item.get_closest_marker("slow") or function_of(item.nodeid) in slow}
+        left_out = {item for item in items if item.get_closest_marker("slow") or function_of(item.nodeid) in self.slow}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
 
 
 class Durations:
-    """Writes the names of slow test functions to `slow_tests.txt`."""
+    """Writes the names of slow test functions, and the CPU time of all: own and of shared fixtures, in seconds."""
 
     def __init__(self, costs: Costs) -> None:
         self.costs = costs
@@ -33,3 +45,6 @@ class Durations:
         shared = self.costs.shared  # a slow shared fixture makes each of its test functions slow
         slow = sorted(name for name, cost in self.costs.by_function.items() if cost + shared[name] >= SLOW_CPU_S)
         SLOW_TESTS.write_text("\n".join(slow) + "\n")
+        CPU_TIMES.parent.mkdir(exist_ok=True)
+        costly = sorted(self.costs.by_function.items(), key=lambda each: -each[1])
+        CPU_TIMES.write_text("".join(f"{cost:.2f}\t{shared[name]:.2f}\t{name}\n" for name, cost in costly))

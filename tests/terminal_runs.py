@@ -4,22 +4,26 @@ import fcntl
 import os
 import pty
 import re
-import signal
+import select
 import struct
+import tempfile
 import termios
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from warm_process import WarmProcess
+
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+TIMEOUT_S = 300
 
 
 def in_terminal(
     command: Sequence[str], *, columns: int, folder: Path, watch: Callable[[int, str], None] | None = None
 ) -> tuple[int, list[str], str]:
-    """Run a command in a new pseudo-terminal.
+    """Run `python COMMAND...` in a new pseudo-terminal.
 
     Args:
-        command: The program and its arguments.
+        command: `-m MODULE`, `-c CODE` or a file, and the arguments.
         columns: The width of the terminal in characters.
         folder: The working folder of the command.
         watch: Called after each output with the process id and the whole output so far.
@@ -28,28 +32,25 @@ def in_terminal(
         The exit code; all lines ever shown, including those of progress bars, without equal neighbours; and the raw
         output with control sequences.
     """
-    process, terminal = pty.fork()
-    if not process:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore SIGINT
-        os.chdir(folder)
-        os.environ.update(TERM="xterm-256color", OMP_NUM_THREADS="1")
-        os.environ.pop("COLUMNS", None)
-        # with the environment given: readline, which pytest imports, sets COLUMNS behind Python's back
-        os.execvpe(command[0], list(command), os.environ)
+    terminal, inner = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    written = b""
-    while True:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:  # on Linux, the command has closed its end of the terminal
-            break
-        if not data:
-            break
-        written += data
-        if watch is not None:
-            watch(process, written.decode(errors="replace"))
-    _, status = os.waitpid(process, 0)
+    environment = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
+    environment.pop("COLUMNS", None)  # readline, which pytest imports, sets it
+    with tempfile.TemporaryDirectory() as unused:
+        process = WarmProcess(tuple(command), Path(unused), folder, environment, os.ttyname(inner))
+        written = b""
+        while True:
+            ended = process.returncode is not None
+            if select.select([terminal], [], [], 0.05)[0]:
+                written += os.read(terminal, 65536)
+                if watch is not None:
+                    watch(process.pid, written.decode(errors="replace"))
+            elif ended:
+                break
+        code = process.wait(TIMEOUT_S).returncode
+        process.process.close()
+    os.close(inner)
     os.close(terminal)
     text = written.decode()
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", CONTROL.sub("", text)) if line.strip()]
-    return os.waitstatus_to_exitcode(status), [a for a, b in zip(lines, ["", *lines], strict=False) if a != b], text
+    return code, [a for a, b in zip(lines, ["", *lines], strict=False) if a != b], text

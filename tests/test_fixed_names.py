@@ -81,15 +81,15 @@ def test_a_dataset_cannot_be_changed() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # as documented, on any machine
 @pytest.mark.parametrize("storage", ["sqlite_arrow", "shelve_jsonl"])
-def test_the_documented_session_on_the_default_corpus(storage: str, tmp_path: Path) -> None:
+def test_the_documented_session_on_pairs_of_the_default_corpus(storage: str, tmp_path: Path) -> None:
     from mtx import compose_datamodule
 
     # The session trains a tokenizer of its own, so bytes spare the time of training and using the default one.
-    overrides = [f"storage={storage}", f"storage.root={tmp_path / 'store'}", "tokenizer=byte"]
+    overrides = [f"storage={storage}", f"storage.root={tmp_path / 'store'}", "tokenizer=byte", "downloader.n=8000"]
     compose_datamodule(overrides).prepare_data()
     repo = build(compose(overrides), "storage").repo
     filepath = tmp_path / "tokenizer.json"
-    trained = BPETokenization(filepath=filepath, vocab_size=2000)
+    trained = BPETokenization(filepath=filepath, vocab_size=1000)
     trained.train(repo.get(dataset_id=repo.show(stage="filtered", split="validation")["id"].values[0]))
     trained.save()
 

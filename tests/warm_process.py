@@ -45,14 +45,31 @@ def server_cpu_s() -> float:
 
 
 class WarmProcess:
-    """A subprocess `python COMMAND...`, forked from the server. Its output goes to files, readable while it runs."""
+    """A subprocess `python COMMAND...`, forked from the server. Its output goes to files, readable while it runs.
 
-    def __init__(self, command: tuple[str, ...], folder: Path, cwd: Path, environment: Mapping[str, str]) -> None:
+    Args:
+        command: `-m MODULE`, `-c CODE` or a file, and the arguments.
+        folder: for the output files.
+        cwd: the working folder.
+        environment: the variables of the subprocess, instead of those of this process.
+        terminal: the path of a terminal that becomes input, output and error stream; None: files get the output.
+    """
+
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        folder: Path,
+        cwd: Path,
+        environment: Mapping[str, str],
+        terminal: str | None = None,
+    ) -> None:
         self.out_path, self.err_path = folder / "out", folder / "err"
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         outputs = (self.out_path, self.err_path)
-        self.process: ForkServerProcess = context.Process(target=_serve, args=(command, outputs, cwd, environment))
+        self.process: ForkServerProcess = context.Process(
+            target=_serve, args=(command, outputs, cwd, environment, terminal)
+        )
         self.process.start()
         assert self.process.pid is not None
         self.pid = self.process.pid
@@ -113,11 +130,26 @@ def run(
         return process.wait(timeout)
 
 
-def _serve(command: tuple[str, ...], outputs: tuple[Path, Path], cwd: Path, environment: Mapping[str, str]) -> None:
+def _serve(
+    command: tuple[str, ...],
+    outputs: tuple[Path, Path],
+    cwd: Path,
+    environment: Mapping[str, str],
+    terminal: str | None,
+) -> None:
     """Behave as `python COMMAND...` in a fork of the server."""
     os.setsid()
-    for descriptor, path in enumerate(outputs, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    if terminal is not None:
+        opened = os.open(terminal, os.O_RDWR)  # the first terminal that a session leader opens controls the session
+        for descriptor in range(3):
+            os.dup2(opened, descriptor)
+        # The streams of the server belong to a file or a pipe, which they may seek in.
+        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115
+        sys.stdout = sys.__stdout__ = open(1, "w", buffering=1, closefd=False)  # type: ignore[misc]  # noqa: SIM115
+        sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    else:
+        for descriptor, path in enumerate(outputs, start=1):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mtx.evaluation.arm_means import ArmModel, fit_arms
-from mtx.evaluation.student_range import MAX_SEEDS, more_seeds, range_critical_value, t_quantile
+from mtx.evaluation.critical_values import range_critical_value, t_quantile
+from mtx.evaluation.seeds_needed import MAX_SEEDS, more_seeds
 from mtx.evaluation.verdict_text import reason_text, sentences_text
 
 Direction = Literal["minimize", "maximize"]

@@ -235,10 +235,10 @@ def test_a_million_empty_lines_are_passed_over_and_the_pair_behind_them_is_found
         LocalDownloader(path=empty).info()
 
 
-def test_a_million_empty_pairs_of_lines_are_pairs_that_the_filter_drops_by_name(tmp_path: Path) -> None:
+def test_empty_pairs_of_lines_are_pairs_that_the_filter_drops_by_name(tmp_path: Path) -> None:
     for name in ("x.en", "x.de"):
         (tmp_path / name).write_bytes(
-            b"\n" * 1_000_000 + b"a word\n" if name == "x.en" else b"\n" * 1_000_000 + b"ein Wort\n"
+            b"\n" * 100_000 + b"a word\n" if name == "x.en" else b"\n" * 100_000 + b"ein Wort\n"
         )
     made = mtx.compose_datamodule(
         [
@@ -248,10 +248,10 @@ def test_a_million_empty_pairs_of_lines_are_pairs_that_the_filter_drops_by_name(
     )
     made.prepare_data()
     assert made.ids is not None
-    assert len(made.storage.repo.get(made.ids.raw["train"])) == 1_000_001
+    assert len(made.storage.repo.get(made.ids.raw["train"])) == 100_001
     assert stored(made.ids.filtered, made) == [("a word", "ein Wort")]
     metrics = made.storage.repo.manifest(made.ids.filtered["train"]).metrics
-    assert metrics["dropped"] == {"empty_source": 1_000_000}
+    assert metrics["dropped"] == {"empty_source": 100_000}
 
 
 def test_no_nasty_is_an_error_that_is_not_mtxs_own(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mtx.evaluation.critical_values import range_critical_value
+from mtx.evaluation.seeds_needed import more_seeds
 from mtx.evaluation.statistics import Verdict, verdict
-from mtx.evaluation.student_range import more_seeds, range_critical_value
 
 Values = dict[str, dict[int, float]]
 A, B = [2.00, 2.03, 2.01], [2.10, 2.16, 2.11]
