@@ -23,6 +23,7 @@ def test_there_are_at_least_ten_kinds_each_from_rows_of_its_own_draw() -> None:
     found = planted_noise(PAIRS, per_kind=20, seed=1)
     assert list(found) == list(MAKERS)
     assert len(found) >= 10
+    assert [kind for kind, of in found.items() if of.stands_beside] == ["near_duplicate"]
     assert set(KINDS) == {*MAKERS, "wrong_language"}
     assert all(len(of.rows) == 20 == of.pairs.num_rows for of in found.values())
     assert len({tuple(of.rows.tolist()) for of in found.values()}) == len(found)
