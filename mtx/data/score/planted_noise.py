@@ -38,8 +38,8 @@ class PlantedPairs:
     Attributes:
         rows: the numbers of the pairs from which they are made, int64 [n].
         pairs: the bad pairs, with `src` and `tgt`.
-        stands_beside: whether a bad pair stands in the corpus beside the pair from which it is made, as a near-duplicate
-            does. Otherwise it stands in its place, so a scorer that compares pairs must not compare the two.
+        stands_beside: whether a bad pair stands beside the pair from which it is made, as a near-duplicate does.
+            Otherwise it stands in its place, so a scorer that compares pairs must not compare the two.
     """
 
     rows: NDArray[np.int64]
