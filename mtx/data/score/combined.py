@@ -43,8 +43,8 @@ class CombinedScorer(CombiningScorer):
     version: ClassVar[int] = 1
 
     inputs: list[str] | None = None
-    sample_pairs: Count = 60_000
-    noise_pairs: Count = 3000
+    sample_pairs: Count = 40_000
+    noise_pairs: Count = 2000
     seed: Natural = 0
 
     @property
