@@ -7,9 +7,10 @@ from mtx.components.former_paths import FormerPathFinder
 
 if TYPE_CHECKING:
     from mtx.app.command import compose_datamodule
+    from mtx.app.datamodule_from_config import datamodule_from_config
     from mtx.batches.plan.planner import Planner
     from mtx.data.filter.filter_protocol import PairFilter
-    from mtx.data.function_components import rule, scorer
+    from mtx.data.function_components import normalise_step, rule, scorer
     from mtx.data.tokenize.tokenization import Tokenization
     from mtx.infra.dataset.download import Downloader
     from mtx.training.datamodule import TranslationDataModule
@@ -22,6 +23,8 @@ __all__ = [
     "TranslationDataModule",
     "__version__",
     "compose_datamodule",
+    "datamodule_from_config",
+    "normalise_step",
     "rule",
     "scorer",
 ]
@@ -35,6 +38,8 @@ _HOMES = {
     "Tokenization": "mtx.data.tokenize.tokenization",
     "TranslationDataModule": "mtx.training.datamodule",
     "compose_datamodule": "mtx.app.command",
+    "datamodule_from_config": "mtx.app.datamodule_from_config",
+    "normalise_step": "mtx.data.function_components",
     "rule": "mtx.data.function_components",
     "scorer": "mtx.data.function_components",
 }

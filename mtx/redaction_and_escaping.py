@@ -57,7 +57,8 @@ NON_SECRET_VALUE = re.compile(
 SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:token|secret|password|passwd|access_key|api_key|secret_\w+)$")
 
 Value = TypeVar("Value")
-LINE_END = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+# Line ends, and lone surrogates: bytes of a file name that are not UTF-8, and half characters, which no file can store.
+UNSTORABLE = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029\ud800-\udfff]")
 
 
 def visible_text(text: str) -> str:
@@ -69,12 +70,12 @@ def visible_text(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Return a name, such as that of a file, with its line ends as escapes, so that it stays within a line.
+    r"""Return a name, such as that of a file, as text that stays within a line, and that UTF-8 can store.
 
-    Use it for each name in a message that the user's files choose: a line end would start a line that looks like
-    another message.
+    Line ends become escapes, and a byte that is not UTF-8 becomes `\xfc`. Use it for each name in a message that the
+    user's files choose: a line end would start a line that looks like another message.
     """
-    return LINE_END.sub(lambda found: ascii(found[0])[1:-1], text)
+    return UNSTORABLE.sub(lambda found: _escaped_name_character(found[0]), text)
 
 
 def redacted_text(text: str) -> str:
@@ -148,6 +149,11 @@ def _escaped_character(character: str) -> str:
     if 0xDC80 <= number <= 0xDCFF:  # a byte of a file name that is not UTF-8, as `surrogateescape` decodes it
         number -= 0xDC00
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def _escaped_name_character(character: str) -> str:
+    is_surrogate = 0xD800 <= ord(character) <= 0xDFFF
+    return _escaped_character(character) if is_surrogate else ascii(character)[1:-1]
 
 
 def _is_secret(key: object, value: object) -> bool:

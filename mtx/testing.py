@@ -22,7 +22,8 @@ import pyarrow as pa
 from mtx.components.identity import digest, identity, plain_value
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.filter.filter_protocol import PairFilter
-from mtx.data.score.scorer import Scorer, TrainedScorer, score_batch
+from mtx.data.score.corpus_columns_check import checked_corpus_columns
+from mtx.data.score.scorer import CorpusScorer, Scorer, TrainedScorer, score_batch
 from mtx.errors import SourceError
 from mtx.infra.dal.row_digest import RowDigest
 from mtx.infra.dal.row_views import ROW_COLUMN
@@ -136,11 +137,12 @@ def check_filter(keeper: PairFilter, pairs: pa.Table) -> dict[str, int]:
 
 
 def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
-    """Check a scorer against the contract of `mtx.data.score.scorer.Scorer`, or of `TrainedScorer`.
+    """Check a scorer against the contract of `mtx.data.score.scorer.Scorer`, `TrainedScorer` or `CorpusScorer`.
 
     The scorer is a frozen, picklable dataclass with an identity, and describes its columns. The columns have the
     declared types, and one value for each pair. The values of a pair do not depend on the batch. A trained scorer
-    writes the same files in each training, and no pickle.
+    writes the same files in each training, and no pickle. A scorer of a whole corpus needs all pairs at once, and its
+    values do not depend on how the corpus is cut into batches.
 
     Args:
         scorer: the scorer.
@@ -157,6 +159,8 @@ def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
     for name, column in scorer.columns.items():
         assert column.description, f"the column {name} has no description. State its meaning and its scale"
     batches = list(pair_batches(pairs))
+    if isinstance(scorer, CorpusScorer):
+        return checked_corpus_columns(scorer, batches)
     with tempfile.TemporaryDirectory() as folder:
         score = _scoring_function(scorer, batches, Path(folder))
         whole = pa.Table.from_batches([score_batch(scorer, score(batch), batch.num_rows) for batch in batches])

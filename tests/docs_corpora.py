@@ -33,8 +33,11 @@ def pairs(start: int = 0) -> list[tuple[str, str]]:
 def write_corpora(folder: Path) -> None:
     """Write a file for each name of a corpus in the documentation, and the modules `my_package` and `my_module`."""
     rows = [
-        {"src": source, "tgt": target, "domain": "web", "score": 0.5, "seen": "2026-01-31T00:00:00"}
-        for source, target in pairs()
+        {
+            **{"src": source, "tgt": target, "domain": "web", "talk": f"talk {number // 8}"},
+            **{"score": 0.5, "seen": "2026-01-31T00:00:00"},
+        }
+        for number, (source, target) in enumerate(pairs())
     ]
     lines = "\n".join(map(json.dumps, rows)).encode()
     (folder / "corpus.jsonl").write_bytes(lines)

@@ -1,21 +1,49 @@
 """The benchmark of scorers prints rates, and what each score catches; it says so if the large corpus is missing."""
 
+import importlib
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import warm_process
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "bench_scores.py"
 
 
+def test_the_exact_search_finds_all_near_duplicates(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    bench = importlib.import_module("bench_near_duplicates")
+    texts = [f"this sentence stands at place {n % 40} of the text {'and more ' * (n % 3)}" for n in range(120)]
+    pairs = pa.table({name: pa.array(texts, pa.large_string()) for name in ("src", "tgt")})
+    bench.measure_near_duplicates(pairs)
+    later, earlier, values = bench.exact_near_duplicates(pairs.to_batches())
+    expected = {
+        (one, other)
+        for one in range(len(texts))
+        for other in range(one)
+        if texts[one] != texts[other] and jaccard(texts[one], texts[other]) >= 0.8
+    }
+    assert set(zip(later.tolist(), earlier.tolist(), strict=True)) == expected
+    assert values[0] == pytest.approx(jaccard(texts[later[0]], texts[earlier[0]]))
+    assert "% of the near-duplicates are in one cluster" in capsys.readouterr().out
+
+
+def jaccard(*texts: str) -> float:
+    one, other = ({f"{text}|{text}"[at : at + 5] for at in range(2 * len(text) - 3)} for text in map(str.strip, texts))
+    return len(one & other) / len(one | other)
+
+
 @pytest.mark.slow
 def test_bench_scores_prints_rates_and_what_each_score_catches(tmp_path: Path) -> None:
-    done = warm_process.run(SCRIPT, "--data", tmp_path, "--per-kind", "60", timeout=240)
+    done = warm_process.run(SCRIPT, "--data", tmp_path, "--per-kind", "60", "--thresholds", "2", timeout=240)
     assert done.returncode == 0, done.stderr
     assert "SKIPPED: there is no corpus.en-de.jsonl.gz; name its folder with --data FOLDER" in done.stderr
     assert re.search(r"en–ja, the sample, whose targets have no spaces: [\d,]+ pairs", done.stdout)
     assert re.search(r"rules: trained in [\d.]+ s, [\d,]+ pairs/s", done.stdout)
+    assert re.search(r"2 thresholds, each a job: [\d.]+ s .* 0 datasets built besides the selections", done.stdout)
     heading = next(line for line in done.stdout.splitlines() if line.strip().startswith("column"))
     copies = next(line for line in done.stdout.splitlines() if line.strip().startswith("rules.copy"))
     of_copied = copies.split()[heading.split().index("copied")]

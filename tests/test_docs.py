@@ -30,6 +30,8 @@ ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": 
 ONLY_CHECKED = {
     r"downloader=hf\b": "needs a network; tests/infra/dataset/hub reads from a stand-in Hub",
     r"downloader\.package=": "needs an installed package with catalogues; tests/infra/dataset/sources has one",
+    r"score=\[given\]": "needs a file or a column that fits the corpus; tests/data/score/test_given.py has some",
+    r"folder: LaBSE": "needs a model; tests/data/score/test_embeddings.py has a stand-in",
     r"s3://": "needs a bucket; tests/infra/dal/test_remote_store.py has a stand-in",
     r"storage\.root=/": "writes to a folder of the user's machine",
     r"launcher=(joblib|submitit_local|submitit_slurm|ray)\b": "starts processes; so does tests/sweep/test_launchers.py",

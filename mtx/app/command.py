@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
-from mtx.app.exhausted_resources import exhausted_message
+from mtx.app.death_watch import watch_process
 from mtx.app.hydra_internals import run_single
 from mtx.app.override_errors import (
     CONFIG_MODULE,
@@ -39,8 +39,9 @@ from mtx.app.override_errors import (
 from mtx.app.plain_config import plain_config
 from mtx.app.resolvers import READ_ONLY_TASKS, has_no_folder  # the import also registers the resolvers
 from mtx.app.varied_group_overrides import hydra_arguments
-from mtx.assumptions import collected_assumptions
+from mtx.assumptions import assume, collected_assumptions
 from mtx.errors import ConfigError, MtxError
+from mtx.exhausted_resources import exhausted_message
 from mtx.redaction_and_escaping import redacted_text, visible_text
 
 if TYPE_CHECKING:
@@ -161,6 +162,11 @@ def _hydra_main(cfg: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise  # the sweep then continues with its other jobs
         _fail(str(error))
+    except Exception as error:
+        told = exhausted_message(error)
+        if told is None or HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
+            raise
+        _fail(told)  # Hydra would print a line of its own first
 
 
 def _hydra_overrides() -> str:
@@ -210,38 +216,43 @@ def job_of(config: dict[str, Any], hydra_config: Any) -> "Job":
 def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
     from mtx.progress.literal_console import PlainConsole
 
-    if hydra_config.job.chdir:
-        os.chdir(hydra_config.runtime.cwd)
-        log.warning(
-            "hydra.job.chdir=true has no effect in mtx: relative paths count from %s, and the run's files are in %s",
-            hydra_config.runtime.cwd,
-            hydra_config.runtime.output_dir,
-        )
     job = job_of(config, hydra_config)
+    moved_from = Path(hydra_config.runtime.cwd) if hydra_config.job.chdir else None
+    if moved_from is not None:
+        os.chdir(moved_from)
     if job.sweep_dir is None and has_no_folder(config["task"]["_target_"], config.get("repair"), config.get("yes")):
-        return _run_task(job, PlainConsole())  # without a status file, which nobody would read
+        return _run_task(job, PlainConsole(), moved_from)  # without a status file, which nobody would read
     from mtx.sweep.job import run_job
 
     if job.sweep_dir is None:
-        return run_job(job, lambda: _run_task(job, PlainConsole()))
+        watch_process()  # before a lock is taken, which the child that watches would hold, too
+        return run_job(job, lambda: _run_task(job, PlainConsole(), moved_from))
     log_file = job.folder / f"{hydra_config.job.name}.log"  # the terminal shows one line for each job of a sweep
     with log_file.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
-        return run_job(job, lambda: _run_task(job, PlainConsole(file=file, width=LOG_WIDTH)))
+        return run_job(job, lambda: _run_task(job, PlainConsole(file=file, width=LOG_WIDTH), moved_from))
 
 
-def _run_task(job: "Job", console: "Console") -> Any:
-    from mtx.components.allowed_targets import TARGET_KEY, allowed_target
-    from mtx.components.check_and_build import build, check_config
-    from mtx.experiment.run_context import Run, needed_config
-    from mtx.training.trainer_settings import check_trainer_settings
+def _run_task(job: "Job", console: "Console", moved_from: Path | None) -> Any:
+    """Check the config of a job, and run its task.
 
-    config = needed_config(allowed_target(job.config["task"][TARGET_KEY], "task"), job.config, job.overrides)
-    if "trainer" in config:
-        check_trainer_settings(config["trainer"])
-    check_config(config)
+    Args:
+        job: the job.
+        console: where the task prints.
+        moved_from: the working folder that `hydra.job.chdir=true` would have left; None without that setting.
+    """
+    from mtx.components.allowed_targets import TARGET_KEY
+    from mtx.components.check_and_build import build
+    from mtx.experiment.run_context import Run
+
+    config = checked_config(job.config, job.overrides)
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
     in_sweep = job.sweep_dir is not None
     with collected_assumptions() as assumptions:
+        if moved_from is not None:
+            assume(
+                f"relative paths count from {moved_from}, where the command was typed, and the files of the run are in "
+                f"{job.folder}, because hydra.job.chdir=true has no effect in mtx. Choose a folder with hydra.run.dir"
+            )
         run = Run(
             config,
             output_dir=job.folder,
@@ -258,6 +269,28 @@ def _run_task(job: "Job", console: "Console") -> Any:
 
         with logged(job):
             return task(run=run)
+
+
+def checked_config(config: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
+    """Return the part of a config that its task uses, after the check of all settings by names and types.
+
+    Args:
+        config: config of a run, as plain values.
+        overrides: overrides of the run, whose groups are checked whether the task uses them or not.
+
+    Raises:
+        ConfigError: the config is invalid; the message lists every problem with its key.
+    """
+    from mtx.components.allowed_targets import TARGET_KEY, allowed_target
+    from mtx.components.check_and_build import check_config
+    from mtx.experiment.run_context import needed_config
+    from mtx.training.trainer_settings import check_trainer_settings
+
+    needed = needed_config(allowed_target(config["task"][TARGET_KEY], "task"), config, overrides)
+    if "trainer" in needed:
+        check_trainer_settings(needed["trainer"])
+    check_config(needed)
+    return needed
 
 
 def _is_own_group(group: str, option: str | None) -> bool:

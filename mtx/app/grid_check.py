@@ -60,7 +60,7 @@ def grid_jobs(
     Raises:
         ConfigError: a job's config is invalid; the message lists every problem with the jobs that have it.
     """
-    composer = _Composer(loader, config_name)
+    composer = JobComposer(loader, config_name)
     step = max(1, -(-len(grid) // MAX_CHECKED_JOBS))
     if step > 1:
         print(f"{len(grid):,} jobs: 1 of {step} is checked before the first job starts, the others when they start")
@@ -86,11 +86,18 @@ def grid_jobs(
     return tuple(jobs)
 
 
-class _Composer:
-    """Composes the configs of jobs; jobs with the same group options share one composition."""
+class JobComposer:
+    """Composes the configs of jobs; jobs with the same group options share one composition.
 
-    def __init__(self, loader: ConfigLoader, config_name: str) -> None:
+    Args:
+        loader: config loader of Hydra.
+        config_name: name of the primary config.
+        in_sweep: whether an override may have several values in the command line that error messages explain.
+    """
+
+    def __init__(self, loader: ConfigLoader, config_name: str, *, in_sweep: bool = True) -> None:
         self._loader = loader
+        self._in_sweep = in_sweep
         self._config_name = config_name
         self._parser = OverridesParser.create(config_loader=loader)
         self._groups = group_names(loader)
@@ -107,7 +114,7 @@ class _Composer:
             cfg = copy.deepcopy(self._base_config(tuple(str(o.input_line) for o in parsed if self._is_choice(o))))
             apply_overrides([o for o in parsed if not self._is_choice(o)], cfg)
         except (HydraException, OmegaConfBaseException) as error:
-            message = composition_error_message(error, overrides, loader=self._loader, in_sweep=True)
+            message = composition_error_message(error, overrides, loader=self._loader, in_sweep=self._in_sweep)
             raise ConfigError(message) from error
         try:
             return plain_config(cfg)

@@ -4,6 +4,7 @@ The functions are tested with the version of Hydra that pyproject.toml requires.
 """
 
 import copy
+import threading
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
+LOCK = threading.RLock()  # Hydra has one application in a process, which `main_loader` replaces for a time
 BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
@@ -50,19 +52,21 @@ def apply_overrides(overrides: Sequence[Override], cfg: DictConfig) -> None:
 def main_loader(config_module: str, config_dir: str | None, search_path: Sequence[str] = ()) -> Iterator[ConfigLoader]:
     """Provide a config loader for a package's configs.
 
-    Inside a running Hydra application, the application stays unchanged.
+    Inside a running Hydra application, the application stays unchanged. Threads, such as those of an Optuna study with
+    `n_jobs`, wait for each other.
 
     Args:
         config_module: name of the package that contains the configs.
         config_dir: folder with additional options, as after --config-dir.
         search_path: more places of options, as in `hydra.searchpath`.
     """
-    shared = GlobalHydra.instance()
-    outer, shared.hydra = shared.hydra, None
-    try:
-        yield extended_loader(_application(config_module, config_dir).config_loader, search_path)
-    finally:
-        GlobalHydra.instance().hydra = outer
+    with LOCK:
+        shared = GlobalHydra.instance()
+        outer, shared.hydra = shared.hydra, None
+        try:
+            yield extended_loader(_application(config_module, config_dir).config_loader, search_path)
+        finally:
+            GlobalHydra.instance().hydra = outer
 
 
 def extended_loader(loader: ConfigLoader, search_path: Sequence[str]) -> ConfigLoader:

@@ -12,11 +12,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mtx.app.corrected_command import is_override
 from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags
 from mtx.app.mistyped_words import several_values_problem, word_problems
+from mtx.app.plain_config import unresolved_message
 from mtx.app.unknown_keys import key_problem
 from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, choices
@@ -28,8 +30,11 @@ CONFIG_NAME = "config"
 
 # GROUP=VALUE with a value, or one of several, that Hydra does not read as a name, such as null or 3.
 INVALID_OPTION = re.compile(
-    r"\+{0,2}(\w+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL
+    r"\+{0,2}([\w/]+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL
 )
+
+MAX_DIGITS = 4300  # Python converts no text with more digits to a number
+TOO_MANY_DIGITS = re.compile(rf"\d{{{MAX_DIGITS + 1},}}")
 
 # How to install the Hydra plug-in that an option of mtx needs.
 PLUG_IN_PACKAGES = {
@@ -82,11 +87,18 @@ def check_flags(arguments: Sequence[str]) -> None:
 
 
 def check_options(arguments: Sequence[str]) -> None:
-    """Check that the value of each group is the name of an option.
+    """Check that numbers can be read, and that the value of each group is the name of an option.
 
     Raises:
-        ConfigError: a group's value is not a name, as in `sampler=null`.
+        ConfigError: a number has too many digits, or a group's value is not a name, as in `sampler=null`.
     """
+    for argument in arguments:
+        if (digits := TOO_MANY_DIGITS.search(argument)) is not None:
+            key = argument.partition("=")[0]
+            raise ConfigError(
+                f"{key} has a number of {len(digits[0]):,} digits, but a number has at most {MAX_DIGITS:,}. Set "
+                f"{key}=NUMBER with fewer digits"
+            )
     asked = [found for argument in arguments if (found := INVALID_OPTION.fullmatch(argument))]
     if not asked:
         return
@@ -220,7 +232,8 @@ def list_problem(group: str, typed: str) -> str:
     """Return what is wrong with the `typed` list of options of one group, and how to use several."""
     options = [name for part in typed.strip("[] ").split(",") if (name := part.strip("'\" "))]
     own = (
-        ". To apply several filters in turn, let apply() of a filter of your own call theirs, as in docs/extending.md"
+        ". To apply several filters in turn, choose filter=selection filter@filter.before=NAME, or let apply() of a "
+        "filter of your own call theirs, as in docs/extending.md"
         if group == "filter"
         else ""
     )
@@ -233,18 +246,33 @@ def _key_problems(
     loader: ConfigLoader, groups: set[str], parsed: Sequence[Override], arguments: Sequence[str]
 ) -> list[str]:
     """Return what is wrong with the overrides of keys, in the config that the chosen options give."""
-    chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and not o.is_sweep_override()]
+    of_groups = [o for o in parsed if o.key_or_group in groups]
+    chosen = [str(o.input_line) for o in of_groups if not o.is_sweep_override() and not o.is_delete()]
     keys = [o for o in parsed if o.key_or_group not in groups and not o.is_hydra_override()]
     targets = [str(o.input_line) for o in keys if o.key_or_group.endswith("._target_") and not o.is_sweep_override()]
     try:
         cfg = loader.load_configuration(CONFIG_NAME, [*chosen, *targets], run_mode=RunMode.RUN)
     except HydraException:
-        cfg = loader.load_configuration(CONFIG_NAME, chosen, run_mode=RunMode.RUN)
+        try:
+            cfg = loader.load_configuration(CONFIG_NAME, chosen, run_mode=RunMode.RUN)
+        except HydraException:
+            return [_package_problem(o) for o in parsed if o.package is not None and not o.is_add()]
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     config.pop("hydra")
     return [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
 
 
+def _package_problem(override: Override) -> str:
+    return (
+        f"{override.input_line} replaces an option at {override.package}, but the chosen options have none there. "
+        f"Choose an option that has one, such as filter=selection for filter.before, or add one: +{override.input_line}"
+    )
+
+
 def _first_line(error: BaseException) -> str:
+    """Return the first line of the error, or of the error of OmegaConf that Hydra has wrapped, with its key."""
+    for each in (error, error.__cause__):
+        if isinstance(each, OmegaConfBaseException):
+            return unresolved_message(each)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
 
 from mtx.components.identity import digest
 from mtx.cpu_count import cores_for_each
@@ -28,9 +29,20 @@ def without_budget(value: Any, *, _root_: DictConfig) -> Any:
     return value if all(limit is None for limit in limits) else UNLIMITED
 
 
-def if_scored(scorer: Any, value: Any, *, _root_: DictConfig) -> Any:
-    """Return `value` if the scorer is among the chosen options of the group `score`, else None."""
-    return value if str(scorer) in (_root_.get("score") or {}) else None
+def if_scored(scorer: Any, value: Any, *, _parent_: Any) -> Any:
+    """Return `value` if the scorer is among the chosen options of the group `score`, else None.
+
+    A scorer such as `language.identifier` counts as chosen if this option of it is set. The group is beside the group
+    of the option, which is the root of mtx's config, or a key in the config of another application.
+    """
+    name, _, option = str(scorer).partition(".")
+    while isinstance(_parent_, BaseContainer):
+        if isinstance(_parent_, DictConfig) and "score" in _parent_:
+            chosen = _parent_.score or {}
+            is_chosen = name in chosen and (not option or (chosen[name] or {}).get(option) is not None)
+            return value if is_chosen else None
+        _parent_ = _parent_._get_parent()
+    return None
 
 
 def ablation_arms(*, _root_: DictConfig) -> str:

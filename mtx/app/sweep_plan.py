@@ -20,6 +20,7 @@ from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, extended_loader
 from mtx.app.launch_settings import check_launch
 from mtx.app.override_errors import CONFIG_NAME, option_problem
 from mtx.app.varied_group_overrides import as_typed
+from mtx.components.checked_options import problem_of
 from mtx.components.identity import digest
 from mtx.errors import ConfigError, StoreError
 from mtx.infra.dal.home_folder import expanded_path
@@ -128,11 +129,7 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
     parser = OverridesParser.create(config_loader=loader)
     parsed = parser.parse_overrides(overrides)
     _check_options(loader, parsed)
-    check_launch(cfg.hydra.launcher, cfg.hydra.sweeper)
-    _check_direction(cfg.sweep.direction)
-    check_budget_measure(cfg.sweep.budget)
-    check_confirm(cfg.sweep.confirm, is_grid=cfg.hydra.sweeper._target_ == BASIC_SWEEPER)
-    _check_search(cfg)
+    check_sweep_settings(cfg)
     of_jobs = [str(one.input_line) for one in parsed if not one.is_hydra_override()]
     params = _sweeper_params(cfg)
     key = digest({"overrides": sorted(overrides), "params": params})
@@ -176,6 +173,24 @@ def _sweeper_params(cfg: DictConfig) -> dict[str, str]:
         raise ConfigError(f"hydra.sweeper.params cannot be resolved: {error}") from error
     assert isinstance(given, dict)
     return {str(name): str(values) for name, values in given.items()}
+
+
+def check_sweep_settings(cfg: DictConfig) -> None:
+    """Check the settings of a sweep, its launcher and its sweeper by their values alone.
+
+    Args:
+        cfg: config that Hydra composed from the command line.
+
+    Raises:
+        ConfigError: a value cannot work.
+    """
+    check_launch(cfg.hydra.launcher, cfg.hydra.sweeper)
+    if problem := problem_of("sweep.objective", str | list[str] | None, _plain(cfg.sweep.objective)):
+        raise ConfigError(problem)
+    _check_direction(cfg.sweep.direction)
+    check_budget_measure(cfg.sweep.budget)
+    check_confirm(cfg.sweep.confirm, is_grid=cfg.hydra.sweeper._target_ == BASIC_SWEEPER)
+    _check_search(cfg)
 
 
 def completed_jobs(folder: Path) -> dict[str, str]:
@@ -253,12 +268,13 @@ def _check_search(cfg: DictConfig) -> None:
     """Check that the directions of a search match the objectives of the jobs in number. Raises ConfigError."""
     from mtx.sweep.search_directions import check_search
 
-    direction, objective = (
-        OmegaConf.to_container(value, enum_to_str=True) if OmegaConf.is_config(value) else value
-        for value in (cfg.hydra.sweeper.get("direction"), cfg.sweep.objective)
-    )
+    direction, objective = _plain(cfg.hydra.sweeper.get("direction")), _plain(cfg.sweep.objective)
     direction = direction.name if isinstance(direction, Enum) else direction  # the default of Optuna's sweeper
     check_search(direction, objective, mtx_task=str(OmegaConf.select(cfg, "task._target_")).startswith("mtx."))
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, enum_to_str=True) if OmegaConf.is_config(value) else value
 
 
 def _key(override: str) -> str:

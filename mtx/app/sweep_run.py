@@ -6,7 +6,7 @@ may run jobs in other processes; the job's side is in `mtx.sweep.job`.
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mtx.app.command import wants_traces
+from mtx.app.death_watch import watch_process
 from mtx.app.hydra_internals import BASIC_LAUNCHER
 from mtx.app.override_errors import readable_configs
+from mtx.app.search_launch import launch_in_children
 from mtx.app.sweep_plan import Sweep, planned
+from mtx.assumptions import assume
 from mtx.errors import StoreError
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
@@ -56,6 +59,7 @@ def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunctio
         f"another sweep is running in {sweep.folder}. Wait until it has ended, or choose another folder with "
         "hydra.sweep.dir=FOLDER"
     )
+    watch_process()  # before a lock is taken, which the child that watches would hold, too
     with hold_lock(sweep.folder / SWEEP_LOCK, busy):
         record = sweep.record()
         record.write(sweep.folder)
@@ -117,21 +121,28 @@ def _launch(
 ) -> list[Any]:
     """Launch jobs, pass over those whose process died in an earlier attempt, and print a line for those that die."""
     folders = [sweep.folder / f"{sweep.prefix}{first + number}" for number in range(len(rows))]
+    passed_over = set()
+    for number, folder in enumerate(folders):
+        with suppress(StoreError):  # a job with an unreadable status runs again
+            if not cfg.sweep.retry and has_died(status := read_status(folder)) and status is not None:
+                passed_over.add(number)
+                assume(f"job {folder.name} is passed over: {status.error}")
+    is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER
+    launch = in_child(launcher.launch) if is_basic and is_own_process() and not wants_traces() else launcher.launch
+    return launch_jobs(
+        launch, rows, folders, first=first, passed_over=passed_over, told=_line_printer(sweep), **options
+    )
+
+
+def _line_printer(sweep: Sweep) -> Callable[[Path], None]:
+    """Return a function that prints the line of a job, from its folder."""
     console = PlainConsole()
 
     def tell(folder: Path) -> None:
         if (line := job_line(folder, sweep.folder, console.width)) is not None:
             console.print(line, highlight=False, soft_wrap=True)
 
-    passed_over = set()
-    for number, folder in enumerate(folders):
-        with suppress(StoreError):  # a job with an unreadable status runs again
-            if not cfg.sweep.retry and has_died(status := read_status(folder)) and status is not None:
-                passed_over.add(number)
-                print(f"job {folder.name} is passed over: {status.error}", flush=True)
-    is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER
-    launch = in_child(launcher.launch) if is_basic and is_own_process() and not wants_traces() else launcher.launch
-    return launch_jobs(launch, rows, folders, first=first, passed_over=passed_over, told=tell, **options)
+    return tell
 
 
 def _confirm(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function: TaskFunction) -> None:
@@ -157,4 +168,13 @@ def _search(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function:
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", category=category, module=PLUG_IN_MODULES)
         sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task_function, config=cfg)
+        if is_own_process() and not wants_traces():
+            is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER
+            launch_in_children(
+                sweeper,
+                lambda number: sweep.folder / f"{sweep.prefix}{number}",
+                str(cfg.task._target_),
+                _line_printer(sweep),
+                is_basic=is_basic,
+            )
         return sweeper.sweep(list(sweep.overrides))

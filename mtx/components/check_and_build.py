@@ -4,12 +4,13 @@ A config is a plain dict with resolved interpolations; only `mtx.app` handles Hy
 `hydra.utils.instantiate` builds the objects after `allowed_target` has checked their targets.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
@@ -88,29 +89,11 @@ def build(config: Config, group: str, **extra: Any) -> Any:
             return functools.partial(make, **given) if given else make
         return make(**given)
     except InstantiationException as error:
-        raise _construction_error(group, options, _first_cause(error)) from error
+        raise _construction_error(group, options, _first_cause(error), _refused_keys(group, kept, given)) from error
     except Exception as error:
         if not isinstance(error, REFUSALS) and group.partition(".")[0] not in LIGHTNING_GROUPS:
             raise
-        raise _construction_error(group, options, error) from error
-
-
-def build_list(value: Any, key: str) -> list[Any]:
-    """Build the components in a list at `key` of the config; an empty list for None, and a single one counts as a list.
-
-    Raises:
-        ConfigError: a target is not allowed, a component cannot be built, or the value is no list of components.
-    """
-    if value is None:
-        return []
-    components = [value] if isinstance(value, Mapping) else value
-    are_listed = isinstance(components, list | tuple)
-    if not are_listed or not all(isinstance(each, Mapping) and TARGET_KEY in each for each in components):
-        raise ConfigError(
-            f"{key} is a list of components, each with the key {TARGET_KEY}, but is {value!r}. Write "
-            f"'{key}=[{{{TARGET_KEY}: PACKAGE.CLASS, KEY: VALUE}}]'"
-        )
-    return [build({f"{key}[{i}]": options}, f"{key}[{i}]") for i, options in enumerate(components)]
+        raise _construction_error(group, options, error, _refused_keys(group, kept, given)) from error
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -119,8 +102,30 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _construction_error(group: str, options: Config, error: BaseException) -> MtxError:
-    """Return the error of mtx for an error that a component's constructor has raised."""
+def _refused_keys(group: str, options: Config, given: Config) -> list[str]:
+    """Return the keys without which a component of Lightning can be built, since its errors name no key."""
+    from hydra.utils import instantiate
+
+    found: list[str] = []
+    for name in options if group.partition(".")[0] in LIGHTNING_GROUPS else ():
+        rest = {key: value for key, value in options.items() if key != name}
+        if name in (TARGET_KEY, PARTIAL_KEY) or options[name] is None:
+            continue
+        with contextlib.suppress(Exception):
+            instantiate({**rest, PARTIAL_KEY: True}, _convert_="all")(**given)
+            found.append(name)
+    return found
+
+
+def _construction_error(group: str, options: Config, error: BaseException, refused: Sequence[str]) -> MtxError:
+    """Return the error of mtx for an error that a component's constructor has raised.
+
+    Args:
+        group: key of the component.
+        options: its options.
+        error: what the constructor raised.
+        refused: keys of `options` without which the component can be built.
+    """
     if isinstance(error, MtxError):
         return error
     name = str(options[TARGET_KEY]).rpartition(".")[2]
@@ -128,7 +133,11 @@ def _construction_error(group: str, options: Config, error: BaseException) -> Mt
         package = _missing_package(error)
         other = ", or set logger=csv" if group == "logger" else ""
         return ConfigError(f"{group} needs the package {package} for {name}: pip install {package}{other}")
-    return ConfigError(f"{group} cannot be built: {options[TARGET_KEY]} raised: {' '.join(str(error).split())}")
+    reason = f"{group} cannot be built: {options[TARGET_KEY]} raised: {' '.join(str(error).split())}"
+    if not refused:
+        return ConfigError(reason)
+    named = " or ".join(f"{group}.{name}, which is {options[name]!r}" for name in refused)
+    return ConfigError(f"{reason.removesuffix('.')}. Change {named}")
 
 
 def _missing_package(error: ImportError) -> str:

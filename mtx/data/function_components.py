@@ -1,4 +1,6 @@
-"""Decorators that make components of a user's own functions: `@mtx.rule` makes a filter, `@mtx.scorer` a scorer.
+"""Decorators that make components of a user's own functions.
+
+`@mtx.rule` makes a filter, `@mtx.scorer` a scorer, and `@mtx.normalise_step` a step of `normalise=steps`.
 
 The decorator replaces the function by a class. The fields of the class are the function's keyword-only parameters with
 their types and bounds. A config names the class in `_target_`; mtx refuses a function without a decorator.
@@ -6,16 +8,19 @@ their types and bounds. A config names the class in `_target_`; mtx refuses a fu
 
 import inspect
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mtx.components.checked_options import component
-from mtx.data.bounded_pair_batches import Pairs, pair_batches
-from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.filter.pairwise_rule import PairwiseRule, Reasons, judgement_of
+from mtx.data.normalise import NormaliseStep
 from mtx.data.score.scorer import Scorer
-from mtx.errors import ConfigError, DataError
+from mtx.errors import ConfigError
 
 Judge = Callable[..., Any]
 
@@ -25,9 +30,11 @@ def rule(function: Judge) -> type[PairFilter]:
 
     Args:
         function: takes a record batch with the columns `src`, `tgt` and any further columns, and takes its options as
-            keyword-only parameters. Returns bool [n], True for each pair to keep. Must not change the batch.
+            keyword-only parameters. Returns bool [n], True for each pair to keep; or that and a reason for each pair,
+            text or null [n]. Must not change the batch.
 
-    Dropped pairs are counted under the function's name. Raises ConfigError if the function has other parameters.
+    Dropped pairs are counted under the function's name, or under `NAME.REASON` if they have a reason. Raises
+    ConfigError if the function has other parameters.
 
     Example:
         >>> import pyarrow as pa
@@ -41,18 +48,11 @@ def rule(function: Judge) -> type[PairFilter]:
         ([['ja']], {'short': 1})
     """
 
-    def apply(self: Any, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
-        for batch in pair_batches(pairs):
-            keep = pa.array(function(batch, **vars(self)), type=pa.bool_())
-            if len(keep) != batch.num_rows or keep.null_count:
-                raise DataError(
-                    f"the rule {function.__name__} returns true or false for each pair, but returned {len(keep)} "
-                    f"values, {keep.null_count} of them null, for {batch.num_rows} pairs"
-                )
-            count_dropped(dropped, function.__name__, ~keep.to_numpy(zero_copy_only=False), batch)
-            yield batch.filter(keep)
+    def judge(self: Any, pairs: pa.RecordBatch) -> tuple[NDArray[np.bool_], Reasons | None]:
+        return judgement_of(function.__name__, function(pairs, **vars(self)), pairs.num_rows)
 
-    return typing.cast(type[PairFilter], _class_of(function, PairFilter, "filter", apply=apply, is_pairwise=True))
+    attributes = {"judge": judge, "rule_name": property(lambda self: function.__name__)}
+    return typing.cast(type[PairFilter], _class_of(function, PairwiseRule, "filter", **attributes))
 
 
 def scorer(function: Judge) -> type[Scorer]:
@@ -71,12 +71,52 @@ def scorer(function: Judge) -> type[Scorer]:
     return typing.cast(type[Scorer], _class_of(function, Scorer, "score", scores=scores))
 
 
+def normalise_step(function: Judge) -> type[NormaliseStep]:
+    """Make a step of `normalise=steps` from a function that changes the texts of one side.
+
+    Args:
+        function: takes the texts of one side, a large_string array without nulls, and takes its options as keyword-only
+            parameters. Returns the new texts, an array or a list of as many texts. It is called for each side in turn.
+
+    Raises ConfigError if the function has other parameters.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> import pyarrow.compute as pc
+        >>> @normalise_step
+        ... def without(texts: pa.LargeStringArray, *, text: str = "*") -> pa.LargeStringArray:
+        ...     return pc.replace_substring(texts, text, "")
+        >>> without(text="#").apply(pa.array(["a#b", "c"], pa.large_string())).to_pylist()
+        ['ab', 'c']
+    """
+
+    def apply(self: Any, texts: pa.LargeStringArray) -> Any:
+        return function(texts, **vars(self))
+
+    return typing.cast(type[NormaliseStep], _class_of(function, NormaliseStep, "normalise.own", apply=apply))
+
+
+def _check_code(function: Judge) -> None:
+    """Raise ConfigError if two functions that differ could have one identity, so that one gets the other's results."""
+    if function.__name__ == "<lambda>":
+        raise ConfigError(
+            "a rule or scorer needs a name, but is a lambda. Write it as a function: def NAME(pairs): ..."
+        )
+    if function.__closure__:
+        raise ConfigError(
+            f"{function.__name__} uses {', '.join(function.__code__.co_freevars)} of the function around it, which is "
+            f"no part of its identity. Make it an option: def {function.__name__}(pairs, *, "
+            f"{function.__code__.co_freevars[0]})"
+        )
+
+
 def _class_of(function: Judge, base: type, group: str, **attributes: Any) -> type:
+    _check_code(function)
     first, *options = inspect.signature(function).parameters.values()
     if first.kind is first.KEYWORD_ONLY or any(option.kind is not option.KEYWORD_ONLY for option in options):
         raise ConfigError(
-            f"{function.__name__} must take a batch of pairs, and then only keyword-only options: "
-            f"def {function.__name__}(pairs, *, OPTION=VALUE)"
+            f"{function.__name__} must take one positional argument, and then only keyword-only options: "
+            f"def {function.__name__}({first.name}, *, OPTION=VALUE)"
         )
     hints = typing.get_type_hints(function, include_extras=True)
     made = type(

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mtx.components.checked_options import component
 from mtx.data.bounded_pair_batches import pair_batches
@@ -34,6 +35,19 @@ class Normaliser(ABC):
     @abstractmethod
     def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
         """Return the new `src` and `tgt` of the pairs: the same number and order of rows, large_string, no nulls."""
+
+    def apply_counted(self, pairs: pa.RecordBatch, changed: dict[str, int]) -> pa.RecordBatch:
+        """Return the result of `apply`, and add to `changed` the number of pairs that each step of it changes."""
+        del changed
+        return self.apply(pairs)
+
+
+class NormaliseStep(ABC):
+    """Base class of one's own steps of `normalise=steps`; `@mtx.normalise_step` makes one of a function."""
+
+    @abstractmethod
+    def apply(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
+        """Return the new texts of one side, in the same order, without nulls."""
 
 
 @component("normalise")
@@ -77,13 +91,19 @@ class NoNormaliser(Normaliser):
         return pairs.select(PAIR_SCHEMA.names)
 
 
-def changed_rows(normaliser: Normaliser, pairs: Iterable[pa.RecordBatch], first: int = 0) -> Iterator[pa.RecordBatch]:
+def changed_rows(
+    normaliser: Normaliser,
+    pairs: Iterable[pa.RecordBatch],
+    first: int = 0,
+    changed_by_step: dict[str, int] | None = None,
+) -> Iterator[pa.RecordBatch]:
     """Stream the rows that a normaliser changes, as record batches of `CHANGES_SCHEMA`; at least one batch.
 
     Args:
         normaliser: the normaliser to apply.
         pairs: all rows, in order.
         first: row number of the first row of `pairs`.
+        changed_by_step: receives the number of pairs that each step of the normaliser changes; None: not counted.
 
     Raises:
         DataError: the normaliser returns another number of rows, or other columns.
@@ -92,16 +112,22 @@ def changed_rows(normaliser: Normaliser, pairs: Iterable[pa.RecordBatch], first:
     if not normaliser.changes_text:
         return
     for batch in pair_batches(pairs):
-        texts = normaliser.apply(batch)
+        texts = normaliser.apply_counted(batch, {} if changed_by_step is None else changed_by_step)
         if texts.num_rows != batch.num_rows or texts.schema.names != PAIR_SCHEMA.names:
             raise DataError(
                 f"{type(normaliser).__name__}.apply must return src and tgt of all {batch.num_rows} pairs of a batch, "
                 f"but returned {texts.num_rows} rows of {', '.join(texts.schema.names)}. To drop pairs, write a filter"
             )
-        differs = [pc.not_equal(texts.column(name), batch.column(name)) for name in PAIR_SCHEMA.names]
-        found = np.flatnonzero(pc.or_(*differs).to_numpy(zero_copy_only=False))
+        found = np.flatnonzero(differing_pairs(texts, batch))
         if len(found):
             yield pa.record_batch(
                 [pa.array(found + first), *texts.take(pa.array(found)).columns], schema=CHANGES_SCHEMA
             )
         first += batch.num_rows
+
+
+def differing_pairs(one: pa.RecordBatch, other: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Return which pairs of two batches differ in a text: bool [n]."""
+    differs = [pc.not_equal(one.column(name), other.column(name)) for name in PAIR_SCHEMA.names]
+    found: NDArray[np.bool_] = pc.or_(*differs).to_numpy(zero_copy_only=False)
+    return found

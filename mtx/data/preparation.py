@@ -14,18 +14,20 @@ from functools import partial
 
 from mtx.components.identity import JSON, digest
 from mtx.data.concatenated_corpus import Corpus
-from mtx.data.dataset import SelectedDataset, TranslationDataset
+from mtx.data.dataset import SelectedDataset, Split, TranslationDataset
 from mtx.data.empty_datasets import check_filtered, check_validation_set
 from mtx.data.encoding_stage import encode_pairs, joined_ids
 from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score.score_ids import ScoreIds
-from mtx.data.score.score_stage import score_corpus, score_fields
+from mtx.data.score.score_stage import score_fields
 from mtx.data.score.score_table import ScoredCorpus, shown_columns
 from mtx.data.score.scorer import Scorer
+from mtx.data.score_and_split_stages import build_scores_and_splits, build_text_scores, needs_split
 from mtx.data.split import HeldOut
-from mtx.data.split_and_filter_stages import build_filtered, build_splits
+from mtx.data.split_and_filter_stages import build_filtered
 from mtx.data.stage_runner import Batches, Stage, StageRunner, row_range_batches
 from mtx.data.store import Store
 from mtx.data.text_stages import build_raw, build_raw_parts, build_text
@@ -36,6 +38,7 @@ from mtx.data.validation_sets import CONFIG_KEY as SETS_KEY
 from mtx.data.validation_sets import PREDICT_NAME, named_errors
 from mtx.errors import ConfigError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
 VERSION = 2  # increase this when the module writes other output for the same inputs; it is part of all ids
@@ -55,6 +58,8 @@ class Recipe:
         predict_from: the text to translate, with empty targets; None: no text.
         normalise: changes the texts of the corpus, the validation sets and `predict_from` before all other stages.
         scorers: give columns to all pairs of the source's training split, by name.
+        held_out_filter: drops pairs of validation and test. By default it drops none, so that runs with other filters
+            are measured on the same pairs.
     """
 
     downloader: Downloader
@@ -65,6 +70,11 @@ class Recipe:
     predict_from: Downloader | None = None
     normalise: Normaliser = field(default_factory=DefaultNormaliser)
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
+    held_out_filter: PairFilter = field(default_factory=NoFilter)
+
+    def filter_of(self, split: Split) -> PairFilter:
+        """Return the filter of a split."""
+        return self.filter if split == "train" else self.held_out_filter
 
 
 @dataclass(frozen=True)
@@ -127,18 +137,18 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     downloader = recipe.downloader
     info = downloader.info()
     raw, text = _build_raw_and_text(recipe, runner)
-    sets_raw = {name: _build_raw_set(name, source, runner, info) for name, source in recipe.validation_sets.items()}
+    sets_raw = _build_raw_sets(recipe, runner, info)
     beside_raw = {**sets_raw, **_build_raw_to_predict(recipe, runner)}
     beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
 
     corpus = Corpus(downloader, info, text, repo)
-    if recipe.filter.columns:
-        recipe.filter.check_columns([*corpus.columns("train"), *shown_columns(recipe.scorers)])
-    scored = _build_scores(recipe, runner, corpus)
-    kept_apart = [beside_text[name] for name in sets_raw] if recipe.held_out.drop_leaks else []
-    splits = build_splits(corpus, recipe.held_out, kept_apart, runner)
+    _check_columns(recipe, corpus)
+    sets = [beside_text[name] for name in sets_raw]
+    scored, splits = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
     filtered: dict[str, str] = {
-        split: build_filtered(recipe.filter, corpus, splits, split, runner, ScoredCorpus(recipe.scorers, scored))
+        split: build_filtered(
+            recipe.filter_of(split), corpus, splits, split, runner, ScoredCorpus(recipe.scorers, scored)
+        )
         for split in splits.ids
     }
     check_filtered({split: repo.manifest(name) for split, name in filtered.items()}, downloader)
@@ -168,6 +178,16 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     )
 
 
+def _check_columns(recipe: Recipe, corpus: Corpus) -> None:
+    """Raise ConfigError if a filter needs a column, or a part of the mixture, that does not exist."""
+    keepers = [keeper for keeper in (recipe.filter, recipe.held_out_filter) if keeper.columns != ()]
+    if not keepers:
+        return
+    available = [*corpus.columns("train"), *shown_columns(recipe.scorers), *([SOURCE_COLUMN] if corpus.names else [])]
+    for keeper in keepers:
+        keeper.for_mixture(corpus.names).check_columns(available)
+
+
 @dataclass(frozen=True)
 class PreparedScores:
     """A corpus whose pairs are scored, but neither split nor filtered.
@@ -190,18 +210,17 @@ def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = No
         recipe = _recipe_with_revision_cache(recipe, store)
         _, text = _build_raw_and_text(recipe, runner)
         corpus = Corpus(recipe.downloader, recipe.downloader.info(), text, runner.repo)
-        return PreparedScores(corpus, _build_scores(recipe, runner, corpus), runner.built)
+        if not needs_split(recipe.scorers):
+            return PreparedScores(corpus, build_text_scores(runner, corpus, recipe.scorers), runner.built)
+        raw = _build_raw_sets(recipe, runner, corpus.info)
+        sets = [build_text(recipe.normalise, runner, raw_id) for raw_id in raw.values()]
+        scored, _ = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
+        return PreparedScores(corpus, scored, runner.built)
 
 
 def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, str], dict[str, str]]:
     raw = build_raw_parts(recipe.downloader, runner)
     return raw, {key: build_text(recipe.normalise, runner, raw_id) for key, raw_id in raw.items()}
-
-
-def _build_scores(recipe: Recipe, runner: StageRunner, corpus: Corpus) -> dict[str, ScoreIds]:
-    """Score the texts from which the training split is selected, by each scorer; see `score_corpus`."""
-    texts = [part.id for part in corpus.parts("train")]
-    return score_corpus(runner, texts, recipe.scorers)
 
 
 def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:
@@ -220,6 +239,10 @@ def _build_raw_to_predict(recipe: Recipe, runner: StageRunner) -> dict[str, str]
     if recipe.predict_from is None:
         return {}
     return {PREDICT_NAME: build_raw(recipe.predict_from, runner, recipe.predict_from.info(), "train", stored_as="test")}
+
+
+def _build_raw_sets(recipe: Recipe, runner: StageRunner, corpus: SourceInfo) -> dict[str, str]:
+    return {name: _build_raw_set(name, source, runner, corpus) for name, source in recipe.validation_sets.items()}
 
 
 def _build_raw_set(name: str, source: Downloader, runner: StageRunner, corpus: SourceInfo) -> str:

@@ -17,6 +17,7 @@ from mtx.components.identity import JSON, digest
 from mtx.data.dataset import SPLITS
 from mtx.data.store import Store
 from mtx.errors import DamagedError, NotStoredError, StoreError, override_text
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, make_folder, remove_leftovers
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover, num_bytes_of
@@ -142,6 +143,7 @@ def check_record(store: Store, name: str) -> None:
     except FileNotFoundError as error:
         raise NotStoredError(f"{path} is missing") from error
     except OSError as error:
+        raise_if_exhausted(error)
         raise DamagedError(f"{_what(path)} cannot be read: {error_reason(error)}") from error
     if name != f"{digest(fields.get('source'))}.json":
         raise DamagedError(f"{_what(path)} belongs to another source than its file name")

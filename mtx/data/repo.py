@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mtx.data.dataset import TranslationDataset, is_former
 from mtx.data.payload_checks import changed_error, compare, damaged_part
 from mtx.errors import AlreadyStoredError, DamagedError, NewerFormatError, NotStoredError, StoreError
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.maintenance_protocols import Damage, FileMaintenance, ObjectMaintenance
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import already_stored_message, not_stored_message
@@ -137,6 +138,7 @@ class DatasetRepo:
         try:
             rows.unchecked_table.validate(full=True)
         except pa.ArrowException as error:
+            raise_if_exhausted(error)
             raise DamagedError(f"the rows of {dataset_id} are not valid Arrow data: {error}. {VERIFY_HINT}") from error
         most = sum(each.num_rows for each in dataset.selects) if dataset.selects else dataset.n
         if (dataset.selects or dataset.changes) and len(rows):

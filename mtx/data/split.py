@@ -7,6 +7,7 @@ validation sentence is trained on.
 
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import field
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -18,11 +19,14 @@ from pydantic import Field
 from xxhash import xxh3_64_intdigest
 
 from mtx.components.checked_options import Natural, component
+from mtx.components.identity import LATER
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.dataset import SPLITS
 from mtx.errors import ConfigError
 
-TRAIN, VALIDATION, TEST, LEAK = range(4)  # values in the result of `split_assignment`; the first three as in `SPLITS`
+# Values in the result of `split_assignment`; the first three as in `SPLITS`. The stage adds the last one.
+TRAIN, VALIDATION, TEST, LEAK, CONTAMINATED = range(5)
+CLUSTER_GROUPS = "cluster"  # the value of `datamodule.split_by` for clusters of near-duplicates
 
 NUM_HASHES = 2**64  # number of possible hash values
 MAX_SEED = NUM_HASHES - 1
@@ -35,6 +39,7 @@ HeldOutSize = Annotated[
     Natural | Annotated[float, Field(ge=0, lt=1)] | None,
     Field(description="a count of pairs (500), a fraction between 0 and 1 (0.01), or null for none"),
 ]
+SplitBy = Annotated[str | None, Field(title="split_by")]
 HashSeed = Annotated[int, Field(ge=0, le=MAX_SEED, title="held_out_seed")]
 
 
@@ -52,6 +57,10 @@ class HeldOut:
         test: number or fraction of pairs for test; None or 0: none.
         seed: seed of the hash, 0 to 2^64 - 1; another seed holds out other sentences.
         drop_leaks: drop training pairs whose source sentence also occurs in the source's validation or test split.
+        by: a column of the corpus, such as a document, or `cluster`: all pairs with one value are held out together.
+            Training pairs with a source sentence that was held out with another value are leaks. None: no groups.
+        drop_contaminated: drop training pairs whose source or target equals a held-out one up to case, white space and
+            punctuation.
     """
 
     kind: ClassVar[str] = "split/held_out"
@@ -61,6 +70,8 @@ class HeldOut:
     test: HeldOutSize = None
     seed: HashSeed = 0
     drop_leaks: bool = True
+    by: SplitBy = field(default=None, metadata=LATER)
+    drop_contaminated: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         if sum(size for size in (self.validation, self.test) if isinstance(size, float)) >= 1:
@@ -71,7 +82,14 @@ class HeldOut:
 
 
 def split_assignment(
-    pairs: Pairs, held_out: HeldOut, *, wanted: Collection[str] = SPLITS[1:], own: Iterable[Pairs] = ()
+    pairs: Pairs,
+    held_out: HeldOut,
+    *,
+    wanted: Collection[str] = SPLITS[1:],
+    own: Iterable[Pairs] = (),
+    groups: NDArray[np.uint64] | None = None,
+    own_groups: Iterable[NDArray[np.uint64]] = (),
+    noun: str = "source sentence",
 ) -> NDArray[np.uint8]:
     """Return the split of each pair of a raw training split.
 
@@ -81,6 +99,10 @@ def split_assignment(
         wanted: the splits to hold out, of `validation` and `test`; those that the source does not have.
         own: pairs of the source's own validation and test splits. Training pairs with a source sentence of these pairs
             are leaks: they go to no split, and the sizes in `held_out` ignore them.
+        groups: uint64 [n], the hash of the group of each pair. Pairs of a group are held out together, and training
+            pairs with a source sentence that is held out are leaks. None: pairs with one source sentence are a group.
+        own_groups: hashes of groups of the source's own splits; training pairs of these groups are leaks.
+        noun: what a group is, in messages.
 
     Returns:
         uint8 [n]: `TRAIN`, `VALIDATION`, `TEST` or `LEAK`. The computation takes about 20 bytes of memory per pair.
@@ -90,14 +112,20 @@ def split_assignment(
     """
     sizes = {str(name): getattr(held_out, name) if name in wanted else None for name in SPLITS[1:]}
     leaked = [source_hashes(part, seed=held_out.seed) for part in own] if held_out.drop_leaks else []
-    if not leaked and not any(sizes.values()):
+    own_groups = [*own_groups]
+    if not leaked and not own_groups and not any(sizes.values()):
         return np.full(num_rows_of(pairs), TRAIN, dtype=np.uint8)
     hashes = source_hashes(pairs, seed=held_out.seed)
     assignment = np.full(len(hashes), TRAIN, dtype=np.uint8)
     if leaked:
         assignment[np.isin(hashes, np.unique(np.concatenate(leaked)))] = LEAK
+    if groups is not None and own_groups:
+        assignment[np.isin(groups, np.unique(np.concatenate(own_groups)))] = LEAK
     free = assignment == TRAIN
-    assignment[free] = _held_out_splits(hashes[free], sizes)
+    assignment[free] = _held_out_splits((hashes if groups is None else groups)[free], sizes, noun)
+    if groups is not None and held_out.drop_leaks:
+        is_held_out = (assignment == VALIDATION) | (assignment == TEST)
+        assignment[(assignment == TRAIN) & np.isin(hashes, np.unique(hashes[is_held_out]))] = LEAK
     return assignment
 
 
@@ -131,8 +159,10 @@ def normalized_texts(text: pa.LargeStringArray) -> list[bytes]:
     return texts
 
 
-def _held_out_splits(hashes: NDArray[np.uint64], sizes: Mapping[str, int | float | None]) -> NDArray[np.uint8]:
-    """Assign pairs to splits by the hashes of their source sentences: uint8 [n], as in `split_assignment`.
+def _held_out_splits(
+    hashes: NDArray[np.uint64], sizes: Mapping[str, int | float | None], noun: str
+) -> NDArray[np.uint8]:
+    """Assign pairs to splits by the hashes of their groups: uint8 [n], as in `split_assignment`.
 
     Raises ConfigError if no pair is left for training.
     """
@@ -147,8 +177,8 @@ def _held_out_splits(hashes: NDArray[np.uint64], sizes: Mapping[str, int | float
     test = _lowest_mask(~hashes, sizes["test"])
     if len(hashes) and (np.any(validation & test) or np.all(validation | test)):
         raise ConfigError(
-            f"with {asked}, none of the {len(hashes):,} pairs is left for training, because pairs with the same source "
-            "sentence stay together. Hold out fewer, or set it to null"
+            f"with {asked}, none of the {len(hashes):,} pairs is left for training, because pairs with the same "
+            f"{noun} stay together. Hold out fewer, or set it to null"
         )
     split = np.full(len(hashes), TRAIN, dtype=np.uint8)
     split[validation] = VALIDATION

@@ -5,7 +5,7 @@ Both stages store only row numbers of the text, so the token ids of the text ser
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,16 +17,16 @@ from mtx.components.identity import JSON, digest, identity
 from mtx.data.concatenated_corpus import Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
-from mtx.data.filter.none import NoFilter
 from mtx.data.score.score_table import ScoredCorpus, ScoreTable
-from mtx.data.split import LEAK, TRAIN, HeldOut, split_assignment
+from mtx.data.split import CONTAMINATED, LEAK, TRAIN, HeldOut
+from mtx.data.split_groups import SplitGroups
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
-from mtx.errors import DataError
+from mtx.data.training_assignment import TrainingAssignment
+from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 
 VERSION = 1  # increase this when the module writes other output for the same inputs; it is part of all ids
-HELD_OUT_FILTER = NoFilter()  # held-out splits are not filtered, so that runs with other filters use the same test data
 MAX_UINT32_ROWS = np.iinfo(np.uint32).max  # with more rows, row numbers take 8 bytes instead of 4
 
 
@@ -42,7 +42,9 @@ class Splits:
         return split if split in self.own else "train"
 
 
-def build_splits(corpus: Corpus, held_out: HeldOut, kept_apart: list[str], runner: StageRunner) -> Splits:
+def build_splits(
+    corpus: Corpus, held_out: HeldOut, kept_apart: list[str], runner: StageRunner, groups: SplitGroups | None = None
+) -> Splits:
     """Store which rows of the text belong to which split.
 
     Validation and test are the splits of the source, if it has them; otherwise they are held out from its training
@@ -53,10 +55,11 @@ def build_splits(corpus: Corpus, held_out: HeldOut, kept_apart: list[str], runne
         held_out: how many pairs to hold out for splits that the source does not have.
         kept_apart: ids of texts; training pairs with a source sentence of these texts are dropped.
         runner: builds missing datasets.
+        groups: the pairs that stay together; None: pairs with one source sentence.
     """
     own = [split for split in SPLITS[1:] if split in corpus.splits]
     wanted = [split for split in SPLITS[1:] if split not in own and getattr(held_out, split)]
-    assignment = _Assignment(corpus, held_out, sorted(set(kept_apart)), own, wanted, runner)
+    assignment = TrainingAssignment(corpus, held_out, sorted(set(kept_apart)), own, wanted, runner, groups)
     ids: dict[Split, str] = {}
     for split in SPLITS:
         if split == "train" or split in own or split in wanted:
@@ -64,27 +67,9 @@ def build_splits(corpus: Corpus, held_out: HeldOut, kept_apart: list[str], runne
     return Splits(ids, ("train", *own))
 
 
-@dataclass(frozen=True)
-class _Assignment:
-    """The split of each training row, computed once for all splits that have to be built."""
-
-    corpus: Corpus
-    held_out: HeldOut
-    kept_apart: list[str]
-    own: list[Split]
-    wanted: list[Split]
-    runner: StageRunner
-
-    @cached_property
-    def rows(self) -> NDArray[np.uint8]:
-        own = [self.corpus.batches(split) for split in self.own]
-        own += [self.runner.repo.get_checked(text_id).rows.batches() for text_id in self.kept_apart]
-        if not (self.wanted or own):
-            return np.full(self.corpus.num_rows("train"), TRAIN, dtype=np.uint8)
-        return split_assignment(self.corpus.batches("train"), self.held_out, wanted=self.wanted, own=own)
-
-
-def _build_split(corpus: Corpus, held_out: HeldOut, assignment: _Assignment, split: Split, runner: StageRunner) -> str:
+def _build_split(
+    corpus: Corpus, held_out: HeldOut, assignment: TrainingAssignment, split: Split, runner: StageRunner
+) -> str:
     is_own = split in assignment.own
     described: dict[str, JSON] = {
         "stage": "split",
@@ -95,6 +80,8 @@ def _build_split(corpus: Corpus, held_out: HeldOut, assignment: _Assignment, spl
     }
     if assignment.kept_apart and not is_own:
         described["kept_apart"] = cast(list[JSON], assignment.kept_apart)
+    if assignment.groups is not None and not is_own:
+        described["groups"] = dict(assignment.groups.described)
     split_id = f"split-{split}-{digest(described)}"
     raw_split = split if is_own else "train"
 
@@ -124,7 +111,7 @@ def _build_split(corpus: Corpus, held_out: HeldOut, assignment: _Assignment, spl
 
 
 def _split_rows(
-    corpus: Corpus, assignment: _Assignment | None, split: Split, batches: Batches, first: int, counts: Counts
+    corpus: Corpus, assignment: TrainingAssignment | None, split: Split, batches: Batches, first: int, counts: Counts
 ) -> Batches:
     tally = SourceTally(corpus.names)
     if assignment is None:
@@ -133,13 +120,19 @@ def _split_rows(
         tally.count_available(sources)
     else:
         assigned, of_all = assignment.rows, corpus.source_of("train")
-        leaks = (assigned == LEAK) & (split == "train")
         mine = assigned == SPLITS.index(split)
-        tally.count_available(None if of_all is None else of_all[mine | leaks])
-        if leaks.any():
-            _count_leaks(corpus, leaks, of_all, tally)
         if split == "train":
+            dropped = np.where(assigned == LEAK, assigned, TRAIN)
+            if (contaminated := assignment.contaminated) is not None:
+                counts["contaminated"] = contaminated.counts()
+                if assignment.held_out.drop_contaminated:
+                    dropped = np.where(contaminated.source | contaminated.target, CONTAMINATED, dropped)
+                    mine &= dropped == TRAIN
+            tally.count_available(None if of_all is None else of_all[mine | (dropped != TRAIN)])
+            _count_dropped(corpus, dropped, of_all, tally)
             tally.count_capped(corpus.num_capped())
+        else:
+            tally.count_available(None if of_all is None else of_all[mine])
         chosen = np.flatnonzero(mine)
         sources = None if of_all is None else of_all[chosen]
     tally.count_kept(sources)
@@ -148,15 +141,18 @@ def _split_rows(
     counts.update(tally.metrics)
 
 
-def _count_leaks(
-    corpus: Corpus, leaks: NDArray[np.bool_], sources: NDArray[np.uint16] | None, tally: SourceTally
+def _count_dropped(
+    corpus: Corpus, dropped: NDArray[np.uint8], sources: NDArray[np.uint16] | None, tally: SourceTally
 ) -> None:
+    if not dropped.any():
+        return
     start = 0
     for batch in corpus.batches("train"):
-        found = leaks[start : start + batch.num_rows]
+        found = dropped[start : start + batch.num_rows]
         if sources is not None:
             batch = batch.append_column(SOURCE_COLUMN, pa.array(sources[start : start + batch.num_rows]))
-        count_dropped(tally.dropped, "in_held_out", found, batch)
+        for value, reason in ((LEAK, "in_held_out"), (CONTAMINATED, "contaminated")):
+            count_dropped(tally.dropped, reason, found == value, batch)
         start += batch.num_rows
 
 
@@ -174,12 +170,22 @@ def build_filtered(
     runner: StageRunner,
     scores: ScoredCorpus | None = None,
 ) -> str:
-    """Store which rows of a split the filter keeps. All rows of validation and test are kept.
+    """Store which rows of a split the filter keeps.
 
     Only the scores that the filter reads are part of the id, so further scorers build nothing anew.
+
+    Raises ConfigError if the filter reads scores, but the pairs have none, because they do not come from the source's
+    training split.
     """
-    keeper = keeper if split == "train" else HELD_OUT_FILTER
     scores = (scores or ScoredCorpus()).read_by(keeper.columns)
+    if scores.scored and splits.of_raw(split) != "train":
+        if keeper.columns is not None:
+            raise ConfigError(
+                f"datamodule.held_out_filter compares scores of {choices('', scores.scored)}, but mtx scores only the "
+                f"source's training split, and {split} is a split of the source. Let it compare lengths or columns of "
+                "the corpus"
+            )
+        scores = ScoredCorpus()
     split_id = splits.ids[split]
     described: dict[str, JSON] = {
         "stage": "filtered",
@@ -241,7 +247,7 @@ def _filtered_rows(
     tally = SourceTally(names, before)
     check = _SelectionCheck(keeper, batches)
     text = {f"{side}_{unit}": 0 for side in ("source", "target") for unit in ("chars", "bytes", "words")}
-    for batch in keeper.fitted(read).apply(check.input_batches(), tally.dropped):
+    for batch in keeper.for_mixture(names).fitted(read).apply(check.input_batches(), tally.dropped):
         check.check_batch(batch)
         tally.count_kept(batch.column(SOURCE_COLUMN).to_numpy() if names else None)
         for side, name in (("source", "src"), ("target", "tgt")):

@@ -8,6 +8,7 @@ from pathlib import Path
 from mtx.components.identity import digest
 from mtx.data.repo import DatasetRepo
 from mtx.errors import ConfigError, DamagedError
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.artifact import ArtifactLayer, FolderArtifactLayer
 from mtx.infra.dal.atomic_file import make_folder
@@ -104,6 +105,7 @@ class Store:
                 return
             marker = json.loads(content)
         except (OSError, ValueError, RecursionError) as error:
+            raise_if_exhausted(error)
             raise DamagedError(f"{path}, which tells the store's version, cannot be read: {error}") from error
         if not isinstance(marker, dict):
             raise DamagedError(f"{path}, which tells the store's version, holds no JSON object")

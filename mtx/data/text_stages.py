@@ -95,6 +95,9 @@ def build_text(normaliser: Normaliser, runner: StageRunner, raw_id: str) -> str:
 
 def _changed_batches(normaliser: Normaliser, batches: Batches, first: int, counts: Counts) -> Batches:
     counts["changed"] = 0
-    for batch in changed_rows(normaliser, batches, first):
+    changed_by_step: dict[str, int] = {}
+    for batch in changed_rows(normaliser, batches, first, changed_by_step):
         counts["changed"] += batch.num_rows
         yield batch
+    if changed_by_step:
+        counts["changed_by_step"] = changed_by_step

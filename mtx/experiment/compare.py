@@ -39,10 +39,10 @@ def compare(run: Run, *, runs: str | Sequence[str] | None = None, to: str | None
     folders = [expanded_path(text) for text in ([runs] if isinstance(runs, str) else runs or ())]
     if not folders:
         raise ConfigError(
-            "task=compare needs folders of runs or sweeps: mtx task=compare runs=[outputs/2026-01-31,multirun]"
+            "task=compare needs folders of runs or sweeps: mtx task=compare 'runs=[outputs/2026-01-31,multirun]'"
         )
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise ConfigError(f"runs has {', '.join(missing)}, which is no folder. Set runs=[FOLDER,…] to folders of runs")
+        raise ConfigError(f"runs has {', '.join(missing)}, which is no folder. Set 'runs=[FOLDER,…]'")
     found = read_results(folders)
     of_tasks = [job for job in found.jobs if _is_comparable(job, run.output_dir)]
     readable = tuple(job for job in of_tasks if job.report_problem is None)
@@ -50,7 +50,7 @@ def compare(run: Run, *, runs: str | Sequence[str] | None = None, to: str | None
     if not readable:
         raise ConfigError(
             f"there is nothing to compare in {', '.join(map(str, folders))}: no run of task=measure or task=fit"
-            f"{' that can be read' * bool(problems)}. Set runs=[FOLDER,…] to folders that have some"
+            f"{' that can be read' * bool(problems)}. Set 'runs=[FOLDER,…]' to folders that have some"
             + "".join(f"\n  {problem}" for problem in problems)
         )
     results = _sorted_results(dataclasses.replace(found, jobs=readable, notes=(*found.notes, *problems)), run)

@@ -18,7 +18,9 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from mtx.components.check_and_build import build, build_list
+from mtx.assumptions import assume
+from mtx.components.check_and_build import build
+from mtx.components.checked_options import Count, Natural, checked
 from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import ScoreStatistics
 from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
@@ -30,7 +32,7 @@ from mtx.records.held_out_sentences import HELD_OUT_FILE, complete_held_out, wri
 from mtx.records.plot_data_computation import fit_profile
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
-from mtx.training.callback_options import check_built_callbacks, check_callbacks
+from mtx.training.callback_options import build_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
@@ -57,13 +59,14 @@ HIDDEN_WARNINGS = (
 )
 
 
+@checked("task")
 def fit(
     run: Run,
     *,
     ckpt: str | None = None,
-    translations: int = 3,
-    scored_sentences: int = 100,
-    beam: int = 1,
+    translations: Natural = 3,
+    scored_sentences: Natural = 100,
+    beam: Count = 1,
     trust_ckpt: bool = False,
 ) -> float | None:
     """Train a model, print a summary and some translations, and write `report.json` and `profile.json`.
@@ -84,12 +87,9 @@ def fit(
         ConfigError: A number is out of range, Lightning refuses the Trainer with this model, or `ckpt` does not fit
             the model.
     """
-    check_counts(translations, scored_sentences, beam)
     with quiet_lightning():
         pl.seed_everything(run.seed, workers=True, verbose=False)
-        path = checkpoint_path(
-            ckpt, config=run.config, output_dir=run.output_dir, say=partial(run.console.print, soft_wrap=True)
-        )
+        path = checkpoint_path(ckpt, config=run.config, output_dir=run.output_dir, say=assume)
         record = TrainingRecord(run.output_dir / "training.json")
         try:
             budget = run.build("budget")
@@ -115,15 +115,6 @@ def fit(
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]
-
-
-def check_counts(translations: int, scored_sentences: int, beam: int) -> None:
-    """Raise ConfigError if a number of sentences or hypotheses is out of range."""
-    if beam < 1 or translations < 0 or scored_sentences < 0:
-        raise ConfigError(
-            "task.translations and task.scored_sentences are at least 0 and task.beam at least 1, but are "
-            f"{translations}, {scored_sentences} and {beam}"
-        )
 
 
 def complete_statistics(run: Run, data: Report, scores: ScoreStatistics | None) -> None:
@@ -160,7 +151,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     """
     options = run.config["trainer"]
     check_trainer_settings(options)
-    check_callbacks(options.get("callbacks"))
+    own = build_callbacks(options.get("callbacks"))
     lines = TrainingLines(record, metric=METRIC)
     keeper = HeldOutLikelihoods(partial(write_likelihoods, run.output_dir))
     callbacks: list[pl.Callback] = [record, budget, ExactResume(), keeper]
@@ -174,19 +165,20 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     if options.get("enable_checkpointing") is not False:
         callbacks.append(LastAndBestCheckpoint(run.output_dir / "checkpoints", metric=METRIC))
     given["logger"] = run.build("logger", save_dir=str(run.output_dir))
-    own = build_list(options.get("callbacks"), "trainer.callbacks")
-    check_built_callbacks(own)
     installed, replaced = with_defaults(own, callbacks)
     for told in replaced:
-        run.console.print(f"trainer.callbacks: {told}", highlight=False, soft_wrap=True)
+        assume(f"trainer.callbacks: {told} of task=fit, because a Trainer uses one of its kind")
     trainer = build({"trainer": {**options, "callbacks": None}}, "trainer", **given, callbacks=installed)
     assert isinstance(trainer, pl.Trainer)
     write_atomically(trainer)
     if run.in_sweep:
         check_sweep(trainer)
     if single_thread_before_fork(trainer):
-        told = f"trainer.strategy={options.get('strategy', 'auto')} forks processes; each computes with one thread"
-        run.console.print(told, highlight=False, soft_wrap=True)
+        strategy = options.get("strategy", "auto")
+        assume(
+            f"each process computes with one thread, because trainer.strategy={strategy} forks processes. For more "
+            "threads, set trainer.strategy=ddp_spawn"
+        )
     return trainer
 
 

@@ -26,7 +26,9 @@ def import_(run: Run, *, path: str | None = None, max_ratio: Annotated[float, Fi
         MtxError: `import_datasets` refuses the export.
     """
     if not path:
-        raise ConfigError("task=import needs an export: mtx task=import from=FOLDER, from=FILE.zip or from=FILE.tar.gz")
+        raise ConfigError(
+            "task=import needs an export, which is a folder, a .zip or a .tar.gz file: mtx task=import from=FOLDER"
+        )
     store = run.build("storage")
     done = import_datasets(store, Path(path), max_ratio=max_ratio)
     for name in done.stored:

@@ -14,11 +14,11 @@ from mtx.data.dataset import SelectedDataset
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import PreparedScores, prepare_scores
 from mtx.data.score.noise_scores import noise_scores
-from mtx.data.score.score_examples import example_rows, example_texts
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
+from mtx.experiment.score_examples import example_rows, example_texts
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.row_views import ROW_COLUMN, ROWS_PER_BATCH, SOURCE_COLUMN
 from mtx.progress.tracking import Phases
@@ -56,7 +56,7 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
     """
     recipe, store = run.datamodule.recipe, run.datamodule.storage
     if not recipe.scorers:
-        raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores score=[rules]")
+        raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'")
     prepared = prepare_scores(recipe, store, StageRunner(store))
     parts = prepared.corpus.parts("train")
     table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)

@@ -140,6 +140,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "failed": _failures(results.jobs, varied),
         "jobs": [(job, job_label(job, varied), _link(job, folder)) for job in results.jobs],
         "notes": notes,
+        "assumptions": _assumptions(results.jobs),
         "histograms": [
             (label, histogram_plot(drawing, label, profile)) for label, profile in histograms[:MAX_HISTOGRAMS]
         ],
@@ -214,6 +215,19 @@ def _varied_choices(results: Results) -> list[tuple[str, list[str], int]]:
         values = [value for value in values if value != brief_value(None)] or values
         found.append(("seed" if key == SEED else key, values[:MAX_VALUES], max(0, len(values) - MAX_VALUES)))
     return found
+
+
+def _assumptions(jobs: Sequence[JobRecord]) -> list[tuple[str, str | None]]:
+    """Return what the jobs assumed, each with the jobs that did; None in place of all jobs."""
+    found: dict[str, list[str]] = {}
+    for job in jobs:
+        for assumption in job.report.assumptions:
+            found.setdefault(assumption, []).append(job.name)
+    with_report = sum(not job.report.is_empty for job in jobs)
+    return [
+        (assumption, None if len(names) == with_report else brief_text(", ".join(names)))
+        for assumption, names in found.items()
+    ]
 
 
 def _failures(jobs: Sequence[JobRecord], varied: Sequence[str]) -> list[Failure]:

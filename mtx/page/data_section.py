@@ -28,13 +28,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Funnel:
-    """The table of pairs kept and dropped; `label` names the jobs that share it."""
+    """The table of pairs kept and dropped; `label` names the jobs that share it.
+
+    `held_out` says whether validation and test are filtered; None if it is not reported, or if there are no such pairs.
+    """
 
     label: str
     name: str
     languages: tuple[str, ...]
     steps: tuple[Step, ...]
     rules: RulesTable | None = None
+    held_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,11 @@ def _funnel(label: str, job: JobRecord, profile: RunProfile) -> Funnel:
     steps.append(Step("kept", "pairs kept", report.num_pairs_kept or 0, (report.num_pairs_kept or 0) / raw))
     of_splits = ((split, report.num_pairs_of(split)) for split in SPLITS)
     steps += [Step("split", split, count, count / raw) for split, count in of_splits]
-    return Funnel(label, report.name or "", report.languages or (), tuple(steps), rules_table(report, profile))
+    has_held_out = report.held_out is not None and any(report.num_pairs_of(split) for split in SPLITS[1:])
+    return Funnel(
+        *(label, report.name or "", report.languages or (), tuple(steps), rules_table(report, profile)),
+        held_out=report.held_out.filtering if report.held_out is not None and has_held_out else None,
+    )
 
 
 def _sample_excerpts(samples: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mtx.records.plot_data_record import NearSample, RuleSamples, RunProfile, Sample
 from mtx.records.report_record import Report
-from mtx.records.score_report import criteria_text
+from mtx.records.score_report import SelectionReport, criteria_text
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class RuleRow:
 
     name: str
     criteria: str
+    reasons: tuple[tuple[str, int], ...]
     in_order: int
     alone: int
     only_here: int
@@ -32,6 +33,25 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class PartRow:
+    """The pairs of one source of a mixture, or of one language, and what each rule drops of them, with the share."""
+
+    name: str
+    num_pairs: int
+    num_kept: int
+    dropped: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class PartsTable:
+    """What each rule drops in order of the parts of the pairs; `rules` are the columns of the table."""
+
+    column: str
+    rules: tuple[str, ...]
+    rows: tuple[PartRow, ...]
+
+
+@dataclass(frozen=True)
 class RulesTable:
     """The funnel of a selection, and the overlap of its rules."""
 
@@ -39,6 +59,7 @@ class RulesTable:
     num_kept: int
     rows: tuple[RuleRow, ...]
     overlaps: tuple[Overlap, ...]
+    parts: tuple[PartsTable, ...] = ()
 
 
 def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
@@ -54,6 +75,7 @@ def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
             RuleRow(
                 name=name,
                 criteria=criteria_text(rule.criteria),
+                reasons=tuple(sorted(rule.reasons.items(), key=lambda item: (-item[1], item[0]))),
                 in_order=rule.dropped_in_order,
                 alone=rule.dropped_alone,
                 only_here=rule.dropped_only_here,
@@ -77,4 +99,23 @@ def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
         )
         for row in dropping
     )
-    return RulesTable(selection.num_pairs, selection.num_kept, tuple(rows), overlaps if len(dropping) > 1 else ())
+    parts = tuple(_parts_table(selection, column) for column, values in selection.parts.items() if len(values) > 1)
+    return RulesTable(
+        selection.num_pairs, selection.num_kept, tuple(rows), overlaps if len(dropping) > 1 else (), parts
+    )
+
+
+def _parts_table(selection: SelectionReport, column: str) -> PartsTable:
+    rules = tuple(name for name, rule in selection.in_order if rule.dropped_in_order)
+    rows = tuple(
+        PartRow(
+            name=name,
+            num_pairs=of.num_pairs,
+            num_kept=of.num_kept,
+            dropped=tuple(
+                (count, count / max(of.num_pairs, 1)) for rule in rules for count in [of.dropped.get(rule, 0)]
+            ),
+        )
+        for name, of in selection.parts[column].items()
+    )
+    return PartsTable(column, rules, rows)

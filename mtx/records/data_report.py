@@ -11,7 +11,7 @@ from mtx.data.concatenated_corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.records.report_record import DataReport, HeldOut, SourceReport
-from mtx.records.score_report import rules_table, scorer_reports, scores_table, selection_report
+from mtx.records.score_report import scorer_reports, scores_table, selection_report, selection_tables
 from mtx.records.stage_names import StageNames
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
     repo, ids = datamodule.storage.repo, datamodule.ids
     assert ids is not None
     raw = {split: repo.manifest(name) for split, name in ids.raw.items()}
+    text = [repo.manifest(name) for name in ids.text.values()]
     filtered = {split: repo.manifest(name) for split, name in ids.filtered.items()}
     dropped = {split: dict(_counts(d.metrics["dropped"])) for split, d in filtered.items()}
     train = filtered["train"]
@@ -37,8 +38,11 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
         skipped=_summed_counts([_counts(d.metrics["skipped"]) for d in raw.values()]),
         num_pairs_raw=sum(len(d) for d in raw.values()),
         num_pairs_kept=sum(len(d) for d in filtered.values()),
+        num_pairs_changed=sum(int(d.metrics["changed"]) for d in text),
+        changed_by_step=_summed_counts([_counts(d.metrics.get("changed_by_step", {})) for d in text]),
         dropped=_summed_counts(list(dropped.values())),
         dropped_by_split=dropped,
+        contaminated=_counts(repo.manifest(ids.split["train"]).metrics.get("contaminated", {})),
         num_pairs_train=num_pairs["train"],
         num_pairs_validation=num_pairs["validation"],
         num_pairs_test=num_pairs["test"],
@@ -97,11 +101,18 @@ def funnel_table(report: DataReport) -> Table:
     for reason, count in report.skipped.items():
         table.add_row(f"skipped while reading: {reason}", f"{count:,}")
     table.add_row("pairs read", f"{report.num_pairs_raw:,}")
+    for step, count in report.changed_by_step.items():
+        table.add_row(f"  changed: {step}", f"{count:,}")
     for reason, count in sorted(report.dropped.items(), key=lambda item: -item[1]):
         table.add_row(f"  dropped: {reason}", f"{count:,}")
     table.add_row("pairs kept", f"{report.num_pairs_kept:,}")
     for split in SPLITS:
         table.add_row(f"  {split}", f"{getattr(report, f'num_pairs_{split}'):,}")
+    if report.held_out is not None and (report.num_pairs_validation or report.num_pairs_test):
+        table.add_row("validation and test are", report.held_out.filtering or "not reported")
+    if found := report.contaminated:
+        sides = f"{found['pairs']:,} (source {found['source']:,}, target {found['target']:,})"
+        table.add_row("contaminated training pairs", sides)
     for name, of in report.sources.items():
         kept = f"{of.num_pairs_train:,}, {of.num_pairs_validation:,}, {of.num_pairs_test:,}"
         table.add_row(f"  of {name}: read; {', '.join(SPLITS)}", f"{of.num_pairs_raw:,}; {kept}")
@@ -114,7 +125,7 @@ def funnel_table(report: DataReport) -> Table:
 def data_tables(report: DataReport) -> list[Table]:
     """Return the tables of the data: scores, the rules of a selection, and pairs kept and dropped."""
     tables = [scores_table(report.scorers)] if report.scorers else []
-    tables += [rules_table(report.selection)] if report.selection else []
+    tables += selection_tables(report.selection) if report.selection else []
     return [*tables, funnel_table(report)]
 
 

@@ -5,7 +5,6 @@ old keys to new ones. A file that is damaged, truncated, foreign or newer raises
 """
 
 import json
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +22,9 @@ from pydantic import (
     model_validator,
 )
 
+from mtx.assumptions import assume
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.infra.dal.atomic_file import atomic_file, error_reason
-
-log = logging.getLogger(__name__)
 
 MAX_ABSOLUTE = (1 << 64) - 1  # of an integer in a record; tables and plots use floats and 64 bits
 MOST_PROBLEMS = 3  # problems that one error message lists
@@ -188,7 +186,7 @@ def read_object(path: Path, what: str, instead: str = REPEAT) -> dict[str, Any] 
             f"was truncated or changed after it was written. {instead}"
         ) from error
     for name, number in left_out.items():
-        log.warning("%s: %s is left out, because it has %d bits, but at most 64", path, name, number.bit_length())
+        assume(f"{path}: {name} is left out, because it has {number.bit_length()} bits, but at most 64")
     if not isinstance(value, dict):
         raise DamagedError(f"{path} is no {what}: it holds {KINDS.get(type(value), 'null')}, no JSON object. {instead}")
     return value

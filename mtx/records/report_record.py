@@ -23,6 +23,7 @@ from mtx.records.stage_names import StageNames
 from mtx.redaction_and_escaping import redacted_json
 
 REPORT_FILE = "report.json"
+NO_FILTER = "filter/none"  # kind of the filter that keeps all pairs
 OF_MODEL = "val/"  # prefix of the metrics that a model or a callback logs in validations
 
 
@@ -38,11 +39,22 @@ class SourceReport(Record):
 
 
 class HeldOut(Record):
-    """The held-out pairs of a run. Runs with the same `digest` are evaluated on the same pairs."""
+    """The held-out pairs of a run. Runs with the same `digest` are evaluated on the same pairs.
+
+    `filter` is the kind of the filter of validation and test; `filter/none` neither filters nor deduplicates them.
+    """
 
     digest: str | None = None
     num_pairs: Count | None = None
     left_out: Count | None = None
+    filter: str | None = None
+
+    @property
+    def filtering(self) -> str | None:
+        """Whether the pairs of validation and test are filtered, in words; None if it is not reported."""
+        if self.filter == NO_FILTER:
+            return "neither filtered nor deduplicated"
+        return self.filter and f"filtered by {self.filter}"
 
 
 class DataReport(Record):
@@ -53,8 +65,11 @@ class DataReport(Record):
     skipped: Counts = Field(default_factory=dict)
     num_pairs_raw: Count | None = None
     num_pairs_kept: Count | None = None
+    num_pairs_changed: Count | None = None
+    changed_by_step: Counts = Field(default_factory=dict)
     dropped: Counts = Field(default_factory=dict)
     dropped_by_split: dict[str, Counts] = Field(default_factory=dict)
+    contaminated: Counts = Field(default_factory=dict)
     sources: dict[str, SourceReport] = Field(default_factory=dict)
     num_pairs_train: Count | None = None
     num_pairs_validation: Count | None = None

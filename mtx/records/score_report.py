@@ -10,7 +10,7 @@ from pydantic import Field
 from rich.table import Table
 
 from mtx.data.score.scorer import Scorer, shown_name
-from mtx.records.record_file import Count, Number, Record
+from mtx.records.record_file import Count, Counts, Number, Record
 
 if TYPE_CHECKING:
     from mtx.training.translation_data import TranslationData
@@ -43,21 +43,39 @@ class ScorerReport(Record):
 
 
 class RuleReport(Record):
-    """The pairs that one rule of a selection drops: after the rules before it, alone, and as the only rule."""
+    """The pairs that one rule of a selection drops: after the rules before it, alone, and as the only rule.
+
+    `reasons` counts the pairs that it drops alone by the reason that a function gives.
+    """
 
     criteria: dict[str, Any] = Field(default_factory=dict)
+    reasons: Counts = Field(default_factory=dict)
     dropped_in_order: Count
     dropped_alone: Count
     dropped_only_here: Count
 
 
+class PartReport(Record):
+    """The pairs of one source of a mixture, or of one language: judged, kept, and dropped in order by each rule."""
+
+    num_pairs: Count
+    num_kept: Count
+    dropped: Counts = Field(default_factory=dict)
+
+
 class SelectionReport(Record):
-    """The funnel of `filter=selection`: how many pairs its rules judged and kept, and what each rule drops."""
+    """The funnel of `filter=selection`: how many pairs its rules judged and kept, and what each rule drops.
+
+    `parts` counts by column and value, such as the sources of a mixture. `before` is the funnel of a selection that is
+    applied before this one.
+    """
 
     num_pairs: Count
     num_kept: Count
     order: tuple[str, ...] = ()
     rules: dict[str, RuleReport] = Field(default_factory=dict)
+    parts: dict[str, dict[str, PartReport]] = Field(default_factory=dict)
+    before: "SelectionReport | None" = None
 
     @property
     def in_order(self) -> list[tuple[str, RuleReport]]:
@@ -114,16 +132,28 @@ def distribution(values: NDArray[np.float64]) -> ColumnReport:
 def selection_report(metrics: Mapping[str, Any]) -> SelectionReport | None:
     """Return the funnel of the rules from the metrics of a filtered dataset; None for another filter."""
     rules = metrics.get("rules")
-    if not rules or not rules["rules"]:
+    if not rules:
         return None
+    before = selection_report({"rules": rules.get("before")})
+    if not rules["rules"]:
+        return before
     reported = {
-        name: RuleReport(**{key: rule[key] for key in RuleReport.model_fields})
+        name: RuleReport(**{key: rule[key] for key in RuleReport.model_fields if key in rule})
         for name in rules["order"]
         for rule in [rules["rules"][name]]
         if rule["dropped_alone"] or not name.endswith("_without_value")
     }
+    parts = {
+        column: {name: PartReport(**counts) for name, counts in values.items()}
+        for column, values in rules.get("parts", {}).items()
+    }
     return SelectionReport(
-        num_pairs=rules["num_pairs"], num_kept=rules["num_kept"], order=tuple(reported), rules=reported
+        num_pairs=rules["num_pairs"],
+        num_kept=rules["num_kept"],
+        order=tuple(reported),
+        rules=reported,
+        parts=parts,
+        before=before,
     )
 
 
@@ -144,6 +174,29 @@ def scores_table(scorers: Mapping[str, ScorerReport]) -> Table:
     return table
 
 
+def selection_tables(selection: SelectionReport) -> list[Table]:
+    """Return the tables of a selection and of those before it: the rules in order, and what they drop of each part."""
+    before = [] if selection.before is None else selection_tables(selection.before)
+    return [
+        *before,
+        rules_table(selection),
+        *(parts_table(selection, column) for column, values in selection.parts.items() if len(values) > 1),
+    ]
+
+
+def parts_table(selection: SelectionReport, column: str) -> Table:
+    """Return the table of the pairs of each source of a mixture, or of each language, and what each rule drops."""
+    values = selection.parts[column]
+    table = Table(title=f"rules by {column}: pairs dropped in order", title_justify="left")
+    table.add_column(column)
+    for heading in ("pairs", "kept", *(name for name, rule in selection.in_order if rule.dropped_in_order)):
+        table.add_column(heading, justify="right")
+    for name, of in values.items():
+        dropped = [of.dropped.get(rule, 0) for rule, report in selection.in_order if report.dropped_in_order]
+        table.add_row(name, *(f"{count:,}" for count in (of.num_pairs, of.num_kept, *dropped)))
+    return table
+
+
 def rules_table(selection: SelectionReport) -> Table:
     """Return the table of the rules of a selection, in order."""
     table = Table(title=f"rules: {selection.num_kept:,} of {selection.num_pairs:,} pairs kept", title_justify="left")
@@ -154,6 +207,8 @@ def rules_table(selection: SelectionReport) -> Table:
     for name, rule in selection.in_order:
         counts = (rule.dropped_in_order, rule.dropped_alone, rule.dropped_only_here)
         table.add_row(name, criteria_text(rule.criteria), *(f"{count:,}" for count in counts))
+        for reason, count in sorted(rule.reasons.items(), key=lambda item: (-item[1], item[0])):
+            table.add_row(f"  {reason}", "reason", "", f"{count:,}", "")
     return table
 
 

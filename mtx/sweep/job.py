@@ -11,6 +11,7 @@ from typing import Any
 from mtx.components.check_and_build import Config
 from mtx.components.identity import digest
 from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
+from mtx.exhausted_resources import exhausted_message, panics_as_errors
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.progress.progress_log import is_later_rank
 from mtx.records.config_record import JobConfig
@@ -104,9 +105,10 @@ def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objectiv
     write_status(job.folder, status)
     started = time.perf_counter()
     try:
-        objectives = objectives_of(job, work())
+        with panics_as_errors():
+            objectives = objectives_of(job, work())
     except Exception as error:
-        told = hide(f"{type(error).__name__}: {error}")
+        told = hide(exhausted_message(error) or f"{type(error).__name__}: {error}")
         trace = hide(traceback.format_exc())
         seconds = time.perf_counter() - started
         write_status(job.folder, status.end("failed", seconds=seconds, error=told, traceback=trace))

@@ -8,6 +8,7 @@ from mtx.errors import ConfigError
 from mtx.training.callbacks.random_states_and_gradients import STATE_KEY as EXACT_RESUME
 from mtx.training.loader import EpochBatches
 
+NAMED_CAUSES = ("score.", "downloader.options.")
 MAX_NAMED_DIFFERENCES = 8  # differences that one error message lists
 
 
@@ -22,6 +23,15 @@ def flat_mapping(described: Mapping[str, JSON], prefix: str = "") -> dict[str, J
     return found
 
 
+def decides_pairs(key: str) -> bool:
+    """Return whether a difference at this key of the data's description alone means that other pairs are served.
+
+    Scores, and options of the sources of a mixture, only name the cause: if they change the pairs, the id of the
+    filtered pairs differs, too.
+    """
+    return not key.startswith(NAMED_CAUSES)
+
+
 def check_same_data(saved: Mapping[str, JSON], now: Mapping[str, JSON]) -> None:
     """Check that the data of a checkpoint and the data of this run are the same.
 
@@ -29,7 +39,7 @@ def check_same_data(saved: Mapping[str, JSON], now: Mapping[str, JSON]) -> None:
     """
     before, after = flat_mapping(saved), flat_mapping(now)
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if not keys:
+    if not any(decides_pairs(key) for key in keys):
         return
     told = [f"{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in keys[:MAX_NAMED_DIFFERENCES]]
     more = f", and {len(keys) - MAX_NAMED_DIFFERENCES} more" if len(keys) > MAX_NAMED_DIFFERENCES else ""

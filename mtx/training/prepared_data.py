@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.planner import Mask, Planner
-from mtx.components.identity import JSON, digest, identity
+from mtx.components.identity import JSON, class_identity, digest, identity
 from mtx.data.cached_repo import RepoSession
 from mtx.data.concatenated_corpus import part_key, part_names
 from mtx.data.encoding_stage import encoded_pairs, token_counts
 from mtx.data.preparation import Recipe, StageIds
 from mtx.data.sampled_encoding import sampled_pairs
+from mtx.data.score.score_ids import ScoreIds
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair, load_pair
@@ -24,7 +25,9 @@ from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
 from mtx.training.document_column import document_numbers
+from mtx.training.pair_weights import PairWeighting, equal_sampling, mixture_sampling
 from mtx.training.split_data import SplitData, TooLong
+from mtx.training.training_columns import TrainingColumns
 from mtx.training.weighted_pair_groups import Grouping, PairGroups
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class PreparedData:
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are dropped; None: no pair is dropped.
         seed: seed of the training order.
         grouping: the groups of the training pairs, and their weights; None: there are no groups.
+        weighting: the weights of the training pairs by a column; None: all are equal.
         document_column: the column that names the document of a held-out pair; None: `document`, if there is one.
         repo: the repository session that this run uses; None: a new session.
     """
@@ -61,6 +65,7 @@ class PreparedData:
         seed: int,
         eval_max_bytes: int | None,
         grouping: Grouping | None = None,
+        weighting: PairWeighting | None = None,
         document_column: str | None = None,
         repo: RepoSession | None = None,
     ) -> None:
@@ -73,6 +78,7 @@ class PreparedData:
         self._seed = seed
         self._eval_max_bytes = eval_max_bytes
         self._grouping = grouping
+        self._weighting = weighting
         self._document_column = document_column
         self._splits: dict[str, SplitData] = {}
         self._sampled: dict[Planner, SampledEpochs[SplitData]] = {}
@@ -164,28 +170,32 @@ class PreparedData:
 
     @cached_property
     def groups(self) -> PairGroups | None:
-        """The groups of the training pairs by `datamodule.group_by`; None without that option."""
-        if self._grouping is None:
+        """The groups of the training pairs by `group_by`, else the ranges of `weight_by`; None without both."""
+        if self._grouping is not None:
+            return self._grouping.groups(self._repo.get(self.ids.filtered["train"]).rows)
+        return None if self._weights is None else self._weights[1]
+
+    @cached_property
+    def _weights(self) -> tuple[NDArray[np.float64], PairGroups] | None:
+        """The weight of each training pair, and the ranges of the weights as groups; None without `weight_by`."""
+        if self._weighting is None:
             return None
-        return self._grouping.groups(self._repo.get(self.ids.filtered["train"]).rows)
+        column = self._training_columns().column("datamodule.weight_by", self._weighting.column)
+        return self._weighting.weights(column)
+
+    def _training_columns(self) -> TrainingColumns:
+        scores = {name: ScoreIds(of) for name, of in self.ids.scores.items()}
+        return TrainingColumns(self._repo, self.ids.filtered["train"], self._recipe.scorers, scores)
 
     def _mixture_sampling(self) -> MixtureSampling | None:
-        """Return how an epoch draws from sources or groups; None if an epoch has every pair once."""
+        """Return how an epoch draws from sources, groups or pairs by weight; None if an epoch has every pair once."""
+        weights = None if self._weights is None else self._weights[0]
         if self._grouping is not None and self.groups is not None and self._grouping.is_weighted:
-            return self._grouping.sampling(self.groups, seed=self._seed)
-        downloader = self._recipe.downloader
-        if not downloader.is_weighted:
-            return None
-        names, sampling = tuple(self.source_names), cast(dict[str, Any], downloader.sampling)
-        weights = sampling["weights"]
-        return MixtureSampling(
-            names=names,
-            source=self.sources("train"),
-            weights=None if weights is None else tuple(float(weights[name]) for name in names),
-            temperature=sampling["temperature"],
-            epoch_pairs=sampling["epoch_pairs"],
-            seed=self._seed,
-        )
+            return replace(self._grouping.sampling(self.groups, seed=self._seed), row_weights=weights)
+        if self._recipe.downloader.is_weighted:
+            sampling = mixture_sampling(self._recipe.downloader, self.sources("train"), seed=self._seed)
+            return replace(sampling, row_weights=weights)
+        return None if weights is None else equal_sampling(weights, seed=self._seed)
 
     def num_source_bytes(self, name: str) -> NDArray[np.int64]:
         """Return the UTF-8 bytes of each source text of a split or validation set, int64 [n]; computed on first use."""
@@ -244,6 +254,7 @@ class PreparedData:
             "digest": digest([named, self._eval_max_bytes]),
             "num_pairs": sum(len(split.pairs) - split.num_dropped for split in opened),
             "left_out": sum(split.num_dropped for split in opened),
+            "filter": cast(str, class_identity(type(self._recipe.held_out_filter))["kind"]),
         }
 
     def documents(self, name: str) -> NDArray[np.int64] | None:
@@ -267,13 +278,14 @@ class PreparedData:
     def batch_identity(self, planner: Planner) -> dict[str, JSON]:
         """Return as plain values all settings and ids that, with the epoch, decide the order of the training pairs."""
         sets = {name: self.ids.beside_raw[name] for name in self._recipe.validation_sets}
-        tokenizer = self._recipe.tokenizer
+        tokenizer, scorers = self._recipe.tokenizer, self._recipe.scorers
         return {
             "downloader": self._downloader(),
             "held_out": identity(self._recipe.held_out),
             "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
             "normalise": identity(self._recipe.normalise),
             "filter": identity(self._recipe.filter),
+            **({"score": {name: identity(scorer) for name, scorer in scorers.items()}} if scorers else {}),
             "tokenizer": {
                 **tokenizer.identity(),
                 **tokenizer.sampling(),
@@ -290,6 +302,7 @@ class PreparedData:
                 "source_eos": self._layout.source_eos,
                 "too_long": self._too_long,
                 **({} if self._grouping is None else self._grouping.plain()),
+                **({} if self._weighting is None else self._training_columns().identity(self._weighting)),
             },
         }
 
@@ -301,7 +314,9 @@ class PreparedData:
             return dict(self._repo.manifest(self.ids.raw["train"]).provenance)
         caps = {name: cap for name in names if (cap := downloader.cap(name, "train")) is not None}
         revisions = {name: part["revision"] for name, part in parts.items()}
-        return {"sources": revisions, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
+        options = {name: part["source"] for name, part in parts.items()}
+        described: dict[str, JSON] = {"sources": revisions, "options": options}
+        return {**described, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_splits": {}, "_sampled": {}, "_source_bytes": {}}

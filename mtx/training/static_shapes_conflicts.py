@@ -4,16 +4,21 @@ from mtx.batches.plan.planner import Planner
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.errors import ConfigError
 from mtx.infra.dataset.download import Downloader
+from mtx.training.pair_weights import PairWeighting
 from mtx.training.weighted_pair_groups import Grouping
 
 
 def check_shapes(
-    sampler: Planner, tokenizer: Tokenization, downloader: Downloader, grouping: Grouping | None = None
+    sampler: Planner,
+    tokenizer: Tokenization,
+    downloader: Downloader,
+    grouping: Grouping | None = None,
+    weighting: PairWeighting | None = None,
 ) -> None:
     """Check that every epoch can have the same batch shapes if the sampler needs fixed shapes (`static_shapes`).
 
     Raises ConfigError if the tokenizer samples subwords, or if an epoch draws pairs by the weights or the temperature
-    of a mixture or of groups.
+    of a mixture or of groups, or by the weights of pairs.
     """
     if tokenizer.is_sampled and sampler.has_fixed_shapes:
         raise ConfigError(
@@ -32,4 +37,9 @@ def check_shapes(
             "sampler=static_shapes needs the same pairs in every epoch, but datamodule.group_weights and "
             "datamodule.group_temperature draw different pairs for each epoch. Choose another sampler, such as "
             "sampler=token_budget, or set both to null"
+        )
+    if sampler.has_fixed_shapes and weighting is not None:
+        raise ConfigError(
+            "sampler=static_shapes needs the same pairs in every epoch, but datamodule.weight_by draws different pairs "
+            "for each epoch. Choose another sampler, such as sampler=token_budget, or leave out datamodule.weight_by"
         )

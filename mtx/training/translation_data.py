@@ -19,10 +19,11 @@ from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
 from mtx.data.cached_repo import RepoSession
 from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.score.scorer import Scorer
-from mtx.data.split import HashSeed, HeldOut, HeldOutSize
+from mtx.data.split import HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import Tokenization
@@ -31,6 +32,7 @@ from mtx.data.validation_sets import PREDICT_NAME, SetConfig, validation_downloa
 from mtx.errors import DataError
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.sources.prediction_text import SourceTextDownloader
+from mtx.training.pair_weights import QuantileWeights, pair_weighting
 from mtx.training.split_data import SplitData, TooLong
 from mtx.training.static_shapes_conflicts import check_shapes
 from mtx.training.weighted_pair_groups import GroupWeights, PairGroups, Positive, grouping
@@ -64,6 +66,13 @@ class TranslationData:
         held_out_seed: another seed holds out other sentences.
         drop_leaks: drop training pairs whose source sentence is also in a held-out split of the source, or in
             `validation_sets`.
+        held_out_filter: the rules by which pairs of validation and test are dropped, apart from those of `filter`, so
+            that runs with other filters are measured on the same pairs. None: these pairs are neither filtered nor
+            deduplicated.
+        split_by: a column of the corpus, such as a document, or `cluster`: pairs with one value, or near-duplicates,
+            are held out together. None: pairs with one source sentence are.
+        drop_contaminated: drop training pairs whose source or target equals a held-out one up to case, white space and
+            punctuation.
         validation_sets: additional validation sets, by name. A set is a file, the settings of a `LocalDownloader`, or a
             downloader whose training split is used. Validation sets are not filtered. `val_names` lists them in the
             order of the loaders.
@@ -83,6 +92,10 @@ class TranslationData:
             as many draws as there are pairs. None: see `group_temperature`.
         group_temperature: shares in proportion to (pairs of the group)^(1/temperature); 1 keeps the proportions, a
             higher temperature makes the shares more equal. None, and no weights: an epoch has every pair once.
+        weight_by: the column by which an epoch draws training pairs more or less often, such as a score. An epoch has
+            as many draws as there are pairs. None: all pairs have equal weights.
+        quantile_weights: the weights of pairs by ranges of `weight_by` with equally many pairs, for the lowest values
+            first; [1, 2, 4] draws the highest third four times as often as the lowest. None: the values are weights.
         document_column: the column that names the document of each held-out pair. Intervals of verdicts over held-out
             sentences then resample whole documents. None: `document`, if the pairs have such a column.
         num_workers: threads that build batches while the model works; 0: each batch is built when it is requested.
@@ -109,6 +122,9 @@ class TranslationData:
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
         drop_leaks: bool = True,
+        held_out_filter: PairFilter | None = None,
+        split_by: SplitBy = None,
+        drop_contaminated: bool = False,
         validation_sets: Mapping[str, SetConfig] | None = None,
         predict_from: str | os.PathLike[str] | None = None,
         max_source_tokens: MaxTokens | None = 256,
@@ -122,6 +138,8 @@ class TranslationData:
         group_by: str | None = None,
         group_weights: GroupWeights | None = None,
         group_temperature: Positive | None = None,
+        weight_by: str | None = None,
+        quantile_weights: QuantileWeights | None = None,
         document_column: str | None = None,
         num_workers: Natural = 2,
         pin_memory: bool = False,
@@ -131,8 +149,16 @@ class TranslationData:
         self._grouping = grouping(
             group_by, group_weights, group_temperature, mixture_is_weighted=downloader.is_weighted
         )
-        check_shapes(sampler, tokenizer, downloader, self._grouping)
-        held_out = HeldOut(validation=validation, test=test, seed=held_out_seed, drop_leaks=drop_leaks)
+        self._weighting = pair_weighting(weight_by, quantile_weights)
+        check_shapes(sampler, tokenizer, downloader, self._grouping, self._weighting)
+        held_out = HeldOut(
+            validation=validation,
+            test=test,
+            seed=held_out_seed,
+            drop_leaks=drop_leaks,
+            by=split_by,
+            drop_contaminated=drop_contaminated,
+        )
         self.storage = storage
         self._repo = RepoSession(storage.repo)
         text = None if predict_from is None else SourceTextDownloader(path=os.fspath(predict_from))
@@ -145,6 +171,7 @@ class TranslationData:
             text,
             normalise or DefaultNormaliser(),
             score or {},
+            held_out_filter or NoFilter(),
         )
         self.sampler = self._given_sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)
@@ -330,7 +357,10 @@ class TranslationData:
 
     @property
     def groups(self) -> PairGroups | None:
-        """The groups of the training pairs by `group_by`; None without it. Raises ConfigError for an unfit column."""
+        """The groups of the training pairs by `group_by`, else by `weight_by`; None without both.
+
+        Raises ConfigError for an unfit column.
+        """
         return self._prepared_data.groups
 
     @property
@@ -351,6 +381,7 @@ class TranslationData:
                 seed=self.seed,
                 eval_max_bytes=self.eval_max_bytes,
                 grouping=self._grouping,
+                weighting=self._weighting,
                 document_column=self.document_column,
                 repo=self._repo,
             )

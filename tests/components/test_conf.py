@@ -28,14 +28,20 @@ NEEDED = {
     "downloader/hf": ["downloader.dataset=some/name", "downloader.language=de-en"],
     "downloader/local": ["downloader.path=corpus.jsonl"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
+    "score/given": ["score.given.column=quality"],
+    "score/embeddings": [
+        "score.embeddings.encoder={_target_: mtx.data.score.text_encoder.SentenceTransformersEncoder, folder: LaBSE}"
+    ],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
+    "filter/opusfilter": [f"filter.path={CONF.parent / 'tests/data/filter/opusfilter_config.yaml'}"],
     "model/own": ["model._target_=pytorch_lightning.demos.boring_classes.BoringModel"],
 }
 GROUPS = {
     "storage": {"sqlite_arrow", "shelve_jsonl"},
     "downloader": {"sample", "hf", "local", "mixture"},
-    "score": {"rules"},
-    "filter": {"default", "none", "selection"},
+    "score": {"rules", "near_duplicates", "duplicates", "contamination", "language", "given", "embeddings"},
+    "normalise": {"default", "none", "steps"},
+    "filter": {"default", "none", "selection", "opusfilter"},
     "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},
     "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},
     "task": {"measure", "prepare", "scores", "show", "check", "fit"},

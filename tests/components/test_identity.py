@@ -25,7 +25,12 @@ NEEDED = {
     "downloader/hf": ["downloader.dataset=some/name", "downloader.language=de-en"],
     "downloader/local": ["downloader.path=corpus.jsonl"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
+    "score/given": ["score.given.column=quality"],
+    "score/embeddings": [
+        "score.embeddings.encoder={_target_: mtx.data.score.text_encoder.SentenceTransformersEncoder, folder: LaBSE}"
+    ],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
+    "filter/opusfilter": [f"filter.path={CONF.parent / 'tests/data/filter/opusfilter_config.yaml'}"],
 }
 
 
@@ -34,7 +39,7 @@ def described(option: str) -> dict[str, JSON]:
     group, name = option.split("/")
     config = compose([f"{group}={name}", *NEEDED.get(option, [])])
     made = build_multiple(config, group)[name] if group == "score" else build(config, group)
-    if option == "downloader/mixture":  # its parts have identities of their own
+    if option in ("downloader/mixture", "score/embeddings"):  # their parts have identities of their own
         return class_identity(type(made))
     return identity(made, exclude=("filepath",))
 

@@ -104,6 +104,19 @@ def test_options_are_given_by_name_alone() -> None:
         def loud(pairs: pa.RecordBatch, most: int = 3) -> None: ...
 
 
+def test_functions_that_could_have_one_identity_are_refused() -> None:
+    limit = 3
+    with pytest.raises(ConfigError, match=r"local uses limit of the function around.* local\(pairs, \*, limit\)"):
+
+        @mtx.rule
+        def local(pairs: pa.RecordBatch) -> list[bool]:
+            return [pairs.num_rows < limit]
+
+    for mark in (mtx.rule, mtx.scorer):
+        with pytest.raises(ConfigError, match=r"needs a name, but is a lambda\. Write it as a function"):
+            mark(lambda pairs: pairs["src"])
+
+
 def test_scores_are_stored_once_for_each_text_and_scorer(tmp_path: Path) -> None:
     store = Store(root=tmp_path, objects=SQLiteObjectLayer, files=ArrowFileLayer)
     rows = [{"src": text, "tgt": "x"} for text in ("a", "bb", "ccc")]

@@ -74,12 +74,12 @@ def test_the_comparison_leaves_itself_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nothing", [None, []])
 def test_no_folder_is_refused(tmp_path: Path, nothing: list[str] | None) -> None:
-    with pytest.raises(ConfigError, match="task=compare needs folders of runs or sweeps: mtx task=compare runs="):
+    with pytest.raises(ConfigError, match="task=compare needs folders of runs or sweeps: mtx task=compare 'runs="):
         compare(run_in(tmp_path), runs=nothing)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, runs: Path) -> None:
-    with pytest.raises(ConfigError, match=r"runs has .*typo, which is no folder\. Set runs="):
+    with pytest.raises(ConfigError, match=r"runs has .*typo, which is no folder\. Set .runs="):
         compare(run_in(tmp_path), runs=[str(runs), str(tmp_path / "typo")])
 
 

@@ -184,7 +184,7 @@ def test_task_scores_writes_a_line_for_each_raw_pair_and_measures_noise(corpus: 
     (page_path.parent / "report.json").unlink()
     nothing = mtx("task=scores", *corpus)
     assert nothing.code == 1
-    assert "task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores score=[rules]" in nothing.err
+    assert "task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'" in nothing.err
 
 
 def test_a_mixture_is_scored_by_source_and_names_it(corpus: list[str], mtx: Mtx) -> None:
@@ -211,3 +211,27 @@ def test_a_model_is_trained_on_a_selection(corpus: list[str], mtx: Mtx) -> None:
     assert list(report["ids"]["scores"]) == ["rules"]
     (page,) = Path.cwd().glob("outputs/*/*/report.html")
     assert "Rules of the selection" in page.read_text()
+
+
+def test_misaligned_pairs_are_dropped_below_the_natural_threshold(corpus: list[str], mtx: Mtx) -> None:
+    lines = [json.loads(line) for line in Path("c.jsonl").read_text().splitlines()]
+    lines[20]["tgt"], lines[21]["tgt"] = lines[121]["tgt"], lines[120]["tgt"]
+    Path("c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chosen = "score=[rules,alignment,order]"
+    done = mtx("task=scores", chosen, "task.noise_pairs=30", *corpus)
+    assert done.code == 0, done.err
+    (path,) = Path.cwd().glob("outputs/*/*/scores.parquet")
+    table = pq.read_table(path)
+    assert {"alignment", "alignment.weaker", "alignment.explained", "order"} < set(table.column_names)
+    lowest = sorted(range(240), key=table["alignment"].to_pylist().__getitem__)[:3]
+    assert {20, 21} < set(lowest)
+    report = mtx_report()
+    assert report["noise"]["alignment"]["kinds"]["misaligned"]["auc"] > 0.95
+    assert report["noise"]["order"]["kinds"]["shuffled"]["num_pairs"] == 30
+    path.unlink()
+    done = mtx("task=prepare", chosen, "filter=selection", *corpus)
+    assert done.code == 0, done.err
+    report = mtx_report()
+    assert report["selection"]["rules"]["alignment"]["criteria"] == {"column": "alignment", "min": 0.0}
+    assert report["selection"]["rules"]["alignment"]["dropped_alone"] >= 1
+    assert list(report["ids"]["models"]) == ["rules", "alignment", "order"]

@@ -75,6 +75,16 @@ def test_the_page_of_a_sweep_says_what_varied_what_is_best_and_what_failed(tmp_p
     assert {link.get("href")[1:] for link in tree.iter("a") if link.get("href").startswith("#")} <= set(ids)
 
 
+def test_the_page_lists_what_was_assumed_and_by_which_jobs(tmp_path: Path) -> None:
+    for number, told in enumerate((["a <b> is c"], ["a <b> is c", "d is e"])):
+        write_job(tmp_path / str(number), {"seed": number}, trained(2.0, assumptions=told), objective="bits_per_byte")
+    page = render(read_results([tmp_path]), tmp_path)
+    (section,) = html.fromstring(page.encode()).xpath("//section[@aria-labelledby='assumptions']")
+    assert [" ".join(item.text_content().split()) for item in section.iter("li")] == ["a <b> is c", "d is e (jobs 1)"]
+    write_job(tmp_path / "own" / "0", {"seed": 0}, trained(2.0), objective="bits_per_byte")
+    assert 'id="assumptions"' not in render(read_results([tmp_path / "own"]), tmp_path)
+
+
 def test_the_page_names_no_winner_if_seeds_differ_as_much_as_arms(tmp_path: Path) -> None:
     for number, (sampler, seed, bits) in enumerate([("a", 1, 2.0), ("a", 2, 2.4), ("b", 1, 2.1), ("b", 2, 2.6)]):
         config = {"seed": seed, "sampler": {}}
@@ -139,6 +149,7 @@ def test_whatever_others_wrote_is_text_on_the_page(tmp_path: Path) -> None:
         dropped={"length_ratio": 3, HOSTILE: 2},
         versions={HOSTILE: HOSTILE},
         built=[HOSTILE],
+        assumptions=[HOSTILE, "the columns are en and fr"],
         ids={HOSTILE: HOSTILE},
         translations=[{"row": 1, "source": HOSTILE, "reference": HOSTILE, "output": HOSTILE}],
     )

@@ -1,11 +1,10 @@
 """A short run of scripts/fuzz: whatever a file holds, it is read, or refused by an error of mtx's own."""
 
-import importlib.util
+import importlib
 import json
 import random
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,29 +15,19 @@ from mtx.data.dataset import TranslationDataset
 from mtx.errors import MtxError, StoreError
 from mtx.infra.dataset.sources.local import LocalDownloader
 
-SCRIPT = Path(__file__).parents[2] / "scripts/fuzz.py"
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+fuzz, fuzz_files, fuzz_settings = map(importlib.import_module, ("fuzz", "fuzz_files", "fuzz_settings"))
+
 INPUTS = 60
-
-
-def loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzz = loaded()
-PARSERS = fuzz.parsers()
+PARSERS = fuzz_files.parsers()
 
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_broken_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
     ending, parser, seeds = PARSERS[name]
     inputs = INPUTS if name != "overrides" else 12  # Hydra takes its time
-    outcome = fuzz.fuzz(ending, parser, seeds, inputs=iter(range(inputs)), draw=random.Random(name), folder=tmp_path)
+    numbers = iter(range(inputs))
+    outcome = fuzz_files.fuzz(ending, parser, seeds, inputs=numbers, draw=random.Random(name), folder=tmp_path)
     assert [what for _, what in outcome.failures] == []
     assert outcome.inputs == inputs
     assert outcome.read >= 1  # the seeds themselves, so that more than the first bytes is tried
@@ -51,19 +40,42 @@ def test_the_fuzzer_tells_what_it_found_and_keeps_the_input(
         if path.read_bytes() != b"good":
             raise ZeroDivisionError("found")
 
-    monkeypatch.setattr(fuzz, "parsers", lambda: {"own": (".x", breaks, [b"good"])})
+    for module in (fuzz, fuzz_files):
+        monkeypatch.setattr(module, "parsers", lambda: {"own": (".x", breaks, [b"good"])})
     assert fuzz.main(["--inputs", "5", "--failures", str(tmp_path / "kept")]) == 1
     out = capsys.readouterr().out
     assert "ZeroDivisionError: found" in out
     assert len(list((tmp_path / "kept").iterdir())) >= 1
-    monkeypatch.setattr(fuzz, "parsers", lambda: {"own": (".x", lambda path: None, [b"good"])})
+    monkeypatch.setattr(fuzz_files, "parsers", lambda: {"own": (".x", lambda path: None, [b"good"])})
     assert fuzz.main(["--inputs", "5", "--failures", str(tmp_path / "none")]) == 0
     assert "5 inputs, 0 of them failed" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_inputs() -> None:
-    made = [[fuzz.mutated([b"abc", b"xyz"], random.Random(seed)) for _ in range(5)] for seed in (1, 1, 2)]
+    made = [[fuzz_files.mutated([b"abc", b"xyz"], random.Random(seed)) for _ in range(5)] for seed in (1, 1, 2)]
     assert made[0] == made[1] != made[2]
+
+
+def test_settings_are_accepted_or_refused_by_their_key(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["sampler/random", "normalise/default"]
+    assert fuzz.main(["settings", "--inputs", "6", "--only", *options]) == 0, capsys.readouterr().out
+    assert "at least 6 inputs for each key" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("sampler.batch_size is an integer, but is 'a'. Set sampler.batch_size=1", None),
+        ("Error", "names no key: Error"),
+        ("sampler.batch_size\n" * 9, "has 9 lines"),
+        ("sampler.batch_size. Type: mtx 'sampler=random", "proposes a command that no shell parses"),
+        ("sampler.batch_size. Type: mtx sampler.batch_size={", "proposes a command whose override is invalid"),
+        ("sampler.batch_size. Type: mtx -m sampler.batch_size=1,2", None),
+    ],
+)
+def test_a_refusal_is_judged_by_its_message(message: str, problem: str | None) -> None:
+    found = fuzz_settings.refusal_problem(message, ["sampler.batch_size"])
+    assert found is None if problem is None else problem in found
 
 
 VALUES = st.recursive(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from mtx.app.search_launch import recorded_launch
 from mtx.errors import ConfigError, JobFailedError
 from mtx.records.job_status import LOCK_FILE, JobStatus, read_status, write_status
 from mtx.sweep.job_processes import DIED, ProcessDiedError, has_died, in_child, launch_jobs
@@ -199,3 +200,21 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_search_is_given_what_the_jobs_recorded(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(3)]
+    told: list[Path] = []
+    launch = in_child(launcher(folders, {1: abort}, tmp_path / "log"))
+    search = recorded_launch(launch, lambda number: folders[number], told.append)
+    first, second = search([["a=1"], ["a=2"]], 0)
+    (third,) = search([["a=3"]], 2)
+    assert [first.return_value, third.return_value] == [None, None]
+    with pytest.raises(JobFailedError, match=f"{DIED}SIGABRT"):
+        _ = second.return_value
+    assert told == [folders[1]]
+    write_status(folders[0], begin(folders[0]).end("completed", seconds=1.0, objectives={"loss": 0.5, "size": 2.0}))
+    assert recorded_launch(lambda rows, at: [], lambda number: folders[0], told.append)([[]], 0)[0].return_value == (
+        0.5,
+        2.0,
+    )

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
-from mtx.components.check_and_build import build, build_list, check_config
+from mtx.components.check_and_build import build, check_config
 from mtx.errors import ConfigError
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
@@ -110,8 +110,16 @@ BUILDS = [
 
 @pytest.mark.parametrize("options", BUILDS)
 def test_what_lightning_refuses_is_told_with_the_group(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"^trainer cannot be built: pytorch_lightning.Trainer raised: .+"):
+    told = r"^trainer cannot be built: pytorch_lightning.Trainer raised: .+ Change "
+    with pytest.raises(ConfigError, match=told) as error:
         build({"trainer": {**TRAINER, **options}}, "trainer")
+    assert any(f"trainer.{key}, which is {value!r}" in str(error.value) for key, value in options.items())
+
+
+def test_two_settings_that_are_refused_are_told_without_a_key() -> None:
+    with pytest.raises(ConfigError, match=r"^trainer cannot be built: pytorch_lightning.Trainer raised: .+") as error:
+        build({"trainer": {**TRAINER, "profiler": "fast", "plugins": "fast"}}, "trainer")
+    assert "Change" not in str(error.value)
 
 
 class NeedsPackage(pl.loggers.CSVLogger):
@@ -167,21 +175,6 @@ def test_callbacks_of_the_user_are_added_and_replace_their_kind_alone(own: list[
     assert replaced == said
     assert len(installed) == len(DEFAULTS) + 2 + len(own) - len(said)
     assert installed[len(installed) - len(own) :] == own
-
-
-LISTS = ["abc", 3, {"a": 1}, [3], [{"a": 1}], [None], True]
-
-
-@pytest.mark.parametrize("value", LISTS, ids=str)
-def test_callbacks_that_are_no_list_of_components_are_told(value: object) -> None:
-    with pytest.raises(ConfigError, match=r"^trainer.callbacks is a list of components, each with the key _target_"):
-        build_list(value, "trainer.callbacks")
-
-
-def test_a_single_callback_counts_as_a_list() -> None:
-    (made,) = build_list({"_target_": "pytorch_lightning.callbacks.LearningRateMonitor"}, "trainer.callbacks")
-    assert isinstance(made, LearningRateMonitor)
-    assert build_list(None, "trainer.callbacks") == []
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class BucketPlanner(Planner):
         if edges is None:
             raise ConfigError(
                 f"sampler.boundaries is {', '.join(BOUNDARY_STRATEGIES)}, or a list of ascending lengths of at least "
-                f"0, but is {self.boundaries}. Set sampler.boundaries=[10,20,40] for four buckets"
+                f"0, but is {self.boundaries}. Set 'sampler.boundaries=[10,20,40]' for four buckets"
             )
         object.__setattr__(self, "boundaries", edges)
 

@@ -58,7 +58,10 @@ class EpochQuotas:
         It is the largest number of draws of one row, but small enough that each part has at least 100,000 draws.
         """
         most = max(-(-int(quota) // len(rows)) for quota, rows in zip(self.quotas, self.rows, strict=True))
-        return max(1, min(most, int(self.quotas.sum()) // MIN_PART_ROWS))
+        return self._limited_parts(most)
+
+    def _limited_parts(self, most_draws: int) -> int:
+        return max(1, min(most_draws, int(self.quotas.sum()) // MIN_PART_ROWS))
 
     def draft(self, planner: Planner, lengths: Lengths, *, excluded: Mask | None = None) -> "MixedDraft":
         """Return a draft of the mixture's epochs, in which each epoch has as many batches as it needs.

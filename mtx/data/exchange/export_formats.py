@@ -17,6 +17,7 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.column_types import check_columns, check_types
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile
 from mtx.errors import DamagedError, DataError, SourceError
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
 from mtx.infra.dal.protocols import is_name
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
@@ -243,6 +244,7 @@ def _decoded_batches(dataset: TranslationDataset, path: Path, declared: Exported
             batch.validate(full=True)  # checks UTF-8 and offsets, because later code relies on them
             yield batch
     except (pa.ArrowException, OSError, ValueError) as error:
+        raise_if_exhausted(error)
         raise DamagedError(f"the rows of {dataset.id} cannot be read: {error}. Nothing was imported") from error
     if num_rows != dataset.n:
         raise DamagedError(

@@ -1,9 +1,9 @@
-"""`ColumnRule`: one named rule of a selection, which compares a column with bounds, quantiles or ranks."""
+"""`ColumnRule`: the criteria of one named rule of a selection over a column, and the columns that rules can use."""
 
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,6 +18,8 @@ from mtx.errors import ConfigError, DataError, choices
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Share = Annotated[float, Field(gt=0, le=1)]
+
+NO_CRITERIA = ("column", "without_value", "within", "only")  # fields of a rule that drop nothing by themselves
 
 # Columns that a rule can use without a scorer, computed from the texts.
 LENGTHS = {
@@ -40,7 +42,16 @@ class ColumnRule:
         best_n: number of pairs with the highest values to keep, of those that the rules before have kept. Of pairs with
             equal values, earlier ones are kept.
         best_share: share of pairs with the highest values to keep, of those that the rules before have kept.
+        best_of: a column, such as `near_duplicates.cluster`. Of the pairs with an equal value in this column that the
+            rules before have kept, the pair with the highest value is kept, and the first of several. A pair without
+            a value in this column is kept.
+        lose_at_most: share of the pairs before the rules that the rule may drop, as `task=scores` suggests thresholds:
+            the highest threshold with at most this share below it. A pair without a value counts as below, unless
+            `without_value=keep`. If most of these pairs are good, at most about this share of good pairs is lost.
         one_of: values to keep, for a column of texts or whole numbers.
+        within: a column whose values are parts, such as `source`, the parts of a mixture. Quantiles, ranks and
+            `lose_at_most` then hold in each part for itself.
+        only: values of `within`; the rule judges only pairs of these parts, and keeps all others.
         without_value: what happens to pairs without a value (null or NaN): `drop`, counted as
             `RULE_without_value`, or `keep`.
     """
@@ -52,24 +63,34 @@ class ColumnRule:
     max_quantile: Probability | None = None
     best_n: Natural | None = None
     best_share: Share | None = None
+    best_of: str | None = None
+    lose_at_most: Probability | None = None
     one_of: list[str | int] | None = None
+    within: str | None = None
+    only: list[str | int] | None = None
     without_value: Literal["drop", "keep"] = "drop"
 
     @property
     def criteria(self) -> dict[str, Any]:
         """The criteria that are set, by name."""
-        names = [field.name for field in fields(self) if field.name not in ("column", "without_value")]
+        names = [field.name for field in fields(self) if field.name not in NO_CRITERIA]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """The fields that are set and say in which parts of the pairs the criteria hold, by name."""
+        return {name: getattr(self, name) for name in ("within", "only") if getattr(self, name) is not None}
 
     @property
     def is_ranking(self) -> bool:
         """Whether the rule depends on how many pairs the rules before it have kept."""
-        return self.best_n is not None or self.best_share is not None
+        return self.best_n is not None or self.best_share is not None or self.best_of is not None
 
     @property
     def needs_all_pairs(self) -> bool:
         """Whether the rule depends on other pairs than the one that it judges."""
-        return self.is_ranking or self.min_quantile is not None or self.max_quantile is not None
+        quantiles = (self.min_quantile, self.max_quantile, self.lose_at_most)
+        return self.is_ranking or any(quantile is not None for quantile in quantiles)
 
 
 def column_rule(name: str, options: Mapping[str, Any]) -> ColumnRule:
@@ -85,6 +106,12 @@ def column_rule(name: str, options: Mapping[str, Any]) -> ColumnRule:
     if problems:
         raise ConfigError("\n".join(problems))
     rule = ColumnRule(**options)
+    _check_combination(key, rule)
+    return rule
+
+
+def _check_combination(key: str, rule: ColumnRule) -> None:
+    """Raise ConfigError if criteria of a rule contradict one another."""
     for low, high in (("min", "max"), ("min_quantile", "max_quantile")):
         least, most = getattr(rule, low), getattr(rule, high)
         if least is not None and most is not None and least > most:
@@ -92,66 +119,16 @@ def column_rule(name: str, options: Mapping[str, Any]) -> ColumnRule:
                 f"{key}.{low}={least} is above {key}.{high}={most}, which keeps no pair. Set {key}.{low}=null or "
                 f"{key}.{high}=null"
             )
-    return rule
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The bounds of a rule for a corpus: those of the config, and those that follow from quantiles and ranks.
-
-    Attributes:
-        low: smallest value to keep; minus infinity: no bound.
-        high: largest value to keep; infinity: no bound.
-        rank_value: pairs with a higher value than this are among the best; minus infinity: all pairs are.
-        rank_row: pairs with the value `rank_value` are among the best up to this row number, inclusive.
-    """
-
-    low: float = -math.inf
-    high: float = math.inf
-    rank_value: float = -math.inf
-    rank_row: int = -1
-
-    @property
-    def thresholds(self) -> list[float]:
-        """The finite bounds."""
-        return [bound for bound in (self.low, self.high, self.rank_value) if math.isfinite(bound)]
-
-    def with_ranks(self, rule: ColumnRule, values: Floats, rows: NDArray[np.int64]) -> "Cut":
-        """Return the bounds with the lowest rank to keep.
-
-        Args:
-            rule: the rule with `best_n` or `best_share`.
-            values: the values of the pairs that the rules before have kept, without NaN, float64 [n].
-            rows: their row numbers, int64 [n].
-        """
-        counts = [len(values)]
-        counts += [rule.best_n] if rule.best_n is not None else []
-        counts += [math.ceil(rule.best_share * len(values))] if rule.best_share is not None else []
-        num_best = min(counts)
-        if num_best == len(values):
-            return self
-        if not num_best:
-            return replace(self, rank_value=math.inf)
-        last = np.lexsort((rows, -values))[num_best - 1]
-        return replace(self, rank_value=float(values[last]), rank_row=int(rows[last]))
-
-
-def literal_cut(rule: ColumnRule) -> Cut:
-    """Return the bounds of a rule that its config gives as numbers."""
-    low = -math.inf if rule.min is None else rule.min
-    return Cut(low, math.inf if rule.max is None else rule.max)
-
-
-def quantile_cut(rule: ColumnRule, values: Floats) -> Cut:
-    """Return the bounds of a rule with those by quantiles of `values`, float64 [n] without NaN."""
-    cut = literal_cut(rule)
-    if not len(values):
-        return cut
-    if rule.min_quantile is not None:
-        cut = replace(cut, low=max(cut.low, float(np.quantile(values, rule.min_quantile, method="higher"))))
-    if rule.max_quantile is not None:
-        cut = replace(cut, high=min(cut.high, float(np.quantile(values, rule.max_quantile, method="lower"))))
-    return cut
+    if rule.only is not None and rule.within is None:
+        raise ConfigError(
+            f"{key}.only={rule.only} lists values of the column {key}.within, which is not set. Set "
+            f"{key}.within=source for the parts of a mixture, or another column"
+        )
+    if rule.best_of is not None and (rule.best_n is not None or rule.best_share is not None):
+        raise ConfigError(
+            f"{key}.best_of={rule.best_of} goes with no best_n or best_share, because their order would not be clear. "
+            f"Set {key}.best_n=null and {key}.best_share=null, or use a second rule"
+        )
 
 
 def resolved_column(name: str, available: Sequence[str]) -> str | None:
@@ -185,38 +162,3 @@ def numbers_of(column: str, array: pa.Array) -> Floats:
         )
     found: Floats = pc.fill_null(array.cast(pa.float64()), math.nan).to_numpy(zero_copy_only=False)
     return found
-
-
-def dropped_masks(
-    rule: ColumnRule, cut: Cut, column: str, array: pa.Array, rows: NDArray[np.int64]
-) -> tuple[Mask, Mask, Floats | None]:
-    """Judge pairs by a rule.
-
-    Args:
-        rule: the rule.
-        cut: its bounds.
-        column: name of the column in messages.
-        array: the column, [n].
-        rows: the row numbers of the pairs, int64 [n].
-
-    Returns:
-        Which pairs the rule drops because of their values, which pairs have no value, both bool [n], and the values;
-        None for a column without numbers.
-    """
-    is_number = not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type))
-    if rule.one_of is not None:
-        wanted = pa.array([str(value) for value in rule.one_of], pa.large_string())
-        found = pc.is_in(array.cast(pa.large_string()), value_set=wanted).to_numpy(zero_copy_only=False)
-        missing = array.is_null().to_numpy(zero_copy_only=False)
-        dropped = ~found & ~missing
-        if not is_number or rule.criteria.keys() == {"one_of"}:
-            return dropped, missing, None
-    else:
-        dropped = np.zeros(len(array), dtype=np.bool_)
-    values = numbers_of(column, array)
-    missing = np.isnan(values)
-    best = (values > cut.rank_value) | ((values == cut.rank_value) & (rows <= cut.rank_row))
-    if cut.rank_value == -math.inf:
-        best = np.ones(len(values), dtype=np.bool_)
-    dropped |= ~((values >= cut.low) & (values <= cut.high) & best)
-    return dropped & ~missing, missing, values

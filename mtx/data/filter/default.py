@@ -11,12 +11,18 @@ from pydantic import Field
 
 from mtx.components.checked_options import Count, Natural, component
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
-from mtx.data.filter.duplicates import PairSet
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.filter.pair_set import PairSet
 from mtx.errors import ConfigError
 
 # C0 and C1 control characters and DEL, except tab, line feed and carriage return, which occur in text of several lines.
 CONTROL_CHARACTER = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
+
+# The reasons of all rules, in order.
+REASONS = (
+    *("control_characters", "empty_source", "empty_target", "too_short", "too_long", "length_ratio", "too_few_words"),
+    *("too_many_words", "word_ratio", "identical", "duplicate"),
+)
 
 Least = Natural
 Ratio = Annotated[float, Field(ge=1)]
@@ -73,6 +79,11 @@ class DefaultFilter(PairFilter):
                     f"filter.min_{unit}={least} is above filter.max_{unit}={most}, which keeps no pair. "
                     f"Set filter.min_{unit}=null or filter.max_{unit}=null"
                 )
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons of all rules, whether they are on or off."""
+        return REASONS
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -81,6 +81,23 @@ class PairFilter(ABC):
         """
         return None
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons under which the filter may count dropped pairs; empty if they are not known before it is applied.
+
+        A selection after this filter refuses a rule with the name of one of these reasons.
+        """
+        return ()
+
+    def for_mixture(self, source_names: Sequence[str]) -> "PairFilter":
+        """Return the filter for a mixture of sources; the default is the filter itself.
+
+        Args:
+            source_names: the names of the sources, whose numbers the column `source` has; empty for a single source.
+        """
+        del source_names
+        return self
+
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raise ConfigError if the filter needs a column that is not among `columns`; called before pairs are scored.
 

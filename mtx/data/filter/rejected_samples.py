@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
-from mtx.data.filter.duplicates import pair_hashes
+from mtx.data.filter.pair_set import pair_hashes
 from mtx.infra.dataset.pair_stream import ROWS_PER_BATCH
 
 MAX_SAMPLES = 5  # pairs per rule

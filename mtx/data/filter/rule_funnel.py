@@ -3,14 +3,19 @@
 import heapq
 import itertools
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
+from mtx.data.filter.part_counts import PartCounts
 from mtx.data.filter.rejected_samples import RejectSample, excerpt
+
+if TYPE_CHECKING:
+    from mtx.data.filter.rule_bounds import RuleJudgement
+    from mtx.data.filter.rule_set import Judged
 
 MAX_SAMPLES = 10  # pairs per rule that it drops, and as many near its threshold
 
@@ -18,17 +23,16 @@ Mask = NDArray[np.bool_]
 
 
 class NearestPairs:
-    """The pairs whose values are nearest to a threshold; of equal distances, the pair with the lower row number."""
+    """The pairs whose values are nearest to a threshold of a rule; of equal distances, the pair with the lower row."""
 
     def __init__(self) -> None:
         self._kept: list[tuple[float, int, float, bool, str, str]] = []
 
-    def offer(
-        self, pairs: pa.RecordBatch, rows: NDArray[np.int64], values: NDArray[np.float64], threshold: float, drops: Mask
-    ) -> None:
-        """Offer pairs with their row numbers and values, float64 [n], NaN for none; `drops`: which the rule drops."""
-        distances = np.abs(values - threshold)
-        distances[~np.isfinite(distances)] = np.inf
+    def offer(self, pairs: pa.RecordBatch, rows: NDArray[np.int64], judgement: "RuleJudgement") -> None:
+        """Offer pairs with their row numbers, int64 [n], and what the rule says about them."""
+        values, distances, drops = judgement.values, judgement.distances, judgement.drops
+        assert values is not None
+        assert distances is not None
         nearest = _smallest(distances, MAX_SAMPLES)
         source, target = pairs.column("src"), pairs.column("tgt")
         limit = self._kept[-1][0] if len(self._kept) == MAX_SAMPLES else np.inf
@@ -69,6 +73,7 @@ class RuleFunnel:
 
     Args:
         names: the names of the rules, in order.
+        source_names: the names of the sources of a mixture; empty for a single source.
 
     Attributes:
         num_pairs: number of pairs that the rules have judged.
@@ -77,10 +82,16 @@ class RuleFunnel:
         alone: pairs that a rule drops, int64 [rules].
         unique: pairs that only this rule drops, int64 [rules].
         overlap: pairs that two rules both drop, int64 [rules, rules].
+        reasons: pairs that each rule drops, by the reason that it gives.
+        parts: pairs by the values of each column that has parts, such as the sources of a mixture and languages.
+        before: the funnel of a selection that is applied before; None: there is none.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], source_names: Sequence[str] = ()) -> None:
         self.names = list(names)
+        self.reasons: list[dict[str, int]] = [{} for _ in names]
+        self.parts = PartCounts(len(names), source_names)
+        self.before: RuleFunnel | None = None
         self.num_pairs = self.num_kept = 0
         self.in_order, self.alone, self.unique = np.zeros((3, len(names)), dtype=np.int64)
         self.overlap = np.zeros((len(names), len(names)), dtype=np.int64)
@@ -97,6 +108,7 @@ class RuleFunnel:
         before = np.zeros_like(masks)
         np.logical_or.accumulate(masks[:-1], axis=0, out=before[1:])
         in_order = masks & ~before
+        self.parts.add(pairs, in_order)
         num_rules = masks.sum(axis=0)
         unique = masks & (num_rules == 1)
         self.num_pairs += pairs.num_rows
@@ -111,18 +123,22 @@ class RuleFunnel:
             self._unique_samples[number].offer(pairs, unique[number])
         return in_order
 
-    def add_nearest(
-        self,
-        rule: int,
-        pairs: pa.RecordBatch,
-        rows: NDArray[np.int64],
-        values: NDArray[np.float64],
-        threshold: float,
-        drops: Mask,
-    ) -> None:
-        """Offer a batch of pairs to the sample of those near the threshold of a rule."""
-        self._nearest[rule] = self._nearest[rule] or NearestPairs()
-        self._nearest[rule].offer(pairs, rows, values, threshold, drops)  # type: ignore[union-attr]  # set above
+    def add_judgements(self, pairs: pa.RecordBatch, rows: NDArray[np.int64], judged: "Judged") -> None:
+        """Count the reasons of a batch of pairs, and offer the pairs to the samples near the thresholds of each rule.
+
+        Args:
+            pairs: n pairs.
+            rows: their row numbers, int64 [n].
+            judged: what all rules say about them.
+        """
+        for number, (judgement, reasons) in enumerate(zip(judged.judgements, judged.reasons, strict=True)):
+            if judgement is not None and judgement.distances is not None and np.isfinite(judgement.distances).any():
+                nearest = self._nearest[number] = self._nearest[number] or NearestPairs()
+                nearest.offer(pairs, rows, judgement)
+            for code, reason in enumerate(() if reasons is None else reasons.names):
+                assert reasons is not None
+                count = int(np.count_nonzero(judged.masks[number] & (reasons.codes == code)))
+                self.reasons[number][reason] = self.reasons[number].get(reason, 0) + count
 
     def as_json(self) -> dict[str, JSON]:
         """Return the counts, criteria and samples of each rule by name, in order."""
@@ -131,6 +147,7 @@ class RuleFunnel:
             nearest = self._nearest[number]
             found[name] = {
                 "criteria": self.criteria[number],
+                "reasons": cast(dict[str, JSON], self.reasons[number]),
                 "dropped_in_order": int(self.in_order[number]),
                 "dropped_alone": int(self.alone[number]),
                 "dropped_only_here": int(self.unique[number]),
@@ -143,5 +160,12 @@ class RuleFunnel:
                 "samples_only_here": self._unique_samples[number].as_json(),
                 "samples_near": [] if nearest is None else nearest.as_json(),
             }
-        counts = {"num_pairs": self.num_pairs, "num_kept": self.num_kept, "order": self.names, "rules": found}
+        counts = {
+            "num_pairs": self.num_pairs,
+            "num_kept": self.num_kept,
+            "order": self.names,
+            "rules": found,
+            "parts": self.parts.as_json(self.names),
+            **({} if self.before is None else {"before": self.before.as_json()}),
+        }
         return cast(dict[str, JSON], counts)

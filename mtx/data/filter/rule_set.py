@@ -9,18 +9,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
-from mtx.data.filter.column_rule import (
-    LENGTHS,
-    ColumnRule,
-    Cut,
-    column_array,
-    dropped_masks,
-    literal_cut,
-    numbers_of,
-    quantile_cut,
-    resolved_column,
-)
+from mtx.data.filter.column_rule import LENGTHS, ColumnRule, column_array, numbers_of, resolved_column
 from mtx.data.filter.filter_protocol import PairFilter
+from mtx.data.filter.pairwise_rule import PairwiseRule, Reasons
+from mtx.data.filter.rule_bounds import (
+    Parts,
+    RuleBounds,
+    RuleJudgement,
+    fitted_bounds,
+    judge_column,
+    judge_numbers,
+    literal_bounds,
+)
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 
@@ -28,6 +28,7 @@ WITHOUT_VALUE = "_without_value"  # end of the reason under which pairs without 
 NO_COLUMNS = frozenset({"src", "tgt", ROW_COLUMN, SOURCE_COLUMN})  # columns that no rule compares
 
 Rows = NDArray[np.int64]
+Rule = ColumnRule | PairFilter
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Judged:
 
     Attributes:
         masks: which pairs each rule drops, bool [rules, n].
-        values: the values that a rule compares, float64 [n]; None for a rule without numbers.
-        thresholds: the threshold near which pairs are sampled; None for a rule without one.
+        judgements: the values that each rule compares, and their distances to its thresholds; None without numbers.
+        reasons: the reasons that each rule gives; None for a rule without reasons.
     """
 
     masks: NDArray[np.bool_]
-    values: list[NDArray[np.float64] | None]
-    thresholds: list[float | None]
+    judgements: list[RuleJudgement | None]
+    reasons: list[Reasons | None]
 
 
 class RuleSet:
@@ -50,13 +51,20 @@ class RuleSet:
 
     Args:
         rules: the rules by name.
-        cuts: the bounds of the rules that depend on all pairs, by name.
+        source_names: the names of the sources of a mixture, whose numbers the column `source` has.
+        bounds: the bounds of the rules that depend on all pairs, by name.
     """
 
-    def __init__(self, rules: Mapping[str, ColumnRule | PairFilter], cuts: Mapping[str, Cut] | None = None) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        source_names: Sequence[str] = (),
+        bounds: Mapping[str, RuleBounds] | None = None,
+    ) -> None:
+        self.source_names = tuple(source_names)
         self._rules = dict(rules)
-        self._cuts = {name: literal_cut(rule) for name, rule in rules.items() if isinstance(rule, ColumnRule)}
-        self._cuts |= cuts or {}
+        self._bounds = {name: literal_bounds(rule) for name, rule in rules.items() if isinstance(rule, ColumnRule)}
+        self._bounds |= bounds or {}
 
     @property
     def names(self) -> list[str]:
@@ -81,79 +89,130 @@ class RuleSet:
                 found.append({})
                 continue
             found += [{"column": rule.column or name}] if _drops_missing(rule) else []
-            own = {"column": rule.column or name, **rule.criteria}
+            own = {"column": rule.column or name, **rule.criteria, **rule.scope}
             if rule.needs_all_pairs:
-                own["thresholds"] = cast(list[JSON], self._cuts[name].thresholds)
+                own["thresholds"] = self._bounds[name].thresholds
             found.append(cast(dict[str, JSON], own))
         return found
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raise ConfigError if a rule compares a column that is not among `columns`, and no length."""
+        """Raise ConfigError if a rule names a column that is not among `columns`, and no length."""
         for name, rule in self._rules.items():
             if isinstance(rule, ColumnRule):
                 existing_column(name, rule, columns)
+                for key in ("best_of", "within"):
+                    if (column := getattr(rule, key)) is not None:
+                        _part_column(name, key, column, columns)
+                self._check_sources(name, rule)
+
+    def _check_sources(self, name: str, rule: ColumnRule) -> None:
+        if rule.within != SOURCE_COLUMN or rule.only is None:
+            return
+        if unknown := [str(each) for each in rule.only if str(each) not in self.source_names]:
+            raise ConfigError(
+                f"filter.rules.{name}.only lists parts of the mixture, but {unknown[0]} is none. "
+                f"There are: {choices(unknown[0], self.source_names)}. Correct filter.rules.{name}.only"
+            )
 
     def judge(self, pairs: pa.RecordBatch, rows: Rows) -> Judged:
         """Judge n pairs by all rules; each rule judges all pairs.
 
         Raises ConfigError if a column does not exist, and DataError if a rule cannot compare a column.
         """
-        masks: list[NDArray[np.bool_]] = []
-        values: list[NDArray[np.float64] | None] = []
-        thresholds: list[float | None] = []
+        judged = Judged(np.zeros((len(self.names), pairs.num_rows), dtype=np.bool_), [], [])
         for name, rule in self._rules.items():
-            if isinstance(rule, PairFilter):
-                masks.append(_mask_of_filter(rule, pairs))
-                found, threshold = None, None
+            found, reasons = None, None
+            if isinstance(rule, PairwiseRule):
+                keep, reasons = rule.judge(pairs)
+                dropped = ~keep
+            elif isinstance(rule, PairFilter):
+                dropped = _mask_of_filter(rule, pairs)
             else:
                 column = existing_column(name, rule, pairs.schema.names)
-                cut = self._cuts[name]
-                dropped, missing, found = dropped_masks(rule, cut, column, column_array(pairs, column), rows)
-                threshold = cut.thresholds[0] if cut.thresholds and found is not None else None
+                found = judge_column(
+                    *(rule, self._bounds[name], column, column_array(pairs, column), rows),
+                    self.parts(name, rule, pairs),
+                )
+                dropped = found.drops
                 if _drops_missing(rule):
-                    masks.append(missing)
-                    values.append(None)
-                    thresholds.append(None)
-                masks.append(dropped)
-            values.append(found)
-            thresholds.append(threshold)
-        shape = (0, pairs.num_rows)
-        return Judged(np.stack(masks) if masks else np.zeros(shape, dtype=np.bool_), values, thresholds)
+                    judged.masks[len(judged.judgements)] = found.missing
+                    judged.judgements.append(None)
+                    judged.reasons.append(None)
+            judged.masks[len(judged.judgements)] = dropped
+            judged.judgements.append(found if found is not None and found.values is not None else None)
+            judged.reasons.append(reasons)
+        return judged
+
+    def parts(self, name: str, rule: ColumnRule, pairs: pa.RecordBatch) -> Parts | None:
+        """Return the parts that `within` of a rule names; None without it. Raises ConfigError if it does not exist."""
+        if rule.within is None:
+            return None
+        column = _part_column(name, "within", rule.within, pairs.schema.names)
+        return Parts.of_column(pairs.column(column), self.source_names if column == SOURCE_COLUMN else ())
 
     def fitted(self, batches: Iterable[pa.RecordBatch]) -> "RuleSet":
         """Return the rules with the bounds that follow from quantiles and ranks over all pairs.
 
-        Memory: a byte per pair and rule, and 8 bytes per pair and rule with a quantile or a rank.
+        Memory: a byte per pair and rule, and 8 to 24 bytes per pair and rule with a quantile or a rank.
         """
+        columns = {
+            name: _FitColumn(name, rule, self)
+            for name, rule in self._rules.items()
+            if isinstance(rule, ColumnRule) and rule.needs_all_pairs
+        }
         kept: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in self._rules}
-        values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in self._rules}
         numbers: list[Rows] = []
         for batch, rows in numbered(batches):
             numbers.append(rows)
             for name, rule in self._rules.items():
-                if isinstance(rule, ColumnRule) and rule.needs_all_pairs:
-                    column = existing_column(name, rule, batch.schema.names)
-                    values[name].append(numbers_of(column, column_array(batch, column)))
+                if name in columns:
+                    columns[name].add(batch)
                 else:
-                    judged = RuleSet({name: rule}).judge(batch, rows)
+                    judged = RuleSet({name: rule}, self.source_names).judge(batch, rows)
                     kept[name].append(np.asarray(~judged.masks.any(axis=0)))
         rows = np.concatenate([np.empty(0, dtype=np.int64), *numbers])
         is_left = np.ones(len(rows), dtype=np.bool_)
-        cuts = {}
-        for name, rule in self._rules.items():
-            if not isinstance(rule, ColumnRule) or not rule.needs_all_pairs:
+        bounds = {}
+        for name in self._rules:
+            if name in columns:
+                bounds[name], drops = columns[name].fitted(rows, is_left)
+                is_left &= ~drops
+            else:
                 is_left &= np.concatenate([np.empty(0, dtype=np.bool_), *kept[name]])
-                continue
-            of = np.concatenate([np.empty(0), *values[name]])
-            known = ~np.isnan(of)
-            cut = quantile_cut(rule, of[known])
-            if rule.is_ranking:
-                here = is_left & known & (of >= cut.low) & (of <= cut.high)
-                cut = cut.with_ranks(rule, of[here], rows[here])
-            cuts[name] = cut
-            dropped, missing, _ = dropped_masks(rule, cut, name, pa.array(of), rows)
-            is_left &= ~dropped & ~(missing & _drops_missing(rule))
-        return RuleSet(self._rules, cuts)
+        return RuleSet(self._rules, self.source_names, bounds)
+
+
+class _FitColumn:
+    """Collects what a rule that depends on all pairs compares, and finds its bounds."""
+
+    def __init__(self, name: str, rule: ColumnRule, rules: RuleSet) -> None:
+        self._name, self._rule, self._rules = name, rule, rules
+        self._values: list[NDArray[np.float64]] = []
+        self._parts: list[Parts] = []
+        self._clusters: list[Parts] = []
+        self._known: list[NDArray[np.bool_]] = []
+
+    def add(self, pairs: pa.RecordBatch) -> None:
+        column = existing_column(self._name, self._rule, pairs.schema.names)
+        self._values.append(numbers_of(column, column_array(pairs, column)))
+        if (parts := self._rules.parts(self._name, self._rule, pairs)) is not None:
+            self._parts.append(parts)
+        if self._rule.best_of is not None:
+            array = pairs.column(_part_column(self._name, "best_of", self._rule.best_of, pairs.schema.names))
+            self._clusters.append(Parts.of_column(array))
+            self._known.append(array.is_valid().to_numpy(zero_copy_only=False))
+
+    def fitted(self, rows: Rows, is_left: NDArray[np.bool_]) -> tuple[RuleBounds, NDArray[np.bool_]]:
+        """Return the bounds, and which pairs the rule drops by them, bool [n]."""
+        values = np.concatenate([np.empty(0), *self._values])
+        parts = None if self._rule.within is None else Parts.joined(self._parts)
+        clusters = None
+        if self._rule.best_of is not None:
+            known = np.concatenate([np.empty(0, dtype=np.bool_), *self._known])
+            clusters = np.where(known, Parts.joined(self._clusters).codes, -1)
+        bounds = fitted_bounds(self._rule, values, rows, is_left, parts, clusters)
+        found = judge_numbers(self._rule, bounds, values, rows, parts)
+        return bounds, found.drops | (found.missing & _drops_missing(self._rule))
 
 
 def existing_column(name: str, rule: ColumnRule, columns: Sequence[str]) -> str:
@@ -165,7 +224,21 @@ def existing_column(name: str, rule: ColumnRule, columns: Sequence[str]) -> str:
         raise ConfigError(
             f"the rule {name} needs the column {wanted}, which does not exist. "
             f"There are: {choices(wanted, available)}. Set filter.rules.{name}.column=COLUMN, or choose a scorer that "
-            "gives it, such as score=[rules]"
+            "gives it, such as 'score=[rules]'"
+        )
+    return found
+
+
+def _part_column(name: str, key: str, wanted: str, columns: Sequence[str]) -> str:
+    """Return the column that `within` or `best_of` names. Raises ConfigError, which lists the columns."""
+    available = [column for column in columns if column not in NO_COLUMNS or column == SOURCE_COLUMN]
+    # `source` means the parts of a mixture, never the last part of another column's name.
+    found = wanted if wanted in available else None if wanted == SOURCE_COLUMN else resolved_column(wanted, available)
+    if found is None:
+        raise ConfigError(
+            f"filter.rules.{name}.{key} names the column {wanted}, which does not exist. "
+            f"There are: {choices(wanted, available)}. The column source is that of a mixture. Set "
+            f"filter.rules.{name}.{key}=COLUMN, or choose a scorer that gives it"
         )
     return found
 
@@ -181,7 +254,7 @@ def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch
         first += batch.num_rows
 
 
-def _drops_missing(rule: ColumnRule | PairFilter) -> bool:
+def _drops_missing(rule: Rule) -> bool:
     return isinstance(rule, ColumnRule) and rule.without_value == "drop"
 
 

@@ -1,5 +1,6 @@
 """`SelectionFilter`: named rules over columns, such as stored scores, after another filter if one is chained."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
@@ -12,8 +13,10 @@ import pyarrow as pa
 from mtx.components.checked_options import Natural, component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
+from mtx.data.filter.applied_filter import AppliedFilter
 from mtx.data.filter.column_rule import ColumnRule, column_rule
-from mtx.data.filter.filter_protocol import DropCounts, PairFilter, count_dropped
+from mtx.data.filter.filter_protocol import DropCounts, PairFilter
+from mtx.data.filter.pairwise_rule import count_reasons
 from mtx.data.filter.rule_ablation import ALL, RANDOM, Ablation, parsed_ablation, random_drop
 from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
@@ -44,6 +47,7 @@ class SelectionFilter(PairFilter):
     kind: ClassVar[str] = "filter/selection"
     version: ClassVar[int] = 1
     nested_options: ClassVar[Mapping[str, type]] = {"rules": ColumnRule}
+    _source_names: ClassVar[tuple[str, ...]] = ()  # `for_mixture` sets it for an instance
 
     before: PairFilter | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +55,10 @@ class SelectionFilter(PairFilter):
     ablation_seed: Natural = 0
 
     def __post_init__(self) -> None:
+        self._check_rules()
+        self._check_names()
+
+    def _check_rules(self) -> None:
         for name, rule in self.rules.items():
             if isinstance(rule, PairFilter):
                 if not rule.is_pairwise:
@@ -66,6 +74,23 @@ class SelectionFilter(PairFilter):
                     f"filter.rules.{name}.min=NUMBER, or remove it with ~filter.rules.{name}"
                 )
         _ = self._ablation
+
+    def _check_names(self) -> None:
+        """Raise ConfigError if two rules, or a rule and a reason of the filter before, have one name in reports."""
+        known = dict.fromkeys(() if self.before is None else self.before.reasons, "filter.before")
+        for name, rule in self._active.items():
+            for reason in RuleSet({name: rule}).names:
+                if reason in known:
+                    raise ConfigError(
+                        f"filter.rules.{name} and {known[reason]} both count dropped pairs as {reason}, but each rule "
+                        f"needs a name of its own. Turn one of them off with filter.rules.{name}=null, or rename it"
+                    )
+                known[reason] = f"filter.rules.{name}"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The reasons of the filter before, and of the active rules."""
+        return (*(() if self.before is None else self.before.reasons), *RuleSet(self._active).names)
 
     def identity_fields(self) -> dict[str, JSON]:
         """Return the fields that decide the output: the filter before, and the rules that are on."""
@@ -101,18 +126,39 @@ class SelectionFilter(PairFilter):
         return {name: rule for name, rule in self._active.items() if isinstance(rule, ColumnRule)}
 
     @property
+    def _needs_all_pairs(self) -> bool:
+        has_more = isinstance(self.before, SelectionFilter) and self.before._needs_all_pairs
+        return has_more or self._ablation.kind == RANDOM or RuleSet(self._active).needs_all_pairs
+
+    @property
     def columns(self) -> tuple[str, ...] | None:
         """The columns that the active rules name; None if a filter of one's own may read any column."""
         active = self._all_active if self._ablation.kind == RANDOM else self._active
         own = [rule for rule in (*active.values(), self.before) if isinstance(rule, PairFilter)]
         if any(each.columns is None for each in own):
             return None
-        named = [rule.column or name for name, rule in active.items() if isinstance(rule, ColumnRule)]
+        named = [
+            column
+            for name, rule in active.items()
+            if isinstance(rule, ColumnRule)
+            for column in (rule.column or name, rule.best_of, rule.within)
+            if column is not None
+        ]
         return tuple(dict.fromkeys([*named, *(column for each in own for column in each.columns or ())]))
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raise ConfigError if an active rule compares a column that does not exist."""
-        RuleSet(self._all_active).check_columns(columns)
+        """Raise ConfigError if an active rule names a column, or a part of the mixture, that does not exist."""
+        if self.before is not None:
+            self.before.check_columns(columns)
+        RuleSet(self._all_active, self._source_names).check_columns(columns)
+
+    def for_mixture(self, source_names: Sequence[str]) -> "SelectionFilter":
+        """Return the selection for a mixture of sources with these names, which `within: source` uses."""
+        found = copy.copy(self)
+        object.__setattr__(found, "_source_names", tuple(source_names))  # the class is frozen
+        if self.before is not None:
+            object.__setattr__(found, "before", self.before.for_mixture(source_names))
+        return found
 
     def fitted(self, read: Callable[[], Batches]) -> PairFilter:
         """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs.
@@ -120,22 +166,27 @@ class SelectionFilter(PairFilter):
         With `ablation=random_for_RULE`, the result also has the pairs to drop at random.
         """
         if (rule := self._ablation.rule) is not None and self._ablation.kind == RANDOM:
-            whole, kept = (self._bound(RuleSet(rules), read) for rules in (self._all_active, self._active))
+            both = (self._all_active, self._active)
+            whole, kept = (self._bound(RuleSet(rules, self._source_names), read) for rules in both)
             return random_drop(rule, kept, whole, read, seed=self.ablation_seed)
-        return self._bound(RuleSet(self._active), read)
+        return self._bound(RuleSet(self._active, self._source_names), read)
 
     def _bound(self, rules: RuleSet, read: Callable[[], Batches]) -> "BoundSelection":
-        if not rules.needs_all_pairs:
-            return BoundSelection(self.before, rules)
-        return BoundSelection(self.before, rules.fitted(_after(self.before, read(), {})))
+        before = None if self.before is None else self.before.fitted(read)
+        if rules.needs_all_pairs and before is None:
+            rules = rules.fitted(read())
+        elif rules.needs_all_pairs:
+            assert before is not None
+            before = applied = AppliedFilter(before, len(self._source_names))
+            rules = rules.fitted(applied.first_pass(read()))
+        return BoundSelection(before, rules)
 
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Batches:
         """Stream the pairs that all rules keep, and count the others in `dropped` by rule.
 
         If a rule uses quantiles or ranks, the pairs are read twice; an iterator of batches is then kept in memory.
         """
-        is_repeated = RuleSet(self._active).needs_all_pairs or self._ablation.kind == RANDOM
-        if is_repeated and not isinstance(pairs, pa.Table):
+        if self._needs_all_pairs and not isinstance(pairs, pa.Table):
             pairs = list(pairs)
         return self.fitted(lambda: pair_batches(pairs)).apply(pairs, dropped)
 
@@ -154,39 +205,49 @@ class BoundSelection(PairFilter):
 
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Batches:
         """Stream the pairs that all rules keep; warn if the rules drop more than 90 % of the pairs."""
-        funnel = RuleFunnel(self._rules.names)
-        if isinstance(dropped, DropCounts):
-            dropped.funnel = funnel
+        funnel = RuleFunnel(self._rules.names, self._rules.source_names)
         for batch, rows in numbered(_after(self._before, pairs, dropped)):
             judged = self._rules.judge(batch, rows)
             in_order = funnel.add(batch, judged.masks)
+            funnel.add_judgements(batch, rows, judged)
             for number, name in enumerate(funnel.names):
-                count_dropped(dropped, name, in_order[number], batch)
-                if (threshold := judged.thresholds[number]) is not None:
-                    values = judged.values[number]
-                    assert values is not None
-                    funnel.add_nearest(number, batch, rows, values, threshold, judged.masks[number])
+                count_reasons(dropped, name, in_order[number], judged.reasons[number], batch)
             yield batch.filter(pa.array(~judged.masks.any(axis=0)))
         funnel.criteria = self._rules.criteria
+        if isinstance(dropped, DropCounts):
+            funnel.before = dropped.funnel  # of a selection that is applied before
+            dropped.funnel = funnel
         self._warn(funnel)
 
     @staticmethod
     def _warn(funnel: RuleFunnel) -> None:
-        if not funnel.names or funnel.num_kept >= (1 - LARGE_SHARE) * funnel.num_pairs:
+        if not funnel.names:
             return
-        most = int(np.argmax(funnel.alone))
-        name = funnel.names[most]
-        log.warning(
-            "the rules of filter=selection drop %d of %d pairs (%.1f %%). The rule %s drops most, %d pairs alone, by "
-            "%s. Relax it, or turn it off with filter.rules.%s=null",
-            funnel.num_pairs - funnel.num_kept,
-            funnel.num_pairs,
-            100 * (1 - funnel.num_kept / funnel.num_pairs),
-            name,
-            funnel.alone[most],
-            ", ".join(f"{key}={value}" for key, value in funnel.criteria[most].items()) or "its own code",
-            name.removesuffix(WITHOUT_VALUE),
-        )
+        if funnel.num_kept < (1 - LARGE_SHARE) * funnel.num_pairs:
+            most = int(np.argmax(funnel.alone))
+            log.warning(
+                "the rules of filter=selection drop %d of %d pairs (%.1f %%). The rule %s drops most, %d pairs alone, "
+                "by %s. Relax it, or turn it off with filter.rules.%s=null",
+                funnel.num_pairs - funnel.num_kept,
+                funnel.num_pairs,
+                100 * (1 - funnel.num_kept / funnel.num_pairs),
+                *_rule_texts(funnel, most),
+            )
+            return
+        for column, part, share, most in funnel.parts.heavily_cut(LARGE_SHARE):
+            log.warning(
+                "the rules of filter=selection drop %.1f %% of the pairs with %s=%s. The rule %s drops most of all, %d "
+                "pairs alone, by %s. Relax it, or turn it off with filter.rules.%s=null",
+                *(100 * share, column, part),
+                *_rule_texts(funnel, most),
+            )
+
+
+def _rule_texts(funnel: RuleFunnel, rule: int) -> tuple[str, int, str, str]:
+    """Return what a warning says of a rule: its name, the pairs it drops alone, its criteria, and its key."""
+    name = funnel.names[rule]
+    criteria = ", ".join(f"{key}={value}" for key, value in funnel.criteria[rule].items()) or "its own code"
+    return name, int(funnel.alone[rule]), criteria, name.removesuffix(WITHOUT_VALUE)
 
 
 def _after(before: PairFilter | None, pairs: Pairs, dropped: dict[str, int]) -> Batches:

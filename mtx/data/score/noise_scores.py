@@ -25,10 +25,13 @@ def noise_scores(
     *,
     per_kind: int,
     seed: int,
+    other_targets: Sequence[str] = (),
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return the scores of planted noise, by shown name of the column and by kind: float64 [bad pairs].
 
-    The models are those of the corpus. They have not seen the bad pairs, so these count as outside of the sample.
+    A scorer that needs more than the texts of a pair is left out. The models are those of the corpus. They have not
+    seen the bad pairs, so these count as outside of the sample; a `LeaveOutModel` takes off what it has learned from
+    the pairs from which they are made.
 
     Args:
         store: the store with texts and models.
@@ -37,11 +40,12 @@ def noise_scores(
         scored: the ids of their scores and models.
         per_kind: number of bad pairs of each kind.
         seed: seed of the noise.
+        other_targets: texts in another language, for the noise `wrong_language`.
     """
     rows, sample = corpus_sample([store.repo.get_checked(part.id).rows for part in parts], POOL_PAIRS, seed)
     pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
-    planted = planted_noise(pool, per_kind=per_kind, seed=seed)
-    inputs = {name: (scorer, scored[name]) for name, scorer in scorers.items()}
+    planted = planted_noise(pool, per_kind=per_kind, seed=seed, other_targets=other_targets)
+    inputs = {name: (scorer, scored[name]) for name, scorer in scorers.items() if scorer.is_of_texts}
     scores = PlantedPairScores(store, inputs, pool, rows)
     found: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in scores.score_columns}
     for kind, of in planted.items():

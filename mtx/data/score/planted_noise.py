@@ -38,12 +38,14 @@ class PlantedPairs:
     Attributes:
         rows: the numbers of the pairs from which they are made, int64 [n].
         pairs: the bad pairs, with `src` and `tgt`.
+        other_rows: the number of the pair whose target the bad pair has, or also has; −1: none. int64 [n].
         stands_beside: whether a bad pair stands beside the pair from which it is made, as a near-duplicate does.
             Otherwise it stands in its place, so a scorer that compares pairs must not compare the two.
     """
 
     rows: NDArray[np.int64]
     pairs: pa.Table
+    other_rows: NDArray[np.int64]
     stands_beside: bool = False
 
 
@@ -72,20 +74,23 @@ class _Pool:
         return self.target[other]
 
 
-Maker = Callable[[_Pool, int, Generator], tuple[Text, Text] | None]
+Made = tuple[Text, Text] | tuple[Text, Text, int]  # source, target, and the row whose target it has, if it is another
+Maker = Callable[[_Pool, int, Generator], Made | None]
 
 
-def _misaligned(pool: _Pool, row: int, rng: Generator) -> tuple[Text, Text] | None:
+def _misaligned(pool: _Pool, row: int, rng: Generator) -> Made | None:
     order, places = pool.by_length
     offset = int(rng.integers(1, SIMILAR_PLACES + 1)) * (1 if rng.integers(2) else -1)
-    target = pool.other_target(row, int(order[(places[row] + offset) % len(order)]))
-    return None if target is None else (pool.source[row], target)
+    other = int(order[(places[row] + offset) % len(order)])
+    target = pool.other_target(row, other)
+    return None if target is None else (pool.source[row], target, other)
 
 
-def _shifted(pool: _Pool, row: int, rng: Generator) -> tuple[Text, Text] | None:
+def _shifted(pool: _Pool, row: int, rng: Generator) -> Made | None:
     del rng
-    target = pool.other_target(row, (row + 1) % len(pool))
-    return None if target is None else (pool.source[row], target)
+    other = (row + 1) % len(pool)
+    target = pool.other_target(row, other)
+    return None if target is None else (pool.source[row], target, other)
 
 
 def _copied(pool: _Pool, row: int, rng: Generator) -> tuple[Text, Text] | None:
@@ -104,9 +109,10 @@ def _truncated(pool: _Pool, row: int, rng: Generator) -> tuple[Text, Text] | Non
     return None if pieces is None else (pool.source[row], joint.join(pieces[: len(pieces) // 2]))
 
 
-def _merged(pool: _Pool, row: int, rng: Generator) -> tuple[Text, Text] | None:
-    other = pool.other_target(row, int(rng.integers(len(pool))))
-    return (pool.source[row], f"{pool.target[row]} {other}") if other and pool.target[row] else None
+def _merged(pool: _Pool, row: int, rng: Generator) -> Made | None:
+    other = int(rng.integers(len(pool)))
+    target = pool.other_target(row, other)
+    return (pool.source[row], f"{pool.target[row]} {target}", other) if target and pool.target[row] else None
 
 
 def _shuffled(pool: _Pool, row: int, rng: Generator) -> tuple[Text, Text] | None:
@@ -242,6 +248,7 @@ def planted_noise(
 
 def _planted(pool: _Pool, maker: Maker, per_kind: int, rng: Generator) -> PlantedPairs:
     rows: list[int] = []
+    others: list[int] = []
     sources: list[str] = []
     targets: list[str] = []
     tries = rng.permutation(len(pool))[: TRIES_PER_PAIR * per_kind] if len(pool) > 1 else np.empty(0, dtype=np.int64)
@@ -252,8 +259,9 @@ def _planted(pool: _Pool, maker: Maker, per_kind: int, rng: Generator) -> Plante
             rows.append(row)
             sources.append(made[0])
             targets.append(made[1])
+            others.append(made[2] if len(made) == 3 else -1)
     texts = {"src": pa.array(sources, pa.large_string()), "tgt": pa.array(targets, pa.large_string())}
-    return PlantedPairs(np.array(rows, dtype=np.int64), pa.table(texts))
+    return PlantedPairs(np.array(rows, dtype=np.int64), pa.table(texts), np.array(others, dtype=np.int64))
 
 
 def _wrong_language_maker(other_targets: Sequence[str]) -> Maker:

@@ -9,6 +9,8 @@ import pyarrow as pa
 from mtx.data.repo import DatasetRepo
 from mtx.data.score.scorer import Scorer, shown_name
 
+SAMPLE_FILE = "sample_rows.npy"  # in a model: the numbers of the rows in the sample, int64, ascending
+
 
 @dataclass(frozen=True)
 class ScoreIds:

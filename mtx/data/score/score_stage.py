@@ -5,7 +5,8 @@ identity and the model, so a filter with other thresholds reads the same scores.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,37 +19,39 @@ from mtx.components.identity import JSON, digest, identity
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import TranslationDataset
 from mtx.data.score.planted_pair_scores import PlantedPairScores
-from mtx.data.score.score_ids import Inputs, ScoreIds, input_columns
+from mtx.data.score.score_ids import SAMPLE_FILE, Inputs, ScoreIds, input_columns
 from mtx.data.score.scorer import (
     CombiningScorer,
+    HeldOutScorer,
     Mask,
     Sample,
     Scorer,
     TrainedScorer,
     score_batch,
-    scoring_order,
 )
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, say_reused
-from mtx.errors import EmptyDatasetError
+from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
 from mtx.progress.tracking import Phases, Waiting
 
 MODEL_VERSION = 1  # increase this when the sample of a trained scorer changes; it is part of the ids of models
-SAMPLE_FILE = "sample_rows.npy"  # in a model: the numbers of the rows in the sample, int64, ascending
 
 
-def score_corpus(runner: StageRunner, text_ids: Sequence[str], scorers: Mapping[str, Scorer]) -> dict[str, ScoreIds]:
-    """Score all rows of the texts of a corpus by each scorer; a scorer that combines others comes after them.
+@dataclass(frozen=True)
+class HeldOutPairs:
+    """All held-out pairs of a corpus, with which a `HeldOutScorer` compares training pairs.
 
-    Raises as `score_texts` does, and ConfigError if a scorer combines others that are not chosen.
+    Attributes:
+        ids: ids of the datasets with the held-out pairs.
+        rows: returns the row numbers of the held-out pairs in the texts of the corpus, int64, ascending.
+        sample: streams the held-out pairs.
     """
-    found: dict[str, ScoreIds] = {}
-    for name, inputs in scoring_order(scorers).items():
-        given = {other: (scorers[other], found[other]) for other in inputs}
-        found[name] = score_texts(runner, text_ids, scorers[name], name=name, inputs=given)
-    return {name: found[name] for name in scorers}
+
+    ids: tuple[str, ...]
+    rows: Callable[[], NDArray[np.int64]]
+    sample: Sample
 
 
 def score_texts(
@@ -58,6 +61,7 @@ def score_texts(
     *,
     name: str = "",
     inputs: Inputs | None = None,
+    held_out: HeldOutPairs | None = None,
 ) -> ScoreIds:
     """Score all rows of the texts of a corpus, unless the scores are stored. A trained scorer trains on all texts.
 
@@ -67,14 +71,16 @@ def score_texts(
         scorer: the scorer.
         name: name of the scorer in messages; empty: the name of its class.
         inputs: the scorers that this scorer combines, by name, with the ids of their scores.
+        held_out: the pairs on which a `HeldOutScorer` trains.
 
     Raises DataError, EmptyDatasetError or StoreError.
     """
     name = name or type(scorer).__name__
+    scorer.check_corpus([len(runner.repo.manifest(text_id)) for text_id in text_ids])
     model_id, trained_s, built_s = None, None, None
     if isinstance(scorer, TrainedScorer):
         started, known = time.perf_counter(), len(runner.built)
-        model_id = _get_or_train(runner, text_ids, scorer, name, inputs or {})
+        model_id = _get_or_train(runner, text_ids, scorer, name, inputs or {}, held_out)
         trained_s = time.perf_counter() - started if len(runner.built) > known else None
     found = {}
     started, known = time.perf_counter(), len(runner.built)
@@ -106,7 +112,12 @@ def score(runner: StageRunner, text_id: str, scorer: Scorer) -> str:
 
 
 def _get_or_train(
-    runner: StageRunner, text_ids: Sequence[str], scorer: TrainedScorer, name: str, inputs: Inputs
+    runner: StageRunner,
+    text_ids: Sequence[str],
+    scorer: TrainedScorer,
+    name: str,
+    inputs: Inputs,
+    held_out: HeldOutPairs | None,
 ) -> str:
     """Return the id of the model of a scorer for a corpus, after training the model if it is not stored."""
     described: dict[str, JSON] = {
@@ -117,6 +128,13 @@ def _get_or_train(
     }
     if inputs:
         described["inputs"] = [[other, list(ids.scores.values())] for other, (_, ids) in inputs.items()]
+    if isinstance(scorer, HeldOutScorer):
+        if held_out is None or not held_out.ids:
+            raise ConfigError(
+                f"the scorer {name} compares training pairs with held-out pairs, but none are held out. Set "
+                "datamodule.validation=0.01, or name a set with +datamodule.validation_sets.newstest=FILE"
+            )
+        described["texts"] = [*text_ids, *held_out.ids]
     model_id = f"model-{digest(described)}"
 
     def build(folder: Path) -> None:
@@ -124,10 +142,13 @@ def _get_or_train(
         runner.built.append(model_id)
         with Phases(f"training the scorer {name}", f"scorer {name}") as phases:
             phases.begin("training", unit=None)
-            rows, sample = corpus_sample(
-                [runner.repo.get_checked(text_id).rows for text_id in text_ids], scorer.sample_pairs, scorer.seed
-            )
-            if not len(rows):
+            if isinstance(scorer, HeldOutScorer):
+                assert held_out is not None
+                rows, sample = held_out.rows(), held_out.sample
+            else:
+                texts = [runner.repo.get_checked(text_id).rows for text_id in text_ids]
+                rows, sample = corpus_sample(texts, scorer.sample_pairs, scorer.seed)
+            if not len(rows) and held_out is None:
                 raise EmptyDatasetError(
                     f"the scorer {name} trains on the corpus, but the corpus has no pair. Check the downloader"
                 )
@@ -233,6 +254,9 @@ def _scored(scorer: Scorer, folder: Path | None, offset: int, batches: Batches, 
         model, sample = scorer.load(folder), np.load(folder / SAMPLE_FILE, allow_pickle=False)
     first += offset
     for batch in pair_batches(batches):
+        if not scorer.is_of_texts:
+            rows = np.arange(first, first + batch.num_rows)
+            batch = batch.append_column(ROW_COLUMN, pa.array(rows))
         if model is None:
             found = scorer.scores(batch)
         else:

@@ -1,10 +1,10 @@
 """Scorers, which give each pair typed columns: scores, of which a higher one means a better pair, and other values."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +48,24 @@ class Scorer(ABC):
 
     Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
     and does no I/O.
+
+    Attributes:
+        is_of_texts: whether the values of a pair depend on its texts alone. If not, the pairs to score have the column
+            `row` with their numbers in the corpus, and planted noise gets no score.
     """
+
+    is_of_texts: ClassVar[bool] = True
+
+    def check_corpus(self, num_pairs: Sequence[int]) -> None:
+        """Check that this scorer fits a corpus, before it trains or scores.
+
+        Args:
+            num_pairs: number of raw pairs of each source of the corpus.
+
+        Raises:
+            MtxError: the scorer does not fit.
+        """
+        del num_pairs  # a scorer of texts fits any corpus
 
     @property
     def columns(self) -> Mapping[str, ScoreColumn]:
@@ -82,6 +99,25 @@ class ScoringModel(Protocol):
         """
 
 
+@runtime_checkable
+class LeaveOutModel(ScoringModel, Protocol):
+    """A model that can take off the counts of other pairs than the scored ones, to measure it with planted noise.
+
+    A bad pair that is made from a pair of the sample would be recognised by what the model has learned from that pair.
+    If it stood in the corpus instead of that pair, the model would not have learned it.
+    """
+
+    def scores_without(self, pairs: pa.RecordBatch, originals: pa.RecordBatch, in_sample: Mask) -> Scores:
+        """Return the columns of the pairs, as `Scorer.scores` does, without what was learned from the originals.
+
+        Args:
+            pairs: columns `src` and `tgt`.
+            originals: the pairs from which they are made, one for each: columns `src` and `tgt`, and `other_tgt`, the
+                target of another pair that the bad pair has, or an empty text.
+            in_sample: bool [n], True for each original that was in the training sample.
+        """
+
+
 class TrainedScorer(Scorer):
     """Base class of scorers that train on a bounded, seeded sample of the corpus before they score.
 
@@ -110,13 +146,47 @@ class TrainedScorer(Scorer):
         raise DataError(f"{type(self).__name__} scores only with its model: use load(folder).scores(pairs, in_sample)")
 
 
+class CorpusScorer(Scorer):
+    """Base class of scorers whose values of a pair depend on all pairs of the corpus, such as its duplicates.
+
+    The columns of the whole corpus are computed at once, and are an artifact of the store, as a model is.
+    """
+
+    @abstractmethod
+    def corpus_columns(self, corpus: Sample, num_pairs: int, scratch: Path) -> Mapping[str, pa.Array]:
+        """Return the columns of all pairs of a corpus by stored name, each with n values.
+
+        Args:
+            corpus: returns all pairs as a stream of record batches with `src` and `tgt`. It can be called several
+                times. Pairs are numbered from 0 in this order.
+            num_pairs: n, the number of pairs.
+            scratch: an empty folder for temporary files, which is removed afterwards.
+        """
+
+    def scores(self, pairs: pa.RecordBatch) -> Scores:
+        """Raise DataError: a batch is not the corpus."""
+        raise DataError(f"{type(self).__name__} scores a whole corpus: use corpus_columns(corpus, num_pairs, folder)")
+
+
+class HeldOutScorer(TrainedScorer):
+    """Base class of trained scorers that compare training pairs with the held-out pairs, on which they train.
+
+    `train` receives all held-out pairs: those of the validation and test splits, and of `datamodule.validation_sets`.
+    In `scores`, `in_sample` is True for each pair that is itself held out from the training split.
+    """
+
+    sample_pairs: ClassVar[int]  # type: ignore[misc]  # no field: all held-out pairs are used
+    seed: ClassVar[int]  # type: ignore[misc]  # no field: nothing is drawn
+
+
 class CombiningScorer(TrainedScorer):
     """Base class of scorers that combine the columns of other scorers.
 
     The other scorers score the corpus first. Their scores are part of the ids of the model and of the combined scores.
     """
 
-    inputs: list[str] | None  # a field of each subclass: names of the scorers to combine; None: all others
+    # A field of each subclass: names of the scorers to combine. None: all others that score texts alone.
+    inputs: list[str] | None
 
     @abstractmethod
     def train_on_scores(self, sample: Sample, score_planted: ScorePlanted, folder: Path) -> None:
@@ -143,16 +213,17 @@ def scoring_order(scorers: Mapping[str, Scorer]) -> dict[str, list[str]]:
     for name, scorer in scorers.items():
         if not isinstance(scorer, CombiningScorer):
             continue
-        inputs = plain if scorer.inputs is None else scorer.inputs
+        usable = [of for of in plain if scorers[of].is_of_texts and not isinstance(scorers[of], HeldOutScorer)]
+        inputs = usable if scorer.inputs is None else scorer.inputs
         if not inputs:
             raise ConfigError(
                 f"the scorer {name} combines other scorers, but none is chosen. Choose another one beside it, such as "
                 f"score=[rules,{name}]"
             )
-        if unknown := [other for other in inputs if other not in plain]:
+        if unknown := [other for other in inputs if other not in usable]:
             raise ConfigError(
-                f"score.{name}.inputs names {unknown[0]}, which is not among the chosen scorers without inputs: "
-                f"{', '.join(plain) or 'none'}. Set score.{name}.inputs=null for all of them"
+                f"score.{name}.inputs names {unknown[0]}, which is not among the chosen scorers that can be combined: "
+                f"{', '.join(usable) or 'none'}. Set score.{name}.inputs=null for all of them"
             )
         order[name] = list(inputs)
     return order

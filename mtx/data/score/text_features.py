@@ -150,7 +150,7 @@ class TextFeatures:
     def __init__(self, texts: pa.LargeStringArray) -> None:
         self.num_texts = len(texts)
         self.num_chars: Ints = pc.utf8_length(texts).to_numpy(zero_copy_only=False).astype(np.int64)
-        self._data, self.offsets = _bytes_of(texts)
+        self._data, self.offsets = bytes_of(texts)
         self.flags = np.frombuffer(bytearray(self._data.translate(_ascii_flags())), dtype=np.uint8)
         self.foreign = ForeignCharacters(self._data, self.offsets, self.flags)
 
@@ -302,7 +302,7 @@ def _keys(texts: Ints, hashes: Keys) -> Keys:
     return (texts.astype(np.uint64) << np.uint64(64 - TEXT_BITS)) | (hashes >> np.uint64(TEXT_BITS))
 
 
-def _bytes_of(texts: pa.LargeStringArray) -> tuple[bytes, Ints]:
+def bytes_of(texts: pa.LargeStringArray) -> tuple[bytes, Ints]:
     """Return the joined UTF-8 bytes of all texts of an array, and the offsets of the texts in them: int64 [n + 1]."""
     _, buffer, data = texts.buffers()
     if buffer is None or not len(texts):

@@ -5,6 +5,7 @@
 texts, tokenizer, seed, epoch and row.
 """
 
+import importlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,26 +68,35 @@ def compiled_sampling_kernels() -> ModuleType | None:
 
     The first call in a process imports numba, which takes about 0.3 s and 100 MB.
     """
+    return numba_kernels("mtx.data.tokenize.sampling_kernels", SLOW_PATH_NOTE)
+
+
+def numba_kernels(module: str, slow_path_note: str) -> ModuleType | None:
+    """Return a module of functions that numba compiles, or None if numba is not installed or not usable.
+
+    Args:
+        module: name of the module, which imports numba.
+        slow_path_note: what happens without numba; the start of a warning if numba is installed but not usable.
+    """
     try:
         import numba
     except ModuleNotFoundError:
         return None
     except ImportError as error:  # for example, numpy is newer than numba supports
-        log.warning("%s, because numba cannot be imported: %s", SLOW_PATH_NOTE, error)
+        log.warning("%s, because numba cannot be imported: %s", slow_path_note, error)
         return None
     if getattr(numba.config, "DISABLE_JIT", False):  # the kernels would run as slow Python
         return None
     try:
-        from mtx.data.tokenize import sampling_kernels
+        return importlib.import_module(module)
     except RuntimeError as error:  # numba has no cache folder, so that each process would compile again
         log.warning(
             "%s, because numba cannot store compiled code: %s. Set the environment variable NUMBA_CACHE_DIR to a "
             "writable folder",
-            SLOW_PATH_NOTE,
+            slow_path_note,
             error,
         )
         return None
-    return sampling_kernels
 
 
 @contextmanager

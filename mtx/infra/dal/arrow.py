@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mtx.errors import DamagedError
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.folder_file_layer import FolderFileLayer
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
@@ -57,4 +58,5 @@ def open_arrow(path: str) -> "Rows":
         table.validate()  # checks that offsets end within their buffers; takes the same time at any file size
         return Rows(table, reopen=(open_arrow, (path,)))
     except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise_if_exhausted(error)
         raise DamagedError(f"{path} cannot be read as an Arrow file: {error}. {VERIFY_HINT}") from error

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError, StoreError
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, sha256_of, sync_folder
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dal.locks import file_lock
@@ -275,6 +276,7 @@ def read_manifest(path: Path) -> ArtifactManifest:
     try:
         manifest = read_json(path / MANIFEST, what)
     except OSError as error:
+        raise_if_exhausted(error)
         raise DamagedError(f"{what} cannot be read: {path / MANIFEST}: {error_reason(error)}. {VERIFY_HINT}") from error
     if not isinstance(manifest, dict):
         raise DamagedError(f"{what} must be a JSON object, but is a {type(manifest).__name__}. {VERIFY_HINT}")
@@ -309,6 +311,7 @@ def check_files(path: Path, manifest: ArtifactManifest, *, full: bool) -> None:
             if full:
                 found.append(("SHA-256", sha256_of(path / name), file.sha256))
         except OSError as error:
+            raise_if_exhausted(error)
             raise DamagedError(
                 f"the file {name} of {manifest.id} cannot be read: {error_reason(error)}. {VERIFY_HINT}"
             ) from error

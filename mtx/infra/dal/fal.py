@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from mtx.errors import DamagedError, StoreError
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.arrow_rows import ROWS_AT_ONCE, Rows
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.folder_file_layer import FolderFileLayer
@@ -81,6 +82,7 @@ def open_jsonl(path: str) -> Rows:
         table.validate(full=True)  # pyarrow's JSON parser accepts bytes that are not UTF-8
         return Rows(table, reopen=reopen)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise_if_exhausted(error)
         raise DamagedError(f"{path} cannot be read: {error}. {VERIFY_HINT}") from error
 
 

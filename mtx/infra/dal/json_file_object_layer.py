@@ -7,6 +7,7 @@ from typing import Any
 
 from mtx.components.identity import JSON
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import (
     atomic_file,
     convert_disk_errors,
@@ -67,6 +68,7 @@ class JSONFileObjectLayer:
         except FileNotFoundError as error:
             raise NotStoredError(not_stored_message(name, self.location, self.get_all_names())) from error
         except OSError as error:
+            raise_if_exhausted(error)
             raise DamagedError(
                 f"the manifest of {name} in {path} cannot be read: {error_reason(error)}. {VERIFY_HINT}"
             ) from error

@@ -15,6 +15,7 @@ from typing import Any
 
 from mtx.components.identity import JSON, plain_value
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError, choices
+from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import (
     atomic_file,
     convert_disk_errors,
@@ -142,6 +143,7 @@ class ObjectAccessLayer:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
+            raise_if_exhausted(error)
             raise DamagedError(
                 f"the manifests in {path} cannot be read: {error_reason(error)}. {RESTORE_HINT}"
             ) from error

@@ -266,7 +266,7 @@ def common_columns(schemas: Sequence[pa.Schema]) -> list[str]:
         if len(found := {str(schema.field(name).type): None for schema in schemas}) > 1:
             raise DataError(
                 f"the column {name!r} must have the same type in all sources of a mixture, but the types are "
-                f"{' and '.join(found)}. Set one type with +downloader.sources.NAME.columns={{COLUMN: TYPE}}, "
+                f"{' and '.join(found)}. Set one type with '+downloader.sources.NAME.columns={{COLUMN: TYPE}}', "
                 "or leave the column out"
             )
     return names

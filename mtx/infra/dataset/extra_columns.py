@@ -90,7 +90,7 @@ def kept_columns(present: pa.Schema, columns: ExtraColumns, where: str) -> pa.Sc
         if name not in present.names:
             raise SourceError(
                 f"{where}: there is no column {name!r} besides the two texts; present: {choices(name, present.names)}. "
-                "Choose from these columns with downloader.columns=[NAME], or keep all with downloader.columns=all"
+                "Choose from these columns with 'downloader.columns=[NAME]', or keep all with downloader.columns=all"
             )
         said = columns.get(name) if isinstance(columns, Mapping) else None
         kind = stored_type(present.field(name).type) if said is None else TYPES[said]
@@ -98,7 +98,7 @@ def kept_columns(present: pa.Schema, columns: ExtraColumns, where: str) -> pa.Sc
             raise SourceError(
                 f"{where}: the column {name!r} has the type {present.field(name).type}, which mtx cannot store. mtx "
                 "stores Booleans, numbers, texts, dates, times, and lists and objects of these. Choose other columns "
-                "with downloader.columns=[NAME]"
+                "with 'downloader.columns=[NAME]'"
             )
         fields.append(pa.field(name, kind))
     return pa.schema(fields)
@@ -140,7 +140,7 @@ def united_columns(schemas: Sequence[pa.Schema], where: str) -> pa.Schema:
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise SourceError(
             f"{where}: a column has different types in different files: {error}. Set one type with "
-            "downloader.columns={NAME: TYPE}, or leave the column out"
+            "'downloader.columns={NAME: TYPE}', or leave the column out"
         ) from error
 
 
@@ -162,7 +162,7 @@ def conformed(extra: pa.RecordBatch, schema: pa.Schema, where: str) -> pa.Record
         except (pa.ArrowException, ValueError) as error:
             raise SourceError(
                 f"{where}: the column {field.name!r} has a value that is not of type {type_name(field.type)}: {error}. "
-                "Set another type with downloader.columns={NAME: TYPE}, or leave the column out"
+                "Set another type with 'downloader.columns={NAME: TYPE}', or leave the column out"
             ) from error
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,5 +1,6 @@
 """Subclasses of mtx's filters with settings of any type, and filters that call others."""
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,9 @@ import pyarrow.compute as pc
 import pytest
 
 from mtx.app.override_errors import check_options
-from mtx.components.check_and_build import check_config
+from mtx.components.check_and_build import build, check_config
+from mtx.components.checked_options import component
+from mtx.components.identity import identity
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
@@ -128,3 +131,61 @@ def test_a_list_of_options_is_told(typed: str, message: str) -> None:
         check_options([typed])
     group = typed.partition("=")[0]
     assert f"{group} takes one option, but is a list. Choose one, such as {message}" in str(error.value)
+
+
+PLAIN: dict[str, Any] = {
+    "text": "a",
+    "whole": 3,
+    "share": 0.5,
+    "is_on": True,
+    "words": ["a", "b"],
+    "weights": {"en": {"low": 0.5}, "de": None},
+    "nothing": None,
+}
+
+
+@component("filter")
+class WithPlainFields(PairFilter):
+    """A filter with a field of each plain type."""
+
+    version: ClassVar[int] = 1
+
+    text: str
+    whole: int = 0
+    share: float | None = None
+    is_on: bool = False
+    words: list[str] = field(default_factory=list)
+    weights: dict[str, dict[str, float] | None] = field(default_factory=dict)
+    nothing: str | None = "a"
+
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        yield from pair_batches(pairs)
+
+
+def test_a_filter_has_fields_of_any_plain_type() -> None:
+    """Each arrives in the filter as the config gives it, is part of its id, and survives a process of its own."""
+    config = {"filter": {"_target_": f"{__name__}.WithPlainFields", **PLAIN}}
+    check_config(config)
+    made = build(config, "filter")
+    assert {name: getattr(made, name) for name in PLAIN} == PLAIN
+    described = identity(made)
+    assert {name: described[name] for name in PLAIN} == PLAIN
+    assert identity(pickle.loads(pickle.dumps(made))) == described
+    for name, value in (("words", ["a"]), ("weights", {}), ("nothing", "x"), ("is_on", False)):
+        assert identity(build({"filter": {**config["filter"], name: value}}, "filter")) != described
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("whole", "3", "filter.whole is an integer, but is '3'"),
+        ("words", "a", "filter.words is a list, but is 'a'"),
+        ("words", [1], "filter.words is a list, but is [1]"),
+        ("is_on", 1, "filter.is_on is true or false, but is 1"),
+        ("text", None, "filter.text is a text, but is None"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        WithPlainFields(**{**PLAIN, name: value})
+    assert str(error.value).startswith(message)

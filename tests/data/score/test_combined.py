@@ -2,21 +2,24 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtx.data.dataset import TranslationDataset
+from mtx.data.dataset import SelectedDataset, TranslationDataset
+from mtx.data.repo import DatasetRepo
 from mtx.data.score.additive_logistic import bins, fit_additive, read_models, write_models
 from mtx.data.score.combined import CombinedModel, CombinedScorer, source_halves
 from mtx.data.score.noise_curves import separations
 from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.planted_noise import PlantedPairs
 from mtx.data.score.rules import RulesScorer
-from mtx.data.score.score_stage import score_corpus
+from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.score.scorer import Scorer, scoring_order
+from mtx.data.score_and_split_stages import build_text_scores
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DataError
@@ -24,6 +27,7 @@ from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
 WORDS = ("house", "tree", "green", "walks", "sings", "under", "bridge", "river", "night", "letter", "window", "garden")
+TEXTS = ["text-1", "text-2"]
 SCORERS: dict[str, Scorer] = {"combined": CombinedScorer(noise_pairs=150), "rules": RulesScorer()}
 
 
@@ -44,39 +48,43 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-TEXTS = ["text-1", "text-2"]
+def score_corpus(runner: StageRunner, scorers: dict[str, Scorer]) -> dict[str, ScoreIds]:
+    return build_text_scores(runner, SimpleNamespace(parts=lambda split: selected(runner.repo)), scorers)  # type: ignore[arg-type]  # the part of a corpus that scorers need
+
+
+def selected(repo: DatasetRepo) -> tuple[SelectedDataset, ...]:
+    return tuple(SelectedDataset(name, len(repo.manifest(name))) for name in TEXTS)
 
 
 def test_a_combining_scorer_scores_after_the_scorers_that_it_combines(store: Store) -> None:
     runner = StageRunner(store)
-    scored = score_corpus(runner, TEXTS, SCORERS)
+    scored = score_corpus(runner, SCORERS)
     assert list(scored) == ["combined", "rules"], "in the order of the config"
     assert runner.built.index(scored["rules"].scores["text-2"]) < runner.built.index(str(scored["combined"].model))
     values = store.repo.get(scored["combined"].scores["text-1"]).rows.table["score"].to_numpy()
     assert len(values) == 500
     assert np.isfinite(values).all()
     again = StageRunner(store)
-    assert score_corpus(again, TEXTS, SCORERS) == {
-        name: type(of)(of.scores, of.model) for name, of in scored.items()
-    }, "all is stored"
+    assert score_corpus(again, SCORERS) == {name: type(of)(of.scores, of.model) for name, of in scored.items()}, (
+        "all is stored"
+    )
     assert again.built == []
 
 
 def test_other_inputs_give_another_model(store: Store) -> None:
-    first = score_corpus(StageRunner(store), TEXTS, SCORERS)["combined"]
+    first = score_corpus(StageRunner(store), SCORERS)["combined"]
     runner = StageRunner(store)
-    other = score_corpus(runner, TEXTS, {**SCORERS, "rules": RulesScorer(seed=1)})["combined"]
+    other = score_corpus(runner, {**SCORERS, "rules": RulesScorer(seed=1)})["combined"]
     assert other.model != first.model
     assert set(other.scores.values()).isdisjoint(first.scores.values())
 
 
 def test_the_combined_score_tells_noise_that_single_scores_miss(store: Store) -> None:
     runner = StageRunner(store)
-    scored = score_corpus(runner, TEXTS, SCORERS)
-    parts = [store.repo.manifest(name) for name in TEXTS]
-    selected = [type("Part", (), {"id": name, "num_rows": part.n}) for name, part in zip(TEXTS, parts, strict=True)]
-    noise = noise_scores(store, selected, SCORERS, scored, per_kind=100, seed=1)  # type: ignore[arg-type]  # duck
-    table = ScoreTable.open(store.repo, selected, SCORERS, scored)  # type: ignore[arg-type]  # duck
+    scored = score_corpus(runner, SCORERS)
+    parts = selected(store.repo)
+    noise = noise_scores(store, parts, SCORERS, scored, per_kind=100, seed=1)
+    table = ScoreTable.open(store.repo, parts, SCORERS, scored)
     caught = {}
     for name in ("combined", "rules.length_z", "rules.mojibake", "rules.digits"):
         found = separations(table.table[name].to_numpy(), noise[name])
@@ -141,7 +149,10 @@ def test_a_sample_without_enough_pairs_is_refused(tmp_path: Path) -> None:
     [
         ({"combined": CombinedScorer()}, r"Choose another one beside it, such as score=\[rules,combined\]"),
         ({"combined": CombinedScorer(inputs=["rulse"]), "rules": RulesScorer()}, "names rulse, which is not among"),
-        ({"combined": CombinedScorer(inputs=["combined"]), "rules": RulesScorer()}, "scorers without inputs: rules"),
+        (
+            {"combined": CombinedScorer(inputs=["combined"]), "rules": RulesScorer()},
+            "that can be combined: rules",
+        ),
     ],
 )
 def test_a_scorer_without_scorers_to_combine_is_refused(scorers: dict[str, Scorer], told: str) -> None:

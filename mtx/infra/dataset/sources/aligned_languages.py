@@ -29,14 +29,14 @@ def aligned_languages(source: SourceFile, target: SourceFile, wanted: RequestedC
         for file, own, language, side in zip((source, target), stated, said, ("source", "target"), strict=True):
             if language and not likeness(own, language):
                 assume(
-                    f"{file.path} is in {language!r}, because downloader.{side}_language says so, though its name "
+                    f"{file.name} is in {language!r}, because downloader.{side}_language says so, though its name "
                     f"says {own!r}. If the name is right, set downloader.{side}_language={own}"
                 )
     languages = (said[0] or named[0] or DEFAULT_LANGUAGES[0], said[1] or named[1] or DEFAULT_LANGUAGES[1])
     if None in said and None not in named and languages != DEFAULT_LANGUAGES:
         assume(
-            f"the languages are {languages[0]!r} and {languages[1]!r}, by the names of {source.path} and "
-            f"{target.path}. For others, set downloader.source_language=NAME downloader.target_language=NAME"
+            f"the languages are {languages[0]!r} and {languages[1]!r}, by the names of {source.name} and "
+            f"{target.name}. For others, set downloader.source_language=NAME downloader.target_language=NAME"
         )
     return languages
 
@@ -73,7 +73,7 @@ def _swapped_error(
         if language
     )
     return SourceError(
-        f"the files' names state that the source, {source.path}, is in {stated[0]!r} and the target, {target.path}, in "
+        f"the files' names state that the source, {source.name}, is in {stated[0]!r} and the target, {target.name}, in "
         f"{stated[1]!r}, but the config has {requested}. Swap the files with "
         f"{override_text('downloader.source_path', str(target.path))} "
         f"{override_text('downloader.target_path', str(source.path))}, or set the languages to "

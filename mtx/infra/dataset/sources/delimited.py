@@ -40,11 +40,11 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
     With a header, the names in the first line decide. Without a header, the first two columns are the texts, unless the
     config sets other columns.
     """
-    first = next(_rows(file), None)
+    first = next(numbered_rows(file), None)
     if first is None:
         return None
     number, fields = first
-    where = f"{file.path}, line {number}"
+    where = f"{file.name}, line {number}"
     if not options.header:
         names = _column_numbers(fields)
         if wanted.source_column is None and wanted.target_column is None and len(names) > 1:
@@ -98,21 +98,21 @@ def read(
 
 
 def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bool) -> Iterator[tuple[Any, ...]]:
-    rows = _rows(file)
+    rows = numbered_rows(file)
     _, first = next(rows)
     names = first if header else _column_numbers(first)
     source, target = names.index(columns.source), names.index(columns.target)
     extra = [(name, names.index(name) if name in names else None, parse) for name, parse in parsers_of(columns.extra)]
-    for number, fields in rows if header else _rows(file):
+    for number, fields in rows if header else numbered_rows(file):
         if len(fields) != len(names):
             what = f"each line must have {len(names)} columns, like the first line, but this line has {len(fields)}"
-            refusals.refuse("wrong_column_count", f"{file.path}, line {number}", what)
+            refusals.refuse("wrong_column_count", f"{file.name}, line {number}", what)
             continue
         pair = fields[source], fields[target]
         if not (is_text(pair[0]) and is_text(pair[1])):
             bad = pair[0] if is_text(pair[1]) else pair[1]
             what = utf8_problem(bad.encode(errors="surrogateescape"))
-            refusals.refuse("invalid_utf8", f"{file.path}, line {number}", what)
+            refusals.refuse("invalid_utf8", f"{file.name}, line {number}", what)
             continue
         values = []
         for name, place, parse in extra:
@@ -121,7 +121,7 @@ def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bo
                 values.append(_value(text, parse) if place is not None else None)
             except ValueError:
                 what = f"the column {name!r} has {text!r}, which is not a {type_name(columns.extra.field(name).type)}"
-                refusals.refuse("wrong_type", f"{file.path}, line {number}", what)
+                refusals.refuse("wrong_type", f"{file.name}, line {number}", what)
                 break
         else:
             yield *pair, *values
@@ -142,7 +142,7 @@ def _schema(names: list[str]) -> pa.Schema:
     return pa.schema([(name, pa.large_string()) for name in dict.fromkeys(names)])
 
 
-def _rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
+def numbered_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not empty, each with the number of its first line."""
     return _csv_rows(file) if file.format == "csv" else _tsv_rows(file)
 
@@ -166,7 +166,7 @@ def _csv_rows(file: SourceFile) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:  # also with on_error=skip: the start of the next row is unknown
             raise MalformedPairError(
-                f"{file.path}, line {number}: the line is not valid CSV: {_csv_problem(error)}. A field with quotes, "
+                f"{file.name}, line {number}: the line is not valid CSV: {_csv_problem(error)}. A field with quotes, "
                 "commas or line ends must be in double quotes, and a quote in it is written twice. Correct the line, "
                 "or rename the file to .tsv if tabs separate its columns"
             ) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from mtx.errors import SourceError
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.infra.dataset.sources.formats import ENDINGS
-from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_hidden, names_text, shown_name, stamp_of
+from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_hidden, names_text, stamp_of
 from mtx.redaction_and_escaping import one_line
 
 PATTERN_CHARACTERS = "*?["  # a path that contains one of these characters is a pattern
@@ -47,7 +47,7 @@ def find_files(paths: str | Sequence[str], key: str, *, lines: bool = False) -> 
     seen: set[Path] = set()
     for file in files:
         if (resolved := file.path.resolve()) in seen:
-            raise SourceError(f"{key} lists {file.path} more than once. Remove the repetitions")
+            raise SourceError(f"{key} lists {file.name} more than once. Remove the repetitions")
         seen.add(resolved)
     return FoundFiles(files, tuple(name for one in found for name in one.skipped_files))
 
@@ -159,7 +159,7 @@ def _source_file(path: Path, form: str, key: str) -> SourceFile:
     if stamp[0] == 0:
         raise SourceError(f"{one_line(str(path))} is empty: 0 bytes. Set another file with {key}=FILE")
     inner, compression = _path_and_compression(path)
-    return SourceFile(path=path, format=form, compression=compression, stem=shown_name(inner.stem), stamp=stamp)
+    return SourceFile(path=path, format=form, compression=compression, stem=one_line(inner.stem), stamp=stamp)
 
 
 def _file_format(path: Path) -> str | None:

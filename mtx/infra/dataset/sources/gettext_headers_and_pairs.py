@@ -54,7 +54,7 @@ def charset_of(header: bytes, file: SourceFile) -> str:
         known = ""
     if not SUPPORTED_CHARSETS.fullmatch(known):
         raise SourceError(
-            f"{file.path} names the charset {name!r}, which mtx does not support. Convert the file to UTF-8, for "
+            f"{file.name} names the charset {name!r}, which mtx does not support. Convert the file to UTF-8, for "
             "example with `msgconv --to-code=UTF-8`"
         )
     return known
@@ -137,15 +137,15 @@ def columns_of(header: bytes, wanted: RequestedColumns, file: SourceFile) -> Col
     columns = direction(ENGLISH, language or None, wanted)
     if columns is None and wanted.source_language is not None:  # the program's texts are not in English
         columns = direction(wanted.source_language, language or None, wanted)
-    columns = columns or checked_direction(ENGLISH, language or None, wanted, str(file.path))
+    columns = columns or checked_direction(ENGLISH, language or None, wanted, file.name)
     if not language and wanted.target_language is None:
         raise SourceError(
-            f"{file.path} states no language: neither its header (Language: de) nor its name or folder does. Set the "
+            f"{file.name} states no language: neither its header (Language: de) nor its name or folder does. Set the "
             "language of its translations with downloader.target_language=NAME"
         )
     if language and not header_language(header) and wanted.target_language is None:
         assume(
-            f"{file.path} is in {language!r}, by its name or folder, because its header states no language. For "
+            f"{file.name} is in {language!r}, by its name or folder, because its header states no language. For "
             "another language, set downloader.target_language=NAME"
         )
     return columns

@@ -94,7 +94,7 @@ def _types(block: bytes, wanted: RequestedColumns, where: str) -> pa.Schema:
                 if not (isinstance(wanted.extra, Mapping) and wanted.extra[name]):
                     raise SourceError(
                         f"{where}: the column {name!r} has values of different types: {error}. List the columns to "
-                        "keep, without this column, with downloader.columns=[NAME]"
+                        "keep, without this column, with 'downloader.columns=[NAME]'"
                     ) from error
         fields.append(pa.field(name, kind))
     return pa.schema(fields)
@@ -203,8 +203,8 @@ def _extra_values(line: bytes, columns: Columns) -> list[Any]:
             raise RefusedLineError(
                 "wrong_type",
                 f"the column {field.name!r} has the type {type_name(field.type)}, but here it has {kind_name(value)} "
-                f"({str(value)[:EXCERPT_CHARS]!r}). Set another type with downloader.columns={{NAME: TYPE}}, or leave "
-                "the column out",
+                f"({str(value)[:EXCERPT_CHARS]!r}). Set another type with 'downloader.columns={{NAME: TYPE}}', or "
+                "leave the column out",
             ) from error
         values.append(parsed.column(0)[0].as_py())
     return values
@@ -243,7 +243,7 @@ def _numbered_lines(file: SourceFile, number: int, block: bytes) -> Iterator[tup
     """Yield the lines that are not empty, each with its file and line number for error messages."""
     for offset, line in enumerate(block.split(b"\n")):
         if line.strip(SPACE):
-            yield f"{file.path}, line {number + offset}", line
+            yield f"{file.name}, line {number + offset}", line
 
 
 def _text_pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:

@@ -33,7 +33,7 @@ def read_aligned(
     Raises SourceError if a file cannot be read, or if the files have different numbers of lines.
     """
     advice = "Set two files that belong together with downloader.source_path=FILE downloader.target_path=FILE"
-    sides = [AlignedSide(str(file.path), partial(decoded_lines, file)) for file in (source, target)]
+    sides = [AlignedSide(file.name, partial(decoded_lines, file)) for file in (source, target)]
     return read_sides(sides[0], sides[1], advice, refusals, limit)
 
 

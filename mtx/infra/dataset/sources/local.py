@@ -23,8 +23,9 @@ from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.formats import READERS
 from mtx.infra.dataset.sources.installed_catalogue_search import find_catalogues
 from mtx.infra.dataset.sources.line_aligned import read_aligned
-from mtx.infra.dataset.sources.local_files import SourceFile, names_text, shown_name
+from mtx.infra.dataset.sources.local_files import SourceFile, names_text
 from mtx.infra.dataset.sources.path_options import FilePaths, Paths, plain_paths, split_paths
+from mtx.redaction_and_escaping import one_line
 
 log = logging.getLogger(__name__)
 
@@ -151,14 +152,14 @@ class LocalDownloader(Downloader):
             )
 
     def _read(self, split: str, refusals: Refusals, limit: int | None) -> Iterator[pa.RecordBatch]:
-        for part, columns in zip(self._parts[split], self._columns[split], strict=True):
+        for part, columns in self.files_of(split):
             if columns is None:
                 continue
             file, *others = part
             if others:
                 batches = read_aligned(file, others[0], refusals, limit)
             else:
-                batches = READERS[file.format].read(file, columns, self._options, refusals, limit)
+                batches = READERS[file.format].read(file, columns, self.read_options, refusals, limit)
             for batch in batches:
                 yield batch
                 if limit is not None:
@@ -166,8 +167,13 @@ class LocalDownloader(Downloader):
             if limit == 0:
                 return
 
+    def files_of(self, split: str) -> Iterator[tuple[Part, Columns | None]]:
+        """Yield the files of a split in order, with the columns of their texts; None for a file without pairs."""
+        return zip(self._parts[split], self._columns[split], strict=True)
+
     @property
-    def _options(self) -> ReadOptions:
+    def read_options(self) -> ReadOptions:
+        """The options of the formats."""
         return ReadOptions(header=self.header, keep_fuzzy=self.keep_fuzzy)
 
     @cached_property
@@ -240,16 +246,16 @@ class LocalDownloader(Downloader):
             columns: Columns | None = Columns("src", "tgt", aligned_languages(file, others[0], wanted))
         else:
             reader = READERS[file.format]
-            columns = reader.find(file, wanted, self._options, Refusals(self.on_error))
+            columns = reader.find(file, wanted, self.read_options, Refusals(self.on_error))
             if columns is None:
-                what = f"{file.path} has no {reader.UNIT_NAME}"
+                what = f"{file.name} has no {reader.UNIT_NAME}"
                 if alone:
                     raise SourceError(f"{what}. Set another file with downloader.path=FILE")
                 log.warning("%s: the file is skipped", what)
                 return None
         assert columns is not None
         if not columns.extra:  # raises SourceError if extra columns are requested
-            columns = columns.with_extra(NO_COLUMNS, wanted, str(file.path))
+            columns = columns.with_extra(NO_COLUMNS, wanted, file.name)
         for side, (language, default) in enumerate(zip(columns.languages, DEFAULT_LANGUAGES, strict=True)):
             if known[side] is None and language != default:
                 known[side] = language
@@ -264,7 +270,7 @@ class LocalDownloader(Downloader):
             return first.stem
         _, paths = split_paths("path", self.path or self.source_path)["train"]
         folder = expanded_path(paths) if isinstance(paths, str) else first.path
-        return shown_name((folder if folder.is_dir() else first.path.parent).resolve().name)
+        return one_line((folder if folder.is_dir() else first.path.parent).resolve().name)
 
 
 def _find_files(key: str, paths: Paths, *, lines: bool = False) -> FoundFiles:

@@ -57,6 +57,11 @@ class SourceFile:
     stem: str
     stamp: tuple[int, int]
 
+    @property
+    def name(self) -> str:
+        """The path for messages, on one line whatever characters the name has."""
+        return one_line(str(self.path))
+
     def sha256(self) -> str:
         """Return the SHA-256 of the file's bytes on disk, in hex."""
         with _convert_errors(self), self.path.open("rb") as file:
@@ -65,7 +70,7 @@ class SourceFile:
     def check_unchanged(self) -> None:
         """Raise SourceError if the file has changed since mtx found it."""
         if stamp_of(self.path) != self.stamp:
-            raise SourceError(f"{self.path} was changed while mtx read the file. Run again when the file is complete")
+            raise SourceError(f"{self.name} was changed while mtx read the file. Run again when the file is complete")
 
 
 def arrow_file(path: Path) -> pa.NativeFile:
@@ -87,11 +92,6 @@ def is_hidden_member(name: str) -> bool:
     return is_hidden([part for part in re.split(r"[/\\]", name) if part not in (".", "..")])
 
 
-def shown_name(name: str) -> str:
-    r"""Return a file's name as text that can be stored and printed: bytes that are not UTF-8 become `\xfc`."""
-    return os.fsencode(name).decode(errors="backslashreplace")
-
-
 @contextmanager
 def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
     """Open a file for reading its decompressed bytes. OSErrors inside the context become SourceErrors."""
@@ -101,7 +101,7 @@ def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
         if file.compression is None:
             yield opened
         elif window > PYARROW_WINDOW_BYTES:
-            yield long_window_reader(opened, str(file.path), window)
+            yield long_window_reader(opened, file.name, window)
         else:
             with pa.CompressedInputStream(opened, file.compression) as stream:
                 yield stream
@@ -122,7 +122,7 @@ def plain_path(file: SourceFile) -> Iterator[Path]:
                 copy.write(chunk)
                 if is_bomb(copy.tell(), file.stamp[0]):
                     raise SourceError(
-                        f"decompressing {file.path} gives more than {MAX_RATIO} times its size, so the content cannot "
+                        f"decompressing {file.name} gives more than {MAX_RATIO} times its size, so the content cannot "
                         "be text. Set another file with downloader.path=FILE"
                     )
         copy.flush()
@@ -136,7 +136,7 @@ def line_blocks(file: SourceFile) -> Iterator[tuple[int, bytes]]:
     SourceError for lines longer than `MAX_LINE_BYTES`, and for files whose lines end with only `\r`.
     """
     with open_bytes(file) as stream:
-        yield from numbered_blocks(stream, one_line(str(file.path)))
+        yield from numbered_blocks(stream, file.name)
 
 
 def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
@@ -222,12 +222,12 @@ def _convert_errors(file: SourceFile) -> Iterator[None]:
     except OSError as error:
         if file.compression and error.errno is None:  # an error of the decompressor; disk errors have an errno
             if TOO_LONG in str(error):
-                raise window_error(str(file.path), None, "its first frame has a shorter one") from error
+                raise window_error(file.name, None, "its first frame has a shorter one") from error
             raise SourceError(
-                f"{file.path} is not a complete {file.compression} file: {error}. The file is truncated or damaged: "
+                f"{file.name} is not a complete {file.compression} file: {error}. The file is truncated or damaged: "
                 "copy or download the file again"
             ) from error
-        raise SourceError(f"{file.path} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{file.name} cannot be read: {error.strerror or error}") from error
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
@@ -235,5 +235,5 @@ def stamp_of(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{one_line(str(path))} cannot be read: {error.strerror}") from error
     return status.st_size, status.st_mtime_ns

@@ -210,7 +210,7 @@ class MixtureDownloader(Downloader):
             raise ConfigError(
                 f"all sources of a mixture must have the same languages, but these differ: {told}. Swap the sides of a "
                 f"source with {CONFIG_KEY}.NAME.source_column and target_column, or source_language and "
-                "target_language; to mix languages, name the result with downloader.languages=[en,mul]"
+                "target_language; to mix languages, name the result with 'downloader.languages=[en,mul]'"
             )
         return next(iter(named.values()))
 

@@ -80,7 +80,7 @@ def _pairs(file: SourceFile, columns: Columns, refusals: Refusals) -> Iterator[t
         header = catalogue.header()
         charset, forms = charset_of(header, file), forms_of(header, file, columns)
         for number in range(len(catalogue)):
-            where = f"{file.path}, entry {number + 1}"
+            where = f"{file.name}, entry {number + 1}"
             source, target = catalogue.entry(number)
             if not source:  # the header
                 continue
@@ -101,7 +101,7 @@ def _open_catalogue(file: SourceFile) -> Iterator[_Catalogue]:
             with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 yield _parsed_catalogue(file, data)
         except (OSError, ValueError) as error:  # mapping an empty file raises ValueError
-            raise SourceError(f"{file.path} cannot be read: {error}") from error
+            raise SourceError(f"{file.name} cannot be read: {error}") from error
 
 
 def _parsed_catalogue(file: SourceFile, data: mmap.mmap) -> _Catalogue:
@@ -127,6 +127,6 @@ def _parsed_catalogue(file: SourceFile, data: mmap.mmap) -> _Catalogue:
 
 def _damage_error(file: SourceFile, what: str) -> SourceError:
     return SourceError(
-        f"{file.path} is not a valid gettext catalogue (.mo): {what}. The file is truncated, damaged, or of another "
+        f"{file.name} is not a valid gettext catalogue (.mo): {what}. The file is truncated, damaged, or of another "
         "format: copy the file again, or compile the catalogue again"
     )

@@ -48,7 +48,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
             if not found:
                 said = f"the archive has {names_text(sorted(names))}"
             raise SourceError(
-                f"{file.path}: the archive must have two line-aligned texts whose names end with the languages, such "
+                f"{file.name}: the archive must have two line-aligned texts whose names end with the languages, such "
                 f"as corpus.de-en.de and corpus.de-en.en, but {said}. Choose the texts with "
                 "downloader.source_language=NAME downloader.target_language=NAME, or unpack the archive and set two "
                 "files with downloader.source_path=FILE downloader.target_path=FILE"
@@ -56,12 +56,10 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         for name in found[0]:
             _check_member(file, archive, name)
         sides = dict(zip(("source", "target"), found[0], strict=True))
-        columns = checked_direction(
-            _name_language(sides["source"]), _name_language(sides["target"]), wanted, str(file.path)
-        )
+        columns = checked_direction(_name_language(sides["source"]), _name_language(sides["target"]), wanted, file.name)
         if wanted.source_language is None and wanted.target_language is None:
             assume(
-                f"{file.path}: {columns.languages[0]!r} is the source and {columns.languages[1]!r} the target, by the "
+                f"{file.name}: {columns.languages[0]!r} is the source and {columns.languages[1]!r} the target, by the "
                 f"names in the archive. For the other direction, set downloader.source_language={columns.languages[1]}"
             )
         return Columns(sides[columns.source], sides[columns.target], columns.languages)
@@ -73,7 +71,7 @@ def read(
     """Yield the pairs, at most `limit`. Raises SourceError, also if the archive is damaged or encrypted."""
     with _open_archive(file) as archive:
         source, target = (
-            AlignedSide(f"{name} in {file.path}", partial(_lines, file, archive, name))
+            AlignedSide(f"{name} in {file.name}", partial(_lines, file, archive, name))
             for name in (columns.source, columns.target)
         )
         yield from read_sides(source, target, REPACK_HINT, refusals, limit)
@@ -81,7 +79,7 @@ def read(
 
 def _lines(file: SourceFile, archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     with _convert_errors(file), archive.open(name) as stream:
-        yield from lines_of(numbered_blocks(stream, f"{name} in {file.path}"))
+        yield from lines_of(numbered_blocks(stream, f"{name} in {file.name}"))
 
 
 def _pairs(names: list[str], wanted: RequestedColumns) -> list[tuple[str, str]]:
@@ -128,11 +126,11 @@ def _check_member(file: SourceFile, archive: zipfile.ZipFile, name: str) -> None
         )
     if what is not None:
         raise SourceError(
-            f"{file.path} is not safe to read: {name!r} {what}. Set another file with downloader.path=FILE"
+            f"{file.name} is not safe to read: {name!r} {what}. Set another file with downloader.path=FILE"
         )
     if member.flag_bits & ENCRYPTED_FLAG:
         raise SourceError(
-            f"{file.path} is encrypted, and mtx cannot decrypt archives. Unpack the archive, and set the two files "
+            f"{file.name} is encrypted, and mtx cannot decrypt archives. Unpack the archive, and set the two files "
             "with downloader.source_path=FILE downloader.target_path=FILE"
         )
 
@@ -149,8 +147,8 @@ def _convert_errors(file: SourceFile) -> Iterator[None]:
         yield
     except ARCHIVE_ERRORS as error:
         raise SourceError(
-            f"{file.path} is not a zip archive that mtx can read: {error}. The archive is truncated, damaged, or uses "
+            f"{file.name} is not a zip archive that mtx can read: {error}. The archive is truncated, damaged, or uses "
             "an unusual compression: copy or download the archive again"
         ) from error
     except OSError as error:
-        raise SourceError(f"{file.path} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{file.name} cannot be read: {error.strerror or error}") from error

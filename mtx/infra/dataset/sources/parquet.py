@@ -19,7 +19,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
     """Find the text columns in the file's schema. Raises SourceError if the columns are missing."""
     with _open_parquet(file) as parquet:
         schema = parquet.schema_arrow
-        where = str(file.path)
+        where = file.name
         columns = find_columns(schema_keys(schema), wanted, where)
         check_unique(schema.names, columns, wanted, where)
         return columns.with_extra(schema, wanted, where)
@@ -35,7 +35,7 @@ def read(
     with _open_parquet(file) as parquet:
         extra = [name for name in columns.extra.names if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[*texts, *extra]):
-            where = str(file.path)
+            where = file.name
             pairs = pairs_of_batch(batch, columns, where=where, first_row=row, refusals=refusals, limit=limit)
             yield pairs
             row += batch.num_rows
@@ -54,6 +54,6 @@ def _open_parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
         except (pa.ArrowException, OSError) as error:
             what = str(error).rstrip(".")
             raise SourceError(
-                f"{file.path} is not a valid Parquet file: {what}. The file is truncated, damaged, or of another "
+                f"{file.name} is not a valid Parquet file: {what}. The file is truncated, damaged, or of another "
                 "format: copy or download the file again"
             ) from error

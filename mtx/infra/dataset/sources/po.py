@@ -101,7 +101,7 @@ def _pairs(
         if entry.bad is None and not (entry.is_translated and "msgid" in entry.texts):
             entry.bad = entry.line, f"an entry needs msgid and msgstr, but this one has only {', '.join(entry.texts)}"
         if entry.bad is not None:
-            refusals.refuse("malformed_entry", f"{file.path}, line {entry.bad[0]}", entry.bad[1])
+            refusals.refuse("malformed_entry", f"{file.name}, line {entry.bad[0]}", entry.bad[1])
             continue
         texts = {keyword: "".join(parts) for keyword, parts in entry.texts.items()}
         if not texts["msgid"] and "msgctxt" not in texts:  # the header
@@ -112,7 +112,7 @@ def _pairs(
         if entry.fuzzy and not keep_fuzzy and any(targets):
             refusals.leave_out("fuzzy")
             continue
-        yield from pairs_of_entry(sources, targets, rules, f"{file.path}, line {entry.line}", refusals)
+        yield from pairs_of_entry(sources, targets, rules, f"{file.name}, line {entry.line}", refusals)
 
 
 def _entries(file: SourceFile, charset: str, refusals: Refusals) -> Iterator[_Entry]:
@@ -146,7 +146,7 @@ def _entries(file: SourceFile, charset: str, refusals: Refusals) -> Iterator[_En
         entry.num_chars += len(text)
         if entry.num_chars > MAX_ENTRY_CHARS:
             raise SourceError(
-                f"{file.path}, line {number}: an entry has more than {MAX_ENTRY_CHARS:,} characters, which is the "
+                f"{file.name}, line {number}: an entry has more than {MAX_ENTRY_CHARS:,} characters, which is the "
                 "maximum. Set another file with downloader.path=FILE"
             )
     if entry.texts or entry.bad:

@@ -47,14 +47,14 @@ class SourceTextDownloader(Downloader):
             yield batch
         self._file.check_unchanged()
         if not num_rows:
-            raise SourceError(f"{self._file.path} has no lines. Set another file with {CONFIG_KEY}=FILE")
+            raise SourceError(f"{self._file.name} has no lines. Set another file with {CONFIG_KEY}=FILE")
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         for number, text in enumerate(decoded_lines(self._file), 1):
             if not is_text(text):
                 what = utf8_problem(text.encode(errors="surrogateescape"))
                 raise MalformedPairError(
-                    f"{self._file.path}, line {number}: {what}. mtx leaves out no line, because each line gets a "
+                    f"{self._file.name}, line {number}: {what}. mtx leaves out no line, because each line gets a "
                     f"prediction. Convert the file to UTF-8, or set another with {CONFIG_KEY}=FILE"
                 )
             yield text, ""

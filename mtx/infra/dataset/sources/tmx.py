@@ -33,7 +33,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         source, target = reader.found
         if reader.is_assumed:
             assume(
-                f"{file.path}: {source!r} is the source and {target!r} the target, in the order of the first unit, "
+                f"{file.name}: {source!r} is the source and {target!r} the target, in the order of the first unit, "
                 f"because the header states neither. For the other direction, set downloader.source_language={target}"
             )
         return Columns(source, target, (wanted.source_language or source, wanted.target_language or target))
@@ -43,7 +43,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
     for side, language in (("source", wanted.source_language), ("target", wanted.target_language)):
         if language is not None and not any(likeness(name, language) for name in present):
             raise SourceError(
-                f"{file.path}: there is no text in the language {language!r}; present: {choices(language, present)}. "
+                f"{file.name}: there is no text in the language {language!r}; present: {choices(language, present)}. "
                 f"Choose one of these languages with downloader.{side}_language=NAME"
             )
     raise _choice_error(file, reader, present)
@@ -60,12 +60,12 @@ def _choice_error(file: SourceFile, reader: "_LanguagesReader", present: list[st
     source = next((name for name in present if reader.first and likeness(name, reader.first)), None)
     if source is None or len(present) == 2 or any(reader.wanted):
         return SourceError(
-            f"{file.path}: exactly two languages are needed, but the file has {choices('', present)}. Choose two with "
+            f"{file.name}: exactly two languages are needed, but the file has {choices('', present)}. Choose two with "
             "downloader.source_language=NAME downloader.target_language=NAME"
         )
     others = [name for name in present if name != source]
     return SourceError(
-        f"{file.path}: exactly two languages are needed, but the file has {choices('', present)}. By its header, "
+        f"{file.name}: exactly two languages are needed, but the file has {choices('', present)}. By its header, "
         f"{source} is the source. Choose one of the others, for example with "
         + " or ".join(f"downloader.target_language={name}" for name in others[:5])
     )

@@ -39,13 +39,13 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
     if not fits:
         if not reader.others:
             return None
-        raise other_languages_error(reader.others, wanted, str(file.path))
+        raise other_languages_error(reader.others, wanted, file.name)
     known = RequestedColumns(source_language=fits[0].languages[0], target_language=fits[0].languages[1])
     if any(direction(*languages, known) is None for languages in reader.fits):
         pairs = [columns.languages for columns in fits]
         hints = [f"downloader.source_language={a} downloader.target_language={b}" for a, b in pairs[:MAX_HINTS]]
         raise SourceError(
-            f"{file.path}: exactly two languages are needed, but parts of the file have others: "
+            f"{file.name}: exactly two languages are needed, but parts of the file have others: "
             f"{', '.join(f'{a} to {b}' for a, b in pairs)}. Choose one pair, for example with {' or '.join(hints)}"
         )
     return fits[0]

@@ -78,7 +78,7 @@ class MarkupReader(ABC):
         """Return whether a text of the unit that ends is not allowed by XML, and count the unit or raise an error."""
         found, self.unsuitable = self.unsuitable, None
         if found is not None:
-            refusals.refuse("illegal_xml", f"{file.path}, line {found[0]}", f"a text has {found[1]}")
+            refusals.refuse("illegal_xml", f"{file.name}, line {found[0]}", f"a text has {found[1]}")
         return found is not None
 
     def on_start(self, name: str, attributes: dict[str, str]) -> None:
@@ -155,12 +155,12 @@ def markup_pairs(file: SourceFile, reader: MarkupReader) -> Iterator[Pair]:
                     raise _HostileError(f"it has a tag or a comment of more than {MAX_PENDING_BYTES >> 20} MB")
             except _HostileError as error:
                 raise SourceError(
-                    f"{file.path}, line {parser.CurrentLineNumber}: mtx refuses to read the file, because {error}. "
+                    f"{file.name}, line {parser.CurrentLineNumber}: mtx refuses to read the file, because {error}. "
                     "Correct the file, or set another file with downloader.path=FILE"
                 ) from error
             except (expat.ExpatError, ValueError) as error:
                 raise SourceError(
-                    f"{file.path}, line {parser.ErrorLineNumber}: the file is not valid XML ({error}). The file is "
+                    f"{file.name}, line {parser.ErrorLineNumber}: the file is not valid XML ({error}). The file is "
                     "truncated, damaged, or of another format: copy or download the file again"
                 ) from error
             yield from reader.pairs

@@ -52,7 +52,7 @@ def suitable_chunks(stream: IO[bytes], file: SourceFile) -> Iterator[bytes]:
             text = held + decoder.decode(chunk, final=not chunk)
         except UnicodeError as error:
             raise SourceError(
-                f"{file.path} is not valid in its encoding {codec}, near byte {num_bytes + 1:,}. The file is truncated "
+                f"{file.name} is not valid in its encoding {codec}, near byte {num_bytes + 1:,}. The file is truncated "
                 "or damaged: copy or download the file again"
             ) from error
         held = ""
@@ -97,11 +97,11 @@ def _codec_of(head: bytes, file: SourceFile) -> str:
         known = False
     if not known:
         raise SourceError(
-            f"{file.path} names the encoding {name!r}, which Python does not know. Convert the file with "
+            f"{file.name} names the encoding {name!r}, which Python does not know. Convert the file with "
             f"`iconv -f {name} -t UTF-8 OLD > NEW`, and change the name in its first line to UTF-8"
         )
     if WIDE.match(info.name):
-        assume(f"{file.path} is in UTF-8, because its first line is no {name}, though it names that encoding")
+        assume(f"{file.name} is in UTF-8, because its first line is no {name}, though it names that encoding")
         return "utf-8"
     return info.name
 

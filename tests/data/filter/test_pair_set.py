@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtx.data.filter import duplicates
-from mtx.data.filter.duplicates import PairSet
+from mtx.data.filter import pair_set
+from mtx.data.filter.pair_set import PairSet
 
 
 def add(pairs: PairSet, texts: list[tuple[str, str]]) -> list[bool]:
@@ -21,7 +21,7 @@ def test_tells_new_pairs_from_those_of_the_same_and_of_earlier_calls() -> None:
 
 
 def test_nothing_is_forgotten_while_the_table_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "SLOTS_PER_MOVE", 1000)
+    monkeypatch.setattr(pair_set, "SLOTS_PER_MOVE", 1000)
     pairs = PairSet()
     first = [(str(i), "x") for i in range(20_000)]
     assert all(add(pairs, first))
@@ -47,8 +47,8 @@ def test_equals_a_python_set_where_every_pair_wants_the_same_slot(batches: list[
 
     known: set[int] = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "pair_hashes", crowded)
-        patch.setattr(duplicates, "MIN_SLOTS", 4)
+        patch.setattr(pair_set, "pair_hashes", crowded)
+        patch.setattr(pair_set, "MIN_SLOTS", 4)
         pairs = PairSet()
         for batch in batches:
             expected = [number not in batch[:i] and number not in known for i, number in enumerate(batch)]
@@ -61,12 +61,12 @@ def test_pairs_whose_hashes_end_alike_are_told_apart(monkeypatch: pytest.MonkeyP
         high = np.array([int(text) for text in source.to_pylist()], dtype=np.uint64)
         return np.stack([high, np.full_like(high, 7)], axis=1)
 
-    monkeypatch.setattr(duplicates, "pair_hashes", alike)
+    monkeypatch.setattr(pair_set, "pair_hashes", alike)
     assert add(PairSet(), [("1", ""), ("2", ""), ("1", "")]) == [True, True, False]
 
 
 def test_a_hash_of_zero_which_stands_for_a_free_slot_is_remembered_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "xxh3_128_digest", lambda _text: bytes(16))
+    monkeypatch.setattr(pair_set, "xxh3_128_digest", lambda _text: bytes(16))
     pairs = PairSet()
     assert add(pairs, [("a", "b")]) == [True]
     assert add(pairs, [("a", "b")]) == [False]

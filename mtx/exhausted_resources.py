@@ -1,7 +1,9 @@
 """One line for errors that say that memory, disk space, files or threads are exhausted, from any library."""
 
 import errno
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 MEMORY_NUMBERS = (errno.ENOMEM, errno.EAGAIN)  # EAGAIN: no further process or thread
 DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -21,8 +23,11 @@ MEMORY_WORDS = (
         "unable to mmap",
         "memory allocation of",
         "resource temporarily unavailable",
+        "failed to launch worker thread",
     ),
 )
+PANIC_MODULE = "pyo3_runtime"  # of the exception for a panic of tokenizers, which is a BaseException
+LARGEST_ALLOCATION = 1 << 36  # bytes that a library may need to read whole data
 LONGEST_DETAIL = 160  # characters of the error that the line quotes
 MEMORY_ADVICE = (
     "Free memory, or raise the limit (`ulimit -v`, or that of the container). A smaller model, a smaller "
@@ -46,6 +51,31 @@ def exhausted_message(error: BaseException) -> str | None:
     return None
 
 
+def raise_if_exhausted(error: BaseException) -> None:
+    """Raise an error again that says that memory or open files are exhausted: the data that it could not read is whole.
+
+    An allocation of more than `LARGEST_ALLOCATION` bytes is left: a size that damaged data names.
+    """
+    for each in _with_causes(error):
+        number = each.errno if isinstance(each, OSError) else None
+        asked = re.search(r"(?:size|allocate) (\d+)", str(each))
+        if asked and int(asked[1]) > LARGEST_ALLOCATION:
+            continue
+        if isinstance(each, MemoryError) or number in (*MEMORY_NUMBERS, *FILE_NUMBERS) or _names_memory(each):
+            raise error
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Convert a panic of a Rust library in the body of the `with` statement, which is no Exception, to RuntimeError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__module__ != PANIC_MODULE:
+            raise
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
@@ -58,7 +88,8 @@ def _with_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _names_memory(error: BaseException) -> bool:
-    if not isinstance(error, RuntimeError | ImportError | SystemError | OSError):
+    is_native = type(error).__module__.partition(".")[0] in ("pyarrow", PANIC_MODULE)
+    if not is_native and not isinstance(error, RuntimeError | ImportError | SystemError | OSError):
         return False
     told = str(error).lower()
     return any(words in told for words in MEMORY_WORDS)

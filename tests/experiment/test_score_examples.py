@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mtx.data.filter.column_rule import ColumnRule
-from mtx.data.score.score_examples import example_rows, example_texts
+from mtx.experiment.score_examples import example_rows, example_texts
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.records.rule_cost_report import rule_costs
 

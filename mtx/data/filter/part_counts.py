@@ -1,0 +1,81 @@
+"""`PartCounts`: the pairs that each rule drops, by source of a mixture and by language."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mtx.components.identity import JSON
+from mtx.infra.dal.row_views import SOURCE_COLUMN
+
+MAX_KNOWN = 1000  # values of a column that are told apart; a column of more is probably no language
+MAX_PARTS = 20  # values of a column that a report lists; all others count together
+OTHERS = "(others)"
+NO_VALUE = "(none)"
+
+# Columns of texts that name a language, such as `lang` of a corpus or `language.source` of a scorer.
+LANGUAGE_NAME = re.compile(r"(?:^|[._])(?:lang|language|languages)(?:$|[._])", re.IGNORECASE)
+
+
+class PartCounts:
+    """Counts of pairs and of dropped pairs by the values of the columns that have parts.
+
+    Args:
+        num_rules: number of rules.
+        source_names: the names of the sources of a mixture, whose numbers the column `source` has.
+    """
+
+    def __init__(self, num_rules: int, source_names: Sequence[str] = ()) -> None:
+        self._num_rules = num_rules
+        self._source_names = list(source_names)
+        self._counts: dict[str, dict[str, NDArray[np.int64]]] = {}  # pairs, and dropped pairs of each rule
+
+    def add(self, pairs: pa.RecordBatch, in_order: NDArray[np.bool_]) -> None:
+        """Count a batch of n pairs, given which pairs each rule drops and no rule before it, bool [rules, n]."""
+        for column in pairs.schema.names:
+            if column == SOURCE_COLUMN and self._source_names:
+                names, codes = self._source_names, pairs.column(column).to_numpy(zero_copy_only=False)
+            elif is_language_column(pairs.schema.field(column)):
+                encoded = pc.fill_null(pairs.column(column).cast(pa.large_string()), NO_VALUE).dictionary_encode()
+                names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+            else:
+                continue
+            counts = np.stack([np.bincount(codes[mask], minlength=len(names)) for mask in (slice(None), *in_order)])
+            known = self._counts.setdefault(column, {})
+            for place, name in enumerate(names):
+                name = name if name in known or len(known) < MAX_KNOWN else OTHERS
+                known[name] = known.get(name, np.zeros(self._num_rules + 1, dtype=np.int64)) + counts[:, place]
+
+    def heavily_cut(self, share: float) -> Iterator[tuple[str, str, float, int]]:
+        """Yield the sources that lose more than a share of their pairs: column, name, lost share, the heaviest rule."""
+        for name, counts in self._counts.get(SOURCE_COLUMN, {}).items():
+            dropped = counts[1:]
+            if counts[0] and dropped.sum() > share * counts[0]:
+                yield SOURCE_COLUMN, name, float(dropped.sum() / counts[0]), int(np.argmax(dropped))
+
+    def as_json(self, rules: Sequence[str]) -> dict[str, JSON]:
+        """Return for each column and value `num_pairs`, `num_kept` and `dropped` by rule, the largest parts first."""
+        return {column: self._column(counts, rules) for column, counts in self._counts.items()}
+
+    def _column(self, counts: dict[str, NDArray[np.int64]], rules: Sequence[str]) -> dict[str, JSON]:
+        ordered = sorted(counts.items(), key=lambda each: (each[0] == OTHERS, -int(each[1][0]), each[0]))
+        if len(ordered) > MAX_PARTS:
+            rest = np.sum([of for _, of in ordered[MAX_PARTS - 1 :]], axis=0)
+            ordered = [*ordered[: MAX_PARTS - 1], (OTHERS, rest)]
+        return {
+            name: {
+                "num_pairs": int(of[0]),
+                "num_kept": int(of[0] - of[1:].sum()),
+                "dropped": {rule: int(count) for rule, count in zip(rules, of[1:], strict=True) if count},
+            }
+            for name, of in ordered
+        }
+
+
+def is_language_column(column: pa.Field) -> bool:
+    """Return whether a column of texts names a language, by its name."""
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return bool(is_text and LANGUAGE_NAME.search(column.name) and not column.name.endswith("reason"))

@@ -1,0 +1,184 @@
+"""Compiled kernels of MinHash, with results equal to those of numpy in `minhash.py`.
+
+This module imports numba, an optional dependency, so only `minhash_kernels` in `minhash.py` imports it. All functions
+release the GIL.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from mtx.data.score import text_features
+
+Array = NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+BASE, MIX1, MIX2, ONE = (
+    np.uint64(number) for number in (text_features.BASE, 0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53, 1)
+)
+S32, S33 = np.uint64(32), np.uint64(33)
+LARGEST = np.uint32(0xFFFFFFFF)
+
+
+def _compile(function: Function) -> Function:
+    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+@_compile
+def mixed(value: Any) -> Any:
+    """Return the 64-bit hash of an integer, as `text_features.mixed` does."""
+    value = (value ^ (value >> S33)) * MIX1
+    value = (value ^ (value >> S33)) * MIX2
+    return value ^ (value >> S33)
+
+
+@_compile
+def ngram_hash(codes: Array, start: int, size: int) -> Any:
+    """Return the hash of an n-gram of `size` characters before it is mixed."""
+    value = np.uint64(0)
+    for place in range(size):
+        value = value * BASE + np.uint64(codes[start + place]) + ONE
+    return value
+
+
+@_compile
+def fill_grams(codes: Array, start: int, end: int, ngram: int, grams: Array) -> int:
+    """Write the hashes of the n-grams of a text, as `minhash.ngram_hashes` does, and return their number."""
+    size = end - start
+    if size <= ngram:
+        grams[0] = mixed(ngram_hash(codes, start, size))
+        return 1
+    power = ONE
+    for _ in range(ngram):
+        power = power * BASE
+    value = ngram_hash(codes, start, ngram)
+    grams[0] = mixed(value)
+    for place in range(1, size - ngram + 1):
+        first = np.uint64(codes[start + place - 1]) + ONE
+        value = value * BASE + np.uint64(codes[start + place + ngram - 1]) + ONE - first * power
+        grams[place] = mixed(value)
+    return size - ngram + 1
+
+
+@_compile
+def fill_bands(
+    codes: Array, offsets: Array, ngram: int, factors: Array, addends: Array, bands: Array, of_text: Array
+) -> None:
+    """Write the hash of each band, uint32 [bands, n], and of each text, uint64 [n]; see `MinHash.band_hashes`."""
+    num_texts, num_hashes = offsets.size - 1, factors.size
+    num_bands = bands.shape[0]
+    rows = num_hashes // num_bands
+    longest = 1
+    for text in range(num_texts):
+        longest = max(longest, offsets[text + 1] - offsets[text])
+    grams = np.empty(longest, dtype=np.uint64)
+    least = np.empty(num_hashes, dtype=np.uint32)
+    for text in range(num_texts):
+        num_grams = fill_grams(codes, offsets[text], offsets[text + 1], ngram, grams)
+        least[:] = LARGEST
+        total = np.uint64(0)
+        for place in range(num_grams):
+            gram = grams[place]
+            total += mixed(gram + (np.uint64(place) << S32))
+            high = np.uint32(gram >> S32)
+            for number in range(num_hashes):
+                hashed = np.uint32(high * factors[number] + addends[number])
+                least[number] = min(least[number], hashed)
+        of_text[text] = mixed(total)
+        for band in range(num_bands):
+            value = np.uint64(0)
+            for row in range(rows):
+                value = mixed((value << S32) ^ np.uint64(least[band * rows + row]) ^ (value >> S32))
+            bands[band, text] = np.uint32(value >> S32)
+
+
+@_compile
+def table_mask(num_grams: int) -> int:
+    """Return the mask of the slots of a hash table: a power of two of at least twice the number of n-grams, less 1."""
+    slots = 4
+    while slots < 2 * num_grams:
+        slots *= 2
+    return slots - 1
+
+
+@_compile
+def slot_of(gram: Any, keys: Array, owners: Array, owner: int, mask: int) -> int:
+    """Return the slot of an n-gram, or the free slot for it. Slots of other owners are free."""
+    slot = np.int64(gram & np.uint64(mask))
+    while owners[slot] == owner and keys[slot] != gram:
+        slot = (slot + 1) & mask
+    return int(slot)
+
+
+@_compile
+def jaccard_of(
+    grams: Array,
+    num_grams: int,
+    num_first: int,
+    least: float,
+    first: tuple[Array, Array, int, int],
+    marks: Array,
+    second: tuple[Array, Array, int, int],
+) -> float:
+    """Return the Jaccard index of a text with the n-grams `grams` and of the text in the hash table `first`.
+
+    A table is its keys, its owners, the current owner and the mask of its slots. `marks` says of each slot of `first`
+    for which pair its n-gram was counted last. `second` counts the other distinct n-grams.
+    """
+    num_shared, num_second = 0, 0
+    for place in range(num_grams):
+        # Even if all further n-grams were shared, the index would stay below `least`.
+        if num_shared + num_grams - place < least * (num_first + num_second - num_shared):
+            return 0.0
+        gram = grams[place]
+        slot = slot_of(gram, first[0], first[1], first[2], first[3])
+        if first[1][slot] == first[2]:
+            if marks[slot] != second[2]:
+                marks[slot] = second[2]
+                num_shared += 1
+                num_second += 1
+            continue
+        slot = slot_of(gram, second[0], second[1], second[2], second[3])
+        if second[1][slot] != second[2]:
+            second[1][slot], second[0][slot] = second[2], gram
+            num_second += 1
+    index = num_shared / (num_first + num_second - num_shared)
+    return index if index >= least else 0.0
+
+
+@_compile
+def fill_jaccard(
+    codes: Array, offsets: Array, ngram: int, least: float, one: Array, other: Array, found: Array
+) -> None:
+    """Write the Jaccard index of each pair of texts, float64 [pairs], 0 if below `least`; see `MinHash.jaccard`.
+
+    The n-grams of the first text are a hash table, which all pairs with this text use.
+    """
+    longest = 1
+    for pair in range(one.size):
+        longest = max(longest, offsets[one[pair] + 1] - offsets[one[pair]])
+        longest = max(longest, offsets[other[pair] + 1] - offsets[other[pair]])
+    grams = np.empty(longest, dtype=np.uint64)
+    slots = table_mask(longest) + 1
+    keys, owners = np.empty(slots, dtype=np.uint64), np.zeros(slots, dtype=np.int64)
+    marks = np.zeros(slots, dtype=np.int64)
+    second_keys, second_owners = np.empty(slots, dtype=np.uint64), np.zeros(slots, dtype=np.int64)
+    current, num_first, owner, mask = -1, 0, 0, 0
+    for pair in range(one.size):
+        if one[pair] != current:
+            current = one[pair]
+            owner, num_first = pair + 1, 0
+            num_grams = fill_grams(codes, offsets[current], offsets[current + 1], ngram, grams)
+            mask = table_mask(num_grams)
+            for place in range(num_grams):
+                slot = slot_of(grams[place], keys, owners, owner, mask)
+                if owners[slot] != owner:
+                    owners[slot], keys[slot] = owner, grams[place]
+                    num_first += 1
+        num_grams = fill_grams(codes, offsets[other[pair]], offsets[other[pair] + 1], ngram, grams)
+        second = (second_keys, second_owners, pair + 1, table_mask(num_grams))
+        first = (keys, owners, owner, mask)
+        found[pair] = jaccard_of(grams, num_grams, num_first, least, first, marks, second)

@@ -1,0 +1,130 @@
+"""`SplitGroups`: groups of pairs that the split keeps together, such as documents or clusters of near-duplicates."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
+
+from mtx.components.identity import JSON, identity
+from mtx.data.concatenated_corpus import Corpus
+from mtx.data.score.corpus_score_stage import score_corpus
+from mtx.data.score.near_duplicates import CLUSTER, NearDuplicatesScorer
+from mtx.data.score.score_ids import ScoreIds
+from mtx.data.score.score_table import ScoreTable
+from mtx.data.score.scorer import Scorer, shown_name
+from mtx.data.split import CLUSTER_GROUPS, source_hashes
+from mtx.data.stage_runner import StageRunner
+from mtx.errors import ConfigError, choices
+
+DEFAULT_SCORER = "near_duplicates"
+
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class SplitGroups:
+    """The group of each pair.
+
+    Attributes:
+        described: what decides the groups, for the id of the split.
+        noun: what a group is, in messages.
+        of_train: returns the hash of the group of each training pair of the source: uint64 [n].
+        of_own: returns the hashes of the groups of the pairs of a split of the source, or nothing if they have none.
+    """
+
+    described: Mapping[str, JSON]
+    noun: str
+    of_train: Callable[[], Hashes]
+    of_own: Callable[[str], Hashes]
+
+
+def split_groups(
+    by: str | None,
+    corpus: Corpus,
+    runner: StageRunner,
+    scorers: Mapping[str, Scorer],
+    scored: Mapping[str, ScoreIds],
+    seed: int,
+) -> SplitGroups | None:
+    """Return the groups of `datamodule.split_by`, or None if pairs are only grouped by their source sentence.
+
+    Args:
+        by: `cluster`, or a column of the corpus.
+        corpus: the text.
+        runner: builds the clusters if no scorer has.
+        scorers: the scorers of the run, of which the first one of near-duplicates gives the clusters.
+        scored: the ids of their scores.
+        seed: seed of the hashes.
+
+    Raises ConfigError if the corpus has no such column, or if the column cannot name a document.
+    """
+    if by is None:
+        return None
+    if by == CLUSTER_GROUPS:
+        return _clusters(corpus, runner, scorers, scored, seed)
+    columns = [name for name in corpus.columns("train") if name not in ("src", "tgt")]
+    if by not in columns:
+        known = f"Choose one of {choices(by, [CLUSTER_GROUPS, *columns])}"
+        raise ConfigError(
+            f"datamodule.split_by names a column of the corpus, or is {CLUSTER_GROUPS}, but is {by!r}. {known}; "
+            "downloader.columns says which columns are stored beside the texts"
+        )
+
+    def of_own(split: str) -> Hashes:
+        return _column_hashes(corpus, split, by, seed) if by in corpus.columns(split) else np.empty(0, dtype=np.uint64)
+
+    return SplitGroups({"column": by}, by, lambda: _column_hashes(corpus, "train", by, seed), of_own)
+
+
+def _clusters(
+    corpus: Corpus, runner: StageRunner, scorers: Mapping[str, Scorer], scored: Mapping[str, ScoreIds], seed: int
+) -> SplitGroups:
+    name = next((name for name, of in scorers.items() if isinstance(of, NearDuplicatesScorer)), DEFAULT_SCORER)
+    scorer = scorers.get(name) or NearDuplicatesScorer()
+    assert isinstance(scorer, NearDuplicatesScorer)
+    parts = corpus.parts("train")
+    of = scored.get(name) or score_corpus(runner, parts, scorer, name=name)
+
+    def of_train() -> Hashes:
+        table = ScoreTable.open(runner.repo, parts, {name: scorer}, {name: of}).table
+        clusters = table[shown_name(name, CLUSTER)].to_numpy()
+        # The hash of the first source of a cluster, so that a corpus that grows at its end holds out the same clusters.
+        return source_hashes(corpus.batches("train"), seed=seed)[clusters]
+
+    described: dict[str, JSON] = {"cluster": identity(scorer), "scores": cast(list[JSON], list(of.scores.values()))}
+    return SplitGroups(described, "cluster", of_train, lambda split: np.empty(0, dtype=np.uint64))
+
+
+def _column_hashes(corpus: Corpus, split: str, column: str, seed: int) -> Hashes:
+    """Return the hash of the value of each pair; a pair without a value has the hash of its source sentence."""
+    found = [np.empty(0, dtype=np.uint64)]
+    for batch in corpus.batches(split):
+        values = batch.column(column)
+        if not _is_category(values.type):
+            raise ConfigError(
+                f"datamodule.split_by needs a column of text, integers or Booleans, but {column!r} holds "
+                f"{values.type}. Choose another column, or read it as text with downloader.columns"
+            )
+        encoded = values.cast(pa.large_string()).dictionary_encode()
+        of_value = _text_hashes(encoded.dictionary.to_pylist(), seed)
+        hashes = source_hashes([batch], seed=seed)
+        known = encoded.indices.is_valid().to_numpy(zero_copy_only=False)
+        places = pc.fill_null(encoded.indices, 0).to_numpy()
+        hashes[known] = of_value[places[known]]
+        found.append(hashes)
+    return np.concatenate(found)
+
+
+def _text_hashes(values: Sequence[str], seed: int) -> Hashes:
+    hashes: Iterable[int] = (xxh3_64_intdigest(value.encode(), seed=seed) for value in values)
+    return np.fromiter(hashes, dtype=np.uint64, count=len(values))
+
+
+def _is_category(kind: pa.DataType) -> bool:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind))

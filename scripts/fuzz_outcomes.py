@@ -1,0 +1,94 @@
+"""Run one input of a fuzzer within a time limit, and count what came of it."""
+
+import signal
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Generic, TypeVar
+
+SECONDS_AT_MOST = 10.0  # time limit of one input
+
+Input = TypeVar("Input")
+
+
+@dataclass
+class Outcome(Generic[Input]):
+    """Results of the inputs of one parser or one kind of option.
+
+    Attributes:
+        read: number of inputs that were accepted.
+        refused: number of inputs that were refused with an error of mtx.
+        slowest: time of the slowest input, in seconds.
+        kinds: number of refusals by the class of the error.
+        failures: each input that failed, and why.
+    """
+
+    read: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+    kinds: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[Input, str]] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs that were run."""
+        return self.read + self.refused + len(self.failures)
+
+
+class TooSlowError(BaseException):
+    """An input exceeded the time limit; no subclass of Exception, so that no parser catches it as a file error."""
+
+
+def run_input(
+    outcome: Outcome[Input],
+    given: Input,
+    call: Callable[[], object],
+    *,
+    read_problem: Callable[[], str | None] = lambda: None,
+    refusal_problem: Callable[[str], str | None] = lambda message: None,
+    seconds: float = SECONDS_AT_MOST,
+) -> None:
+    """Call `call` within the time limit, and add the result to `outcome`.
+
+    An input fails if `call` raises anything but an error of mtx, or exceeds the time limit.
+
+    Args:
+        outcome: the counts, which are changed.
+        given: the input, which is kept if it fails.
+        call: runs the input.
+        read_problem: returns why an accepted input fails anyway, or None.
+        refusal_problem: returns why a refused input fails anyway, from the message of the refusal, or None.
+        seconds: time limit.
+    """
+    from mtx.errors import MtxError
+
+    signal.signal(signal.SIGALRM, _too_slow)
+    started = time.perf_counter()
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    problem = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call()
+        if (problem := read_problem()) is None:
+            outcome.read += 1
+    except MtxError as error:
+        if (problem := refusal_problem(str(error))) is None:
+            outcome.refused += 1
+            outcome.kinds[type(error).__name__] += 1
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic of a compiled parser does not derive from Exception
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    outcome.slowest = max(outcome.slowest, time.perf_counter() - started)
+    if problem is not None:
+        outcome.failures.append((given, problem))
+
+
+def _too_slow(_: int, __: FrameType | None) -> None:
+    raise TooSlowError("the input exceeded the time limit")

@@ -1,0 +1,56 @@
+"""Each command that a message proposes is parsed by a shell as it is printed, and its overrides are valid."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mtx.app.corrected_command import is_override
+
+PACKAGE = Path(__file__).parents[2] / "mtx"
+CONFIGS = Path(__file__).parents[2] / "conf"
+COMMAND = re.compile(r"\bmtx (?:-m )?task=\w+(?: (?:'[^']+'|\"[^\"]+\"|[\w.+~-]+=\S+))*")
+UNQUOTED = re.compile(r"""(?<!['"`\w.{?+])[+~]?[a-z_]+(?:\.[\w]+)*=[\[{*][^ ]*""")
+EXPANDED = set("[]{}*?$`!")  # what a shell expands outside of quotes
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Yield the texts in the code that are no docstrings, with the values filled in by X, and where they are."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        spoken = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if id(node) in inner | spoken:
+                continue
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
+                yield f"{path.name}:{node.lineno}", "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield f"{path.name}:{node.lineno}", node.value
+
+
+COMMANDS = sorted({(found[0].rstrip(".,:;`"), where) for where, text in messages() for found in COMMAND.finditer(text)})
+COMMANDS += sorted(
+    (found[0].strip(), path.name)
+    for path in CONFIGS.rglob("*.yaml")
+    for found in re.finditer(r"(?<=#   )mtx [^#\n]+?(?=  |$)", path.read_text(encoding="utf-8"), re.MULTILINE)
+)
+
+
+@pytest.mark.parametrize(("command", "where"), COMMANDS, ids=[f"{where} {command}" for command, where in COMMANDS])
+def test_a_proposed_command_is_parsed_by_a_shell_and_by_hydra(command: str, where: str) -> None:
+    words = shlex.split(command)
+    unquoted = shlex.shlex(command, posix=False, punctuation_chars="")
+    unquoted.whitespace_split = True
+    bare = [word for word in unquoted if not word.startswith(("'", '"'))]
+    assert not [word for word in bare if EXPANDED & set(re.sub(r"'[^']*'|\"[^\"]*\"", "", word))], where
+    assert all(is_override(word) for word in words[1:] if not word.startswith("-")), where
+
+
+def test_a_proposed_override_with_brackets_is_in_quotes() -> None:
+    found = {where: text for where, text in messages() if UNQUOTED.search(text)}
+    assert found == {}

@@ -1,0 +1,56 @@
+"""Normal forms of texts, with values worked out by hand."""
+
+import unicodedata
+from itertools import pairwise
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtx.data.score.normal_form import normal_pairs, normal_texts
+
+
+def forms(*texts: str, with_punctuation: bool = True) -> list[str]:
+    found = normal_texts(pa.array(texts, pa.large_string()), with_punctuation=with_punctuation)
+    bounds = found.offsets.tolist()
+    return ["".join(map(chr, found.codes[first:end])) for first, end in pairwise(bounds)]
+
+
+def test_case_white_space_and_compatibility_characters_are_made_equal() -> None:
+    assert forms("  Aé  ﬁB\t\n c ", "", " \u3000 ", "ＡＢ！", "e\u0301", "x\x00y", "\u00a8x") == [
+        *("aé fib c", "", "", "ab!", "é", "x\x00y", "\u0308x"),
+    ]
+
+
+def test_without_punctuation_only_letters_marks_and_numbers_are_left() -> None:
+    assert forms("Don't stop, 2-3!", "日本、語。", "שָׁלוֹם", "--- -", " … ", with_punctuation=False) == [
+        *("dontstop23", "日本語", "שָׁלוֹם", "--- -", "..."),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=5))
+def test_the_form_is_that_of_the_standard_library(texts: list[str]) -> None:
+    def expected(text: str) -> str:
+        nfkc = unicodedata.normalize("NFKC", text.strip()).strip()
+        words = "".join(" " if one.isspace() else one for one in nfkc)
+        while "  " in words:
+            words = words.replace("  ", " ")
+        return "".join(one.lower() if len(one.lower()) == 1 else one for one in words)
+
+    assert forms(*texts) == [expected(text) for text in texts]
+
+
+def test_equal_forms_have_equal_hashes_and_an_empty_text_has_0() -> None:
+    hashes = normal_texts(pa.array(["Ab  c", "ab C", "abc", "", "ba c"], pa.large_string())).hashes().tolist()
+    assert hashes[0] == hashes[1]
+    assert hashes[3] == 0
+    assert len(set(hashes)) == 4
+
+
+def test_a_slice_of_texts_and_the_border_between_sides() -> None:
+    texts = pa.array(["é", " A", "b ", "c"], pa.large_string())
+    batch = pa.record_batch([texts.slice(1, 2), texts.slice(2, 2)], names=["src", "tgt"])
+    found = normal_pairs(batch)
+    assert "".join(map(chr, found.codes)) == "a\x01bb\x01c"
+    assert found.offsets.tolist() == [0, 3, 6]
