@@ -37,15 +37,14 @@ if TYPE_CHECKING:
 class PreparedData:
     """The prepared data of a run: tokenizers and splits, which are opened when they are first used.
 
-    Picklable: a process that unpickles the object maps the files into memory again, without copying their content.
+    Picklable: a process that unpickles the object maps the files into memory again.
 
     Args:
         storage: the store that holds the datasets and tokenizers.
         recipe: the settings of all stages that built the data.
         ids: the ids of the stored datasets and tokenizers.
         layout: the format of a batch; its special ids are replaced by those of the tokenizers.
-        too_long: what happens to a training pair that is longer than a maximum of the layout. Text to translate is
-            always truncated, and held-out pairs are never truncated.
+        too_long: what happens to a training pair above a maximum of the layout; held-out pairs are never truncated.
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are dropped; None: no pair is dropped.
         seed: seed of the training order.
         grouping: the groups of the training pairs, and their weights; None: there are no groups.
@@ -313,8 +312,7 @@ class PreparedData:
         if not parts:
             return dict(self._repo.manifest(self.ids.raw["train"]).provenance)
         caps = {name: cap for name in names if (cap := downloader.cap(name, "train")) is not None}
-        revisions = {name: part["revision"] for name, part in parts.items()}
-        options = {name: part["source"] for name, part in parts.items()}
+        revisions, options = ({name: part[key] for name, part in parts.items()} for key in ("revision", "source"))
         described: dict[str, JSON] = {"sources": revisions, "options": options}
         return {**described, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
 

@@ -2,8 +2,7 @@
 
 An artifact is stored in the folder `location/NAME/`. The folder contains the artifact's files and a `manifest.json`.
 The manifest records the inputs of the build, and the length and SHA-256 of each file. A build writes into a temporary
-folder and renames the folder at the end, so no reader sees an incomplete artifact. A lock ensures that only one process
-builds an artifact.
+folder and renames it at the end, so no reader sees an incomplete artifact. A lock lets only one process build it.
 """
 
 import os
@@ -55,8 +54,7 @@ class ArtifactManifest:
     Attributes:
         id: name of the artifact.
         described: inputs of the build, as passed to `get_or_build`.
-        files: size and digest of each file, by file name; None for an artifact of format version 1, which records
-            neither.
+        files: size and digest of each file, by file name; None in format version 1, which records neither.
     """
 
     id: str
@@ -317,7 +315,5 @@ def check_files(path: Path, manifest: ArtifactManifest, *, full: bool) -> None:
             ) from error
         for what, is_, was in found:
             if is_ != was:
-                raise DamagedError(
-                    f"the file {name} of {manifest.id} has changed on disk: "
-                    f"{what} {is_}, but the manifest says {was}. {VERIFY_HINT}"
-                )
+                told = f"{what} {is_}, but the manifest says {was}. {VERIFY_HINT}"
+                raise DamagedError(f"the file {name} of {manifest.id} has changed on disk: {told}")
