@@ -1,6 +1,7 @@
 """The part of `report.json` about the price of the rules of a selection: pairs that they lose, noise they catch."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def _dropped(rule: ColumnRule, values: Floats) -> NDArray[np.bool_]:
     return np.asarray(np.where(missing, rule.without_value == "drop", ~((values >= low) & (values <= high))))
 
 
-def _shares(masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, object]:
+def _shares(masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, Any]:
     kinds = {kind: float(mask.mean()) for kind, mask in masks.items() if len(mask)}
     return {"kinds": kinds, "caught": float(np.mean(list(kinds.values()))) if kinds else 0.0}
 
