@@ -30,7 +30,7 @@ from mtx.data.score.noise_curves import CorpusScores
 from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.planted_noise import planted_noise
 from mtx.data.score.score_table import ScoreTable
-from mtx.data.score.scorer import TrainedScorer
+from mtx.data.score.scorer import CombiningScorer, TrainedScorer
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import MtxError
 from mtx.records.noise_report import column_noise
@@ -38,7 +38,7 @@ from mtx.training.translation_data import TranslationData
 
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
-SCORERS = ("rules", "alignment", "order", "language", "near_duplicates", "duplicates")
+SCORERS = ("rules", "alignment", "order", "language", "near_duplicates", "duplicates", "combined")
 CATALOGUES = "/usr/share/locale/{}/LC_MESSAGES"
 IDENTIFIED_PAIRS = 5  # good pairs for each bad one of a kind, on which the slow identifier of languages is measured
 
@@ -131,7 +131,8 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
         for scorer, of in prepared.scored.items():
             rate = num_pairs / of.built_s if of.built_s else float("nan")
             line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
-            if isinstance(recipe.scorers[scorer], TrainedScorer):
+            component = recipe.scorers[scorer]
+            if isinstance(component, TrainedScorer) and not isinstance(component, CombiningScorer):
                 of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
                 line += f", {of_cpu:,.0f} pairs per CPU second and core"
             print(line)
@@ -157,7 +158,7 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
         )
         print("  of all noise caught: " + ", ".join(f"{kind} {share:.0%}" for kind, share in caught.items()))
         print("  AUC / % caught at 5 % loss / % caught at 1 % loss")
-        print("  " + "column".ljust(22) + "".join(kind[:11].rjust(13) for kind in kinds))
+        print("  " + "column".ljust(22) + "".join(kind[:11].rjust(13) for kind in (*kinds, "all")))
         for column, of in noise.items():
             found = column_noise(table.table[column].to_numpy(), of).kinds
             cells = (
@@ -166,7 +167,10 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
                 else "–"
                 for kind in kinds
             )
-            print("  " + column.ljust(22) + "".join(cell.rjust(13) for cell in cells))
+            together = {"all": np.concatenate(list(of.values()))}
+            of_all = column_noise(table.table[column].to_numpy(), together).kinds["all"]
+            told = f" {of_all.auc:.3f}/{100 * of_all.caught_5:.0f}/{100 * of_all.caught_1:.0f}"
+            print("  " + column.ljust(22) + "".join(cell.rjust(13) for cell in (*cells, told)))
         if "language" in given.scorers.split(","):
             measure_identifier(store.repo.get(parts[0].id).rows.table, others, min(given.per_kind, 1000))
 

@@ -22,14 +22,14 @@ SHORT = "budget.seconds=0.1"
 # What a recipe is held to here, and how many jobs that makes where it is a sweep.
 LIMITS = {
     "budget_of_one_minute": [SHORT, "tokenizer=byte"],
-    "filter_ablation": [SHORT, "tokenizer=byte", "filter.drop_identical=true", "filter.drop_duplicates=true"],
     "original": ["tokenizer=byte"],
     "quick_fit": ["trainer.max_steps=2", "tokenizer=byte"],
     "quick_look": ["tokenizer.vocab_size=400"],
     "sampler_comparison": ["sampler=random,token_budget", "tokenizer=byte"],
     "vocabulary_comparison": [SHORT, "tokenizer.vocab_size=400", "seed=1,2"],
+    "worth_of_rules": [SHORT, "tokenizer=byte", "filter.ablation=all,random_for_length_z", "seed=1"],
 }
-NUM_JOBS = {"filter_ablation": 2, "sampler_comparison": 2, "vocabulary_comparison": 2}
+NUM_JOBS = {"sampler_comparison": 2, "vocabulary_comparison": 2, "worth_of_rules": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +72,32 @@ def test_a_recipe_is_checked_before_its_first_job(mtx: Mtx) -> None:
     assert result.code == 1
     assert "6 of 6 jobs have an invalid config, so no job was started:" in result.err
     assert not Path("multirun").exists()
+
+
+def arms_of(*command: str) -> list[str]:
+    jobs = plan_of("experiment=worth_of_rules", "seed=1", "downloader=sample", *command).jobs
+    assert jobs is not None
+    return [text.partition("=")[2].replace("'", "") for job in jobs for text in job.overrides if "ablation=" in text]
+
+
+def test_the_arms_of_worth_of_rules_follow_from_the_rules_that_are_on() -> None:
+    off = [f"filter.rules.{name}=null" for name in ("mojibake", "copy", "digits", "markup", "repetition", "length_z")]
+    assert arms_of(*off, "+filter.rules.long={column: source_chars, max: 300}") == [
+        *("all", "none", "without_letters", "random_for_letters", "without_long", "random_for_long"),
+    ]
+    assert len(arms_of()) == 2 + 2 * 7
+    assert arms_of("filter.ablation=all,none") == ["all", "none"]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("filter=default", "Choose filter=selection"), ("score=[]", "no rule of filter=selection is on")],
+)
+def test_worth_of_rules_without_rules_is_refused(command: str, told: str, mtx: Mtx) -> None:
+    result = mtx("experiment=worth_of_rules", *SMALL, command)
+    assert result.code == 1
+    assert told in result.err
+    assert "Traceback" not in result.err
 
 
 def test_a_recipe_is_resumed_by_the_same_command(mtx: Mtx) -> None:

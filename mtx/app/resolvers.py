@@ -1,6 +1,7 @@
 """OmegaConf resolvers of mtx's configs, such as `${cores_for_each:4}`. Importing this module registers them."""
 
 import atexit
+import re
 import shutil
 import tempfile
 from typing import Any
@@ -10,12 +11,14 @@ from omegaconf.basecontainer import BaseContainer
 
 from mtx.components.identity import digest
 from mtx.cpu_count import cores_for_each
+from mtx.errors import ConfigError
 
 # Tasks that only read the store, unless repair=true or yes=true.
 READ_ONLY_TASKS = frozenset(
     f"mtx.experiment.{name}" for name in ("show.show", "options.options", "check.check_only", "verify.verify", "gc.gc")
 )
 UNLIMITED = -1  # Lightning's value of max_steps and max_epochs for no limit
+PLAIN_VALUE = re.compile(r"[\w.:-]+")
 NON_STUDY_KEYS = ("launcher", "sweep.resume")  # keys that may change between the commands of one study
 
 
@@ -40,6 +43,32 @@ def if_scored(scorer: Any, value: Any, *, _parent_: Any) -> Any:
             return value if is_chosen else None
         _parent_ = _parent_._get_parent()
     return None
+
+
+def ablation_arms(*, _root_: DictConfig) -> str:
+    """Return the values of `filter.ablation` for a sweep: one for each arm, which follow from the rules that are on.
+
+    Raises ConfigError if the filter has no rules, or if no rule is on.
+    """
+    from mtx.data.filter.rule_ablation import ablation_arms, active_rules
+
+    options = _root_.get("filter") or {}
+    if not OmegaConf.is_dict(options) or "rules" not in options:
+        raise ConfigError("the sweep over filter.ablation needs rules to leave out. Choose filter=selection")
+    rules = OmegaConf.to_container(options["rules"], resolve=True)
+    assert isinstance(rules, dict)
+    active = active_rules({str(name): rule for name, rule in rules.items()})
+    if not active:
+        raise ConfigError(
+            "no rule of filter=selection is on, so there is none to leave out. Choose a scorer, such as "
+            "score=[rules], or set filter.rules.NAME.min=NUMBER"
+        )
+    return ",".join(arm if PLAIN_VALUE.fullmatch(arm) else quoted_value(arm) for arm in ablation_arms(active))
+
+
+def quoted_value(text: str) -> str:
+    """Return a text as a quoted value of an override."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def study_name(*, _root_: DictConfig) -> str:
@@ -74,6 +103,7 @@ def run_folder(task: Any, repair: Any, yes: Any, folder: Any) -> str:
 
 OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cores_for_each", cores_for_each, replace=True)
+OmegaConf.register_new_resolver("ablation_arms", ablation_arms, replace=True)
 OmegaConf.register_new_resolver("if_scored", if_scored, replace=True)
 OmegaConf.register_new_resolver("without_budget", without_budget, replace=True)
 OmegaConf.register_new_resolver("search_directions", search_directions, replace=True)

@@ -13,6 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mtx.app.grid_check import GridJob, grid_jobs
 from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, extended_loader, grid_of, group_names
@@ -130,9 +131,7 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
     _check_options(loader, parsed)
     check_sweep_settings(cfg)
     of_jobs = [str(one.input_line) for one in parsed if not one.is_hydra_override()]
-    given = OmegaConf.to_container(cfg.hydra.sweeper.params) if cfg.hydra.sweeper.get("params") else {}
-    assert isinstance(given, dict)
-    params = {str(name): str(values) for name, values in given.items()}
+    params = _sweeper_params(cfg)
     key = digest({"overrides": sorted(overrides), "params": params})
     folder, before = _folder(Path(str(cfg.hydra.sweep.dir)), cfg.sweep.resume, key)
     done = completed_jobs(folder) if before else {}
@@ -160,6 +159,20 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
         prefix=prefix,
         attempt=attempt,
     )
+
+
+def _sweeper_params(cfg: DictConfig) -> dict[str, str]:
+    """Return the values that the sweeper's options give to keys, as texts of overrides. Raises ConfigError."""
+    if not cfg.hydra.sweeper.get("params"):
+        return {}
+    try:
+        given = OmegaConf.to_container(cfg.hydra.sweeper.params, resolve=True)
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, ConfigError):  # of one of mtx's resolvers
+            raise error.__cause__ from error
+        raise ConfigError(f"hydra.sweeper.params cannot be resolved: {error}") from error
+    assert isinstance(given, dict)
+    return {str(name): str(values) for name, values in given.items()}
 
 
 def check_sweep_settings(cfg: DictConfig) -> None:

@@ -28,7 +28,7 @@ from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import hold_lock, read_status
 from mtx.sweep.confirmation import confirmation_folders, confirmation_overrides, plan_confirmation
-from mtx.sweep.job_lines import first_line, job_line
+from mtx.sweep.job_lines import duration_line, first_line, job_line
 from mtx.sweep.job_processes import has_died, in_child, is_own_process, launch_jobs
 from mtx.sweep.terminal_summary import end_sweep
 
@@ -65,6 +65,8 @@ def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunctio
         record.write(sweep.folder)
         _set_up(cfg, sweep)
         print(first_line(sweep.folder, record), flush=True)
+        if (line := duration_line(record, OmegaConf.select(cfg, "budget.seconds"))) is not None:
+            print(line, flush=True)
         launch = _launch_grid if sweep.jobs is not None else _search
         try:
             returned = launch(sweep, cfg, context, task_function)

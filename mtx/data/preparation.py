@@ -21,7 +21,8 @@ from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.revision_caching_downloader import revision_caching_downloader
-from mtx.data.score.score_stage import ScoreIds, score_fields
+from mtx.data.score.score_ids import ScoreIds
+from mtx.data.score.score_stage import score_fields
 from mtx.data.score.score_table import ScoredCorpus, shown_columns
 from mtx.data.score.scorer import Scorer
 from mtx.data.score_and_split_stages import build_scores_and_splits, build_text_scores, needs_split

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mtx.data.concatenated_corpus import Corpus
 from mtx.data.score.corpus_score_stage import score_corpus
-from mtx.data.score.score_stage import HeldOutPairs, ScoreIds, score_texts
-from mtx.data.score.scorer import CorpusScorer, HeldOutScorer, Scorer
+from mtx.data.score.score_ids import ScoreIds
+from mtx.data.score.score_stage import HeldOutPairs, score_texts
+from mtx.data.score.scorer import CorpusScorer, HeldOutScorer, Scorer, scoring_order
 from mtx.data.split import HeldOut
 from mtx.data.split_and_filter_stages import Splits, build_splits
 from mtx.data.split_groups import split_groups
@@ -51,15 +52,17 @@ def needs_split(scorers: Mapping[str, Scorer]) -> bool:
 
 
 def build_text_scores(runner: StageRunner, corpus: Corpus, scorers: Mapping[str, Scorer]) -> dict[str, ScoreIds]:
-    """Score the training texts by each scorer that does not need the split."""
+    """Score the training texts by each scorer that does not need the split; combining scorers come last."""
     parts = corpus.parts("train")
-    scored = {}
-    for name, scorer in scorers.items():
+    scored: dict[str, ScoreIds] = {}
+    for name, inputs in scoring_order(scorers).items():
+        scorer = scorers[name]
         if isinstance(scorer, CorpusScorer):
             scored[name] = score_corpus(runner, parts, scorer, name=name)
         elif not isinstance(scorer, HeldOutScorer):
-            scored[name] = score_texts(runner, [part.id for part in parts], scorer, name=name)
-    return scored
+            given = {other: (scorers[other], scored[other]) for other in inputs}
+            scored[name] = score_texts(runner, [part.id for part in parts], scorer, name=name, inputs=given)
+    return {name: scored[name] for name in scorers if name in scored}
 
 
 def rows_in_texts(rows: NDArray[np.int64], num_used: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from mtx.components.identity import JSON, identity
 from mtx.data.concatenated_corpus import Corpus
 from mtx.data.score.corpus_score_stage import score_corpus
 from mtx.data.score.near_duplicates import CLUSTER, NearDuplicatesScorer
-from mtx.data.score.score_stage import ScoreIds
+from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.score.scorer import Scorer, shown_name
 from mtx.data.split import CLUSTER_GROUPS, source_hashes

@@ -1,6 +1,6 @@
 """`task=scores`: write the scores of all pairs as a file, and measure them with planted noise."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,29 @@ import pyarrow.parquet as pq
 
 from mtx.components.checked_options import Natural, checked
 from mtx.data.concatenated_corpus import Corpus
+from mtx.data.dataset import SelectedDataset
+from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import PreparedScores, prepare_scores
 from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
+from mtx.experiment.score_examples import example_rows, example_texts
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.row_views import ROW_COLUMN, ROWS_PER_BATCH, SOURCE_COLUMN
 from mtx.progress.tracking import Phases
-from mtx.records.noise_report import NoiseReport, column_noise, kinds_table, score_histogram, thresholds_table
+from mtx.records.noise_report import (
+    NoiseReport,
+    ScoreExample,
+    ScoreExamples,
+    column_noise,
+    kinds_table,
+    score_histogram,
+    thresholds_table,
+)
 from mtx.records.report_record import Report
+from mtx.records.rule_cost_report import RuleCostReport, rule_costs, rule_costs_table
 from mtx.records.score_report import ScorerReport, distribution, scores_table
 
 SCORES_FILE = "scores.parquet"
@@ -29,12 +41,14 @@ CSV_FILE = "scores.csv"
 
 @needs(*DATA_GROUPS)
 @checked("task")
-def write_scores(run: Run, *, noise_pairs: Natural = 1000, csv: bool = False) -> None:
+def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natural = 5, csv: bool = False) -> None:
     """Score all pairs, write `scores.parquet`, and report what each score catches of planted noise.
 
     Args:
         run: The config, and the components that are built from it.
         noise_pairs: The number of planted pairs of each kind of noise. 0: no noise is planted.
+        example_pairs: The number of the worst and of the median pairs of each score that the report shows with their
+            texts. 0: the report has no text of the corpus.
         csv: Write `scores.csv`, too.
 
     Raises:
@@ -53,23 +67,62 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, csv: bool = False) ->
     names = [name for name, column in table.columns.items() if column.is_score]
     values = {name: table.table[name].to_numpy() for name in names}
     histograms = {name: found for name in names if (found := score_histogram(values[name])) is not None}
-    noise = {}
+    noise, costs = {}, RuleCostReport()
     if noise_pairs:
         with Phases("measuring planted noise", "noise", "scores") as phases:
             phases.begin("scoring bad pairs", unit=None)
             scored = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=noise_pairs, seed=run.seed)
         noise = {name: column_noise(values[name], scored.get(name, {})) for name in names}
+        if isinstance(recipe.filter, SelectionFilter):
+            costs = rule_costs(recipe.filter.column_rules, values, scored)
     scorers = _scorer_reports(prepared, table)
     report = Report.of(
-        {"scorers": scorers, "built": tuple(prepared.built), "store": store.location, "seed": run.seed},
-        NoiseReport(num_rows=table.table.num_rows, histograms=histograms, noise=noise),
+        {
+            "name": prepared.corpus.info.name,
+            "languages": prepared.corpus.info.languages,
+            "scorers": scorers,
+            "built": tuple(prepared.built),
+            "store": store.location,
+            "seed": run.seed,
+        },
+        NoiseReport(
+            num_rows=table.table.num_rows,
+            histograms=histograms,
+            noise=noise,
+            rule_costs=costs,
+            examples=_examples(run, parts, values, example_pairs) if example_pairs else {},
+        ),
     )
     run.console.print(scores_table(scorers))
     if noise:
         run.console.print(thresholds_table(noise))
         run.console.print(kinds_table(noise))
+    if costs.together is not None:
+        run.console.print(rule_costs_table(costs))
     run.console.print(f"scores: {run.output_dir / SCORES_FILE}", highlight=False, soft_wrap=True)
     run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+
+
+def _examples(
+    run: Run, parts: Sequence[SelectedDataset], values: Mapping[str, np.ndarray], count: int
+) -> dict[str, ScoreExamples]:
+    """Return the worst and the median pairs of each score, with their texts."""
+    rows = {name: example_rows(of, count, run.seed) for name, of in values.items()}
+    repo = run.datamodule.storage.repo
+    wanted = np.concatenate(
+        [np.empty(0, dtype=np.int64), *(each for of in rows.values() for each in (of.worst, of.median))]
+    )
+    texts = example_texts([repo.get_checked(part.id).rows for part in parts], [part.num_rows for part in parts], wanted)
+
+    def pairs(name: str, chosen: np.ndarray) -> tuple[ScoreExample, ...]:
+        return tuple(
+            ScoreExample(row=row, value=float(values[name][row]), source=texts[row][0], target=texts[row][1])
+            for row in chosen.tolist()
+        )
+
+    return {
+        name: ScoreExamples(worst=pairs(name, of.worst), median=pairs(name, of.median)) for name, of in rows.items()
+    }
 
 
 def _scorer_reports(prepared: PreparedScores, table: ScoreTable) -> dict[str, ScorerReport]:

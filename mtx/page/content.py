@@ -13,15 +13,17 @@ from mtx.page import data_section, provenance
 from mtx.page.effects import Effect, effects
 from mtx.page.pareto import Front, fronts
 from mtx.page.plots.matplotlib_svg import Plot
+from mtx.page.plots.rule_worth_intervals import worth_plot
 from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
 from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
-from mtx.page.rules_section import noise_table
+from mtx.page.scores_section import scores_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile, read_profile
 from mtx.records.report_record import REPORT_FILE, Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
+from mtx.records.rule_worth import WORTH_HEADINGS, RuleWorths, rule_worths, worth_cells
 from mtx.records.setting_notation import brief_key, brief_text, brief_value, metric_text
 from mtx.records.sweep_record import PAGE_FILE
 from mtx.records.verdict_lines import separation_text, verdict_text
@@ -44,6 +46,8 @@ TEMPLATE_FUNCTIONS = {
     "heading": heading,
     "written": metric_text,
     "brief_value": brief_value,
+    "worth_cells": worth_cells,
+    "worth_headings": WORTH_HEADINGS,
 }
 
 
@@ -60,6 +64,7 @@ class Comparison:
         fronts: The Pareto front of each pair of metrics, with its plot.
         curves: The plots of learning curves.
         time_to_quality: The time and the tokens of each row to reach the same quality; None if it cannot be computed.
+        worths: What each rule is worth, with its plot, in a sweep over `filter.ablation`.
     """
 
     cohort: Cohort
@@ -70,6 +75,7 @@ class Comparison:
     fronts: tuple[tuple[Front, Plot], ...]
     curves: tuple[Plot, ...]
     time_to_quality: TimeToQuality | None
+    worths: tuple[tuple[RuleWorths, Plot], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         ],
         "histograms_left_out": max(0, len(histograms) - MAX_HISTOGRAMS),
         "funnels": funnels[:MAX_FUNNELS],
-        "noise": next((found for job in completed if (found := noise_table(job.report)) is not None), None),
+        "scores": next((of for job in completed if (of := scores_section(job.report, drawing)) is not None), None),
         "short_funnels": funnels[MAX_FUNNELS:],
         "batches": batches,
         "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,
@@ -188,6 +194,7 @@ def _comparison(
         fronts=tuple((front, front_plot(drawing, front, results, varied)) for front in found_fronts),
         curves=curve_plots(drawing, results, labels, profiles) if with_plots else (),
         time_to_quality=time_to_quality(table.rows, profiles) if with_plots else None,
+        worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
     )
 
 

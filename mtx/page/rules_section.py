@@ -1,9 +1,7 @@
-"""Compute the page's tables about scores and rules: the funnel of a selection, its overlaps, and planted noise."""
+"""Compute the page's tables about rules: the funnel of a selection, and its overlaps."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mtx.records.noise_report import ColumnNoise, ScoreHistogram
 from mtx.records.plot_data_record import NearSample, RuleSamples, RunProfile, Sample
 from mtx.records.report_record import Report
 from mtx.records.score_report import SelectionReport, criteria_text
@@ -64,28 +62,6 @@ class RulesTable:
     parts: tuple[PartsTable, ...] = ()
 
 
-@dataclass(frozen=True)
-class NoiseColumn:
-    """What one score tells of planted noise, and its histogram as bars with heights from 0 to 1."""
-
-    name: str
-    noise: ColumnNoise
-    cells: tuple[tuple[str, float, float] | None, ...]
-    bars: tuple[float, ...]
-    first_edge: float
-    last_edge: float
-    below: int
-    marks: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class NoiseTable:
-    """What each score tells of planted noise; `kinds` are the columns of the table."""
-
-    kinds: tuple[str, ...]
-    columns: tuple[NoiseColumn, ...]
-
-
 def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
     """Return the table of the rules of a selection; None for another filter."""
     selection = report.selection
@@ -143,39 +119,3 @@ def _parts_table(selection: SelectionReport, column: str) -> PartsTable:
         for name, of in selection.parts[column].items()
     )
     return PartsTable(column, rules, rows)
-
-
-def noise_table(report: Report) -> NoiseTable | None:
-    """Return the table of planted noise and the histograms of `task=scores`; None for another task."""
-    if not report.histograms:
-        return None
-    kinds = tuple(dict.fromkeys(kind for of in report.noise.values() for kind in of.kinds))
-    columns = tuple(
-        _noise_column(name, histogram, report.noise.get(name, ColumnNoise()), kinds)
-        for name, histogram in report.histograms.items()
-    )
-    return NoiseTable(kinds, columns)
-
-
-def _noise_column(name: str, histogram: ScoreHistogram, noise: ColumnNoise, kinds: tuple[str, ...]) -> NoiseColumn:
-    highest = max(histogram.counts, default=1) or 1
-    first, last = float(histogram.edges[0]), float(histogram.edges[-1])
-    suggested: Mapping[str, float | None] = {
-        label: None if of is None else float(of.threshold)
-        for label, of in (("1 %", noise.loss_1), ("5 %", noise.loss_5))
-    }
-    places = [(label, (at - first) / (last - first)) for label, at in suggested.items() if at is not None]
-    cells = tuple(
-        (f"{kind.auc:.2f}", float(kind.caught_5), float(kind.auc)) if (kind := noise.kinds.get(each)) else None
-        for each in kinds
-    )
-    return NoiseColumn(
-        name=name,
-        noise=noise,
-        cells=cells,
-        bars=tuple((count / highest) ** 0.5 for count in histogram.counts),
-        first_edge=first,
-        last_edge=last,
-        below=histogram.below,
-        marks=tuple((label, place) for label, place in places if 0 <= place <= 1),
-    )

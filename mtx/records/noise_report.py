@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mtx.data.score.noise_curves import LOSSES, CorpusScores
 from mtx.records.record_file import Count, Number, Record
+from mtx.records.rule_cost_report import RuleCostReport
 
 NUM_BINS = 40  # of a histogram, between the 0.1st percentile and the maximum
 LOWEST_QUANTILE = 0.001  # values below it are counted apart, so that a long tail does not flatten the histogram
@@ -23,12 +24,13 @@ class ScoreHistogram(Record):
 
 
 class KindReport(Record):
-    """What a score tells about one kind of planted noise: AUC, and the share caught at a loss of 1 % and 5 %."""
+    """What a score tells about one kind of planted noise: AUC, the share caught at 1 % and 5 % loss, and a curve."""
 
     num_pairs: Count
     auc: Number
     caught_1: Number
     caught_5: Number
+    caught: tuple[Number, ...] = ()
 
 
 class ThresholdReport(Record):
@@ -49,12 +51,30 @@ class ColumnNoise(Record):
     kinds: dict[str, KindReport] = Field(default_factory=dict)
 
 
+class ScoreExample(Record):
+    """A pair to read, with its row number and its score."""
+
+    row: Count
+    value: Number
+    source: str
+    target: str
+
+
+class ScoreExamples(Record):
+    """The pairs with the lowest scores, and those nearest to the median, in the order of their scores."""
+
+    worst: tuple[ScoreExample, ...] = ()
+    median: tuple[ScoreExample, ...] = ()
+
+
 class NoiseReport(Record):
     """The part of a report that `task=scores` writes."""
 
     num_rows: Count | None = None
     histograms: dict[str, ScoreHistogram] = Field(default_factory=dict)
     noise: dict[str, ColumnNoise] = Field(default_factory=dict)
+    rule_costs: RuleCostReport = Field(default_factory=RuleCostReport)
+    examples: dict[str, ScoreExamples] = Field(default_factory=dict)
 
 
 def column_noise(corpus: NDArray[np.float64], noise: Mapping[str, NDArray[np.float64]]) -> ColumnNoise:
@@ -79,7 +99,11 @@ def column_noise(corpus: NDArray[np.float64], noise: Mapping[str, NDArray[np.flo
         caught=of_all.caught,
         kinds={
             kind: KindReport(
-                num_pairs=of.num_pairs, auc=of.auc, caught_1=of.caught[at[0.01]], caught_5=of.caught[at[0.05]]
+                num_pairs=of.num_pairs,
+                auc=of.auc,
+                caught_1=of.caught[at[0.01]],
+                caught_5=of.caught[at[0.05]],
+                caught=of.caught,
             )
             for kind, of in found.items()
         },
@@ -92,6 +116,8 @@ def score_histogram(values: NDArray[np.float64]) -> ScoreHistogram | None:
     if not len(known):
         return None
     low, high = float(np.quantile(known, LOWEST_QUANTILE)), float(known.max())
+    if low == high:  # nearly all values are equal, so the others are all that the histogram can show
+        low = float(known.min())
     edges = np.linspace(low, high, NUM_BINS + 1) if low < high else np.array([low, low + 1.0])
     counts, _ = np.histogram(known[known >= low], edges)
     return ScoreHistogram(

@@ -26,6 +26,7 @@ UNCOMPARED_GROUPS = frozenset(
     {"hydra", "sweep", "launcher", "sweeper"}
 )  # groups that change how, not what, is computed
 LOCATION_KEYS = frozenset({"storage.root"})  # keys that say where, not what
+SEED_KEYS = frozenset({"filter.ablation_seed"})  # keys that follow the seed, so that they do not make other arms
 SHAPE_GROUPS = frozenset({"model", "tokenizer"})  # config groups whose options change the first weights of a seed
 # Keys of the reference model that leave the first weights of a seed as they are.
 SAME_WEIGHTS = ("activation", "dropout", "label_smoothing", "learning_rate", "warmup_steps", "weight_decay")
@@ -183,7 +184,7 @@ class Results:
         jobs = [job for job in self.jobs if job.config]
         names = dict.fromkeys(name for job in jobs for name in job.choices if name not in UNCOMPARED_GROUPS)
         options = [name for name in names if len({job.choices.get(name) for job in jobs}) > 1]
-        keys = sorted({key for job in jobs for key in job.config} - LOCATION_KEYS)
+        keys = sorted({key for job in jobs for key in job.config} - LOCATION_KEYS - SEED_KEYS)
         values = []
         for key in keys:
             group = key.partition(".")[0]

@@ -14,6 +14,7 @@ from mtx.records.result_types import SEED
 from mtx.records.setting_notation import short_key
 from mtx.records.sweep_record import SweepRecord, read_sweep
 
+BUDGET_KEY = "budget.seconds"
 MIN_ERROR_CHARS = 40  # characters of an error in a line; the final summary of the sweep has the whole message
 MAX_WIDTH = 60  # characters of the column with the settings that vary
 RESULT = 3  # index of the result in the parts of a line
@@ -33,6 +34,34 @@ def first_line(folder: Path, sweep: SweepRecord) -> str:
     told = f"{(num_jobs or 0) // len(seeds)} arms ({differ}) x {len(seeds)} seeds" if seeds and differ else differ
     done = f"; {sweep.num_done} completed by an earlier attempt" if sweep.num_done else ""
     return f"{number} in {folder}{f': {told}' if told else f': {len(seeds)} seeds' if seeds else ''}{done}"
+
+
+def duration_line(sweep: SweepRecord, budget_s: float | None) -> str | None:
+    """Return a line about how long the training of a sweep takes; None without a budget in seconds, or for a search.
+
+    Args:
+        sweep: The content of the sweep's `sweep.json`.
+        budget_s: `budget.seconds` of the config that all jobs share; a job's own value comes first.
+    """
+    num_left = len(sweep.jobs) - sweep.num_done
+    said = [_settings(job.overrides).get(BUDGET_KEY) for job in sweep.jobs]
+    budgets = [budget_s if text is None else _number(text) for text in said]
+    known = [seconds for seconds in budgets if seconds is not None]
+    if num_left < 1 or len(known) < len(budgets):
+        return None
+    total = sum(known) * num_left / len(budgets)
+    each = f" of {known[0]:g} s" if len(set(known)) == 1 else ""
+    return (
+        f"{num_left} job{'s' * (num_left != 1)}{each} need {_clock(total)} of training, one after another; validations "
+        "and the first preparation come on top"
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def job_line(folder: Path, sweep_dir: Path, width: int = 100) -> str | None:

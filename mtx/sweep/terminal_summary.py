@@ -19,6 +19,7 @@ from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.report_metrics import KEY_METRICS
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import SEED, Group, JobRecord, RecordState, Results
+from mtx.records.rule_worth import rule_worths, worth_table
 from mtx.records.setting_notation import mean_texts, setting_text, short_key
 from mtx.records.verdict_lines import separation_text, verdict_text
 
@@ -70,6 +71,9 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
             for told in (verdict_text(cohort.results), cohort.results.sentences.basis):
                 if told:
                     console.print(escape(told), highlight=False)
+            for worths in rule_worths(cohort.results):
+                console.print(worth_table(worths))
+                console.print(escape(worths.summary), highlight=False)
     for line in _failure_lines(results):
         console.print(line, highlight=False, soft_wrap=True)
     for note in [*results.notes, *(note for job in results.jobs for note in job.notes)]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mtx.components.identity import JSON
 from mtx.data.cached_repo import RepoSession
 from mtx.data.filter.column_rule import resolved_column
-from mtx.data.score.score_stage import ScoreIds
+from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable, shown_columns
 from mtx.data.score.scorer import Scorer
 from mtx.errors import ConfigError, choices

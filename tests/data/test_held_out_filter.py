@@ -12,7 +12,7 @@ from mtx import compose_datamodule
 from mtx.data.filter.none import NoFilter
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import StageIds, _check_columns
-from mtx.data.score.score_stage import ScoreIds
+from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoredCorpus
 from mtx.data.score.scorer import Scorer
 from mtx.data.split_and_filter_stages import Splits, build_filtered

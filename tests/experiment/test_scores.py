@@ -123,7 +123,7 @@ def test_a_rule_over_lengths_or_a_column_of_the_corpus_needs_no_scorer(corpus: l
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["score=[rulez]"], r"score has no option 'rulez'. Its options: rules"),
+        (["score=[rulez]"], r"score has no option 'rulez'. Its options: "),
         (["score=null"], r"score has no option 'null'. Its options: "),
         (["score.rules.seed=1"], r"no option of score is chosen, so score.rules.seed does not exist. Add score=[NAME]"),
         (["score=[rules]", "score.rules.sample_pairs=0"], r"score.rules.sample_pairs is an integer of at least 1"),
@@ -142,7 +142,9 @@ def test_wrong_options_are_named_before_any_work(
 
 
 def test_task_scores_writes_a_line_for_each_raw_pair_and_measures_noise(corpus: list[str], mtx: Mtx) -> None:
-    done = mtx("task=scores", "score=[rules]", "task.csv=true", "task.noise_pairs=30", *corpus)
+    corpus_file = Path("c.jsonl")
+    corpus_file.write_text(corpus_file.read_text().replace("kurz 9", "kurz <b>9</b>"))
+    done = mtx("task=scores", "score=[rules]", "filter=selection", "task.csv=true", "task.noise_pairs=30", *corpus)
     assert done.code == 0, done.err
     (folder,) = (path.parent for path in Path.cwd().glob("outputs/*/*/scores.parquet"))
     table = pq.read_table(folder / "scores.parquet")
@@ -161,7 +163,25 @@ def test_task_scores_writes_a_line_for_each_raw_pair_and_measures_noise(corpus: 
     assert kinds["changed_number"]["auc"] > 0.98
     assert report["noise"]["rules.copy"]["kinds"]["copied"]["caught_5"] == 1.0
     assert report["noise"]["rules.length_z"]["loss_5"]["lost"] <= 0.05
+    assert len(report["noise"]["rules.digits"]["kinds"]["copied"]["caught"]) == len(
+        report["noise"]["rules.digits"]["losses"]
+    )
+    costs = report["rule_costs"]
+    assert costs["rules"]["digits"]["kinds"]["changed_number"] > 0.9
+    assert costs["together"]["caught"] > max(rule["caught"] for rule in costs["rules"].values())
+    assert report["examples"]["rules.markup"]["worst"][0]["row"] == 9
+    assert len(report["examples"]["rules.markup"]["median"]) == 5
     assert "changed_number" in done.out
+    assert "rules of filter=selection" in done.out
+    page = (folder / "report.html").read_text()
+    assert "kurz &lt;b&gt;9&lt;/b&gt;" in page, "texts are escaped"
+    assert "All rules together lose" in page
+    assert page.count("<figure") == 2 * 8 - page.count("All pairs have the value")
+    without = mtx("task=scores", "score=[rules]", "task.noise_pairs=0", "task.example_pairs=0", *corpus)
+    assert without.code == 0, without.err
+    (page_path,) = (path for path in Path.cwd().glob("outputs/*/*/report.html") if path.parent != folder)
+    assert "kurz" not in page_path.read_text() + (page_path.parent / "report.json").read_text()
+    (page_path.parent / "report.json").unlink()
     nothing = mtx("task=scores", *corpus)
     assert nothing.code == 1
     assert "task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'" in nothing.err

@@ -9,7 +9,7 @@ import pytest
 
 from mtx.records.job_status import JobStatus, write_status
 from mtx.records.sweep_record import PlannedJob, SweepRecord
-from mtx.sweep.job_lines import first_line, job_line
+from mtx.sweep.job_lines import duration_line, first_line, job_line
 
 BEGUN = datetime.now().astimezone()
 GRID = [["sampler=random", "seed=1"], ["sampler=random", "seed=2"], ["sampler=bucket", "seed=1"]]
@@ -93,3 +93,15 @@ def test_the_first_line_says_how_many_jobs_and_what_differs(
     tmp_path: Path, jobs: list[list[str]], more: dict[str, Any], told: str
 ) -> None:
     assert first_line(Path("mine"), sweep(tmp_path, jobs, **more)) == told
+
+
+def test_a_sweep_says_beforehand_how_long_its_training_takes(tmp_path: Path) -> None:
+    assert duration_line(sweep(tmp_path), 60) == (
+        "3 jobs of 60 s need 3:00 of training, one after another; validations and the first preparation come on top"
+    )
+    assert str(duration_line(sweep(tmp_path, num_done=1), 60)).startswith("2 jobs of 60 s need 2:00")
+    varied = [["budget.seconds=30"], ["budget.seconds=90"]]
+    assert str(duration_line(sweep(tmp_path, varied), None)).startswith("2 jobs need 2:00 of training")
+    for record, seconds in ((sweep(tmp_path), None), (sweep(tmp_path, []), 60.0)):
+        assert duration_line(record, seconds) is None
+    assert duration_line(sweep(tmp_path, [["budget.seconds=null"]]), 60) is None

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pyarrow as pa
 
-from mtx.components.checked_options import component
+from mtx.components.checked_options import Natural, component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.applied_filter import AppliedFilter
 from mtx.data.filter.column_rule import ColumnRule, column_rule
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter
 from mtx.data.filter.pairwise_rule import count_reasons
+from mtx.data.filter.rule_ablation import ALL, RANDOM, Ablation, parsed_ablation, random_drop
 from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
 from mtx.errors import ConfigError
@@ -39,6 +40,8 @@ class SelectionFilter(PairFilter):
         before: a filter that is applied first, such as the default filter; None: no filter.
         rules: the rules by name. A rule is a mapping of criteria (see `ColumnRule`), or a function of one's own that is
             marked with `@mtx.rule`. A rule without criteria, or null, is off.
+        ablation: which rules apply: `all`, `none`, `without_RULE`, or `random_for_RULE`; see `rule_ablation`.
+        ablation_seed: seed of the pairs that `random_for_RULE` drops.
     """
 
     kind: ClassVar[str] = "filter/selection"
@@ -48,6 +51,8 @@ class SelectionFilter(PairFilter):
 
     before: PairFilter | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
+    ablation: str = ALL
+    ablation_seed: Natural = 0
 
     def __post_init__(self) -> None:
         self._check_rules()
@@ -68,6 +73,7 @@ class SelectionFilter(PairFilter):
                     f"filter.rules.{name} must be a mapping of criteria, such as {{min: 0.5}}, but is {rule!r}. Set "
                     f"filter.rules.{name}.min=NUMBER, or remove it with ~filter.rules.{name}"
                 )
+        _ = self._ablation
 
     def _check_names(self) -> None:
         """Raise ConfigError if two rules, or a rule and a reason of the filter before, have one name in reports."""
@@ -89,13 +95,24 @@ class SelectionFilter(PairFilter):
     def identity_fields(self) -> dict[str, JSON]:
         """Return the fields that decide the output: the filter before, and the rules that are on."""
         rules: list[JSON] = []
-        for name, rule in self._active.items():
+        is_random = self._ablation.kind == RANDOM
+        for name, rule in (self._all_active if is_random else self._active).items():
             described = identity(rule) if isinstance(rule, PairFilter) else cast(dict[str, JSON], plain_value(rule))
             rules.append([name, {key: value for key, value in described.items() if value is not None}])
-        return {"before": None if self.before is None else identity(self.before), "rules": rules}
+        found: dict[str, JSON] = {"before": None if self.before is None else identity(self.before), "rules": rules}
+        return found | ({"random_for": [self._ablation.rule, self.ablation_seed]} if is_random else {})
 
     @cached_property
+    def _ablation(self) -> Ablation:
+        return parsed_ablation(self.ablation, list(self._all_active))
+
+    @property
     def _active(self) -> dict[str, ColumnRule | PairFilter]:
+        """The rules that are on and that the ablation does not leave out."""
+        return self._ablation.applied(self._all_active)
+
+    @cached_property
+    def _all_active(self) -> dict[str, ColumnRule | PairFilter]:
         parsed = {
             name: rule if isinstance(rule, PairFilter) else column_rule(name, rule)
             for name, rule in self.rules.items()
@@ -104,19 +121,25 @@ class SelectionFilter(PairFilter):
         return {name: rule for name, rule in parsed.items() if isinstance(rule, PairFilter) or rule.criteria}
 
     @property
+    def column_rules(self) -> dict[str, ColumnRule]:
+        """The rules over columns that apply, by name."""
+        return {name: rule for name, rule in self._active.items() if isinstance(rule, ColumnRule)}
+
+    @property
     def _needs_all_pairs(self) -> bool:
         has_more = isinstance(self.before, SelectionFilter) and self.before._needs_all_pairs
-        return has_more or RuleSet(self._active).needs_all_pairs
+        return has_more or self._ablation.kind == RANDOM or RuleSet(self._active).needs_all_pairs
 
     @property
     def columns(self) -> tuple[str, ...] | None:
         """The columns that the active rules name; None if a filter of one's own may read any column."""
-        own = [rule for rule in (*self._active.values(), self.before) if isinstance(rule, PairFilter)]
+        active = self._all_active if self._ablation.kind == RANDOM else self._active
+        own = [rule for rule in (*active.values(), self.before) if isinstance(rule, PairFilter)]
         if any(each.columns is None for each in own):
             return None
         named = [
             column
-            for name, rule in self._active.items()
+            for name, rule in active.items()
             if isinstance(rule, ColumnRule)
             for column in (rule.column or name, rule.best_of, rule.within)
             if column is not None
@@ -127,7 +150,7 @@ class SelectionFilter(PairFilter):
         """Raise ConfigError if an active rule names a column, or a part of the mixture, that does not exist."""
         if self.before is not None:
             self.before.check_columns(columns)
-        RuleSet(self._active, self._source_names).check_columns(columns)
+        RuleSet(self._all_active, self._source_names).check_columns(columns)
 
     def for_mixture(self, source_names: Sequence[str]) -> "SelectionFilter":
         """Return the selection for a mixture of sources with these names, which `within: source` uses."""
@@ -137,8 +160,15 @@ class SelectionFilter(PairFilter):
             object.__setattr__(found, "before", self.before.for_mixture(source_names))
         return found
 
-    def fitted(self, read: Callable[[], Batches]) -> "BoundSelection":
-        """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs."""
+    def fitted(self, read: Callable[[], Batches]) -> PairFilter:
+        """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs.
+
+        With `ablation=random_for_RULE`, the result also has the pairs to drop at random.
+        """
+        if (rule := self._ablation.rule) is not None and self._ablation.kind == RANDOM:
+            both = (self._all_active, self._active)
+            whole, kept = (self._bound(RuleSet(rules, self._source_names), read) for rules in both)
+            return random_drop(rule, kept, whole, read, seed=self.ablation_seed)
         return self._bound(RuleSet(self._active, self._source_names), read)
 
     def _bound(self, rules: RuleSet, read: Callable[[], Batches]) -> "BoundSelection":

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mtx.components.identity import JSON, digest, identity
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import SelectedDataset, TranslationDataset
-from mtx.data.score.score_stage import ScoreIds
+from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.scorer import CorpusScorer, score_batch
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, say_reused
 from mtx.data.store import WORK_LOCK

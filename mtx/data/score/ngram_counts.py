@@ -165,4 +165,5 @@ class NgramCounts:
         wanted = (texts.rows << 32) | places[: len(keys)]
         held, held_counts = np.unique((own.rows << 32) | places[len(keys) :], return_counts=True)
         taken = CountTable(held, held_counts.astype(np.int32)).look_up(wanted)
-        return np.maximum(found - taken, 0).astype(np.float64)
+        rest: Floats = np.maximum(found - taken, 0).astype(np.float64)
+        return rest

@@ -6,7 +6,7 @@ to tell them apart. A kind with a condition still has longer pairs than the corp
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -39,11 +39,14 @@ class PlantedPairs:
         rows: the numbers of the pairs from which they are made, int64 [n].
         pairs: the bad pairs, with `src` and `tgt`.
         other_rows: the number of the pair whose target the bad pair has, or also has; −1: none. int64 [n].
+        stands_beside: whether a bad pair stands beside the pair from which it is made, as a near-duplicate does.
+            Otherwise it stands in its place, so a scorer that compares pairs must not compare the two.
     """
 
     rows: NDArray[np.int64]
     pairs: pa.Table
     other_rows: NDArray[np.int64]
+    stands_beside: bool = False
 
 
 class _Pool:
@@ -239,7 +242,7 @@ def planted_noise(
         rng = np.random.default_rng([seed, list(KINDS).index(kind)])
         made = _planted(pool, makers[kind], per_kind, rng)
         if len(made.rows):
-            found[kind] = made
+            found[kind] = replace(made, stands_beside=kind == "near_duplicate")
     return found
 
 

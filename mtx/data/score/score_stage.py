@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from mtx.components.identity import JSON, digest, identity
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import TranslationDataset
-from mtx.data.score.scorer import HeldOutScorer, Mask, Sample, Scorer, TrainedScorer, score_batch
+from mtx.data.score.planted_pair_scores import PlantedPairScores
+from mtx.data.score.score_ids import SAMPLE_FILE, Inputs, ScoreIds, input_columns
+from mtx.data.score.scorer import (
+    CombiningScorer,
+    HeldOutScorer,
+    Mask,
+    Sample,
+    Scorer,
+    TrainedScorer,
+    score_batch,
+)
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, say_reused
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
@@ -27,7 +37,6 @@ from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
 from mtx.progress.tracking import Phases, Waiting
 
 MODEL_VERSION = 1  # increase this when the sample of a trained scorer changes; it is part of the ids of models
-SAMPLE_FILE = "sample_rows.npy"  # in a model: the numbers of the rows in the sample, int64, ascending
 
 
 @dataclass(frozen=True)
@@ -45,29 +54,13 @@ class HeldOutPairs:
     sample: Sample
 
 
-@dataclass(frozen=True)
-class ScoreIds:
-    """The stored scores of one scorer.
-
-    Attributes:
-        scores: ids of the scores datasets by text id.
-        model: id of the model of a trained scorer; else None.
-        built_s: seconds in which this process built the scores; None if all of them were stored.
-        trained_s: seconds in which this process trained the model; None if the model was stored, or there is none.
-    """
-
-    scores: Mapping[str, str]
-    model: str | None = None
-    built_s: float | None = None
-    trained_s: float | None = None
-
-
 def score_texts(
     runner: StageRunner,
     text_ids: Sequence[str],
     scorer: Scorer,
     *,
     name: str = "",
+    inputs: Inputs | None = None,
     held_out: HeldOutPairs | None = None,
 ) -> ScoreIds:
     """Score all rows of the texts of a corpus, unless the scores are stored. A trained scorer trains on all texts.
@@ -77,6 +70,7 @@ def score_texts(
         text_ids: ids of the text datasets.
         scorer: the scorer.
         name: name of the scorer in messages; empty: the name of its class.
+        inputs: the scorers that this scorer combines, by name, with the ids of their scores.
         held_out: the pairs on which a `HeldOutScorer` trains.
 
     Raises DataError, EmptyDatasetError or StoreError.
@@ -86,13 +80,13 @@ def score_texts(
     model_id, trained_s, built_s = None, None, None
     if isinstance(scorer, TrainedScorer):
         started, known = time.perf_counter(), len(runner.built)
-        model_id = _get_or_train(runner, text_ids, scorer, name, held_out)
+        model_id = _get_or_train(runner, text_ids, scorer, name, inputs or {}, held_out)
         trained_s = time.perf_counter() - started if len(runner.built) > known else None
     found = {}
     started, known = time.perf_counter(), len(runner.built)
     first = 0
     for text_id in text_ids:
-        found[text_id] = _build_scores(runner, text_id, scorer, name, model_id, first)
+        found[text_id] = _build_scores(runner, text_id, scorer, name, model_id, first, inputs or {})
         first += len(runner.repo.manifest(text_id))
     if len(runner.built) > known:
         built_s = time.perf_counter() - started
@@ -118,7 +112,12 @@ def score(runner: StageRunner, text_id: str, scorer: Scorer) -> str:
 
 
 def _get_or_train(
-    runner: StageRunner, text_ids: Sequence[str], scorer: TrainedScorer, name: str, held_out: HeldOutPairs | None
+    runner: StageRunner,
+    text_ids: Sequence[str],
+    scorer: TrainedScorer,
+    name: str,
+    inputs: Inputs,
+    held_out: HeldOutPairs | None,
 ) -> str:
     """Return the id of the model of a scorer for a corpus, after training the model if it is not stored."""
     described: dict[str, JSON] = {
@@ -127,6 +126,8 @@ def _get_or_train(
         "scorer": identity(scorer),
         "texts": list(text_ids),
     }
+    if inputs:
+        described["inputs"] = [[other, list(ids.scores.values())] for other, (_, ids) in inputs.items()]
     if isinstance(scorer, HeldOutScorer):
         if held_out is None or not held_out.ids:
             raise ConfigError(
@@ -151,7 +152,14 @@ def _get_or_train(
                 raise EmptyDatasetError(
                     f"the scorer {name} trains on the corpus, but the corpus has no pair. Check the downloader"
                 )
-            scorer.train(sample, folder)
+            if isinstance(scorer, CombiningScorer):
+                columns = [input_columns(runner.repo, text_id, inputs) for text_id in text_ids]
+                scored = partial(_with_columns, sample, pa.concat_tables(columns).take(pa.array(rows)))
+                pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
+                planted = PlantedPairScores(runner.store, inputs, pool, rows)
+                scorer.train_on_scores(scored, planted.scored, folder)
+            else:
+                scorer.train(sample, folder)
             with atomic_file(folder / SAMPLE_FILE) as file:
                 np.save(file, rows, allow_pickle=False)
 
@@ -182,7 +190,13 @@ def corpus_sample(texts: Sequence[Rows], sample_pairs: int, seed: int) -> tuple[
 
 
 def _build_scores(
-    runner: StageRunner, text_id: str, scorer: Scorer, name: str, model_id: str | None, first: int
+    runner: StageRunner,
+    text_id: str,
+    scorer: Scorer,
+    name: str,
+    model_id: str | None,
+    first: int,
+    inputs: Inputs,
 ) -> str:
     """Store the scores of one text. `first` is the number of its first row in the whole corpus."""
     text = runner.repo.manifest(text_id)
@@ -193,6 +207,10 @@ def _build_scores(
 
     def stage() -> Stage:
         folder = None if model_id is None else runner.store.models.open(model_id)
+        rows = runner.repo.get_checked(text_id).rows
+        read = partial(row_range_batches, rows)
+        if inputs:
+            read = partial(_scored_range_batches, rows, input_columns(runner.repo, text_id, inputs))
         return Stage(
             output=TranslationDataset(
                 name=text.name,
@@ -203,12 +221,27 @@ def _build_scores(
             ),
             description=f"scoring {text.split} by {name}",
             num_rows=len(text),
-            read=partial(row_range_batches, runner.repo.get_checked(text_id).rows),
+            read=read,
             transform=partial(_scored, scorer, folder, first),
         )
 
     runner.run(scores_id, stage)
     return scores_id
+
+
+def _scored_range_batches(rows: Rows, columns: pa.Table, first: int, end: int) -> Batches:
+    """Stream rows of a text with the columns of other scorers."""
+    return _with_columns(partial(row_range_batches, rows, first, end), columns.slice(first, end - first))
+
+
+def _with_columns(read: Sample, columns: pa.Table) -> Batches:
+    start = 0
+    for batch in read():
+        piece = columns.slice(start, batch.num_rows).combine_chunks()
+        for name in columns.column_names:
+            batch = batch.append_column(name, piece[name].combine_chunks())
+        start += batch.num_rows
+        yield batch
 
 
 def _scored(scorer: Scorer, folder: Path | None, offset: int, batches: Batches, first: int, counts: Counts) -> Batches:

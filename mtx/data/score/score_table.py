@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mtx.components.identity import JSON
 from mtx.data.dataset import SelectedDataset
 from mtx.data.repo import DatasetRepo
-from mtx.data.score.score_stage import ScoreIds
+from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.scorer import ScoreColumn, Scorer, shown_name
 from mtx.errors import ConfigError
 

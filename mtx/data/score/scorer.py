@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mtx.errors import DataError
+from mtx.data.score.planted_noise import PlantedPairs
+from mtx.errors import ConfigError, DataError
 
 MAIN_COLUMN = "score"  # the stored name of the column that is called like its scorer
 SAMPLE_PAIRS = 500_000  # pairs on which a scorer trains: enough for stable statistics, and a bound on time and memory
@@ -20,6 +21,7 @@ FLOAT = pa.float64()
 Scores: TypeAlias = pa.Array | Mapping[str, pa.Array]
 Sample: TypeAlias = Callable[[], Iterator[pa.RecordBatch]]
 Mask: TypeAlias = NDArray[np.bool_]
+ScorePlanted: TypeAlias = Callable[[PlantedPairs], pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,56 @@ class HeldOutScorer(TrainedScorer):
 
     sample_pairs: ClassVar[int]  # type: ignore[misc]  # no field: all held-out pairs are used
     seed: ClassVar[int]  # type: ignore[misc]  # no field: nothing is drawn
+
+
+class CombiningScorer(TrainedScorer):
+    """Base class of scorers that combine the columns of other scorers.
+
+    The other scorers score the corpus first. Their scores are part of the ids of the model and of the combined scores.
+    """
+
+    # A field of each subclass: names of the scorers to combine. None: all others that score texts alone.
+    inputs: list[str] | None
+
+    @abstractmethod
+    def train_on_scores(self, sample: Sample, score_planted: ScorePlanted, folder: Path) -> None:
+        """Train on a sample of scored pairs, and write the model into files in `folder`.
+
+        Args:
+            sample: as in `train`; the batches also have the columns of the other scorers, by their names in reports.
+            score_planted: returns bad pairs that are planted into the sample, with the same columns.
+            folder: an empty folder.
+        """
+
+    def train(self, sample: Sample, folder: Path) -> None:
+        """Raise DataError: the columns of other scorers are needed."""
+        raise DataError(f"{type(self).__name__} combines other scorers: use train_on_scores")
+
+
+def scoring_order(scorers: Mapping[str, Scorer]) -> dict[str, list[str]]:
+    """Return the names of scorers in the order in which they score a corpus, each with the scorers that it combines.
+
+    Raises ConfigError if a scorer combines none, or one that is not chosen, or one that combines others itself.
+    """
+    order: dict[str, list[str]] = {name: [] for name, of in scorers.items() if not isinstance(of, CombiningScorer)}
+    plain = list(order)
+    for name, scorer in scorers.items():
+        if not isinstance(scorer, CombiningScorer):
+            continue
+        usable = [of for of in plain if scorers[of].is_of_texts and not isinstance(scorers[of], HeldOutScorer)]
+        inputs = usable if scorer.inputs is None else scorer.inputs
+        if not inputs:
+            raise ConfigError(
+                f"the scorer {name} combines other scorers, but none is chosen. Choose another one beside it, such as "
+                f"score=[rules,{name}]"
+            )
+        if unknown := [other for other in inputs if other not in usable]:
+            raise ConfigError(
+                f"score.{name}.inputs names {unknown[0]}, which is not among the chosen scorers that can be combined: "
+                f"{', '.join(usable) or 'none'}. Set score.{name}.inputs=null for all of them"
+            )
+        order[name] = list(inputs)
+    return order
 
 
 def score_batch(scorer: Scorer, found: Scores, num_rows: int) -> pa.RecordBatch:

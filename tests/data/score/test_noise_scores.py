@@ -9,8 +9,9 @@ import pytest
 
 from mtx.components.checked_options import component
 from mtx.data.dataset import SelectedDataset, TranslationDataset
-from mtx.data.score.noise_scores import noise_scores, original_pairs
+from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.planted_noise import planted_noise
+from mtx.data.score.planted_pair_scores import original_pairs
 from mtx.data.score.score_stage import score_texts
 from mtx.data.score.scorer import Mask, Sample, TrainedScorer
 from mtx.data.stage_runner import StageRunner

@@ -23,6 +23,7 @@ def test_there_are_at_least_ten_kinds_each_from_rows_of_its_own_draw() -> None:
     found = planted_noise(PAIRS, per_kind=20, seed=1)
     assert list(found) == list(MAKERS)
     assert len(found) >= 10
+    assert [kind for kind, of in found.items() if of.stands_beside] == ["near_duplicate"]
     assert set(KINDS) == {*MAKERS, "wrong_language"}
     assert all(len(of.rows) == 20 == of.pairs.num_rows for of in found.values())
     assert len({tuple(of.rows.tolist()) for of in found.values()}) == len(found)
@@ -102,3 +103,14 @@ def test_a_rule_with_two_values_catches_at_its_own_loss() -> None:
     assert found["bad"].caught[LOSSES.index(0.01)] == pytest.approx(2 / 3)
     assert found["bad"].caught[LOSSES.index(0.005)] == 0.0
     assert np.isnan(CorpusScores(np.array([])).threshold(0.05))
+
+
+def test_kinds_without_a_condition_have_pairs_as_long_as_the_corpus() -> None:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(["wort 1 é"] * int(n)) for n in rng.integers(1, 60, 2000)]
+    pairs = pa.table({"src": [f"{text} x" for text in texts], "tgt": texts})
+    found = planted_noise(pairs, per_kind=300, seed=1)
+    assert len(found) >= 10
+    for kind in ("misaligned", "shifted", "copied", "merged", "markup", "punctuation"):
+        mean = np.mean([len(text) for text in found[kind].pairs["src"].to_pylist()])
+        assert mean == pytest.approx(np.mean([len(text) for text in texts]), rel=0.1), kind

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from mtx.data.dataset import SelectedDataset, TranslationDataset
-from mtx.data.score.score_stage import ScoreIds, score_texts
+from mtx.data.score.score_ids import ScoreIds
+from mtx.data.score.score_stage import score_texts
 from mtx.data.score.score_table import ScoredCorpus, ScoreTable, shown_columns
 from mtx.data.score.scorer import ScoreColumn, Scorer
 from mtx.data.stage_runner import StageRunner

@@ -1,0 +1,125 @@
+"""Ablations of a selection: all rules, none, all but one, or as many pairs dropped at random instead of by one rule.
+
+A comparison of these arms tells what each rule is worth. The arm `random_for_RULE` leaves the rule out, and drops as
+many of the remaining pairs at random as only this rule drops. So it has as many pairs as the arm `all`, and the two
+differ in the choice of the pairs alone.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mtx.data.bounded_pair_batches import Pairs, pair_batches
+from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.errors import ConfigError, choices
+
+ALL, NONE = "all", "none"
+WITHOUT, RANDOM = "without_", "random_for_"  # precede the name of a rule
+OPTION = "filter.ablation"
+
+Batches = Iterator[pa.RecordBatch]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Which rules of a selection apply.
+
+    Attributes:
+        kind: `all`, `none`, `without_` or `random_for_`.
+        rule: the rule that is left out; None for `all` and `none`.
+    """
+
+    kind: str
+    rule: str | None = None
+
+    def applied(self, rules: Mapping[str, T]) -> dict[str, T]:
+        """Return the rules that apply, in order."""
+        if self.kind == NONE:
+            return {}
+        return {name: rule for name, rule in rules.items() if name != self.rule}
+
+
+def parsed_ablation(text: str, rules: Sequence[str]) -> Ablation:
+    """Return the ablation that an option describes, given the names of the rules that are on.
+
+    Raises ConfigError if the text is no ablation, or names a rule that is not on.
+    """
+    if text in (ALL, NONE):
+        return Ablation(text)
+    kind = next((kind for kind in (WITHOUT, RANDOM) if text.startswith(kind)), "")
+    rule = text.removeprefix(kind)
+    if not kind or not rule:
+        raise ConfigError(
+            f"{OPTION} is all, none, without_RULE or random_for_RULE, but is {text!r}. Set {OPTION}=all to apply all "
+            "rules"
+        )
+    if rule not in rules:
+        there = choices(rule, rules) if rules else "none; choose a scorer, such as score=[rules]"
+        raise ConfigError(f"{OPTION}={text} names the rule {rule}, which is not on. Rules that are on: {there}")
+    return Ablation(kind, rule)
+
+
+def ablation_arms(rules: Sequence[str]) -> list[str]:
+    """Return the values of `filter.ablation` that tell what each rule is worth, given the rules that are on."""
+    return [ALL, NONE, *(f"{kind}{rule}" for rule in rules for kind in (WITHOUT, RANDOM))]
+
+
+def random_drop(
+    rule: str, kept: PairFilter, whole: PairFilter, read: Callable[[], Batches], *, seed: int
+) -> "RandomDrop":
+    """Return a filter that keeps as many pairs as `whole`: those of `kept`, less some that are drawn at random.
+
+    Args:
+        rule: name of the rule that `kept` leaves out.
+        kept: the selection without the rule, with its bounds.
+        whole: the selection with the rule, with its bounds.
+        read: streams all pairs of the split.
+        seed: another seed draws other pairs.
+    """
+    num_whole, num_kept = (sum(batch.num_rows for batch in each.apply(read(), {})) for each in (whole, kept))
+    rng = np.random.default_rng([seed, zlib.crc32(rule.encode("utf-8", "surrogatepass"))])
+    places = rng.choice(num_kept, max(num_kept - num_whole, 0), replace=False, shuffle=False)
+    return RandomDrop(rule, kept, np.sort(places).astype(np.int64))
+
+
+class RandomDrop(PairFilter):
+    """Drops pairs at given places of the stream that another filter keeps.
+
+    Args:
+        rule: name of the rule instead of which the pairs are dropped.
+        kept: the other filter.
+        places: the places, int64 [n], ascending.
+    """
+
+    def __init__(self, rule: str, kept: PairFilter, places: NDArray[np.int64]) -> None:
+        self._reason = f"at_random_for_{rule}"
+        self._kept = kept
+        self._places = places
+
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Batches:
+        """Stream the pairs of the other filter, and count those that are dropped at random as `at_random_for_RULE`."""
+        first = 0
+        for batch in pair_batches(self._kept.apply(pairs, dropped)):
+            found = np.zeros(batch.num_rows, dtype=np.bool_)
+            low, high = np.searchsorted(self._places, (first, first + batch.num_rows))
+            found[self._places[low:high] - first] = True
+            first += batch.num_rows
+            count_dropped(dropped, self._reason, found, batch)
+            yield batch.filter(pa.array(~found))
+
+
+def active_rules(options: Mapping[str, Any]) -> list[str]:
+    """Return the names of the rules of a selection that are on, given the options of `filter.rules`."""
+    from mtx.data.filter.column_rule import column_rule
+
+    return [
+        name
+        for name, rule in options.items()
+        if rule is not None and ("_target_" in rule or column_rule(name, rule).criteria)
+    ]

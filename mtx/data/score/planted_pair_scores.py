@@ -1,0 +1,107 @@
+"""`PlantedPairScores`: scores planted noise with the stored models of all scorers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mtx.data.bounded_pair_batches import pair_batches
+from mtx.data.score.planted_noise import PlantedPairs
+from mtx.data.score.score_ids import SAMPLE_FILE, Inputs
+from mtx.data.score.scorer import (
+    CorpusScorer,
+    LeaveOutModel,
+    Scorer,
+    Scores,
+    ScoringModel,
+    TrainedScorer,
+    score_batch,
+    scoring_order,
+    shown_name,
+)
+from mtx.data.store import Store
+
+
+class PlantedPairScores:
+    """Scores bad pairs. No model has seen them, so that they count as outside of the sample.
+
+    A `LeaveOutModel` takes off what it has learned from the pairs from which they are made. A `CorpusScorer` scores
+    them in a corpus in which they stand in the place of these pairs.
+
+    Args:
+        store: the store with the models.
+        scorers: the scorers by name, with the ids of their models.
+        pool: the pairs from which the bad pairs are made, with `src` and `tgt`.
+        rows: the row numbers of these pairs in the corpus, int64 [n].
+    """
+
+    def __init__(self, store: Store, scorers: Inputs, pool: pa.Table, rows: NDArray[np.int64]) -> None:
+        self._scorers = {name: scorer for name, (scorer, _) in scorers.items()}
+        self._pool = pool
+        self._rows = rows
+        self._models: dict[str, ScoringModel] = {}
+        self._sample_rows: dict[str, NDArray[np.int64]] = {}
+        for name, (scorer, ids) in scorers.items():
+            if isinstance(scorer, TrainedScorer):
+                assert ids.model is not None
+                folder = store.models.open(ids.model)
+                self._models[name] = scorer.load(folder)
+                self._sample_rows[name] = np.load(folder / SAMPLE_FILE, allow_pickle=False)
+
+    def scored(self, planted: PlantedPairs) -> pa.RecordBatch:
+        """Return the bad pairs with the columns of all scorers, by their names in reports.
+
+        Raises DataError if a scorer returns other columns than it declares.
+        """
+        found = planted.pairs.select(["src", "tgt"]).combine_chunks().to_batches()[0]
+        for name in scoring_order(self._scorers):
+            scorer = self._scorers[name]
+            columns = score_batch(scorer, self._scores(name, scorer, found, planted), found.num_rows)
+            for column in columns.schema.names:
+                found = found.append_column(shown_name(name, column), columns[column])
+        return found
+
+    def _scores(self, name: str, scorer: Scorer, pairs: pa.RecordBatch, planted: PlantedPairs) -> Scores:
+        """Return the columns of one scorer; the pairs have the columns of the scorers that it combines."""
+        if isinstance(scorer, CorpusScorer):
+            return _scores_in_corpus(scorer, self._pool, planted)
+        model = self._models.get(name)
+        if isinstance(model, LeaveOutModel):
+            in_sample = np.isin(self._rows[planted.rows], self._sample_rows[name])
+            return model.scores_without(pairs, original_pairs(self._pool, planted), in_sample)
+        return scorer.scores(pairs) if model is None else model.scores(pairs, np.zeros(pairs.num_rows, dtype=np.bool_))
+
+    @property
+    def score_columns(self) -> Mapping[str, str]:
+        """The names in reports of all columns that are scores, with their descriptions."""
+        return {
+            shown_name(name, column): of.description
+            for name, scorer in self._scorers.items()
+            for column, of in scorer.columns.items()
+            if of.is_score
+        }
+
+
+def original_pairs(pool: pa.Table, planted: PlantedPairs) -> pa.RecordBatch:
+    """Return the pairs from which bad pairs are made: `src`, `tgt`, and `other_tgt` (see `LeaveOutModel`)."""
+    originals = pool.select(["src", "tgt"]).take(pa.array(planted.rows))
+    others = pool["tgt"].take(pa.array(planted.other_rows, mask=planted.other_rows < 0)).fill_null("")
+    return originals.append_column("other_tgt", others).combine_chunks().to_batches()[0]
+
+
+def _scores_in_corpus(scorer: CorpusScorer, pool: pa.Table, planted: PlantedPairs) -> Mapping[str, pa.Array]:
+    """Return the columns of bad pairs that are appended to the pool, in the place of their originals.
+
+    A near-duplicate stands beside its original. All other kinds would be found as near-duplicates of it.
+    """
+    if not planted.stands_beside:
+        is_other = np.ones(len(pool), dtype=np.bool_)
+        is_other[planted.rows] = False
+        pool = pool.filter(pa.array(is_other))
+    pairs = pa.concat_tables([pool, planted.pairs.select(pool.column_names).cast(pool.schema)])
+    with TemporaryDirectory() as folder:
+        columns = scorer.corpus_columns(lambda: pair_batches(pairs), len(pairs), Path(folder))
+    return {name: column.slice(len(pool)) for name, column in columns.items()}

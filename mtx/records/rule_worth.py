@@ -1,0 +1,200 @@
+"""What each rule of a selection is worth, from the jobs of a sweep over `filter.ablation`.
+
+The gain of a rule is the objective without the rule compared with that of all rules. The same comparison with as many
+pairs dropped at random instead tells whether the rule's choice of pairs is better than chance.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rich.table import Table
+
+from mtx.data.filter.rule_ablation import ALL, NONE, OPTION, RANDOM, WITHOUT
+from mtx.evaluation.statistics import Difference, Verdict, verdict
+from mtx.evaluation.verdict_text import difference_text
+from mtx.records.report_metrics import KEY_METRICS, Value
+from mtx.records.result_types import SEED, Group, Results
+from mtx.records.setting_notation import settings_label
+
+NOT_TOLD_APART = "not told apart"
+
+
+@dataclass(frozen=True)
+class RuleWorth:
+    """What one rule is worth.
+
+    Attributes:
+        rule: its name; `all rules` for all of them together.
+        num_pairs: pairs that are kept without the rule and not with it, the mean over seeds; None if unknown.
+        share: these pairs as a share of those that are kept without the rule; None if unknown.
+        gain: how much better the objective is with the rule than without it; positive is better. None without jobs.
+        over_chance: how much better it is than with as many pairs dropped at random instead; None without jobs.
+    """
+
+    rule: str
+    num_pairs: float | None
+    share: float | None
+    gain: Difference | None
+    over_chance: Difference | None
+
+    @property
+    def result(self) -> str:
+        """What the intervals tell, in words."""
+        if self.num_pairs == 0:
+            return "drops no pair that the other rules keep"
+        if self.gain is None:
+            return "not measured"
+        told = _told(self.gain, "gain", "loss")
+        if self.over_chance is None:
+            return told
+        chance = _told(self.over_chance, "better than chance", "worse than chance", " from chance")
+        return told if told in chance else f"{told}; {chance}"
+
+
+@dataclass(frozen=True)
+class RuleWorths:
+    """What all rules are worth, in jobs whose other settings are equal.
+
+    Attributes:
+        label: the other settings that vary in the sweep; empty if none does.
+        metric: name of the objective.
+        level: confidence level of the intervals.
+        is_paired: whether jobs with the same seed are pairs.
+        num_seeds: seeds of the arm with all rules.
+        rows: all rules together, then each rule, in the order in which they apply.
+    """
+
+    label: str
+    metric: str
+    level: float
+    is_paired: bool
+    num_seeds: int
+    rows: tuple[RuleWorth, ...]
+
+    @property
+    def title(self) -> str:
+        """The heading of a table."""
+        name = KEY_METRICS[self.metric][0] if self.metric in KEY_METRICS else self.metric
+        pairs = ", paired" if self.is_paired else ""
+        of = f" ({self.label})" if self.label else ""
+        return f"worth of each rule{of}: gain in {name} [{self.level:.0%} interval], {self.num_seeds} seeds{pairs}"
+
+    @property
+    def summary(self) -> str:
+        """One sentence about the rules that are told apart, and one about the others."""
+        rules = [row for row in self.rows[1:] if row.gain is not None]
+        found = [
+            f"{row.rule} has a {_told(row.gain, 'gain', 'loss')} of {difference_text(_positive(row.gain))}"
+            for row in rules
+            if row.gain is not None and row.gain.is_told_apart and row.num_pairs != 0
+        ]
+        unused = [row.rule for row in rules if row.num_pairs == 0]
+        others = [
+            row.rule for row in rules if row.gain is not None and not row.gain.is_told_apart and row.num_pairs != 0
+        ]
+        told = [f"{'; '.join(found)}."] if found else []
+        if others:
+            more = "More seeds or a longer training may tell them apart."
+            told.append(f"Not told apart from no effect: {', '.join(others)}. {more}")
+        if unused:
+            told.append(f"Drop no pair that the other rules keep: {', '.join(unused)}.")
+        return " ".join(told)
+
+
+def rule_worths(results: Results) -> tuple[RuleWorths, ...]:
+    """Return what the rules are worth, for each combination of the other settings; empty for another sweep.
+
+    Intervals come from the comparison of each arm with the arm of all rules, by Holm's method over all arms. While jobs
+    run, the result is empty.
+    """
+    metric = results.objective
+    if metric is None or OPTION not in results.varied or results.is_interim or not results.is_comparable:
+        return ()
+    found: dict[tuple[tuple[str, Value], ...], dict[str, Group]] = {}
+    for arm in results.arms.values():
+        others = tuple((key, value) for key, value in arm.values.items() if key not in (OPTION, SEED))
+        if not arm.jobs[0].confirms:
+            found.setdefault(others, {})[str(arm.values.get(OPTION))] = arm
+    worths = (_rule_worths(results, dict(others), arms, metric) for others, arms in found.items())
+    return tuple(one for one in worths if one is not None)
+
+
+def _rule_worths(
+    results: Results, others: Mapping[str, Value], arms: Mapping[str, Group], metric: str
+) -> RuleWorths | None:
+    values = {name: numbers for name, arm in arms.items() if (numbers := arm.numbers_by_seed(metric))}
+    if ALL not in values or len(values) < 2:
+        return None
+    decided = verdict(values, direction=results.direction, reference=ALL, paired=results.has_paired_seeds)
+    sign = 1 if results.direction == "minimize" else -1
+    rules = [name.removeprefix(WITHOUT) for name in arms if name.startswith(WITHOUT)]
+    rules += [rule for name in arms if name.startswith(RANDOM) and (rule := name.removeprefix(RANDOM)) not in rules]
+    rows = [_row("all rules", NONE, None, decided, arms, sign)]
+    rows += [_row(rule, f"{WITHOUT}{rule}", f"{RANDOM}{rule}", decided, arms, sign) for rule in rules]
+    return RuleWorths(
+        label=settings_label(others, arms[ALL].jobs[0].choices),
+        metric=metric,
+        level=decided.level,
+        is_paired=decided.paired,
+        num_seeds=len(values[ALL]),
+        rows=tuple(rows),
+    )
+
+
+def _row(
+    rule: str, without: str, at_random: str | None, decided: Verdict, arms: Mapping[str, Group], sign: int
+) -> RuleWorth:
+    kept, kept_by_all = (_num_kept(arms.get(name)) for name in (without, ALL))
+    num_pairs = None if kept is None or kept_by_all is None else kept - kept_by_all
+    return RuleWorth(
+        rule=rule,
+        num_pairs=num_pairs,
+        share=num_pairs / kept if num_pairs is not None and kept else None,
+        gain=_signed(decided.differences.get(without), sign),
+        over_chance=None if at_random is None else _signed(decided.differences.get(at_random), sign),
+    )
+
+
+def _num_kept(arm: Group | None) -> float | None:
+    counts = [job.report.num_pairs_kept for job in (arm.jobs if arm else ()) if job.state == "completed"]
+    known = [count for count in counts if count is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _signed(difference: Difference | None, sign: int) -> Difference | None:
+    if difference is None or sign == 1:
+        return difference
+    return replace(difference, estimate=-difference.estimate, low=-difference.high, high=-difference.low)
+
+
+def _positive(difference: Difference) -> Difference:
+    flipped = _signed(difference, -1 if difference.estimate < 0 else 1)
+    assert flipped is not None
+    return flipped
+
+
+def _told(difference: Difference, more: str, less: str, end: str = "") -> str:
+    if not difference.is_told_apart:
+        return f"{NOT_TOLD_APART}{end}"
+    return more if difference.estimate > 0 else less
+
+
+def worth_cells(row: RuleWorth) -> list[str]:
+    """Return the cells of a row of a table, under `WORTH_HEADINGS`."""
+    differences = ("–" if of is None else difference_text(of) for of in (row.gain, row.over_chance))
+    pairs = "–" if row.num_pairs is None else f"{row.num_pairs:,.0f}"
+    share = "" if row.share is None else f" ({row.share:.2%})"
+    return [row.rule, f"{pairs}{share}", *differences, row.result]
+
+
+WORTH_HEADINGS: Sequence[str] = ("rule", "price in pairs", "gain over no rule", "gain over chance", "result")
+
+
+def worth_table(worths: RuleWorths) -> Table:
+    """Return the table of what each rule is worth."""
+    table = Table(title=worths.title, title_justify="left")
+    for number, heading in enumerate(WORTH_HEADINGS):
+        table.add_column(heading, justify="right" if 0 < number < len(WORTH_HEADINGS) - 1 else "left")
+    for row in worths.rows:
+        table.add_row(*worth_cells(row))
+    return table
