@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 class LengthModel:
     """Median and robust deviation of the logarithm of the length ratio by bucket of source length.
 
-    Raw length ratios do not carry over between scripts; z by median and MAD do (see docs/howto/choose_pairs.md).
+    Raw length ratios do not carry over between scripts; z by median and MAD do (see docs/howto/score_pairs.md).
 
     Attributes:
         medians: float64 [buckets].
