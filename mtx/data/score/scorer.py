@@ -218,7 +218,7 @@ def scoring_order(scorers: Mapping[str, Scorer]) -> dict[str, list[str]]:
         if not inputs:
             raise ConfigError(
                 f"the scorer {name} combines other scorers, but none is chosen. Choose another one beside it, such as "
-                f"score=[rules,{name}]"
+                f"'score=[rules,{name}]'"
             )
         if unknown := [other for other in inputs if other not in usable]:
             raise ConfigError(

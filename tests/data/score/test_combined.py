@@ -150,7 +150,7 @@ def test_a_sample_without_enough_pairs_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scorers", "told"),
     [
-        ({"combined": CombinedScorer()}, r"Choose another one beside it, such as score=\[rules,combined\]"),
+        ({"combined": CombinedScorer()}, r"Choose another one beside it, such as 'score=\[rules,combined\]'"),
         ({"combined": CombinedScorer(inputs=["rulse"]), "rules": RulesScorer()}, "names rulse, which is not among"),
         (
             {"combined": CombinedScorer(inputs=["combined"]), "rules": RulesScorer()},
