@@ -41,6 +41,18 @@ def test_the_form_is_that_of_the_standard_library(texts: list[str]) -> None:
     assert forms(*texts) == [expected(text) for text in texts]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text(st.sampled_from("aB \t\u2028!é\u0301ﬁ語シ\u3099שָ😀\x00\u1112\u1161")), max_size=6),
+    st.booleans(),
+)
+def test_numpy_and_the_compiled_kernel_agree(texts: list[str], with_punctuation: bool) -> None:
+    array = pa.array(["x", *texts], pa.large_string()).slice(1)
+    one, other = (normal_texts(array, with_punctuation=with_punctuation, compiled=each) for each in (True, False))
+    assert one.codes.tolist() == other.codes.tolist()
+    assert one.offsets.tolist() == other.offsets.tolist()
+
+
 def test_equal_forms_have_equal_hashes_and_an_empty_text_has_0() -> None:
     hashes = normal_texts(pa.array(["Ab  c", "ab C", "abc", "", "ba c"], pa.large_string())).hashes().tolist()
     assert hashes[0] == hashes[1]
