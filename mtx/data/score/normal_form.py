@@ -29,6 +29,7 @@ UNIFORM_BLOCKS = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xAC00, 0x
 BLOCK_ENDS = (0, *(block.stop for block in UNIFORM_BLOCKS))
 BLOCK_STARTS = (*(block.start for block in UNIFORM_BLOCKS), 0x32000)  # no letters beyond, except private ones
 POSITION_BITS = 32  # the low half of a hashed number is the character, and the high half its position in the text
+LEAST_COMPILED = 1000  # for fewer texts, numpy takes less time than the import of numba
 
 Codes = NDArray[np.uint32]
 Hashes = NDArray[np.uint64]
@@ -99,19 +100,17 @@ def folding_table() -> FoldingTable:
     return FoldingTable(folded, is_plain, is_word)
 
 
-def normal_texts(
-    texts: pa.LargeStringArray, *, with_punctuation: bool = True, compiled: bool = True
-) -> NormalTexts:
+def normal_texts(texts: pa.LargeStringArray, *, with_punctuation: bool = True, compiled: bool = True) -> NormalTexts:
     """Return the normal forms of texts.
 
     Args:
         texts: n texts, without nulls.
         with_punctuation: False leaves out all characters but letters, marks and numbers, and white space with them. A
             text without any of these keeps its characters, so that two texts of punctuation are not equal.
-        compiled: whether to use numba, if it is installed.
+        compiled: whether to use numba for many texts, if it is installed.
     """
     texts = pc.utf8_trim_whitespace(texts)
-    kernels = normal_form_kernels() if compiled else None
+    kernels = normal_form_kernels() if compiled and len(texts) >= LEAST_COMPILED else None
     if kernels is not None:
         found, is_plain = _folded_texts(kernels, texts, with_punctuation)
         if is_plain.all():
@@ -154,7 +153,7 @@ def joined_texts(parts: Sequence[NormalTexts]) -> NormalTexts:
 
 @cache
 def normal_form_kernels() -> ModuleType | None:
-    """Return the module of the compiled kernel, or None if numba is not available."""
+    """Return the module of the compiled kernels, or None if numba is not available."""
     return numba_kernels("mtx.data.score.normal_form_kernels", "numpy folds texts, which takes three times as long")
 
 

@@ -1,6 +1,6 @@
-"""Compiled kernel of the normal form of texts, with results equal to those of numpy in `normal_form.py`.
+"""Compiled kernels of the normal form of texts and of its words, with results equal to those of numpy.
 
-This module imports numba, an optional dependency, so only `normal_form.py` imports it. The kernel releases the GIL.
+This module imports numba, an optional dependency, so only `normal_form.py` imports it. The kernels release the GIL.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,8 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from mtx.data.score.minhash_kernels import ONE, S32, mixed
 
 Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -81,3 +83,36 @@ def fill_folded(
                 previous = small
         ends[text] = num_codes
     return num_codes
+
+
+@_compile
+def fill_word_hashes(codes: Array, offsets: Array, tables: tuple[Array, Array], words: Array, ends: Array) -> int:
+    """Write the hash of each word of n texts, and return their number; see `contamination.word_hashes`.
+
+    Args:
+        codes: the characters of all texts.
+        offsets: the first character of each text, and the end of the last one: [n + 1].
+        tables: which characters belong to words, and which are a word alone: bool [code points] each.
+        words: receives the hashes.
+        ends: receives the end of each text in `words`: [n].
+    """
+    in_word, alone = tables
+    num_words = 0
+    for text in range(offsets.size - 1):
+        was_word, was_alone, length, total = False, False, 0, np.uint64(0)
+        for place in range(offsets[text], offsets[text + 1]):
+            code = codes[place]
+            is_word, is_alone = in_word[code], alone[code]
+            if was_word and not (is_word and not is_alone and not was_alone):
+                words[num_words] = mixed(total)
+                num_words += 1
+                length, total = 0, np.uint64(0)
+            if is_word:
+                total += mixed((np.uint64(length) << S32) + np.uint64(code) + ONE)
+                length += 1
+            was_word, was_alone = is_word, is_alone
+        if was_word:
+            words[num_words] = mixed(total)
+            num_words += 1
+        ends[text] = num_words
+    return num_words
