@@ -11,7 +11,7 @@ The tests of mtx apply the same checks to mtx's own downloaders.
 import dataclasses
 import pickle
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from mtx.components.identity import digest, identity, plain_value
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.score.corpus_columns_check import checked_corpus_columns
-from mtx.data.score.scorer import CombiningScorer, CorpusScorer, Scorer, TrainedScorer, score_batch
+from mtx.data.score.scorer import CombiningScorer, CorpusScorer, Scorer, score_batch
+from mtx.data.score.trained_scorer_check import InputScores, combining_function, scoring_function
 from mtx.errors import SourceError
 from mtx.infra.dal.row_digest import RowDigest
 from mtx.infra.dal.row_views import ROW_COLUMN
@@ -161,13 +162,18 @@ def check_scorer(scorer: Scorer, pairs: pa.Table, *, combined: Mapping[str, Scor
     for name, column in scorer.columns.items():
         assert column.description, f"the column {name} has no description. State its meaning and its scale"
     batches = list(pair_batches(pairs))
-    if isinstance(scorer, CombiningScorer):
-        assert combined, "a CombiningScorer reads columns of other scorers: give them, as combined={'rules': RuleScorer()}"
-        batches = [_with_scores(batch, combined) for batch in batches]
     if isinstance(scorer, CorpusScorer):
         return checked_corpus_columns(scorer, batches)
     with tempfile.TemporaryDirectory() as folder:
-        score = _scoring_function(scorer, batches, Path(folder), combined or {})
+        if isinstance(scorer, CombiningScorer):
+            assert combined, (
+                "a CombiningScorer reads columns of others: give them, as combined={'rules': RulesScorer()}"
+            )
+            inputs = InputScores.of(combined, batches, Path(folder))
+            batches = [inputs.added(batch, is_sample=True) for batch in batches]
+            score = combining_function(scorer, batches, inputs, Path(folder))
+        else:
+            score = scoring_function(scorer, batches, Path(folder))
         whole = pa.Table.from_batches([score_batch(scorer, score(batch), batch.num_rows) for batch in batches])
         for size in (1, 7):
             pieces = [piece for batch in batches for piece in pa.Table.from_batches([batch]).to_batches(size)]
@@ -177,42 +183,6 @@ def check_scorer(scorer: Scorer, pairs: pa.Table, *, combined: Mapping[str, Scor
         empty = batches[0].slice(0, 0)
         score_batch(scorer, score(empty), 0)
     return whole
-
-
-def _with_scores(pairs: pa.RecordBatch, combined: Mapping[str, Scorer]) -> pa.RecordBatch:
-    """Return pairs with the columns of scorers, by their names in reports."""
-    found = dict(zip(pairs.schema.names, pairs.columns, strict=True))
-    for name, scorer in combined.items():
-        assert not isinstance(scorer, TrainedScorer | CorpusScorer), (
-            f"combined takes scorers that score pairs without training, but {name} is a {type(scorer).__name__}"
-        )
-        scored = score_batch(scorer, scorer.scores(pairs), pairs.num_rows)
-        for column, values in zip(scored.schema.names, scored.columns, strict=True):
-            found[column_name(name, column)] = values
-    return pa.record_batch(found)
-
-
-def _scoring_function(
-    scorer: Scorer, batches: list[pa.RecordBatch], folder: Path, combined: Mapping[str, Scorer]
-) -> Callable[[pa.RecordBatch], Any]:
-    """Return the function that scores a batch, after a training if the scorer needs one."""
-    if not isinstance(scorer, TrainedScorer):
-        return scorer.scores
-    files = []
-    for name in ("first", "second"):
-        place = folder / name
-        place.mkdir()
-        if isinstance(scorer, CombiningScorer):
-            scorer.train_on_scores(lambda: iter(batches), lambda planted: _with_scores(planted, combined), place)
-        else:
-            scorer.train(lambda: iter(batches), place)
-        files.append({path.name: path.read_bytes() for path in sorted(place.iterdir())})
-    assert files[0], "train() writes the model into files of its folder, but wrote none"
-    _check_same("the model", "in a second training", files[0], files[1])
-    pickled = [name for name, content in files[0].items() if content[:1] == b"\x80" and content.endswith(b".")]
-    assert not pickled, f"a model contains no pickle, which runs code when it is read, but {pickled[0]} is one"
-    model = scorer.load(folder / "first")
-    return lambda batch: model.scores(batch, np.ones(batch.num_rows, dtype=np.bool_))
 
 
 def _is_same_column(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:

@@ -1,6 +1,7 @@
 """`DefaultFilter`, with rules about control characters, empty sides, lengths, identical sides and duplicates."""
 
 from collections.abc import Iterator
+from dataclasses import field
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mtx.components.checked_options import Count, Natural, component
+from mtx.components.identity import LATER
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.pair_set import PairSet
@@ -24,6 +26,7 @@ REASONS = (
     *("too_many_words", "word_ratio", "identical", "duplicate"),
 )
 
+SIDES = ("src", "tgt")
 Least = Natural
 Ratio = Annotated[float, Field(ge=1)]
 Rule = tuple[str, pa.BooleanArray]  # the reason of a rule, and which pairs the rule drops
@@ -54,6 +57,8 @@ class DefaultFilter(PairFilter):
         drop_identical: drop pairs with equal sides, which are not translated. Reason `identical`.
         drop_duplicates: drop a pair if an equal pair came before it and was kept. Detected by 128-bit hashes
             (`PairSet`). Reason `duplicate`.
+        dedup_by: the columns in which duplicates are equal. With a document among them, such as `[src, tgt, talk]`,
+            each document keeps its first copy of a pair. A missing value equals an empty one. None: source and target.
     """
 
     kind: ClassVar[str] = "filter/default"
@@ -71,6 +76,7 @@ class DefaultFilter(PairFilter):
     ratio_floor_words: Count = 3
     drop_identical: bool = True
     drop_duplicates: bool = True
+    dedup_by: Annotated[list[str], Field(min_length=1)] | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         for unit, least, most in (("chars", self.min_chars, self.max_chars), ("words", self.min_words, self.max_words)):
@@ -87,8 +93,8 @@ class DefaultFilter(PairFilter):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The empty tuple: the filter reads only the texts."""
-        return ()
+        """The further columns in which duplicates are compared."""
+        return tuple(name for name in self.dedup_by or () if name not in SIDES) if self.drop_duplicates else ()
 
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream the pairs that all rules keep, and count the others in `dropped` by reason."""
@@ -101,7 +107,7 @@ class DefaultFilter(PairFilter):
             if self.drop_duplicates:
                 kept = pa.array(keep)
                 again = np.zeros(len(source), dtype=np.bool_)
-                again[keep] = ~seen.add(source.filter(kept), target.filter(kept))
+                again[keep] = ~seen.add(*(_texts(batch.column(name)).filter(kept) for name in self.dedup_by or SIDES))
                 _drop_pairs("duplicate", again, keep, dropped, batch)
             yield batch.filter(pa.array(keep))
 
@@ -134,6 +140,11 @@ class DefaultFilter(PairFilter):
             yield "too_many_words", pc.greater(most, self.max_words)
         if self.max_word_ratio is not None:
             yield "word_ratio", _uneven_mask(least, most, self.max_word_ratio, self.ratio_floor_words)
+
+
+def _texts(column: pa.Array) -> pa.LargeStringArray:
+    """Return a column as texts without nulls."""
+    return column.cast(pa.large_string()).fill_null("")
 
 
 def _drop_pairs(

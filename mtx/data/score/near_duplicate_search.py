@@ -29,7 +29,7 @@ BYTES_PER_CHAR = 4
 CANDIDATE_BYTES = 64  # of a candidate while it is verified, without its texts
 CANDIDATE_PARTS = 16  # files of candidates, if they are not kept in memory
 JACCARD_TASK = 20_000  # candidates per task of a thread
-TASKS_AHEAD = 16  # slices of texts that wait or are hashed at once
+TASKS_AHEAD = 8  # slices of texts that wait or are hashed at once
 
 T = TypeVar("T")
 R = TypeVar("R")

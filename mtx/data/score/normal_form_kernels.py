@@ -23,7 +23,7 @@ def _compile(function: Function) -> Function:
 
 
 @_compile
-def code_at(data: Array, place: int) -> tuple[int, int]:
+def code_at(data: Array, place: int) -> tuple[Any, int]:
     """Return the code point whose first byte of UTF-8 is at a place, and the place behind it. Assumes valid UTF-8."""
     first = np.int64(data[place])
     if first < 0x80:
@@ -59,6 +59,7 @@ def fill_folded(
     """
     folded, plain, word = table
     num_codes = 0
+    previous: Any
     for text in range(offsets.size - 1):
         first, place, previous = num_codes, offsets[text], -1
         all_plain = True

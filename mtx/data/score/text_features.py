@@ -71,7 +71,7 @@ def character_table() -> CharacterTable:
 
 
 def script_of(character: str) -> str:
-    """Return the script of a letter or mark: the first word of its name in Unicode without prefixes such as HALFWIDTH."""
+    """Return the script of a letter or mark: the first word of its Unicode name without prefixes such as HALFWIDTH."""
     words = unicodedata.name(character, "").split()
     if len(words) > 1 and words[0] in PREFIXES:
         words = words[1:]
