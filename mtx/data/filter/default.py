@@ -16,6 +16,7 @@ from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.pair_set import PairSet
 from mtx.errors import ConfigError
+from mtx.infra.dal.row_views import ROW_COLUMN
 
 # C0 and C1 control characters and DEL, except tab, line feed and carriage return, which occur in text of several lines.
 CONTROL_CHARACTER = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
@@ -107,9 +108,19 @@ class DefaultFilter(PairFilter):
             if self.drop_duplicates:
                 kept = pa.array(keep)
                 again = np.zeros(len(source), dtype=np.bool_)
-                again[keep] = ~seen.add(*(_texts(batch.column(name)).filter(kept) for name in self.dedup_by or SIDES))
+                again[keep] = ~seen.add(*(self._texts(batch, name).filter(kept) for name in self.dedup_by or SIDES))
                 _drop_pairs("duplicate", again, keep, dropped, batch)
             yield batch.filter(pa.array(keep))
+
+    def _texts(self, pairs: pa.RecordBatch, name: str) -> pa.LargeStringArray:
+        """Return a column as texts without nulls. Raises ConfigError if the corpus has no such column."""
+        if name not in pairs.schema.names:
+            known = [other for other in pairs.schema.names if other != ROW_COLUMN]
+            raise ConfigError(
+                f"filter.dedup_by names {name}, which is no column of the corpus. Its columns: {', '.join(known)}. "
+                f"Store the column with 'downloader.columns=[{name}]', or set filter.dedup_by=null"
+            )
+        return pairs.column(name).cast(pa.large_string()).fill_null("")
 
     def _rules(self, source: pa.LargeStringArray, target: pa.LargeStringArray) -> Iterator[Rule]:
         """Yield the reason and the result of each enabled rule in order, except the rule about duplicates."""
@@ -140,11 +151,6 @@ class DefaultFilter(PairFilter):
             yield "too_many_words", pc.greater(most, self.max_words)
         if self.max_word_ratio is not None:
             yield "word_ratio", _uneven_mask(least, most, self.max_word_ratio, self.ratio_floor_words)
-
-
-def _texts(column: pa.Array) -> pa.LargeStringArray:
-    """Return a column as texts without nulls."""
-    return column.cast(pa.large_string()).fill_null("")
 
 
 def _drop_pairs(

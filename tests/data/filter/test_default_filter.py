@@ -322,3 +322,5 @@ def test_duplicates_can_be_compared_within_documents() -> None:
     assert sum(batch.num_rows for batch in DefaultFilter().apply(pairs, {})) == 1
     assert "dedup_by" not in identity(DefaultFilter())
     assert identity(by_talk)["dedup_by"] == ["src", "tgt", "talk"]
+    with pytest.raises(ConfigError, match=r"speaker, which is no column of the corpus\. Its columns: src, tgt, talk"):
+        list(DefaultFilter(dedup_by=["speaker"]).apply(pairs, {}))
