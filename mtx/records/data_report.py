@@ -113,6 +113,8 @@ def funnel_table(report: DataReport) -> Table:
     if found := report.contaminated:
         sides = f"{found['pairs']:,} (source {found['source']:,}, target {found['target']:,})"
         table.add_row("contaminated training pairs", sides)
+        if (shared := found.get("ngram")) is not None:
+            table.add_row("  with a held-out n-gram", f"{shared:,}")
     for name, of in report.sources.items():
         kept = f"{of.num_pairs_train:,}, {of.num_pairs_validation:,}, {of.num_pairs_test:,}"
         table.add_row(f"  of {name}: read; {', '.join(SPLITS)}", f"{of.num_pairs_raw:,}; {kept}")

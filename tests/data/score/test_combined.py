@@ -25,6 +25,7 @@ from mtx.data.store import Store
 from mtx.errors import ConfigError, DataError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
+from mtx.testing import check_scorer
 
 WORDS = ("house", "tree", "green", "walks", "sings", "under", "bridge", "river", "night", "letter", "window", "garden")
 TEXTS = ["text-1", "text-2"]
@@ -188,3 +189,14 @@ def test_bins_are_those_between_the_edges_and_one_for_missing_values() -> None:
     edges = np.array([[0.0, 1.0], [5.0, np.inf]])
     found = bins(np.array([[-1.0, 5.0], [0.0, 4.0], [1.5, np.nan], [np.inf, 9.0]]), edges)
     assert found.tolist() == [[0, 5], [1, 4], [2, 7], [2, 5]]
+
+
+def test_the_contract_of_combining_scorers_can_be_checked(store: Store) -> None:
+    pairs = store.repo.get("text-1").rows.table.select(["src", "tgt"]).slice(0, 120)
+    scorer = CombinedScorer(noise_pairs=20)
+    found = check_scorer(scorer, pairs, combined={"rules": RulesScorer()})
+    assert np.isfinite(found["score"].to_numpy()).all()
+    with pytest.raises(AssertionError, match="give them, as combined="):
+        check_scorer(scorer, pairs)
+    with pytest.raises(AssertionError, match="single pairs, but other is a CombinedScorer"):
+        check_scorer(scorer, pairs, combined={"other": CombinedScorer()})
