@@ -78,7 +78,7 @@ class OrderModel:
         others = self._ngrams(originals["other_tgt"]).with_rows(
             pc.not_equal(originals["other_tgt"], "").to_numpy(False)
         )
-        own = self._ngrams(originals["tgt"]).and_of(others).with_rows(in_sample)
+        own = self._ngrams(originals["tgt"]).with_rows(in_sample).and_of(others)
         return self._scores(self._ngrams(pairs["tgt"]), own)
 
     def _ngrams(self, texts: pa.LargeStringArray) -> Ngrams:

@@ -88,6 +88,13 @@ def test_a_target_of_the_sample_does_not_know_itself(model: OrderModel) -> None:
     np.testing.assert_allclose(found, scored(model, [rare], in_sample=True), rtol=0.05)
 
 
+def test_the_target_of_another_pair_is_taken_off_by_its_own_membership(model: OrderModel) -> None:
+    (target,) = sentences(1, seed=0)
+    originals = batch(["unknown"]).append_column("other_tgt", pa.array([target], pa.large_string()))
+    found = model.scores_without(batch([target]), originals, np.array([False]))
+    assert found["score"] == model.scores(batch([target]), np.array([True]))["score"]
+
+
 def test_empty_and_nasty_targets(model: OrderModel, tmp_path: Path) -> None:
     found = scored(model, ["", "\0", "彼は東京都に住んでいます", "x" * 100_000, "e\u0301"], in_sample=True)
     assert np.isnan(found).tolist() == [True, False, False, False, False]
