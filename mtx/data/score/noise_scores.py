@@ -56,14 +56,16 @@ def noise_scores(
     return found
 
 
-def not_held_out(scorers: Mapping[str, Scorer], values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """Return which pairs a filter sees: bool [n]. Held-out pairs have no score of a scorer that compares with them."""
-    names = [
-        shown
-        for name, scorer in scorers.items()
-        if isinstance(scorer, HeldOutScorer)
-        for shown, of in shown_columns({name: scorer}).items()
-        if of.is_score
-    ]
-    is_known = [~np.isnan(values[name]) for name in names]
-    return np.logical_and.reduce([np.ones(len(next(iter(values.values()), ())), dtype=np.bool_), *is_known])
+def without_held_out(
+    scorers: Mapping[str, Scorer], values: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the scores of the pairs that a filter sees, by shown name: float64 [pairs].
+
+    Held-out pairs are left out: those without a score of a scorer that compares with held-out pairs.
+    """
+    held_out = {name: scorer for name, scorer in scorers.items() if isinstance(scorer, HeldOutScorer)}
+    is_known = [~np.isnan(values[name]) for name, of in shown_columns(held_out).items() if of.is_score]
+    if not is_known:
+        return dict(values)
+    is_seen = np.logical_and.reduce(is_known)
+    return {name: of[is_seen] for name, of in values.items()}

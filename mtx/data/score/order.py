@@ -47,7 +47,7 @@ class OrderScorer(TrainedScorer):
         """Learn the vocabulary of the target, and count its n-grams."""
         train_vocabularies(sample, folder, vocab_size=self.vocab_size, sides=("target",))
         encoder = load_encoder(folder, "target")
-        texts = [Ngrams.of(*encoder.encode(batch["tgt"])) for batch in sample()]
+        texts = (Ngrams.of(*encoder.encode(batch["tgt"])) for batch in sample())
         NgramCounts.of(texts, encoder.tokenizer.get_vocab_size()).save(folder)
 
     def load(self, folder: Path) -> "OrderModel":

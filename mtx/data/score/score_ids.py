@@ -18,7 +18,7 @@ class ScoreIds:
 
     Attributes:
         scores: ids of the scores datasets by text id.
-        model: id of the model of a trained scorer; else None.
+        model: id of the model of a trained scorer, or of the columns of a scorer over the corpus; else None.
         built_s: seconds in which this process built the scores; None if all of them were stored.
         trained_s: seconds in which this process trained the model; None if the model was stored, or there is none.
     """

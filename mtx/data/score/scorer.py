@@ -200,7 +200,7 @@ class CombiningScorer(TrainedScorer):
     The other scorers score the corpus first. Their scores are part of the ids of the model and of the combined scores.
     """
 
-    # A field of each subclass: names of the scorers to combine. None: all others that score texts alone.
+    # A field of each subclass: names of the scorers to combine. None: all others that score noise.
     inputs: list[str] | None
 
     @abstractmethod

@@ -11,7 +11,7 @@ import pytest
 from mtx.components.checked_options import component
 from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.score.contamination import ContaminationScorer
-from mtx.data.score.noise_scores import noise_scores, not_held_out
+from mtx.data.score.noise_scores import noise_scores, without_held_out
 from mtx.data.score.planted_noise import PlantedPairs, planted_noise
 from mtx.data.score.planted_pair_scores import PlantedPairScores, original_pairs
 from mtx.data.score.score_ids import Inputs, ScoreIds
@@ -134,5 +134,11 @@ def test_a_scorer_that_compares_with_held_out_pairs_gets_no_noise(tmp_path: Path
     scorer = ContaminationScorer()
     found = noise_scores(store, [SelectedDataset("text-1", 40)], {"c": scorer}, {"c": ScoreIds({})}, per_kind=2, seed=0)
     assert found == {}
-    values = {"c.source": np.array([0.0, np.nan]), "c.target": np.zeros(2), "c.overlap": np.zeros(2), "r": np.zeros(2)}
-    assert not_held_out({"r": RecordingScorer(), "c": scorer}, values).tolist() == [True, False]
+    values = {name: np.array([1.0, np.nan]) for name in ("c.source", "c.target", "c.overlap")} | {"r": np.arange(2.0)}
+    seen = without_held_out({"r": RecordingScorer(), "c": scorer}, values)
+    assert {name: of.tolist() for name, of in seen.items()} == {
+        "c.source": [1.0],
+        "c.target": [1.0],
+        "c.overlap": [1.0],
+        "r": [0.0],
+    }
