@@ -14,7 +14,7 @@ from mtx.data.preparation import Recipe, StageIds, prepare, prepare_scores
 from mtx.data.score.contamination import ContaminationScorer
 from mtx.data.score.duplicates import DuplicatesScorer
 from mtx.data.score.near_duplicates import NearDuplicatesScorer
-from mtx.data.score_and_split_stages import rows_in_texts
+from mtx.data.score.score_stage import rows_in_texts
 from mtx.data.split import LEAK, TEST, TRAIN, VALIDATION, HeldOut, split_assignment
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization

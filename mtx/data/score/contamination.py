@@ -69,12 +69,13 @@ class ContaminationScorer(HeldOutScorer):
     def train(self, sample: Sample, folder: Path) -> None:
         """Store the hashes of the held-out texts, and of their n-grams."""
         texts = HeldOutTexts.of(sample())
-        grams = [np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64)]
+        grams: list[list[Hashes]] = [[np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint64)]]
         for batch in sample():
             for number, side in enumerate(SIDES):
                 for part in _slices(batch.column(side)):
-                    grams[number] = np.union1d(grams[number], self.side_ngrams(part)[0])
-        for name, hashes in zip(FILES, (texts.source, texts.target, *grams), strict=True):
+                    grams[number].append(np.unique(self.side_ngrams(part)[0]))
+        distinct = [np.unique(np.concatenate(parts)) for parts in grams]
+        for name, hashes in zip(FILES, (texts.source, texts.target, *distinct), strict=True):
             with atomic_file(folder / name) as file:
                 np.save(file, hashes, allow_pickle=False)
 

@@ -12,6 +12,7 @@ from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.data.score.additive_logistic import AdditiveModel, bins, fit_additive, read_models, write_models
 from mtx.data.score.combined import CombinedModel, CombinedScorer, source_halves
+from mtx.data.score.duplicates import DuplicatesScorer
 from mtx.data.score.noise_curves import separations
 from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.planted_noise import PlantedPairs
@@ -92,6 +93,28 @@ def test_the_combined_score_tells_noise_that_single_scores_miss(store: Store) ->
         caught[name] = float(np.mean([of.caught[5] for of in found.values()]))
     assert caught["combined"] > 0.6
     assert caught["combined"] > max(of for name, of in caught.items() if name != "combined") + 0.1
+
+
+def test_own_columns_and_rows_beyond_a_cap_are_no_part_of_the_model(tmp_path: Path) -> None:
+    store = Store(root=tmp_path, objects=SQLiteObjectLayer, files=ArrowFileLayer)
+    rows = [
+        {"src": f"{' '.join(WORDS[n % 7 :])} {n}", "tgt": f"{' '.join(WORDS[: 5 + n % 7])} é {n}", "laser": 0.5}
+        for n in range(300)
+    ]
+    of = {"name": "x", "stage": "text", "split": "train", "languages": ("en", "de")}
+    store.repo.add(TranslationDataset(id="text-1", data=rows, **of))  # type: ignore[arg-type]
+    store.repo.add(TranslationDataset(id="text-2", data=rows[:100], **of))  # type: ignore[arg-type]
+    parts = (SelectedDataset("text-1", 120), SelectedDataset("text-2", 100))
+    scorers = {"combined": CombinedScorer(noise_pairs=20), "rules": RulesScorer(), "duplicates": DuplicatesScorer()}
+    scored = build_text_scores(StageRunner(store), SimpleNamespace(parts=lambda split: parts), scorers)  # type: ignore[arg-type]
+    folder = store.models.open(str(scored["combined"].model))
+    _, names = read_models(folder / "combined.npz")
+    assert "duplicates.source" in names
+    assert "laser" not in names
+    assert np.load(folder / "sample_rows.npy").tolist() == [*range(120), *range(300, 400)]
+    table = ScoreTable.open(store.repo, parts, scorers, scored).table
+    assert len(table) == 220
+    assert np.isfinite(table["combined"].to_numpy()).all()
 
 
 def test_no_pair_is_scored_by_a_model_that_has_seen_its_source() -> None:
