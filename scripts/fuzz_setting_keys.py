@@ -10,6 +10,11 @@ COMPANIONS = {
     "downloader/hf": ["downloader.dataset=user/set"],
     "downloader/local": ["downloader.path=corpus.tsv"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
+    "filter/opusfilter": ["filter.path=filters.yaml"],
+    "score/embeddings": [
+        "score.embeddings.encoder={_target_: mtx.data.score.text_encoder.SentenceTransformersEncoder, folder: LaBSE}"
+    ],
+    "score/given": ["score.given.column=quality"],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
     "model/own": ["model._target_=mtx.training.reference.transformer.TransformerTranslator"],
 }
