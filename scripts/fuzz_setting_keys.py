@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 OWN_GROUPS = ("trainer", "logger", "model", "budget")  # groups that task=fit uses, and task=measure does not
+ENCODER = "mtx.data.score.text_encoder.SentenceTransformersEncoder"
 # What an option needs so that it is valid without the fuzzed override.
 COMPANIONS = {
     "downloader/hf": ["downloader.dataset=user/set"],

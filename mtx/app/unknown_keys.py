@@ -60,13 +60,14 @@ def _list_problem(config: Mapping[str, Any], parts: Sequence[str]) -> str | None
     """Return what is wrong with a key inside a list: the items of a list have numbers, and no names."""
     node: Any = config
     for depth, part in enumerate(parts):
-        if isinstance(node, list):
+        is_item = isinstance(node, list) and part.isdecimal() and int(part) < len(node)
+        if isinstance(node, list) and not is_item:
             key = ".".join(parts[:depth])
             return (
                 f"{key} is a list of {len(node)} items, so {'.'.join(parts)} does not exist. Set the whole list, as in "
                 f"'{key}=[ITEM,ITEM]'"
             )
-        node = node.get(part) if isinstance(node, Mapping) else None
+        node = node[int(part)] if is_item else node.get(part) if isinstance(node, Mapping) else None
     return None
 
 

@@ -220,8 +220,8 @@ def bleu_assumption(language: str) -> str | None:
         )
     if tokenizer != "13a":
         return (
-            f"BLEU splits words by sacrebleu's tokenizer {tokenizer}, because the target language {language!r} has no "
-            f"spaces between words. {other}"
+            f"BLEU splits words by sacrebleu's tokenizer {tokenizer}, because the target language is {language!r}. "
+            f"{other}"
         )
     if language in UNKNOWN_LANGUAGES or not re.fullmatch("[a-z]{2,3}", base):
         return (
