@@ -15,6 +15,7 @@ from fuzz_outcomes import Outcome, run_input
 from fuzz_setting_keys import Key, all_keys
 from fuzz_setting_values import ANY, override_forms, values_of
 
+OPUSFILTER_CONFIG = "steps: [{type: filter, parameters: {filters: [{LengthFilter: {unit: word}}]}}]"
 MAX_SHOWN = 40  # failures of an option that are printed
 COMMAND = re.compile(r": (mtx .+)$", re.MULTILINE)
 
@@ -210,7 +211,8 @@ def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int) -> int:
     total: Outcome[str] = Outcome()
     least = 10**9
     with tempfile.TemporaryDirectory(prefix="mtx-fuzz-") as folder:
-        os.chdir(folder)  # a relative path in a setting is in an empty folder
+        os.chdir(folder)  # relative paths in settings are in a folder with one file
+        Path("filters.yaml").write_text(OPUSFILTER_CONFIG, encoding="utf-8")
         try:
             for option in dict.fromkeys(key.option for key in keys):
                 outcome: Outcome[str] = Outcome()
