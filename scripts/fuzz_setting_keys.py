@@ -75,7 +75,7 @@ def all_keys() -> tuple[Key, ...]:
     for option in all_options():
         name = f"{option.group}/{option.name}"
         base = [*([f"{option.group}={option.name}"] if option.group else []), *COMPANIONS.get(name, [])]
-        base = [f"{option.group}=[{option.name}]" if option.group == "score" else each for each in base]
+        base[:1] = [f"score=[{option.name}]"] if option.group == "score" else base[:1]
         base += ["task=fit"] if option.group in OWN_GROUPS else []
         found += [Key(name, field.key, tuple(base), shown=(field.key, *base[:1])) for field in option.fields]
     import pytorch_lightning as pl
