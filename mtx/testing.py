@@ -167,7 +167,7 @@ def check_scorer(scorer: Scorer, pairs: pa.Table, *, combined: Mapping[str, Scor
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(scorer, CombiningScorer):
             assert combined, (
-                "a CombiningScorer reads columns of others: give them, as combined={'rules': RulesScorer()}"
+                "a CombiningScorer reads columns of others: give them, as `combined={'rules': RulesScorer()}`"
             )
             inputs = InputScores.of(combined, batches, Path(folder))
             batches = [inputs.added(batch, is_sample=True) for batch in batches]
