@@ -219,7 +219,7 @@ def test_the_contract_of_combining_scorers_can_be_checked(store: Store) -> None:
     scorer = CombinedScorer(noise_pairs=20)
     found = check_scorer(scorer, pairs, combined={"rules": RulesScorer()})
     assert np.isfinite(found["score"].to_numpy()).all()
-    with pytest.raises(AssertionError, match="give them, as combined="):
+    with pytest.raises(AssertionError, match="give them, as `combined="):
         check_scorer(scorer, pairs)
     with pytest.raises(AssertionError, match="single pairs, but other is a CombinedScorer"):
         check_scorer(scorer, pairs, combined={"other": CombinedScorer()})
