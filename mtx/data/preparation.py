@@ -280,7 +280,10 @@ def _build_encoded(runner: StageRunner, parts: tuple[SelectedDataset, ...], toke
                 stage="encoded",
                 split=first.split,
                 languages=first.languages,
-                provenance={"inputs": [*(part.id for part in parts), tokenizers.id]},
+                provenance={
+                    "inputs": [*(part.id for part in parts), tokenizers.id],
+                    **({"num_rows": [part.num_rows for part in parts]} if len(parts) > 1 else {}),
+                },
             ),
             description=f"encoding {first.split}",
             num_rows=sum(part.num_rows for part in parts),

@@ -33,8 +33,11 @@ class DropCounts(dict[str, int]):
 
     def add(self, reason: str, sources: NDArray[Any]) -> None:
         """Add the dropped pairs of a reason to `by_source`, given the source of each dropped pair."""
-        counts = self.by_source.setdefault(reason, np.zeros(self.num_sources, dtype=np.int64))
-        counts += np.bincount(sources, minlength=self.num_sources)
+        counts = np.bincount(sources, minlength=self.num_sources).astype(np.int64)
+        known = self.by_source.get(reason, counts[:0])
+        counts.resize(max(len(counts), len(known)))
+        counts[: len(known)] += known
+        self.by_source[reason] = counts
 
     def sample(self, reason: str, pairs: pa.RecordBatch | pa.Table, found: NDArray[np.bool_]) -> None:
         """Offer the pairs that a rule dropped to the sample of its reason; see `RejectSample`."""
