@@ -82,6 +82,13 @@ def test_the_rule_is_that_of_the_filter_before_of_a_part_or_over_a_renamed_score
     assert reasons(where, ids.filtered["train"], ids.text["news/train"], 2) == [None, "letters"]
 
 
+def test_the_parts_of_a_mixture_are_no_score_of_that_name(prepared: tuple[Store, StageIds]) -> None:
+    _, ids = prepared
+    assert SelectionFilter(rules=RULES).columns == ("target_chars", "quality.letters", "source_chars")
+    assert SelectionFilter(rules={"copies": {"column": "source", "min": -1}}).columns == ("source",)
+    assert set(ids.scores) == {"quality", "dups"}  # `dups.source` is not read, so its scores decide no id
+
+
 def test_an_arm_with_pairs_dropped_at_random_is_rebuilt(prepared: tuple[Store, StageIds]) -> None:
     where, _ = prepared
     ids = prepare(recipe(ablation="random_for_long", ablation_seed=3), where)

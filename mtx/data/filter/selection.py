@@ -21,6 +21,7 @@ from mtx.data.filter.rule_ablation import ALL, RANDOM, Ablation, parsed_ablation
 from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
 from mtx.errors import ConfigError
+from mtx.infra.dal.row_views import SOURCE_COLUMN
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,10 @@ class SelectionFilter(PairFilter):
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """The columns that the active rules name; None if a filter of one's own may read any column."""
+        """The columns that the active rules name; None if a filter of one's own may read any column.
+
+        The parts of a mixture, `within: source`, are none of them: they are no scores.
+        """
         active = self._all_active if self._ablation.kind == RANDOM else self._active
         own = [rule for rule in (*active.values(), self.before) if isinstance(rule, PairFilter)]
         if any(each.columns is None for each in own):
@@ -141,7 +145,7 @@ class SelectionFilter(PairFilter):
             column
             for name, rule in active.items()
             if isinstance(rule, ColumnRule)
-            for column in (rule.column or name, rule.best_of, rule.within)
+            for column in (rule.column or name, *(part for part in (rule.best_of, rule.within) if part != SOURCE_COLUMN))
             if column is not None
         ]
         return tuple(dict.fromkeys([*named, *(column for each in own for column in each.columns or ())]))
