@@ -172,7 +172,7 @@ class SelectionFilter(PairFilter):
         if (rule := self._ablation.rule) is not None and self._ablation.kind == RANDOM:
             both = (self._all_active, self._active)
             whole, kept = (self._bound(RuleSet(rules, self._source_names), read) for rules in both)
-            return random_drop(rule, kept, whole, read, seed=self.ablation_seed)
+            return random_drop(rule, kept, kept.num_kept(read()), whole.num_kept(read()), seed=self.ablation_seed)
         return self._bound(RuleSet(self._active, self._source_names), read)
 
     def _bound(self, rules: RuleSet, read: Callable[[], Batches]) -> "BoundSelection":
@@ -222,6 +222,16 @@ class BoundSelection(PairFilter):
             funnel.before = dropped.funnel  # of a selection that is applied before
             dropped.funnel = funnel
         self._warn(funnel)
+
+    def num_kept(self, pairs: Pairs) -> int:
+        """Return the number of pairs that all rules keep, without a report or a warning."""
+        return sum(batch.num_rows for batch in self._kept_silently(pairs))
+
+    def _kept_silently(self, pairs: Pairs) -> Batches:
+        before = self._before
+        given = before._kept_silently(pairs) if isinstance(before, BoundSelection) else _after(before, pairs, {})
+        for batch, rows in numbered(given):
+            yield batch.filter(pa.array(~self._rules.judge(batch, rows).masks.any(axis=0)))
 
     @staticmethod
     def _warn(funnel: RuleFunnel) -> None:
