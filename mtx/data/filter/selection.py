@@ -145,7 +145,10 @@ class SelectionFilter(PairFilter):
             column
             for name, rule in active.items()
             if isinstance(rule, ColumnRule)
-            for column in (rule.column or name, *(part for part in (rule.best_of, rule.within) if part != SOURCE_COLUMN))
+            for column in (
+                rule.column or name,
+                *(part for part in (rule.best_of, rule.within) if part != SOURCE_COLUMN),
+            )
             if column is not None
         ]
         return tuple(dict.fromkeys([*named, *(column for each in own for column in each.columns or ())]))

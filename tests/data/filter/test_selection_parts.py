@@ -251,6 +251,11 @@ def test_selections_chain_and_both_are_reported() -> None:
     assert report.before is not None
     assert (report.before.num_pairs, report.before.num_kept, report.num_pairs, report.num_kept) == (8, 6, 6, 3)
     assert [name for name, _ in report.before.in_order] == ["best_without_value", "best"]
+    page = rules_table(Report(selection=report), RunProfile())
+    assert page is not None
+    assert [(each.num_kept, [row.name for row in each.rows]) for each in page.before] == [
+        (6, ["best_without_value", "best"])
+    ]
     assert SelectionFilter(before=first, rules={"number": {"min": 9}}).columns == ("number", "z")
 
 
