@@ -208,7 +208,7 @@ def build_filtered(
                 provenance={
                     "inputs": [split_id, *(name for of in scores.scored.values() for name in of.scores.values())],
                     "filter": identity(keeper),
-                    **_names_read(corpus, scores),
+                    **scores.names_read(corpus.names),
                 },
                 selects=before.selects,
             ),
@@ -222,13 +222,6 @@ def build_filtered(
 
     runner.run(filtered_id, stage)
     return filtered_id
-
-
-def _names_read(corpus: Corpus, scores: ScoredCorpus) -> dict[str, JSON]:
-    """Return the names that the filter reads, if there are any: of the sources in order, and of the scorers by id."""
-    found: dict[str, JSON] = {"source_names": [*corpus.names]} if corpus.names else {}
-    scorers: dict[str, JSON] = {of: name for name, ids in scores.scored.items() for of in ids.scores.values()}
-    return found | ({"scorers": scorers} if scorers else {})
 
 
 def _score_table(runner: StageRunner, corpus: Corpus, scores: ScoredCorpus) -> ScoreTable | None:

@@ -75,8 +75,8 @@ class PairWeighting:
         bad = ~((values >= 0) & (values <= MAX_WEIGHT))  # NaN is neither
         if bad.any():
             raise ConfigError(
-                f"datamodule.weight_by={self.column} takes the values of the column as weights from 0 to {MAX_WEIGHT:g}, "
-                f"but {int(bad.sum()):,} of {len(values):,} pairs have none, such as {values[bad][0]}. Give weights to "
+                f"datamodule.weight_by={self.column} takes the values of the column as weights from 0 to "
+                f"{MAX_WEIGHT:g}, but {int(bad.sum()):,} of {len(values):,} pairs have none, such as {values[bad][0]}. Give weights to "
                 "ranges of the values: 'datamodule.quantile_weights=[1,2,4]'"
             )
         return values

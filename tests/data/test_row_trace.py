@@ -105,7 +105,9 @@ def test_a_row_of_an_encoded_mixture_belongs_to_the_text_of_its_source(prepared:
         (ids.text["news/train"], row) for row in range(2)
     ]
     provenance = {key: value for key, value in encoded.provenance.items() if key != "num_rows"}
-    with pytest.raises(ConfigError, match="holds rows of 2 texts.* Show the row of a text: mtx task=show dataset=text"):
+    with pytest.raises(
+        ConfigError, match=r"holds rows of 2 texts.* Show the row of a text: mtx task=show dataset=text"
+    ):
         row_trace(where.repo, replace(encoded, provenance=provenance), 6)  # as an earlier version stored it
 
 

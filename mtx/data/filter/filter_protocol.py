@@ -68,7 +68,7 @@ def count_dropped(
 
 
 class PairFilter(ABC):
-    """Base class of filters, which select the pairs of a split to keep: `filter` of training, `held_out_filter` of others.
+    """Base class of filters, which select pairs to keep: `filter` of training, `held_out_filter` of other splits.
 
     Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
     and does no I/O. Rules work on Arrow columns, without a Python call per row.

@@ -151,8 +151,8 @@ class RuleSet:
         column = _part_column(name, "within", rule.within, pairs.schema.names)
         if pa.types.is_floating(pairs.column(column).type):
             raise ConfigError(
-                f"filter.rules.{name}.within={rule.within} needs a column of texts or whole numbers, but {column} holds "
-                f"{pairs.column(column).type}. Set filter.rules.{name}.within=COLUMN, or remove it with "
+                f"filter.rules.{name}.within={rule.within} needs a column of texts or whole numbers, but {column} "
+                f"holds {pairs.column(column).type}. Set filter.rules.{name}.within=COLUMN, or remove it with "
                 f"filter.rules.{name}.within=null"
             )
         return Parts.of_column(pairs.column(column), self.source_names if column == SOURCE_COLUMN else ())
