@@ -76,8 +76,8 @@ class PairWeighting:
         if bad.any():
             raise ConfigError(
                 f"datamodule.weight_by={self.column} takes the values of the column as weights from 0 to "
-                f"{MAX_WEIGHT:g}, but {int(bad.sum()):,} of {len(values):,} pairs have none, such as {values[bad][0]}. Give weights to "
-                "ranges of the values: 'datamodule.quantile_weights=[1,2,4]'"
+                f"{MAX_WEIGHT:g}, but {int(bad.sum()):,} of {len(values):,} pairs have none, such as "
+                f"{values[bad][0]}. Give weights to ranges of the values: 'datamodule.quantile_weights=[1,2,4]'"
             )
         return values
 
