@@ -188,7 +188,7 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     )
 
 
-def _check_columns(recipe: Recipe, corpus: Corpus, weight_by: str | None) -> None:
+def _check_columns(recipe: Recipe, corpus: Corpus, weight_by: str | None = None) -> None:
     """Raise ConfigError if a filter or a weight needs a column, or a part of the mixture, that does not exist."""
     keepers = [keeper for keeper in (recipe.filter, recipe.held_out_filter) if keeper.columns != ()]
     if not keepers and weight_by is None:
