@@ -13,6 +13,7 @@ from mtx.redaction_and_escaping import redacted_text, visible_text
 log = logging.getLogger(__name__)
 
 _collected: ContextVar[list[str] | None] = ContextVar("mtx_assumptions", default=None)
+_shown: set[str] = set()  # what this process has logged in the current sweep
 
 
 def assume(what: str) -> None:
@@ -27,13 +28,20 @@ def assume(what: str) -> None:
         if what in kept:
             return
         kept.append(what)
-    log.warning("assumed: %s", what)
+    log.warning("assumed: %s", what, extra={"is_repeated": what in _shown})
+    _shown.add(what)
 
 
 @contextmanager
-def collected_assumptions() -> Iterator[list[str]]:
-    """Yield the list that gets the assumptions which are made inside the `with` block."""
+def collected_assumptions(*, in_sweep: bool = False) -> Iterator[list[str]]:
+    """Yield the list that gets the assumptions which are made inside the `with` block.
+
+    Args:
+        in_sweep: Whether the block is a job of a sweep. The terminal shows equal assumptions of several jobs once.
+    """
     kept: list[str] = []
+    if not in_sweep:
+        _shown.clear()
     token = _collected.set(kept)
     try:
         yield kept

@@ -11,7 +11,7 @@ The tests of mtx apply the same checks to mtx's own downloaders.
 import dataclasses
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from mtx.components.identity import digest, identity, plain_value
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.score.corpus_columns_check import checked_corpus_columns
-from mtx.data.score.scorer import CorpusScorer, Scorer, TrainedScorer, score_batch
+from mtx.data.score.scorer import CombiningScorer, CorpusScorer, Scorer, score_batch
+from mtx.data.score.trained_scorer_check import InputScores, combining_function, scoring_function
 from mtx.errors import SourceError
 from mtx.infra.dal.row_digest import RowDigest
 from mtx.infra.dal.row_views import ROW_COLUMN
@@ -136,17 +137,19 @@ def check_filter(keeper: PairFilter, pairs: pa.Table) -> dict[str, int]:
     return dropped
 
 
-def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
+def check_scorer(scorer: Scorer, pairs: pa.Table, *, combined: Mapping[str, Scorer] | None = None) -> pa.Table:
     """Check a scorer against the contract of `mtx.data.score.scorer.Scorer`, `TrainedScorer` or `CorpusScorer`.
 
     The scorer is a frozen, picklable dataclass with an identity, and describes its columns. The columns have the
     declared types, and one value for each pair. The values of a pair do not depend on the batch. A trained scorer
     writes the same files in each training, and no pickle. A scorer of a whole corpus needs all pairs at once, and its
-    values do not depend on how the corpus is cut into batches.
+    values do not depend on how the corpus is cut into batches. A combining scorer trains on the columns of the other
+    scorers, and on noise that is planted into the pairs.
 
     Args:
         scorer: the scorer.
         pairs: pairs with `src`, `tgt` and all further columns that the scorer needs. A scorer trains on all of them.
+        combined: the scorers by name whose columns a `CombiningScorer` reads; needed for such a scorer only.
 
     Returns:
         The columns of the pairs, by stored name.
@@ -162,7 +165,15 @@ def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
     if isinstance(scorer, CorpusScorer):
         return checked_corpus_columns(scorer, batches)
     with tempfile.TemporaryDirectory() as folder:
-        score = _scoring_function(scorer, batches, Path(folder))
+        if isinstance(scorer, CombiningScorer):
+            assert combined, (
+                "a CombiningScorer reads columns of others: give them, as `combined={'rules': RulesScorer()}`"
+            )
+            inputs = InputScores.of(combined, batches, Path(folder))
+            batches = [inputs.added(batch, is_sample=True) for batch in batches]
+            score = combining_function(scorer, batches, inputs, Path(folder))
+        else:
+            score = scoring_function(scorer, batches, Path(folder))
         whole = pa.Table.from_batches([score_batch(scorer, score(batch), batch.num_rows) for batch in batches])
         for size in (1, 7):
             pieces = [piece for batch in batches for piece in pa.Table.from_batches([batch]).to_batches(size)]
@@ -172,24 +183,6 @@ def check_scorer(scorer: Scorer, pairs: pa.Table) -> pa.Table:
         empty = batches[0].slice(0, 0)
         score_batch(scorer, score(empty), 0)
     return whole
-
-
-def _scoring_function(scorer: Scorer, batches: list[pa.RecordBatch], folder: Path) -> Callable[[pa.RecordBatch], Any]:
-    """Return the function that scores a batch, after a training if the scorer needs one."""
-    if not isinstance(scorer, TrainedScorer):
-        return scorer.scores
-    files = []
-    for name in ("first", "second"):
-        place = folder / name
-        place.mkdir()
-        scorer.train(lambda: iter(batches), place)
-        files.append({path.name: path.read_bytes() for path in sorted(place.iterdir())})
-    assert files[0], "train() writes the model into files of its folder, but wrote none"
-    _check_same("the model", "in a second training", files[0], files[1])
-    pickled = [name for name, content in files[0].items() if content[:1] == b"\x80" and content.endswith(b".")]
-    assert not pickled, f"a model contains no pickle, which runs code when it is read, but {pickled[0]} is one"
-    model = scorer.load(folder / "first")
-    return lambda batch: model.scores(batch, np.ones(batch.num_rows, dtype=np.bool_))
 
 
 def _is_same_column(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:

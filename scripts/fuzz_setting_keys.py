@@ -5,11 +5,17 @@ from functools import cache
 from typing import Any
 
 OWN_GROUPS = ("trainer", "logger", "model", "budget")  # groups that task=fit uses, and task=measure does not
+ENCODER = "mtx.data.score.text_encoder.SentenceTransformersEncoder"
 # What an option needs so that it is valid without the fuzzed override.
 COMPANIONS = {
     "downloader/hf": ["downloader.dataset=user/set"],
     "downloader/local": ["downloader.path=corpus.tsv"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
+    "filter/opusfilter": ["filter.path=filters.yaml"],
+    "score/embeddings": [
+        "score.embeddings.encoder={_target_: mtx.data.score.text_encoder.SentenceTransformersEncoder, folder: LaBSE}"
+    ],
+    "score/given": ["score.given.column=quality"],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
     "model/own": ["model._target_=mtx.training.reference.transformer.TransformerTranslator"],
 }
@@ -69,7 +75,7 @@ def all_keys() -> tuple[Key, ...]:
     for option in all_options():
         name = f"{option.group}/{option.name}"
         base = [*([f"{option.group}={option.name}"] if option.group else []), *COMPANIONS.get(name, [])]
-        base = [f"{option.group}=[{option.name}]" if option.group == "score" else each for each in base]
+        base[:1] = [f"score=[{option.name}]"] if option.group == "score" else base[:1]
         base += ["task=fit"] if option.group in OWN_GROUPS else []
         found += [Key(name, field.key, tuple(base), shown=(field.key, *base[:1])) for field in option.fields]
     import pytorch_lightning as pl

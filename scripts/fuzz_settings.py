@@ -15,7 +15,8 @@ from fuzz_outcomes import Outcome, run_input
 from fuzz_setting_keys import Key, all_keys
 from fuzz_setting_values import ANY, override_forms, values_of
 
-MAX_SHOWN = 40  # failures that are printed
+OPUSFILTER_CONFIG = "steps: [{type: filter, parameters: {filters: [{LengthFilter: {unit: word}}]}}]"
+MAX_SHOWN = 40  # failures of an option that are printed
 COMMAND = re.compile(r": (mtx .+)$", re.MULTILINE)
 
 
@@ -191,7 +192,8 @@ def _names_in(typed: str) -> list[str]:
     from mtx.redaction_and_escaping import visible_text
 
     key = typed.lstrip("+~- ").partition("=")[0]
-    return [visible_text(typed), repr(typed), *(repr(part) for part in key.split(".")), *([] if "." in key else [key])]
+    whole = [] if key == "hydra" else [key]
+    return [visible_text(typed), repr(typed), *(repr(part) for part in key.split(".")), *whole]
 
 
 def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int) -> int:
@@ -209,7 +211,8 @@ def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int) -> int:
     total: Outcome[str] = Outcome()
     least = 10**9
     with tempfile.TemporaryDirectory(prefix="mtx-fuzz-") as folder:
-        os.chdir(folder)  # a relative path in a setting is in an empty folder
+        os.chdir(folder)  # relative paths in settings are in a folder with one file
+        Path("filters.yaml").write_text(OPUSFILTER_CONFIG, encoding="utf-8")
         try:
             for option in dict.fromkeys(key.option for key in keys):
                 outcome: Outcome[str] = Outcome()
@@ -219,6 +222,8 @@ def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int) -> int:
                     fuzz_key(key, checker, outcome, random.Random(f"{seed} {key}"), inputs)
                     least = min(least, outcome.inputs - done)
                 _show(option, len(own), outcome)
+                for given, what in outcome.failures[:MAX_SHOWN]:
+                    print(f"  mtx {given[:300]}\n    {what}", flush=True)
                 total.read, total.refused = total.read + outcome.read, total.refused + outcome.refused
                 total.failures += outcome.failures
                 total.slowest = max(total.slowest, outcome.slowest)
@@ -227,8 +232,6 @@ def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int) -> int:
             checker.close()
     _show("all", len(keys), total)
     print(f"at least {least} inputs for each key")
-    for given, what in total.failures[:MAX_SHOWN]:
-        print(f"  mtx {given[:300]}\n    {what}")
     return int(bool(total.failures))
 
 

@@ -9,6 +9,7 @@ from command_line import Mtx
 
 from mtx.assumptions import assume, collected_assumptions
 from mtx.infra.dataset.sources.local import LocalDownloader
+from mtx.progress.progress_log import ProgressExclusion
 
 
 def test_equal_assumptions_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -20,6 +21,15 @@ def test_equal_assumptions_are_one_line(caplog: pytest.LogCaptureFixture) -> Non
     assert (kept, inner) == (["a is b", "c is d"], ["a is b"])
     assert caplog.messages == ["assumed: a is b", "assumed: c is d", "assumed: a is b"]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_jobs_of_a_sweep_show_an_equal_assumption_once(caplog: pytest.LogCaptureFixture) -> None:
+    for in_sweep in (False, True, True, False):
+        with collected_assumptions(in_sweep=in_sweep) as kept:
+            assume("a is b")
+        assert kept == ["a is b"]
+    assert [ProgressExclusion().filter(record) for record in caplog.records] == [True, False, False, True]
+    assert caplog.messages == ["assumed: a is b"] * 4  # in the log of each job
 
 
 def test_an_assumption_is_in_the_terminal_the_log_and_the_report(

@@ -24,7 +24,7 @@ from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
 from mtx.app.death_watch import watch_process
-from mtx.app.hydra_internals import run_single
+from mtx.app.hydra_internals import invalid_keys_of_lists, run_single
 from mtx.app.override_errors import (
     CONFIG_MODULE,
     CONFIG_NAME,
@@ -76,8 +76,7 @@ def main() -> None:
         check_no_secret(arguments)  # before Hydra writes the overrides to files
         check_flags(arguments)
         check_options(arguments)
-        # Hydra reads only sys.argv, before it calls any code of mtx. Two changes are needed: `model=own` is added, and
-        # keys of groups whose options vary between jobs are rewritten.
+        # Hydra reads only sys.argv. `model=own` is added, and keys of groups that vary between jobs are rewritten.
         sys.argv[1:] = hydra_arguments(arguments)
         _run(sys.argv[1:])
     except (MtxError, HydraException, OmegaConfBaseException) as error:
@@ -115,7 +114,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"overrides are a list of texts, but are {overrides!r}. Write {listed!r}")
     check_options(overrides)
     try:
-        with hydra_loader():
+        with hydra_loader(), invalid_keys_of_lists():
             return plain_config(hydra.compose(CONFIG_NAME, overrides=completed_arguments(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition_error_message(error, overrides)) from error
@@ -146,6 +145,7 @@ def wants_traces() -> bool:
     return os.environ.get(FULL_ERROR_VARIABLE) == "1"
 
 
+@invalid_keys_of_lists()
 def _run(arguments: Sequence[str]) -> None:
     """Run a command that is not a sweep: directly if it cannot ask for a sweep, else through Hydra's `main`."""
     if any(FOR_HYDRA.match(argument) for argument in arguments):
@@ -249,7 +249,7 @@ def _run_task(job: "Job", console: "Console", moved_from: Path | None) -> Any:
     config = checked_config(job.config, job.overrides)
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
     in_sweep = job.sweep_dir is not None
-    with collected_assumptions() as assumptions:
+    with collected_assumptions(in_sweep=in_sweep) as assumptions:
         if moved_from is not None:
             assume(
                 f"relative paths count from {moved_from}, where the command was typed, and the files of the run are in "

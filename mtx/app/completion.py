@@ -7,17 +7,15 @@ for bash, zsh and fish; mtx answers their calls before Hydra is imported.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mtx.app.packaged_config_folder import packaged_config_folder
 from mtx.components.groups import GROUPS
 
-CONFIG_MODULE = "mtx.conf"
 SEPARATORS = {"query=bash": " ", "query=zsh": " ", "query=fish": "\n"}  # by the argument that the shell's script passes
 SAFE_WORD = re.compile(r"[\w.,=+/@-]+")  # suggestions with other characters are left out, since shells expand them
 CHOSEN_GROUP = re.compile(r"override\s+/(\w+)")  # entry in the defaults list of an experiment
@@ -56,7 +54,7 @@ class _ConfigFiles:
 
     def __init__(self, words: Sequence[str]) -> None:
         folders = [Path(after) for word, after in pairwise(words) if word in ("--config-dir", "-cd")]
-        self._roots: list[Traversable] = [*(folder for folder in folders if folder.is_dir()), files(CONFIG_MODULE)]
+        self._roots = [*(folder for folder in folders if folder.is_dir()), packaged_config_folder()]
         self.groups = sorted({entry.name for root in self._roots for entry in root.iterdir() if _is_group(entry)})
         self._main = self._read("config")
         self._chosen = {key: str(option) for key, option in _default_options(self._main.get("defaults"))}
@@ -150,5 +148,5 @@ def _default_options(defaults: Any) -> Iterator[tuple[str, Any]]:
             yield from ((str(key), option) for key, option in entry.items())
 
 
-def _is_group(entry: Traversable) -> bool:
+def _is_group(entry: Path) -> bool:
     return entry.name.isidentifier() and entry.is_dir() and any(one.name.endswith(".yaml") for one in entry.iterdir())

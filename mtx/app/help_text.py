@@ -6,12 +6,12 @@ The page is built from the YAML files alone, without an import of Hydra or torch
 import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import yaml
 
-CONFIGS = "mtx.conf"
+from mtx.app.packaged_config_folder import packaged_config_folder
+
 WIDTH = 80  # columns
 INDENT = "  "
 SHORT_NAMES = 27  # columns; two groups with shorter lists of options share a line
@@ -41,7 +41,7 @@ def help_text() -> str:
 
 
 def _lines() -> Iterator[str]:
-    root = files(CONFIGS)
+    root = packaged_config_folder()
     chosen = _default_options(root)
     yield "mtx measures the costs and benefits of choices about training data."
     yield "Tasks: task=NAME (* is the default)"
@@ -60,7 +60,7 @@ def _lines() -> Iterator[str]:
     yield from (f"{INDENT}{command:<{width}}  {effect}" for command, effect in MORE)
 
 
-def _group_lines(root: Traversable, chosen: dict[str, str]) -> Iterator[str]:
+def _group_lines(root: Path, chosen: dict[str, str]) -> Iterator[str]:
     """Yield the groups with their options: first those that need a whole line, then two groups on each line."""
     short = []
     for group in sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("_")):
@@ -85,11 +85,11 @@ def _marked_option(group: str, name: str, chosen: dict[str, str]) -> str:
     return f"{name}*" if name == chosen.get(group) else name
 
 
-def _option_names(folder: Traversable) -> list[str]:
+def _option_names(folder: Path) -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _default_options(root: Traversable) -> dict[str, str]:
+def _default_options(root: Path) -> dict[str, str]:
     """Return the name of each group's default option, from the defaults list of `config.yaml`."""
     config = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
     return {
@@ -97,7 +97,7 @@ def _default_options(root: Traversable) -> dict[str, str]:
     }
 
 
-def _purpose(file: Traversable) -> str:
+def _purpose(file: Path) -> str:
     """Return the first sentence of the comment at the top of an option's YAML file, without its full stop."""
     lines = file.read_text(encoding="utf-8").splitlines()
     header = " ".join(line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line)

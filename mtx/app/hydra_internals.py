@@ -21,8 +21,10 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 LOCK = threading.RLock()  # Hydra has one application in a process, which `main_loader` replaces for a time
 BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
@@ -43,9 +45,25 @@ def grid_of(overrides: Sequence[Override]) -> list[list[str]]:
     return BasicSweeper.split_arguments(list(overrides), None)[0]
 
 
+@contextmanager
+def invalid_keys_of_lists() -> Iterator[None]:
+    """Convert errors of OmegaConf about a key inside a list, such as `steps.first=1`, to errors of Hydra."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        module = "" if frame is None else frame.tb_frame.f_globals["__name__"]
+        if not module.startswith("omegaconf.") or isinstance(error, OmegaConfBaseException):
+            raise
+        raise ConfigCompositionException(str(error)) from error
+
+
 def apply_overrides(overrides: Sequence[Override], cfg: DictConfig) -> None:
     """Apply overrides of values to `cfg`: set, add or delete keys. Raises the errors of Hydra."""
-    ConfigLoaderImpl._apply_overrides_to_config(list(overrides), cfg)
+    with invalid_keys_of_lists():
+        ConfigLoaderImpl._apply_overrides_to_config(list(overrides), cfg)
 
 
 @contextmanager

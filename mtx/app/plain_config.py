@@ -67,6 +67,8 @@ def told_interpolations() -> Iterator[None]:
 def unresolved_message(error: OmegaConfBaseException) -> str:
     """Return the first line of an error of OmegaConf, with the key at which it occurred."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].endswith("does not support deletion") and error.full_key:
+        return f"{error.full_key} cannot be deleted. Leave out ~{error.full_key}"
     key, is_unknown = error.full_key, isinstance(error, ConfigKeyError | ConfigAttributeError)
     return f"{key}: {lines[0]}{'' if is_unknown else f'. Set {key}=VALUE'}" if key else lines[0]
 

@@ -70,7 +70,7 @@ def ablation_arms(*, _root_: DictConfig) -> str:
     if not active:
         raise ConfigError(
             "no rule of filter=selection is on, so there is none to leave out. Choose a scorer, such as "
-            "score=[rules], or set filter.rules.NAME.min=NUMBER"
+            "'score=[rules]', or set filter.rules.NAME.min=NUMBER"
         )
     return ",".join(arm if PLAIN_VALUE.fullmatch(arm) else quoted_value(arm) for arm in ablation_arms(active))
 

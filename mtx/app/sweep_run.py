@@ -27,6 +27,7 @@ from mtx.errors import StoreError
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import hold_lock, read_status
+from mtx.records.sweep_record import add_assumptions
 from mtx.sweep.confirmation import confirmation_folders, confirmation_overrides, plan_confirmation
 from mtx.sweep.job_lines import duration_line, first_line, job_line
 from mtx.sweep.job_processes import has_died, in_child, is_own_process, launch_jobs
@@ -126,7 +127,9 @@ def _launch(
         with suppress(StoreError):  # a job with an unreadable status runs again
             if not cfg.sweep.retry and has_died(status := read_status(folder)) and status is not None:
                 passed_over.add(number)
-                assume(f"job {folder.name} is passed over: {status.error}")
+                what = f"job {folder.name} is passed over, because sweep.retry is false: {status.error}"
+                assume(what)
+                add_assumptions(sweep.folder, [what])
     is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER
     launch = in_child(launcher.launch) if is_basic and is_own_process() and not wants_traces() else launcher.launch
     return launch_jobs(

@@ -35,10 +35,10 @@ def key_problem(
         arguments: all arguments of the command.
         loader: config loader, to look for the key in the other options of the group.
     """
-    if override.is_add() or override.is_force_add():
-        return None
     node: Any = config
     parts = override.key_or_group.split(".")
+    if (told := _list_problem(config, parts)) is not None or override.is_add() or override.is_force_add():
+        return told
     for depth, part in enumerate(parts):
         inside = ".".join(parts[:depth])
         if not isinstance(node, Mapping):
@@ -53,6 +53,21 @@ def key_problem(
             meant = _meant(config, override, depth, arguments, loader) if depth and not override.is_delete() else None
             return f"{told}. {meant}" if meant else told
         node = node[part]
+    return None
+
+
+def _list_problem(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:
+    """Return what is wrong with a key inside a list: the items of a list have numbers, and no names."""
+    node: Any = config
+    for depth, part in enumerate(parts):
+        is_item = isinstance(node, list) and part.isdecimal() and int(part) < len(node)
+        if isinstance(node, list) and not is_item:
+            key = ".".join(parts[:depth])
+            return (
+                f"{key} is a list of {len(node)} items, so {'.'.join(parts)} does not exist. Set the whole list, as in "
+                f"'{key}=[ITEM,ITEM]'"
+            )
+        node = node[int(part)] if is_item else node.get(part) if isinstance(node, Mapping) else None
     return None
 
 

@@ -6,6 +6,7 @@ The decorator replaces the function by a class. The fields of the class are the 
 their types and bounds. A config names the class in `_target_`; mtx refuses a function without a decorator.
 """
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -55,20 +56,35 @@ def rule(function: Judge) -> type[PairFilter]:
     return typing.cast(type[PairFilter], _class_of(function, PairwiseRule, "filter", **attributes))
 
 
-def scorer(function: Judge) -> type[Scorer]:
+@typing.overload
+def scorer(function: Judge) -> type[Scorer]: ...
+
+
+@typing.overload
+def scorer(*, of_texts: bool) -> Callable[[Judge], type[Scorer]]: ...
+
+
+def scorer(function: Judge | None = None, *, of_texts: bool = True) -> type[Scorer] | Callable[[Judge], type[Scorer]]:
     """Make a scorer class from a function that gives each pair a score. A higher score means a better pair.
 
     Args:
         function: takes a record batch with the columns `src`, `tgt` and any further columns, and takes its options as
             keyword-only parameters. Returns float [n].
+        of_texts: False if the function reads further columns of the corpus: `@scorer(of_texts=False)`. Planted noise
+            has only texts, so `task=scores` does not measure such a score, and no scorer combines it.
 
     The function's name becomes the name of the score column. Raises ConfigError if the function has other parameters.
     """
+    if function is None:
+        return functools.partial(_scorer, of_texts=of_texts)
+    return _scorer(function, of_texts=of_texts)
 
+
+def _scorer(function: Judge, *, of_texts: bool) -> type[Scorer]:
     def scores(self: Any, pairs: pa.RecordBatch) -> pa.Array:
         return function(pairs, **vars(self))
 
-    return typing.cast(type[Scorer], _class_of(function, Scorer, "score", scores=scores))
+    return typing.cast(type[Scorer], _class_of(function, Scorer, "score", scores=scores, is_of_texts=of_texts))
 
 
 def normalise_step(function: Judge) -> type[NormaliseStep]:

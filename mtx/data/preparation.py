@@ -94,7 +94,7 @@ class StageIds:
         beside: encoded datasets, by the same keys as `beside_raw`.
         name: display name of the corpus, as this recipe asks for it; the stored datasets may have another.
         scores: ids of the scores of each scorer, by scorer and text id.
-        models: ids of the models of trained scorers, by scorer.
+        models: ids of the artifacts of scorers: models of trained ones, columns of those over the whole corpus.
         scoring_s: seconds in which this call scored the corpus, by scorer; a scorer whose scores were stored is absent.
         training_s: seconds in which this call trained a scorer, by scorer.
         words: id of the words of the training split, if its texts are segmented differently in each epoch; else None.

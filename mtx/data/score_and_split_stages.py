@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mtx.data.concatenated_corpus import Corpus
 from mtx.data.score.corpus_score_stage import score_corpus
 from mtx.data.score.score_ids import ScoreIds
-from mtx.data.score.score_stage import HeldOutPairs, score_texts
+from mtx.data.score.score_stage import HeldOutPairs, rows_in_texts, score_texts
 from mtx.data.score.scorer import CorpusScorer, HeldOutScorer, Scorer, scoring_order
 from mtx.data.split import HeldOut
 from mtx.data.split_and_filter_stages import Splits, build_splits
@@ -63,19 +63,6 @@ def build_text_scores(runner: StageRunner, corpus: Corpus, scorers: Mapping[str,
             given = {other: (scorers[other], scored[other]) for other in inputs}
             scored[name] = score_texts(runner, [part.id for part in parts], scorer, name=name, inputs=given)
     return {name: scored[name] for name in scorers if name in scored}
-
-
-def rows_in_texts(rows: NDArray[np.int64], num_used: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Return the row numbers in whole texts of rows of a corpus, which leaves out the rows beyond a cap.
-
-    Args:
-        rows: row numbers in the corpus.
-        num_used: number of rows of each text that are in the corpus.
-        sizes: number of rows of each text.
-    """
-    shifts = np.cumsum([0, *np.subtract(sizes, num_used)])
-    found: NDArray[np.int64] = rows + shifts[np.searchsorted(np.cumsum(num_used), rows, side="right")]
-    return found
 
 
 def _held_out_pairs(runner: StageRunner, corpus: Corpus, splits: Splits, sets: Sequence[str]) -> HeldOutPairs:

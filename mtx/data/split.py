@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,7 @@ HeldOutSize = Annotated[
     Field(description="a count of pairs (500), a fraction between 0 and 1 (0.01), or null for none"),
 ]
 SplitBy = Annotated[str | None, Field(title="split_by")]
+DropContaminated = bool | Literal["ngram"]
 HashSeed = Annotated[int, Field(ge=0, le=MAX_SEED, title="held_out_seed")]
 
 
@@ -61,7 +62,7 @@ class HeldOut:
             Training pairs with a source sentence that was held out with another value are leaks, and so are those with
             a value that the source's own validation or test split has. None: no groups.
         drop_contaminated: drop training pairs whose source or target equals a held-out one up to case, white space and
-            punctuation.
+            punctuation. `ngram` also drops those of which a side shares an 8-gram of words with a held-out one.
     """
 
     kind: ClassVar[str] = "split/held_out"
@@ -72,7 +73,7 @@ class HeldOut:
     seed: HashSeed = 0
     drop_leaks: bool = True
     by: SplitBy = field(default=None, metadata=LATER)
-    drop_contaminated: bool = field(default=False, metadata=LATER)
+    drop_contaminated: DropContaminated = field(default=False, metadata=LATER)
 
     def described(self) -> dict[str, JSON]:
         """Return the identity with the names that the fields have as options of the data module."""

@@ -125,8 +125,10 @@ def _split_rows(
             dropped = np.where(assigned == LEAK, assigned, TRAIN)
             if (contaminated := assignment.contaminated) is not None:
                 counts["contaminated"] = contaminated.counts()
-                if assignment.held_out.drop_contaminated:
-                    dropped = np.where(contaminated.source | contaminated.target, CONTAMINATED, dropped)
+                if option := assignment.held_out.drop_contaminated:
+                    found = contaminated.source | contaminated.target
+                    found = found | contaminated.ngram if option == "ngram" else found
+                    dropped = np.where(found, CONTAMINATED, dropped)
                     mine &= dropped == TRAIN
             tally.count_available(None if of_all is None else of_all[mine | (dropped != TRAIN)])
             _count_dropped(corpus, dropped, of_all, tally)

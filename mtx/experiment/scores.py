@@ -13,7 +13,7 @@ from mtx.data.concatenated_corpus import Corpus
 from mtx.data.dataset import SelectedDataset
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import PreparedScores, prepare_scores
-from mtx.data.score.noise_scores import noise_scores
+from mtx.data.score.noise_scores import noise_scores, without_held_out
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
@@ -74,7 +74,7 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
             scored = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=noise_pairs, seed=run.seed)
         noise = {name: column_noise(values[name], scored.get(name, {})) for name in names}
         if isinstance(recipe.filter, SelectionFilter):
-            costs = rule_costs(recipe.filter.column_rules, values, scored)
+            costs = rule_costs(recipe.filter.column_rules, without_held_out(recipe.scorers, values), scored)
     scorers = _scorer_reports(prepared, table)
     report = Report.of(
         {

@@ -4,6 +4,7 @@ The sentences are an evenly spaced sample of the validation split, the same in e
 """
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
+from mtx.assumptions import assume
 from mtx.batches.collate import Batch
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND, METRICS, ScoreStatistics, score_statistics
 from mtx.experiment.run_context import Run
+from mtx.infra.dataset.sources.mixture import UNKNOWN_LANGUAGES
 from mtx.progress.tracking import CountedWork
 from mtx.records.report_record import Scores, Translation, TranslationReport
 from mtx.training.datamodule import TranslationDataModule
@@ -89,6 +92,8 @@ def score_samples(
         found = translate_held_out(data, model, num_sentences=num_sentences, beam=beam, reach=progress.reach)
         model.cpu()
         if scored and (statistics := translation_statistics(found[:scored], language)) is not None:
+            if (assumption := bleu_assumption(language)) is not None:
+                assume(assumption)
             figures = translation_scores(statistics)
             progress.found({"bleu": figures.bleu, "chrf": figures.chrf})
     to_show = [found[index] for index in evenly_spaced_rows(np.arange(len(found)), shown)]
@@ -201,6 +206,29 @@ def bleu_tokenizer(language: str) -> str:
     if base in CHINESE:
         return "zh"
     return "char" if base in LANGUAGES_WITHOUT_SPACES else "13a"
+
+
+def bleu_assumption(language: str) -> str | None:
+    """Return what BLEU assumes about the words of a language; None if the language separates words by spaces."""
+    tokenizer = bleu_tokenizer(language)
+    base = language.replace("-", "_").split("_")[0].lower()
+    other = "For another language, set downloader.target_language=NAME"
+    if tokenizer == "char" and base in DICTIONARIES:
+        return (
+            f"BLEU counts characters as words (sacrebleu's tokenizer char), because the dictionary for {language!r} is "
+            f"not installed. For words, type pip install {shlex.quote(f'sacrebleu[{base[:2]}]')}"
+        )
+    if tokenizer != "13a":
+        return (
+            f"BLEU splits words by sacrebleu's tokenizer {tokenizer}, because the target language is {language!r}. "
+            f"{other}"
+        )
+    if language in UNKNOWN_LANGUAGES or not re.fullmatch("[a-z]{2,3}", base):
+        return (
+            f"BLEU splits words at spaces and punctuation (sacrebleu's tokenizer 13a), because {language!r} is no code "
+            f"of a language. {other}"
+        )
+    return None
 
 
 def print_translations(translations: Sequence[Translation], console: Console) -> None:

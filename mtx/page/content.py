@@ -140,7 +140,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "failed": _failures(results.jobs, varied),
         "jobs": [(job, job_label(job, varied), _link(job, folder)) for job in results.jobs],
         "notes": notes,
-        "assumptions": _assumptions(results.jobs),
+        "assumptions": [*((assumption, None) for assumption in results.assumptions), *_assumptions(results.jobs)],
         "histograms": [
             (label, histogram_plot(drawing, label, profile)) for label, profile in histograms[:MAX_HISTOGRAMS]
         ],

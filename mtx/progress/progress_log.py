@@ -131,11 +131,11 @@ class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic
 
 
 class ProgressExclusion(logging.Filter):
-    """Logging filter that removes progress lines from a handler, because another handler prints them."""
+    """Logging filter that removes progress lines, which another handler prints, and assumptions of earlier jobs."""
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.name != LOGGER
+        return record.name != LOGGER and not getattr(record, "is_repeated", False)
 
 
 def say(phase: str, words: str = "", values: Mapping[str, object] | None = None) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from mtx.assumptions import assume
 from mtx.data.concatenated_corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.data.tokenize.tokenization import vocabulary_size
-from mtx.records.report_record import DataReport, HeldOut, SourceReport
+from mtx.records.report_record import NO_FILTER, DataReport, HeldOut, SourceReport
 from mtx.records.score_report import scorer_reports, scores_table, selection_report, selection_tables
 from mtx.records.stage_names import StageNames
 
@@ -32,6 +33,12 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
     train = filtered["train"]
     pair = datamodule.tokenizers
     num_pairs = {split: len(filtered[split]) if split in filtered else 0 for split in SPLITS}
+    held_out = HeldOut.model_validate(datamodule.held_out())
+    if held_out.filter == NO_FILTER and (num_pairs["validation"] or num_pairs["test"]):
+        assume(
+            f"validation and test are {held_out.filtering}, because datamodule.held_out_filter is null. To filter "
+            "them, set +filter@datamodule.held_out_filter=default"
+        )
     report = DataReport(
         name=ids.name or train.name,
         languages=train.languages,
@@ -46,7 +53,7 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
         num_pairs_train=num_pairs["train"],
         num_pairs_validation=num_pairs["validation"],
         num_pairs_test=num_pairs["test"],
-        held_out=HeldOut.model_validate(datamodule.held_out()),
+        held_out=held_out,
         source_vocab_size=vocabulary_size(pair.source),
         target_vocab_size=vocabulary_size(pair.target),
         joint_vocabulary=pair.joint,
@@ -113,6 +120,8 @@ def funnel_table(report: DataReport) -> Table:
     if found := report.contaminated:
         sides = f"{found['pairs']:,} (source {found['source']:,}, target {found['target']:,})"
         table.add_row("contaminated training pairs", sides)
+        if (shared := found.get("ngram")) is not None:
+            table.add_row("  with a held-out n-gram", f"{shared:,}")
     for name, of in report.sources.items():
         kept = f"{of.num_pairs_train:,}, {of.num_pairs_validation:,}, {of.num_pairs_test:,}"
         table.add_row(f"  of {name}: read; {', '.join(SPLITS)}", f"{of.num_pairs_raw:,}; {kept}")

@@ -46,8 +46,10 @@ def read_results(folders: Sequence[Path]) -> Results:
     notes += [
         f"there is no run in {root}" for root in roots if root.is_dir() and not any(_is_below(j, root) for j in found)
     ]
-    command = planned[roots[0]].command if len(roots) == 1 and roots[0] in planned else ()
-    return Results(tuple(roots), tuple(records), tuple(notes), command)
+    if len(roots) != 1 or roots[0] not in planned:
+        return Results(tuple(roots), tuple(records), tuple(notes))
+    sweep = planned[roots[0]]
+    return Results(tuple(roots), tuple(records), tuple(notes), sweep.command, sweep.assumptions)
 
 
 def _job_folders(root: Path) -> Iterator[Path]:

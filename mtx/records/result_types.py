@@ -156,12 +156,14 @@ class Results:
         jobs: The jobs in natural order of their names: 2 before 10.
         notes: One sentence for each file outside of jobs that cannot be read.
         command: The command-line arguments if all jobs belong to one sweep; else empty.
+        assumptions: What the sweep assumed apart from its jobs, if all jobs belong to one sweep.
     """
 
     folders: tuple[Path, ...]
     jobs: tuple[JobRecord, ...]
     notes: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
     @cached_property
     def objective(self) -> str | None:

@@ -34,7 +34,9 @@ class RuleCostReport(Record):
 def rule_costs(
     rules: Mapping[str, ColumnRule], scores: Mapping[str, Floats], noise: Mapping[str, Mapping[str, Floats]]
 ) -> RuleCostReport:
-    """Return the cost of each rule with a fixed minimum or maximum on a score; other rules are left out.
+    """Return the cost of each rule with a fixed minimum or maximum on a score, over all parts; others are left out.
+
+    A rule on a score that planted noise does not have, such as a given one, catches no noise.
 
     Args:
         rules: the rules by name.
@@ -45,18 +47,20 @@ def rule_costs(
         name: (rule, column)
         for name, rule in rules.items()
         if (rule.min is not None or rule.max is not None)
+        and rule.only is None
         and (column := resolved_column(rule.column or name, list(scores))) is not None
     }
     if not fixed:
         return RuleCostReport()
     lost = {name: _dropped(rule, scores[column]) for name, (rule, column) in fixed.items()}
-    kinds = list(next(iter(noise.values()), {}))
     caught = {
-        name: {kind: _dropped(rule, noise[column][kind]) for kind in kinds} for name, (rule, column) in fixed.items()
+        name: {kind: _dropped(rule, values) for kind, values in noise.get(column, {}).items()}
+        for name, (rule, column) in fixed.items()
     }
+    kinds = list(dict.fromkeys(kind for of in caught.values() for kind in of))
     together = RuleCost(
         lost=float(np.logical_or.reduce(list(lost.values())).mean()),
-        **_shares({kind: np.logical_or.reduce([of[kind] for of in caught.values()]) for kind in kinds}),
+        **_shares({kind: np.logical_or.reduce([of[kind] for of in caught.values() if kind in of]) for kind in kinds}),
     )
     found = {
         name: RuleCost(column=column, threshold=rule.min, lost=float(lost[name].mean()), **_shares(caught[name]))

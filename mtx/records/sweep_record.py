@@ -1,5 +1,6 @@
 """`sweep.json`: the command and the jobs of a sweep. Also the names of other files in folders of runs and sweeps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,6 +36,7 @@ class SweepRecord(FileRecord):
         jobs: The planned jobs of a grid; empty if a search chooses jobs while it runs.
         done: The config hash of each job that an earlier attempt completed, with the name of its folder.
         confirm_folders: The folders of the jobs that `sweep.confirm` added to repeat the best two arms.
+        assumptions: What the current attempt assumed, such as jobs that it passed over and unequal amounts of training.
     """
 
     FILE: ClassVar[str] = SWEEP_FILE
@@ -54,6 +56,22 @@ class SweepRecord(FileRecord):
     jobs: tuple[PlannedJob, ...] = ()
     done: dict[str, str] = Field(default_factory=dict)
     confirm_folders: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+
+def add_assumptions(folder: Path, assumptions: Sequence[str]) -> None:
+    """Add assumptions to the record of a sweep. Nothing is written if the record has all of them, or is missing.
+
+    Raises:
+        DamagedError: The file cannot be read or has invalid fields.
+        NewerFormatError: A newer version of mtx wrote the file.
+        StoreError: The file cannot be written.
+    """
+    sweep = read_sweep(folder)
+    if sweep is None or set(assumptions) <= set(sweep.assumptions):
+        return
+    added = tuple(dict.fromkeys((*sweep.assumptions, *assumptions)))
+    sweep.model_copy(update={"assumptions": added}).write(folder)
 
 
 def read_sweep(folder: Path) -> SweepRecord | None:

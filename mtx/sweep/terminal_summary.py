@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from mtx.records.result_tables import write_results
 from mtx.records.result_types import SEED, Group, JobRecord, RecordState, Results
 from mtx.records.rule_worth import rule_worths, worth_table
 from mtx.records.setting_notation import mean_texts, setting_text, short_key
+from mtx.records.sweep_record import add_assumptions
 from mtx.records.verdict_lines import separation_text, verdict_text
 
 MAX_COLUMNS = 3  # of what varied; more are written into one, a line each
@@ -43,6 +45,9 @@ def end_sweep(folder: Path, *, resume_command: str | None = None, console: Conso
     results = read_results([folder])
     print_summary(results, console, resume_command=resume_command)
     try:
+        if notes := [note for cohort in cohorts(results) for note in cohort.notes]:
+            add_assumptions(folder, notes)
+            results = replace(results, assumptions=tuple(dict.fromkeys((*results.assumptions, *notes))))
         for path in write_results(results, folder):
             console.print(f"results: {path}", highlight=False, soft_wrap=True)
     except StoreError as error:  # the jobs are done and their own files whole

@@ -23,7 +23,7 @@ from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.score.scorer import Scorer
-from mtx.data.split import HashSeed, HeldOut, HeldOutSize, SplitBy
+from mtx.data.split import DropContaminated, HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import Tokenization
@@ -72,7 +72,7 @@ class TranslationData:
         split_by: a column of the corpus, such as a document, or `cluster`: pairs with one value, or near-duplicates,
             are held out together. None: pairs with one source sentence are.
         drop_contaminated: drop training pairs whose source or target equals a held-out one up to case, white space and
-            punctuation.
+            punctuation. `ngram` also drops those of which a side shares an 8-gram of words with a held-out one.
         validation_sets: additional validation sets, by name. A set is a file, the settings of a `LocalDownloader`, or a
             downloader whose training split is used. Validation sets are not filtered. `val_names` lists them in the
             order of the loaders.
@@ -124,7 +124,7 @@ class TranslationData:
         drop_leaks: bool = True,
         held_out_filter: PairFilter | None = None,
         split_by: SplitBy = None,
-        drop_contaminated: bool = False,
+        drop_contaminated: DropContaminated = False,
         validation_sets: Mapping[str, SetConfig] | None = None,
         predict_from: str | os.PathLike[str] | None = None,
         max_source_tokens: MaxTokens | None = 256,

@@ -22,7 +22,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("mtx s", ["sampler.", "sampler=", "score=", "seed=", "storage.", "storage=", "sweep.", "sweeper="]),
         ("mtx -m sampler=s", ["sampler=sequential", "sampler=sorted", "sampler=static_shapes"]),
         ("mtx -m sampler=bucket,r", ["sampler=bucket,random"]),
-        ("mtx filter=none,", ["filter=none,default", "filter=none,selection"]),
+        ("mtx filter=none,", ["filter=none,default", "filter=none,opusfilter", "filter=none,selection"]),
         ("mtx 'score=[rules]' score.rules.se", ["score.rules.seed="]),
         ("mtx score=rules score.", ["score.rules."]),
         ("mtx score.", []),

@@ -228,6 +228,18 @@ def test_overrides_that_are_no_list_of_texts_are_told_in_one_line(given: object)
         compose(given)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("key", ["steps.inner", "steps.9", "steps.x.y"])
+@pytest.mark.parametrize("typed", ["{}=1", "+{}=1", "++{}=1", "~{}"])
+def test_a_key_inside_a_list_is_told_with_the_list(key: str, typed: str) -> None:
+    told = f"normalise.steps is a list of 2 items, so normalise.{key} does not exist. Set the whole list, as in "
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}'normalise.steps="):
+        compose(["normalise=steps", typed.format(f"normalise.{key}")])
+
+
+def test_an_item_of_a_list_is_set_by_its_number() -> None:
+    assert compose(["normalise=steps", "normalise.steps.0=nfkc"])["normalise"]["steps"] == ["nfkc", "whitespace"]
+
+
 HYDRA_OPTIONS = [
     ("hydra/job_logging=colorlog", "hydra/job_logging has no option 'colorlog'. Its options: "),
     ("hydra/hydra_logging=colourlog", "hydra/hydra_logging has no option 'colourlog'. Its options: "),

@@ -103,8 +103,9 @@ def test_every_option_says_what_it_is_for_how_to_launch_it_and_what_to_override(
     header = [line for line in comments if not line.startswith("# @package")]
     assert header, f"conf/{option}.yaml opens with a comment that says its purpose"
     launches = [line for line in header if re.match(r"#\s+mtx ", line)]
-    choice = f"{group}=[{name}]" if group in TABLE and TABLE[group].is_multiple else f"{group}={name}"
-    assert any(choice in line for line in launches) or name == "default", launches
+    is_multiple = group in TABLE and TABLE[group].is_multiple
+    choice = re.compile(rf"{group}=\[(\w+,)*{name}\]" if is_multiple else f"{group}={name}")
+    assert any(choice.search(line) for line in launches) or name == "default", launches
     assert any("." in line.split("=")[0].split()[-1] or line.count("=") > 1 for line in launches), launches
 
 

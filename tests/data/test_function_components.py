@@ -13,8 +13,9 @@ import pytest
 import mtx
 from mtx.components.check_and_build import build, check_config
 from mtx.components.identity import identity
-from mtx.data.dataset import TranslationDataset
-from mtx.data.score.score_stage import score
+from mtx.data.dataset import SelectedDataset, TranslationDataset
+from mtx.data.score.noise_scores import noise_scores
+from mtx.data.score.score_stage import score, score_texts
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DataError
@@ -44,6 +45,11 @@ def undecided(pairs: pa.RecordBatch) -> list[bool | None]:
 def brevity(pairs: pa.RecordBatch, *, scale: float = 1.0) -> pa.Array:
     length = pc.cast(pc.utf8_length(pairs["src"]), pa.float64())
     return pc.if_else(pc.equal(length, 3), float("nan"), pc.divide(scale, length))
+
+
+@mtx.scorer(of_texts=False)
+def laser(pairs: pa.RecordBatch, *, column: str = "laser") -> pa.Array:
+    return pairs[column]
 
 
 def unmarked(pairs: pa.RecordBatch) -> pa.BooleanArray:
@@ -130,3 +136,15 @@ def test_scores_are_stored_once_for_each_text_and_scorer(tmp_path: Path) -> None
     assert [row["score"] for row in scores.rows][:2] == [2.0, 1.0]
     assert scores.metrics == {"scored": {"score": 2}, "without_score": {"score": 1}}
     assert list(runner.built).count(scores_id) == 1
+
+
+def test_a_scorer_of_further_columns_gets_no_planted_noise(tmp_path: Path) -> None:
+    store = Store(root=tmp_path, objects=SQLiteObjectLayer, files=ArrowFileLayer)
+    of = {"name": "x", "stage": "text", "split": "train", "languages": ("en", "de")}
+    rows = [{"src": f"{n} a b c d", "tgt": f"{n} e f g h", "laser": n / 2} for n in range(4)]
+    store.repo.add(TranslationDataset(id="text-1", data=rows, **of))  # type: ignore[arg-type]  # plain values
+    scorers = {"laser": laser(), "brevity": brevity()}
+    scored = {name: score_texts(StageRunner(store), ["text-1"], scorer) for name, scorer in scorers.items()}
+    assert store.repo.get(scored["laser"].scores["text-1"]).rows.table["score"].to_pylist() == [0.0, 0.5, 1.0, 1.5]
+    assert laser(column="x").column == "x"
+    assert list(noise_scores(store, [SelectedDataset("text-1", 4)], scorers, scored, per_kind=2, seed=0)) == ["brevity"]

@@ -9,6 +9,7 @@ import pytest
 
 import mtx
 from mtx import compose_datamodule
+from mtx.assumptions import collected_assumptions
 from mtx.data.filter.none import NoFilter
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import StageIds, _check_columns
@@ -69,7 +70,9 @@ def test_held_out_pairs_are_left_as_they_are_and_the_report_says_so(folder: Path
     made = data(folder, "filter.max_chars=12")
     assert len(texts(made, "validation")) == 30
     assert {len(text) > 12 for text in texts(made, "validation")} == {True, False}
-    assert "neither filtered nor deduplicated" in told(made)
+    with collected_assumptions() as assumed:
+        assert "neither filtered nor deduplicated" in told(made)
+    assert [line for line in assumed if "set +filter@datamodule.held_out_filter=default" in line]
     assert made.held_out()["filter"] == "filter/none"
     assert ids(data(folder)).filtered["validation"] == ids(made).filtered["validation"]
 
@@ -82,7 +85,9 @@ def test_a_filter_of_their_own_is_the_same_whatever_the_filter_of_the_training_p
     assert max(map(len, texts(made, "train"))) > 12
     assert made.held_out() == other.held_out()
     assert made.held_out()["digest"] != data(folder).held_out()["digest"]
-    assert "filtered by filter/selection" in told(made)
+    with collected_assumptions() as assumed:
+        assert "filtered by filter/selection" in told(made)
+    assert not [line for line in assumed if "held_out_filter" in line]
     report = data_report(made, seed=0)
     assert report.dropped_by_split["validation"] == {"short": 30 - len(texts(made, "validation"))}
     assert ids(made).filtered["train"] == ids(data(folder)).filtered["train"]

@@ -14,7 +14,7 @@ from mtx.data.preparation import Recipe, StageIds, prepare, prepare_scores
 from mtx.data.score.contamination import ContaminationScorer
 from mtx.data.score.duplicates import DuplicatesScorer
 from mtx.data.score.near_duplicates import NearDuplicatesScorer
-from mtx.data.score_and_split_stages import rows_in_texts
+from mtx.data.score.score_stage import rows_in_texts
 from mtx.data.split import LEAK, TEST, TRAIN, VALIDATION, HeldOut, split_assignment
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization
@@ -123,13 +123,30 @@ def test_contaminated_pairs_are_counted_and_dropped_by_option(tmp_path: Path) ->
     own = (("SENTENCE 3 of a text about 23757!", "neu", "v"), ("other", "satz 5.", "v"), ("third", "Satz 5", "v"))
     made = prepare(recipe(validation=own, held_out=HeldOut()), store(tmp_path))
     train = store(tmp_path).repo.manifest(made.split["train"])
-    assert (train.n, train.metrics["contaminated"]) == (100, {"pairs": 2, "source": 1, "target": 1})
+    assert (train.n, train.metrics["contaminated"]) == (
+        100,
+        {"pairs": 2, "source": 1, "target": 1, "ngram": 2},
+    )
     made = prepare(recipe(validation=own, held_out=HeldOut(drop_contaminated=True)), store(tmp_path))
     train = store(tmp_path).repo.manifest(made.split["train"])
     assert (train.n, train.metrics["dropped"]) == (98, {"contaminated": 2})
     assert [row["source"] for row in train.metrics["rejects"]["contaminated"]] == [ROWS[3][0], ROWS[5][0]]
     unsplit = prepare(recipe(held_out=HeldOut()), store(tmp_path))
     assert "contaminated" not in store(tmp_path).repo.manifest(unsplit.split["train"]).metrics
+
+
+def test_pairs_that_share_an_ngram_are_counted_and_dropped_by_option(tmp_path: Path) -> None:
+    shared = "one two three four five six seven eight"
+    rows = ((f"They said: {shared.upper()}.", "a", None), (shared[4:], "b", None), *ROWS[:20])
+    own = ((f"{shared}, nine", "neu", "v"),)
+    numbers = {}
+    for option in (False, True, "ngram"):
+        held_out = HeldOut(drop_contaminated=option)
+        made = prepare(recipe(rows=rows, validation=own, held_out=held_out), store(tmp_path))
+        train = store(tmp_path).repo.manifest(made.split["train"])
+        assert train.metrics["contaminated"] == {"pairs": 0, "source": 0, "target": 0, "ngram": 1}
+        numbers[option] = train.n
+    assert numbers == {False: 22, True: 22, "ngram": 21}
 
 
 def test_named_sets_count_as_held_out(tmp_path: Path) -> None:

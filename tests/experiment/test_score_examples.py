@@ -49,6 +49,7 @@ def test_the_cost_of_a_rule_is_what_it_loses_and_what_noise_it_catches() -> None
         "high": ColumnRule(column="b", max=1.0, without_value="keep"),
         "rank": ColumnRule(column="b", best_n=1),
         "other": ColumnRule(column="source_chars", max=9.0),
+        "part": ColumnRule(column="b", max=1.0, within="source", only=["web"]),
     }
     scores = {"rules.z": np.array([-1.0, 0.0, NAN, 2.0]), "b": np.array([0.0, 0.0, NAN, 2.0])}
     noise = {
@@ -63,3 +64,15 @@ def test_the_cost_of_a_rule_is_what_it_loses_and_what_noise_it_catches() -> None
     assert (high.lost, high.kinds) == (0.25, {"one": 0.0, "two": 1.0})
     assert (together.lost, together.caught) == (0.75, 0.75)
     assert rule_costs({}, scores, noise).together is None
+
+
+def test_a_rule_on_a_score_without_noise_catches_none() -> None:
+    rules = {"given": ColumnRule(min=0.5), "z": ColumnRule(min=0.0)}
+    scores = {"given": np.array([0.0, 1.0]), "z": np.array([1.0, 1.0])}
+    found = rule_costs(rules, scores, {"z": {"one": np.array([-1.0, 1.0])}})
+    assert (found.rules["given"].lost, found.rules["given"].caught) == (0.5, 0.0)
+    assert found.together is not None
+    assert (found.together.lost, found.together.kinds) == (0.5, {"one": 0.5})
+    alone = rule_costs({"given": rules["given"]}, scores, {}).together
+    assert alone is not None
+    assert (alone.lost, alone.caught) == (0.5, 0.0)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from mtx.experiment.fit import fit
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import (
     Translation,
+    bleu_assumption,
     bleu_tokenizer,
     evenly_spaced_rows,
     labelled_text,
@@ -155,6 +157,27 @@ def test_bleu_counts_words_as_the_language_writes_them(
 ) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert bleu_tokenizer(language) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("de", None),
+        ("pt-BR", None),
+        ("ja", "counts characters as words .* the dictionary for 'ja' .* pip install 'sacrebleu\\[ja\\]'"),
+        ("zh-TW", "tokenizer zh, because the target language is 'zh-TW'"),
+        ("th", "tokenizer char, because the target language is 'th'"),
+        ("tgt", "tokenizer 13a.* 'tgt' is no code of a language.* set downloader.target_language=NAME"),
+        ("Deutsch", "'Deutsch' is no code"),
+        ("", "'' is no code"),
+    ],
+)
+def test_what_bleu_assumes_about_words_is_told_where_it_matters(
+    language: str, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    found = bleu_assumption(language)
+    assert found is None if told is None else re.search(told, found or "")
 
 
 def test_japanese_is_cut_into_words_where_its_dictionary_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

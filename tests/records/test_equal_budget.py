@@ -1,17 +1,21 @@
 """Trained jobs are compared at equal budgets, by their curves. Expected values are worked by hand."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobs_on_disk import trained, write_job
+from rich.console import Console
 
 from mtx.errors import ConfigError
 from mtx.records.cohorts import cohorts
 from mtx.records.job_records import read_results
 from mtx.records.objective_at_equal_budget import check_budget_measure, condition_lines
+from mtx.records.sweep_record import PAGE_FILE, SweepRecord
 from mtx.records.verdict_lines import verdict_text
+from mtx.sweep.terminal_summary import end_sweep
 
 
 def fitted(
@@ -47,6 +51,20 @@ def test_jobs_that_trained_longer_are_compared_at_what_all_reached(tmp_path: Pat
     )  # b is at 4.5, a quarter of the way from 5 to 3, and would win by its last number
     assert found.arms["b"].numbers("bits_per_byte") == pytest.approx([4.6, 4.7])
     assert condition_lines(found) == ("different: seconds 20 to 32, updates 10 to 16, real tokens 1,000 to 1,600",)
+
+
+def test_unequal_budgets_of_a_sweep_are_recorded_as_an_assumption(tmp_path: Path) -> None:
+    SweepRecord(assumptions=("job 2 is passed over",)).write(tmp_path)
+    fitted(tmp_path, "a", 1, [(0, 8.0), (1000, 4.0)])
+    fitted(tmp_path, "b", 1, [(0, 8.0), (1600, 3.0)])
+    end_sweep(tmp_path, console=Console(file=io.StringIO()))
+    first, second = read_results([tmp_path]).assumptions
+    assert first == "job 2 is passed over"
+    assert second.startswith("Jobs trained for different real tokens: 1,000 to 1,600.")
+    page = (tmp_path / PAGE_FILE).read_text()
+    section = page[page.index('<h2 id="assumptions">') :].partition("</section>")[0]
+    assert first in section
+    assert second in section
 
 
 def test_equal_budgets_are_left_as_they_are(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_sweep_that_is_written_has_the_keys_of_its_documentation(tmp_path: Pat
         "jobs": [{"folder": "0", "overrides": ["seed=1"], "config_hash": "h"}],
         "done": {"h": "0"},
         "confirm_folders": [],
+        "assumptions": [],
     }
     read = read_sweep(tmp_path)
     assert read is not None

@@ -1,6 +1,7 @@
 """`DefaultFilter`, with rules about control characters, empty sides, lengths, identical sides and duplicates."""
 
 from collections.abc import Iterator
+from dataclasses import field
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mtx.components.checked_options import Count, Natural, component
+from mtx.components.identity import LATER
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.pair_set import PairSet
 from mtx.errors import ConfigError
+from mtx.infra.dal.row_views import ROW_COLUMN
 
 # C0 and C1 control characters and DEL, except tab, line feed and carriage return, which occur in text of several lines.
 CONTROL_CHARACTER = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
@@ -24,6 +27,7 @@ REASONS = (
     *("too_many_words", "word_ratio", "identical", "duplicate"),
 )
 
+SIDES = ("src", "tgt")
 Least = Natural
 Ratio = Annotated[float, Field(ge=1)]
 Rule = tuple[str, pa.BooleanArray]  # the reason of a rule, and which pairs the rule drops
@@ -54,6 +58,8 @@ class DefaultFilter(PairFilter):
         drop_identical: drop pairs with equal sides, which are not translated. Reason `identical`.
         drop_duplicates: drop a pair if an equal pair came before it and was kept. Detected by 128-bit hashes
             (`PairSet`). Reason `duplicate`.
+        dedup_by: the columns in which duplicates are equal. With a document among them, such as `[src, tgt, talk]`,
+            each document keeps its first copy of a pair. A missing value equals an empty one. None: source and target.
     """
 
     kind: ClassVar[str] = "filter/default"
@@ -71,6 +77,7 @@ class DefaultFilter(PairFilter):
     ratio_floor_words: Count = 3
     drop_identical: bool = True
     drop_duplicates: bool = True
+    dedup_by: Annotated[list[str], Field(min_length=1)] | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         for unit, least, most in (("chars", self.min_chars, self.max_chars), ("words", self.min_words, self.max_words)):
@@ -87,8 +94,8 @@ class DefaultFilter(PairFilter):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The empty tuple: the filter reads only the texts."""
-        return ()
+        """The further columns in which duplicates are compared."""
+        return tuple(name for name in self.dedup_by or () if name not in SIDES) if self.drop_duplicates else ()
 
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream the pairs that all rules keep, and count the others in `dropped` by reason."""
@@ -101,9 +108,19 @@ class DefaultFilter(PairFilter):
             if self.drop_duplicates:
                 kept = pa.array(keep)
                 again = np.zeros(len(source), dtype=np.bool_)
-                again[keep] = ~seen.add(source.filter(kept), target.filter(kept))
+                again[keep] = ~seen.add(*(self._texts(batch, name).filter(kept) for name in self.dedup_by or SIDES))
                 _drop_pairs("duplicate", again, keep, dropped, batch)
             yield batch.filter(pa.array(keep))
+
+    def _texts(self, pairs: pa.RecordBatch, name: str) -> pa.LargeStringArray:
+        """Return a column as texts without nulls. Raises ConfigError if the corpus has no such column."""
+        if name not in pairs.schema.names:
+            known = [other for other in pairs.schema.names if other != ROW_COLUMN]
+            raise ConfigError(
+                f"filter.dedup_by names {name}, which is no column of the corpus. Its columns: {', '.join(known)}. "
+                f"Store the column with 'downloader.columns=[{name}]', or set filter.dedup_by=null"
+            )
+        return pairs.column(name).cast(pa.large_string()).fill_null("")
 
     def _rules(self, source: pa.LargeStringArray, target: pa.LargeStringArray) -> Iterator[Rule]:
         """Yield the reason and the result of each enabled rule in order, except the rule about duplicates."""

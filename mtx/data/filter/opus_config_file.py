@@ -117,7 +117,7 @@ def _file_text(path: str) -> str:
 
 def _parsed(path: str, text: str, is_json: bool) -> Mapping[str, Any]:
     try:
-        loaded = json.loads(text) if is_json else yaml.load(text, Loader=ConfigLoader)  # a subclass of SafeLoader
+        loaded = json.loads(text) if is_json else ConfigLoader(text).get_single_data()  # a subclass of SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         lines = " ".join(str(error).split())
         raise ConfigError(f"{path} is not valid {'JSON' if is_json else 'YAML'}: {lines[:300]}") from None

@@ -22,9 +22,12 @@ class PairSet:
         self._slots = np.zeros((MIN_SLOTS, 2), dtype=np.uint64)  # one hash per slot; a free slot is zero
         self._num_pairs = 0
 
-    def add(self, source: pa.LargeStringArray, target: pa.LargeStringArray) -> NDArray[np.bool_]:
-        """Add pairs, and return which are new: bool [n]. A pair is not new if an equal pair was added before it."""
-        hashes = pair_hashes(source, target)
+    def add(self, *columns: pa.LargeStringArray) -> NDArray[np.bool_]:
+        """Add pairs, given their columns, and return which are new: bool [n].
+
+        A pair is not new if an equal pair was added before it.
+        """
+        hashes = pair_hashes(*columns)
         new = np.zeros(len(hashes), dtype=np.bool_)
         if len(hashes):
             order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable, so the first of equal pairs stays first
@@ -65,10 +68,10 @@ class PairSet:
         return new
 
 
-def pair_hashes(source: pa.LargeStringArray, target: pa.LargeStringArray) -> NDArray[np.uint64]:
+def pair_hashes(*columns: pa.LargeStringArray) -> NDArray[np.uint64]:
     """Return the 128-bit hash of each pair as two halves: uint64 [n, 2], never zero in both halves."""
     binary = pa.large_binary()
-    joined = pc.binary_join_element_wise(source.cast(binary), target.cast(binary), pa.scalar(SEPARATOR, binary))
+    joined = pc.binary_join_element_wise(*(column.cast(binary) for column in columns), pa.scalar(SEPARATOR, binary))
     hashes = np.frombuffer(b"".join(map(xxh3_128_digest, joined.to_pylist())), dtype=np.uint64).reshape(-1, 2)
     return np.where(_filled_mask(hashes)[:, np.newaxis], hashes, np.uint64(1))
 

@@ -60,7 +60,7 @@ def parsed_ablation(text: str, rules: Sequence[str]) -> Ablation:
             "rules"
         )
     if rule not in rules:
-        there = choices(rule, rules) if rules else "none; choose a scorer, such as score=[rules]"
+        there = choices(rule, rules) if rules else "none; choose a scorer, such as 'score=[rules]'"
         raise ConfigError(f"{OPTION}={text} names the rule {rule}, which is not on. Rules that are on: {there}")
     return Ablation(kind, rule)
 

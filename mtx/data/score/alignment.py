@@ -30,7 +30,7 @@ from mtx.data.score.translation_tables import (
 )
 from mtx.data.tokenize.bpe import MIN_VOCAB_SIZE
 
-MAX_VOCAB_SIZE = 16_000  # two dense tables of this size take 4 GB in training
+MAX_VOCAB_SIZE = 16_000  # a dense table of this size takes 2 GB in training
 COLUMNS = {
     "score": "gain by the other side over a unigram model, nats per token, mean of both directions; 0: no gain",
     "weaker": "the same for the direction with less gain, which is lower if a text is cut or added",

@@ -1,4 +1,4 @@
-"""`CombinedScorer`: one score from the columns of all other scorers, trained on noise that is planted into the corpus.
+"""`CombinedScorer`: one score from the columns of other scorers, trained on noise that is planted into the corpus.
 
 Two models are trained, each on one half of the sources. A pair is scored by the model that has not seen its source, so
 no pair is judged by a model that learned from it (cross-fitting).
@@ -33,7 +33,7 @@ class CombinedScorer(CombiningScorer):
     """Combines the scores of the other scorers into the log odds that a pair is good.
 
     Args:
-        inputs: names of the scorers to combine; None: all chosen ones.
+        inputs: names of the scorers to combine; None: all chosen ones that score planted noise, too.
         sample_pairs: maximum number of pairs of the corpus from which the model learns.
         noise_pairs: number of planted pairs of each kind from which it learns.
         seed: another seed draws another sample and other noise.

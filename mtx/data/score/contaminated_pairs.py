@@ -1,4 +1,4 @@
-"""Training pairs whose source or target equals a held-out one up to case, white space and punctuation."""
+"""Training pairs whose source or target equals a held-out one, or shares an n-gram of words with one."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
-from mtx.data.score.held_out_texts import HeldOutTexts, side_hashes
+from mtx.data.score.contamination import ContaminationScorer
+from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, side_hashes
+from mtx.data.score.normal_form import Hashes
 from mtx.data.split import TEST, TRAIN, VALIDATION
 
 Mask = NDArray[np.bool_]
@@ -21,14 +23,17 @@ class ContaminatedPairs:
     Attributes:
         source: bool [n], True for a training pair with a held-out source.
         target: bool [n], True for a training pair with a held-out target.
+        ngram: bool [n], True for a training pair of which a side shares an n-gram with a held-out text of that side.
+            N-grams are those of `ContaminationScorer` with its default options.
     """
 
     source: Mask
     target: Mask
+    ngram: Mask
 
     def counts(self) -> dict[str, JSON]:
-        """Return the numbers of contaminated training pairs: all, those with the source, those with the target."""
-        masks = {"pairs": self.source | self.target, "source": self.source, "target": self.target}
+        """Return the numbers of training pairs with a held-out side, source, target, and with a shared n-gram."""
+        masks = {"pairs": self.source | self.target, "source": self.source, "target": self.target, "ngram": self.ngram}
         return {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
 
 
@@ -37,7 +42,7 @@ def contaminated_pairs(
     assignment: NDArray[np.uint8],
     own: Iterable[Iterable[pa.RecordBatch]],
 ) -> ContaminatedPairs:
-    """Return which training pairs have a held-out source or target.
+    """Return which training pairs have a held-out source or target, or share an n-gram with one.
 
     Args:
         pairs: streams all pairs from which the split selects; called twice.
@@ -54,12 +59,24 @@ def contaminated_pairs(
             first += batch.num_rows
             yield batch.filter(pa.array((here == VALIDATION) | (here == TEST)))
 
-    texts = HeldOutTexts.of(held_out())
-    masks = np.zeros((2, len(assignment)), dtype=np.bool_)
+    scorer = ContaminationScorer()
+    grams: list[list[Hashes]] = [[np.empty(0, dtype=np.uint64)] for _ in SIDES]
+
+    def with_ngrams() -> Iterator[pa.RecordBatch]:
+        for batch in held_out():
+            for found, side in zip(grams, SIDES, strict=True):
+                found.append(np.unique(scorer.side_ngrams(batch.column(side))[0]))
+            yield batch
+
+    texts = HeldOutTexts.of(with_ngrams())
+    held_grams = [np.unique(np.concatenate(found)) for found in grams]
+    masks = np.zeros((3, len(assignment)), dtype=np.bool_)
     first = 0
     for batch in pairs():
         here = slice(first, first + batch.num_rows)
-        masks[:, here] = texts.matches(*side_hashes(batch))
+        masks[:2, here] = texts.matches(*side_hashes(batch))
+        for side, held in zip(SIDES, held_grams, strict=True):
+            masks[2, here] |= scorer.has_ngram(batch.column(side), held)
         masks[:, here] &= assignment[here] == TRAIN
         first += batch.num_rows
-    return ContaminatedPairs(masks[0], masks[1])
+    return ContaminatedPairs(*masks)

@@ -1,6 +1,8 @@
 """`ContaminationScorer`: training pairs whose source or target is held out, and the n-grams that they share with it."""
 
+import unicodedata
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,13 +13,25 @@ from numpy.typing import NDArray
 from mtx.components.checked_options import Count, component
 from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, is_member, side_hashes
 from mtx.data.score.minhash import ngram_hashes
-from mtx.data.score.normal_form import Hashes, NormalTexts, folding_table, normal_texts
+from mtx.data.score.normal_form import (
+    BLOCK_ENDS,
+    BLOCK_STARTS,
+    LEAST_COMPILED,
+    NUM_CODES,
+    UNIFORM_BLOCKS,
+    Hashes,
+    NormalTexts,
+    folding_table,
+    normal_form_kernels,
+    normal_texts,
+)
 from mtx.data.score.scorer import HeldOutScorer, Mask, Sample, ScoreColumn
-from mtx.data.score.text_features import UNSPACED, character_table, mixed
+from mtx.data.score.text_features import UNSPACED_SCRIPTS, mixed, script_of
 from mtx.infra.dal.atomic_file import atomic_file
 
 FILES = ("source_texts.npy", "target_texts.npy", "source_ngrams.npy", "target_ngrams.npy")
 ROWS_PER_SLICE = 4096
+FIRST_UNSPACED = 0x0E00  # Thai, the first script without spaces
 
 Unit = Literal["word", "character"]
 
@@ -55,12 +69,13 @@ class ContaminationScorer(HeldOutScorer):
     def train(self, sample: Sample, folder: Path) -> None:
         """Store the hashes of the held-out texts, and of their n-grams."""
         texts = HeldOutTexts.of(sample())
-        grams = [np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint64)]
+        grams: list[list[Hashes]] = [[np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint64)]]
         for batch in sample():
             for number, side in enumerate(SIDES):
                 for part in _slices(batch.column(side)):
-                    grams[number] = np.union1d(grams[number], self.side_ngrams(part)[0])
-        for name, hashes in zip(FILES, (texts.source, texts.target, *grams), strict=True):
+                    grams[number].append(np.unique(self.side_ngrams(part)[0]))
+        distinct = [np.unique(np.concatenate(parts)) for parts in grams]
+        for name, hashes in zip(FILES, (texts.source, texts.target, *distinct), strict=True):
             with atomic_file(folder / name) as file:
                 np.save(file, hashes, allow_pickle=False)
 
@@ -78,6 +93,15 @@ class ContaminationScorer(HeldOutScorer):
             characters = normal_texts(texts, with_punctuation=False)
             return ngram_hashes(characters.codes, characters.offsets, self.ngram)
         return ngram_hashes(*word_hashes(normal_texts(texts)), self.ngram)
+
+    def has_ngram(self, texts: pa.LargeStringArray, held_out: Hashes) -> Mask:
+        """Return which of n texts have an n-gram whose hash is in the ascending `held_out`: bool [n]."""
+        found = [np.empty(0, dtype=np.bool_)]
+        for part in _slices(texts):
+            hashes, starts = self.side_ngrams(part)
+            shared = is_member(held_out, hashes) & (hashes != 0)
+            found.append(np.logical_or.reduceat(shared, starts[:-1]))
+        return np.concatenate(found)
 
 
 class ContaminationModel:
@@ -117,14 +141,23 @@ class ContaminationModel:
         return np.concatenate(found)
 
 
-def word_hashes(texts: NormalTexts) -> tuple[Hashes, NDArray[np.int64]]:
+def word_hashes(texts: NormalTexts, *, compiled: bool = True) -> tuple[Hashes, NDArray[np.int64]]:
     """Return a hash of each word of n texts, and where each text begins: int64 [n + 1].
 
     A word is a run of letters, marks and numbers. A character of a script without spaces is a word.
+
+    Args:
+        texts: the normal forms of the texts, with punctuation.
+        compiled: whether to use numba for many texts, if it is installed.
     """
     codes, offsets = texts.codes, texts.offsets
+    if (kernels := normal_form_kernels() if compiled and len(offsets) > LEAST_COMPILED else None) is not None:
+        found, ends = np.empty(len(codes), dtype=np.uint64), np.zeros(len(offsets), dtype=np.int64)
+        tables = (folding_table().is_word, unspaced_characters())
+        num_words = kernels.fill_word_hashes(codes, offsets, tables, found, ends[1:])
+        return found[:num_words], ends
     is_word = folding_table().is_word[codes]
-    is_alone = (character_table().flags[codes] & UNSPACED) != 0
+    is_alone = unspaced_characters()[codes]
     begins = is_word.copy()
     begins[1:] &= ~is_word[:-1] | is_alone[1:] | is_alone[:-1]
     inner = offsets[:-1][np.diff(offsets) > 0]
@@ -137,6 +170,19 @@ def word_hashes(texts: NormalTexts) -> tuple[Hashes, NDArray[np.int64]]:
     sums = np.zeros(len(codes) + 1, dtype=np.uint64)
     np.cumsum(np.where(is_word, values, np.uint64(0)), out=sums[1:])
     return mixed(sums[np.append(starts[1:], len(codes))] - sums[starts]), np.searchsorted(starts, offsets)
+
+
+@cache
+def unspaced_characters() -> NDArray[np.bool_]:
+    """Return which characters belong to a script without spaces, bool [code points]; faster than `character_table`."""
+    found = np.zeros(NUM_CODES, dtype=np.bool_)
+    for start, end in zip((FIRST_UNSPACED, *BLOCK_ENDS[1:]), BLOCK_STARTS, strict=True):
+        for code in range(start, end):
+            if unicodedata.category(chr(code))[0] in "LM":
+                found[code] = script_of(chr(code)) in UNSPACED_SCRIPTS
+    for block in UNIFORM_BLOCKS:
+        found[block.start : block.stop] = script_of(chr(block.start)) in UNSPACED_SCRIPTS
+    return found
 
 
 def _slices(texts: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:

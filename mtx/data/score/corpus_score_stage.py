@@ -48,6 +48,7 @@ def score_corpus(
             f"the scorer {name} compares all pairs of the corpus, but two sources of the mixture are the same text. "
             "Remove one of them from downloader.sources"
         )
+    scorer.check_corpus([len(runner.repo.manifest(part.id)) for part in parts])
     started, known = time.perf_counter(), len(runner.built)
     columns_id = _get_or_build_columns(runner, parts, scorer, name)
     found, first = {}, 0

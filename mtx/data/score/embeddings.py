@@ -76,7 +76,8 @@ class EmbeddingsScorer(TrainedScorer):
     def train(self, sample: Sample, folder: Path) -> None:
         """Store the vectors of the sample. Raises DataError if the encoder returns other arrays than it should."""
         sides = [
-            np.concatenate([unit_vectors(self.encoder, batch.column(side)) for batch in sample()]) for side in (0, 1)
+            np.concatenate([unit_vectors(self.encoder, batch.column(side)) for batch in sample() if batch.num_rows])
+            for side in (0, 1)
         ]
         with atomic_file(folder / MODEL_FILE) as file:
             np.save(file, np.nan_to_num(np.stack(sides), nan=0.0), allow_pickle=False)
@@ -137,8 +138,12 @@ class EmbeddingsModel:
 def unit_vectors(encoder: TextEncoder, texts: pa.LargeStringArray) -> Vectors:
     """Return the vectors of texts, of length 1, or 0 for a vector of zeros: float32 [n, d]; NaN if not finite.
 
+    Without texts, d is 0, and the encoder is not called.
+
     Raises DataError if the encoder does not return one vector for each text.
     """
+    if not len(texts):
+        return np.empty((0, 0), dtype=np.float32)
     found: Any = np.asarray(encoder.encode(texts.to_pylist()))
     name = type(encoder).__name__
     if found.ndim != 2 or found.shape[0] != len(texts) or not np.issubdtype(found.dtype, np.floating):

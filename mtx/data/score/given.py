@@ -54,6 +54,11 @@ class GivenScorer(Scorer):
         return [self.column] if isinstance(self.column, str) else (self.column or [])
 
     @property
+    def reads_rows(self) -> bool:
+        """Whether the scores come from a file, by row number."""
+        return self.path is not None
+
+    @property
     def columns(self) -> Mapping[str, ScoreColumn]:
         """The given scores."""
         origin = "the corpus" if self.path is None else "the file"

@@ -34,7 +34,7 @@ class LanguageIdentifier(Protocol):
 
 
 class Py3langidIdentifier:
-    """The identifier of the package py3langid: naive Bayes over byte n-grams, 90 and more languages.
+    """The identifier of the package py3langid: naive Bayes over byte n-grams, 140 languages.
 
     Attributes:
         languages: the codes of the languages that it knows.

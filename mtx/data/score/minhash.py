@@ -134,7 +134,8 @@ def ngram_hashes(codes: NDArray[np.unsignedinteger[Any]], offsets: Offsets, ngra
 @cache
 def minhash_kernels() -> ModuleType | None:
     """Return the module of the compiled kernels, or None if numba is not available."""
-    return numba_kernels("mtx.data.score.minhash_kernels", "numpy finds near-duplicates, which takes 50 times as long")
+    note = "numpy finds near-duplicates, which takes 50 times as long"
+    return numba_kernels("mtx.data.score.minhash_kernels", note, tell_missing=True)
 
 
 def _places(starts: Offsets) -> NDArray[Any]:

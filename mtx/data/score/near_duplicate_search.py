@@ -4,11 +4,12 @@ The first pass computes a hash of each pair and of each of its bands. Pairs that
 candidates. If the texts do not fit into the memory budget, further passes read those of the candidates again.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,10 @@ BYTES_PER_CHAR = 4
 CANDIDATE_BYTES = 64  # of a candidate while it is verified, without its texts
 CANDIDATE_PARTS = 16  # files of candidates, if they are not kept in memory
 JACCARD_TASK = 20_000  # candidates per task of a thread
+TASKS_AHEAD = 8  # slices of texts that wait or are hashed at once
 
+T = TypeVar("T")
+R = TypeVar("R")
 Corpus = Callable[[], Iterator[pa.RecordBatch]]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -142,18 +146,22 @@ class NearDuplicateSearch:
             return (*self.minhash.band_hashes(texts.codes, texts.offsets, compiled=self.compiled), texts)
 
         of_text, num_chars = [np.empty(0, dtype=np.uint64)], 0
-        kept: list[NormalTexts] = []
-        for batch in corpus():
-            for found, hashed, texts in threads.map(hashes, _slices(batch)):
-                for number, band in enumerate(found):
-                    bands.append(number, band)
-                of_text.append(hashed)
-                num_chars += len(texts.codes)
-                kept.append(texts)
-                if 2 * BYTES_PER_CHAR * num_chars > room:  # twice, because the parts are joined
-                    kept.clear()
-        fits = 2 * BYTES_PER_CHAR * num_chars <= room
-        return np.concatenate(of_text), num_chars, joined_texts(kept) if fits else None
+        # The system gives memory to an array when it is written, so that this takes what the texts need.
+        codes = np.empty(room // BYTES_PER_CHAR, dtype=np.uint32)
+        lengths = [np.zeros(1, dtype=np.int64)]
+        slices = (piece for batch in corpus() for piece in _slices(batch))
+        for found, hashed, texts in in_order(threads, hashes, slices):
+            for number, band in enumerate(found):
+                bands.append(number, band)
+            of_text.append(hashed)
+            if (end := num_chars + len(texts.codes)) <= len(codes):
+                codes[num_chars:end] = texts.codes
+                lengths.append(np.diff(texts.offsets))
+            else:
+                codes = codes[:0].copy()  # frees the memory
+            num_chars = end
+        kept = NormalTexts(codes[:num_chars], np.cumsum(np.concatenate(lengths))) if num_chars <= len(codes) else None
+        return np.concatenate(of_text), num_chars, kept
 
     def _fill_candidates(
         self,
@@ -198,6 +206,17 @@ class NearDuplicateSearch:
 
 def _slices(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
     return [batch.slice(start, ROWS_PER_SLICE) for start in range(0, batch.num_rows, ROWS_PER_SLICE)]
+
+
+def in_order(threads: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield the results of a function in the order of the items, computed by threads, a bounded number ahead."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(threads.submit(function, item))
+        if len(waiting) > TASKS_AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _texts_of(corpus: Corpus, rows: Ints, threads: ThreadPoolExecutor) -> NormalTexts:

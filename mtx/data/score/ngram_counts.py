@@ -4,7 +4,7 @@ The probability of a token given the two tokens before it backs off to one token
 Dirichlet priors (MacKay and Peto 1995). It follows from counts alone, so the counts of a single text can be taken off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,7 @@ from mtx.data.token_rows import TRAINED_IDS
 
 PRIORS = (2.0, 2.0)  # weights, in occurrences, of the shorter context, for pairs and for triples
 ORDERS = (1, 2, 3)
+LEAST_NEW_NGRAMS = 1 << 20  # fewer new n-grams are not added up yet
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -101,6 +102,27 @@ class CountTable:
         return np.where(self.keys[places] == keys, self.counts[places], 0).astype(np.int64)
 
 
+class _GrowingSum:
+    """The sum of many tables. New parts are added up when they have as many n-grams as the sum has."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Ints, NDArray[np.integer]]] = []
+        self._num_new = 0
+        self._num_summed = LEAST_NEW_NGRAMS
+
+    def add(self, keys: Ints, counts: NDArray[np.integer]) -> None:
+        self._parts.append((keys, counts))
+        self._num_new += len(keys)
+        if self._num_new > self._num_summed:
+            table = self.table()
+            self._parts = [(table.keys, table.counts)]
+            self._num_new, self._num_summed = 0, max(len(table.keys), LEAST_NEW_NGRAMS)
+
+    def table(self) -> CountTable:
+        empty = np.empty(0, dtype=np.int64)
+        return CountTable.of(self._parts or [(empty, empty)])
+
+
 class NgramCounts:
     """The counts of a sample.
 
@@ -115,14 +137,14 @@ class NgramCounts:
         self._total = int(tables["ngrams_1"].counts.sum(dtype=np.int64))
 
     @classmethod
-    def of(cls, texts: Sequence[Ngrams], num_tokens: int) -> "NgramCounts":
-        """Count the n-grams of texts."""
-        tables = {}
-        for order in ORDERS:
-            for kind, keys in (("ngrams", Ngrams.keys), ("contexts", Ngrams.contexts)):
-                parts = [np.unique(keys(some, order), return_counts=True) for some in texts]
-                tables[f"{kind}_{order}"] = CountTable.of(parts)
-        return cls(tables, num_tokens)
+    def of(cls, texts: Iterable[Ngrams], num_tokens: int) -> "NgramCounts":
+        """Count the n-grams of a stream of texts. The memory grows with the distinct n-grams, not with the texts."""
+        sums = {f"{kind}_{order}": _GrowingSum() for order in ORDERS for kind in ("ngrams", "contexts")}
+        for some in texts:
+            for order in ORDERS:
+                for kind, keys in (("ngrams", Ngrams.keys), ("contexts", Ngrams.contexts)):
+                    sums[f"{kind}_{order}"].add(*np.unique(keys(some, order), return_counts=True))
+        return cls({name: of.table() for name, of in sums.items()}, num_tokens)
 
     def save(self, folder: Path) -> None:
         """Store the counts in `folder`, two arrays for each table."""

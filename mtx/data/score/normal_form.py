@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.data.score.text_features import mixed
+from mtx.data.tokenize.subword_sampling import numba_kernels
 
 NUM_CODES = 0x110000
 SPACE = 32
@@ -27,6 +29,7 @@ UNIFORM_BLOCKS = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xAC00, 0x
 BLOCK_ENDS = (0, *(block.stop for block in UNIFORM_BLOCKS))
 BLOCK_STARTS = (*(block.start for block in UNIFORM_BLOCKS), 0x32000)  # no letters beyond, except private ones
 POSITION_BITS = 32  # the low half of a hashed number is the character, and the high half its position in the text
+LEAST_COMPILED = 1000  # for fewer texts, numpy takes less time than the import of numba
 
 Codes = NDArray[np.uint32]
 Hashes = NDArray[np.uint64]
@@ -97,22 +100,31 @@ def folding_table() -> FoldingTable:
     return FoldingTable(folded, is_plain, is_word)
 
 
-def normal_texts(texts: pa.LargeStringArray, *, with_punctuation: bool = True) -> NormalTexts:
+def normal_texts(texts: pa.LargeStringArray, *, with_punctuation: bool = True, compiled: bool = True) -> NormalTexts:
     """Return the normal forms of texts.
 
     Args:
         texts: n texts, without nulls.
         with_punctuation: False leaves out all characters but letters, marks and numbers, and white space with them. A
             text without any of these keeps its characters, so that two texts of punctuation are not equal.
+        compiled: whether to use numba for many texts, if it is installed.
     """
-    table = folding_table()
     texts = pc.utf8_trim_whitespace(texts)
+    kernels = normal_form_kernels() if compiled and len(texts) >= LEAST_COMPILED else None
+    if kernels is not None:
+        found, is_plain = _folded_texts(kernels, texts, with_punctuation)
+        if is_plain.all():
+            return found
+        rows = np.flatnonzero(~is_plain)
+        changed = pa.array(_nfkc_texts(texts, rows), pa.large_string())
+        return _with_texts(found, rows, _folded_texts(kernels, changed, with_punctuation)[0])
+    table = folding_table()
     codes, offsets = _code_points(texts)
     foreign = np.flatnonzero(codes > LAST_ASCII)
     foreign = foreign[~table.is_plain[codes[foreign]]]
     if len(foreign):
-        changed = np.unique(np.searchsorted(offsets, foreign, side="right") - 1)
-        codes, offsets = _code_points(_with_nfkc(texts, changed))
+        rows = np.unique(np.searchsorted(offsets, foreign, side="right") - 1)
+        codes, offsets = _code_points(_with_nfkc(texts, rows))
     folded = table.folded[codes]
     if with_punctuation:
         return _selected(folded, offsets, _is_single(folded))
@@ -139,6 +151,31 @@ def joined_texts(parts: Sequence[NormalTexts]) -> NormalTexts:
     return NormalTexts(codes, np.cumsum(lengths))
 
 
+@cache
+def normal_form_kernels() -> ModuleType | None:
+    """Return the module of the compiled kernels, or None if numba is not available."""
+    return numba_kernels("mtx.data.score.normal_form_kernels", "numpy folds texts, which takes three times as long")
+
+
+def _folded_texts(
+    kernels: ModuleType, texts: pa.LargeStringArray, with_punctuation: bool
+) -> tuple[NormalTexts, NDArray[np.bool_]]:
+    """Return the folded texts, and for which of them NFKC changes nothing: bool [n]."""
+    offsets, ends = np.zeros(len(texts) + 1, dtype=np.int64), np.zeros(len(texts) + 1, dtype=np.int64)
+    is_plain = np.ones(len(texts), dtype=np.bool_)
+    _, buffer, data = texts.buffers()
+    if data is None or not len(texts):
+        return NormalTexts(np.empty(0, dtype=np.uint32), ends), is_plain
+    offsets = np.frombuffer(buffer, dtype=np.int64, count=len(texts) + 1, offset=8 * texts.offset)
+    octets = np.frombuffer(data, dtype=np.uint8)
+    # One more than needed, because the kernel writes a character before it decides whether to keep it.
+    codes = np.empty(pc.sum(pc.utf8_length(texts)).as_py() + 1, dtype=np.uint32)
+    table = folding_table()
+    tables = (table.folded, table.is_plain, table.is_word)
+    end = kernels.fill_folded(octets, offsets, tables, with_punctuation, codes, ends[1:], is_plain)
+    return NormalTexts(codes[:end], ends), is_plain
+
+
 def _code_points(texts: pa.LargeStringArray) -> tuple[Codes, NDArray[np.int64]]:
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum(pc.utf8_length(texts).to_numpy(zero_copy_only=False), out=offsets[1:])
@@ -152,10 +189,26 @@ def _code_points(texts: pa.LargeStringArray) -> tuple[Codes, NDArray[np.int64]]:
 
 def _with_nfkc(texts: pa.LargeStringArray, rows: NDArray[np.int64]) -> pa.LargeStringArray:
     """Return the texts with those of some rows in NFKC."""
-    changed = [unicodedata.normalize("NFKC", text).strip() for text in texts.take(pa.array(rows)).to_pylist()]
     mask = np.zeros(len(texts), dtype=np.bool_)
     mask[rows] = True
-    return pc.replace_with_mask(texts, pa.array(mask), pa.array(changed, pa.large_string()))
+    return pc.replace_with_mask(texts, pa.array(mask), pa.array(_nfkc_texts(texts, rows), pa.large_string()))
+
+
+def _nfkc_texts(texts: pa.LargeStringArray, rows: NDArray[np.int64]) -> list[str]:
+    return [unicodedata.normalize("NFKC", text).strip() for text in texts.take(pa.array(rows)).to_pylist()]
+
+
+def _with_texts(texts: NormalTexts, rows: NDArray[np.int64], changed: NormalTexts) -> NormalTexts:
+    """Return the texts with those of the given rows, ascending, replaced in order."""
+    lengths = np.diff(texts.offsets)
+    lengths[rows] = np.diff(changed.offsets)
+    pieces, start = [], 0
+    for number, row in enumerate(rows.tolist()):
+        pieces.append(texts.codes[start : texts.offsets[row]])
+        pieces.append(changed.codes[changed.offsets[number] : changed.offsets[number + 1]])
+        start = int(texts.offsets[row + 1])
+    pieces.append(texts.codes[start:])
+    return NormalTexts(np.concatenate(pieces), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _is_single(codes: Codes) -> NDArray[np.bool_]:

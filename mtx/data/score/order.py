@@ -47,7 +47,7 @@ class OrderScorer(TrainedScorer):
         """Learn the vocabulary of the target, and count its n-grams."""
         train_vocabularies(sample, folder, vocab_size=self.vocab_size, sides=("target",))
         encoder = load_encoder(folder, "target")
-        texts = [Ngrams.of(*encoder.encode(batch["tgt"])) for batch in sample()]
+        texts = (Ngrams.of(*encoder.encode(batch["tgt"])) for batch in sample())
         NgramCounts.of(texts, encoder.tokenizer.get_vocab_size()).save(folder)
 
     def load(self, folder: Path) -> "OrderModel":
@@ -78,7 +78,7 @@ class OrderModel:
         others = self._ngrams(originals["other_tgt"]).with_rows(
             pc.not_equal(originals["other_tgt"], "").to_numpy(False)
         )
-        own = self._ngrams(originals["tgt"]).and_of(others).with_rows(in_sample)
+        own = self._ngrams(originals["tgt"]).with_rows(in_sample).and_of(others)
         return self._scores(self._ngrams(pairs["tgt"]), own)
 
     def _ngrams(self, texts: pa.LargeStringArray) -> Ngrams:

@@ -28,6 +28,7 @@ MARKUP = (
     "<p>{text}</p> <a href='/login'>Login</a> | <a href='/help'>?</a>",
     "https://example.org/page?id={number} {text} &nbsp;&raquo; 2 3 4",
 )
+MAX_MARKS = 6
 PUNCTUATION = ("...", "—", "***", "-----", "? ? ?", "!!!", "•", "_____")
 
 
@@ -170,7 +171,9 @@ def _near_duplicate(pool: _Pool, row: int, rng: Generator) -> tuple[Text, Text] 
 
 
 def _punctuation(pool: _Pool, row: int, rng: Generator) -> tuple[Text, Text] | None:
-    return pool.source[row], PUNCTUATION[int(rng.integers(len(PUNCTUATION)))]
+    # Several marks, so that few targets are equal: else a scorer of duplicates would find them by that alone.
+    marks = rng.integers(len(PUNCTUATION), size=int(rng.integers(1, MAX_MARKS + 1)))
+    return pool.source[row], " ".join(PUNCTUATION[mark] for mark in marks)
 
 
 MAKERS: Mapping[str, Maker] = {

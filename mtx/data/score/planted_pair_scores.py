@@ -14,6 +14,7 @@ from mtx.data.score.score_ids import SAMPLE_FILE, Inputs
 from mtx.data.score.scorer import (
     CorpusScorer,
     LeaveOutModel,
+    Mask,
     Scorer,
     Scores,
     ScoringModel,
@@ -70,9 +71,23 @@ class PlantedPairScores:
             return _scores_in_corpus(scorer, self._pool, planted)
         model = self._models.get(name)
         if isinstance(model, LeaveOutModel):
-            in_sample = np.isin(self._rows[planted.rows], self._sample_rows[name])
-            return model.scores_without(pairs, original_pairs(self._pool, planted), in_sample)
+            in_sample = np.isin(self._rows, self._sample_rows[name])
+            return model.scores_without(pairs, original_pairs(self._pool, planted, in_sample), in_sample[planted.rows])
         return scorer.scores(pairs) if model is None else model.scores(pairs, np.zeros(pairs.num_rows, dtype=np.bool_))
+
+    def with_pool_columns(self, columns: pa.Table) -> pa.Table:
+        """Return columns of the pool, by names in reports; those of a `CorpusScorer` are computed in the pool alone.
+
+        In a large corpus a pair has more near-duplicates than a bad pair, which is scored in the pool. A model that
+        learned from both would take a near-duplicate for a sign of a good pair.
+        """
+        for name, scorer in self._scorers.items():
+            if isinstance(scorer, CorpusScorer):
+                found = score_batch(scorer, _corpus_columns(scorer, self._pool), len(self._pool))
+                for column in found.schema.names:
+                    shown = shown_name(name, column)
+                    columns = columns.set_column(columns.column_names.index(shown), shown, found[column])
+        return columns
 
     @property
     def score_columns(self) -> Mapping[str, str]:
@@ -85,23 +100,41 @@ class PlantedPairScores:
         }
 
 
-def original_pairs(pool: pa.Table, planted: PlantedPairs) -> pa.RecordBatch:
-    """Return the pairs from which bad pairs are made: `src`, `tgt`, and `other_tgt` (see `LeaveOutModel`)."""
+def original_pairs(pool: pa.Table, planted: PlantedPairs, in_sample: Mask) -> pa.RecordBatch:
+    """Return the pairs from which bad pairs are made: `src`, `tgt`, and `other_tgt` (see `LeaveOutModel`).
+
+    Args:
+        pool: the pairs from which the bad pairs are made.
+        planted: the bad pairs.
+        in_sample: whether each pair of the pool was in the training sample, bool [pool].
+    """
     originals = pool.select(["src", "tgt"]).take(pa.array(planted.rows))
-    others = pool["tgt"].take(pa.array(planted.other_rows, mask=planted.other_rows < 0)).fill_null("")
+    is_none = (planted.other_rows < 0) | ~in_sample[planted.other_rows]
+    others = pool["tgt"].take(pa.array(planted.other_rows, mask=is_none)).fill_null("")
     return originals.append_column("other_tgt", others).combine_chunks().to_batches()[0]
 
 
 def _scores_in_corpus(scorer: CorpusScorer, pool: pa.Table, planted: PlantedPairs) -> Mapping[str, pa.Array]:
-    """Return the columns of bad pairs that are appended to the pool, in the place of their originals.
+    """Return the columns of bad pairs in the pool, each at the place of its original.
 
-    A near-duplicate stands beside its original. All other kinds would be found as near-duplicates of it.
+    A near-duplicate stands at the end, and its original stays. All other kinds would be found as near-duplicates of
+    it. The pair whose target a bad pair has is left out, too: else each such target would be a duplicate.
     """
-    if not planted.stands_beside:
-        is_other = np.ones(len(pool), dtype=np.bool_)
-        is_other[planted.rows] = False
-        pool = pool.filter(pa.array(is_other))
+    bad = np.arange(len(pool), len(pool) + len(planted.rows))
+    order, is_kept = np.arange(len(pool)), np.ones(len(pool), dtype=np.bool_)
+    if planted.stands_beside:
+        order = np.concatenate([order, bad])
+    else:
+        is_kept[planted.other_rows[planted.other_rows >= 0]] = False
+        is_kept[planted.rows] = True
+        order[planted.rows] = bad
+        order = order[is_kept]
     pairs = pa.concat_tables([pool, planted.pairs.select(pool.column_names).cast(pool.schema)])
+    places = np.argsort(order)[-len(bad) :]
+    columns = _corpus_columns(scorer, pairs.take(pa.array(order)))
+    return {name: column.take(pa.array(places)) for name, column in columns.items()}
+
+
+def _corpus_columns(scorer: CorpusScorer, pairs: pa.Table) -> Mapping[str, pa.Array]:
     with TemporaryDirectory() as folder:
-        columns = scorer.corpus_columns(lambda: pair_batches(pairs), len(pairs), Path(folder))
-    return {name: column.slice(len(pool)) for name, column in columns.items()}
+        return scorer.corpus_columns(lambda: pair_batches(pairs), len(pairs), Path(folder))

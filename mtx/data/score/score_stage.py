@@ -19,7 +19,7 @@ from mtx.components.identity import JSON, digest, identity
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import TranslationDataset
 from mtx.data.score.planted_pair_scores import PlantedPairScores
-from mtx.data.score.score_ids import SAMPLE_FILE, Inputs, ScoreIds, input_columns
+from mtx.data.score.score_ids import SAMPLE_FILE, Inputs, ScoreIds, input_columns, num_scored_rows
 from mtx.data.score.scorer import (
     CombiningScorer,
     HeldOutScorer,
@@ -147,17 +147,18 @@ def _get_or_train(
                 rows, sample = held_out.rows(), held_out.sample
             else:
                 texts = [runner.repo.get_checked(text_id).rows for text_id in text_ids]
-                rows, sample = corpus_sample(texts, scorer.sample_pairs, scorer.seed)
+                used = [num_scored_rows(runner.repo, text_id, inputs) for text_id in text_ids]
+                rows, sample = corpus_sample(texts, scorer.sample_pairs, scorer.seed, used)
             if not len(rows) and held_out is None:
                 raise EmptyDatasetError(
                     f"the scorer {name} trains on the corpus, but the corpus has no pair. Check the downloader"
                 )
             if isinstance(scorer, CombiningScorer):
                 columns = [input_columns(runner.repo, text_id, inputs) for text_id in text_ids]
-                scored = partial(_with_columns, sample, pa.concat_tables(columns).take(pa.array(rows)))
                 pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
                 planted = PlantedPairScores(runner.store, inputs, pool, rows)
-                scorer.train_on_scores(scored, planted.scored, folder)
+                of_pool = planted.with_pool_columns(pa.concat_tables(columns).take(pa.array(rows)))
+                scorer.train_on_scores(partial(_with_columns, sample, of_pool), planted.scored, folder)
             else:
                 scorer.train(sample, folder)
             with atomic_file(folder / SAMPLE_FILE) as file:
@@ -170,15 +171,19 @@ def _get_or_train(
     return model_id
 
 
-def corpus_sample(texts: Sequence[Rows], sample_pairs: int, seed: int) -> tuple[NDArray[np.int64], Sample]:
+def corpus_sample(
+    texts: Sequence[Rows], sample_pairs: int, seed: int, num_used: Sequence[int] | None = None
+) -> tuple[NDArray[np.int64], Sample]:
     """Return the ascending row numbers of a random sample of concatenated texts, and a function that streams it.
 
     Args:
         texts: the rows of the texts.
         sample_pairs: the largest number of pairs in the sample.
         seed: another seed draws another sample.
+        num_used: number of rows of each text, from the first on, of which the sample is drawn; None: all.
     """
-    limits = [len(rows) for rows in texts]
+    sizes = [len(rows) for rows in texts]
+    limits = sizes if num_used is None else list(num_used)
     total = sum(limits)
     if total <= sample_pairs:
         chosen = np.arange(total, dtype=np.int64)
@@ -186,7 +191,24 @@ def corpus_sample(texts: Sequence[Rows], sample_pairs: int, seed: int) -> tuple[
         chosen = np.random.default_rng(seed).choice(total, sample_pairs, replace=False, shuffle=False)
         chosen = np.sort(chosen).astype(np.int64)
     view = SelectedRows(texts, limits, Rows(pa.table({ROW_COLUMN: chosen})))
-    return chosen, lambda: pair_batches(batch.drop_columns([ROW_COLUMN]) for batch in view.batches())
+
+    def sample() -> Batches:
+        return pair_batches(batch.drop_columns([ROW_COLUMN]) for batch in view.batches())
+
+    return rows_in_texts(chosen, limits, sizes), sample
+
+
+def rows_in_texts(rows: NDArray[np.int64], num_used: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:
+    """Return the row numbers in whole texts of rows of a corpus, which leaves out the rows beyond a cap.
+
+    Args:
+        rows: row numbers in the corpus.
+        num_used: number of rows of each text that are in the corpus.
+        sizes: number of rows of each text.
+    """
+    shifts = np.cumsum([0, *np.subtract(sizes, num_used)])
+    found: NDArray[np.int64] = rows + shifts[np.searchsorted(np.cumsum(num_used), rows, side="right")]
+    return found
 
 
 def _build_scores(
@@ -203,6 +225,8 @@ def _build_scores(
     described: dict[str, JSON] = {"text": text_id, "scorer": identity(scorer)}
     if model_id is not None:
         described["model"] = model_id
+    if scorer.reads_rows and first:  # the rows have other numbers where the text stands at another place
+        described["first"] = first
     scores_id = f"scores-{text.split}-{digest(described)}"
 
     def stage() -> Stage:
@@ -235,9 +259,11 @@ def _scored_range_batches(rows: Rows, columns: pa.Table, first: int, end: int) -
 
 
 def _with_columns(read: Sample, columns: pa.Table) -> Batches:
+    """Stream the texts of pairs with the columns of other scorers; further columns of the corpus are left out."""
     start = 0
     for batch in read():
         piece = columns.slice(start, batch.num_rows).combine_chunks()
+        batch = batch.select(["src", "tgt"])
         for name in columns.column_names:
             batch = batch.append_column(name, piece[name].combine_chunks())
         start += batch.num_rows

@@ -56,6 +56,16 @@ class Scorer(ABC):
 
     is_of_texts: ClassVar[bool] = True
 
+    @property
+    def reads_rows(self) -> bool:
+        """Whether values depend on the column `row`, so that a text at another place of the corpus has other values."""
+        return not self.is_of_texts
+
+    @property
+    def scores_noise(self) -> bool:
+        """Whether planted noise gets a score: the values depend on the texts, and need no further pairs."""
+        return self.is_of_texts
+
     def check_corpus(self, num_pairs: Sequence[int]) -> None:
         """Check that this scorer fits a corpus, before it trains or scores.
 
@@ -113,7 +123,7 @@ class LeaveOutModel(ScoringModel, Protocol):
         Args:
             pairs: columns `src` and `tgt`.
             originals: the pairs from which they are made, one for each: columns `src` and `tgt`, and `other_tgt`, the
-                target of another pair that the bad pair has, or an empty text.
+                target of another pair of the training sample that the bad pair has, or an empty text.
             in_sample: bool [n], True for each original that was in the training sample.
         """
 
@@ -178,6 +188,11 @@ class HeldOutScorer(TrainedScorer):
     sample_pairs: ClassVar[int]  # type: ignore[misc]  # no field: all held-out pairs are used
     seed: ClassVar[int]  # type: ignore[misc]  # no field: nothing is drawn
 
+    @property
+    def scores_noise(self) -> bool:
+        """False: noise that is made from a held-out pair shares a side with it, whatever the kind of noise."""
+        return False
+
 
 class CombiningScorer(TrainedScorer):
     """Base class of scorers that combine the columns of other scorers.
@@ -185,7 +200,7 @@ class CombiningScorer(TrainedScorer):
     The other scorers score the corpus first. Their scores are part of the ids of the model and of the combined scores.
     """
 
-    # A field of each subclass: names of the scorers to combine. None: all others that score texts alone.
+    # A field of each subclass: names of the scorers to combine. None: all others that score noise.
     inputs: list[str] | None
 
     @abstractmethod
@@ -213,12 +228,12 @@ def scoring_order(scorers: Mapping[str, Scorer]) -> dict[str, list[str]]:
     for name, scorer in scorers.items():
         if not isinstance(scorer, CombiningScorer):
             continue
-        usable = [of for of in plain if scorers[of].is_of_texts and not isinstance(scorers[of], HeldOutScorer)]
+        usable = [of for of in plain if scorers[of].scores_noise]
         inputs = usable if scorer.inputs is None else scorer.inputs
         if not inputs:
             raise ConfigError(
                 f"the scorer {name} combines other scorers, but none is chosen. Choose another one beside it, such as "
-                f"score=[rules,{name}]"
+                f"'score=[rules,{name}]'"
             )
         if unknown := [other for other in inputs if other not in usable]:
             raise ConfigError(

@@ -20,9 +20,7 @@ from mtx.data.tokenize.bpe import MIN_VOCAB_SIZE, BPETokenization
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.infra.dal.atomic_file import atomic_file
 
-PAIRS_PER_TOKEN = (
-    5  # a vocabulary has at most one learned token for so many pairs: tokens of rare words explain nothing
-)
+PAIRS_PER_TOKEN = 5  # at least so many pairs for each learned token of a vocabulary; rare tokens explain nothing
 VOCABULARY_PAIRS = 50_000  # from which vocabularies are learned; more pairs take longer and change few tokens
 VOCABULARY_CHARS = 1000  # of each text from which vocabularies are learned, so that long texts do not fill the memory
 COLUMNS = {"source": "src", "target": "tgt"}

@@ -76,14 +76,16 @@ class SentenceTransformersEncoder(TextEncoder):
     def encode(self, texts: Sequence[str]) -> NDArray[np.floating[Any]]:
         """Return the vectors of the texts."""
         self.check()
-        found: NDArray[np.floating[Any]] = _model(self.folder, self.device).encode(
+        model = _model(self.folder, self.device, str(self.identity_fields()["content"]))
+        found: NDArray[np.floating[Any]] = model.encode(
             list(texts), batch_size=self.batch_size, convert_to_numpy=True, show_progress_bar=False
         )
         return found
 
 
 @lru_cache(maxsize=1)
-def _model(folder: str, device: str | None) -> Any:
+def _model(folder: str, device: str | None, content: str) -> Any:
+    del content  # part of the key, so that a changed model is loaded again
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(folder, device=device, local_files_only=True)

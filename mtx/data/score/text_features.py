@@ -56,7 +56,7 @@ def character_table() -> CharacterTable:
         character = chr(code)
         category = unicodedata.category(character)
         if category[0] in "LM":
-            script = _script(character)
+            script = script_of(character)
             if script not in numbers and len(numbers) < MAX_SCRIPTS:
                 numbers[script] = len(numbers)
             scripts[code] = numbers.get(script, 0)
@@ -70,7 +70,8 @@ def character_table() -> CharacterTable:
     return CharacterTable(flags, scripts, tuple(numbers), digits, lower)
 
 
-def _script(character: str) -> str:
+def script_of(character: str) -> str:
+    """Return the script of a letter or mark: the first word of its Unicode name without prefixes such as HALFWIDTH."""
     words = unicodedata.name(character, "").split()
     if len(words) > 1 and words[0] in PREFIXES:
         words = words[1:]

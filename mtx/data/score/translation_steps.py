@@ -5,21 +5,19 @@ the sizes of the two vocabularies. A share of the probability, `floor`, is left 
 of the null word: it explains tokens that no given token explains.
 """
 
-import logging
-import os
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtx.data.score.subword_bags import Bags
-
-log = logging.getLogger(__name__)
+from mtx.data.tokenize.subword_sampling import numba_kernels
 
 Floats32 = NDArray[np.float32]
-DISABLE_VARIABLE = "NUMBA_DISABLE_JIT"  # a variable of numba
+SLOW_PATH_NOTE = "the scorer alignment takes many times as long"
 
 
 class Steps(NamedTuple):
@@ -115,22 +113,12 @@ NUMPY_STEPS = Steps(add_expected_counts, normalise, explained_probabilities)
 @cache
 def available_steps() -> Steps:
     """Return the compiled steps if numba is installed, else those in numpy, which take many times as long."""
-    if os.environ.get(DISABLE_VARIABLE, "0") not in ("", "0"):
-        return NUMPY_STEPS
-    try:
-        return compiled_steps()
-    except ModuleNotFoundError:  # numba is optional
-        log.warning(
-            "numba is not installed, so alignment takes many times as long. Install it: pip install 'mtx[fast]'"
-        )
-    except (ImportError, OSError, RuntimeError) as error:  # for example, numpy is newer than numba supports
-        log.warning("compiled functions are not available, so alignment takes many times as long: %s", error)
-    return NUMPY_STEPS
+    kernels = numba_kernels("mtx.data.score.translation_kernels", SLOW_PATH_NOTE, tell_missing=True)
+    return NUMPY_STEPS if kernels is None else compiled_steps(kernels)
 
 
-def compiled_steps() -> Steps:
-    """Return the compiled steps. Raises ModuleNotFoundError without numba."""
-    from mtx.data.score import translation_kernels as kernels
+def compiled_steps(kernels: ModuleType) -> Steps:
+    """Return the steps of the module `translation_kernels`."""
 
     def explained(
         cells: Floats32,

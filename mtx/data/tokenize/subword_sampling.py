@@ -71,16 +71,19 @@ def compiled_sampling_kernels() -> ModuleType | None:
     return numba_kernels("mtx.data.tokenize.sampling_kernels", SLOW_PATH_NOTE)
 
 
-def numba_kernels(module: str, slow_path_note: str) -> ModuleType | None:
+def numba_kernels(module: str, slow_path_note: str, *, tell_missing: bool = False) -> ModuleType | None:
     """Return a module of functions that numba compiles, or None if numba is not installed or not usable.
 
     Args:
         module: name of the module, which imports numba.
         slow_path_note: what happens without numba; the start of a warning if numba is installed but not usable.
+        tell_missing: warn also if numba is not installed.
     """
     try:
         import numba
     except ModuleNotFoundError:
+        if tell_missing:
+            log.warning("%s, because numba is not installed. Install it: pip install 'mtx[fast]'", slow_path_note)
         return None
     except ImportError as error:  # for example, numpy is newer than numba supports
         log.warning("%s, because numba cannot be imported: %s", slow_path_note, error)

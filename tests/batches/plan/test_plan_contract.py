@@ -248,7 +248,7 @@ WRONG: list[tuple[type[Planner], dict[str, Any], str]] = [
     (BucketPlanner, {"pool_batches": 0}, r"sampler\.pool_batches .* at least 1, but is 0"),
     (BucketPlanner, {"by": "src"}, r"sampler\.by is one of .*source.*, but is 'src'"),
     (BucketPlanner, {"boundaries": "equal"}, r"sampler\.boundaries is equal_mass, .* but is 'equal'"),
-    (BucketPlanner, {"boundaries": [5, 5]}, r"sampler\.boundaries is .* ascending .* but is \[5, 5\]\. Set sampler"),
+    (BucketPlanner, {"boundaries": [5, 5]}, r"sampler\.boundaries is .* ascending .* but is \[5, 5\]\. Set 'sampler"),
     (BucketPlanner, {"boundaries": [-1, 5]}, r"sampler\.boundaries is .* at least 0, but is \[-1, 5\]"),
     (BucketPlanner, {"boundaries": [1.5]}, r"sampler\.boundaries is .*ascending lengths.* but is \[1\.5\]"),
     (BucketPlanner, {"boundaries": 5}, r"sampler\.boundaries is .*ascending lengths.* but is 5"),

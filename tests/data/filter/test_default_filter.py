@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mtx.components.identity import identity
 from mtx.data.filter.default import DefaultFilter
 from mtx.errors import ConfigError, DataError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
@@ -309,3 +310,17 @@ def test_counts_equal_the_plain_reference_on_a_real_corpus(
     assert dropped == expected_dropped
     assert kept == expected_kept
     assert len(kept) + sum(dropped.values()) == len(pairs)
+
+
+def test_duplicates_can_be_compared_within_documents() -> None:
+    texts = {side: pa.array([side] * 5, pa.large_string()) for side in ("src", "tgt")}
+    pairs = pa.table({**texts, "talk": [1, 2, None, 1, None]})
+    by_talk = DefaultFilter(dedup_by=["src", "tgt", "talk"])
+    dropped: dict[str, int] = {}
+    kept = [row for batch in by_talk.apply(pairs, dropped) for row in batch["talk"].to_pylist()]
+    assert (kept, dropped, by_talk.columns) == ([1, 2, None], {"duplicate": 2}, ("talk",))
+    assert sum(batch.num_rows for batch in DefaultFilter().apply(pairs, {})) == 1
+    assert "dedup_by" not in identity(DefaultFilter())
+    assert identity(by_talk)["dedup_by"] == ["src", "tgt", "talk"]
+    with pytest.raises(ConfigError, match=r"speaker, which is no column of the corpus\. Its columns: src, tgt, talk"):
+        list(DefaultFilter(dedup_by=["speaker"]).apply(pairs, {}))

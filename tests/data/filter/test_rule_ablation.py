@@ -93,7 +93,7 @@ def test_an_ablation_that_names_no_active_rule_is_refused(ablation: str) -> None
 def test_the_error_lists_the_rules_that_are_on() -> None:
     with pytest.raises(ConfigError, match=r"names the rule hig, which is not on\. Rules that are on: high, low, same"):
         selection("without_hig")
-    with pytest.raises(ConfigError, match=r"choose a scorer, such as score=\[rules\]"):
+    with pytest.raises(ConfigError, match=r"choose a scorer, such as 'score=\[rules\]'"):
         selection("without_low", rules={})
 
 

@@ -1,6 +1,7 @@
 """`AlignmentScorer`: the model by hand on small tables, leave-one-out, and texts of all kinds."""
 
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from mtx.data.score import alignment, translation_tables
 from mtx.data.score.alignment import AlignmentScorer
+from mtx.data.score.minhash import minhash_kernels
+from mtx.data.score.ngram_choice import ngram_functions
 from mtx.data.score.scorer import LeaveOutModel
 from mtx.data.score.subword_bags import Bags, fitting_vocab_size
 from mtx.data.score.translation_steps import NUMPY_STEPS, Steps, available_steps
@@ -204,3 +207,12 @@ def test_the_vocabulary_shrinks_with_the_corpus() -> None:
     assert [fitting_vocab_size(8000, pairs) for pairs in (1, 5000, 20_000, 313_677)] == [260, 1260, 4260, 8000]
     with pytest.raises(ConfigError, match=r"score\.alignment\.vocab_size .*16000"):
         AlignmentScorer(vocab_size=20_000)
+
+
+def test_the_slow_path_without_numba_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for kernels, name in ((minhash_kernels, "near-duplicates"), (ngram_functions, "language"), (available_steps, "")):
+        kernels.__wrapped__()
+        assert name in caplog.messages[-1]
+        assert "pip install 'mtx[fast]'" in caplog.messages[-1]
+    assert len(caplog.messages) == 3

@@ -12,6 +12,7 @@ from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.data.score.additive_logistic import AdditiveModel, bins, fit_additive, read_models, write_models
 from mtx.data.score.combined import CombinedModel, CombinedScorer, source_halves
+from mtx.data.score.duplicates import DuplicatesScorer
 from mtx.data.score.noise_curves import separations
 from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.planted_noise import PlantedPairs
@@ -25,6 +26,7 @@ from mtx.data.store import Store
 from mtx.errors import ConfigError, DataError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
+from mtx.testing import check_scorer
 
 WORDS = ("house", "tree", "green", "walks", "sings", "under", "bridge", "river", "night", "letter", "window", "garden")
 TEXTS = ["text-1", "text-2"]
@@ -93,6 +95,28 @@ def test_the_combined_score_tells_noise_that_single_scores_miss(store: Store) ->
     assert caught["combined"] > max(of for name, of in caught.items() if name != "combined") + 0.1
 
 
+def test_own_columns_and_rows_beyond_a_cap_are_no_part_of_the_model(tmp_path: Path) -> None:
+    store = Store(root=tmp_path, objects=SQLiteObjectLayer, files=ArrowFileLayer)
+    rows = [
+        {"src": f"{' '.join(WORDS[n % 7 :])} {n}", "tgt": f"{' '.join(WORDS[: 5 + n % 7])} é {n}", "laser": 0.5}
+        for n in range(300)
+    ]
+    of = {"name": "x", "stage": "text", "split": "train", "languages": ("en", "de")}
+    store.repo.add(TranslationDataset(id="text-1", data=rows, **of))  # type: ignore[arg-type]
+    store.repo.add(TranslationDataset(id="text-2", data=rows[:100], **of))  # type: ignore[arg-type]
+    parts = (SelectedDataset("text-1", 120), SelectedDataset("text-2", 100))
+    scorers = {"combined": CombinedScorer(noise_pairs=20), "rules": RulesScorer(), "duplicates": DuplicatesScorer()}
+    scored = build_text_scores(StageRunner(store), SimpleNamespace(parts=lambda split: parts), scorers)  # type: ignore[arg-type]
+    folder = store.models.open(str(scored["combined"].model))
+    _, names = read_models(folder / "combined.npz")
+    assert "duplicates.source" in names
+    assert "laser" not in names
+    assert np.load(folder / "sample_rows.npy").tolist() == [*range(120), *range(300, 400)]
+    table = ScoreTable.open(store.repo, parts, scorers, scored).table
+    assert len(table) == 220
+    assert np.isfinite(table["combined"].to_numpy()).all()
+
+
 def test_no_pair_is_scored_by_a_model_that_has_seen_its_source() -> None:
     sources = pa.array([f"source {number}" for number in range(200)], pa.large_string())
     halves = source_halves(sources)
@@ -150,7 +174,7 @@ def test_a_sample_without_enough_pairs_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scorers", "told"),
     [
-        ({"combined": CombinedScorer()}, r"Choose another one beside it, such as score=\[rules,combined\]"),
+        ({"combined": CombinedScorer()}, r"Choose another one beside it, such as 'score=\[rules,combined\]'"),
         ({"combined": CombinedScorer(inputs=["rulse"]), "rules": RulesScorer()}, "names rulse, which is not among"),
         (
             {"combined": CombinedScorer(inputs=["combined"]), "rules": RulesScorer()},
@@ -188,3 +212,14 @@ def test_bins_are_those_between_the_edges_and_one_for_missing_values() -> None:
     edges = np.array([[0.0, 1.0], [5.0, np.inf]])
     found = bins(np.array([[-1.0, 5.0], [0.0, 4.0], [1.5, np.nan], [np.inf, 9.0]]), edges)
     assert found.tolist() == [[0, 5], [1, 4], [2, 7], [2, 5]]
+
+
+def test_the_contract_of_combining_scorers_can_be_checked(store: Store) -> None:
+    pairs = store.repo.get("text-1").rows.table.select(["src", "tgt"]).slice(0, 120)
+    scorer = CombinedScorer(noise_pairs=20)
+    found = check_scorer(scorer, pairs, combined={"rules": RulesScorer()})
+    assert np.isfinite(found["score"].to_numpy()).all()
+    with pytest.raises(AssertionError, match="give them, as combined="):
+        check_scorer(scorer, pairs)
+    with pytest.raises(AssertionError, match="single pairs, but other is a CombinedScorer"):
+        check_scorer(scorer, pairs, combined={"other": CombinedScorer()})

@@ -130,6 +130,24 @@ class StandInModel:
         return LetterEncoder().encode(texts)
 
 
+class OtherModel(StandInModel):
+    def encode(self, texts: list[str], **options: Any) -> NDArray[np.floating[Any]]:
+        return np.full((len(texts), 1), 9.0)
+
+
+def test_an_encoder_is_not_called_without_texts(tmp_path: Path) -> None:
+    class Unready(LetterEncoder):
+        def encode(self, texts: Sequence[str]) -> NDArray[np.floating[Any]]:
+            return super().encode(texts) if texts else np.empty(0)
+
+    scorer = EmbeddingsScorer(encoder=Unready())
+    pairs = batch(["ab", "cd"], ["ab", "cd"])
+    scorer.train(lambda: iter([pairs.slice(0, 0), pairs]), tmp_path)
+    model = scorer.load(tmp_path)
+    assert len(model.scores(pairs.slice(0, 0), np.empty(0, dtype=np.bool_))["score"]) == 0
+    assert len(model.scores(pairs, np.ones(2, dtype=np.bool_))["score"]) == 2
+
+
 def test_a_model_of_sentence_transformers_is_read_from_its_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -146,6 +164,8 @@ def test_a_model_of_sentence_transformers_is_read_from_its_folder(
     before = identity(encoder)
     (tmp_path / "weights.bin").write_bytes(b"22")
     assert identity(encoder) != before
+    module.SentenceTransformer = OtherModel
+    assert encoder.encode(["ab"]).tolist() == [[9.0]], "a changed model is loaded again"
     with pytest.raises(ConfigError, match=r"but .*absent is no folder"):
         identity(SentenceTransformersEncoder(folder=str(tmp_path / "absent")))
 

@@ -3,11 +3,14 @@
 import unicodedata
 from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtx.data.score.normal_form import normal_pairs, normal_texts
+from mtx.data.score.contamination import unspaced_characters, word_hashes
+from mtx.data.score.normal_form import LEAST_COMPILED, NUM_CODES, normal_pairs, normal_texts
+from mtx.data.score.text_features import UNSPACED, character_table
 
 
 def forms(*texts: str, with_punctuation: bool = True) -> list[str]:
@@ -39,6 +42,26 @@ def test_the_form_is_that_of_the_standard_library(texts: list[str]) -> None:
         return "".join(one.lower() if len(one.lower()) == 1 else one for one in words)
 
     assert forms(*texts) == [expected(text) for text in texts]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text(st.sampled_from("aB \t\u2028!é\u0301ﬁ語シ\u3099שָ😀\x00\u1112\u1161")), max_size=6),
+    st.booleans(),
+)
+def test_numpy_and_the_compiled_kernel_agree(texts: list[str], with_punctuation: bool) -> None:
+    array = pa.array(["x", *texts, *[" a "] * LEAST_COMPILED], pa.large_string()).slice(1)
+    one, other = (normal_texts(array, with_punctuation=with_punctuation, compiled=each) for each in (True, False))
+    assert one.codes.tolist() == other.codes.tolist()
+    assert one.offsets.tolist() == other.offsets.tolist()
+    for found, expected in zip(word_hashes(one), word_hashes(one, compiled=False), strict=True):
+        assert found.tolist() == expected.tolist()
+
+
+def test_scripts_without_spaces_are_those_of_the_character_table() -> None:
+    is_letter = np.array([unicodedata.category(chr(code)) != "Cn" for code in range(NUM_CODES)])
+    expected = (character_table().flags & UNSPACED) != 0
+    assert np.flatnonzero((unspaced_characters() != expected) & is_letter).tolist() == []
 
 
 def test_equal_forms_have_equal_hashes_and_an_empty_text_has_0() -> None:

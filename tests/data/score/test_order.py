@@ -48,6 +48,18 @@ def test_gains_by_hand_with_and_without_own_counts() -> None:
     np.testing.assert_allclose(counts.gains(one, one), np.log(triple / unigram))
 
 
+def test_a_stream_is_counted_in_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts = [ngrams([10, 11 + n % 2], [10]) for n in range(9)]
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    NgramCounts.of(texts, 13).save(whole)
+    monkeypatch.setattr("mtx.data.score.ngram_counts.LEAST_NEW_NGRAMS", 1)
+    NgramCounts.of(iter(texts), 13).save(tmp_path)
+    for file in whole.glob("*.npy"):
+        assert np.array_equal(np.load(file), np.load(tmp_path / file.name)), file.name
+    assert np.load(tmp_path / "ngrams_1_counts.npy").tolist() == [18, 18, 5, 4]
+
+
 def sentences(num: int, seed: int) -> list[str]:
     rng = random.Random(seed)
     parts = (
@@ -86,6 +98,13 @@ def test_a_target_of_the_sample_does_not_know_itself(model: OrderModel) -> None:
     originals = pa.record_batch({name: pa.array(of, pa.large_string()) for name, of in both.items()})
     found = model.scores_without(batch([rare]), originals, np.array([True]))["score"].to_numpy()
     np.testing.assert_allclose(found, scored(model, [rare], in_sample=True), rtol=0.05)
+
+
+def test_the_target_of_another_pair_is_taken_off_by_its_own_membership(model: OrderModel) -> None:
+    (target,) = sentences(1, seed=0)
+    originals = batch(["unknown"]).append_column("other_tgt", pa.array([target], pa.large_string()))
+    found = model.scores_without(batch([target]), originals, np.array([False]))
+    assert found["score"] == model.scores(batch([target]), np.array([True]))["score"]
 
 
 def test_empty_and_nasty_targets(model: OrderModel, tmp_path: Path) -> None:

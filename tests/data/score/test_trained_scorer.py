@@ -1,7 +1,7 @@
 """A scorer that trains on the corpus: its model is an artifact of the store, and its columns are stored once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,17 @@ import pyarrow.compute as pc
 import pytest
 
 from mtx.components.checked_options import component
-from mtx.data.dataset import TranslationDataset
+from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.exchange.dataset_export import export_dataset
 from mtx.data.exchange.dataset_import import import_datasets
 from mtx.data.garbage_collection import store_leftovers
+from mtx.data.score.corpus_score_stage import score_corpus
 from mtx.data.score.score_stage import corpus_sample, sample_mask, score_texts
-from mtx.data.score.scorer import Mask, Sample, ScoreColumn, TrainedScorer
+from mtx.data.score.scorer import CorpusScorer, Mask, Sample, ScoreColumn, Scorer, Scores, TrainedScorer
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.verify import verify_store
-from mtx.errors import DataError, EmptyDatasetError
+from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
@@ -186,3 +187,47 @@ def test_scores_can_be_exported_and_imported(store: Store, tmp_path: Path) -> No
     assert other.repo.exists("text-1")
     with pytest.raises(DataError, match=r"format=moses writes texts, but scores-train-.* holds scores"):
         export_dataset(store, ids.scores["text-1"], tmp_path / "moses", format="moses")
+
+
+@component("score.numbers")
+class RowScorer(Scorer):
+    """Minus the row number of each pair."""
+
+    kind = "score/numbers"
+    version = 1
+    is_of_texts = False
+
+    def check_corpus(self, num_pairs: Sequence[int]) -> None:
+        if sum(num_pairs) > 10:
+            raise ConfigError("too large")
+
+    def scores(self, pairs: pa.RecordBatch) -> Scores:
+        return pa.array(-pairs["row"].to_numpy().astype(float))
+
+
+def test_scores_by_row_number_are_not_reused_at_another_place(store: Store) -> None:
+    runner = StageRunner(store)
+    alone = score_texts(runner, ["text-2"], RowScorer()).scores["text-2"]
+    mixed = score_texts(runner, ["text-1", "text-2"], RowScorer()).scores["text-2"]
+    found = [runner.repo.get(name).rows.table["score"].to_pylist() for name in (alone, mixed)]
+    assert found == [[0.0], [-5.0]]
+
+
+@component("score.whole")
+class RefusingCorpusScorer(CorpusScorer):
+    """Refuses each corpus."""
+
+    kind = "score/whole"
+    version = 1
+
+    def check_corpus(self, num_pairs: Sequence[int]) -> None:
+        raise ConfigError(f"does not fit {list(num_pairs)}")
+
+    def corpus_columns(self, corpus: Sample, num_pairs: int, scratch: Path) -> Mapping[str, pa.Array]:
+        raise NotImplementedError
+
+
+def test_a_scorer_over_the_corpus_checks_it_first(store: Store) -> None:
+    parts = [SelectedDataset("text-1", 2), SelectedDataset("text-2", 1)]
+    with pytest.raises(ConfigError, match=r"does not fit \[5, 1\]"):
+        score_corpus(StageRunner(store), parts, RefusingCorpusScorer())

@@ -1,6 +1,7 @@
 """How the compiled kernels of subword sampling are loaded, and what happens without them."""
 
 import builtins
+import importlib
 import logging
 import subprocess
 import sys
@@ -28,7 +29,12 @@ def fresh() -> Iterator[None]:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception, *, name: str = "numba") -> None:
-    real = builtins.__import__
+    real, real_by_name = builtins.__import__, importlib.import_module
+
+    def importing_by_name(module: str, package: str | None = None) -> Any:
+        if module == name:
+            raise error
+        return real_by_name(module, package)
 
     def importing(module: str, *args: Any, **kwargs: Any) -> Any:
         if module == name or (args and args[2] and name == f"{module}.{args[2][0]}"):
@@ -36,6 +42,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception, *, name: str = "nu
         return real(module, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", importing)
+    monkeypatch.setattr(importlib, "import_module", importing_by_name)
 
 
 def test_tests_run_both_ways() -> None:
