@@ -45,6 +45,15 @@ def if_scored(scorer: Any, value: Any, *, _parent_: Any) -> Any:
     return None
 
 
+def run_seed(*, _parent_: Any) -> Any:
+    """Return the nearest option `seed` above: that of mtx's config, or of its key in another application; else 0."""
+    while isinstance(_parent_, BaseContainer):
+        if isinstance(_parent_, DictConfig) and "seed" in _parent_:
+            return _parent_.seed
+        _parent_ = _parent_._get_parent()
+    return 0
+
+
 def ablation_arms(*, _root_: DictConfig) -> str:
     """Return the values of `filter.ablation` for a sweep: one for each arm, which follow from the rules that are on.
 
@@ -105,6 +114,7 @@ OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replac
 OmegaConf.register_new_resolver("cores_for_each", cores_for_each, replace=True)
 OmegaConf.register_new_resolver("ablation_arms", ablation_arms, replace=True)
 OmegaConf.register_new_resolver("if_scored", if_scored, replace=True)
+OmegaConf.register_new_resolver("run_seed", run_seed, replace=True)
 OmegaConf.register_new_resolver("without_budget", without_budget, replace=True)
 OmegaConf.register_new_resolver("search_directions", search_directions, replace=True)
 OmegaConf.register_new_resolver("study_name", study_name, replace=True)

@@ -208,7 +208,9 @@ class _Orphans:
 def artifact_inputs(described: Mapping[str, JSON]) -> list[str]:
     """Return the ids of the datasets and artifacts that an artifact was built from, as its manifest records them."""
     own = [str(described[key]) for key in ("trained_on", "filtered", "tokenizer") if key in described]
-    return [*own, *(str(name) for name in _list_or_empty(described.get("texts")))]
+    combined = [of[1] for of in _list_or_empty(described.get("inputs")) if isinstance(of, list) and len(of) == 2]
+    scores = [str(name) for ids in combined for name in _list_or_empty(ids)]
+    return [*own, *(str(name) for name in _list_or_empty(described.get("texts"))), *scores]
 
 
 def _required_ids(dataset: TranslationDataset) -> list[str]:

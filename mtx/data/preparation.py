@@ -17,6 +17,7 @@ from mtx.data.concatenated_corpus import Corpus
 from mtx.data.dataset import SelectedDataset, Split, TranslationDataset
 from mtx.data.empty_datasets import check_filtered, check_validation_set
 from mtx.data.encoding_stage import encode_pairs, joined_ids
+from mtx.data.filter.column_rule import weight_column
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
@@ -118,21 +119,30 @@ class StageIds:
     built: list[str] = field(default_factory=list)
 
 
-def prepare(recipe: Recipe, store: Store, runner: StageRunner | None = None) -> StageIds:
+def prepare(
+    recipe: Recipe, store: Store, runner: StageRunner | None = None, *, weight_by: str | None = None
+) -> StageIds:
     """Build all datasets and artifacts of `recipe` that are missing in the store, and return the ids of all of them.
 
+    Args:
+        recipe: the components of all stages.
+        store: the store.
+        runner: builds missing datasets; None: a new one.
+        weight_by: the column by which training pairs have weights, which is checked before pairs are scored.
+
     Raises:
-        ConfigError: the held-out splits leave no pair for training, or a validation set has the opposite direction.
+        ConfigError: the held-out splits leave no pair for training, a validation set has the opposite direction, or a
+            column does not exist.
         SourceError: the source cannot be read.
         EmptyDatasetError: the training split or a validation set has no pair.
         TokenizerError: the tokenizer cannot be trained, or does not fit the config.
     """
     runner = runner or StageRunner(store)
     with runner.repo.connection():
-        return _build_stages(_recipe_with_revision_cache(recipe, store), runner)
+        return _build_stages(_recipe_with_revision_cache(recipe, store), runner, weight_by)
 
 
-def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
+def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) -> StageIds:
     repo, built = runner.repo, runner.built
     downloader = recipe.downloader
     info = downloader.info()
@@ -142,7 +152,7 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
 
     corpus = Corpus(downloader, info, text, repo)
-    _check_columns(recipe, corpus)
+    _check_columns(recipe, corpus, weight_by)
     sets = [beside_text[name] for name in sets_raw]
     scored, splits = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
     filtered: dict[str, str] = {
@@ -178,14 +188,16 @@ def _build_stages(recipe: Recipe, runner: StageRunner) -> StageIds:
     )
 
 
-def _check_columns(recipe: Recipe, corpus: Corpus) -> None:
-    """Raise ConfigError if a filter needs a column, or a part of the mixture, that does not exist."""
+def _check_columns(recipe: Recipe, corpus: Corpus, weight_by: str | None = None) -> None:
+    """Raise ConfigError if a filter or a weight needs a column, or a part of the mixture, that does not exist."""
     keepers = [keeper for keeper in (recipe.filter, recipe.held_out_filter) if keeper.columns != ()]
-    if not keepers:
+    if not keepers and weight_by is None:
         return
     available = [*corpus.columns("train"), *shown_columns(recipe.scorers), *([SOURCE_COLUMN] if corpus.names else [])]
     for keeper in keepers:
         keeper.for_mixture(corpus.names).check_columns(available)
+    if weight_by is not None:
+        weight_column("datamodule.weight_by", weight_by, available)
 
 
 @dataclass(frozen=True)
@@ -280,7 +292,10 @@ def _build_encoded(runner: StageRunner, parts: tuple[SelectedDataset, ...], toke
                 stage="encoded",
                 split=first.split,
                 languages=first.languages,
-                provenance={"inputs": [*(part.id for part in parts), tokenizers.id]},
+                provenance={
+                    "inputs": [*(part.id for part in parts), tokenizers.id],
+                    **({"num_rows": [part.num_rows for part in parts]} if len(parts) > 1 else {}),
+                },
             ),
             description=f"encoding {first.split}",
             num_rows=sum(part.num_rows for part in parts),

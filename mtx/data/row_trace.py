@@ -1,6 +1,7 @@
 """Follows a row of any stored dataset back to its text and its raw row, and on to the datasets that keep or drop it."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter
 from mtx.data.filter.none import NoFilter
+from mtx.data.filter.rule_ablation import ALL, RANDOM
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.repo import DatasetRepo, input_ids
 from mtx.data.score.score_table import ScoreTable
@@ -20,7 +22,9 @@ from mtx.data.score.scorer import shown_name
 from mtx.errors import ConfigError, DamagedError, MtxError, NotStoredError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
 
-SAME_ROWS = ("encoded", "scores")  # stages whose row k belongs to row k of their first input
+log = logging.getLogger(__name__)
+
+SAME_ROWS = ("encoded", "scores")  # stages whose row k belongs to row k of their concatenated texts
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,26 @@ def _text_row(repo: DatasetRepo, dataset: TranslationDataset, row: int) -> tuple
                 return _manifest(repo, part.id, dataset.id), number
             number -= part.num_rows
     if dataset.stage in SAME_ROWS:
-        return _manifest(repo, input_ids(dataset)[0], dataset.id), row
+        return _row_of_part(repo, dataset, row)
     return dataset, row
+
+
+def _row_of_part(repo: DatasetRepo, dataset: TranslationDataset, row: int) -> tuple[TranslationDataset, int]:
+    """Return the text of a row of an encoded or a scores dataset, and its row there; a mixture has several texts."""
+    inputs = input_ids(dataset)
+    texts = [_manifest(repo, name, dataset.id) for name in inputs[: max(1, len(inputs) - 1)]]  # then the tokenizer
+    if len(texts) == 1:
+        return texts[0], row
+    stored = dataset.provenance.get("num_rows")
+    counts = [int(cast(int, count)) for count in stored] if isinstance(stored, list) else [len(text) for text in texts]
+    if sum(counts) != len(dataset):
+        raise ConfigError(
+            f"{dataset.id} holds rows of {len(texts)} texts, and an earlier version of mtx did not store how many of "
+            f"each. Show the row of a text: mtx task=show dataset={texts[0].id} row=0"
+        )
+    ends = np.cumsum(counts)
+    part = int(np.searchsorted(ends, row, side="right"))
+    return texts[part], row - int(ends[part]) + counts[part]
 
 
 def _manifest(repo: DatasetRepo, name: str, of: str) -> TranslationDataset:
@@ -125,7 +147,8 @@ def scores_of(repo: DatasetRepo, text: TranslationDataset, row: int) -> dict[str
     """Return all stored scores of a row of a text, by the id of the scores dataset and the column."""
     found = {}
     for dataset in repo.manifests("scores", unreadable=[]):
-        if input_ids(dataset)[:1] == [text.id]:
+        # The scores of a whole corpus have no rows beyond the cap of a mixture.
+        if input_ids(dataset)[:1] == [text.id] and row < len(dataset):
             name = _scorer_name(dataset)
             found[dataset.id] = {shown_name(name, key): value for key, value in repo.get(dataset.id).rows[row].items()}
     return found
@@ -197,11 +220,29 @@ def drop_reason(repo: DatasetRepo, membership: Membership, given: PairFilter | N
         batches = split.rows.batches()
         return batches if table is None else table.batches(batches, ROW_COLUMN)
 
-    watch = _Watch(membership.base_row, 1 + max((part.source or 0 for part in dataset.selects), default=0))
+    stored_names = dataset.provenance.get("source_names")
+    names = [str(name) for name in stored_names] if isinstance(stored_names, list) else []
+    watch = _Watch(membership.base_row, len(names))
+    try:
+        _apply_until_dropped(keeper.for_mixture(names), read, watch)
+    except ConfigError as error:  # an earlier version of mtx did not store under which names the filter read scores
+        log.warning("the rule by which %s drops the row is not known: %s", dataset.id, error)
+        return None
+    return watch.reason
+
+
+def _apply_until_dropped(keeper: PairFilter, read: Callable[[], Iterator[pa.RecordBatch]], watch: _Watch) -> None:
+    """Apply a filter until it drops the watched row.
+
+    The filter `before` of a selection goes first: while a selection fits its bounds, it counts those drops by itself.
+    """
+    if isinstance(keeper, SelectionFilter) and keeper.before is not None:
+        _apply_until_dropped(keeper.before, read, watch)
+    if watch.reason is not None:
+        return
     for _ in keeper.fitted(read).apply(read(), watch):
         if watch.reason is not None:
-            break
-    return watch.reason
+            return
 
 
 def _rebuilt(described: Any) -> PairFilter | None:
@@ -214,7 +255,9 @@ def _rebuilt(described: Any) -> PairFilter | None:
             return DefaultFilter(**fields)
         if described["kind"] == SelectionFilter.kind:
             before = fields["before"] and _rebuilt(fields["before"])
-            return SelectionFilter(before=before, rules=dict(fields["rules"]))
+            rule, seed = fields.get("random_for") or (None, 0)
+            ablation = ALL if rule is None else f"{RANDOM}{rule}"
+            return SelectionFilter(before=before, rules=dict(fields["rules"]), ablation=ablation, ablation_seed=seed)
     except (MtxError, KeyError, TypeError, ValueError):  # rules of one's own, or of another version of mtx
         return None
     return None
@@ -224,12 +267,17 @@ def _score_table(repo: DatasetRepo, dataset: TranslationDataset, scores: list[st
     """Return the scores that a filtered dataset has used, for all rows from which it selects."""
     if not scores:
         return None
+    scorers = cast(Mapping[str, Any], dataset.provenance.get("scorers") or {})
     by_part: dict[str, dict[str, pa.ChunkedArray]] = {part.id: {} for part in dataset.selects}
     for manifest in (repo.manifest(name) for name in scores):
         table = repo.get(manifest.id).rows.table
-        columns = {shown_name(_scorer_name(manifest), name): table[name] for name in table.column_names}
+        scorer = str(scorers.get(manifest.id, _scorer_name(manifest)))
+        columns = {shown_name(scorer, name): table[name] for name in table.column_names}
         by_part[input_ids(manifest)[0]] |= columns
-    tables = [pa.table(by_part[part.id]).slice(0, part.num_rows) for part in dataset.selects]
+    tables = [
+        pa.table({name: column.slice(0, part.num_rows) for name, column in by_part[part.id].items()})
+        for part in dataset.selects
+    ]
     return ScoreTable(pa.concat_tables(tables), {})
 
 

@@ -59,7 +59,8 @@ class HeldOut:
         seed: seed of the hash, 0 to 2^64 - 1; another seed holds out other sentences.
         drop_leaks: drop training pairs whose source sentence also occurs in the source's validation or test split.
         by: a column of the corpus, such as a document, or `cluster`: all pairs with one value are held out together.
-            Training pairs with a source sentence that was held out with another value are leaks. None: no groups.
+            Training pairs with a source sentence that was held out with another value are leaks, and so are those with
+            a value that the source's own validation or test split has. None: no groups.
         drop_contaminated: drop training pairs whose source or target equals a held-out one up to case, white space and
             punctuation. `ngram` also drops those of which a side shares an 8-gram of words with a held-out one.
     """
@@ -106,7 +107,8 @@ def split_assignment(
             are leaks: they go to no split, and the sizes in `held_out` ignore them.
         groups: uint64 [n], the hash of the group of each pair. Pairs of a group are held out together, and training
             pairs with a source sentence that is held out are leaks. None: pairs with one source sentence are a group.
-        own_groups: hashes of groups of the source's own splits; training pairs of these groups are leaks.
+        own_groups: hashes of groups of the source's own splits; training pairs of these groups are leaks, unless
+            `held_out.drop_leaks` is False.
         noun: what a group is, in messages.
 
     Returns:
@@ -117,7 +119,7 @@ def split_assignment(
     """
     sizes = {str(name): getattr(held_out, name) if name in wanted else None for name in SPLITS[1:]}
     leaked = [source_hashes(part, seed=held_out.seed) for part in own] if held_out.drop_leaks else []
-    own_groups = [*own_groups]
+    own_groups = [*own_groups] if held_out.drop_leaks else []
     if not leaked and not own_groups and not any(sizes.values()):
         return np.full(num_rows_of(pairs), TRAIN, dtype=np.uint8)
     hashes = source_hashes(pairs, seed=held_out.seed)

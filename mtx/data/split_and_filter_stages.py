@@ -210,6 +210,7 @@ def build_filtered(
                 provenance={
                     "inputs": [split_id, *(name for of in scores.scored.values() for name in of.scores.values())],
                     "filter": identity(keeper),
+                    **scores.names_read(corpus.names),
                 },
                 selects=before.selects,
             ),

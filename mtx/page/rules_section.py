@@ -53,20 +53,25 @@ class PartsTable:
 
 @dataclass(frozen=True)
 class RulesTable:
-    """The funnel of a selection, and the overlap of its rules."""
+    """The funnel of a selection, the overlap of its rules, and the funnels of the selections before, first to last."""
 
     num_pairs: int
     num_kept: int
     rows: tuple[RuleRow, ...]
     overlaps: tuple[Overlap, ...]
     parts: tuple[PartsTable, ...] = ()
+    before: tuple["RulesTable", ...] = ()
 
 
 def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
     """Return the table of the rules of a selection; None for another filter."""
-    selection = report.selection
-    if selection is None or not selection.rules:
-        return None
+    return None if report.selection is None else _table(report.selection, profile)
+
+
+def _table(selection: SelectionReport, profile: RunProfile) -> RulesTable | None:
+    before = None if selection.before is None else _table(selection.before, RunProfile())
+    if not selection.rules:
+        return before
     total = max(selection.num_pairs, 1)
     rows = []
     for name, rule in selection.in_order:
@@ -101,7 +106,8 @@ def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
     )
     parts = tuple(_parts_table(selection, column) for column, values in selection.parts.items() if len(values) > 1)
     return RulesTable(
-        selection.num_pairs, selection.num_kept, tuple(rows), overlaps if len(dropping) > 1 else (), parts
+        *(selection.num_pairs, selection.num_kept, tuple(rows), overlaps if len(dropping) > 1 else (), parts),
+        before=() if before is None else (*before.before, before),
     )
 
 

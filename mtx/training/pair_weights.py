@@ -17,7 +17,8 @@ from mtx.errors import ConfigError, DataError
 from mtx.infra.dataset.download import Downloader
 from mtx.training.weighted_pair_groups import NO_VALUE, PairGroups
 
-Weight = Annotated[float, Field(ge=0, le=1e6)]
+MAX_WEIGHT = 1e6  # sums of more weights could overflow
+Weight = Annotated[float, Field(ge=0, le=MAX_WEIGHT)]
 QuantileWeights = Annotated[
     Sequence[Weight], Field(description="a list of weights from 0 to 1e6, for the lowest values first, as [1, 2, 4]")
 ]
@@ -71,12 +72,12 @@ class PairWeighting:
         return weights, PairGroups(tuple(names), np.where(known, of_row, number).astype(np.uint16))
 
     def _values_as_weights(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        bad = ~(np.isfinite(values) & (values >= 0))
+        bad = ~((values >= 0) & (values <= MAX_WEIGHT))  # NaN is neither
         if bad.any():
             raise ConfigError(
-                f"datamodule.weight_by={self.column} takes the values of the column as weights of at least 0, but "
-                f"{int(bad.sum()):,} of {len(values):,} pairs have none, such as {values[bad][0]}. Give weights to "
-                "ranges of the values: 'datamodule.quantile_weights=[1,2,4]'"
+                f"datamodule.weight_by={self.column} takes the values of the column as weights from 0 to "
+                f"{MAX_WEIGHT:g}, but {int(bad.sum()):,} of {len(values):,} pairs have none, such as "
+                f"{values[bad][0]}. Give weights to ranges of the values: 'datamodule.quantile_weights=[1,2,4]'"
             )
         return values
 

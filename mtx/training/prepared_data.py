@@ -275,11 +275,11 @@ class PreparedData:
     def batch_identity(self, planner: Planner) -> dict[str, JSON]:
         """Return as plain values all settings and ids that, with the epoch, decide the order of the training pairs."""
         sets = {name: self.ids.beside_raw[name] for name in self._recipe.validation_sets}
-        tokenizer, scorers = self._recipe.tokenizer, self._recipe.scorers
+        tokenizer, scorers, held_out = self._recipe.tokenizer, self._recipe.scorers, self._recipe.held_out
         return {
             "downloader": self._downloader(),
-            "held_out": self._recipe.held_out.described(),
-            "kept_apart": dict(sets) if self._recipe.held_out.drop_leaks else {},
+            "held_out": held_out.described(),
+            "kept_apart": dict(sets) if held_out.drop_leaks or held_out.drop_contaminated else {},
             "normalise": identity(self._recipe.normalise),
             "filter": identity(self._recipe.filter),
             **({"score": {name: identity(scorer) for name, scorer in scorers.items()}} if scorers else {}),
@@ -315,4 +315,6 @@ class PreparedData:
         return {**described, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_splits": {}, "_sampled": {}, "_source_bytes": {}}
+        derived = {"_weights", "groups"}  # cached arrays with a value for each training pair
+        kept = {key: value for key, value in self.__dict__.items() if key not in derived}
+        return {**kept, "_splits": {}, "_sampled": {}, "_source_bytes": {}}

@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
 from mtx.data.cached_repo import RepoSession
-from mtx.data.filter.column_rule import resolved_column
+from mtx.data.filter.column_rule import weight_column
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable, shown_columns
 from mtx.data.score.scorer import Scorer
-from mtx.errors import ConfigError, choices
-from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
+from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
 from mtx.training.pair_weights import PairWeighting
-
-NO_WEIGHTS = frozenset({"src", "tgt", ROW_COLUMN, SOURCE_COLUMN})  # columns that say nothing about a pair's quality
 
 
 @dataclass(frozen=True)
@@ -65,15 +62,7 @@ class TrainingColumns:
         return {**weighting.plain(), "weight_scores": ids}
 
     def _resolved(self, key: str, wanted: str, names: list[str]) -> str:
-        available = [name for name in (*names, *shown_columns(self.scorers)) if name not in NO_WEIGHTS]
-        found = resolved_column(wanted, available)
-        if found is None:
-            raise ConfigError(
-                f"{key} names a column of the training pairs, but {wanted!r} is none. There are: "
-                f"{choices(wanted, available)}. Choose a scorer that gives it, such as 'score=[rules]', or store it "
-                "beside the texts with downloader.columns"
-            )
-        return found
+        return weight_column(key, wanted, [*names, *shown_columns(self.scorers)])
 
     def _scorer_of(self, column: str) -> str:
         return next(name for name, scorer in self.scorers.items() if column in shown_columns({name: scorer}))

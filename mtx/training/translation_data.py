@@ -199,7 +199,9 @@ class TranslationData:
         Raises SourceError, DataError, StoreError.
         """
         if self.ids is None:
-            self.ids = prepare(self.recipe, self.storage, StageRunner(self.storage, repo=self._repo))
+            runner = StageRunner(self.storage, repo=self._repo)
+            weight_by = None if self._weighting is None else self._weighting.column
+            self.ids = prepare(self.recipe, self.storage, runner, weight_by=weight_by)
 
     def setup(self, stage: str | None = None) -> None:
         """Map the encoded datasets into memory, and load the compiled functions that read them if numba is installed.

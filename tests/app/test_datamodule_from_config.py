@@ -76,6 +76,14 @@ def test_the_scorers_are_looked_for_beside_the_filter(application: Path) -> None
     assert under_key.data.filter.rules.letters.min == 0.3
 
 
+def test_the_seed_of_an_ablation_is_that_of_the_data(application: Path) -> None:
+    without = {key: value for key, value in UNDER_A_KEY.items() if key not in ("seed", "data")}
+    chosen = ["filter@data.filter=selection", "filter@data.filter.before=selection", "data.seed=5"]
+    data = composed(application, without, [*chosen, "+filter@data.datamodule.held_out_filter=selection"]).data
+    filters = (data.filter, data.filter.before, data.datamodule.held_out_filter)
+    assert [each.ablation_seed for each in filters] == [5, 5, 5]
+
+
 def test_without_a_scorer_its_rules_are_off(application: Path) -> None:
     cfg = composed(application, UNDER_A_KEY, ["filter@data.filter=selection", "+score=[rules]"])
     assert "rules" in cfg.score  # of the application, not of the data

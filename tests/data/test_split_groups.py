@@ -72,6 +72,8 @@ def test_groups_are_held_out_as_a_whole_and_equal_sources_elsewhere_are_leaks() 
     assert kept.tolist() == [VALIDATION, VALIDATION, TRAIN, TRAIN, TRAIN, TRAIN]
     own = split_assignment(table, HeldOut(), groups=groups, own_groups=[np.array([9], dtype=np.uint64)])
     assert own.tolist() == [TRAIN] * 4 + [LEAK] * 2
+    own = split_assignment(table, HeldOut(drop_leaks=False), groups=groups, own_groups=[np.array([9], dtype=np.uint64)])
+    assert own.tolist() == [TRAIN] * 6
     with pytest.raises(ConfigError, match="none of the 6 pairs is left for training, because pairs with the same talk"):
         split_assignment(table, HeldOut(validation=5), groups=groups, noun="talk")
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mtx.app.command import compose
 from mtx.data.dataset import TranslationDataset
-from mtx.data.garbage_collection import store_leftovers
+from mtx.data.garbage_collection import artifact_inputs, store_leftovers
 from mtx.data.store import VERSION_FILE, Store
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.experiment.gc import gc
@@ -209,3 +209,8 @@ def test_a_store_of_a_newer_mtx_is_left(tmp_path: Path) -> None:
 def test_options_are_typed_without_the_task(tmp_path: Path) -> None:
     task = compose([f"storage.root={tmp_path}", "task=gc", "yes=true", "orphans=false"])["task"]
     assert (task["yes"], task["orphans"]) == (True, False)
+
+
+def test_the_scores_that_a_combined_model_reads_are_its_inputs() -> None:
+    described: Any = {"texts": ["text-a"], "inputs": [["rules", ["scores-a", "scores-b"]], ["order", ["scores-c"]]]}
+    assert artifact_inputs(described) == ["text-a", "scores-a", "scores-b", "scores-c"]

@@ -1,6 +1,7 @@
 """Training pairs drawn by weights of a column: exact to the pair in each epoch, by expected number over epochs."""
 
 import json
+import pickle
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,7 @@ def test_ranges_of_values_have_weights(values: list[Any], weights: list[float], 
         (pa.array(["a"]), "needs a column of numbers, but 'w' holds string. Use datamodule.group_by"),
         (pa.array([1.0, -2.0]), r"1 of 2 pairs have none, such as -2\.0\. Give weights to ranges"),
         (pa.array([1.0, None]), r"1 of 2 pairs have none, such as nan"),
+        (pa.array([1e308, 1.0]), r"weights from 0 to 1e\+06, but 1 of 2 pairs have none, such as 1e\+308"),
     ],
 )
 def test_a_column_that_has_no_weights_is_refused(column: pa.Array, message: str) -> None:
@@ -130,12 +132,12 @@ def test_options_without_sense_are_refused() -> None:
             pair_weighting("z", weights)
 
 
-def data(folder: Path, *overrides: str) -> TranslationDataModule:
+def composed(folder: Path, *overrides: str) -> TranslationDataModule:
     corpus = folder / "corpus.jsonl"
     if not corpus.exists():
         pairs = [{"src": f"s {row}", "tgt": f"t {row}", "z": row / 10, "domain": "ab"[row % 2]} for row in range(60)]
         corpus.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    made = compose_datamodule(
+    return compose_datamodule(
         [
             *("downloader=local", f"downloader.path={corpus}", "downloader.columns=[z,domain]", "score=[rules]"),
             *("downloader.source_language=en", "downloader.target_language=xx", f"storage.root={folder / 'store'}"),
@@ -143,6 +145,10 @@ def data(folder: Path, *overrides: str) -> TranslationDataModule:
             *overrides,
         ]
     )
+
+
+def data(folder: Path, *overrides: str) -> TranslationDataModule:
+    made = composed(folder, *overrides)
     made.prepare_data()
     made.setup()
     return made
@@ -175,10 +181,32 @@ def test_epochs_follow_a_score_of_the_pairs_that_the_filter_keeps(folder: Path) 
     chosen = ("datamodule.weight_by=letters", "datamodule.quantile_weights=[0,1]", "filter.max_chars=3")
     made = data(folder, *chosen)  # "s 0" to "s 9": all have the same share of letters, so one range has them all
     assert set(drawn(made)) == set(range(10))
+
+
+def test_a_column_that_does_not_exist_is_refused_before_pairs_are_split(folder: Path) -> None:
+    made = composed(folder, "datamodule.weight_by=leters", "datamodule.held_out_seed=99")
     with pytest.raises(
         ConfigError, match=r"datamodule\.weight_by names a column .* but 'leters' is none\. There are: "
     ):
-        drawn(data(folder, "datamodule.weight_by=leters", "datamodule.quantile_weights=[0,1]"))
+        made.prepare_data()
+    held_out = [of.provenance["held_out"] for of in made.storage.repo.manifests("split", unreadable=[])]
+    assert not any(isinstance(of, dict) and of["seed"] == 99 for of in held_out)
+
+
+def test_a_worker_gets_no_array_of_weights(folder: Path) -> None:
+    opened = data(folder, *QUANTILES)._prepared_data
+    assert opened.groups is not None
+    again = pickle.loads(pickle.dumps(opened))
+    assert not {"_weights", "groups"} & set(vars(again))
+    assert again.groups.of_row.tolist() == opened.groups.of_row.tolist()
+
+
+def test_sets_whose_texts_leave_training_are_part_of_the_order(folder: Path) -> None:
+    held_out = ("datamodule.drop_leaks=false", "datamodule.drop_contaminated=true")
+    file = folder / "news.tsv"
+    file.write_text("src\ttgt\ns 3\tt 3\n")
+    opened = data(folder, *held_out, f"+datamodule.validation_sets.news={file}")._prepared_data
+    assert list(opened.batch_identity(SequentialPlanner(batch_size=8))["kept_apart"]) == ["news"]
 
 
 def test_groups_keep_their_shares_and_pairs_their_weights_within(folder: Path) -> None:

@@ -14,11 +14,13 @@ from pydantic import Field
 
 from mtx.components.checked_options import Natural, Probability, problem_of
 from mtx.errors import ConfigError, DataError, choices
+from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Share = Annotated[float, Field(gt=0, le=1)]
 
+NO_WEIGHTS = frozenset({"src", "tgt", ROW_COLUMN, SOURCE_COLUMN})  # columns that say nothing about a pair's quality
 NO_CRITERIA = ("column", "without_value", "within", "only")  # fields of a rule that drop nothing by themselves
 
 # Columns that a rule can use without a scorer, computed from the texts.
@@ -142,6 +144,22 @@ def resolved_column(name: str, available: Sequence[str]) -> str | None:
     if len(found) > 1:
         raise ConfigError(f"several columns are called {name}: {choices(name, found)}. Give the whole name")
     return found[0] if found else None
+
+
+def weight_column(key: str, wanted: str, columns: Sequence[str]) -> str:
+    """Return the column of the training pairs that `wanted` means, as `resolved_column` does.
+
+    Raises ConfigError, which begins with the config key `key` and lists the columns, if there is no such column.
+    """
+    available = [name for name in columns if name not in NO_WEIGHTS]
+    found = resolved_column(wanted, available)
+    if found is None:
+        raise ConfigError(
+            f"{key} names a column of the training pairs, but {wanted!r} is none. There are: "
+            f"{choices(wanted, available)}. Choose a scorer that gives it, such as 'score=[rules]', or store it "
+            "beside the texts with downloader.columns"
+        )
+    return found
 
 
 def column_array(pairs: pa.RecordBatch, column: str) -> pa.Array:

@@ -33,8 +33,11 @@ class DropCounts(dict[str, int]):
 
     def add(self, reason: str, sources: NDArray[Any]) -> None:
         """Add the dropped pairs of a reason to `by_source`, given the source of each dropped pair."""
-        counts = self.by_source.setdefault(reason, np.zeros(self.num_sources, dtype=np.int64))
-        counts += np.bincount(sources, minlength=self.num_sources)
+        counts = np.bincount(sources, minlength=self.num_sources).astype(np.int64)
+        known = self.by_source.get(reason, counts[:0])
+        counts.resize(max(len(counts), len(known)))
+        counts[: len(known)] += known
+        self.by_source[reason] = counts
 
     def sample(self, reason: str, pairs: pa.RecordBatch | pa.Table, found: NDArray[np.bool_]) -> None:
         """Offer the pairs that a rule dropped to the sample of its reason; see `RejectSample`."""
@@ -65,7 +68,7 @@ def count_dropped(
 
 
 class PairFilter(ABC):
-    """Base class of filters, which select the pairs of the training split to keep.
+    """Base class of filters, which select pairs to keep: `filter` of training, `held_out_filter` of other splits.
 
     Subclasses are frozen dataclasses of plain values, picklable and without state. The constructor checks the fields
     and does no I/O. Rules work on Arrow columns, without a Python call per row.

@@ -1,9 +1,10 @@
 """`OpusFilter`: the rules of a config of OpusFilter or OpusCleaner, read from its file."""
 
+import copy
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, cast
 
@@ -39,6 +40,7 @@ class OpusFilter(PairFilter):
 
     kind: ClassVar[str] = "filter/opusfilter"
     version: ClassVar[int] = 1
+    _source_names: ClassVar[tuple[str, ...]] = ()  # `for_mixture` sets it for an instance
 
     path: str
     steps: list[Natural] | None = None
@@ -67,11 +69,22 @@ class OpusFilter(PairFilter):
         """The empty tuple: the filter reads only the texts."""
         return ()
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The names of the rules."""
+        return tuple(self._config.rules)
+
+    def for_mixture(self, source_names: Sequence[str]) -> "OpusFilter":
+        """Return the filter with the names of the sources, under which it counts dropped pairs."""
+        found = copy.copy(self)
+        object.__setattr__(found, "_source_names", tuple(source_names))  # the class is frozen
+        return found
+
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream the pairs that all rules keep, and count the others in `dropped` by rule."""
         rules = self._config.rules
         new = {name: rule.marker() for name, rule in rules.items() if not isinstance(rule, OpusRule)}
-        funnel = RuleFunnel(list(rules))
+        funnel = RuleFunnel(list(rules), self._source_names)
         if isinstance(dropped, DropCounts):
             dropped.funnel = funnel
         for batch in pair_batches(pairs):

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +60,8 @@ def judgement_of(name: str, result: object, num_pairs: int) -> tuple[NDArray[np.
 
     Raises DataError if there is not one value for each pair.
     """
-    mask, reasons = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    is_mask = not isinstance(result, tuple) or len(result) != 2 or _is_scalar(result[0])  # (True, False): two pairs
+    mask, reasons = (result, None) if is_mask else cast(tuple[Any, Any], result)
     try:
         keep = pa.array(mask, type=pa.bool_())
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -75,6 +76,10 @@ def judgement_of(name: str, result: object, num_pairs: int) -> tuple[NDArray[np.
         )
     kept = keep.to_numpy(zero_copy_only=False)
     return kept, None if reasons is None else _reasons_of(name, reasons, kept)
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, pa.Scalar) or np.isscalar(value)
 
 
 def count_reasons(

@@ -6,7 +6,7 @@ differ in the choice of the pairs alone.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
-from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.filter.filter_protocol import DropCounts, PairFilter, count_dropped
 from mtx.errors import ConfigError, choices
 
 ALL, NONE = "all", "none"
@@ -70,19 +70,16 @@ def ablation_arms(rules: Sequence[str]) -> list[str]:
     return [ALL, NONE, *(f"{kind}{rule}" for rule in rules for kind in (WITHOUT, RANDOM))]
 
 
-def random_drop(
-    rule: str, kept: PairFilter, whole: PairFilter, read: Callable[[], Batches], *, seed: int
-) -> "RandomDrop":
-    """Return a filter that keeps as many pairs as `whole`: those of `kept`, less some that are drawn at random.
+def random_drop(rule: str, kept: PairFilter, num_kept: int, num_whole: int, *, seed: int) -> "RandomDrop":
+    """Return a filter that keeps as many pairs as the whole selection: those of `kept`, less some drawn at random.
 
     Args:
         rule: name of the rule that `kept` leaves out.
         kept: the selection without the rule, with its bounds.
-        whole: the selection with the rule, with its bounds.
-        read: streams all pairs of the split.
+        num_kept: number of pairs that `kept` keeps.
+        num_whole: number of pairs that the selection with the rule keeps.
         seed: another seed draws other pairs.
     """
-    num_whole, num_kept = (sum(batch.num_rows for batch in each.apply(read(), {})) for each in (whole, kept))
     rng = np.random.default_rng([seed, zlib.crc32(rule.encode("utf-8", "surrogatepass"))])
     places = rng.choice(num_kept, max(num_kept - num_whole, 0), replace=False, shuffle=False)
     return RandomDrop(rule, kept, np.sort(places).astype(np.int64))
@@ -105,13 +102,17 @@ class RandomDrop(PairFilter):
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Batches:
         """Stream the pairs of the other filter, and count those that are dropped at random as `at_random_for_RULE`."""
         first = 0
+        num_dropped = 0
         for batch in pair_batches(self._kept.apply(pairs, dropped)):
             found = np.zeros(batch.num_rows, dtype=np.bool_)
             low, high = np.searchsorted(self._places, (first, first + batch.num_rows))
             found[self._places[low:high] - first] = True
             first += batch.num_rows
+            num_dropped += int(np.count_nonzero(found))
             count_dropped(dropped, self._reason, found, batch)
             yield batch.filter(pa.array(~found))
+        if isinstance(dropped, DropCounts) and dropped.funnel is not None:
+            dropped.funnel.num_kept -= num_dropped
 
 
 def active_rules(options: Mapping[str, Any]) -> list[str]:

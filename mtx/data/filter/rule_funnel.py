@@ -77,7 +77,7 @@ class RuleFunnel:
 
     Attributes:
         num_pairs: number of pairs that the rules have judged.
-        num_kept: number of pairs that all rules keep.
+        num_kept: number of pairs that all rules keep, less those that an ablation drops at random.
         in_order: pairs that a rule drops and no rule before it, int64 [rules].
         alone: pairs that a rule drops, int64 [rules].
         unique: pairs that only this rule drops, int64 [rules].

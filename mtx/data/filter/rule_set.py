@@ -25,6 +25,7 @@ from mtx.errors import ConfigError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 
 WITHOUT_VALUE = "_without_value"  # end of the reason under which pairs without a value are counted
+MAX_PARTS_WITH_BOUNDS = 1000  # of `within`; a column with more values, such as a document, has too few pairs in each
 NO_COLUMNS = frozenset({"src", "tgt", ROW_COLUMN, SOURCE_COLUMN})  # columns that no rule compares
 
 Rows = NDArray[np.int64]
@@ -148,6 +149,12 @@ class RuleSet:
         if rule.within is None:
             return None
         column = _part_column(name, "within", rule.within, pairs.schema.names)
+        if pa.types.is_floating(pairs.column(column).type):
+            raise ConfigError(
+                f"filter.rules.{name}.within={rule.within} needs a column of texts or whole numbers, but {column} "
+                f"holds {pairs.column(column).type}. Set filter.rules.{name}.within=COLUMN, or remove it with "
+                f"filter.rules.{name}.within=null"
+            )
         return Parts.of_column(pairs.column(column), self.source_names if column == SOURCE_COLUMN else ())
 
     def fitted(self, batches: Iterable[pa.RecordBatch]) -> "RuleSet":
@@ -206,6 +213,12 @@ class _FitColumn:
         """Return the bounds, and which pairs the rule drops by them, bool [n]."""
         values = np.concatenate([np.empty(0), *self._values])
         parts = None if self._rule.within is None else Parts.joined(self._parts)
+        if parts is not None and len(parts.names) > MAX_PARTS_WITH_BOUNDS:
+            raise ConfigError(
+                f"filter.rules.{self._name}.within={self._rule.within} gives each of at most "
+                f"{MAX_PARTS_WITH_BOUNDS:,} parts bounds of its own, but the column has {len(parts.names):,} values. "
+                f"Choose a column with fewer, or remove it with filter.rules.{self._name}.within=null"
+            )
         clusters = None
         if self._rule.best_of is not None:
             known = np.concatenate([np.empty(0, dtype=np.bool_), *self._known])

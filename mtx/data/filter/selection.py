@@ -21,6 +21,7 @@ from mtx.data.filter.rule_ablation import ALL, RANDOM, Ablation, parsed_ablation
 from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
 from mtx.errors import ConfigError
+from mtx.infra.dal.row_views import SOURCE_COLUMN
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,10 @@ class SelectionFilter(PairFilter):
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """The columns that the active rules name; None if a filter of one's own may read any column."""
+        """The columns that the active rules name; None if a filter of one's own may read any column.
+
+        The parts of a mixture, `within: source`, are none of them: they are no scores.
+        """
         active = self._all_active if self._ablation.kind == RANDOM else self._active
         own = [rule for rule in (*active.values(), self.before) if isinstance(rule, PairFilter)]
         if any(each.columns is None for each in own):
@@ -141,7 +145,10 @@ class SelectionFilter(PairFilter):
             column
             for name, rule in active.items()
             if isinstance(rule, ColumnRule)
-            for column in (rule.column or name, rule.best_of, rule.within)
+            for column in (
+                rule.column or name,
+                *(part for part in (rule.best_of, rule.within) if part != SOURCE_COLUMN),
+            )
             if column is not None
         ]
         return tuple(dict.fromkeys([*named, *(column for each in own for column in each.columns or ())]))
@@ -168,7 +175,7 @@ class SelectionFilter(PairFilter):
         if (rule := self._ablation.rule) is not None and self._ablation.kind == RANDOM:
             both = (self._all_active, self._active)
             whole, kept = (self._bound(RuleSet(rules, self._source_names), read) for rules in both)
-            return random_drop(rule, kept, whole, read, seed=self.ablation_seed)
+            return random_drop(rule, kept, kept.num_kept(read()), whole.num_kept(read()), seed=self.ablation_seed)
         return self._bound(RuleSet(self._active, self._source_names), read)
 
     def _bound(self, rules: RuleSet, read: Callable[[], Batches]) -> "BoundSelection":
@@ -218,6 +225,16 @@ class BoundSelection(PairFilter):
             funnel.before = dropped.funnel  # of a selection that is applied before
             dropped.funnel = funnel
         self._warn(funnel)
+
+    def num_kept(self, pairs: Pairs) -> int:
+        """Return the number of pairs that all rules keep, without a report or a warning."""
+        return sum(batch.num_rows for batch in self._kept_silently(pairs))
+
+    def _kept_silently(self, pairs: Pairs) -> Batches:
+        before = self._before
+        given = before._kept_silently(pairs) if isinstance(before, BoundSelection) else _after(before, pairs, {})
+        for batch, rows in numbered(given):
+            yield batch.filter(pa.array(~self._rules.judge(batch, rows).masks.any(axis=0)))
 
     @staticmethod
     def _warn(funnel: RuleFunnel) -> None:

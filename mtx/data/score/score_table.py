@@ -107,3 +107,9 @@ class ScoredCorpus:
     def ids(self) -> list[JSON]:
         """Return the names of the scorers and the ids of their scores, for the id of a filtered dataset."""
         return [[name, list(of.scores.values())] for name, of in self.scored.items()]
+
+    def names_read(self, source_names: Sequence[str]) -> dict[str, JSON]:
+        """Return the names that a filter reads, if there are any: of the sources in order, and of the scorers by id."""
+        found: dict[str, JSON] = {"source_names": [*source_names]} if source_names else {}
+        scorers: dict[str, JSON] = {of: name for name, ids in self.scored.items() for of in ids.scores.values()}
+        return found | ({"scorers": scorers} if scorers else {})

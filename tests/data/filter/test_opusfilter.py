@@ -98,6 +98,19 @@ def test_the_funnel_says_what_each_rule_drops_alone(tmp_path: Path) -> None:
     assert rules["LengthRatioFilter"]["criteria"] == {"threshold": 3, "unit": "word"}
 
 
+def test_drops_are_counted_by_source_and_the_names_of_rules_are_known(tmp_path: Path) -> None:
+    keeper, counts = made(tmp_path, STEPS), DropCounts(2)
+    pairs = PAIRS.append_column("source", pa.array([0, 0, 1, 1, 1], pa.uint16()))
+    list(keeper.for_mixture(["news", "web"]).apply(pairs, counts))
+    assert counts.funnel is not None
+    parts: Any = counts.funnel.as_json()["parts"]
+    assert parts["source"]["news"] == {"num_pairs": 2, "num_kept": 1, "dropped": {"remove_duplicates": 1}}
+    assert {"remove_duplicates", "LengthRatioFilter"} < set(keeper.reasons)
+    rules = {"LengthRatioFilter": {"column": "source_chars", "max": 9}}
+    with pytest.raises(ConfigError, match=r"filter\.rules\.LengthRatioFilter and filter\.before both count dropped"):
+        SelectionFilter(before=keeper, rules=rules)
+
+
 def test_the_identity_is_that_of_the_rules_and_not_of_the_file(tmp_path: Path) -> None:
     first = made(tmp_path, one_step("{LengthFilter: {max_length: .inf}}"), "a.yaml")
     same = made(tmp_path, "# moved\n" + one_step("{LengthFilter: {max_length: .inf, min_length: 1}}"), "b.yaml")

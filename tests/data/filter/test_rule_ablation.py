@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from mtx.components.identity import identity
+from mtx.data.filter.filter_protocol import DropCounts
 from mtx.data.filter.rule_ablation import ablation_arms, active_rules
 from mtx.data.filter.selection import SelectionFilter
 from mtx.errors import ConfigError
@@ -51,6 +52,15 @@ def test_the_control_has_as_many_pairs_as_all_rules_of_those_kept_without_the_ru
     assert found == sorted(found)
     assert dropped.get(f"at_random_for_{rule}", 0) == num_at_random
     assert sum(dropped.values()) + len(found) == NUM_PAIRS
+
+
+def test_the_control_counts_the_random_drops_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    counts = DropCounts()
+    rules = {"low": {"min": 95.0}, "high": {"max": 97.0}}
+    found = sum(b.num_rows for b in selection("random_for_high", rules=rules).apply(PAIRS, counts))
+    assert counts.funnel is not None
+    assert counts.funnel.num_kept == found == 3
+    assert len([message for message in caplog.messages if "95.0 %" in message]) == len(caplog.messages) == 1
 
 
 def test_the_control_follows_its_seed_and_not_the_batches() -> None:

@@ -61,6 +61,24 @@ def kept(*, before: Any = None, pairs: Any = PAIRS, **rules: Any) -> tuple[list[
     return found[0]
 
 
+@mtx.rule
+def as_tuple(pairs: pa.RecordBatch) -> tuple[bool, ...]:
+    return tuple(row == 3 for row in pairs["row"].to_pylist())
+
+
+def test_two_booleans_for_two_pairs_are_no_reasons() -> None:
+    assert kept(pairs=PAIRS.slice(2, 2), mine=as_tuple()) == ([3], {"mine": 1})
+
+
+def test_within_needs_few_parts_with_names() -> None:
+    rule = {"column": "z", "within": "z", "best_n": 1, "without_value": "keep"}
+    with pytest.raises(ConfigError, match=r"within=z needs a column of texts or whole numbers, but z holds double\."):
+        kept(mine=rule)
+    many = pa.table({"src": ["s"] * 1001, "tgt": ["t"] * 1001, "document": list(range(1001))})
+    with pytest.raises(ConfigError, match=r"at most 1,000 parts .* the column has 1,001 values\. Choose a column"):
+        kept(pairs=many, mine={"column": "source_chars", "within": "document", "max_quantile": 0.5})
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -233,7 +251,12 @@ def test_selections_chain_and_both_are_reported() -> None:
     assert report.before is not None
     assert (report.before.num_pairs, report.before.num_kept, report.num_pairs, report.num_kept) == (8, 6, 6, 3)
     assert [name for name, _ in report.before.in_order] == ["best_without_value", "best"]
-    assert SelectionFilter(before=first, rules={"z": {"min": 9}}).columns == ("z", "source")
+    page = rules_table(Report(selection=report), RunProfile())
+    assert page is not None
+    assert [(each.num_kept, [row.name for row in each.rows]) for each in page.before] == [
+        (6, ["best_without_value", "best"])
+    ]
+    assert SelectionFilter(before=first, rules={"number": {"min": 9}}).columns == ("number", "z")
 
 
 @pytest.mark.parametrize("columns", [["src", "tgt", "row", "source", "z"], ["src", "tgt", "z"]])
