@@ -36,9 +36,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!mtx\.).*"),
     ("py:class", r"mtx\.batches\.batch_format\.BatchFormat"),
     ("py:class", r"mtx\.data\.normalise\.Normaliser"),
+    ("py:class", r"mtx\.data\.score\.planted_noise\.PlantedPairs"),
     ("py:class", r"mtx\.data\.store\.Store"),
     ("py:class", r"mtx\.data\.tokenize\.(bpe_dropout\.MergeSampler|word_index\.WordIndex)"),
-    ("py:class", r"mtx\.infra\.dal\.maintenance\.(Damage|Leftover)"),
+    ("py:class", r"mtx\.infra\.dal\.maintenance_protocols\.(Damage|Leftover)"),
     ("py:class", r"mtx\.infra\.dal\.protocols\.(FileLayer|ObjectLayer|PayloadInfo)"),
     ("py:class", r"mtx\.training\.whole_batches\.EncodedBatches"),
 ]
