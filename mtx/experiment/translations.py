@@ -87,13 +87,13 @@ def score_samples(
     assert data.ids is not None
     language = data.storage.repo.manifest(data.ids.filtered["train"]).languages[1]
     statistics = figures = None
+    if scored and find_spec("sacrebleu") and (assumption := bleu_assumption(language)) is not None:
+        assume(assumption)  # before the bar, whose line it would break
     with CountedWork("translating", num_sentences, "translate", unit="sentences", as_count=True) as progress:
         model.to(device)  # Lightning's Trainer has moved the model to the CPU after training
         found = translate_held_out(data, model, num_sentences=num_sentences, beam=beam, reach=progress.reach)
         model.cpu()
         if scored and (statistics := translation_statistics(found[:scored], language)) is not None:
-            if (assumption := bleu_assumption(language)) is not None:
-                assume(assumption)
             figures = translation_scores(statistics)
             progress.found({"bleu": figures.bleu, "chrf": figures.chrf})
     to_show = [found[index] for index in evenly_spaced_rows(np.arange(len(found)), shown)]
