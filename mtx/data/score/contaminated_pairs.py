@@ -13,6 +13,9 @@ from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, side_hashes
 from mtx.data.score.normal_form import Hashes
 from mtx.data.split import TEST, TRAIN, VALIDATION
 
+# For fewer pairs, numpy takes less time than loading numba and its kernels, about 1.4 s in each process.
+LEAST_COMPILED_PAIRS = 300_000
+
 Mask = NDArray[np.bool_]
 
 
@@ -59,24 +62,24 @@ def contaminated_pairs(
             first += batch.num_rows
             yield batch.filter(pa.array((here == VALIDATION) | (here == TEST)))
 
-    scorer = ContaminationScorer()
+    scorer, compiled = ContaminationScorer(), len(assignment) >= LEAST_COMPILED_PAIRS
     grams: list[list[Hashes]] = [[np.empty(0, dtype=np.uint64)] for _ in SIDES]
 
     def with_ngrams() -> Iterator[pa.RecordBatch]:
         for batch in held_out():
             for found, side in zip(grams, SIDES, strict=True):
-                found.append(np.unique(scorer.side_ngrams(batch.column(side))[0]))
+                found.append(np.unique(scorer.side_ngrams(batch.column(side), compiled=compiled)[0]))
             yield batch
 
-    texts = HeldOutTexts.of(with_ngrams())
+    texts = HeldOutTexts.of(with_ngrams(), compiled=compiled)
     held_grams = [np.unique(np.concatenate(found)) for found in grams]
     masks = np.zeros((3, len(assignment)), dtype=np.bool_)
     first = 0
     for batch in pairs():
         here = slice(first, first + batch.num_rows)
-        masks[:2, here] = texts.matches(*side_hashes(batch))
+        masks[:2, here] = texts.matches(*side_hashes(batch, compiled=compiled))
         for side, held in zip(SIDES, held_grams, strict=True):
-            masks[2, here] |= scorer.has_ngram(batch.column(side), held)
+            masks[2, here] |= scorer.has_ngram(batch.column(side), held, compiled=compiled)
         masks[:, here] &= assignment[here] == TRAIN
         first += batch.num_rows
     return ContaminatedPairs(*masks)

@@ -1,7 +1,7 @@
 """`ContaminationScorer`: training pairs whose source or target is held out, and the n-grams that they share with it."""
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.checked_options import Count, component
-from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, is_member, side_hashes
+from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, is_member, side_hashes, text_slices
 from mtx.data.score.minhash import ngram_hashes
 from mtx.data.score.normal_form import (
     BLOCK_ENDS,
@@ -30,7 +30,6 @@ from mtx.data.score.text_features import UNSPACED_SCRIPTS, mixed, script_of
 from mtx.infra.dal.atomic_file import atomic_file
 
 FILES = ("source_texts.npy", "target_texts.npy", "source_ngrams.npy", "target_ngrams.npy")
-ROWS_PER_SLICE = 4096
 FIRST_UNSPACED = 0x0E00  # Thai, the first script without spaces
 
 Unit = Literal["word", "character"]
@@ -72,7 +71,7 @@ class ContaminationScorer(HeldOutScorer):
         grams: list[list[Hashes]] = [[np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint64)]]
         for batch in sample():
             for number, side in enumerate(SIDES):
-                for part in _slices(batch.column(side)):
+                for part in text_slices(batch.column(side)):
                     grams[number].append(np.unique(self.side_ngrams(part)[0]))
         distinct = [np.unique(np.concatenate(parts)) for parts in grams]
         for name, hashes in zip(FILES, (texts.source, texts.target, *distinct), strict=True):
@@ -84,21 +83,25 @@ class ContaminationScorer(HeldOutScorer):
         source, target, *grams = (np.load(folder / name, allow_pickle=False) for name in FILES)
         return ContaminationModel(self, HeldOutTexts(source, target), grams)
 
-    def side_ngrams(self, texts: pa.LargeStringArray) -> tuple[Hashes, NDArray[np.int64]]:
+    def side_ngrams(self, texts: pa.LargeStringArray, *, compiled: bool = True) -> tuple[Hashes, NDArray[np.int64]]:
         """Return the hashes of the n-grams of n texts, and where each text begins: int64 [n + 1].
 
         A text without a word is one n-gram with the hash 0.
+
+        Args:
+            texts: the texts of a side.
+            compiled: whether to use numba, if it is installed; the result is the same.
         """
         if self.unit == "character":
-            characters = normal_texts(texts, with_punctuation=False)
+            characters = normal_texts(texts, with_punctuation=False, compiled=compiled)
             return ngram_hashes(characters.codes, characters.offsets, self.ngram)
-        return ngram_hashes(*word_hashes(normal_texts(texts)), self.ngram)
+        return ngram_hashes(*word_hashes(normal_texts(texts, compiled=compiled), compiled=compiled), self.ngram)
 
-    def has_ngram(self, texts: pa.LargeStringArray, held_out: Hashes) -> Mask:
+    def has_ngram(self, texts: pa.LargeStringArray, held_out: Hashes, *, compiled: bool = True) -> Mask:
         """Return which of n texts have an n-gram whose hash is in the ascending `held_out`: bool [n]."""
         found = [np.empty(0, dtype=np.bool_)]
-        for part in _slices(texts):
-            hashes, starts = self.side_ngrams(part)
+        for part in text_slices(texts):
+            hashes, starts = self.side_ngrams(part, compiled=compiled)
             shared = is_member(held_out, hashes) & (hashes != 0)
             found.append(np.logical_or.reduceat(shared, starts[:-1]))
         return np.concatenate(found)
@@ -128,7 +131,7 @@ class ContaminationModel:
     def _overlap(self, side: int, texts: pa.LargeStringArray) -> NDArray[np.float64]:
         """Return the share of the distinct n-grams of each text that are held out: float64 [n]."""
         found = [np.empty(0)]
-        for part in _slices(texts):
+        for part in text_slices(texts):
             hashes, starts = self._scorer.side_ngrams(part)
             of_text = np.repeat(np.arange(len(part)), np.diff(starts))
             order = np.lexsort((hashes, of_text))
@@ -183,8 +186,3 @@ def unspaced_characters() -> NDArray[np.bool_]:
     for block in UNIFORM_BLOCKS:
         found[block.start : block.stop] = script_of(chr(block.start)) in UNSPACED_SCRIPTS
     return found
-
-
-def _slices(texts: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:
-    for start in range(0, len(texts), ROWS_PER_SLICE):
-        yield texts.slice(start, ROWS_PER_SLICE)

@@ -1,6 +1,6 @@
 """`HeldOutTexts`: the normal forms of held-out texts, to find training pairs whose source or target equals one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -27,10 +27,11 @@ class HeldOutTexts:
     target: Hashes
 
     @classmethod
-    def of(cls, batches: Iterable[pa.RecordBatch]) -> Self:
+    def of(cls, batches: Iterable[pa.RecordBatch], *, compiled: bool = True) -> Self:
         """Return the texts of held-out pairs with `src` and `tgt`. Empty texts are left out."""
         found: tuple[list[Hashes], list[Hashes]] = ([], [])
-        for source, target in map(side_hashes, batches):
+        for batch in batches:
+            source, target = side_hashes(batch, compiled=compiled)
             found[0].append(source)
             found[1].append(target)
         return cls(*(_distinct(hashes) for hashes in found))
@@ -40,21 +41,32 @@ class HeldOutTexts:
         return is_member(self.source, source), is_member(self.target, target)
 
 
-def side_hashes(pairs: pa.RecordBatch) -> tuple[Hashes, Hashes]:
-    """Return the hashes of the sources and of the targets of n pairs without punctuation: uint64 [n] each."""
+def side_hashes(pairs: pa.RecordBatch, *, compiled: bool = True) -> tuple[Hashes, Hashes]:
+    """Return the hashes of the sources and of the targets of n pairs without punctuation: uint64 [n] each.
+
+    Args:
+        pairs: the pairs, with `src` and `tgt`.
+        compiled: whether to use numba, if it is installed; the result is the same.
+    """
     source, target = (
         np.concatenate(
             [
                 np.empty(0, dtype=np.uint64),
                 *(
-                    normal_texts(pairs.column(side).slice(start, ROWS_PER_SLICE), with_punctuation=False).hashes()
-                    for start in range(0, pairs.num_rows, ROWS_PER_SLICE)
+                    normal_texts(texts, with_punctuation=False, compiled=compiled).hashes()
+                    for texts in text_slices(pairs.column(side))
                 ),
             ]
         )
         for side in SIDES
     )
     return source, target
+
+
+def text_slices(texts: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:
+    """Yield the texts in parts that are normalised at once."""
+    for start in range(0, len(texts), ROWS_PER_SLICE):
+        yield texts.slice(start, ROWS_PER_SLICE)
 
 
 def is_member(ascending: Hashes, hashes: Hashes) -> Mask:
