@@ -20,6 +20,7 @@ from mtx.data.score.scorer import Scorer, shown_name
 from mtx.data.split import CLUSTER_GROUPS, source_hashes
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError, choices
+from mtx.infra.dataset.extra_columns import check_category
 
 DEFAULT_SCORER = "near_duplicates"
 
@@ -106,11 +107,7 @@ def _column_hashes(corpus: Corpus, split: str, column: str, seed: int) -> Hashes
     found = [np.empty(0, dtype=np.uint64)]
     for batch in corpus.batches(split):
         values = batch.column(column)
-        if not _is_category(values.type):
-            raise ConfigError(
-                f"datamodule.split_by needs a column of text, integers or Booleans, but {column!r} holds "
-                f"{values.type}. Choose another column, or read it as text with downloader.columns"
-            )
+        check_category("datamodule.split_by", column, values.type)
         encoded = values.cast(pa.large_string()).dictionary_encode()
         of_value = _text_hashes(encoded.dictionary.to_pylist(), seed)
         hashes = source_hashes([batch], seed=seed)
@@ -124,8 +121,3 @@ def _column_hashes(corpus: Corpus, split: str, column: str, seed: int) -> Hashes
 def _text_hashes(values: Sequence[str], seed: int) -> Hashes:
     hashes: Iterable[int] = (xxh3_64_intdigest(value.encode(), seed=seed) for value in values)
     return np.fromiter(hashes, dtype=np.uint64, count=len(values))
-
-
-def _is_category(kind: pa.DataType) -> bool:
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind))

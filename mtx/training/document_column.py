@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.training.weighted_pair_groups import is_category
+from mtx.infra.dataset.extra_columns import check_category, is_category
 
 USUAL_NAME = "document"  # of the column, if datamodule.document_column names none
 
@@ -33,13 +33,9 @@ def document_numbers(rows: Rows, column: str | None) -> NDArray[np.int64] | None
             f"{choices(name, rows.schema.names)}; downloader.columns says which columns are stored beside the texts"
         )
     values = rows.column(name)
-    if not is_category(values.type):
-        if column is None:
-            return None
-        raise ConfigError(
-            f"datamodule.document_column needs a column of text, integers or Booleans, but {name!r} holds "
-            f"{values.type}. Choose another column, or read it as text with downloader.columns"
-        )
+    if column is None and not is_category(values.type):
+        return None
+    check_category("datamodule.document_column", name, values.type)
     numbers = pc.fill_null(values.dictionary_encode().combine_chunks().indices, -1)
     found: NDArray[np.int64] = numbers.to_numpy().astype(np.int64)
     return found

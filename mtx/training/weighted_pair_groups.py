@@ -14,6 +14,7 @@ from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.components.identity import JSON
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dataset.extra_columns import check_category
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 GroupWeights = Annotated[
@@ -75,11 +76,7 @@ class Grouping:
                 "stored beside the texts"
             )
         column = rows.column(self.column)
-        if not is_category(column.type):
-            raise ConfigError(
-                f"datamodule.group_by needs a column of text, integers or Booleans, but {self.column!r} holds "
-                f"{column.type}. Choose another column, or read it as text with downloader.columns"
-            )
+        check_category("datamodule.group_by", self.column, column.type)
         texts = pc.fill_null(column.cast(pa.string()), NO_VALUE).dictionary_encode().combine_chunks()
         values = texts.dictionary.to_pylist()
         if len(values) > MAX_GROUPS:
@@ -118,12 +115,6 @@ def grouping(
     if problems := list(_problems(column, weights, temperature, mixture_is_weighted=mixture_is_weighted)):
         raise ConfigError("\n".join(problems))
     return None if column is None else Grouping(column, weights, temperature)
-
-
-def is_category(kind: pa.DataType) -> bool:
-    """Return whether values of a type can name a group or a document: text, integers or Booleans."""
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
 def _problems(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter
+from mtx.data.sorted_membership import is_member
 from mtx.infra.dal.row_views import ROW_COLUMN
 
 
@@ -42,9 +43,7 @@ class AppliedFilter(PairFilter):
         kept = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *self._pieces]))
         for batch in pair_batches(pairs):
             rows = batch.column(ROW_COLUMN).to_numpy(zero_copy_only=False)
-            places = np.minimum(np.searchsorted(kept, rows), max(len(kept) - 1, 0))
-            found = kept[places] == rows if len(kept) else np.zeros(len(rows), dtype=np.bool_)
-            yield batch.filter(pa.array(found))
+            yield batch.filter(pa.array(is_member(kept, rows)))
 
     def _add_counts(self, dropped: dict[str, int]) -> None:
         for reason, count in self._counts.items():

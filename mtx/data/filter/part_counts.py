@@ -5,16 +5,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
+from mtx.data.filter.rule_bounds import Parts
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 
 MAX_KNOWN = 1000  # values of a column that are told apart; a column of more is probably no language
 MAX_PARTS = 20  # values of a column that a report lists; all others count together
 OTHERS = "(others)"
-NO_VALUE = "(none)"
 
 # Columns of texts that name a language, such as `lang` of a corpus or `language.source` of a scorer.
 LANGUAGE_NAME = re.compile(r"(?:^|[._])(?:lang|language|languages)(?:$|[._])", re.IGNORECASE)
@@ -37,15 +36,15 @@ class PartCounts:
         """Count a batch of n pairs, given which pairs each rule drops and no rule before it, bool [rules, n]."""
         for column in pairs.schema.names:
             if column == SOURCE_COLUMN and self._source_names:
-                names, codes = self._source_names, pairs.column(column).to_numpy(zero_copy_only=False)
+                parts = Parts.of_column(pairs.column(column), self._source_names)
             elif is_language_column(pairs.schema.field(column)):
-                encoded = pc.fill_null(pairs.column(column).cast(pa.large_string()), NO_VALUE).dictionary_encode()
-                names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+                parts = Parts.of_column(pairs.column(column))
             else:
                 continue
-            counts = np.stack([np.bincount(codes[mask], minlength=len(names)) for mask in (slice(None), *in_order)])
+            masks = (slice(None), *in_order)
+            counts = np.stack([np.bincount(parts.codes[mask], minlength=len(parts.names)) for mask in masks])
             known = self._counts.setdefault(column, {})
-            for place, name in enumerate(names):
+            for place, name in enumerate(parts.names):
                 name = name if name in known or len(known) < MAX_KNOWN else OTHERS
                 known[name] = known.get(name, np.zeros(self._num_rules + 1, dtype=np.int64)) + counts[:, place]
 

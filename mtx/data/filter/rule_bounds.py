@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mtx.components.identity import JSON
 from mtx.data.filter.column_rule import ColumnRule, Floats, Mask, numbers_of
 from mtx.data.score.noise_curves import CorpusScores
+from mtx.data.sorted_membership import is_member
 
 Rows = NDArray[np.int64]
 Codes = NDArray[np.int64]
@@ -187,9 +188,7 @@ def judge_numbers(
     missing = np.isnan(values)
     best = (values > rank_value) | ((values == rank_value) & (rows <= rank_row)) | (rank_value == -math.inf)
     drops = ~((values >= low) & (values <= high) & best) & ~missing
-    if len(bounds.worse_rows):
-        places = np.searchsorted(bounds.worse_rows, rows)
-        drops |= (bounds.worse_rows[np.minimum(places, len(bounds.worse_rows) - 1)] == rows) & ~missing
+    drops |= is_member(bounds.worse_rows, rows) & ~missing
     judged = _is_judged(rule, parts, len(values))
     distances = np.full(len(values), math.inf)
     for bound in (low, high, rank_value):

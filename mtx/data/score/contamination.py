@@ -11,13 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.checked_options import Count, component
-from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, is_member, side_hashes, text_slices
+from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, side_hashes, text_slices
 from mtx.data.score.minhash import ngram_hashes
+from mtx.data.score.model_arrays import load_array, save_array
 from mtx.data.score.normal_form import (
     BLOCK_ENDS,
     BLOCK_STARTS,
     LEAST_COMPILED,
-    NUM_CODES,
     UNIFORM_BLOCKS,
     Hashes,
     NormalTexts,
@@ -26,8 +26,8 @@ from mtx.data.score.normal_form import (
     normal_texts,
 )
 from mtx.data.score.scorer import HeldOutScorer, Mask, Sample, ScoreColumn
-from mtx.data.score.text_features import UNSPACED_SCRIPTS, mixed, script_of
-from mtx.infra.dal.atomic_file import atomic_file
+from mtx.data.score.text_features import NUM_CODES, UNSPACED_SCRIPTS, mixed, script_of
+from mtx.data.sorted_membership import is_member
 
 FILES = ("source_texts.npy", "target_texts.npy", "source_ngrams.npy", "target_ngrams.npy")
 FIRST_UNSPACED = 0x0E00  # Thai, the first script without spaces
@@ -75,12 +75,11 @@ class ContaminationScorer(HeldOutScorer):
                     grams[number].append(np.unique(self.side_ngrams(part)[0]))
         distinct = [np.unique(np.concatenate(parts)) for parts in grams]
         for name, hashes in zip(FILES, (texts.source, texts.target, *distinct), strict=True):
-            with atomic_file(folder / name) as file:
-                np.save(file, hashes, allow_pickle=False)
+            save_array(folder / name, hashes)
 
     def load(self, folder: Path) -> "ContaminationModel":
         """Return the model in `folder`."""
-        source, target, *grams = (np.load(folder / name, allow_pickle=False) for name in FILES)
+        source, target, *grams = (load_array(folder / name) for name in FILES)
         return ContaminationModel(self, HeldOutTexts(source, target), grams)
 
     def side_ngrams(self, texts: pa.LargeStringArray, *, compiled: bool = True) -> tuple[Hashes, NDArray[np.int64]]:

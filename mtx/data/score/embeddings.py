@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from mtx.components.checked_options import Count, Natural, component
 from mtx.components.identity import JSON, identity
+from mtx.data.score.model_arrays import load_array, save_array
 from mtx.data.score.scorer import MAIN_COLUMN, Mask, Sample, ScoreColumn, TrainedScorer
 from mtx.data.score.text_encoder import TextEncoder
 from mtx.errors import DataError
-from mtx.infra.dal.atomic_file import atomic_file
 
 MODEL_FILE = "sample_vectors.npy"  # float32 [2, sample pairs, d], of length 1 or 0: those of sources and of targets
 ROWS_PER_BLOCK = 256  # rows of a product of matrices; always as many, because its last digits depend on the number
@@ -79,12 +79,11 @@ class EmbeddingsScorer(TrainedScorer):
             np.concatenate([unit_vectors(self.encoder, batch.column(side)) for batch in sample() if batch.num_rows])
             for side in (0, 1)
         ]
-        with atomic_file(folder / MODEL_FILE) as file:
-            np.save(file, np.nan_to_num(np.stack(sides), nan=0.0), allow_pickle=False)
+        save_array(folder / MODEL_FILE, np.nan_to_num(np.stack(sides), nan=0.0))
 
     def load(self, folder: Path) -> "EmbeddingsModel":
         """Return the model in `folder`."""
-        return EmbeddingsModel(self.encoder, np.load(folder / MODEL_FILE, allow_pickle=False), self.neighbours)
+        return EmbeddingsModel(self.encoder, load_array(folder / MODEL_FILE), self.neighbours)
 
 
 class EmbeddingsModel:

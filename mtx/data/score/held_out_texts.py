@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.data.score.normal_form import Hashes, normal_texts
+from mtx.data.sorted_membership import is_member
 
 ROWS_PER_SLICE = 4096  # pairs that are normalised at once, so that the arrays fit into the cache
 SIDES = ("src", "tgt")
@@ -67,15 +68,6 @@ def text_slices(texts: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:
     """Yield the texts in parts that are normalised at once."""
     for start in range(0, len(texts), ROWS_PER_SLICE):
         yield texts.slice(start, ROWS_PER_SLICE)
-
-
-def is_member(ascending: Hashes, hashes: Hashes) -> Mask:
-    """Return which hashes are in an ascending array."""
-    if not len(ascending):
-        return np.zeros(len(hashes), dtype=np.bool_)
-    places = np.minimum(np.searchsorted(ascending, hashes), len(ascending) - 1)
-    found: Mask = ascending[places] == hashes
-    return found
 
 
 def _distinct(parts: list[Hashes]) -> Hashes:

@@ -35,6 +35,7 @@ from mtx.data.score.letter_ngrams import (
     letter_codes,
     log_table,
 )
+from mtx.data.score.model_arrays import load_array, save_array
 from mtx.data.score.ngram_choice import ngram_functions
 from mtx.data.score.scorer import MAIN_COLUMN, SAMPLE_PAIRS, Mask, Sample, ScoreColumn, TrainedScorer
 from mtx.errors import DataError
@@ -120,13 +121,12 @@ class LanguageScorer(TrainedScorer):
                 for side in (0, 1):
                     words = functions.words_of(batch.column(side).slice(start, ROWS_PER_SLICE))
                     functions.add_counts(words, counts[side])
-        with atomic_file(folder / MODEL_FILE) as file:
-            clipped = np.minimum(counts, MAX_COUNT).astype(np.int32)
-            np.save(file, np.ascontiguousarray(clipped.T), allow_pickle=False)
+        clipped = np.minimum(counts, MAX_COUNT).astype(np.int32)
+        save_array(folder / MODEL_FILE, np.ascontiguousarray(clipped.T))
 
     def load(self, folder: Path) -> "LanguageModel":
         """Return the model in `folder`."""
-        counts = np.load(folder / MODEL_FILE, allow_pickle=False)
+        counts = load_array(folder / MODEL_FILE)
         if self.identifier is None:
             return LanguageModel(counts)
         languages = json.loads((folder / LANGUAGES_FILE).read_bytes())

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.data.compiled_kernels import numba_kernels
 from mtx.data.score.text_features import BASE, mixed
-from mtx.data.tokenize.subword_sampling import numba_kernels
 
 Keys = NDArray[np.uint64]
 Codes = NDArray[np.uint32]

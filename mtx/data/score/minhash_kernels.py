@@ -4,17 +4,16 @@ This module imports numba, an optional dependency, so only `minhash_kernels` in 
 release the GIL.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.data.compiled_kernels import compiled
 from mtx.data.score import text_features
 
 Array = NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 BASE, MIX1, MIX2, ONE = (
     np.uint64(number) for number in (text_features.BASE, 0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53, 1)
@@ -22,12 +21,10 @@ BASE, MIX1, MIX2, ONE = (
 S32, S33 = np.uint64(32), np.uint64(33)
 LARGEST = np.uint32(0xFFFFFFFF)
 
-
-def _compile(function: Function) -> Function:
-    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+_compiled = partial(compiled, error_model="numpy")
 
 
-@_compile
+@_compiled
 def mixed(value: Any) -> Any:
     """Return the 64-bit hash of an integer, as `text_features.mixed` does."""
     value = (value ^ (value >> S33)) * MIX1
@@ -35,7 +32,7 @@ def mixed(value: Any) -> Any:
     return value ^ (value >> S33)
 
 
-@_compile
+@_compiled
 def ngram_hash(codes: Array, start: int, size: int) -> Any:
     """Return the hash of an n-gram of `size` characters before it is mixed."""
     value = np.uint64(0)
@@ -44,7 +41,7 @@ def ngram_hash(codes: Array, start: int, size: int) -> Any:
     return value
 
 
-@_compile
+@_compiled
 def fill_grams(codes: Array, start: int, end: int, ngram: int, grams: Array) -> int:
     """Write the hashes of the n-grams of a text, as `minhash.ngram_hashes` does, and return their number."""
     size = end - start
@@ -63,7 +60,7 @@ def fill_grams(codes: Array, start: int, end: int, ngram: int, grams: Array) -> 
     return size - ngram + 1
 
 
-@_compile
+@_compiled
 def fill_bands(
     codes: Array, offsets: Array, ngram: int, factors: Array, addends: Array, bands: Array, of_text: Array
 ) -> None:
@@ -95,7 +92,7 @@ def fill_bands(
             bands[band, text] = np.uint32(value >> S32)
 
 
-@_compile
+@_compiled
 def table_mask(num_grams: int) -> int:
     """Return the mask of the slots of a hash table: a power of two of at least twice the number of n-grams, less 1."""
     slots = 4
@@ -104,7 +101,7 @@ def table_mask(num_grams: int) -> int:
     return slots - 1
 
 
-@_compile
+@_compiled
 def slot_of(gram: Any, keys: Array, owners: Array, owner: int, mask: int) -> int:
     """Return the slot of an n-gram, or the free slot for it. Slots of other owners are free."""
     slot = np.int64(gram & np.uint64(mask))
@@ -113,7 +110,7 @@ def slot_of(gram: Any, keys: Array, owners: Array, owner: int, mask: int) -> int
     return int(slot)
 
 
-@_compile
+@_compiled
 def jaccard_of(
     grams: Array,
     num_grams: int,
@@ -149,7 +146,7 @@ def jaccard_of(
     return index if index >= least else 0.0
 
 
-@_compile
+@_compiled
 def fill_jaccard(
     codes: Array, offsets: Array, ngram: int, least: float, one: Array, other: Array, found: Array
 ) -> None:

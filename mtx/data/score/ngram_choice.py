@@ -3,9 +3,9 @@
 from functools import cache
 from typing import cast
 
+from mtx.data.compiled_kernels import numba_kernels
 from mtx.data.score import letter_ngrams
 from mtx.data.score.letter_ngrams import NgramFunctions
-from mtx.data.tokenize.subword_sampling import numba_kernels
 
 SLOW_PATH_NOTE = "the scorer language takes about 40 times as long"
 

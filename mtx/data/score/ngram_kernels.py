@@ -3,28 +3,22 @@
 This module imports numba, an optional dependency, so only `ngram_choice.py` imports it. All kernels release the GIL.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.data.compiled_kernels import compiled
 from mtx.data.score import letter_ngrams
 from mtx.data.score.letter_ngrams import Codes, Counts, Floats, Ints, Mask, Words, letter_codes, shortened
 from mtx.data.score.text_features import bytes_of
 
 Array = NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 BASE, HASH_SHIFT, ONE = (np.uint64(number) for number in (letter_ngrams.BASE, letter_ngrams.HASH_SHIFT, 1))
 MAX_ORDER, SEPARATOR = letter_ngrams.MAX_ORDER, np.uint32(letter_ngrams.SEPARATOR)
 NUM_LOGS, COARSE_BITS, COARSE_LOG = letter_ngrams.NUM_LOGS, letter_ngrams.COARSE_BITS, letter_ngrams.COARSE_LOG
-
-
-def _compile(function: Function) -> Function:
-    return cast(Function, numba.njit(cache=True, nogil=True)(function))
 
 
 def words_of(texts: pa.LargeStringArray) -> Words:
@@ -52,7 +46,7 @@ def log_ratios(source: Words, target: Words, counts: Counts, logs: Floats, in_sa
     return found[0], found[1]
 
 
-@_compile
+@compiled
 def _fill_words(data: Array, offsets: Ints, letters: Codes, codes: Codes, places: Ints) -> int:
     n = 0
     for text in range(offsets.size - 1):
@@ -91,12 +85,12 @@ def _fill_words(data: Array, offsets: Ints, letters: Codes, codes: Codes, places
     return n + 1
 
 
-@_compile
+@compiled
 def _slot(value: Any) -> Any:
     return np.int64(value >> HASH_SHIFT)
 
 
-@_compile
+@compiled
 def _add_counts(codes: Codes, offsets: Ints, counts: Array) -> None:
     for text in range(offsets.size - 1):
         first, last = offsets[text], offsets[text + 1]
@@ -109,7 +103,7 @@ def _add_counts(codes: Codes, offsets: Ints, counts: Array) -> None:
                 counts[_slot(value)] += 1
 
 
-@_compile
+@compiled
 def _add_own(codes: Codes, first: int, last: int, side: int, number: int, counts: Array) -> None:
     if last - first < 2:
         return
@@ -120,14 +114,14 @@ def _add_own(codes: Codes, first: int, last: int, side: int, number: int, counts
             counts[_slot(value), side] += number
 
 
-@_compile
+@compiled
 def _log(count: int, logs: Floats) -> float:
     if count < NUM_LOGS:
         return float(logs[count])
     return float(logs[min(count >> COARSE_BITS, NUM_LOGS - 1)] + COARSE_LOG)
 
 
-@_compile
+@compiled
 def _sum(codes: Codes, first: int, last: int, counts: Array, logs: Floats) -> float:
     total = 0.0
     if last - first < 2:
@@ -141,7 +135,7 @@ def _sum(codes: Codes, first: int, last: int, counts: Array, logs: Floats) -> fl
     return total
 
 
-@_compile
+@compiled
 def _fill_log_ratios(
     source: Codes,
     source_offsets: Ints,

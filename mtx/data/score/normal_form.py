@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mtx.data.score.text_features import mixed
-from mtx.data.tokenize.subword_sampling import numba_kernels
+from mtx.data.compiled_kernels import numba_kernels
+from mtx.data.score.text_features import NUM_CODES, mixed
 
-NUM_CODES = 0x110000
 SPACE = 32
 SEPARATOR = "\x01"  # between the sides of a pair; rare in texts, and no white space
 LAST_ASCII = 127  # NFKC changes no ASCII character

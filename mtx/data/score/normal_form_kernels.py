@@ -3,26 +3,23 @@
 This module imports numba, an optional dependency, so only `normal_form.py` imports it. The kernels release the GIL.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.data.compiled_kernels import compiled
 from mtx.data.score.minhash_kernels import ONE, S32, mixed
 
 Array = NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 SPACE = 32
 
-
-def _compile(function: Function) -> Function:
-    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+_compiled = partial(compiled, error_model="numpy")
 
 
-@_compile
+@_compiled
 def code_at(data: Array, place: int) -> tuple[Any, int]:
     """Return the code point whose first byte of UTF-8 is at a place, and the place behind it. Assumes valid UTF-8."""
     first = np.int64(data[place])
@@ -36,7 +33,7 @@ def code_at(data: Array, place: int) -> tuple[Any, int]:
     return (first & 0x07) << 18 | low << 6 | (np.int64(data[place + 3]) & 0x3F), place + 4
 
 
-@_compile
+@_compiled
 def fill_folded(
     data: Array,
     offsets: Array,
@@ -86,7 +83,7 @@ def fill_folded(
     return num_codes
 
 
-@_compile
+@_compiled
 def fill_word_hashes(codes: Array, offsets: Array, tables: tuple[Array, Array], words: Array, ends: Array) -> int:
     """Write the hash of each word of n texts, and return their number; see `contamination.word_hashes`.
 

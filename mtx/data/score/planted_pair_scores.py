@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.data.bounded_pair_batches import pair_batches
+from mtx.data.score.model_arrays import load_array
 from mtx.data.score.planted_noise import PlantedPairs
 from mtx.data.score.score_ids import SAMPLE_FILE, Inputs
 from mtx.data.score.scorer import (
@@ -50,7 +51,7 @@ class PlantedPairScores:
                 assert ids.model is not None
                 folder = store.models.open(ids.model)
                 self._models[name] = scorer.load(folder)
-                self._sample_rows[name] = np.load(folder / SAMPLE_FILE, allow_pickle=False)
+                self._sample_rows[name] = load_array(folder / SAMPLE_FILE)
 
     def scored(self, planted: PlantedPairs) -> pa.RecordBatch:
         """Return the bad pairs with the columns of all scorers, by their names in reports.

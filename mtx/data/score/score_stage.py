@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mtx.components.identity import JSON, digest, identity
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.dataset import TranslationDataset
+from mtx.data.score.model_arrays import load_array, save_array
 from mtx.data.score.planted_pair_scores import PlantedPairScores
 from mtx.data.score.score_ids import SAMPLE_FILE, Inputs, ScoreIds, input_columns, num_scored_rows
 from mtx.data.score.scorer import (
@@ -32,7 +33,6 @@ from mtx.data.score.scorer import (
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, say_reused
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
 from mtx.progress.tracking import Phases, Waiting
 
@@ -161,8 +161,7 @@ def _get_or_train(
                 scorer.train_on_scores(partial(_with_columns, sample, of_pool), planted.scored, folder)
             else:
                 scorer.train(sample, folder)
-            with atomic_file(folder / SAMPLE_FILE) as file:
-                np.save(file, rows, allow_pickle=False)
+            save_array(folder / SAMPLE_FILE, rows)
 
     with Waiting(model_id) as waiting:
         runner.store.models.get_or_build(model_id, build, described)
@@ -277,7 +276,7 @@ def _scored(scorer: Scorer, folder: Path | None, offset: int, batches: Batches, 
     model, sample = None, np.empty(0, dtype=np.int64)
     if folder is not None:
         assert isinstance(scorer, TrainedScorer)
-        model, sample = scorer.load(folder), np.load(folder / SAMPLE_FILE, allow_pickle=False)
+        model, sample = scorer.load(folder), load_array(folder / SAMPLE_FILE)
     first += offset
     for batch in pair_batches(batches):
         if not scorer.is_of_texts:

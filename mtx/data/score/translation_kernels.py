@@ -4,22 +4,20 @@ This module imports numba, an optional dependency, so only `translation_steps.co
 release the interpreter lock. S and T are the numbers of tokens in the source and target vocabularies.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.data.compiled_kernels import compiled
+
 Array = NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
+
+_compiled = partial(compiled, error_model="numpy")
 
 
-def _compile(function: Function) -> Function:
-    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-@_compile
+@_compiled
 def add_expected_counts(
     cells: Array,
     floor: Array,
@@ -52,7 +50,7 @@ def add_expected_counts(
                 row[made[j], 1] += count * row[made[j], 0] * weights[j - start]
 
 
-@_compile
+@_compiled
 def normalise(cells: Array, totals: Array) -> None:
     """Replace the probabilities by the relative expected counts; see `translation_steps.normalise`."""
     for given in range(totals.size):
@@ -67,7 +65,7 @@ def normalise(cells: Array, totals: Array) -> None:
             row[made, 1] = 0
 
 
-@_compile
+@_compiled
 def _weights(cells: Array, floor: Array, given: Array, given_counts: Array, made: Array, counts: Array) -> Any:
     """Return the count of each made token divided by the sum of the probabilities that explain it: float32 [made]."""
     found = given_counts.sum() * floor[made]
@@ -77,7 +75,7 @@ def _weights(cells: Array, floor: Array, given: Array, given_counts: Array, made
     return counts / found
 
 
-@_compile
+@_compiled
 def _own_totals(cells: Array, given: Array, given_counts: Array, made: Array, weights: Array) -> Array:
     """Return the expected count of each given token in the pair itself: float32 [given]."""
     found = np.zeros(given.size, dtype=np.float32)
@@ -87,7 +85,7 @@ def _own_totals(cells: Array, given: Array, given_counts: Array, made: Array, we
     return found
 
 
-@_compile
+@_compiled
 def _places(tokens: Array, own: Array) -> Array:
     """Return the place of each token in `own`, or −1; both are ascending: int64 [tokens]."""
     found = np.full(tokens.size, -1, dtype=np.int64)
@@ -100,7 +98,7 @@ def _places(tokens: Array, own: Array) -> Array:
     return found
 
 
-@_compile
+@_compiled
 def _explained(
     cells: Array,
     totals: Array,
@@ -134,7 +132,7 @@ def _explained(
     return found / given_counts.sum()
 
 
-@_compile
+@_compiled
 def explained_probabilities(
     cells: Array,
     totals: Array,

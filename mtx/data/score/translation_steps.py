@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.data.compiled_kernels import numba_kernels
 from mtx.data.score.subword_bags import Bags
-from mtx.data.tokenize.subword_sampling import numba_kernels
 
 Floats32 = NDArray[np.float32]
 SLOW_PATH_NOTE = "the scorer alignment takes many times as long"

@@ -4,32 +4,26 @@ This module imports numba, an optional dependency, so only `compiled_sampling_ke
 it. All functions release the GIL. Random numbers are those of `counter_rng.py`.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.data.compiled_kernels import compiled
 from mtx.data.tokenize import counter_rng, lattice_edges
 
 Array = NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 STEP, MIX1, MIX2, ONE = (np.uint64(number) for number in (counter_rng.STEP, counter_rng.MIX1, counter_rng.MIX2, 1))
 S27, S30, S31, S32 = (np.uint64(number) for number in (27, 30, 31, 32))
 NO_RANK = -1
 
 
-def _compile(function: Function) -> Function:
-    return cast(Function, numba.njit(cache=True, nogil=True)(function))
+find_edges = compiled(lattice_edges.find_edges)
+weigh_edges = compiled(lattice_edges.weigh_edges)
 
 
-find_edges = _compile(lattice_edges.find_edges)
-weigh_edges = _compile(lattice_edges.weigh_edges)
-
-
-@_compile
+@compiled
 def derived_key(key: Any, number: Any) -> Any:
     """Return the key of part number `number` (uint64) of `key`; see `counter_rng.derived_keys`."""
     mixed = (number + ONE) * STEP + key
@@ -38,7 +32,7 @@ def derived_key(key: Any, number: Any) -> Any:
     return mixed ^ (mixed >> S31)
 
 
-@_compile
+@compiled
 def rank_of(left: int, right: int, pairs: Array, ranks: Array) -> int:
     """Return the rank of the merge of two ids in the hash table, or -1 if there is no such merge."""
     pair = (left << 32) | right
@@ -51,7 +45,7 @@ def rank_of(left: int, right: int, pairs: Array, ranks: Array) -> int:
     return NO_RANK
 
 
-@_compile
+@compiled
 def fill_table(left: Array, right: Array, pairs: Array, ranks: Array) -> None:
     """Fill the hash table: `pairs`, filled with -1, of a power of two as size, and `ranks`, from merges (int64)."""
     mask = pairs.size - 1
@@ -64,7 +58,7 @@ def fill_table(left: Array, right: Array, pairs: Array, ranks: Array) -> None:
         ranks[slot] = rank
 
 
-@_compile
+@compiled
 def push(heap: Array, size: int, item: int) -> int:
     """Insert `item` into the binary heap, and return the new size of the heap."""
     at = size
@@ -78,7 +72,7 @@ def push(heap: Array, size: int, item: int) -> int:
     return size + 1
 
 
-@_compile
+@compiled
 def pop(heap: Array, size: int) -> int:
     """Remove the smallest item, `heap[0]`, from the binary heap, and return the new size of the heap."""
     size -= 1
@@ -97,7 +91,7 @@ def pop(heap: Array, size: int) -> int:
     return size
 
 
-@_compile
+@compiled
 def merge(
     ids: Array, length: int, chance: Any, key: Any, pairs: Array, ranks: Array, merged: Array, work: Array, heap: Array
 ) -> int:
@@ -154,7 +148,7 @@ def merge(
     return new
 
 
-@_compile
+@compiled
 def merge_words(
     symbols: Array, offsets: Array, pairs: Array, ranks: Array, merged: Array, longest: int, out: Array, lengths: Array
 ) -> int:
@@ -176,7 +170,7 @@ def merge_words(
     return written
 
 
-@_compile
+@compiled
 def merge_rows(
     numbers: Array,
     offsets: Array,
@@ -230,7 +224,7 @@ def merge_rows(
     return written
 
 
-@_compile
+@compiled
 def walk_rows(
     numbers: Array,
     offsets: Array,

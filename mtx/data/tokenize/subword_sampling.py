@@ -5,7 +5,6 @@
 texts, tokenizer, seed, epoch and row.
 """
 
-import importlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+
+from mtx.data.compiled_kernels import numba_kernels
 
 log = logging.getLogger(__name__)
 
@@ -69,37 +70,6 @@ def compiled_sampling_kernels() -> ModuleType | None:
     The first call in a process imports numba, which takes about 0.3 s and 100 MB.
     """
     return numba_kernels("mtx.data.tokenize.sampling_kernels", SLOW_PATH_NOTE)
-
-
-def numba_kernels(module: str, slow_path_note: str, *, tell_missing: bool = False) -> ModuleType | None:
-    """Return a module of functions that numba compiles, or None if numba is not installed or not usable.
-
-    Args:
-        module: name of the module, which imports numba.
-        slow_path_note: what happens without numba; the start of a warning if numba is installed but not usable.
-        tell_missing: warn also if numba is not installed.
-    """
-    try:
-        import numba
-    except ModuleNotFoundError:
-        if tell_missing:
-            log.warning("%s, because numba is not installed. Install it: pip install 'mtx[fast]'", slow_path_note)
-        return None
-    except ImportError as error:  # for example, numpy is newer than numba supports
-        log.warning("%s, because numba cannot be imported: %s", slow_path_note, error)
-        return None
-    if getattr(numba.config, "DISABLE_JIT", False):  # the kernels would run as slow Python
-        return None
-    try:
-        return importlib.import_module(module)
-    except RuntimeError as error:  # numba has no cache folder, so that each process would compile again
-        log.warning(
-            "%s, because numba cannot store compiled code: %s. Set the environment variable NUMBA_CACHE_DIR to a "
-            "writable folder",
-            slow_path_note,
-            error,
-        )
-        return None
 
 
 @contextmanager

@@ -104,6 +104,21 @@ def kept_columns(present: pa.Schema, columns: ExtraColumns, where: str) -> pa.Sc
     return pa.schema(fields)
 
 
+def is_category(kind: pa.DataType) -> bool:
+    """Return whether values of a type can name a group or a document: text, integers or Booleans."""
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def check_category(option: str, column: str, kind: pa.DataType) -> None:
+    """Raise ConfigError if a column of the type `kind`, which an option names, cannot name a group or a document."""
+    if not is_category(kind):
+        raise ConfigError(
+            f"{option} needs a column of text, integers or Booleans, but {column!r} holds {kind}. Choose another "
+            "column, or read it as text with downloader.columns"
+        )
+
+
 def stored_type(kind: pa.DataType) -> pa.DataType | None:
     """Return the Arrow type in which mtx stores values of the type `kind`, or None if mtx cannot store them."""
     types = pa.types
