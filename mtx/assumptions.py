@@ -7,13 +7,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 from mtx.redaction_and_escaping import redacted_text, visible_text
 
 log = logging.getLogger(__name__)
 
 _collected: ContextVar[list[str] | None] = ContextVar("mtx_assumptions", default=None)
-_shown: set[str] = set()  # what this process has logged in the current sweep
+_sweep: ContextVar[Path | None] = ContextVar("mtx_sweep", default=None)
+_shown: set[tuple[Path | None, str]] = set()  # the sweeps and what this process has logged in them
 
 
 def assume(what: str) -> None:
@@ -28,25 +30,28 @@ def assume(what: str) -> None:
         if what in kept:
             return
         kept.append(what)
-    log.warning("assumed: %s", what, extra={"is_repeated": what in _shown})
-    _shown.add(what)
+    shown = (_sweep.get(), what)
+    log.warning("assumed: %s", what, extra={"is_repeated": shown in _shown})
+    _shown.add(shown)
 
 
 @contextmanager
-def collected_assumptions(*, in_sweep: bool = False) -> Iterator[list[str]]:
+def collected_assumptions(*, sweep: Path | None = None) -> Iterator[list[str]]:
     """Yield the list that gets the assumptions which are made inside the `with` block.
 
     Args:
-        in_sweep: Whether the block is a job of a sweep. The terminal shows equal assumptions of several jobs once.
+        sweep: The folder of the sweep, if the block is one of its jobs. The terminal shows equal assumptions of the
+            jobs of a sweep once.
     """
     kept: list[str] = []
-    if not in_sweep:
+    if sweep is None:
         _shown.clear()
-    token = _collected.set(kept)
+    tokens = _collected.set(kept), _sweep.set(sweep)
     try:
         yield kept
     finally:
-        _collected.reset(token)
+        _collected.reset(tokens[0])
+        _sweep.reset(tokens[1])
 
 
 @contextmanager

@@ -24,12 +24,12 @@ def test_equal_assumptions_are_one_line(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_jobs_of_a_sweep_show_an_equal_assumption_once(caplog: pytest.LogCaptureFixture) -> None:
-    for in_sweep in (False, True, True, False):
-        with collected_assumptions(in_sweep=in_sweep) as kept:
+    for sweep in (None, "one", "one", "another", None):
+        with collected_assumptions(sweep=Path(sweep) if sweep else None) as kept:
             assume("a is b")
         assert kept == ["a is b"]
-    assert [ProgressExclusion().filter(record) for record in caplog.records] == [True, False, False, True]
-    assert caplog.messages == ["assumed: a is b"] * 4  # in the log of each job
+    assert [ProgressExclusion().filter(record) for record in caplog.records] == [True, True, False, True, True]
+    assert caplog.messages == ["assumed: a is b"] * 5  # in the log of each job
 
 
 def test_an_assumption_is_in_the_terminal_the_log_and_the_report(

@@ -249,7 +249,7 @@ def _run_task(job: "Job", console: "Console", moved_from: Path | None) -> Any:
     config = checked_config(job.config, job.overrides)
     task = build({**config, "task": {**config["task"], "_partial_": True}}, "task")
     in_sweep = job.sweep_dir is not None
-    with collected_assumptions(in_sweep=in_sweep) as assumptions:
+    with collected_assumptions(sweep=job.sweep_dir) as assumptions:
         if moved_from is not None:
             assume(
                 f"relative paths count from {moved_from}, where the command was typed, and the files of the run are in "
