@@ -59,7 +59,7 @@ def test_changed_settings_that_work_are_valid(mtx: Mtx) -> None:
 def test_a_fit_checks_the_model_before_it_reads_any_text(mtx: Mtx) -> None:
     told = mtx("task=fit", "downloader=local", "downloader.path=not_there.tsv", "model.d_model=17").err
     assert "model.d_model must be even" in told
-    assert "not_there" not in told
+    assert "there is no file" not in told
 
 
 def test_a_model_of_any_depth_is_checked_by_one_block(mtx: Mtx) -> None:
