@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mtx.app.corrected_command import is_override
-from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags
+from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags, wrong_flag_problem
 from mtx.app.mistyped_words import several_values_problem, word_problems
 from mtx.app.plain_config import unresolved_message
 from mtx.app.unknown_keys import key_problem
@@ -79,8 +79,10 @@ def check_flags(arguments: Sequence[str]) -> None:
     """Check that each argument with a dash is a flag of Hydra, such as -m; overrides have none.
 
     Raises:
-        ConfigError: a flag is unknown, as in `--task=fit`.
+        ConfigError: a flag is unknown, as in `--task=fit`, or has a wrong value, as in `--multirun=1`.
     """
+    if (told := wrong_flag_problem(arguments)) is not None:
+        raise ConfigError(told)
     if unknown := unknown_flags(arguments):
         with hydra_loader() as loader:
             raise ConfigError("\n".join(word_problems(arguments, unknown, _own_options(loader))))

@@ -37,6 +37,8 @@ def key_problem(
     """
     node: Any = config
     parts = override.key_or_group.split(".")
+    if override.is_add() and (told := _present_key_problem(config, parts, override, arguments)) is not None:
+        return told
     if (told := _list_problem(config, parts)) is not None or override.is_add() or override.is_force_add():
         return told
     for depth, part in enumerate(parts):
@@ -54,6 +56,22 @@ def key_problem(
             return f"{told}. {meant}" if meant else told
         node = node[part]
     return None
+
+
+def _present_key_problem(
+    config: Mapping[str, Any], parts: Sequence[str], override: Override, arguments: Sequence[str]
+) -> str | None:
+    """Return how to set a key that `+key` would add, but that the config has; None if it has no such key."""
+    node: Any = config
+    for part in parts:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if node is None or isinstance(override.value(), dict | list):  # Hydra adds to a key without a value
+        return None
+    text = str(override.input_line)
+    return (
+        f"{override.key_or_group} has a value already, and + adds only new keys. Type: "
+        f"{replaced(arguments, {text: text.lstrip('+')})}"
+    )
 
 
 def _list_problem(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:

@@ -26,6 +26,8 @@ REFUSED = [
     (f"trainer.callbacks=[{{_target_: {CALLBACK}.EarlyStopping}}]", "trainer.callbacks[0].monitor is required"),
     (f"trainer.callbacks=[{{_target_: {CALLBACK}.Timer, duration: often}}]", "trainer.callbacks[0] cannot be built: "),
     ("trainer.callbacks=[3]", "trainer.callbacks"),
+    (f"trainer.callbacks={CALLBACK}.Timer", f'"trainer.callbacks=[{{_target_: {CALLBACK}.Timer}}]"'),
+    ("trainer.callbacks=3", '"trainer.callbacks=[{_target_: mtx.training.callbacks.DataCosts}]"'),
     ("model.d_model=15", "model.d_model must be even and a multiple of model.num_heads, but is 15 with 4 heads"),
     ("model.num_heads=3", "Set model.num_heads to a divisor of 128, or change model.d_model"),
     ("model.max_positions=20", "takes at most model.max_positions=20 tokens, but batches may have 256"),

@@ -62,6 +62,9 @@ WORDS = {
     ("--trainer.max_steps=5", "task=fit"): "trainer.max_steps=5",
     ("fti",): "task=fit",
     ("mesure",): "task=measure",
+    ("task = fit",): "task=fit",
+    ("task=", "fit"): "task=fit",
+    ("trainer.max_steps=", "5"): "trainer.max_steps=5",
 }
 
 
@@ -71,6 +74,46 @@ def test_a_word_is_answered_with_the_override_that_is_meant(arguments: tuple[str
     assert f"Did you mean {meant}?" in told
     assert meant in check_proposals(told)[-1]
     assert "\n" not in told
+
+
+ADDED = {
+    "+trainer.devices=0": "trainer.devices=0",
+    "+trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1",
+    "+seed=3": "seed=3",
+    "+sampler.max_tokens=5": "sampler.max_tokens=5",
+    "+trainer.accelerator='a b'": "trainer.accelerator='a b'",
+}
+
+
+@pytest.mark.parametrize(("typed", "meant"), ADDED.items(), ids=ADDED)
+def test_a_key_that_is_there_is_set_without_plus(typed: str, meant: str) -> None:
+    told = told_of("task=fit", typed)
+    assert "has a value already, and + adds only new keys" in told
+    assert list(proposals(told)) == [["task=fit", meant]]
+
+
+FLAGS = {
+    ("--multirun=1", "seed=1,2"): "--multirun takes no value. Write --multirun alone",
+    ("-mx",): "--multirun takes no value",
+    ("--cfg", "yaml"): "--cfg takes one of job, hydra, all, as in: mtx --cfg job",
+    ("--info=all_of_it",): "--info takes one of all, config, defaults, ",
+    ("task=fit", "--config-dir"): "--config-dir takes a value, as in: mtx --config-dir VALUE",
+    ("--con=x",): "--con may be one of --config-path, --config-name, --config-dir. Write the flag in full",
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), FLAGS.items(), ids=map(" ".join, FLAGS))
+def test_a_flag_with_a_wrong_value_is_told_with_what_it_takes(
+    arguments: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told = told_of(*arguments)
+    assert said in told
+    assert "\n" not in told
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_group_in_capitals_is_told_with_the_group_first() -> None:
+    assert "there is no group or key 'TASK'. There are: task, " in told_of("TASK=check")
 
 
 @pytest.mark.parametrize("arguments", [("xyzzy",), ("none",), ("default",), ("sampler",), ("--fast",), ("ä",), ("",)])
