@@ -260,8 +260,10 @@ def _key_problems(
         except HydraException:
             return [_package_problem(o) for o in parsed if o.package is not None and not o.is_add()]
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
-    config.pop("hydra")
-    return [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
+    of_hydra = {"hydra": config.pop("hydra")}
+    problems = [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
+    others = [o for o in parsed if o.is_hydra_override() and o.key_or_group not in groups]
+    return problems + [told for o in others if (told := key_problem(of_hydra, groups, o, arguments, loader))]
 
 
 def _unexplained(error: BaseException, parsed: Sequence[Override]) -> str:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtx.app.grid_check import GridJob, grid_jobs
 from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, extended_loader, grid_of, group_names
-from mtx.app.launch_settings import check_launch
+from mtx.app.launch_settings import check_job_folders, check_launch, check_ranges
 from mtx.app.override_errors import CONFIG_NAME, option_problem
 from mtx.app.varied_group_overrides import as_typed
 from mtx.components.checked_options import problem_of
@@ -139,12 +139,14 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
     folder, before = _folder(Path(str(cfg.hydra.sweep.dir)), cfg.sweep.resume, key)
     done, died = earlier_jobs(folder) if before else ({}, {})
     lines = parser.parse_overrides([*(f"{name}={values}" for name, values in params.items()), *of_jobs])
+    check_ranges(lines)
     jobs = None
     if cfg.hydra.sweeper._target_ == BASIC_SWEEPER:
         name = str(cfg.hydra.job.config_name or CONFIG_NAME)
         jobs = grid_jobs(grid_of(lines), loader=loader, config_name=name, done=done)
     attempt = before.attempt + 1 if before else 1
     sweep = cast(dict[str, Any], OmegaConf.to_container(cfg.hydra.sweep, resolve=False))
+    check_job_folders(str(sweep["subdir"]), None if jobs is None else len(jobs))
     prefix = str(sweep["subdir"]).partition("$")[0]
     renamed = before is not None and (jobs is None or before.key != key)  # job numbers may mean other jobs than before
     if renamed:

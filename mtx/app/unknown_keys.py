@@ -101,7 +101,8 @@ def _meant(
     if isinstance(node, Mapping) and _takes(node, ".".join(parts[:depth]), parts[depth]):
         name = str(node[TARGET_KEY]).rpartition(".")[2]
         return f"{name} takes it; add it with +: {replaced(arguments, {text: f'+{text}'})}"
-    options = [name for name in _options(loader, group) if _has_key(loader, group, name, parts[1:])]
+    group = parts[1] if group == "hydra" else group  # groups of mtx choose the launcher and the sweeper of Hydra
+    options = [name for name in _options(loader, group) if _has_key(loader, group, name, parts)]
     if not options:
         return None
     kept = [argument for argument in arguments if argument.partition("=")[0] != group]
@@ -132,7 +133,7 @@ def _has_key(loader: ConfigLoader, group: str, option: str, parts: Sequence[str]
     except HydraException:
         return False
     node: Any = OmegaConf.to_container(cfg, resolve=False)
-    for part in (group, *parts):
+    for part in parts:
         if not isinstance(node, Mapping) or part not in node:
             return False
         node = node[part]

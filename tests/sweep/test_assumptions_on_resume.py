@@ -28,30 +28,19 @@ def change_status(job: str, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_a_job_whose_process_died_is_passed_over_and_noted_until_it_runs_again(mtx: Mtx) -> None:
-    command = [*QUICK, "seed=1,2", "sweep.resume=true"]
-    assert mtx(*command).code == 0
+def test_a_config_whose_process_died_is_passed_over_and_noted_until_it_runs_again(mtx: Mtx) -> None:
+    mtx(*QUICK, "seed=1,2")
     assert assumptions() == []
     change_status("1", state="failed", error=ABORTED)
-    told = f"job 1 is passed over, because sweep.retry is false: {ABORTED}"
-    resumed = mtx(*command)
+    resumed = mtx(*QUICK, "seed=2,3", "sweep.resume=swept")  # in another grid, where the config has another number
     assert resumed.code == 1
+    told = f"job 1 is passed over, because sweep.retry is false: {ABORTED}"
     assert told in " ".join((resumed.out + resumed.err).split())
     assert assumptions() == [told]
     assert "passed over, because sweep.retry is false" in Path("swept/report.html").read_text()
-    retried = mtx(*command, "sweep.retry=true")
+    assert sorted(path.name for path in Path("swept").iterdir() if path.is_dir()) == ["0", "1", "2-1"]
+    assert "2 completed, 1 failed" in resumed.end
+    retried = mtx(*QUICK, "seed=2,3", "sweep.resume=swept", "sweep.retry=true")
     assert retried.code == 0
     assert assumptions() == []
     assert "passed over" not in retried.out + retried.err + Path("swept/report.html").read_text()
-
-
-def test_another_grid_passes_over_the_same_job_by_its_config(mtx: Mtx) -> None:
-    mtx(*QUICK, "seed=1,2")
-    change_status("1", state="failed", error=ABORTED)
-    resumed = mtx(*QUICK, "seed=2,3", "sweep.resume=swept")
-    assert resumed.code == 1
-    assert assumptions() == [f"job 1 is passed over, because sweep.retry is false: {ABORTED}"]
-    assert sorted(path.name for path in Path("swept").iterdir() if path.is_dir()) == ["0", "1", "2-1"]
-    assert "2 completed, 1 failed" in resumed.end
-    assert mtx(*QUICK, "seed=2,3", "sweep.resume=swept", "sweep.retry=true").code == 0
-    assert assumptions() == []
