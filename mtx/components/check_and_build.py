@@ -71,8 +71,8 @@ def _with_short_keys(problem: str, config: Config) -> str:
 
     def short(found: re.Match[str]) -> str:
         name = SHORT_KEYS.get(found[1], found[1])
-        is_set_by_it = name in KEYS and config.get(name) is not None and config[name] == config["task"].get(found[1])
-        return name if is_set_by_it else found[0]
+        values = [repr(where.get(key)) for where, key in ((config, name), (config["task"], found[1]))]  # 0 is not false
+        return name if name in KEYS and config.get(name) is not None and values[0] == values[1] else found[0]
 
     return re.sub(r"\btask\.(\w+)", short, problem)
 

@@ -52,7 +52,7 @@ HYDRA = [
         "hydra.job.num: Value 'abc' of type 'str' could not be converted to Integer. Set hydra.job.num=",
     ),
     ("hydra.run.dir=null", "hydra.run.dir: "),
-    ("hydra.nope=1", "hydra.nope: Key 'nope' "),
+    ("hydra.nope=1", "hydra has no key 'nope'. There are: callbacks, "),
 ]
 
 

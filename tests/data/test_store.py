@@ -136,7 +136,5 @@ def test_a_store_with_a_marker_of_this_version_is_written_to(tmp_path: Path) -> 
 
 def test_a_file_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "corpus.tsv").touch()
-    with pytest.raises(
-        ConfigError, match=r"storage\.root is a folder, but .*corpus\.tsv is a file\. Set"
-    ):
+    with pytest.raises(ConfigError, match=r"storage\.root is a folder, but .*corpus\.tsv is a file\. Set"):
         Store(root=tmp_path / "corpus.tsv", objects=SQLiteObjectLayer, files=ArrowFileLayer)
