@@ -1,7 +1,6 @@
 """Choose the checkpoint that `ckpt=` names, and check that its weights fit the model of this run."""
 
 import pickle
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from mtx.components.identity import digest
 from mtx.errors import ConfigError
+from mtx.infra.dal.archive_errors import is_zip
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.home_folder import expanded_path
 from mtx.training.checkpoint_files import damage_of
@@ -86,7 +86,7 @@ def check_compatible(path: Path, model: pl.LightningModule, *, trusted: bool = F
 
     Raises ConfigError if the file is damaged, holds other Python objects, or has weights of another shape.
     """
-    if zipfile.is_zipfile(path) and (damage := damage_of(path)):  # torch's older format is no zip file
+    if is_zip(path) and (damage := damage_of(path)):  # torch's older format is no zip file
         raise ConfigError(_unreadable_message(path, damage))
     try:
         weights = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=True)["state_dict"]

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -142,3 +143,12 @@ def test_a_damaged_file_that_is_named_is_refused(damage: Callable[[Path], None],
     damage(kept)
     with pytest.raises(ConfigError, match=r"last\.ckpt cannot be read as a checkpoint: .*set ckpt=null"):
         check_compatible(kept, pl.LightningModule())
+
+
+def test_a_checkpoint_that_ends_like_a_zip_file_of_several_disks_is_refused(tmp_path: Path) -> None:
+    import pytorch_lightning as pl
+
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(struct.pack("<4sLQL4s4H2LH", b"PK\6\7", 0, 0, 2, b"PK\5\6", 0, 0, 0, 0, 0, 0, 0))
+    with pytest.raises(ConfigError, match="zipfiles that span multiple disks are not supported"):
+        check_compatible(path, pl.LightningModule())

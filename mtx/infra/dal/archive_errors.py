@@ -5,6 +5,7 @@ import tarfile
 import zipfile
 import zlib
 from lzma import LZMAError
+from pathlib import Path
 
 # A damaged name in a zip file is a UnicodeDecodeError; an unknown compression is a NotImplementedError.
 ARCHIVE_ERRORS = (
@@ -17,3 +18,11 @@ ARCHIVE_ERRORS = (
     NotImplementedError,
     UnicodeDecodeError,
 )
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a file ends like a zip file, also if `zipfile` cannot read it, such as a part of several disks."""
+    try:
+        return zipfile.is_zipfile(path)
+    except ARCHIVE_ERRORS:
+        return True
