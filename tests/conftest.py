@@ -27,7 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     from cpu_time import Costs, Meter
-    from quick import Durations, QuickTests
+    from quick import Durations, QuickTests, slow_tests
+    from slow_first import SlowFirst
 
     is_worker = hasattr(config, "workerinput")
     if is_worker or not config.getoption("numprocesses", None):
@@ -37,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(costs)
         if config.getoption("--write-durations"):
             config.pluginmanager.register(Durations(costs))
+    if is_worker:
+        config.pluginmanager.register(SlowFirst(slow_tests(), config.workerinput["workercount"]))
     if config.getoption("--quick"):
         config.pluginmanager.register(QuickTests())
 
