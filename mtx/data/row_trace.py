@@ -14,7 +14,7 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter
 from mtx.data.filter.none import NoFilter
-from mtx.data.filter.rule_ablation import ALL, RANDOM
+from mtx.data.filter.rule_ablation import described_ablation
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.repo import DatasetRepo, input_ids
 from mtx.data.score.score_table import ScoreTable
@@ -255,8 +255,7 @@ def _rebuilt(described: Any) -> PairFilter | None:
             return DefaultFilter(**fields)
         if described["kind"] == SelectionFilter.kind:
             before = fields["before"] and _rebuilt(fields["before"])
-            rule, seed = fields.get("random_for") or (None, 0)
-            ablation = ALL if rule is None else f"{RANDOM}{rule}"
+            ablation, seed = described_ablation(fields)
             return SelectionFilter(before=before, rules=dict(fields["rules"]), ablation=ablation, ablation_seed=seed)
     except (MtxError, KeyError, TypeError, ValueError):  # rules of one's own, or of another version of mtx
         return None
