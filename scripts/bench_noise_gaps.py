@@ -115,11 +115,11 @@ def _kind_line(kind: str, corpora: Mapping[str, CorpusScores], noise: Noise, pla
     nowhere = 1 - np.mean(np.logical_or.reduce(masks))
     is_missed = noise[best][kind] >= corpora[best].threshold(LOSS)
     lengths = pc.utf8_length(planted.pairs["tgt"]).to_numpy()
-    sizes = [np.median(lengths[mask]) if mask.any() else float("nan") for mask in (is_missed, ~is_missed)]
+    missed, hit = (np.median(lengths[mask]) if mask.any() else float("nan") for mask in (is_missed, ~is_missed))
     return (
         f"{kind}: {best} is the best with {caught[best]:.0%} (AUC {found[best].auc:.2f}); {nowhere:.0%} of the pairs "
-        f"are below the threshold of no column; the median target that {best} misses has {sizes[0]:.0f} characters, and "
-        f"one that it catches {sizes[1]:.0f}; without reaction (AUC below {BLIND_AUC}): {', '.join(blind) or 'no column'}"
+        f"are below the threshold of no column; the median target that {best} misses has {missed:.0f} characters, and "
+        f"one that it catches {hit:.0f}; without reaction (AUC below {BLIND_AUC}): {', '.join(blind) or 'no column'}"
     )
 
 
