@@ -14,6 +14,8 @@ from mtx.data.dataset import SelectedDataset
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import PreparedScores, prepare_scores
 from mtx.data.score.noise_scores import noise_scores, without_held_out
+from mtx.data.score.other_texts import MEASURING
+from mtx.data.score.other_texts import other_texts as texts_of_file
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
@@ -41,7 +43,14 @@ CSV_FILE = "scores.csv"
 
 @needs(*DATA_GROUPS)
 @checked("task")
-def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natural = 5, csv: bool = False) -> None:
+def write_scores(
+    run: Run,
+    *,
+    noise_pairs: Natural = 1000,
+    example_pairs: Natural = 5,
+    csv: bool = False,
+    other_texts: str | None = None,
+) -> None:
     """Score all pairs, write `scores.parquet`, and report what each score catches of planted noise.
 
     Args:
@@ -50,11 +59,15 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
         example_pairs: The number of the worst and of the median pairs of each score that the report shows with their
             texts. 0: the report has no text of the corpus.
         csv: Write `scores.csv`, too.
+        other_texts: A file with texts in another language, one per line, from a half of which the noise
+            `wrong_language` is made. None: no such noise.
 
     Raises:
-        ConfigError: no scorer is chosen.
+        ConfigError: no scorer is chosen, or `other_texts` cannot be read.
+        DataError: `other_texts` has no texts.
     """
     recipe, store = run.datamodule.recipe, run.datamodule.storage
+    others = texts_of_file(other_texts, "task.other_texts", MEASURING)
     if not recipe.scorers:
         raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'")
     prepared = prepare_scores(recipe, store, StageRunner(store))
@@ -71,7 +84,8 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
     if noise_pairs:
         with Phases("measuring planted noise", "noise", "scores") as phases:
             phases.begin("scoring bad pairs", unit=None)
-            scored = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=noise_pairs, seed=run.seed)
+            inputs = store, parts, recipe.scorers, prepared.scored
+            scored = noise_scores(*inputs, per_kind=noise_pairs, seed=run.seed, other_targets=others)
         noise = {name: column_noise(values[name], scored.get(name, {})) for name in names}
         if isinstance(recipe.filter, SelectionFilter):
             costs = rule_costs(recipe.filter.column_rules, without_held_out(recipe.scorers, values), scored)
