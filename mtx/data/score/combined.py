@@ -24,6 +24,7 @@ from mtx.data.score.scorer import MAIN_COLUMN, CombiningScorer, Mask, Sample, Sc
 from mtx.errors import DataError
 
 MODEL_FILE = "combined.npz"
+OTHER_TEXTS = "score.combined.other_texts"
 NUM_HALVES = 2
 MIN_PAIRS = 20  # good pairs in each half; fewer cannot be told from noise
 TRAINING_NOISE = 1 << 32  # added to the seed, so that `task=scores` measures with noise that no model has seen
@@ -57,7 +58,9 @@ class CombinedScorer(CombiningScorer):
         """Return the fields that decide the output. An edited file has another digest; its place does not count."""
         found: dict[str, JSON] = {"inputs": cast(JSON, self.inputs), "sample_pairs": self.sample_pairs}
         found |= {"noise_pairs": self.noise_pairs, "seed": self.seed}
-        return found | ({"other_texts": content_digest(Path(self.other_texts))} if self.other_texts else {})
+        if self.other_texts is not None:
+            found["other_texts"] = content_digest(Path(self.other_texts), OTHER_TEXTS)
+        return found
 
     @property
     def columns(self) -> Mapping[str, ScoreColumn]:
@@ -80,7 +83,7 @@ class CombinedScorer(CombiningScorer):
         names = [name for name in good.schema.names if pa.types.is_float64(good.schema.field(name).type)]
         of_good = features(good, names)
         texts = pa.Table.from_batches([good.select(["src", "tgt"])])
-        others = other_texts(self.other_texts, "score.combined.other_texts", TRAINING)
+        others = other_texts(self.other_texts, OTHER_TEXTS, TRAINING)
         noise_seed = self.seed + TRAINING_NOISE
         planted = planted_noise(texts, per_kind=self.noise_pairs, seed=noise_seed, other_targets=others)
         bad = {}

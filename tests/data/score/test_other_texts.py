@@ -52,3 +52,5 @@ def test_the_content_of_the_file_is_part_of_the_identity_of_combined_scores(tmp_
     assert fields != CombinedScorer().identity_fields()
     copy.write_text("un\ndeux\ntrois\n")
     assert fields != CombinedScorer(other_texts=str(copy)).identity_fields()
+    with pytest.raises(ConfigError, match=r"score\.combined\.other_texts=.*none\.txt cannot be read: No such file"):
+        CombinedScorer(other_texts=str(tmp_path / "none.txt")).identity_fields()
