@@ -262,17 +262,15 @@ def _clusters(first_equal: Ints, links: NDArray[np.uint64]) -> tuple[Ints, Ints]
         first_equal: the first row of a smaller cluster, such as the first one with an equal text.
         links: pairs of rows, one in each half.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(first_equal)
-    if not n:
-        return first_equal, first_equal
-    equal = np.flatnonzero(first_equal < np.arange(n))
-    one = np.concatenate([equal, (links >> HALF).astype(np.int64)])
-    other = np.concatenate([first_equal[equal], (links & LOW_HALF).astype(np.int64)])
-    graph = coo_array((np.ones(len(one), dtype=np.bool_), (one, other)), shape=(n, n))
-    _, labels = connected_components(graph, directed=False)
-    _, first, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
-    cluster: Ints = first[inverse].astype(np.int64)
-    return cluster, counts[inverse].astype(np.int64)
+    cluster = first_equal
+    one, other = (links >> HALF).astype(np.int64), (links & LOW_HALF).astype(np.int64)
+    while len(one):
+        # Each cluster whose first row is not the lower one joins the lowest cluster that it is linked to.
+        one, other = cluster[one], cluster[other]
+        differ = one != other
+        one, other = np.maximum(one, other)[differ], np.minimum(one, other)[differ]
+        cluster = cluster.copy()
+        np.minimum.at(cluster, one, other)
+        while not np.array_equal(cluster, root := cluster[cluster]):
+            cluster = root
+    return cluster, np.bincount(cluster, minlength=len(cluster))[cluster]
