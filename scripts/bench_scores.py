@@ -32,7 +32,7 @@ from mtx.data.score.noise_scores import POOL_PAIRS, noise_scores
 from mtx.data.score.planted_noise import planted_noise
 from mtx.data.score.score_stage import corpus_sample
 from mtx.data.score.score_table import ScoreTable
-from mtx.data.score.scorer import CombiningScorer, TrainedScorer
+from mtx.data.score.scorer import CombiningScorer, CorpusScorer, TrainedScorer
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import MtxError
 from mtx.records.noise_report import column_noise
@@ -94,6 +94,21 @@ def cpu_rate(datamodule: TranslationData, scorer: str, model_id: str | None, tex
     return sum(batch.num_rows for batch in batches) / (time.process_time() - started)
 
 
+def memory_rates(datamodule: TranslationData, scorer: str, text_ids: list[str]) -> tuple[float, float]:
+    """Return the pairs that a scorer of a whole corpus scores in a second of wall clock and of CPU time.
+
+    The texts are in memory, and the kernels are loaded, so that neither files nor the start of a process count.
+    """
+    store, component = datamodule.storage, datamodule.recipe.scorers[scorer]
+    assert isinstance(component, CorpusScorer)
+    batches = [batch for text in text_ids for batch in pair_batches(store.repo.get(text).rows.batches())]
+    num_pairs = sum(batch.num_rows for batch in batches)
+    with tempfile.TemporaryDirectory() as folder:
+        wall, cpu = time.perf_counter(), time.process_time()
+        component.corpus_columns(lambda: iter(batches), num_pairs, Path(folder))
+        return num_pairs / (time.perf_counter() - wall), num_pairs / (time.process_time() - cpu)
+
+
 def thresholds_seconds(overrides: list[str], number: int) -> tuple[float, float, int]:
     """Return the wall clock and CPU seconds of a job with another threshold, as the mean of several, and what it built.
 
@@ -139,6 +154,10 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
             if isinstance(component, TrainedScorer) and not isinstance(component, CombiningScorer):
                 of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
                 line += f", {of_cpu:,.0f} pairs per CPU second and core"
+            if isinstance(component, CorpusScorer):
+                rates = memory_rates(datamodule, scorer, [part.id for part in parts])
+                line += f"; in memory, without the start of a process: {rates[0]:,.0f} pairs/s (wall clock), "
+                line += f"{rates[1]:,.0f} pairs per CPU second"
             print(line)
         if given.thresholds:
             mtx.compose_datamodule(chosen).prepare_data()
