@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from mtx.data.filter.rule_ablation import ALL, NONE, OPTION, RANDOM_BESIDES, RANDOM_FOR, WITHOUT
-from mtx.evaluation.statistics import Difference, contrasts
+from mtx.evaluation.verdict import Difference, contrasts
 from mtx.evaluation.verdict_text import difference_text
 from mtx.records.report_metrics import KEY_METRICS, Value
 from mtx.records.result_types import SEED, Group, Results
