@@ -7,9 +7,10 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 LEAST_PAIRS = 1 << 16  # in memory, whatever the budget
+NUM_PARTS = 256  # of the file, each of which is read by itself
 
 Pairs = NDArray[np.uint64]
 
@@ -20,16 +21,16 @@ class CandidatePairs:
     Args:
         path: the file for pairs beyond the budget; it is created only if needed.
         num_rows: number of rows.
-        max_bytes: the budget for pairs in memory, and for the pairs of one piece.
+        max_bytes: the budget for pairs in memory, and for those of a piece, if its rows have equally many.
     """
 
     def __init__(self, path: Path, num_rows: int, max_bytes: int) -> None:
         self._path = path
-        self._num_rows = num_rows
         self._max_pairs = max(max_bytes // (2 * 8), LEAST_PAIRS)  # while pairs are sorted, they are there twice
         self._parts: list[Pairs] = []
         self._num_in_memory = 0
-        self._ends = [0]  # of the sorted runs in the file
+        self._edges = np.linspace(0, num_rows, NUM_PARTS + 1).astype(np.int64)  # of the parts: ranges of later rows
+        self._runs: list[NDArray[np.int64]] = []  # for each sorted run in the file, where each part begins, and the end
         self._lock = Lock()
 
     def append(self, pairs: Pairs) -> None:
@@ -43,17 +44,26 @@ class CandidatePairs:
                     self._spill()
 
     def pieces(self) -> Iterator[Pairs]:
-        """Yield all pairs once, ascending, in pieces within the budget; a row belongs to one piece."""
+        """Yield all pairs once, ascending, in pieces of about the budget; a later row belongs to one piece."""
         self._join()
-        if len(self._ends) == 1:
+        if not self._runs:
             yield self._parts[0]
             return
         self._spill()
-        stored = np.memmap(self._path, dtype=np.uint64, mode="r")
-        runs = [stored[start:end] for start, end in pairwise(self._ends)]
-        for places in self._ranges(runs, 0, self._num_rows):
-            found = [np.asarray(run[low:high]) for run, (low, high) in zip(runs, places, strict=True)]
-            yield distinct(np.concatenate(found))
+        for part, (first, end) in enumerate(pairwise(self._edges.tolist())):
+            size = int(sum(run[part + 1] - run[part] for run in self._runs))
+            num_pieces = min(-(-size // self._max_pairs), end - first)
+            rows = np.linspace(first, end, num_pieces + 1).astype(np.int64).tolist() if size else []
+            for low, high in pairwise(rows):
+                yield distinct(
+                    np.concatenate([self._stored(*run[part : part + 2].tolist(), low, high) for run in self._runs])
+                )
+
+    def _stored(self, start: int, end: int, first_row: int, end_row: int) -> Pairs:
+        """Return the pairs of a part of a run whose later row is in a range."""
+        found = np.fromfile(self._path, dtype=np.uint64, count=end - start, offset=8 * start)
+        low, high = np.searchsorted(found, _keys([first_row, end_row]))
+        return found[low:high].copy()  # frees the others
 
     def _join(self) -> None:
         joined = distinct(np.concatenate([np.empty(0, dtype=np.uint64), *self._parts]))
@@ -64,21 +74,14 @@ class CandidatePairs:
         (pairs,) = self._parts
         with self._path.open("ab") as file:
             file.write(pairs.data)
-        self._ends.append(self._ends[-1] + len(pairs))
+        start = self._runs[-1][-1] if self._runs else 0
+        self._runs.append(start + np.searchsorted(pairs, _keys(self._edges)))
         self._parts, self._num_in_memory = [], 0
 
-    def _ranges(self, runs: list[Pairs], first: int, end: int) -> Iterator[list[tuple[int, int]]]:
-        """Yield the places of ranges of later rows in all runs, with at most the budget of pairs, or one row, each."""
-        keys = np.array([first << 32, max((end << 32) - 1, 0)], dtype=np.uint64)
-        places = [
-            (int(np.searchsorted(run, keys[0])), int(np.searchsorted(run, keys[1], side="right"))) for run in runs
-        ]
-        if sum(high - low for low, high in places) <= self._max_pairs or end - first <= 1:
-            yield places
-            return
-        middle = (first + end) // 2
-        yield from self._ranges(runs, first, middle)
-        yield from self._ranges(runs, middle, end)
+
+def _keys(rows: ArrayLike) -> Pairs:
+    """Return the lowest pair of each later row: uint64 [rows]."""
+    return np.asarray(rows).astype(np.uint64) << np.uint64(32)
 
 
 def distinct(values: NDArray[Any]) -> NDArray[Any]:

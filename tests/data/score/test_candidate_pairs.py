@@ -11,11 +11,13 @@ from mtx.data.score.candidate_pairs import CandidatePairs
 NUM_ROWS = 50
 
 
+@pytest.mark.parametrize("num_parts", [2, 256])
 @pytest.mark.parametrize("budget", [10**6, 40, 8])
-def test_pieces_have_each_pair_once_in_order_within_the_budget(
-    budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_pieces_have_each_pair_once_in_order_and_about_the_budget(
+    budget: int, num_parts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidate_pairs, "LEAST_PAIRS", 1)
+    monkeypatch.setattr(candidate_pairs, "NUM_PARTS", num_parts)
     rng = np.random.default_rng(0)
     later, earlier = rng.integers(1, NUM_ROWS, 400).astype(np.uint64), rng.integers(0, 20, 400).astype(np.uint64)
     pairs = (later << np.uint64(32)) | earlier
@@ -28,7 +30,7 @@ def test_pieces_have_each_pair_once_in_order_within_the_budget(
     rows = [set((piece >> np.uint64(32)).tolist()) for piece in pieces]
     assert sum(map(len, rows)) == len(set.union(*rows)), "a row belongs to one piece"
     for piece, of in zip(pieces, rows, strict=True):
-        assert len(piece) <= budget or len(of) == 1
+        assert len(piece) <= 2 * budget or len(of) == 1
 
 
 def test_equal_pairs_take_memory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
