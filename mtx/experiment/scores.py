@@ -25,6 +25,7 @@ from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.row_views import ROW_COLUMN, ROWS_PER_BATCH, SOURCE_COLUMN
 from mtx.progress.tracking import Phases
 from mtx.records.noise_report import (
+    ColumnNoise,
     NoiseReport,
     ScoreExample,
     ScoreExamples,
@@ -80,15 +81,10 @@ def write_scores(
     names = [name for name, column in table.columns.items() if column.is_score]
     values = {name: table.table[name].to_numpy() for name in names}
     histograms = {name: found for name in names if (found := score_histogram(values[name])) is not None}
-    noise, costs = {}, RuleCostReport()
+    noise: dict[str, ColumnNoise] = {}
+    costs = RuleCostReport()
     if noise_pairs:
-        with Phases("measuring planted noise", "noise", "scores") as phases:
-            phases.begin("scoring bad pairs", unit=None)
-            inputs = store, parts, recipe.scorers, prepared.scored
-            scored = noise_scores(*inputs, per_kind=noise_pairs, seed=run.seed, other_targets=others)
-        noise = {name: column_noise(values[name], scored.get(name, {})) for name in names}
-        if isinstance(recipe.filter, SelectionFilter):
-            costs = rule_costs(recipe.filter.column_rules, without_held_out(recipe.scorers, values), scored)
+        noise, costs = _measured_noise(run, prepared, values, noise_pairs, others)
     scorers = _scorer_reports(prepared, table)
     report = Report.of(
         {
@@ -107,14 +103,35 @@ def write_scores(
             examples=_examples(run, parts, values, example_pairs) if example_pairs else {},
         ),
     )
+    _print_tables(run, scorers, noise, costs)
+    run.console.print(f"scores: {run.output_dir / SCORES_FILE}", highlight=False, soft_wrap=True)
+    run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+
+
+def _print_tables(
+    run: Run, scorers: Mapping[str, ScorerReport], noise: Mapping[str, ColumnNoise], costs: RuleCostReport
+) -> None:
     run.console.print(scores_table(scorers))
     if noise:
         run.console.print(thresholds_table(noise))
         run.console.print(kinds_table(noise))
     if costs.together is not None:
         run.console.print(rule_costs_table(costs))
-    run.console.print(f"scores: {run.output_dir / SCORES_FILE}", highlight=False, soft_wrap=True)
-    run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+
+
+def _measured_noise(
+    run: Run, prepared: PreparedScores, values: Mapping[str, np.ndarray], per_kind: int, others: Sequence[str]
+) -> tuple[dict[str, ColumnNoise], RuleCostReport]:
+    """Plant noise, and return what each score catches of it, and what the rules of a selection cost and catch."""
+    recipe, parts = run.datamodule.recipe, prepared.corpus.parts("train")
+    inputs = run.datamodule.storage, parts, recipe.scorers, prepared.scored
+    with Phases("measuring planted noise", "noise", "scores") as phases:
+        phases.begin("scoring bad pairs", unit=None)
+        scored = noise_scores(*inputs, per_kind=per_kind, seed=run.seed, other_targets=others)
+    costs = RuleCostReport()
+    if isinstance(recipe.filter, SelectionFilter):
+        costs = rule_costs(recipe.filter.column_rules, without_held_out(recipe.scorers, values), scored)
+    return {name: column_noise(of, scored.get(name, {})) for name, of in values.items()}, costs
 
 
 def _examples(
