@@ -81,8 +81,7 @@ def write_scores(
     names = [name for name, column in table.columns.items() if column.is_score]
     values = {name: table.table[name].to_numpy() for name in names}
     histograms = {name: found for name in names if (found := score_histogram(values[name])) is not None}
-    noise: dict[str, ColumnNoise] = {}
-    costs = RuleCostReport()
+    noise, costs = dict[str, ColumnNoise](), RuleCostReport()
     if noise_pairs:
         noise, costs = _measured_noise(run, prepared, values, noise_pairs, others)
     scorers = _scorer_reports(prepared, table)
@@ -104,7 +103,6 @@ def write_scores(
         ),
     )
     _print_tables(run, scorers, noise, costs)
-    run.console.print(f"scores: {run.output_dir / SCORES_FILE}", highlight=False, soft_wrap=True)
     run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
 
 
@@ -117,6 +115,7 @@ def _print_tables(
         run.console.print(kinds_table(noise))
     if costs.together is not None:
         run.console.print(rule_costs_table(costs))
+    run.console.print(f"scores: {run.output_dir / SCORES_FILE}", highlight=False, soft_wrap=True)
 
 
 def _measured_noise(
