@@ -246,7 +246,7 @@ def pairs_with_one_hash(keys: NDArray[np.uint64], max_neighbours: int = MAX_NEIG
         max_neighbours: of the rows with one hash, each is paired with at most this number of rows before it.
     """
     hashes = keys >> HALF
-    places = np.arange(len(keys))
+    places = np.flatnonzero(hashes[1:] == hashes[:-1])
     for distance in range(1, max_neighbours + 1):
         places = places[places + distance < len(keys)]
         places = places[hashes[places] == hashes[places + distance]]
