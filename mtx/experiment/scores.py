@@ -57,7 +57,7 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
     recipe, store = run.datamodule.recipe, run.datamodule.storage
     if not recipe.scorers:
         raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'")
-    prepared = prepare_scores(recipe, store, StageRunner(store))
+    prepared = prepare_scores(recipe, store, StageRunner(store, engine=run.datamodule.engine))
     parts = prepared.corpus.parts("train")
     table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
     run.output_dir.mkdir(parents=True, exist_ok=True)
