@@ -176,7 +176,7 @@ def main() -> None:
     is_sample = chosen.sample or not CORPUS.exists()
     source = ["downloader=sample"] if is_sample else ["downloader=local", f"downloader.path={CORPUS}"]
     small = [f"tokenizer.vocab_size={1000 if chosen.quick else 16_000}", *(["downloader.n=500"] * chosen.quick)]
-    dm = mtx.compose_datamodule([*source, *small, "filter=none"])
+    dm = mtx.compose_datamodule([*source, *small])
     dm.prepare_data()
     assert dm.ids is not None
     pairs = dm.storage.repo.get(dm.ids.filtered["train"]).rows.table

@@ -15,11 +15,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
-from pydantic import Field
-
-from mtx.components.checked_options import component
+from mtx.components.checked_options import Count, component
 from mtx.cpu_count import granted_cores
 from mtx.data.engine_protocol import Engine, InProcessEngine
 from mtx.errors import StoreError
@@ -28,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Outcomes = dict[int, tuple[bool, Any]]  # by item: True and the result of its task, or False and its error
 
 MAX_DEATHS = 3  # number of workers that may end unexpectedly at one item, before the stage fails
 PICKLE_ERRORS = (pickle.PicklingError, AttributeError, TypeError)
@@ -58,7 +57,7 @@ class ProcessPoolEngine(Engine):
     kind: ClassVar[str] = "engine/local"
     version: ClassVar[int] = 1
 
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Count | None = None
 
     def __post_init__(self) -> None:
         self._is_cancelled = False
@@ -108,7 +107,7 @@ class ProcessPoolEngine(Engine):
 
     def _results(self, payload: bytes, items: Sequence[Any]) -> Iterator[Any]:
         waiting = deque(range(len(items)))
-        results: dict[int, Any] = {}
+        results: Outcomes = {}
         deaths: Counter[int] = Counter()
         for number in range(len(items)):
             while number not in results:
@@ -120,7 +119,10 @@ class ProcessPoolEngine(Engine):
                     worker = next(worker for worker in busy if worker.connection is connection)
                     self._receive(worker, results, waiting, deaths)
             self._send(payload, items, waiting)  # the workers go on while the caller uses the result
-            yield results.pop(number)
+            is_result, content = results.pop(number)
+            if not is_result:
+                raise content
+            yield content
 
     def _send(self, payload: bytes, items: Sequence[Any], waiting: deque[int]) -> None:
         """Give an item to each idle worker."""
@@ -136,8 +138,8 @@ class ProcessPoolEngine(Engine):
             except OSError:  # it has ended, which `wait` reports
                 continue
 
-    def _receive(self, worker: _Worker, results: dict[int, Any], waiting: deque[int], deaths: Counter[int]) -> None:
-        """Take the result of a worker, or replace it if it has ended. Raises the error of its task."""
+    def _receive(self, worker: _Worker, results: Outcomes, waiting: deque[int], deaths: Counter[int]) -> None:
+        """Take the result or the error of a worker's task, or replace the worker if it has ended."""
         number = cast(int, worker.item_number)
         try:
             is_result, content = worker.connection.recv()
@@ -155,9 +157,10 @@ class ProcessPoolEngine(Engine):
             waiting.appendleft(number)
             return
         worker.item_number = None
+        results[number] = is_result, content
         if not is_result:
-            raise content
-        results[number] = content
+            for later in [other for other in waiting if other > number]:  # the stage ends with this error
+                waiting.remove(later)
 
 
 def _pickled(task: Callable[..., Any]) -> bytes | None:
