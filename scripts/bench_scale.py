@@ -35,6 +35,7 @@ from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
 BLOCK_PAIRS = 1 << 16
+NOTHING, SPACE = pa.scalar("", pa.large_string()), pa.scalar(" ", pa.large_string())
 BARE_EVERY = 8  # the bare call encodes every eighth block
 
 
@@ -61,11 +62,11 @@ class SideModel:
         is_new = (rng.random(total) < growth * np.maximum(at, 1) ** (self.exponent - 1)) & (at > self.num_tokens)
         heads, tails = (self.words.take(pa.array(rng.integers(0, len(self.words), int(is_new.sum())))) for _ in "ab")
         heads, tails = pc.utf8_slice_codeunits(heads, 0, 5), pc.utf8_slice_codeunits(tails, 2)
-        vocabulary = pa.concat_arrays([self.words, pc.binary_join_element_wise(heads, tails, "").cast(self.words.type)])
+        vocabulary = pa.concat_arrays([self.words, pc.binary_join_element_wise(heads, tails, NOTHING)])
         chosen[is_new] = len(self.words) + np.arange(int(is_new.sum()))
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
         lists = pa.LargeListArray.from_arrays(pa.array(offsets), vocabulary.take(pa.array(chosen)))
-        return pc.binary_join(lists, " ").cast(pa.large_string())
+        return pc.binary_join(lists, SPACE)
 
 
 def synthetic(models: tuple[SideModel, SideModel], num_pairs: int, seed: int) -> Iterator[pa.RecordBatch]:

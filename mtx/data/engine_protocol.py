@@ -5,12 +5,13 @@ order. Tasks are idempotent: a repeated task, as after a killed worker, reuses o
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Protocol of an object that runs the tasks of a stage, in this process or elsewhere.
 
