@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +13,7 @@ import pytest
 
 from mtx.data.engine_worker import _outcome
 from mtx.data.process_pool_engine import ProcessPoolEngine
-from mtx.errors import ConfigError, DataError, StoreError
+from mtx.errors import ConfigError, StoreError
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +38,6 @@ def pid_and(marks: Path, number: int) -> tuple[int, int]:
     return os.getpid(), number
 
 
-def refuse(number: int) -> int:
-    if number:
-        raise DataError(f"row {number} is bad")
-    return number
-
-
-def always_end(number: int) -> int:
-    os._exit(3)
-
-
 def test_a_killed_process_is_replaced_and_no_item_is_lost_or_returned_twice(
     engine: ProcessPoolEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -59,18 +51,48 @@ def test_a_killed_process_is_replaced_and_no_item_is_lost_or_returned_twice(
     assert "a process of engine=local was ended by SIGKILL; another one repeats its task" in caplog.messages
 
 
-def test_the_error_of_a_task_is_raised_and_all_processes_end(engine: ProcessPoolEngine) -> None:
-    pids = [worker.process.pid for worker in engine._pool]
-    results = engine.map(refuse, [0, 1, 0])
+def test_the_error_of_a_task_is_raised_in_place_of_its_result_and_all_processes_end(engine: ProcessPoolEngine) -> None:
+    results = engine.map(int, ["0", "x", "0"])
     assert next(results) == 0
-    with pytest.raises(DataError, match="row 1 is bad"):
+    pids = [worker.process.pid for worker in engine._pool]
+    with pytest.raises(ValueError, match="invalid literal"):
         next(results)
+    assert len(pids) == 2
     assert not any(map(is_running, pids))
 
 
 def test_an_item_that_ends_each_process_is_an_error_that_names_the_remedy(engine: ProcessPoolEngine) -> None:
     with pytest.raises(StoreError, match=r"3 processes .* the last one by exit code 3\. .* set engine\.workers=1"):
-        list(engine.map(always_end, [1, 2]))
+        list(engine.map(os._exit, [3, 3]))
+
+
+SLEEPING = """
+import time
+from mtx.data.process_pool_engine import ProcessPoolEngine
+engine = ProcessPoolEngine(workers=2)
+import mtx.data.process_pool_engine as module
+start = module._start_worker
+def told():
+    worker = start()
+    print(worker.process.pid, flush=True)
+    return worker
+module._start_worker = told
+list(engine.map(time.sleep, [60, 60]))
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_the_processes_end_with_the_process_that_started_them(sign: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", SLEEPING], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        pids = [int(run.stdout.readline()) for _ in range(2)]
+        assert all(map(is_running, pids))
+        run.send_signal(sign)
+        assert run.wait(timeout=60) != 0
+    deadline = time.monotonic() + 30
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, pids))
 
 
 def test_a_cancelled_engine_yields_what_is_finished(engine: ProcessPoolEngine) -> None:
