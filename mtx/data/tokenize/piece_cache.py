@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 MAX_CACHED_PIECES = 1 << 20  # with mean lengths of 10 bytes and 3 ids, about 50 MB
 MAX_PIECE_BYTES = 64  # longer pieces seldom repeat, such as sentences without spaces
-MIN_EVICTED_SHARE = 2  # an eviction removes at least one half of the pieces
+KEPT_SHARE = 0.5  # an eviction keeps at most this share of the maximum number of pieces
 
 Ids = NDArray[np.uint16 | np.uint32]
 
@@ -79,7 +79,7 @@ class PieceCache:
 
     def _evict(self) -> None:
         """Keep the pieces with the most uses, at most half of the maximum."""
-        most = np.argsort(-self.uses, kind="stable")[: self.max_pieces // MIN_EVICTED_SHARE]
+        most = np.argsort(-self.uses, kind="stable")[: int(self.max_pieces * KEPT_SHARE)]
         kept: NDArray[Any] = np.zeros(len(self.pieces), dtype=np.bool_)
         kept[most] = True
         self.pieces = self.pieces.filter(pa.array(kept))
