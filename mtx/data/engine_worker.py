@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import signal
 import sys
 import threading
 import time
@@ -16,7 +15,6 @@ PARENT_CHECK_S = 0.5  # seconds between two checks that the parent process is al
 def main() -> None:
     """Serve the process that started this one, until it closes the connection or ends. Reads `sys.argv`."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which then ends its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     task: Callable[[Any], Any] | None = None
     with Connection(descriptor) as connection:

@@ -30,7 +30,8 @@ Outcomes = dict[int, tuple[bool, Any]]  # by item: True and the result of its ta
 
 MAX_DEATHS = 3  # number of workers that may end unexpectedly at one item, before the stage fails
 PICKLE_ERRORS = (pickle.PicklingError, AttributeError, TypeError)
-START = "from mtx.data.engine_worker import main; main()"
+# Ctrl-C also reaches the workers, but the process that started them ends them.
+START = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from mtx.data.engine_worker import main; main()"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
