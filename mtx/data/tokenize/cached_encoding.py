@@ -1,7 +1,7 @@
 """Encodes many texts into one flat array of token ids, and encodes each distinct piece of text only once.
 
 Words repeat in texts, but the `tokenizers` library encodes each occurrence again. `FlatEncoder` therefore splits texts
-before spaces, encodes the distinct pieces, and concatenates their ids. It keeps the ids of frequent pieces for later
+before spaces, and for some tokenizers beside punctuation, encodes the distinct pieces, and concatenates their ids. It keeps the ids of frequent pieces for later
 texts. It does so only if `cut_rule` proves that no token of the tokenizer crosses such a split, so that the ids are
 equal. Other tokenizers, and texts whose pieces rarely repeat, such as those of languages without spaces, are encoded as
 whole texts.
@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from mtx.data.tokenize.joined_pieces import PieceJoiner, piece_joiner
 from mtx.data.tokenize.piece_cache import Ids, PieceCache
-from mtx.data.tokenize.text_cuts import Bounds, CutRule, byte_ids, cut_places, cut_rule
+from mtx.data.tokenize.text_cuts import Bounds, CutRule, byte_ids, class_changes, cut_places, cut_rule
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer
 
 TEXTS_PER_CALL = 8192  # texts per call of the library, which encodes them in threads; results take 100 bytes per token
@@ -122,6 +122,8 @@ class FlatEncoder:
                 ~is_bound[cuts] & ~is_bound[cuts + 1]
             ]  # do not remove a space at the start or the end of a text
             is_bound[cuts + 1] = True
+        elif self.rule == "classes":
+            is_bound[class_changes(data)] = True
         is_bound[cuts] = True
         return cuts, np.flatnonzero(is_bound)
 

@@ -4,6 +4,7 @@
 """
 
 import json
+import string
 from typing import Any, Literal
 
 import numpy as np
@@ -23,13 +24,17 @@ WIDE_SPACES = [*"\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff", *map
 WIDE_SPACES_UTF8 = np.array([int.from_bytes(char.encode()) for char in WIDE_SPACES], dtype=np.uint32)
 TWO_BYTES, THREE_BYTES = WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 < 1 << 16], WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 >= 1 << 16]
 
-CutRule = Literal[
-    "keep", "drop"
-]  # "keep": a piece keeps its leading space; "drop": the tokenizer prepends a space itself
+# "keep": a piece keeps its leading space; "classes": the same, and texts are also cut at `class_changes`; "drop": the
+# tokenizer prepends a space itself
+CutRule = Literal["keep", "classes", "drop"]
 Bounds = NDArray[np.int64]  # positions in an array of bytes
 # Pre-tokenizers that end a word at each space, and then split each word independently of the others.
 SPACE_SPLITTERS = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
 WORD_SPLITTERS = (*SPACE_SPLITTERS, "Digits", "Punctuation", "Split")
+ASCII_CLASSES = np.zeros(256, dtype=np.uint8)  # 0: none
+ASCII_CLASSES[np.frombuffer(string.ascii_letters.encode(), dtype=np.uint8)] = 1
+ASCII_CLASSES[np.frombuffer(string.digits.encode(), dtype=np.uint8)] = 2
+ASCII_CLASSES[np.frombuffer(string.punctuation.replace("'", "").encode(), dtype=np.uint8)] = 3
 
 
 def cut_places(data: NDArray[np.uint8]) -> Bounds:
@@ -51,10 +56,23 @@ def cut_places(data: NDArray[np.uint8]) -> Bounds:
     return kept
 
 
+def class_changes(data: NDArray[np.uint8]) -> Bounds:
+    """Return the positions between ASCII characters of two of these classes: letters, digits, punctuation.
+
+    GPT-2's pattern ends a word at each of them. The apostrophe belongs to no class, because the pattern joins it with
+    some letters.
+    """
+    of_byte = ASCII_CLASSES[data]
+    before, after = of_byte[:-1], of_byte[1:]
+    changes: Bounds = np.flatnonzero((before != after) & (before > 0) & (after > 0)) + 1
+    return changes
+
+
 def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
     """Return how texts may be split at `cut_places` for this tokenizer; None: not at all, or not known to be safe.
 
-    `keep`: no token crosses such a position. `drop`: the same, but the tokenizer also prepends a space to each text.
+    `keep`: no token crosses such a position. `classes`: nor does one cross a position of `class_changes`. `drop`: as
+    `keep`, but the tokenizer also prepends a space to each text.
     """
     described = json.loads(tokenizer.to_str())
     model, steps = described["model"], normalizer_steps(described["normalizer"])
@@ -75,7 +93,9 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
     if words["type"] != "ByteLevel":
         return None
     only_bytes = model["type"] == "BPE" and not model["merges"] and not model["ignore_merges"]
-    return "keep" if words["use_regex"] or only_bytes else None
+    if words["use_regex"]:
+        return "classes"
+    return "keep" if only_bytes else None
 
 
 def drops_spaces(described: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from mtx.data.tokenize import cached_encoding, joined_pieces, text_cuts
 from mtx.data.tokenize.bpe import BPETokenization, byte_level
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.data.tokenize.cached_encoding import FlatEncoder
-from mtx.data.tokenize.text_cuts import byte_ids, cut_places, cut_rule
+from mtx.data.tokenize.text_cuts import byte_ids, class_changes, cut_places, cut_rule
 from mtx.data.tokenize.tokenization import Tokenization, encode_texts, prepare_tokenizer
 from mtx.data.tokenize.unigram import UnigramTokenization
 from mtx.data.tokenize.wordpiece import WordPieceTokenization
@@ -80,7 +80,8 @@ def same(tokenizer: Tokenizer, texts: list[str], encoder: FlatEncoder | None = N
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_every_tokenizer_of_mtx_is_known(name: str) -> None:
-    assert cut_rule(TOKENIZERS[name]) == ("drop" if name.startswith("unigram") else "keep")
+    rules = {"unigram": "drop", "bpe": "classes", "byte": "keep", "wordpiece": "keep"}
+    assert cut_rule(TOKENIZERS[name]) == rules[name.partition("-")[0]]
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
@@ -182,6 +183,13 @@ def test_text_is_cut_before_spaces_but_not_behind_other_white_space() -> None:
     assert parts == ["ab", " c", "  d\u00a0 e\u3000 f\t gé", " h語", " i\u2028 j\x00 k"]
 
 
+def test_text_is_cut_between_ascii_letters_digits_and_punctuation_but_not_at_apostrophes() -> None:
+    data = np.frombuffer("it's (a1) x_2'3é.b 'd".encode(), dtype=np.uint8)
+    cuts = class_changes(data).tolist()
+    parts = [bytes(data[a:b]).decode() for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    assert parts == ["it's (", "a", "1", ") x", "_", "2'3é.", "b 'd"]
+
+
 def test_no_character_but_those_known_is_white_space_or_ends_in_it_in_any_normal_form() -> None:
     known = {*text_cuts.WIDE_SPACES, *map(chr, range(0x21)), "\x7f"}
     for code in range(sys.maxunicode + 1):
@@ -222,6 +230,6 @@ def test_tokenizers_that_may_look_across_a_cut_encode_whole_texts() -> None:
 
 
 def test_what_is_known_to_be_cut_at_spaces_may_be_cut() -> None:
-    assert cut_rule(custom()) == "keep"
-    assert cut_rule(custom(normalizer=normalizers.Sequence([normalizers.NFD()]))) == "keep"
+    assert cut_rule(custom()) == "classes"
+    assert cut_rule(custom(normalizer=normalizers.Sequence([normalizers.NFD()]))) == "classes"
     assert cut_rule(custom(pre_tokenizer=pre_tokenizers.BertPreTokenizer())) == "keep"
