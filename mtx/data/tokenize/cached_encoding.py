@@ -3,8 +3,8 @@
 Words repeat in texts, but the `tokenizers` library encodes each occurrence again. `FlatEncoder` therefore splits texts
 before spaces, and for some tokenizers beside punctuation, encodes the distinct pieces, and concatenates their ids. It
 keeps the ids of frequent pieces for later texts. It does so only if `cut_rule` proves that no token of the tokenizer
-crosses such a split, so that the ids are equal. Other tokenizers, and texts whose pieces rarely repeat, such as those of
-languages without spaces, are encoded as whole texts.
+crosses such a split, so that the ids are equal. Other tokenizers, and texts whose pieces rarely repeat, such as those
+of languages without spaces, are encoded as whole texts.
 """
 
 from dataclasses import dataclass, field
