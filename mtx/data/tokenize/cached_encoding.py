@@ -9,6 +9,7 @@ of languages without spaces, are encoded as whole texts.
 
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -161,7 +162,7 @@ class FlatEncoder:
 
 
 def _merged(
-    is_first: NDArray[np.bool_], first: tuple[NDArray[np.int64], Ids], second: tuple[NDArray[np.int64], Ids]
+    is_first: NDArray[np.bool_], first: tuple[NDArray[np.int64], NDArray[Any]], second: tuple[NDArray[np.int64], Ids]
 ) -> tuple[NDArray[np.int64], Ids]:
     """Interleave the lengths and ids of two lists of pieces; `is_first` says from which list each piece comes."""
     lengths = np.empty(len(is_first), dtype=np.int64)
