@@ -96,12 +96,12 @@ def test_the_processes_end_with_the_process_that_started_them(sign: signal.Signa
 
 
 def test_a_cancelled_engine_yields_what_is_finished(engine: ProcessPoolEngine) -> None:
+    list(engine.map(str, [1, 2]))  # both processes have started
     done = []
-    for result in engine.map(str, range(9)):
+    for result in engine.map(time.sleep, [0.2] * 9):
         done.append(result)
         engine.cancel()
-    assert done == [str(number) for number in range(len(done))]
-    assert len(done) <= 4, "the items that the two processes had"
+    assert 1 <= len(done) <= 4, "the items that the two processes had"
 
 
 def test_one_item_or_one_worker_or_a_task_that_cannot_be_sent_runs_here(caplog: pytest.LogCaptureFixture) -> None:
