@@ -27,7 +27,8 @@ class BatchFormat:
         max_source_tokens: largest number of source positions of a pair, including EOS; None: no limit.
         max_target_tokens: largest number of target positions of a pair, including BOS or EOS; None: no limit.
         length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores.
-        names: `mtx`, or `huggingface` for the tensor names that seq2seq models of `transformers` take. With
+        names: `mtx`; `flat` for batches without padding; or `huggingface` for the tensor names that seq2seq models of
+            `transformers` take. With
             `huggingface`, labels are padded with -100 unless `label_pad_id` is set, and batches have no `row_ids`.
             `decoder_input_ids` begin with BOS in both formats, so set `decoder_start_token_id` in the config of a
             `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start with pad
@@ -41,10 +42,15 @@ class BatchFormat:
     max_source_tokens: MaxTokens | None = None
     max_target_tokens: MaxTokens | None = None
     length_multiple: int = 1
-    names: Annotated[Literal["mtx", "huggingface"], Field(title="batch_format")] = "mtx"
+    names: Annotated[Literal["mtx", "huggingface", "flat"], Field(title="batch_format")] = "mtx"
 
     def __post_init__(self) -> None:
         supported_schema(self.names)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether batches have no padding."""
+        return self.names == "flat"
 
     @property
     def label_padding(self) -> int:

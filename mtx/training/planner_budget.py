@@ -9,7 +9,11 @@ from mtx.batches.plan.planner import Lengths, Mask, Planner
 from mtx.components.checked_options import Count, problem_of
 from mtx.errors import ConfigError
 
-BUDGET_KEYS = ("max_tokens", "real_tokens", "batch_size")  # attribute names of the budget; each planner has at most one of them
+BUDGET_KEYS = (
+    "max_tokens",
+    "real_tokens",
+    "batch_size",
+)  # attribute names of the budget; each planner has at most one of them
 
 
 def planner_budget(planner: Planner) -> int:

@@ -214,7 +214,7 @@ class TranslationData:
         from mtx.batches.collate import load_kernels  # which imports torch
 
         for name in self._prepared_data.names:
-            load_kernels(self._prepared_data.split(name).pairs)
+            load_kernels(self._prepared_data.split(name).pairs, self._format)
         self._prepared_data.sampled(self.sampler)
 
     def train_dataloader(self) -> "PlanLoader":
