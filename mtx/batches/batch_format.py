@@ -26,7 +26,8 @@ class BatchFormat:
         label_pad_id: value that fills labels after EOS; None: see `label_padding`.
         max_source_tokens: largest number of source positions of a pair, including EOS; None: no limit.
         max_target_tokens: largest number of target positions of a pair, including BOS or EOS; None: no limit.
-        length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores.
+        length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores. `NO_PADDING` (0)
+            if batches are flat, and only then.
         names: `mtx`; `flat` for batches without padding; or `huggingface` for the tensor names that seq2seq models of
             `transformers` take. With
             `huggingface`, labels are padded with -100 unless `label_pad_id` is set, and batches have no `row_ids`.

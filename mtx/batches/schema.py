@@ -180,6 +180,13 @@ def flat_token_counts(batch: Any) -> tuple[int, ...]:
     return tuple(ids.numel() for ids in found if ids is not None)
 
 
+def num_pairs(batch: Mapping[str, Any]) -> int:
+    """Return the number of pairs in a batch of any format that mtx builds."""
+    if (offsets := batch_tensor(batch, "target_offsets")) is not None:
+        return len(offsets) - 1
+    return len(batch["labels"])
+
+
 def target_tokens(batch: Any) -> "Tensor | None":
     """Return the number of real target tokens, a tensor [] on the batch's device; None if it cannot be counted."""
     labels = batch_tensor(batch, "labels")

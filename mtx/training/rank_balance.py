@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.batches.plan.planner import Int, Lengths
+from mtx.batches.plan.planner import NO_PADDING, Int, Lengths
 from mtx.batches.plan.rank_assignment import RankBatches
 from mtx.training.loader import EpochBatches
 
@@ -15,7 +15,7 @@ def rank_report(batches: EpochBatches, world_size: int, lengths: Lengths, length
     """Report how the next epoch of `batches` is distributed over `world_size` ranks.
 
     The imbalance of a step is the largest number of padded tokens of a rank, divided by the mean over the ranks. Padded
-    tokens of both sides count, and the imbalance is at least 1.
+    tokens of both sides count, or real tokens with `NO_PADDING` as `length_multiple`, and the imbalance is at least 1.
 
     Returns:
         `world_size`; `num_steps`, the steps of each rank; `left_out`, the number of pairs that no rank gets.
@@ -38,8 +38,16 @@ def rank_report(batches: EpochBatches, world_size: int, lengths: Lengths, length
 
 
 def padded_tokens(dealt: RankBatches, lengths: Lengths, *, length_multiple: int = 1) -> Int:
-    """Return the padded tokens of both sides that each rank gets in each step, int64 [steps, ranks]."""
+    """Return the padded tokens of both sides that each rank gets in each step, int64 [steps, ranks].
+
+    With `NO_PADDING` as `length_multiple`, they are the real tokens.
+    """
     widths = dealt.plan.widths
+    if length_multiple == NO_PADDING:
+        both = (lengths.source + lengths.target)[dealt.plan.rows]
+        before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(both, dtype=np.int64)])
+        real: Int = (before[dealt.ends] - before[dealt.starts]).reshape(-1, dealt.world_size)
+        return real
     if widths is not None:
         positions = widths[dealt.cut]
     else:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mtx.batches.schema import is_flat
 from mtx.errors import DataError
 from mtx.training.reference.flat_attention import AttentionLayout, attention_layout, flat_attention
 from mtx.training.reference.network import Transformer
@@ -45,7 +46,9 @@ def flat_hidden_states(network: Transformer, batch: Mapping[str, Tensor]) -> Ten
 
 
 def padded_sources(batch: Mapping[str, Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Return the sources of a flat batch as padded ids int64 [B, S], and their mask bool [B, S]."""
+    """Return the sources of a batch as padded ids int64 [B, S], and their mask bool [B, S]; the batch may be flat."""
+    if not is_flat(batch):
+        return batch["encoder_input_ids"], batch["encoder_attn_mask"]
     offsets = batch["encoder_offsets"].long()
     lengths = offsets.diff()
     within = torch.arange(max(int(lengths.max()) if len(lengths) else 0, 1), device=offsets.device)
