@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtx.batches import compile_cache
-from mtx.batches.kernel_argument_layout import DONE, NUM_ARRAYS, NUM_FLAT_ARRAYS, KernelArguments
+from mtx.batches.kernel_argument_array import DONE, NUM_ARRAYS, NUM_FLAT_ARRAYS, KernelArguments
 
 DEFAULT_ID_TYPE = np.dtype(np.uint16)  # holds the ids of most vocabularies
-KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_layout")
+KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_array")
 FLAT_KERNEL_MODULES = (*KERNEL_MODULES, "mtx.batches.flat_kernels")
 
 Int = NDArray[np.int64]

@@ -32,7 +32,7 @@ from mtx.batches.collate_kernels import (
     _scratch_part,
     carray,
 )
-from mtx.batches.kernel_argument_layout import NUM_FLAT_ARRAYS
+from mtx.batches.kernel_argument_array import NUM_FLAT_ARRAYS
 
 FLAT_ARRAYS = UInt(NUM_FLAT_ARRAYS)
 IOTA = np.arange(1024, dtype=np.int32)  # copying numbers is faster than converting a counter to int32

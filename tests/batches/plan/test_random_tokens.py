@@ -8,7 +8,7 @@ from mtx.batches.plan.packing import packed_offsets
 from mtx.batches.plan.planner import Int, Lengths, Plan
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.errors import ConfigError
-from mtx.training.planner_budget import min_budget, planner_budget, planner_with_budget
+from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget
 
 
 def varied_lengths(num_rows: int) -> Lengths:
