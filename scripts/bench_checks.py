@@ -21,9 +21,9 @@ import pyarrow as pa
 import torch
 
 import mtx
-from mtx.data.repo_read_cache import RepoSession
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.preparation import Recipe, StageIds, prepare
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization

@@ -24,7 +24,7 @@ KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_ar
 FLAT_KERNEL_MODULES = (*KERNEL_MODULES, "mtx.batches.flat_kernels")
 
 Int = NDArray[np.int64]
-Tensors = Sequence[Tensor]  # tensors of a batch, in the order of `kernel_argument_layout.py`
+Tensors = Sequence[Tensor]  # tensors of a batch, in the order of `kernel_argument_array.py`
 
 
 class Kernels(NamedTuple):
