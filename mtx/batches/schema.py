@@ -187,6 +187,17 @@ def num_pairs(batch: Mapping[str, Any]) -> int:
     return len(batch["labels"])
 
 
+def longest_source(batch: Mapping[str, Any]) -> int:
+    """Return the source positions of the longest pair in a batch, or of the padded batch.
+
+    The first tensor of a padded batch has the source ids, under any key.
+    """
+    if (offsets := batch_tensor(batch, "source_offsets")) is not None:
+        return int(offsets.diff().max()) if len(offsets) > 1 else 0
+    longest: int = next(iter(batch.values())).shape[1]
+    return longest
+
+
 def target_tokens(batch: Any) -> "Tensor | None":
     """Return the number of real target tokens, a tensor [] on the batch's device; None if it cannot be counted."""
     labels = batch_tensor(batch, "labels")

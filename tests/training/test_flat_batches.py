@@ -17,7 +17,7 @@ from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.rank_assignment import assigned_batches
 from mtx.batches.plan.static_shapes import StaticShapesPlanner
-from mtx.batches.schema import num_pairs
+from mtx.batches.schema import longest_source, num_pairs
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import ConfigError
 from mtx.training.callbacks import TokenMeanGradients, TrainingBudget
@@ -48,7 +48,8 @@ def test_all_tokens_of_a_flat_batch_are_real() -> None:
     means = TokenMeanGradients()
     means.on_train_batch_start(TRAINER, pl.LightningModule(), batch, 0)
     assert means._batch_tokens == 8
-    assert num_pairs(batch) == 3
+    assert (num_pairs(batch), longest_source(batch)) == (3, 3)
+    assert longest_source(collate_rows(PAIRS, np.arange(3), BatchFormat())) == 3
     assert num_pairs(collate_rows(PAIRS, np.arange(3), BatchFormat(names="huggingface"))) == 3
 
 

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mtx.batches.schema import FLAT, MTX, is_flat
+from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import beam_search
@@ -235,7 +235,7 @@ class TransformerTranslator(pl.LightningModule):
             `row_ids`, int64 [B]: the line numbers or row numbers of the sources; `token_ids`: a list of token ids for
             each translation, without BOS and EOS; and `texts`, if the Trainer has mtx's data module.
         """
-        token_ids = self.translate(batch, padded_sources(batch, self.pad_id)[1].shape[1] * 3 // 2 + 10)
+        token_ids = self.translate(batch, longest_source(batch) * 3 // 2 + 10)
         tokenizers = getattr(getattr(self.trainer, "datamodule", None), "tokenizers", None)
         texts = {} if tokenizers is None else {"texts": [tokenizers.target.decode(ids).strip() for ids in token_ids]}
         return {"row_ids": batch["row_ids"], "token_ids": token_ids, **texts}
