@@ -190,12 +190,12 @@ def num_pairs(batch: Mapping[str, Any]) -> int:
 def longest_source(batch: Mapping[str, Any]) -> int:
     """Return the source positions of the longest pair in a batch, or of the padded batch.
 
-    The first tensor of a padded batch has the source ids, under any key.
+    If a padded batch has no source ids under a known key, its first tensor counts as such.
     """
     if (offsets := batch_tensor(batch, "source_offsets")) is not None:
         return int(offsets.diff().max()) if len(offsets) > 1 else 0
-    longest: int = next(iter(batch.values())).shape[1]
-    return longest
+    ids = batch_tensor(batch, "source_ids")
+    return int((next(iter(batch.values())) if ids is None else ids).shape[1])
 
 
 def target_tokens(batch: Any) -> "Tensor | None":
