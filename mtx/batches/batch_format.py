@@ -53,6 +53,18 @@ class BatchFormat:
         """Whether batches have no padding."""
         return self.names == "flat"
 
+    def order_options(self) -> dict[str, int | bool | str | None]:
+        """Return the options that decide, with the sampler, which pairs each rank gets in which step, as plain values.
+
+        Ranks get batches of equal cost in each step, and the cost of a flat batch differs from that of a padded one.
+        """
+        return {
+            "max_source_tokens": self.max_source_tokens,
+            "max_target_tokens": self.max_target_tokens,
+            "source_eos": self.source_eos,
+            **({"batch_format": self.names} if self.is_flat else {}),
+        }
+
     @property
     def label_padding(self) -> int:
         """Value that fills labels after EOS.

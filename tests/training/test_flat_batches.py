@@ -22,6 +22,7 @@ from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import ConfigError
 from mtx.training.callbacks import TokenMeanGradients, TrainingBudget
 from mtx.training.callbacks.data_costs import _Window
+from mtx.training.lightning_resume import check_same_data
 from mtx.training.loader import EpochBatches
 from mtx.training.model_batch_formats import check_model_format
 from mtx.training.rank_balance import padded_tokens, rank_report
@@ -117,6 +118,10 @@ def test_an_epoch_of_flat_batches_resumes_at_the_next_batch(tmp_path: Path) -> N
     again = ready(tmp_path, **options).train_dataloader()
     again.load_state_dict(state)
     assert [batch["row_ids"].tolist() for batch in again] == rest
+    padded = ready(tmp_path, sampler=options["sampler"])
+    described = [each._prepared_data.batch_identity(each.sampler) for each in (made, padded)]
+    with pytest.raises(ConfigError, match=r"datamodule\.batch_format was 'flat' and is None\. Set these keys"):
+        check_same_data(*described)
     held_out = next(iter(made.val_dataloader()))
     assert held_out["decoder_offsets"].dtype == torch.int32
 
