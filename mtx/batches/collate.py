@@ -18,7 +18,7 @@ from torch import Tensor
 from mtx.batches import collate_compiled
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate_flat import flat_source, flat_target
-from mtx.batches.schema import BatchSchema, supported_schema
+from mtx.batches.schema import supported_schema
 from mtx.data.token_rows import EncodedPairs
 from mtx.errors import ConfigError
 
@@ -85,7 +85,9 @@ class Collator:
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_compiled_collator", "_schema")}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("_compiled_collator", "_tensor_places")
+        }
 
     @cached_property
     def _compiled_collator(self) -> collate_compiled.CompiledCollator | None:
@@ -138,17 +140,17 @@ class Collator:
 
         The kernels always return bool masks and `row_ids`, which a format may lack or store as another dtype.
         """
-        roles = FLAT_ROLES if self.batch_format.is_flat else TENSOR_ROLES
-        by_role = dict(zip(roles, tensors, strict=True))
-        return {field.name: self._tensor_of_type(by_role[field.role], field.dtype) for field in self._schema.fields}
-
-    def _tensor_of_type(self, tensor: Tensor, dtype: str) -> Tensor:
-        wanted: torch.dtype = getattr(torch, dtype)
-        return tensor if tensor.dtype == wanted else self._pinned_tensor(tensor.to(wanted))
+        return {
+            name: tensors[place] if tensors[place].dtype == wanted else self._pinned_tensor(tensors[place].to(wanted))
+            for name, place, wanted in self._tensor_places
+        }
 
     @cached_property
-    def _schema(self) -> BatchSchema:
-        return supported_schema(self.batch_format.names)
+    def _tensor_places(self) -> list[tuple[str, int, torch.dtype]]:
+        """The name of each tensor in the batch, its place among the tensors of the kernels, and its dtype."""
+        roles = FLAT_ROLES if self.batch_format.is_flat else TENSOR_ROLES
+        fields = supported_schema(self.batch_format.names).fields
+        return [(field.name, roles.index(field.role), getattr(torch, field.dtype)) for field in fields]
 
 
 def collate_rows(

@@ -218,16 +218,22 @@ class CompiledFlatCollator(CompiledCollator):
         ]
 
     def _empty_flat(self, size: int, source: int, target: int) -> Tensors:
-        sizes = size, source, size + 1, source, target, target, size + 1, target
         if self._empty is _pinned_tensors:
-            return [
-                torch.empty(length, dtype=torch.int32 if number in FLAT_INT32 else torch.int64, pin_memory=True)
-                for number, length in enumerate(sizes)
-            ]
-        return [
-            torch.from_numpy(np.empty(length, np.int32 if number in FLAT_INT32 else np.int64))
-            for number, length in enumerate(sizes)
-        ]
+            int64, int32 = torch.int64, torch.int32
+            sizes = size, source, size + 1, source, target, target, size + 1, target
+            types = int64, int64, int32, int32, int64, int64, int32, int32
+            return [torch.empty(n, dtype=kind, pin_memory=True) for n, kind in zip(sizes, types, strict=True)]
+        empty, tensor, ids, small = np.empty, torch.from_numpy, np.int64, np.int32
+        return (
+            tensor(empty(size, ids)),
+            tensor(empty(source, ids)),
+            tensor(empty(size + 1, small)),
+            tensor(empty(source, small)),
+            tensor(empty(target, ids)),
+            tensor(empty(target, ids)),
+            tensor(empty(size + 1, small)),
+            tensor(empty(target, small)),
+        )
 
 
 class _Call(NamedTuple):
@@ -241,7 +247,6 @@ class _Call(NamedTuple):
     scratch: Int
 
 
-FLAT_INT32 = (2, 3, 6, 7)  # places of offsets and positions, which are int32, among the tensors of a flat batch
 INT_BYTES = 8
 STATE_SLOT = KernelArguments._fields.index("state")
 CALL_SLOTS = slice(KernelArguments._fields.index("num_batches"), KernelArguments._fields.index("scratch") + 1)
