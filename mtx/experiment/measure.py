@@ -247,6 +247,8 @@ def epoch_table(report: Report) -> Table:
         table.add_row(f"on {ranks.world_size} ranks: steps, pairs left out", f"{ranks.num_steps:,}, {ranks.left_out:,}")
         uneven = "no step" if ranks.imbalance is None else f"{ranks.imbalance:.3f}"
         table.add_row("  largest ÷ mean padded tokens per step", uneven)
+        varied = "no step" if ranks.length_variation is None else f"{ranks.length_variation:.3f}"
+        table.add_row("  variation of the mean length over steps", varied)
     table.add_row("time to first batch", f"{(report.first_batch_s or 0) * 1000:,.1f} ms")
     for name, (dtype, *shape) in report.first_batch.items():
         table.add_row(f"  {name}", f"{dtype} {shape}")

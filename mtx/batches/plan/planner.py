@@ -99,6 +99,7 @@ class Plan:
         widths: int64 [number of batches, 2], source and target positions to which batch k in cut order is padded. They
             are never below the lengths of its rows. None: each batch is padded to its longest row.
         not_drawn: int32 [k], rows that the epoch of a mixture does not draw, ascending; None: an epoch draws all rows.
+        mixes_lengths: whether ranks get batches of different lengths in a step, at similar costs.
     """
 
     num_rows: int
@@ -109,6 +110,7 @@ class Plan:
     dropped_remainder: Rows
     widths: Int | None = None
     not_drawn: Rows | None = None
+    mixes_lengths: bool = False
 
     def __len__(self) -> int:
         return len(self.order)

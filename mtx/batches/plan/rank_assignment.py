@@ -1,7 +1,8 @@
 """Assign the batches of an epoch to ranks: equally many steps for each, similar cost per step, no pair repeated.
 
 Neighbouring batches in cut order have similar shapes. The batches of a few groups are sorted by their padded positions.
-Each group has one batch per rank, which the ranks process in the same step. Groups are used in the order of the plan.
+Each group has one batch per rank, which the ranks process in the same step. Groups are used in the order of the plan. A
+plan with `mixes_lengths` gets groups of different lengths instead; see `length_mixing.py`.
 The batches do not depend on the number of ranks, except that some are split. So a different number of ranks can finish
 an epoch: see `remaining_batches`.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.batches.plan.length_mixing import mixed_groups
 from mtx.batches.plan.planner import Int, Plan
 
 Costs = NDArray[np.float64]
@@ -144,8 +146,12 @@ def _assigned_parts(
         left_out = np.concatenate([plan.rows[a:b] for a, b in zip(lost.starts, lost.ends, strict=True)])
         pieces = pieces.at(np.sort(by_order[:wanted]))
     if positions is not None and world_size > 1:
-        window = np.arange(wanted) // (SORTED_GROUPS * world_size)
-        pieces = pieces.at(np.lexsort(((pieces.ends - pieces.starts) * positions[pieces.cut], window)))
+        lengths = positions[pieces.cut]
+        costs = (pieces.ends - pieces.starts) * lengths
+        if plan.mixes_lengths:
+            pieces = pieces.at(mixed_groups(costs, lengths, world_size))
+        else:
+            pieces = pieces.at(np.lexsort((costs, np.arange(wanted) // (SORTED_GROUPS * world_size))))
     groups = served_as[pieces.cut].reshape(-1, world_size)
     within = np.argsort(groups, axis=1, kind="stable") + np.arange(0, wanted, world_size)[:, None]
     pieces = pieces.at(within[np.argsort(groups.min(axis=1, initial=len(plan)), kind="stable")].reshape(-1))
