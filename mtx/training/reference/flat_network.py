@@ -8,7 +8,8 @@ Shapes: B pairs, N source and M target positions of all pairs, D = `d_model`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,15 +101,13 @@ def _attention(
     return output
 
 
-def _feed_forward(layer: nn.Module, states: Tensor) -> Tensor:
-    output: Tensor = layer.linear2(layer.dropout(layer.activation(layer.linear1(states))))  # type: ignore[operator]
+def _feed_forward(layer: Any, states: Tensor) -> Tensor:
+    output: Tensor = layer.linear2(layer.dropout(layer.activation(layer.linear1(states))))
     return output
 
 
-def _layers(stack: nn.TransformerEncoder | nn.TransformerDecoder) -> nn.ModuleList:
-    layers = stack.layers
-    assert isinstance(layers, nn.ModuleList)
-    return layers
+def _layers(stack: nn.TransformerEncoder | nn.TransformerDecoder) -> Iterable[Any]:
+    return stack.layers  # typed Any, since torch does not declare the layers' own modules
 
 
 def _normed(stack: nn.TransformerEncoder | nn.TransformerDecoder, states: Tensor) -> Tensor:
