@@ -14,9 +14,9 @@ MAX_RETURNED = 3  # last rows of a batch that may give their place to one longer
 def packed_offsets(tokens: Int, order: Int, cap: int, num_batches: int, look_ahead: int) -> Int:
     """Cut rows into batches of at most `cap` tokens, and exchange rows in `tokens` and `order` to fill the batches.
 
-    A batch takes rows in order, and then one of the next `look_ahead` rows. It gets at least the mean number of tokens of
-    all batches that are left, but as few more as possible. So the mean of the remaining batches never grows, and the last
-    batch fits as well. The time is a few dozen microseconds for each batch.
+    A batch takes rows in order, and then one of the next `look_ahead` rows. It gets at least the mean number of tokens
+    of all batches that are left, but as few more as possible. So the mean of the remaining batches never grows, and the
+    last batch fits as well. The time is a few dozen microseconds for each batch.
 
     Args:
         tokens: int64 [n], tokens of each row in order, at most `cap`; changed in place.
