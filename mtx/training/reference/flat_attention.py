@@ -105,7 +105,7 @@ def attention_layout(query_offsets: Tensor, key_offsets: Tensor) -> AttentionLay
 
 
 def flat_attention(
-    query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout, *, is_causal: bool = False, dropout: float = 0.0
+    query: Tensor, key_value: Tensor, layout: AttentionLayout, *, is_causal: bool = False, dropout: float = 0.0
 ) -> Tensor:
     """Return the attention of each query over the keys of its pair, float [N, H, E].
 
@@ -113,26 +113,25 @@ def flat_attention(
 
     Args:
         query: float [N, H, E].
-        key: float [M, H, E].
-        value: float [M, H, E].
+        key_value: float [M, 2, H, E], the keys and the values; one tensor, so that they are rearranged together.
         layout: which queries and keys belong to the same pair.
         is_causal: whether query i of a pair attends to the keys up to i only; pairs then have as many keys as queries.
         dropout: share of attention weights that are set to zero.
     """
     if query.is_cuda and not dropout and query.dtype in VARLEN_TYPES and (kernel := varlen_kernel()) is not None:
-        return varlen_attention(kernel, query, key, value, layout, is_causal=is_causal)
-    return grouped_attention(query, key, value, layout, is_causal=is_causal, dropout=dropout)
+        return varlen_attention(kernel, query, key_value, layout, is_causal=is_causal)
+    return grouped_attention(query, key_value, layout, is_causal=is_causal, dropout=dropout)
 
 
 def grouped_attention(
-    query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout, *, is_causal: bool = False, dropout: float = 0.0
+    query: Tensor, key_value: Tensor, layout: AttentionLayout, *, is_causal: bool = False, dropout: float = 0.0
 ) -> Tensor:
     """Compute `flat_attention` with one padded call for each group of pairs. A pair without keys gets zeros."""
     if not layout.groups:
         return query * 0
     width = query[0].numel()
     queries = query.flatten(1).index_select(0, layout.query_slots)
-    both = torch.cat([key.flatten(1), value.flatten(1)], dim=1).index_select(0, layout.key_slots)
+    both = key_value.flatten(1).index_select(0, layout.key_slots)
     groups = layout.groups
     parts = zip(
         groups,
@@ -154,13 +153,12 @@ def grouped_attention(
 
 
 def varlen_attention(
-    kernel: Any, query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout, *, is_causal: bool
+    kernel: Any, query: Tensor, key_value: Tensor, layout: AttentionLayout, *, is_causal: bool
 ) -> Tensor:
     """Compute `flat_attention` with `torch.nn.attention.varlen.varlen_attn`, which needs a GPU and half precision."""
     attended: Tensor = kernel(
         query,
-        key,
-        value,
+        *key_value.unbind(1),
         layout.query_offsets,
         layout.key_offsets,
         layout.max_queries,
@@ -171,10 +169,10 @@ def varlen_attention(
 
 
 def reference_attention(
-    query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout, *, is_causal: bool = False
+    query: Tensor, key_value: Tensor, layout: AttentionLayout, *, is_causal: bool = False
 ) -> Tensor:
     """Compute `flat_attention` one pair at a time, from its definition; slow, for comparisons."""
-    found = []
+    found, (key, value) = [], key_value.unbind(1)
     queries, keys = layout.query_offsets.tolist(), layout.key_offsets.tolist()
     for number in range(len(queries) - 1):
         mine = slice(queries[number], queries[number + 1]), slice(keys[number], keys[number + 1])

@@ -89,14 +89,11 @@ def _attention(
     """Apply an attention layer to flat states; None as `memory`: the states attend to themselves."""
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     width, heads = attention.embed_dim, attention.num_heads
-    if memory is None:
-        query, key, value = nn.functional.linear(states, weight, bias).view(-1, 3, heads, width // heads).unbind(1)
-    else:
-        query = nn.functional.linear(states, weight[:width], bias[:width]).view(-1, heads, width // heads)
-        both = nn.functional.linear(memory, weight[width:], bias[width:])
-        key, value = both.view(-1, 2, heads, width // heads).unbind(1)
+    attended_to = states if memory is None else memory
+    query = nn.functional.linear(states, weight[:width], bias[:width]).view(-1, heads, width // heads)
+    key_value = nn.functional.linear(attended_to, weight[width:], bias[width:]).view(-1, 2, heads, width // heads)
     dropout = attention.dropout if attention.training else 0.0
-    attended = flat_attention(query, key, value, layout, is_causal=is_causal, dropout=dropout)
+    attended = flat_attention(query, key_value, layout, is_causal=is_causal, dropout=dropout)
     output: Tensor = attention.out_proj(attended.flatten(1))
     return output
 

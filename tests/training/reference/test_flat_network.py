@@ -111,22 +111,23 @@ def test_attention_by_groups_is_the_attention_of_each_pair(is_causal: bool) -> N
     keys = queries if is_causal else offsets([2, 11, 1, 30, 2, 5])
     layout = attention_layout(queries, keys)
     assert len(layout.groups) > 1
-    query, key, value = (torch.randn(int(of[-1]), 2, 8, requires_grad=True) for of in (queries, keys, keys))
-    expected = reference_attention(query, key, value, layout, is_causal=is_causal)
-    found = flat_attention(query, key, value, layout, is_causal=is_causal)
+    query = torch.randn(int(queries[-1]), 2, 8, requires_grad=True)
+    key_value = torch.randn(int(keys[-1]), 2, 2, 8, requires_grad=True)
+    expected = reference_attention(query, key_value, layout, is_causal=is_causal)
+    found = flat_attention(query, key_value, layout, is_causal=is_causal)
     torch.testing.assert_close(found, expected)
     weights = torch.randn_like(found)
-    wanted = torch.autograd.grad((expected * weights).sum(), (query, key, value))
-    torch.testing.assert_close(torch.autograd.grad((found * weights).sum(), (query, key, value)), wanted)
+    wanted = torch.autograd.grad((expected * weights).sum(), (query, key_value))
+    torch.testing.assert_close(torch.autograd.grad((found * weights).sum(), (query, key_value)), wanted)
 
 
 def test_a_pair_without_keys_gets_zeros_and_no_pair_is_no_work() -> None:
     layout = attention_layout(offsets([2, 3]), offsets([0, 2]))
-    found = flat_attention(torch.randn(5, 2, 8), torch.randn(2, 2, 8), torch.randn(2, 2, 8), layout)
+    found = flat_attention(torch.randn(5, 2, 8), torch.randn(2, 2, 2, 8), layout)
     assert found[:2].abs().max() == 0
     assert found[2:].abs().min() > 0
     empty = attention_layout(offsets([]), offsets([]))
-    assert flat_attention(torch.randn(0, 2, 8), torch.randn(0, 2, 8), torch.randn(0, 2, 8), empty).shape == (0, 2, 8)
+    assert flat_attention(torch.randn(0, 2, 8), torch.randn(0, 2, 2, 8), empty).shape == (0, 2, 8)
 
 
 def test_the_varlen_kernel_gets_the_shapes_and_types_of_its_contract() -> None:
@@ -137,7 +138,7 @@ def test_the_varlen_kernel_gets_the_shapes_and_types_of_its_contract() -> None:
         asked.append((query.shape, key.shape, value.shape, query.dtype, *arguments, window_size))
         return query
 
-    sides = (torch.randn(5, 2, 8).half(), torch.randn(5, 2, 8).half(), torch.randn(5, 2, 8).half())
+    sides = torch.randn(5, 2, 8).half(), torch.randn(5, 2, 2, 8).half()
     assert varlen_attention(kernel, *sides, layout, is_causal=True) is sides[0]
     shapes, (of_queries, of_keys, *rest) = asked[0][:4], asked[0][4:]
     assert shapes == ((5, 2, 8), (5, 2, 8), (5, 2, 8), torch.float16)
