@@ -27,7 +27,7 @@ LIMITS = {
     "quick_look": ["tokenizer.vocab_size=400"],
     "sampler_comparison": ["sampler=random,token_budget", "tokenizer=byte"],
     "vocabulary_comparison": [SHORT, "tokenizer.vocab_size=400", "seed=1,2"],
-    "worth_of_rules": [SHORT, "tokenizer=byte", "filter.ablation=all,random_for_length_z", "seed=1"],
+    "worth_of_rules": [SHORT, "tokenizer=byte", "filter.ablation=all,random_besides_length_z", "seed=1"],
 }
 NUM_JOBS = {"sampler_comparison": 2, "vocabulary_comparison": 2, "worth_of_rules": 2}
 
@@ -83,7 +83,7 @@ def arms_of(*command: str) -> list[str]:
 def test_the_arms_of_worth_of_rules_follow_from_the_rules_that_are_on() -> None:
     off = [f"filter.rules.{name}=null" for name in ("mojibake", "copy", "digits", "markup", "repetition", "length_z")]
     assert arms_of(*off, "+filter.rules.long={column: source_chars, max: 300}") == [
-        *("all", "none", "without_letters", "random_for_letters", "without_long", "random_for_long"),
+        *("all", "none", "without_letters", "random_besides_letters", "without_long", "random_besides_long"),
     ]
     assert len(arms_of()) == 2 + 2 * 7
     assert arms_of("filter.ablation=all,none") == ["all", "none"]
