@@ -26,6 +26,7 @@ def check_model(run: Run) -> None:
     Raises:
         ConfigError: the model cannot be built with these settings, or does not take the longest training sequence.
     """
+    from mtx.training.reference.network import check_lengths
     from mtx.training.reference.transformer import TransformerTranslator
 
     options = run.config["model"]
@@ -47,4 +48,4 @@ def check_model(run: Run) -> None:
             f"model.dim_feedforward={inner} exceeds. Set model.d_model=256 and model.dim_feedforward=1024, or other "
             "smaller values"
         ) from error
-    model.check_lengths(run.config.get("datamodule", {}))
+    check_lengths(model.network.max_positions, run.config.get("datamodule", {}))

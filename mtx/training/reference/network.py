@@ -9,11 +9,24 @@ right.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtx.errors import ConfigError, DataError
+
+
+def check_lengths(max_positions: int, limits: Mapping[str, Any]) -> None:
+    """Raise ConfigError if a model takes fewer tokens than `max_source_tokens` or `max_target_tokens` of `limits`."""
+    for key in ("max_source_tokens", "max_target_tokens"):
+        longest = limits.get(key) or 0
+        if longest > max_positions:
+            raise ConfigError(
+                f"the model takes at most model.max_positions={max_positions} tokens, but batches may have {longest} "
+                f"(datamodule.{key}). Set model.max_positions={longest}, or lower datamodule.{key}"
+            )
 
 
 class Transformer(nn.Module):

@@ -8,7 +8,6 @@ Shapes: B pairs, S source and T target positions, N real labels of a batch, V ta
 """
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
@@ -20,12 +19,12 @@ from torch import Tensor, nn
 
 from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
-from mtx.errors import ConfigError, DataError
+from mtx.errors import DataError
 from mtx.evaluation.beam_search import beam_search
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, sums_by_pair
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
 from mtx.training.reference.flat_network import flat_hidden_states, padded_sources
-from mtx.training.reference.network import Transformer
+from mtx.training.reference.network import Transformer, check_lengths
 
 Batch = dict[str, Tensor]
 
@@ -120,18 +119,8 @@ class TransformerTranslator(pl.LightningModule):
 
         Raises ConfigError if `max_positions` is below the data module's maximal length.
         """
-        self.check_lengths(getattr(getattr(self.trainer, "datamodule", None), "facts", dict)())
-
-    def check_lengths(self, limits: Mapping[str, Any]) -> None:
-        """Raise ConfigError if `max_positions` is below `max_source_tokens` or `max_target_tokens` of `limits`."""
-        for key in ("max_source_tokens", "max_target_tokens"):
-            longest = limits.get(key) or 0
-            if longest > self.network.max_positions:
-                raise ConfigError(
-                    f"the model takes at most model.max_positions={self.network.max_positions} tokens, but batches may "
-                    f"have {longest} (datamodule.{key}). Set model.max_positions={longest}, or lower "
-                    f"datamodule.{key}"
-                )
+        limits = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
+        check_lengths(self.network.max_positions, limits)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits of the next token at all target positions, float [B, T, V], or [ΣT, V] if flat."""
