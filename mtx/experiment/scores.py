@@ -71,7 +71,7 @@ def write_scores(
     others = texts_of_file(other_texts, "task.other_texts", MEASURING)
     if not recipe.scorers:
         raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'")
-    prepared = prepare_scores(recipe, store, StageRunner(store))
+    prepared = prepare_scores(recipe, store, StageRunner(store, engine=run.datamodule.engine))
     parts = prepared.corpus.parts("train")
     table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
     run.output_dir.mkdir(parents=True, exist_ok=True)
