@@ -58,6 +58,7 @@ class CandidatePairs:
                 yield distinct(
                     np.concatenate([self._stored(*run[part : part + 2].tolist(), low, high) for run in self._runs])
                 )
+        self._path.unlink()
 
     def _stored(self, start: int, end: int, first_row: int, end_row: int) -> Pairs:
         """Return the pairs of a part of a run whose later row is in a range."""
