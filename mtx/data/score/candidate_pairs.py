@@ -55,9 +55,9 @@ class CandidatePairs:
             num_pieces = min(-(-size // self._max_pairs), end - first)
             rows = np.linspace(first, end, num_pieces + 1).astype(np.int64).tolist() if size else []
             for low, high in pairwise(rows):
-                yield distinct(
-                    np.concatenate([self._stored(*run[part : part + 2].tolist(), low, high) for run in self._runs])
-                )
+                found = [self._stored(int(run[part]), int(run[part + 1]), low, high) for run in self._runs]
+                yield distinct(np.concatenate(found))
+        self._path.unlink()
 
     def _stored(self, start: int, end: int, first_row: int, end_row: int) -> Pairs:
         """Return the pairs of a part of a run whose later row is in a range."""

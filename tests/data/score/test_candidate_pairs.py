@@ -24,9 +24,10 @@ def test_pieces_have_each_pair_once_in_order_and_about_the_budget(
     kept = CandidatePairs(tmp_path / "pairs.bin", NUM_ROWS, 2 * 8 * budget)
     for part in np.split(pairs, 20):
         kept.append(part)
+    assert (tmp_path / "pairs.bin").exists() == (budget < 400)
     pieces = list(kept.pieces())
     assert np.array_equal(np.concatenate(pieces), np.unique(pairs))
-    assert (tmp_path / "pairs.bin").exists() == (budget < 400)
+    assert not (tmp_path / "pairs.bin").exists()
     rows = [set((piece >> np.uint64(32)).tolist()) for piece in pieces]
     assert sum(map(len, rows)) == len(set.union(*rows)), "a row belongs to one piece"
     for piece, of in zip(pieces, rows, strict=True):
