@@ -19,7 +19,7 @@ from mtx.records.noise_report import NoiseReport
 from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecord, Record, problems
 from mtx.records.report_metrics import flat_numbers
 from mtx.records.score_report import ScorerReport, SelectionReport
-from mtx.records.stage_names import StageNames
+from mtx.records.used_dataset_ids import StageNames
 from mtx.redaction_and_escaping import redacted_json
 
 REPORT_FILE = "report.json"
@@ -130,6 +130,7 @@ class Ranks(Record):
     left_out: Count
     imbalance: Number | None = None
     imbalance_p95: Number | None = None
+    length_variation: Number | None = None
 
 
 class Distribution(Record):

@@ -14,8 +14,8 @@ from mtx.data.score.additive_logistic import AdditiveModel, bins, fit_additive, 
 from mtx.data.score.combined import CombinedModel, CombinedScorer, source_halves
 from mtx.data.score.duplicates import DuplicatesScorer
 from mtx.data.score.noise_curves import separations
-from mtx.data.score.noise_scores import noise_scores
 from mtx.data.score.planted_noise import PlantedPairs
+from mtx.data.score.planted_noise_scores import noise_scores
 from mtx.data.score.rules import RulesScorer
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable
@@ -142,6 +142,7 @@ def test_half_of_the_sources_train_each_model(tmp_path: Path, monkeypatch: pytes
 
     def fit(good: np.ndarray, bad: dict[str, np.ndarray]) -> AdditiveModel:
         trained.append(good)
+        assert "wrong_language" in bad
         return fit_additive(good, bad)
 
     monkeypatch.setattr("mtx.data.score.combined.fit_additive", fit)
@@ -153,7 +154,9 @@ def test_half_of_the_sources_train_each_model(tmp_path: Path, monkeypatch: pytes
         batch = pairs.pairs.combine_chunks().to_batches()[0]
         return batch.append_column("z", pa.array(np.full(batch.num_rows, -5.0)))
 
-    CombinedScorer(noise_pairs=20).train_on_scores(sample, planted, tmp_path)
+    others = tmp_path / "french.txt"
+    others.write_text("".join(f"un texte étranger {number}\n" for number in range(60)))
+    CombinedScorer(noise_pairs=20, other_texts=str(others)).train_on_scores(sample, planted, tmp_path)
     halves = source_halves(texts)
     for half, good in enumerate(trained):
         assert (good[:, 0] == np.flatnonzero(halves != half)).all()
