@@ -175,6 +175,7 @@ print("TRANSFORMERS WORK", file=sys.stderr)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_check_and_fit_import_lightning_without_transformers_which_work_when_asked_for(
     tmp_path: Path, prepared: tuple[str, set[str]]
 ) -> None:
