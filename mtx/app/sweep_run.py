@@ -126,9 +126,8 @@ def _launch(
     jobs = (sweep.jobs or ())[first:]
     for number, folder in enumerate(folders):
         hashed = jobs[number].config_hash if number < len(jobs) else None
-        earlier = (
-            sweep.folder / sweep.died[hashed] if hashed in sweep.died else folder
-        )  # in a changed grid, another one
+        died_in = sweep.died.get(hashed) if hashed else None
+        earlier = sweep.folder / died_in if died_in else folder  # in a changed grid, another one
         with suppress(StoreError):  # a job with an unreadable status runs again
             if not cfg.sweep.retry and has_died(status := read_status(earlier)) and status is not None:
                 passed_over.add(number)
