@@ -63,6 +63,9 @@ KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "stage", "split"}) | {
     *("dataset", "to", "from", "format", "overwrite"),  # keys of task=export and task=import
 }
 
+# Keys that set an option of a task of another name. The others set the option of their own name.
+SHORT_KEYS = {"path": "from"}
+
 
 def group_of(key: str) -> Group | None:
     """Return the group of the component at `key`: the key of a group, or NAME in a group with several components."""
