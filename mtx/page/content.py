@@ -24,6 +24,7 @@ from mtx.records.plot_data_record import RunProfile, read_profile
 from mtx.records.report_record import REPORT_FILE, Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
 from mtx.records.rule_worth import WORTH_HEADINGS, RuleWorths, rule_worths, worth_cells
+from mtx.records.running_training import read_running_profile
 from mtx.records.setting_notation import brief_key, brief_text, brief_value, metric_text
 from mtx.records.sweep_record import PAGE_FILE
 from mtx.records.verdict_lines import separation_text, verdict_text
@@ -37,6 +38,7 @@ MAX_TRACES = 20  # failures with a traceback on the page; the jobs' logs have al
 MAX_NAMED_JOBS = 30  # jobs listed for one failure
 MAX_TRACE_CHARS = 8000  # characters of a traceback, counted from its end
 MAX_TRANSLATIONS = 5
+REFRESH_S = 20  # seconds after which the page of a running sweep reloads
 MAX_VALUES = 12  # values listed for each setting that varied
 
 # Functions that the template calls, by their names in the template.
@@ -109,9 +111,10 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
     completed = [job for job in results.jobs if job.state == "completed"]
     notes = [*results.notes, *(f"job {job.name}: {note}" for job in results.jobs for note in job.notes)]
     profiles = {job.folder: read_profile(job.folder, job.report, notes) for job in completed}
+    running = {job.folder: read_running_profile(job.folder) for job in results.jobs if job.state == "running"}
     compared = cohorts(results)
     comparisons = [
-        _comparison(cohort, varied, profiles, drawing, with_plots=number < MAX_COHORTS)
+        _comparison(cohort, varied, {**profiles, **running}, drawing, with_plots=number < MAX_COHORTS)
         for number, cohort in enumerate(compared)
     ]
     first = completed[0] if completed else results.jobs[0] if results.jobs else None
@@ -128,9 +131,12 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "command": shlex.join(["mtx", *results.command]) if results.command else None,
         "overrides": shlex.join(["mtx", *first.overrides]) if first is not None and len(results.jobs) == 1 else None,
         "started": min((job.started for job in results.jobs if job.started), default=None),
+        "state_name": lambda job: _state_name(job.state, results),
         "seconds": sum(job.seconds or 0.0 for job in results.jobs),
         "varied": _varied_choices(results),
-        "states": {state: results.count(state) for state in LISTED_STATES},
+        "states": {_state_name(state, results): results.count(state) for state in LISTED_STATES},
+        "progress": results.progress,
+        "refresh_s": REFRESH_S,
         "reused": sum(job.reused for job in results.jobs),
         "objective": heading(results.objective),
         "comparisons": comparisons,
@@ -205,6 +211,11 @@ def _number_rows(results: Results) -> list[tuple[str, str]]:
     job = results.jobs[0]
     found = [(name, job.number(name)) for name in metric_columns(results)]
     return [(heading(name), metric_text(name, value)) for name, value in found if value is not None]
+
+
+def _state_name(state: RecordState, results: Results) -> str:
+    """Return the state of a job for people: a job that is missing waits while the sweep runs."""
+    return "waiting" if state == "missing" and results.progress is not None else state
 
 
 def _varied_choices(results: Results) -> list[tuple[str, list[str], int]]:

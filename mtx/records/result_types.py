@@ -17,6 +17,7 @@ from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, Value
 from mtx.records.report_record import Report
 from mtx.records.sentence_intervals import SentenceIntervals, sentence_intervals
 from mtx.records.setting_notation import BEST_MARK, TIE_MARK, settings_label
+from mtx.records.sweep_progress import SweepProgress
 
 RecordState = Literal["running", "completed", "failed", "interrupted", "missing"]
 
@@ -157,6 +158,7 @@ class Results:
         notes: One sentence for each file outside of jobs that cannot be read.
         command: The command-line arguments if all jobs belong to one sweep; else empty.
         assumptions: What the sweep assumed apart from its jobs, if all jobs belong to one sweep.
+        progress: How far the sweep has come, while it runs; None after its end.
     """
 
     folders: tuple[Path, ...]
@@ -164,6 +166,7 @@ class Results:
     notes: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    progress: SweepProgress | None = None
 
     @cached_property
     def objective(self) -> str | None:
@@ -286,7 +289,7 @@ class Results:
     @property
     def is_interim(self) -> bool:
         """Whether jobs still run, so that no winner is named yet."""
-        return self.count("running") > 0
+        return self.progress is not None or self.count("running") > 0
 
     def arm_name(self, group: Group) -> str:
         """Return the name of an arm."""
