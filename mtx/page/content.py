@@ -17,6 +17,7 @@ from mtx.page.plots.rule_worth_intervals import worth_plot
 from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
 from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
 from mtx.page.scores_section import scores_section
+from mtx.page.slices_section import SlicesSection, run_slices, slices_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
 from mtx.records.objective_at_equal_budget import condition_lines
@@ -66,6 +67,7 @@ class Comparison:
         fronts: The Pareto front of each pair of metrics, with its plot.
         curves: The plots of learning curves.
         time_to_quality: The time and the tokens of each row to reach the same quality; None if it cannot be computed.
+        slices: Bits per byte by slice; None if the best arm has no slices.
         worths: What each rule is worth, with its plot, in a sweep over `filter.ablation`.
     """
 
@@ -77,6 +79,7 @@ class Comparison:
     fronts: tuple[tuple[Front, Plot], ...]
     curves: tuple[Plot, ...]
     time_to_quality: TimeToQuality | None
+    slices: SlicesSection | None
     worths: tuple[tuple[RuleWorths, Plot], ...] = ()
 
 
@@ -157,6 +160,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "batches": batches,
         "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,
         "vocabularies": data_section.vocabularies(completed, varied, profiles),
+        "slices": _slices(results, comparisons),
         "translations": _translations(results),
         "stages": provenance.stage_outputs(completed),
         "settings": provenance.common_settings(results.jobs, varied),
@@ -200,6 +204,7 @@ def _comparison(
         fronts=tuple((front, front_plot(drawing, front, results, varied)) for front in found_fronts),
         curves=curve_plots(drawing, results, labels, profiles) if with_plots else (),
         time_to_quality=time_to_quality(table.rows, profiles) if with_plots else None,
+        slices=slices_section(table.rows) if with_plots else None,
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
     )
 
@@ -273,6 +278,15 @@ def _translations(results: Results) -> list[dict[str, str]]:
         {name: data_section.excerpt(getattr(sample, name)) for name in ("source", "reference", "output")}
         for sample in results.jobs[0].report.translations[:MAX_TRANSLATIONS]
     ]
+
+
+def _slices(results: Results, comparisons: Sequence[Comparison]) -> list[SlicesSection]:
+    """Return the section on slices of a page with one job, or of each comparison that has one."""
+    if len(results.jobs) == 1:
+        found = [run_slices(results.jobs[0])]
+    else:
+        found = [comparison.slices for comparison in comparisons]
+    return [section for section in found if section is not None]
 
 
 def _first_completed(jobs: Sequence[JobRecord]) -> JobRecord | None:

@@ -14,8 +14,16 @@ KEY_METRICS = {
     "padding_ratio": ("padding ratio", ".4f"),
     "num_batches": ("batches", ",.0f"),
     "real_tokens_per_s": ("real tokens/s", ",.0f"),
+    "scores.bleu": ("BLEU", ".1f"),
+    "scores.chrf": ("chrF", ".1f"),
+    "contrastive.accuracy": ("contrastive accuracy", ".2f"),
 }
-HELD_OUT_PREFIXES = ("bits_per_byte", "scores.", "validations")  # metrics whose names begin so are of held-out text
+HELD_OUT_PREFIXES = (
+    "bits_per_byte",
+    "scores.",
+    "contrastive.",
+    "validations",
+)  # metrics whose names begin so are of held-out text
 NON_METRIC_KEYS = frozenset({"report_version", "seed", "epoch"})
 
 

@@ -220,6 +220,15 @@ class TransformerTranslator(pl.LightningModule):
         self.train(was_training)
         return found
 
+    @torch.inference_mode()
+    def target_nats(self, batch: Batch) -> Tensor:
+        """Return the negative log-likelihood of each target, EOS included, in nats, float64 [B] on the CPU."""
+        was_training = self.training
+        self.eval()
+        nll, _ = self._pair_nll({key: value.to(self.device) for key, value in batch.items()})
+        self.train(was_training)
+        return nll
+
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Translate a batch greedily, as `trainer.predict` asks for it.
 
@@ -247,8 +256,7 @@ class TransformerTranslator(pl.LightningModule):
     def _label_states(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the hidden states at real labels, float [N, D], and these labels, int64 [N].
 
-        Logits over the vocabulary are the most expensive part of the model, so they are not computed for padding. The
-        mask says which labels are real, whatever id fills the padding.
+        Logits are the most expensive part of the model, so they are not computed for padding, which the mask marks.
         """
         hidden = self._hidden_states(batch)
         real = batch["decoder_attn_mask"]
@@ -258,16 +266,20 @@ class TransformerTranslator(pl.LightningModule):
         self._sums = {name: LikelihoodSums() for name in names}
         self.pair_likelihoods = {name: PairLikelihoods() for name in names}
 
-    def _add_to_sums(self, batch: Batch, split: str) -> None:
+    def _pair_nll(self, batch: Batch) -> tuple[Tensor, int]:
+        """Return the nats of each target, float64 [B] on the CPU, and the number of real labels."""
         hidden, labels = self._label_states(batch)
         at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
         parts = [
             nn.functional.cross_entropy(self.network.logits(part).float(), wanted, reduction="none")
             for part, wanted in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True)
         ]
-        nll = sums_by_pair(torch.cat(parts), batch["decoder_attn_mask"].sum(dim=1))
+        return sums_by_pair(torch.cat(parts), batch["decoder_attn_mask"].sum(dim=1)), len(labels)
+
+    def _add_to_sums(self, batch: Batch, split: str) -> None:
+        nll, num_labels = self._pair_nll(batch)
         num_bytes = self._num_target_bytes(batch["row_ids"], split)
-        self._sums[split].add(float(nll.sum()), len(labels), None if num_bytes is None else int(num_bytes.sum()))
+        self._sums[split].add(float(nll.sum()), num_labels, None if num_bytes is None else int(num_bytes.sum()))
         if num_bytes is not None:
             self.pair_likelihoods[split].add(batch["row_ids"], nll, num_bytes)
 
