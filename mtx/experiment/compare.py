@@ -100,4 +100,5 @@ def _sorted_results(results: Results, run: Run) -> Results:
     if budget is not None:
         check_budget_measure(budget)
         jobs = [dataclasses.replace(job, config={**job.config, BUDGET_KEY: budget}) for job in jobs]
-    return dataclasses.replace(results, jobs=tuple(jobs))
+    samples = results.with_samples and (run.config.get("page") or {}).get("samples", True)
+    return dataclasses.replace(results, jobs=tuple(jobs), with_samples=bool(samples))

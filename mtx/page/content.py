@@ -1,33 +1,35 @@
 """Compute the content of the page as plain values for its template; the only markup is the SVG of the plots."""
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from mtx.evaluation.verdict_text import difference_text
 from mtx.page import data_section, provenance
+from mtx.page.answers import Answer, answers
+from mtx.page.copied_tables import both_tables
 from mtx.page.effects import Effect, effects
+from mtx.page.failures_section import failures
+from mtx.page.job_links import arm_commands, job_link, signatures, without_samples
 from mtx.page.pareto import Front, fronts
 from mtx.page.plots.matplotlib_svg import Plot
 from mtx.page.plots.rule_worth_intervals import worth_plot
 from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
 from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
 from mtx.page.scores_section import scores_section
+from mtx.page.scripts import library_style, page_data, script_sources, scripts
 from mtx.page.slices_section import SlicesSection, run_slices, slices_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile, read_profile
-from mtx.records.report_record import REPORT_FILE, Report
+from mtx.records.report_record import Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
 from mtx.records.rule_worth import WORTH_HEADINGS, RuleWorths, rule_worths, worth_cells
 from mtx.records.running_training import read_running_profile
 from mtx.records.setting_notation import brief_key, brief_text, brief_value, metric_text
-from mtx.records.sweep_record import PAGE_FILE
 from mtx.records.verdict_lines import separation_text, verdict_text
 
 LISTED_STATES: tuple[RecordState, ...] = ("completed", "failed", "interrupted", "running", "missing")
@@ -35,10 +37,9 @@ MAX_COHORTS = 3  # cohorts with plots
 MAX_BATCH_ROWS = 8  # rows of the ranking whose batches are plotted
 MAX_HISTOGRAMS = 6
 MAX_FUNNELS = 6  # tables of pairs kept and dropped; further ones get one line each
-MAX_TRACES = 20  # failures with a traceback on the page; the jobs' logs have all tracebacks
-MAX_NAMED_JOBS = 30  # jobs listed for one failure
-MAX_TRACE_CHARS = 8000  # characters of a traceback, counted from its end
 MAX_TRANSLATIONS = 5
+MAX_COMMANDS = 100  # arms whose commands are listed
+NO_SAMPLES: dict[str, Any] = {"rejects": {}, "rules": {}}  # fields of a profile with sentences of the corpus
 REFRESH_S = 20  # seconds after which the page of a running sweep reloads
 MAX_VALUES = 12  # values listed for each setting that varied
 
@@ -66,6 +67,9 @@ class Comparison:
         effects: The effect of each varied setting, with its plot.
         fronts: The Pareto front of each pair of metrics, with its plot.
         curves: The plots of learning curves.
+        labels: The name of each job's arm with its row number, by the job's folder.
+        answers: The answers to the questions at the top of the page.
+        copies: The ranking in Markdown and in LaTeX, each with the label of its button.
         time_to_quality: The time and the tokens of each row to reach the same quality; None if it cannot be computed.
         slices: Bits per byte by slice; None if the best arm has no slices.
         worths: What each rule is worth, with its plot, in a sweep over `filter.ablation`.
@@ -78,28 +82,12 @@ class Comparison:
     effects: tuple[tuple[Effect, Plot], ...]
     fronts: tuple[tuple[Front, Plot], ...]
     curves: tuple[Plot, ...]
+    labels: Mapping[Path, str]
+    answers: tuple[Answer, ...]
+    copies: Sequence[tuple[str, str]]
     time_to_quality: TimeToQuality | None
     slices: SlicesSection | None
     worths: tuple[tuple[RuleWorths, Plot], ...] = ()
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Jobs that failed with the same error, or were interrupted.
-
-    Attributes:
-        state: `failed` or `interrupted`.
-        error: The common error message.
-        jobs: The listed jobs, each with a label.
-        more: The number of further jobs that are not listed.
-        traceback: The traceback of the first job.
-    """
-
-    state: str
-    error: str
-    jobs: Sequence[tuple[JobRecord, str]]
-    more: int
-    traceback: str | None
 
 
 def page_content(results: Results, folder: Path) -> dict[str, Any]:
@@ -110,10 +98,14 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         folder: The folder of the page, to which its links are relative.
     """
     drawing = PageFigures()
+    if not results.with_samples:
+        results = without_samples(results)
     varied = results.varied
     completed = [job for job in results.jobs if job.state == "completed"]
     notes = [*results.notes, *(f"job {job.name}: {note}" for job in results.jobs for note in job.notes)]
     profiles = {job.folder: read_profile(job.folder, job.report, notes) for job in completed}
+    if not results.with_samples:
+        profiles = {path: profile.model_copy(update=NO_SAMPLES) for path, profile in profiles.items()}
     running = {job.folder: read_running_profile(job.folder) for job in results.jobs if job.state == "running"}
     compared = cohorts(results)
     comparisons = [
@@ -146,8 +138,8 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "apart": len(compared) > 1,
         "separation": separation_text(results, compared),
         "level": f"{100 * compared[0].results.verdict.level:g} %",
-        "failed": _failures(results.jobs, varied),
-        "jobs": [(job, job_label(job, varied), _link(job, folder)) for job in results.jobs],
+        "failed": failures(results.jobs, varied),
+        "jobs": [(job, job_label(job, varied), job_link(job, folder)) for job in results.jobs],
         "notes": notes,
         "assumptions": [*((assumption, None) for assumption in results.assumptions), *_assumptions(results.jobs)],
         "histograms": [
@@ -165,6 +157,18 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "stages": provenance.stage_outputs(completed),
         "settings": provenance.common_settings(results.jobs, varied),
         "versions": provenance.package_versions(completed),
+        "scripts": scripts(),
+        "script_sources": script_sources(),
+        "library_style": library_style(),
+        "data": page_data(
+            compared[0].results,
+            comparisons[0].ranking if comparisons else None,
+            comparisons[0].labels if comparisons else {},
+            {**profiles, **running},
+        ),
+        "arms": [arm_commands(row, folder) for row in rows[:MAX_COMMANDS]],
+        "signatures": signatures(completed),
+        "holds_text": results.with_samples,
         **TEMPLATE_FUNCTIONS,
     }
 
@@ -193,6 +197,7 @@ def _comparison(
     table = ranking(results, varied)
     objective = heading(results.objective)
     labels = {job.folder: f"{row.number}. {row.label}" for row in table.rows for job in row.jobs}
+    common = time_to_quality(table.rows, profiles) if with_plots else None
     found_effects = effects(results) if with_plots else ()
     found_fronts = fronts(results) if with_plots else ()
     return Comparison(
@@ -203,7 +208,10 @@ def _comparison(
         effects=tuple((effect, effect_plot(drawing, effect, objective)) for effect in found_effects),
         fronts=tuple((front, front_plot(drawing, front, results, varied)) for front in found_fronts),
         curves=curve_plots(drawing, results, labels, profiles) if with_plots else (),
-        time_to_quality=time_to_quality(table.rows, profiles) if with_plots else None,
+        labels=labels,
+        answers=answers(results, common, profiles),
+        copies=both_tables(table),
+        time_to_quality=common,
         slices=slices_section(table.rows) if with_plots else None,
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
     )
@@ -246,30 +254,6 @@ def _assumptions(jobs: Sequence[JobRecord]) -> list[tuple[str, str | None]]:
     ]
 
 
-def _failures(jobs: Sequence[JobRecord], varied: Sequence[str]) -> list[Failure]:
-    """Return the failed and the interrupted jobs, grouped by state and error message."""
-    found: dict[tuple[str, str], list[JobRecord]] = {}
-    for job in jobs:
-        if job.state in ("failed", "interrupted"):
-            found.setdefault((job.state, job.error or "no error message"), []).append(job)
-    failures = []
-    for number, ((state, error), gathered) in enumerate(found.items()):
-        named = [(job, _job_label(job, varied)) for job in gathered[:MAX_NAMED_JOBS]]
-        trace = gathered[0].traceback if number < MAX_TRACES else None
-        if trace is not None and len(trace) > MAX_TRACE_CHARS:
-            trace = f"…\n{trace[-MAX_TRACE_CHARS:]}"
-        failures.append(Failure(state, error, named, len(gathered) - len(named), trace))
-    return failures
-
-
-def _job_label(job: JobRecord, varied: Sequence[str]) -> str:
-    """Return the label of a job: its varied settings with the seed; without a config, its overrides."""
-    if not job.config or not varied:
-        return " ".join(job.overrides)
-    seed = f", seed={brief_value(job.value(SEED))}" if SEED in varied else ""
-    return job_label(job, varied) + seed
-
-
 def _translations(results: Results) -> list[dict[str, str]]:
     """Return the sample translations for a page with one job; empty for more jobs."""
     if len(results.jobs) != 1:
@@ -291,15 +275,3 @@ def _slices(results: Results, comparisons: Sequence[Comparison]) -> list[SlicesS
 
 def _first_completed(jobs: Sequence[JobRecord]) -> JobRecord | None:
     return next((job for job in jobs if job.state == "completed"), None)
-
-
-def _link(job: JobRecord, folder: Path) -> str | None:
-    """Return the link from the page to a job's page, report or log, the first that exists; None if none exists."""
-    for name in (PAGE_FILE, REPORT_FILE, "mtx.log"):
-        path = job.folder / name
-        if path.exists() and path != folder / PAGE_FILE:
-            try:
-                return quote(Path(os.path.relpath(path, folder)).as_posix())
-            except ValueError:  # on Windows, a folder on another drive has no relative path
-                return path.absolute().as_uri()
-    return None

@@ -48,7 +48,7 @@ def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) ->
         None if fewer than two rows have learning curves, or if some job never improved on its first validation.
     """
     curves = {
-        row.number: [curve for job in row.jobs if len(curve := _validation_curve(profiles.get(job.folder))) > 1]
+        row.number: [curve for job in row.jobs if len(curve := validation_curve(profiles.get(job.folder))) > 1]
         for row in rows
     }
     rows = [row for row in rows if curves[row.number]]
@@ -88,7 +88,8 @@ def spent_until(level: float, curve: Sequence[tuple[ValidationPoint, float]], un
     return None
 
 
-def _validation_curve(profile: RunProfile | None) -> list[tuple[ValidationPoint, float]]:
+def validation_curve(profile: RunProfile | None) -> list[tuple[ValidationPoint, float]]:
+    """Return the validations of a job with their bits per byte, in order of steps; empty without a profile."""
     validations = profile.validations if profile is not None else ()
     return sorted(
         ((one, one.bits_per_byte) for one in validations if one.bits_per_byte is not None),

@@ -24,7 +24,7 @@ RecordState = Literal["running", "completed", "failed", "interrupted", "missing"
 CONFIRM_SUFFIX = " (new seeds)"  # of the name of an arm whose jobs `sweep.confirm` added
 SEED = "seed"  # jobs that differ in nothing else are repeats
 UNCOMPARED_GROUPS = frozenset(
-    {"hydra", "sweep", "launcher", "sweeper"}
+    {"hydra", "sweep", "launcher", "sweeper", "page"}
 )  # groups that change how, not what, is computed
 LOCATION_KEYS = frozenset({"storage.root"})  # keys that say where, not what
 SEED_KEYS = frozenset({"filter.ablation_seed"})  # keys that follow the seed, so that they do not make other arms
@@ -161,6 +161,7 @@ class Results:
         command: The command-line arguments if all jobs belong to one sweep; else empty.
         assumptions: What the sweep assumed apart from its jobs, if all jobs belong to one sweep.
         progress: How far the sweep has come, while it runs; None after its end.
+        with_samples: Whether a page may show sentences of the corpus (`page.samples`).
     """
 
     folders: tuple[Path, ...]
@@ -169,6 +170,7 @@ class Results:
     command: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     progress: SweepProgress | None = None
+    with_samples: bool = True
 
     @cached_property
     def objective(self) -> str | None:

@@ -70,6 +70,11 @@ def test_each_held_out_pair_is_in_one_slice(data: Any) -> None:
 def test_translations_are_only_shown_when_the_accuracy_is_surely_above_one_half(low: float, told: int) -> None:
     contrastive = {"num_pairs": 100, "num_candidates": 10, "accuracy": 0.6, "low": low, "high": 0.69}
     shown = [{"row": 0, "source": "a", "reference": "b", "output": "c"}]
-    lines = result_text(Report.of({"bits_per_byte": 2.5, "contrastive": contrastive, "translations": shown}), 1.0)
+    lines = result_text(
+        Report.of(
+            {"bits_per_byte": 2.5, "bits_per_byte_first": 4.0, "contrastive": contrastive, "translations": shown}
+        ),
+        1.0,
+    )
     assert lines[1] == f"right target likeliest of 10: 60 % [{100 * low:.0f}, 69] of 100 pairs; chance 10 %"
     assert len(lines) == told
