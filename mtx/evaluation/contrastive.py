@@ -8,11 +8,13 @@ Character-level Neural Machine Translation?", EACL); the wrong targets are those
 import math
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # torch takes a second to import, and pages use the interval of this module
+    from torch import Tensor
 
 NUM_CANDIDATES = 10  # targets to choose from, the right one included
 NUM_NEAREST = 60  # held-out pairs of the nearest lengths from which the wrong targets are drawn
@@ -26,7 +28,7 @@ Int = NDArray[np.int64]
 class TargetScorer(Protocol):
     """A model that tells how likely each target of a batch is. `task=fit` measures contrastive accuracy with it."""
 
-    def target_nats(self, batch: dict[str, Tensor]) -> Tensor:
+    def target_nats(self, batch: "dict[str, Tensor]") -> "Tensor":
         """Return the negative log-likelihood of each target of a batch, EOS included, in nats, float64 [B]."""
 
 
@@ -71,7 +73,7 @@ def is_right_first(nats: NDArray[np.float64], num_bytes: Int) -> NDArray[np.bool
     return right
 
 
-def wilson_interval(num_right: int, num_asked: int, level: float = LEVEL) -> tuple[float, float]:
+def wilson_interval(num_right: float, num_asked: int, level: float = LEVEL) -> tuple[float, float]:
     """Return the interval of a share by Wilson (1927), "Probable Inference, the Law of Succession", JASA 22."""
     z = NormalDist().inv_cdf((1 + level) / 2)
     share, spread = num_right / num_asked, z * z / num_asked

@@ -25,6 +25,7 @@ from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile, read_profile
+from mtx.records.ranking_agreement import Agreement, agreements
 from mtx.records.report_record import Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
 from mtx.records.rule_worth import WORTH_HEADINGS, RuleWorths, rule_worths, worth_cells
@@ -69,6 +70,7 @@ class Comparison:
         curves: The plots of learning curves.
         labels: The name of each job's arm with its row number, by the job's folder.
         answers: The answers to the questions at the top of the page.
+        agreements: How far shorter trainings would have ranked the arms alike.
         copies: The ranking in Markdown and in LaTeX, each with the label of its button.
         time_to_quality: The time and the tokens of each row to reach the same quality; None if it cannot be computed.
         slices: Bits per byte by slice; None if the best arm has no slices.
@@ -85,6 +87,7 @@ class Comparison:
     labels: Mapping[Path, str]
     answers: tuple[Answer, ...]
     copies: Sequence[tuple[str, str]]
+    agreements: tuple[Agreement, ...]
     time_to_quality: TimeToQuality | None
     slices: SlicesSection | None
     worths: tuple[tuple[RuleWorths, Plot], ...] = ()
@@ -211,6 +214,7 @@ def _comparison(
         labels=labels,
         answers=answers(results, common, profiles),
         copies=both_tables(table),
+        agreements=agreements(results) if with_plots else (),
         time_to_quality=common,
         slices=slices_section(table.rows) if with_plots else None,
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),

@@ -1,7 +1,8 @@
 """The page's main table: one row for jobs that differ in the seed alone, best first; and how jobs are named."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtx.evaluation.statistics import Verdict
 from mtx.evaluation.verdict_text import difference_texts
@@ -40,6 +41,8 @@ class Row:
         label: its values, for plots and lists.
         values: what varied, one a column.
         cells: the metrics, one a column; the first is the objective.
+        interval: the low end, the estimate and the high end of its difference to the best row on an axis that all rows
+            share, from 0 to 1; None without an interval.
         jobs: what it stands for.
         completed: how many of them were completed.
     """
@@ -52,6 +55,7 @@ class Row:
     cells: tuple[Cell | None, ...]
     jobs: tuple[JobRecord, ...]
     completed: int
+    interval: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,38 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
     return Ranking(
         keys=headings,
         headings=tuple(heading(metric) for metric in metrics),
-        rows=rows,
+        rows=_with_intervals(rows, results),
         repeats=any(len(row.jobs) > 1 for row in rows),
         intervals=interval_kinds(results.verdict),
     )
+
+
+def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
+    """Return rows with the places of their differences to the best row on a common axis, which includes 0."""
+    decided = results.verdict
+    found = decided.differences if decided.has_intervals else decided.text_differences
+    ends = {row.number: found.get(_arm_of(row, results)) for row in rows}
+    known = {
+        number: (of.low, of.estimate, of.high)
+        for number, of in ends.items()
+        if of is not None and all(map(math.isfinite, (of.low, of.estimate, of.high)))
+    }
+    if not known or (decided.order and decided.compared_to not in (None, decided.order[0])):
+        return tuple(rows)
+    best = next((row.number for row in rows if _arm_of(row, results) == decided.order[0]), None)
+    if best is not None:
+        known[best] = (0.0, 0.0, 0.0)
+    least, most = min(low for low, _, _ in known.values()), max(high for _, _, high in known.values())
+    width = (most - least) or 1.0
+
+    def places(low: float, middle: float, high: float) -> tuple[float, float, float]:
+        return (low - least) / width, (middle - least) / width, (high - least) / width
+
+    return tuple(replace(row, interval=places(*known[row.number])) if row.number in known else row for row in rows)
+
+
+def _arm_of(row: Row, results: Results) -> str:
+    return next(name for name, arm in results.arms.items() if arm.jobs is row.jobs)
 
 
 def interval_kinds(verdict: Verdict) -> tuple[str, ...]:
