@@ -20,7 +20,7 @@
 
   // Sorting and filtering of tables that are marked with data-sort.
   const value = cell => {
-    const number = parseFloat(cell.textContent.replace(/[,\s★≈]/g, "").replace("−", "-"));
+    const number = parseFloat(cell.textContent.replace(/[,\s\u2605\u2248]/g, "").replace("\u2212", "-"));
     return Number.isNaN(number) ? cell.textContent.trim() : number;
   };
   const sorted = (table, column, falling) => {
