@@ -21,12 +21,10 @@ class Cell:
     Attributes:
         mean: over seeds, written for people.
         spread: its standard deviation; None for fewer than two seeds.
-        share: of the largest mean in its column, from 0 to 1, for a bar; None where a bar would say nothing.
     """
 
     mean: str
     spread: str | None
-    share: float | None
 
 
 @dataclass(frozen=True)
@@ -211,15 +209,9 @@ def _metric_cell(results: Results, group: Group, metric: str) -> Cell | None:
     mean = group.mean(metric)
     if mean is None:
         if metric == results.objective and group.is_failed:
-            return Cell("failed", None, None)
-        return Cell("diverged", None, None) if group.num_diverged(metric) else None
-    means = [found for other in results.groups if (found := other.mean(metric)) is not None]
-    largest = max(means)
-    bar = min(means) >= 0 and largest > 0 and len(means) > 1
-    return Cell(
-        *mean_texts(metric, mean, group.spread(metric)),
-        mean / largest if bar else None,
-    )
+            return Cell("failed", None)
+        return Cell("diverged", None) if group.num_diverged(metric) else None
+    return Cell(*mean_texts(metric, mean, group.spread(metric)))
 
 
 def _key_value_text(key: str, job: JobRecord, keys: Sequence[str]) -> str:

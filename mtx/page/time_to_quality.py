@@ -20,12 +20,10 @@ class SpentAmount:
     Attributes:
         mean: The mean over the jobs.
         spread: The standard deviation over the jobs (divisor n − 1); None for fewer than two jobs.
-        share: The mean divided by the largest mean of all rows, from 0 to 1.
     """
 
     mean: float
     spread: float | None
-    share: float
 
 
 @dataclass(frozen=True)
@@ -100,10 +98,7 @@ def validation_curve(profile: RunProfile | None) -> list[tuple[ValidationPoint, 
 def _spent_by_row(numbers: Mapping[int, Sequence[float | None]]) -> dict[int, SpentAmount]:
     """Return the mean and the standard deviation of each row in which every job has a number."""
     whole = {row: [n for n in found if n is not None] for row, found in numbers.items() if None not in found}
-    most = max((statistics.fmean(found) for found in whole.values()), default=0) or 1
     return {
-        row: SpentAmount(
-            mean := statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, mean / most
-        )
+        row: SpentAmount(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None)
         for row, found in whole.items()
     }

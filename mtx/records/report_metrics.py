@@ -13,6 +13,8 @@ KEY_METRICS = {
     "target_tokens_per_s": ("target tokens/s", ",.0f"),
     "padding_ratio": ("padding ratio", ".4f"),
     "num_batches": ("batches", ",.0f"),
+    "spent.steps": ("updates", ",.0f"),
+    "spent.real_tokens": ("real tokens", ",.0f"),
     "real_tokens_per_s": ("real tokens/s", ",.0f"),
     "scores.bleu": ("BLEU", ".1f"),
     "scores.chrf": ("chrF", ".1f"),

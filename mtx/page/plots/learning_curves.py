@@ -68,8 +68,8 @@ def curve_plot(
                 label=None if line.series in named or faint else short_name(line.series, MAX_LINE_NAME_CHARS),
             )
             if line.spread is not None:
-                (x, y), spread = np.array(line.points).T, np.array(line.spread)
-                axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.15, linewidth=0)
+                (at, mean), spread = np.array(line.points).T, np.array(line.spread)
+                axes.fill_between(at, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
             named.add(line.series)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
