@@ -10,8 +10,8 @@ from mtx.evaluation.slices import Slicing, category_slicing, decile_slicing, len
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 from mtx.infra.dataset.extra_columns import is_category
-from mtx.training.document_column import USUAL_NAME
-from mtx.training.training_columns import TrainingColumns
+from mtx.training.held_out_documents import USUAL_NAME
+from mtx.training.training_pair_columns import TrainingColumns
 from mtx.training.translation_data import TranslationData
 
 MAX_TRAINING_PAIRS = 100_000  # evenly spaced training pairs in which words are counted

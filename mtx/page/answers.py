@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtx.evaluation.statistics import verdict
+from mtx.evaluation.verdict import verdict
 from mtx.page.time_to_quality import TimeToQuality, spent_until, validation_curve
 from mtx.records.objective_at_equal_budget import budget_measure
 from mtx.records.plot_data_record import RunProfile

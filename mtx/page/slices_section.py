@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mtx.errors import StoreError
 from mtx.evaluation.critical_values import t_quantile
-from mtx.evaluation.statistics import Difference
+from mtx.evaluation.verdict import Difference
 from mtx.evaluation.verdict_text import difference_text, names_text
 from mtx.page.ranking import Row
 from mtx.records.held_out_sentences import SLICE_PREFIX, read_columns

@@ -13,8 +13,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from mtx.components.identity import digest
 from mtx.errors import ConfigError
 from mtx.infra.dal.atomic_file import atomic_file
-from mtx.infra.dal.home_folder import expanded_path
-from mtx.training.checkpoint_files import damage_of
+from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.training.atomic_checkpoint_io import damage_of
 
 Config = Mapping[str, Any]
 
