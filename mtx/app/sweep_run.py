@@ -69,8 +69,9 @@ def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunctio
         print(first_line(sweep.folder, record), flush=True)
         if (line := duration_line(record, OmegaConf.select(cfg, "budget.seconds"))) is not None:
             print(line, flush=True)
-        LivePage(sweep.folder).write()
-        print(f"page, which follows the sweep: {sweep.folder / PAGE_FILE}", flush=True)
+        if record.num_jobs is None or record.num_done < record.num_jobs:
+            LivePage(sweep.folder).write()
+            print(f"page, which follows the sweep: {sweep.folder / PAGE_FILE}", flush=True)
         launch = _launch_grid if sweep.jobs is not None else _search
         try:
             returned = launch(sweep, cfg, context, task_function)
