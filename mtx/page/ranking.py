@@ -64,6 +64,7 @@ class Ranking:
         keys: headings of what varied, in full.
         headings: of the metrics.
         rows: best first; arms that diverged, and then arms that failed, are the last.
+        unstarted: the overrides of each arm of which no job has begun, and the number of its jobs.
         repeats: whether a row stands for more than one job.
         intervals: the kinds of intervals that differences to the best row have: over seeds, over held-out sentences.
     """
@@ -73,6 +74,7 @@ class Ranking:
     rows: tuple[Row, ...]
     repeats: bool
     intervals: tuple[str, ...]
+    unstarted: tuple[tuple[str, int], ...] = ()
 
 
 def ranking(results: Results, varied: Sequence[str]) -> Ranking:
@@ -92,6 +94,7 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
         rows=_with_intervals(rows, results),
         repeats=any(len(row.jobs) > 1 for row in rows),
         intervals=interval_kinds(results.verdict),
+        unstarted=unstarted_arms(results),
     )
 
 
@@ -121,6 +124,18 @@ def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
 
 def _arm_of(row: Row, results: Results) -> str:
     return next(name for name, arm in results.arms.items() if arm.jobs is row.jobs)
+
+
+def unstarted_arms(results: Results) -> tuple[tuple[str, int], ...]:
+    """Return the arms of which no job has begun, by the overrides that not all jobs have, and their numbers of jobs."""
+    shared = set.intersection(*(set(job.overrides) for job in results.jobs)) if results.jobs else set()
+    arms: dict[tuple[str, ...], list[bool]] = {}
+    for job in results.jobs:
+        told = tuple(
+            text for text in job.overrides if text not in shared and text.partition("=")[0].lstrip("+") != SEED
+        )
+        arms.setdefault(told, []).append(job.state == "missing")
+    return tuple((" ".join(told) or "all settings", len(of)) for told, of in arms.items() if all(of))
 
 
 def interval_kinds(verdict: Verdict) -> tuple[str, ...]:

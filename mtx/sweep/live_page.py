@@ -35,7 +35,8 @@ class LivePage:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._next_look = self._next_page = 0.0
+        self._next_look = 0.0
+        self._next_page = time.monotonic() + MIN_SECONDS_BETWEEN_PAGES
         self._written: object = None
 
     def write(self) -> None:

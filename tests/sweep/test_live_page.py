@@ -62,11 +62,12 @@ def test_a_running_sweep_shows_curves_so_far_and_no_winner_and_its_end_stops_the
     assert "2 of 4 done, 1 running, 1 waiting, 0 failed" in words
     assert "Interim, no winner yet: 2 jobs are completed, 2 run or wait." in words
     assert "missing" not in words
+    assert "sampler=d: waiting, 0 of 1 jobs done" in words
     curves = page.xpath("//section[@aria-labelledby='learning']//figure/@aria-label")
     assert any("c: 3.0000" in label for label in curves)
     done = html.fromstring(render(read_results([tmp_path]), tmp_path).encode())
     assert not done.xpath("//meta[@http-equiv='refresh']")
-    assert "missing" in done.text_content()
+    assert "sampler=d: missing, 0 of 1 jobs done" in " ".join(done.text_content().split())
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"validations": 3}', '{"validations": [{"step": "x"}]}', "\x00"])
