@@ -37,7 +37,7 @@ from mtx.records.held_out_sentences import HELD_OUT_FILE, complete_held_out, wri
 from mtx.records.plot_data_computation import fit_profile
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
-from mtx.records.slice_report import slice_columns, slice_report
+from mtx.records.slice_sums import slice_columns, slice_report
 from mtx.training.atomic_checkpoint_io import write_atomically
 from mtx.training.callback_options import build_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget

@@ -28,7 +28,7 @@ def held_out_slicings(data: TranslationData) -> list[Slicing]:
     rows = data.storage.repo.get(dataset_id).rows
     if not len(rows):
         return []
-    sources = _column(rows, "src")
+    sources = _column(rows, "src").cast(pa.string())
     found = [length_slicing(sources), rarest_word_slicing(sources, _training_sources(data))]
     found += [slicing for slicing in (*_by_source(data, name), *_by_columns(data, rows)) if slicing is not None]
     return [*found, *_by_scores(data, name)]

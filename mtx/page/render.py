@@ -1,7 +1,6 @@
 """Write the page `report.html` of a run, of a sweep, or of several. A failure of the page never fails the run."""
 
 import logging
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from mtx.errors import StoreError
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.page.content import page_content
+from mtx.page.scripts import packaged_text
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.report_record import REPORT_FILE
@@ -67,7 +67,7 @@ def write_results_page(results: Results, folder: Path, console: Console) -> None
 def jinja_environment() -> Environment:
     """Return Jinja's environment: all values are escaped, control characters shown, and credentials hidden."""
     made = Environment(
-        loader=FunctionLoader(_packaged_text),
+        loader=FunctionLoader(packaged_text),
         autoescape=True,  # Jinja's select_autoescape would miss the ending .html.j2
         undefined=StrictUndefined,
         finalize=_safe_value,
@@ -83,7 +83,3 @@ def _safe_value(value: Any) -> Any:
     if isinstance(value, Markup):
         return value
     return "–" if value is None else redacted_text(visible_text(str(value)))
-
-
-def _packaged_text(name: str) -> str:
-    return (files("mtx.page") / name).read_text(encoding="utf-8")

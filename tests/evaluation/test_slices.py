@@ -8,7 +8,7 @@ import pytest
 
 from mtx.evaluation.slices import category_slicing, decile_slicing, length_slicing, rarest_word_slicing
 from mtx.records.held_out_sentences import complete_held_out, read_columns, write_likelihoods
-from mtx.records.slice_report import slice_columns, slice_report
+from mtx.records.slice_sums import slice_columns, slice_report
 
 
 def test_lengths_are_counted_in_characters_and_empty_slices_are_left_out() -> None:
