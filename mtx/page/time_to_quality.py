@@ -32,11 +32,14 @@ class TimeToQuality:
 
     Attributes:
         bits_per_byte: The common level: the lowest value that every job reached.
+        harder: Up to two lower levels, which the median row and the best row reached with all their jobs, each with the
+            seconds by row number; rows that did not reach a level are missing.
         rows: Rows with seconds of training and real tokens of both sides if known; the fastest row comes first.
     """
 
     bits_per_byte: float
     rows: tuple[tuple[Row, SpentAmount | None, SpentAmount | None], ...]
+    harder: tuple[tuple[float, Mapping[int, SpentAmount]], ...] = ()
 
 
 def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) -> TimeToQuality | None:
@@ -64,9 +67,19 @@ def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) ->
     found = [line for line in found if line[1] or line[2]]
     if len(found) < 2:
         return None
-    return TimeToQuality(
-        level, tuple(sorted(found, key=lambda line: [spent.mean if spent else 0 for spent in line[1:]]))
-    )
+    ordered = tuple(sorted(found, key=lambda line: [spent.mean if spent else 0 for spent in line[1:]]))
+    ends = {row.number: max(min(bits for _, bits in curve) for curve in curves[row.number]) for row in rows}
+    lower = sorted({one for one in (statistics.median_high(ends.values()), min(ends.values())) if one < level})[::-1]
+    harder = [
+        (
+            one,
+            _spent_by_row(
+                {row.number: [spent_until(one, curve, "seconds") for curve in curves[row.number]] for row in rows}
+            ),
+        )
+        for one in lower
+    ]
+    return TimeToQuality(level, ordered, tuple(harder))
 
 
 def spent_until(level: float, curve: Sequence[tuple[ValidationPoint, float]], unit: Unit) -> float | None:

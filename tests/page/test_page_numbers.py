@@ -264,9 +264,26 @@ def test_the_level_is_what_every_job_reached_and_lies_between_two_looks(tmp_path
         },
     )
     (first, *of_bucket), (second, *of_random) = of_table(results)
+    profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
+    found = time_to_quality(ranking(results, results.varied).rows, profiles)
+    assert found is not None
+    assert found.harder == ()  # the worst job of each arm ends at the common level
     assert (first, second) == ("bucket", "random")
     assert of_bucket == pytest.approx([7.0, 2**0.5])
     assert of_random == pytest.approx([17.5, 12.5**0.5])
+
+
+def test_a_level_that_only_some_arms_reach_has_no_time_for_the_others(tmp_path: Path) -> None:
+    results = with_curves(
+        tmp_path, {("random", 1): [(0, 4.0), (10, 3.0)], ("bucket", 1): [(0, 4.0), (10, 3.0), (20, 2.0)]}
+    )
+    profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
+    found = time_to_quality(ranking(results, results.varied).rows, profiles)
+    assert found is not None
+    assert found.bits_per_byte == 3.0
+    ((level, seconds),) = found.harder
+    assert level == 2.0
+    assert [(row.label, row.number in seconds) for row, _, _ in found.rows] == [("bucket", True), ("random", False)]
 
 
 def test_jobs_that_never_learned_leave_no_level(tmp_path: Path) -> None:
