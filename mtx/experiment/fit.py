@@ -118,18 +118,35 @@ def fit(
     report = Report.of(data, fit_report(run, trainer, progress), slice_report(run.output_dir, slicings))
     run.write_report(report)  # before translating, so that a failure of the translation loses no result
     RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
+    sizes = {"shown": translations, "scored": scored_sentences, "beam": beam}
     started = time.perf_counter()
-    device = trainer.strategy.root_device
-    accuracy, is_first = contrastive_accuracy(run, model, device, contrastive_pairs)
-    is_readable = accuracy is None or accuracy.low > READABLE
-    sizes = {"shown": translations, "scored": scored_sentences}
-    outputs, statistics = score_samples(run, model, device, **sizes, beam=beam, printed=is_readable)
-    complete_statistics(run, data, statistics, slicings, is_first)
-    ranked = {} if accuracy is None else {"contrastive": accuracy.model_dump()}
-    report = Report.of(report, outputs, slice_report(run.output_dir, slicings), ranked)
+    report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, **sizes)
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]
+
+
+def evaluated(
+    run: Run,
+    trainer: pl.Trainer,
+    model: pl.LightningModule,
+    report: Report,
+    slicings: Sequence[Slicing],
+    contrastive_pairs: int,
+    **sizes: int,
+) -> Report:
+    """Return the report with the contrastive accuracy and translations of the trained model, and complete its files.
+
+    Translations are printed only if the contrastive accuracy is surely above 50 %, or is not known. `sizes` are
+    arguments of `score_samples`.
+    """
+    device = trainer.strategy.root_device
+    accuracy, is_first = contrastive_accuracy(run, model, device, contrastive_pairs)
+    is_readable = accuracy is None or accuracy.low > READABLE
+    outputs, statistics = score_samples(run, model, device, **sizes, printed=is_readable)
+    complete_statistics(run, report, statistics, slicings, is_first)
+    ranked = {} if accuracy is None else {"contrastive": accuracy.model_dump()}
+    return Report.of(report, outputs, slice_report(run.output_dir, slicings), ranked)
 
 
 def complete_statistics(

@@ -115,12 +115,51 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         _comparison(cohort, varied, {**profiles, **running}, drawing, with_plots=number < MAX_COHORTS)
         for number, cohort in enumerate(compared)
     ]
-    first = completed[0] if completed else results.jobs[0] if results.jobs else None
     funnels = data_section.funnels(completed, varied, profiles)
     histograms = data_section.histograms(completed, varied, profiles)
     rows = [row for comparison in comparisons for row in comparison.ranking.rows]
     representatives = [(row.label, job) for row in rows if (job := _first_completed(row.jobs)) is not None]
     batches = batch_plots(drawing, representatives[:MAX_BATCH_ROWS], profiles)
+    return {
+        **_job_facts(results, folder),
+        "comparisons": comparisons,
+        "apart": len(compared) > 1,
+        "separation": separation_text(results, compared),
+        "level": f"{100 * compared[0].results.verdict.level:g} %",
+        "notes": notes,
+        "histograms": [
+            (label, histogram_plot(drawing, label, profile)) for label, profile in histograms[:MAX_HISTOGRAMS]
+        ],
+        "histograms_left_out": max(0, len(histograms) - MAX_HISTOGRAMS),
+        "funnels": funnels[:MAX_FUNNELS],
+        "scores": next((of for job in completed if (of := scores_section(job.report, drawing)) is not None), None),
+        "short_funnels": funnels[MAX_FUNNELS:],
+        "batches": batches,
+        "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,
+        "vocabularies": data_section.vocabularies(completed, varied, profiles),
+        "slices": _slices(results, comparisons),
+        "translations": _translations(results),
+        "stages": provenance.stage_outputs(completed),
+        "versions": provenance.package_versions(completed),
+        "scripts": scripts(),
+        "script_sources": script_sources(),
+        "library_style": library_style(),
+        "data": page_data(
+            compared[0].results,
+            comparisons[0].ranking if comparisons else None,
+            comparisons[0].labels if comparisons else {},
+            {**profiles, **running},
+        ),
+        "arms": [arm_commands(row, folder) for row in rows[:MAX_COMMANDS]],
+        "signatures": signatures(completed),
+        **TEMPLATE_FUNCTIONS,
+    }
+
+
+def _job_facts(results: Results, folder: Path) -> dict[str, Any]:
+    """Return the variables of the template that follow from the jobs alone, without comparisons and plots."""
+    varied = results.varied
+    first = next((job for job in results.jobs if job.state == "completed"), next(iter(results.jobs), None))
     return {
         "title": _title(results),
         "results": results,
@@ -137,42 +176,11 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "refresh_s": REFRESH_S,
         "reused": sum(job.reused for job in results.jobs),
         "objective": heading(results.objective),
-        "comparisons": comparisons,
-        "apart": len(compared) > 1,
-        "separation": separation_text(results, compared),
-        "level": f"{100 * compared[0].results.verdict.level:g} %",
         "failed": failures(results.jobs, varied),
         "jobs": [(job, job_label(job, varied), job_link(job, folder)) for job in results.jobs],
-        "notes": notes,
         "assumptions": [*((assumption, None) for assumption in results.assumptions), *_assumptions(results.jobs)],
-        "histograms": [
-            (label, histogram_plot(drawing, label, profile)) for label, profile in histograms[:MAX_HISTOGRAMS]
-        ],
-        "histograms_left_out": max(0, len(histograms) - MAX_HISTOGRAMS),
-        "funnels": funnels[:MAX_FUNNELS],
-        "scores": next((of for job in completed if (of := scores_section(job.report, drawing)) is not None), None),
-        "short_funnels": funnels[MAX_FUNNELS:],
-        "batches": batches,
-        "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,
-        "vocabularies": data_section.vocabularies(completed, varied, profiles),
-        "slices": _slices(results, comparisons),
-        "translations": _translations(results),
-        "stages": provenance.stage_outputs(completed),
         "settings": provenance.common_settings(results.jobs, varied),
-        "versions": provenance.package_versions(completed),
-        "scripts": scripts(),
-        "script_sources": script_sources(),
-        "library_style": library_style(),
-        "data": page_data(
-            compared[0].results,
-            comparisons[0].ranking if comparisons else None,
-            comparisons[0].labels if comparisons else {},
-            {**profiles, **running},
-        ),
-        "arms": [arm_commands(row, folder) for row in rows[:MAX_COMMANDS]],
-        "signatures": signatures(completed),
         "holds_text": results.with_samples,
-        **TEMPLATE_FUNCTIONS,
     }
 
 

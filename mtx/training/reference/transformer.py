@@ -22,7 +22,7 @@ from mtx.batches.schema import MTX
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import beam_search
-from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, sums_by_pair
+from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, nll_by_pair
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
 from mtx.training.reference.network import Transformer
 
@@ -271,14 +271,10 @@ class TransformerTranslator(pl.LightningModule):
         self.pair_likelihoods = {name: PairLikelihoods() for name in names}
 
     def _pair_nll(self, batch: Batch) -> tuple[Tensor, int]:
-        """Return the nats of each target, float64 [B] on the CPU, and the number of real labels."""
         hidden, labels = self._label_states(batch)
         at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
-        parts = [
-            nn.functional.cross_entropy(self.network.logits(part).float(), wanted, reduction="none")
-            for part, wanted in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True)
-        ]
-        return sums_by_pair(torch.cat(parts), batch["decoder_attn_mask"].sum(dim=1)), len(labels)
+        num_labels = batch["decoder_attn_mask"].sum(dim=1)
+        return nll_by_pair(self.network.logits, hidden, labels, num_labels, labels_at_once=at_once), len(labels)
 
     def _add_to_sums(self, batch: Batch, split: str) -> None:
         nll, num_labels = self._pair_nll(batch)
