@@ -30,13 +30,13 @@ def contrastive_accuracy(
 
     Returns:
         The accuracy, and for each row of the validation set 1 (right), 0 (wrong) or -1 (not asked), int64 [n]. None for
-        both if the model is no `TargetScorer`, if batches are not in mtx's format, or without enough held-out pairs.
+        both if the model is no `TargetScorer`, if batches have Hugging Face's names, or without enough held-out pairs.
     """
     data = run.datamodule
     if not isinstance(model, TargetScorer) or not isinstance(data, TranslationDataModule) or not num_pairs:
         return None, None
     rows, loader = rows_to_translate(data, np.iinfo(np.int64).max)
-    if loader is None or data.batch_format.names != "mtx":
+    if loader is None or data.batch_format.names == "huggingface":
         return None, None
     name = data.val_names[0]
     num_bytes = data.num_target_bytes(torch.from_numpy(rows), name).numpy()

@@ -9,7 +9,7 @@ Shapes: B pairs, S source and T target positions, N real labels of a batch, V ta
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,23 +18,25 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mtx.batches.schema import MTX
+from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import beam_search
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, nll_by_pair
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
+from mtx.training.reference.flat_network import flat_hidden_states, padded_sources
 from mtx.training.reference.network import Transformer
 
 Batch = dict[str, Tensor]
 
-REQUIRED_FIELDS = tuple(field.name for field in MTX.fields)
+REQUIRED_FIELDS = {schema.name: tuple(field.name for field in schema.fields) for schema in (MTX, FLAT)}
 MAX_LOGITS = 2**25  # logits computed at once in validation and test: 128 MB in float32
 
 
 class TransformerTranslator(pl.LightningModule):
     """A small encoder-decoder Transformer for translation, with its training and validation steps.
 
+    It takes batches with `batch_format=mtx` and `batch_format=flat`, with the same parameters and checkpoints.
     AdamW minimises the mean loss per real label. The learning rate rises over `warmup_steps`, and then falls with the
     inverse square root of the step. The gradient over accumulated batches and several ranks equals the gradient of one
     big batch, even if the batches have unequal sizes. `task=fit` fills in the first six arguments from the data.
@@ -61,6 +63,8 @@ class TransformerTranslator(pl.LightningModule):
 
     Raises ConfigError if `d_model` is odd or no multiple of `num_heads`, or if a joint vocabulary has two sizes.
     """
+
+    batch_formats: ClassVar[tuple[str, ...]] = (MTX.name, FLAT.name)  # what the data module checks
 
     def __init__(
         self,
@@ -130,12 +134,12 @@ class TransformerTranslator(pl.LightningModule):
                 )
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the logits of the next token at all target positions, float [B, T, V]."""
+        """Return the logits of the next token at all target positions, float [B, T, V], or [ΣT, V] if flat."""
         return self.network.logits(self._hidden_states(batch))
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the training loss: the mean loss per real label, with label smoothing, in nats."""
-        hidden, labels = self._label_states(batch)
+        hidden, labels, _ = self._label_states(batch)
         logits = self.network.logits(hidden).float()
         total = nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum")
         return total / max(len(labels), 1)
@@ -196,7 +200,8 @@ class TransformerTranslator(pl.LightningModule):
         """Translate the sources of a batch with beam search.
 
         Args:
-            batch: a dict with `encoder_input_ids` int64 [B, S] and `encoder_attn_mask` bool [B, S].
+            batch: a dict with `encoder_input_ids` int64 [B, S] and `encoder_attn_mask` bool [B, S], or with the
+                source side of a flat batch.
             max_tokens: maximal number of tokens in a translation, which then ends even without EOS; at most
                 `max_positions`.
             beam: number of hypotheses kept per sentence; 1 is greedy search, which always takes the likeliest next
@@ -207,8 +212,9 @@ class TransformerTranslator(pl.LightningModule):
         """
         was_training = self.training
         self.eval()
-        mask = batch["encoder_attn_mask"].to(self.device)
-        memory = self.network.encode(batch["encoder_input_ids"].to(self.device), mask)
+        # beam search works on padded sources
+        ids, mask = (tensor.to(self.device) for tensor in padded_sources(batch, self.pad_id))
+        memory = self.network.encode(ids, mask)
 
         def next_scores(tokens: Tensor, sentences: Tensor) -> Tensor:
             return self.network.logits(self.network.decode(tokens, memory[sentences], mask[sentences])[:, -1])
@@ -242,38 +248,42 @@ class TransformerTranslator(pl.LightningModule):
             `row_ids`, int64 [B]: the line numbers or row numbers of the sources; `token_ids`: a list of token ids for
             each translation, without BOS and EOS; and `texts`, if the Trainer has mtx's data module.
         """
-        token_ids = self.translate(batch, batch["encoder_input_ids"].shape[1] * 3 // 2 + 10)
+        token_ids = self.translate(batch, longest_source(batch) * 3 // 2 + 10)
         tokenizers = getattr(getattr(self.trainer, "datamodule", None), "tokenizers", None)
         texts = {} if tokenizers is None else {"texts": [tokenizers.target.decode(ids).strip() for ids in token_ids]}
         return {"row_ids": batch["row_ids"], "token_ids": token_ids, **texts}
 
     def _hidden_states(self, batch: Batch) -> Tensor:
-        missing = [name for name in REQUIRED_FIELDS if name not in batch]
+        schema = FLAT if is_flat(batch) else MTX
+        missing = [name for name in REQUIRED_FIELDS[schema.name] if name not in batch]
         if missing:
             raise DataError(
                 f"the reference model needs batches in mtx's format, but a batch lacks {', '.join(missing)} and has "
-                f"{', '.join(batch)}. Set datamodule.batch_format=mtx"
+                f"{', '.join(batch)}. Set datamodule.batch_format=mtx, or datamodule.batch_format=flat"
             )
+        if schema is FLAT:
+            return flat_hidden_states(self.network, batch)
         states = self.network(batch["encoder_input_ids"], batch["encoder_attn_mask"], batch["decoder_input_ids"])
         return cast(Tensor, states)
 
-    def _label_states(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the hidden states at real labels, float [N, D], and these labels, int64 [N].
+    def _label_states(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the hidden states at real labels, float [N, D], these labels, int64 [N], and their number by pair.
 
         Logits are the most expensive part of the model, so they are not computed for padding, which the mask marks.
         """
         hidden = self._hidden_states(batch)
+        if is_flat(batch):
+            return hidden, batch["labels"], batch["decoder_offsets"].long().diff()
         real = batch["decoder_attn_mask"]
-        return hidden[real], batch["labels"][real]
+        return hidden[real], batch["labels"][real], real.sum(dim=1)
 
     def _reset_sums(self, names: list[str]) -> None:
         self._sums = {name: LikelihoodSums() for name in names}
         self.pair_likelihoods = {name: PairLikelihoods() for name in names}
 
     def _pair_nll(self, batch: Batch) -> tuple[Tensor, int]:
-        hidden, labels = self._label_states(batch)
+        hidden, labels, num_labels = self._label_states(batch)
         at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
-        num_labels = batch["decoder_attn_mask"].sum(dim=1)
         return nll_by_pair(self.network.logits, hidden, labels, num_labels, labels_at_once=at_once), len(labels)
 
     def _add_to_sums(self, batch: Batch, split: str) -> None:
