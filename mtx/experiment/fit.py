@@ -137,8 +137,7 @@ def evaluated(
 ) -> Report:
     """Return the report with the contrastive accuracy and translations of the trained model, and complete its files.
 
-    Translations are printed only if the contrastive accuracy is surely above 50 %, or is not known. `sizes` are
-    arguments of `score_samples`.
+    Translations are printed if the accuracy is surely above 50 % or not known. `sizes` go to `score_samples`.
     """
     device = trainer.strategy.root_device
     accuracy, is_first = contrastive_accuracy(run, model, device, contrastive_pairs)

@@ -106,9 +106,8 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
     varied = results.varied
     completed = [job for job in results.jobs if job.state == "completed"]
     notes = [*results.notes, *(f"job {job.name}: {note}" for job in results.jobs for note in job.notes)]
-    profiles = {job.folder: read_profile(job.folder, job.report, notes) for job in completed}
-    if not results.with_samples:
-        profiles = {path: profile.model_copy(update=NO_SAMPLES) for path, profile in profiles.items()}
+    kept = {} if results.with_samples else NO_SAMPLES
+    profiles = {job.folder: read_profile(job.folder, job.report, notes).model_copy(update=kept) for job in completed}
     running = {job.folder: read_running_profile(job.folder) for job in results.jobs if job.state == "running"}
     compared = cohorts(results)
     comparisons = [

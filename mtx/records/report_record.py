@@ -296,8 +296,7 @@ class Report(
 
     @override
     def to_json(self) -> dict[str, Any]:
-        reported = self.model_dump(exclude_unset=True)
-        return redacted_json({self.VERSION_KEY: self.VERSION, **reported})
+        return redacted_json({self.VERSION_KEY: self.VERSION, **self.model_dump(exclude_unset=True)})
 
     @override
     def write(self, folder: Path) -> Path:

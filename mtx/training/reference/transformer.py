@@ -22,18 +22,18 @@ from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import beam_search
-from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, nll_by_pair
+from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
 from mtx.training.reference.flat_network import flat_hidden_states, padded_sources
 from mtx.training.reference.network import Transformer
+from mtx.training.reference.target_likelihoods import TargetLikelihoods
 
 Batch = dict[str, Tensor]
 
 REQUIRED_FIELDS = {schema.name: tuple(field.name for field in schema.fields) for schema in (MTX, FLAT)}
-MAX_LOGITS = 2**25  # logits computed at once in validation and test: 128 MB in float32
 
 
-class TransformerTranslator(pl.LightningModule):
+class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
     """A small encoder-decoder Transformer for translation, with its training and validation steps.
 
     It takes batches with `batch_format=mtx` and `batch_format=flat`, with the same parameters and checkpoints.
@@ -230,15 +230,6 @@ class TransformerTranslator(pl.LightningModule):
         self.train(was_training)
         return found
 
-    @torch.inference_mode()
-    def target_nats(self, batch: Batch) -> Tensor:
-        """Return the negative log-likelihood of each target, EOS included, in nats, float64 [B] on the CPU."""
-        was_training = self.training
-        self.eval()
-        nll, _ = self._pair_nll({key: value.to(self.device) for key, value in batch.items()})
-        self.train(was_training)
-        return nll
-
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Translate a batch greedily, as `trainer.predict` asks for it.
 
@@ -280,11 +271,6 @@ class TransformerTranslator(pl.LightningModule):
     def _reset_sums(self, names: list[str]) -> None:
         self._sums = {name: LikelihoodSums() for name in names}
         self.pair_likelihoods = {name: PairLikelihoods() for name in names}
-
-    def _pair_nll(self, batch: Batch) -> tuple[Tensor, int]:
-        hidden, labels, num_labels = self._label_states(batch)
-        at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
-        return nll_by_pair(self.network.logits, hidden, labels, num_labels, labels_at_once=at_once), len(labels)
 
     def _add_to_sums(self, batch: Batch, split: str) -> None:
         nll, num_labels = self._pair_nll(batch)
