@@ -69,7 +69,7 @@ def is_right_first(nats: NDArray[np.float64], num_bytes: Int) -> NDArray[np.bool
         num_bytes: The bytes of each candidate, int64 [Q, 10].
     """
     per_byte = nats / np.maximum(num_bytes, 1)
-    right: NDArray[np.bool_] = (per_byte[:, :1] < per_byte[:, 1:]).all(axis=1)
+    right: NDArray[np.bool_] = np.all(per_byte[:, :1] < per_byte[:, 1:], axis=1)
     return right
 
 

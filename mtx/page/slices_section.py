@@ -126,7 +126,8 @@ def ratio_difference(nats: NDArray[np.float64], num_bytes: NDArray[np.float64]) 
     rest = nats - estimate * num_bytes
     error = math.sqrt(num / (num - 1) * float(rest @ rest)) / total
     half = t_quantile(num - 1, (1 + LEVEL) / 2) * error
-    return Difference(*(value / math.log(2) for value in (estimate, estimate - half, estimate + half)), 1)
+    low, high = (estimate - half) / math.log(2), (estimate + half) / math.log(2)
+    return Difference(estimate / math.log(2), low, high, 1)
 
 
 def _slice_table(
