@@ -5,6 +5,7 @@ warnings, does not let them skip a job, and calls none after Ctrl-C.
 """
 
 import logging
+import os
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -44,9 +45,13 @@ class SweepCallback(Callback):
             from mtx.app.command import job_of
             from mtx.progress.literal_console import PlainConsole
             from mtx.sweep.job_lines import job_line
+            from mtx.sweep.job_processes import OWN_PROCESS_VARIABLE
+            from mtx.sweep.live_page import write_page_of_running_sweep
 
             job = job_of({}, config.hydra)
             assert job.sweep_dir is not None
             console = PlainConsole()
             if (told := job_line(job.folder, job.sweep_dir, console.width)) is not None:
                 console.print(told, highlight=False, soft_wrap=True)
+            if os.environ.get(OWN_PROCESS_VARIABLE) != "":  # a child of the sweep's process, which writes the page
+                write_page_of_running_sweep(job.sweep_dir)

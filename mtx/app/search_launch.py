@@ -16,7 +16,13 @@ OWN_TASKS = "mtx.experiment."
 
 
 def launch_in_children(
-    sweeper: Any, folder_of: Callable[[int], Path], task: str, told: Callable[[Path], None], *, is_basic: bool
+    sweeper: Any,
+    folder_of: Callable[[int], Path],
+    task: str,
+    told: Callable[[Path], None],
+    while_waiting: Callable[[], None],
+    *,
+    is_basic: bool,
 ) -> None:
     """Let the jobs of each launch of a sweeper run in a child of this process, which returns what the jobs recorded.
 
@@ -27,6 +33,7 @@ def launch_in_children(
         folder_of: returns the folder of a job, from its number.
         task: import path of the task.
         told: called with the folder of each job whose process died.
+        while_waiting: called about 20 times a second while a child runs.
         is_basic: the launcher runs the jobs in this process; others have processes of their own.
     """
     owner = getattr(sweeper, "sweeper", sweeper)
@@ -35,7 +42,8 @@ def launch_in_children(
         return
     if is_basic and task.startswith(OWN_TASKS):
         importlib.import_module(task.rpartition(".")[0])
-    launcher.launch = recorded_launch(in_child(launcher.launch) if is_basic else launcher.launch, folder_of, told)
+    launch = in_child(launcher.launch, while_waiting) if is_basic else launcher.launch
+    launcher.launch = recorded_launch(launch, folder_of, told)
 
 
 def recorded_launch(launch: Launch, folder_of: Callable[[int], Path], told: Callable[[Path], None]) -> Any:

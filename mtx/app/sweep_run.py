@@ -27,13 +27,14 @@ from mtx.errors import StoreError
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import hold_lock, read_status
-from mtx.records.sweep_record import add_assumptions
+from mtx.records.sweep_progress import SWEEP_LOCK
+from mtx.records.sweep_record import PAGE_FILE, add_assumptions
 from mtx.sweep.confirmation import confirmation_folders, confirmation_overrides, plan_confirmation
 from mtx.sweep.job_lines import duration_line, first_line, job_line
 from mtx.sweep.job_processes import has_died, in_child, is_own_process, launch_jobs
+from mtx.sweep.live_page import LivePage
 from mtx.sweep.terminal_summary import end_sweep
 
-SWEEP_LOCK = "sweep.lock"
 # Modules whose deprecation notices do not concern the user; from Python 3.12 on, Optuna's name its caller, Hydra.
 PLUG_IN_MODULES = r"optuna\.|hydra_plugins\.|hydra\._internal\.instantiate"
 
@@ -68,6 +69,9 @@ def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunctio
         print(first_line(sweep.folder, record), flush=True)
         if (line := duration_line(record, OmegaConf.select(cfg, "budget.seconds"))) is not None:
             print(line, flush=True)
+        if record.num_jobs is None or record.num_done < record.num_jobs:
+            LivePage(sweep.folder).write()
+            print(f"page, which follows the sweep: {sweep.folder / PAGE_FILE}", flush=True)
         launch = _launch_grid if sweep.jobs is not None else _search
         try:
             returned = launch(sweep, cfg, context, task_function)
@@ -135,7 +139,8 @@ def _launch(
                 assume(what)
                 add_assumptions(sweep.folder, [what])
     is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER
-    launch = in_child(launcher.launch) if is_basic and is_own_process() and not wants_traces() else launcher.launch
+    is_child = is_basic and is_own_process() and not wants_traces()
+    launch = in_child(launcher.launch, LivePage(sweep.folder).tick) if is_child else launcher.launch
     return launch_jobs(
         launch, rows, folders, first=first, passed_over=passed_over, told=_line_printer(sweep), **options
     )
@@ -182,6 +187,7 @@ def _search(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function:
                 lambda number: sweep.folder / f"{sweep.prefix}{number}",
                 str(cfg.task._target_),
                 _line_printer(sweep),
+                LivePage(sweep.folder).tick,
                 is_basic=is_basic,
             )
         return sweeper.sweep(list(sweep.overrides))

@@ -54,7 +54,7 @@ GROUPS = {
 
 
 # Keys that a config may have besides groups.
-KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "stage", "split"}) | {
+KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "page", "stage", "split"}) | {
     *("dataset", "row", "format"),  # keys of task=show
     *("full", "repair"),  # keys of task=verify
     *("yes", "orphans"),  # keys of task=gc

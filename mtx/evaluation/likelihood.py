@@ -6,7 +6,7 @@ uses the model would need this many bits per byte.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -105,3 +105,22 @@ def sums_by_pair(of_labels: Tensor, num_labels: Tensor) -> Tensor:
     counts = num_labels.cpu()
     pairs = torch.repeat_interleave(torch.arange(len(counts)), counts)
     return torch.zeros(len(counts), dtype=torch.float64).index_add_(0, pairs, of_labels.detach().cpu().double())
+
+
+def nll_by_pair(
+    logits_of: Callable[[Tensor], Tensor], hidden: Tensor, labels: Tensor, num_labels: Tensor, *, labels_at_once: int
+) -> Tensor:
+    """Return the negative log-likelihood of each pair in nats, float64 [B] on the CPU.
+
+    Args:
+        logits_of: the last layer, from hidden states [n, D] to logits [n, V].
+        hidden: the hidden states at all real labels, pair after pair, float [N, D].
+        labels: these labels, int64 [N].
+        num_labels: the number of real labels of each pair, int64 [B]; the sum is N.
+        labels_at_once: labels whose logits are in memory at the same time.
+    """
+    pieces = zip(torch.split(hidden, labels_at_once), torch.split(labels, labels_at_once), strict=True)
+    parts = [
+        torch.nn.functional.cross_entropy(logits_of(part).float(), wanted, reduction="none") for part, wanted in pieces
+    ]
+    return sums_by_pair(torch.cat(parts), num_labels)

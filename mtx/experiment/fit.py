@@ -7,13 +7,15 @@ held-out bits per byte.
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -23,7 +25,10 @@ from mtx.components.check_and_build import build
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import ScoreStatistics
-from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
+from mtx.evaluation.slices import Slicing
+from mtx.experiment.contrastive_accuracy import contrastive_accuracy
+from mtx.experiment.fit_opening_and_summary import METRIC, READABLE, begin_values, closing, model_text, opening, show
+from mtx.experiment.held_out_slicings import held_out_slicings
 from mtx.experiment.measure import data_report_and_profile
 from mtx.experiment.model_check import check_model
 from mtx.experiment.run_context import Run
@@ -33,6 +38,7 @@ from mtx.records.held_out_sentences import HELD_OUT_FILE, complete_held_out, wri
 from mtx.records.plot_data_computation import fit_profile
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
+from mtx.records.slice_sums import slice_columns, slice_report
 from mtx.training.atomic_checkpoint_io import write_atomically
 from mtx.training.callback_options import build_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
@@ -67,6 +73,7 @@ def fit(
     ckpt: str | None = None,
     translations: Natural = 3,
     scored_sentences: Natural = 100,
+    contrastive_pairs: Natural = 100,
     beam: Count = 1,
     trust_ckpt: bool = False,
 ) -> float | None:
@@ -76,8 +83,9 @@ def fit(
         run: The config, and the components that are built from it.
         ckpt: The checkpoint to resume from: a path, or `last` for the newest checkpoint of an earlier run with the
             same data and model. None: training starts from the beginning.
-        translations: The number of translated held-out sentences to print.
+        translations: The number of translated held-out sentences to print, once the contrastive accuracy is above 50 %.
         scored_sentences: The number of translated held-out sentences to score with BLEU and chrF.
+        contrastive_pairs: The number of held-out pairs whose target the model must find among ten.
         beam: The number of hypotheses in beam search; 1 is greedy search.
         trust_ckpt: Allow Python objects in the checkpoint. Loading them can run any code that the file contains.
 
@@ -105,27 +113,55 @@ def fit(
             raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error
     if not trainer.is_global_zero:
         return progress.held_out(METRIC)[1]
-    report = Report.of(data, fit_report(run, trainer, progress))
-    complete_statistics(run, data, None)
+    slicings = held_out_slicings(run.datamodule) if isinstance(run.datamodule, TranslationData) else []
+    complete_statistics(run, data, None, slicings)
+    report = Report.of(data, fit_report(run, trainer, progress), slice_report(run.output_dir, slicings))
     run.write_report(report)  # before translating, so that a failure of the translation loses no result
     RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
+    sizes = {"shown": translations, "scored": scored_sentences, "beam": beam}
     started = time.perf_counter()
-    device = trainer.strategy.root_device
-    outputs, statistics = score_samples(run, model, device, shown=translations, scored=scored_sentences, beam=beam)
-    complete_statistics(run, data, statistics)
-    report = Report.of(report, outputs)
+    report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, **sizes)
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]
 
 
-def complete_statistics(run: Run, data: Report, scores: ScoreStatistics | None) -> None:
-    """Add to `held_out.parquet` which pairs it is about, their documents, and the statistics of translations."""
+def evaluated(
+    run: Run,
+    trainer: pl.Trainer,
+    model: pl.LightningModule,
+    report: Report,
+    slicings: Sequence[Slicing],
+    contrastive_pairs: int,
+    **sizes: int,
+) -> Report:
+    """Return the report with the contrastive accuracy and translations of the trained model, and complete its files.
+
+    Translations are printed if the accuracy is surely above 50 % or not known. `sizes` go to `score_samples`.
+    """
+    device = trainer.strategy.root_device
+    accuracy, is_first = contrastive_accuracy(run, model, device, contrastive_pairs)
+    is_readable = accuracy is None or accuracy.low > READABLE
+    outputs, statistics = score_samples(run, model, device, **sizes, printed=is_readable)
+    complete_statistics(run, report, statistics, slicings, is_first)
+    ranked = {} if accuracy is None else {"contrastive": accuracy.model_dump()}
+    return Report.of(report, outputs, slice_report(run.output_dir, slicings), ranked)
+
+
+def complete_statistics(
+    run: Run,
+    data: Report,
+    scores: ScoreStatistics | None,
+    slicings: Sequence[Slicing] = (),
+    is_first: NDArray[np.int64] | None = None,
+) -> None:
+    """Add to `held_out.parquet` which pairs it is about, their documents and slices, and statistics of translations."""
     documents = None
     if isinstance(run.datamodule, TranslationData) and (names := run.datamodule.val_names):
         documents = run.datamodule.documents(names[0])
     digest = None if data.held_out is None else data.held_out.digest
-    complete_held_out(run.output_dir, digest=digest, documents=documents, scores=scores)
+    columns = slice_columns(slicings) | ({} if is_first is None else {"is_first": is_first})
+    complete_held_out(run.output_dir, digest=digest, documents=documents, scores=scores, columns=columns)
 
 
 def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:

@@ -25,6 +25,7 @@ LABEL_WIDTH = 10
 UNBROKEN = frozenset({"", "model", "kept", "continue", "report"})  # labels whose tables, paths and commands don't wrap
 MAX_ROWS = 20  # rows of the table of validations
 SIDES = ("source", "target")
+READABLE = 0.5  # lower end of the contrastive accuracy's interval above which translations are shown
 SIZES = ("max_tokens", "batch_size")  # sampler options that give the size of a batch
 
 
@@ -203,7 +204,12 @@ def result_text(report: Report, translate_s: float) -> list[str]:
     if scores := report.scores:
         told.append(f"BLEU {scores.bleu:.1f}")
         told.append(f"chrF {scores.chrf:.1f} on {scores.num_sentences} sentences ({translate_s:.0f} s)")
-    return [", ".join(told)]
+    lines = [", ".join(told)]
+    if (contrastive := report.contrastive) is not None:
+        lines.append(f"right target likeliest of {contrastive.num_candidates}: {contrastive.text}")
+        if report.translations and contrastive.low <= READABLE:
+            lines.append("translations are in report.json; they are shown when this share is surely above 50 %")
+    return lines
 
 
 def more_of(report: Report) -> dict[str, str]:

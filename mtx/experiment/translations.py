@@ -64,7 +64,7 @@ class Translator(Protocol):
 
 
 def score_samples(
-    run: Run, model: torch.nn.Module, device: torch.device, *, shown: int, scored: int, beam: int
+    run: Run, model: torch.nn.Module, device: torch.device, *, shown: int, scored: int, beam: int, printed: bool = True
 ) -> tuple[TranslationReport, ScoreStatistics | None]:
     """Translate held-out sentences, print some, and score the translations.
 
@@ -78,6 +78,7 @@ def score_samples(
         shown: The number of translations to print.
         scored: The number of translations to score.
         beam: The number of hypotheses in beam search; 1 is greedy search.
+        printed: Print the translations to show; false only returns them.
     """
     data = run.datamodule
     if not isinstance(model, Translator) or not isinstance(data, TranslationDataModule) or not max(shown, scored):
@@ -98,7 +99,7 @@ def score_samples(
             figures = translation_scores(statistics)
             progress.found({"bleu": figures.bleu, "chrf": figures.chrf})
     to_show = [found[index] for index in evenly_spaced_rows(np.arange(len(found)), shown)]
-    if to_show:
+    if to_show and printed:
         run.console.print(f"translations of held-out sentences, beam size {beam}:", highlight=False)
         print_translations(to_show, run.console)
     if scored and figures is None:

@@ -1,31 +1,36 @@
 """Compute the content of the page as plain values for its template; the only markup is the SVG of the plots."""
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from mtx.evaluation.verdict_text import difference_text
 from mtx.page import data_section, provenance
+from mtx.page.answers import Answer, answers
+from mtx.page.copied_tables import both_tables
 from mtx.page.effects import Effect, effects
+from mtx.page.failures_section import failures
+from mtx.page.job_links import arm_commands, job_link, signatures, without_samples
 from mtx.page.pareto import Front, fronts
 from mtx.page.plots.matplotlib_svg import Plot
 from mtx.page.plots.rule_worth_intervals import worth_plot
 from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
 from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
 from mtx.page.scores_section import scores_section
+from mtx.page.scripts import library_style, page_data, script_sources, scripts
+from mtx.page.slices_section import SlicesSection, run_slices, slices_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile, read_profile
-from mtx.records.report_record import REPORT_FILE, Report
+from mtx.records.ranking_agreement import Agreement, agreements
+from mtx.records.report_record import Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
 from mtx.records.rule_worth import WORTH_HEADINGS, RuleWorths, rule_worths, worth_cells
+from mtx.records.running_training import read_running_profile
 from mtx.records.setting_notation import brief_key, brief_text, brief_value, metric_text
-from mtx.records.sweep_record import PAGE_FILE
 from mtx.records.verdict_lines import separation_text, verdict_text
 
 LISTED_STATES: tuple[RecordState, ...] = ("completed", "failed", "interrupted", "running", "missing")
@@ -33,10 +38,10 @@ MAX_COHORTS = 3  # cohorts with plots
 MAX_BATCH_ROWS = 8  # rows of the ranking whose batches are plotted
 MAX_HISTOGRAMS = 6
 MAX_FUNNELS = 6  # tables of pairs kept and dropped; further ones get one line each
-MAX_TRACES = 20  # failures with a traceback on the page; the jobs' logs have all tracebacks
-MAX_NAMED_JOBS = 30  # jobs listed for one failure
-MAX_TRACE_CHARS = 8000  # characters of a traceback, counted from its end
 MAX_TRANSLATIONS = 5
+MAX_COMMANDS = 100  # arms whose commands are listed
+NO_SAMPLES: dict[str, Any] = {"rejects": {}, "rules": {}}  # fields of a profile with sentences of the corpus
+REFRESH_S = 20  # seconds after which the page of a running sweep reloads
 MAX_VALUES = 12  # values listed for each setting that varied
 
 # Functions that the template calls, by their names in the template.
@@ -63,7 +68,12 @@ class Comparison:
         effects: The effect of each varied setting, with its plot.
         fronts: The Pareto front of each pair of metrics, with its plot.
         curves: The plots of learning curves.
+        labels: The name of each job's arm with its row number, by the job's folder.
+        answers: The answers to the questions at the top of the page.
+        agreements: How far shorter trainings would have ranked the arms alike.
+        copies: The ranking in Markdown and in LaTeX, each with the label of its button.
         time_to_quality: The time and the tokens of each row to reach the same quality; None if it cannot be computed.
+        slices: Bits per byte by slice; None if the best arm has no slices.
         worths: What each rule is worth, with its plot, in a sweep over `filter.ablation`.
     """
 
@@ -74,27 +84,13 @@ class Comparison:
     effects: tuple[tuple[Effect, Plot], ...]
     fronts: tuple[tuple[Front, Plot], ...]
     curves: tuple[Plot, ...]
+    labels: Mapping[Path, str]
+    answers: tuple[Answer, ...]
+    copies: Sequence[tuple[str, str]]
+    agreements: tuple[Agreement, ...]
     time_to_quality: TimeToQuality | None
+    slices: SlicesSection | None
     worths: tuple[tuple[RuleWorths, Plot], ...] = ()
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Jobs that failed with the same error, or were interrupted.
-
-    Attributes:
-        state: `failed` or `interrupted`.
-        error: The common error message.
-        jobs: The listed jobs, each with a label.
-        more: The number of further jobs that are not listed.
-        traceback: The traceback of the first job.
-    """
-
-    state: str
-    error: str
-    jobs: Sequence[tuple[JobRecord, str]]
-    more: int
-    traceback: str | None
 
 
 def page_content(results: Results, folder: Path) -> dict[str, Any]:
@@ -105,42 +101,31 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         folder: The folder of the page, to which its links are relative.
     """
     drawing = PageFigures()
+    if not results.with_samples:
+        results = without_samples(results)
     varied = results.varied
     completed = [job for job in results.jobs if job.state == "completed"]
     notes = [*results.notes, *(f"job {job.name}: {note}" for job in results.jobs for note in job.notes)]
-    profiles = {job.folder: read_profile(job.folder, job.report, notes) for job in completed}
+    kept = {} if results.with_samples else NO_SAMPLES
+    profiles = {job.folder: read_profile(job.folder, job.report, notes).model_copy(update=kept) for job in completed}
+    running = {job.folder: read_running_profile(job.folder) for job in results.jobs if job.state == "running"}
     compared = cohorts(results)
     comparisons = [
-        _comparison(cohort, varied, profiles, drawing, with_plots=number < MAX_COHORTS)
+        _comparison(cohort, varied, {**profiles, **running}, drawing, with_plots=number < MAX_COHORTS)
         for number, cohort in enumerate(compared)
     ]
-    first = completed[0] if completed else results.jobs[0] if results.jobs else None
     funnels = data_section.funnels(completed, varied, profiles)
     histograms = data_section.histograms(completed, varied, profiles)
     rows = [row for comparison in comparisons for row in comparison.ranking.rows]
     representatives = [(row.label, job) for row in rows if (job := _first_completed(row.jobs)) is not None]
     batches = batch_plots(drawing, representatives[:MAX_BATCH_ROWS], profiles)
     return {
-        "title": _title(results),
-        "results": results,
-        "single": results.jobs[0] if len(results.jobs) == 1 else None,
-        "numbers": _number_rows(results),
-        "command": shlex.join(["mtx", *results.command]) if results.command else None,
-        "overrides": shlex.join(["mtx", *first.overrides]) if first is not None and len(results.jobs) == 1 else None,
-        "started": min((job.started for job in results.jobs if job.started), default=None),
-        "seconds": sum(job.seconds or 0.0 for job in results.jobs),
-        "varied": _varied_choices(results),
-        "states": {state: results.count(state) for state in LISTED_STATES},
-        "reused": sum(job.reused for job in results.jobs),
-        "objective": heading(results.objective),
+        **_job_facts(results, folder),
         "comparisons": comparisons,
         "apart": len(compared) > 1,
         "separation": separation_text(results, compared),
         "level": f"{100 * compared[0].results.verdict.level:g} %",
-        "failed": _failures(results.jobs, varied),
-        "jobs": [(job, job_label(job, varied), _link(job, folder)) for job in results.jobs],
         "notes": notes,
-        "assumptions": [*((assumption, None) for assumption in results.assumptions), *_assumptions(results.jobs)],
         "histograms": [
             (label, histogram_plot(drawing, label, profile)) for label, profile in histograms[:MAX_HISTOGRAMS]
         ],
@@ -151,11 +136,50 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "batches": batches,
         "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,
         "vocabularies": data_section.vocabularies(completed, varied, profiles),
+        "slices": _slices(results, comparisons),
         "translations": _translations(results),
         "stages": provenance.stage_outputs(completed),
-        "settings": provenance.common_settings(results.jobs, varied),
         "versions": provenance.package_versions(completed),
+        "scripts": scripts(),
+        "script_sources": script_sources(),
+        "library_style": library_style(),
+        "data": page_data(
+            compared[0].results,
+            comparisons[0].ranking if comparisons else None,
+            comparisons[0].labels if comparisons else {},
+            {**profiles, **running},
+        ),
+        "arms": [arm_commands(row, folder) for row in rows[:MAX_COMMANDS]],
+        "signatures": signatures(completed),
         **TEMPLATE_FUNCTIONS,
+    }
+
+
+def _job_facts(results: Results, folder: Path) -> dict[str, Any]:
+    """Return the variables of the template that follow from the jobs alone, without comparisons and plots."""
+    varied = results.varied
+    first = next((job for job in results.jobs if job.state == "completed"), next(iter(results.jobs), None))
+    return {
+        "title": _title(results),
+        "results": results,
+        "single": results.jobs[0] if len(results.jobs) == 1 else None,
+        "numbers": _number_rows(results),
+        "command": shlex.join(["mtx", *results.command]) if results.command else None,
+        "overrides": shlex.join(["mtx", *first.overrides]) if first is not None and len(results.jobs) == 1 else None,
+        "started": min((job.started for job in results.jobs if job.started), default=None),
+        "state_name": lambda job: _state_name(job.state, results),
+        "seconds": sum(job.seconds or 0.0 for job in results.jobs),
+        "varied": _varied_choices(results),
+        "states": {_state_name(state, results): results.count(state) for state in LISTED_STATES},
+        "progress": results.progress,
+        "refresh_s": REFRESH_S,
+        "reused": sum(job.reused for job in results.jobs),
+        "objective": heading(results.objective),
+        "failed": failures(results.jobs, varied),
+        "jobs": [(job, job_label(job, varied), job_link(job, folder)) for job in results.jobs],
+        "assumptions": [*((assumption, None) for assumption in results.assumptions), *_assumptions(results.jobs)],
+        "settings": provenance.common_settings(results.jobs, varied),
+        "holds_text": results.with_samples,
     }
 
 
@@ -183,6 +207,7 @@ def _comparison(
     table = ranking(results, varied)
     objective = heading(results.objective)
     labels = {job.folder: f"{row.number}. {row.label}" for row in table.rows for job in row.jobs}
+    common = time_to_quality(table.rows, profiles) if with_plots else None
     found_effects = effects(results) if with_plots else ()
     found_fronts = fronts(results) if with_plots else ()
     return Comparison(
@@ -193,7 +218,12 @@ def _comparison(
         effects=tuple((effect, effect_plot(drawing, effect, objective)) for effect in found_effects),
         fronts=tuple((front, front_plot(drawing, front, results, varied)) for front in found_fronts),
         curves=curve_plots(drawing, results, labels, profiles) if with_plots else (),
-        time_to_quality=time_to_quality(table.rows, profiles) if with_plots else None,
+        labels=labels,
+        answers=answers(results, common, profiles),
+        copies=both_tables(table),
+        agreements=agreements(results) if with_plots else (),
+        time_to_quality=common,
+        slices=slices_section(table.rows) if with_plots else None,
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
     )
 
@@ -205,6 +235,11 @@ def _number_rows(results: Results) -> list[tuple[str, str]]:
     job = results.jobs[0]
     found = [(name, job.number(name)) for name in metric_columns(results)]
     return [(heading(name), metric_text(name, value)) for name, value in found if value is not None]
+
+
+def _state_name(state: RecordState, results: Results) -> str:
+    """Return the state of a job for people: a job that is missing waits while the sweep runs."""
+    return "waiting" if state == "missing" and results.progress is not None else state
 
 
 def _varied_choices(results: Results) -> list[tuple[str, list[str], int]]:
@@ -230,30 +265,6 @@ def _assumptions(jobs: Sequence[JobRecord]) -> list[tuple[str, str | None]]:
     ]
 
 
-def _failures(jobs: Sequence[JobRecord], varied: Sequence[str]) -> list[Failure]:
-    """Return the failed and the interrupted jobs, grouped by state and error message."""
-    found: dict[tuple[str, str], list[JobRecord]] = {}
-    for job in jobs:
-        if job.state in ("failed", "interrupted"):
-            found.setdefault((job.state, job.error or "no error message"), []).append(job)
-    failures = []
-    for number, ((state, error), gathered) in enumerate(found.items()):
-        named = [(job, _job_label(job, varied)) for job in gathered[:MAX_NAMED_JOBS]]
-        trace = gathered[0].traceback if number < MAX_TRACES else None
-        if trace is not None and len(trace) > MAX_TRACE_CHARS:
-            trace = f"…\n{trace[-MAX_TRACE_CHARS:]}"
-        failures.append(Failure(state, error, named, len(gathered) - len(named), trace))
-    return failures
-
-
-def _job_label(job: JobRecord, varied: Sequence[str]) -> str:
-    """Return the label of a job: its varied settings with the seed; without a config, its overrides."""
-    if not job.config or not varied:
-        return " ".join(job.overrides)
-    seed = f", seed={brief_value(job.value(SEED))}" if SEED in varied else ""
-    return job_label(job, varied) + seed
-
-
 def _translations(results: Results) -> list[dict[str, str]]:
     """Return the sample translations for a page with one job; empty for more jobs."""
     if len(results.jobs) != 1:
@@ -264,17 +275,14 @@ def _translations(results: Results) -> list[dict[str, str]]:
     ]
 
 
+def _slices(results: Results, comparisons: Sequence[Comparison]) -> list[SlicesSection]:
+    """Return the section on slices of a page with one job, or of each comparison that has one."""
+    if len(results.jobs) == 1:
+        found = [run_slices(results.jobs[0])]
+    else:
+        found = [comparison.slices for comparison in comparisons]
+    return [section for section in found if section is not None]
+
+
 def _first_completed(jobs: Sequence[JobRecord]) -> JobRecord | None:
     return next((job for job in jobs if job.state == "completed"), None)
-
-
-def _link(job: JobRecord, folder: Path) -> str | None:
-    """Return the link from the page to a job's page, report or log, the first that exists; None if none exists."""
-    for name in (PAGE_FILE, REPORT_FILE, "mtx.log"):
-        path = job.folder / name
-        if path.exists() and path != folder / PAGE_FILE:
-            try:
-                return quote(Path(os.path.relpath(path, folder)).as_posix())
-            except ValueError:  # on Windows, a folder on another drive has no relative path
-                return path.absolute().as_uri()
-    return None

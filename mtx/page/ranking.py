@@ -1,7 +1,8 @@
 """The page's main table: one row for jobs that differ in the seed alone, best first; and how jobs are named."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtx.evaluation.verdict import Verdict
 from mtx.evaluation.verdict_text import difference_texts
@@ -20,12 +21,10 @@ class Cell:
     Attributes:
         mean: over seeds, written for people.
         spread: its standard deviation; None for fewer than two seeds.
-        share: of the largest mean in its column, from 0 to 1, for a bar; None where a bar would say nothing.
     """
 
     mean: str
     spread: str | None
-    share: float | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Row:
         label: its values, for plots and lists.
         values: what varied, one a column.
         cells: the metrics, one a column; the first is the objective.
+        interval: the low end, the estimate and the high end of its difference to the best row on an axis that all rows
+            share, from 0 to 1; None without an interval.
         jobs: what it stands for.
         completed: how many of them were completed.
     """
@@ -52,6 +53,7 @@ class Row:
     cells: tuple[Cell | None, ...]
     jobs: tuple[JobRecord, ...]
     completed: int
+    interval: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Ranking:
         keys: headings of what varied, in full.
         headings: of the metrics.
         rows: best first; arms that diverged, and then arms that failed, are the last.
+        unstarted: the overrides of each arm of which no job has begun, and the number of its jobs.
         repeats: whether a row stands for more than one job.
         intervals: the kinds of intervals that differences to the best row have: over seeds, over held-out sentences.
     """
@@ -71,6 +74,7 @@ class Ranking:
     rows: tuple[Row, ...]
     repeats: bool
     intervals: tuple[str, ...]
+    unstarted: tuple[tuple[str, int], ...] = ()
 
 
 def ranking(results: Results, varied: Sequence[str]) -> Ranking:
@@ -87,10 +91,51 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
     return Ranking(
         keys=headings,
         headings=tuple(heading(metric) for metric in metrics),
-        rows=rows,
+        rows=_with_intervals(rows, results),
         repeats=any(len(row.jobs) > 1 for row in rows),
         intervals=interval_kinds(results.verdict),
+        unstarted=unstarted_arms(results),
     )
+
+
+def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
+    """Return rows with the places of their differences to the best row on a common axis, which includes 0."""
+    decided = results.verdict
+    found = decided.differences if decided.has_intervals else decided.text_differences
+    ends = {row.number: found.get(_arm_of(row, results)) for row in rows}
+    known = {
+        number: (of.low, of.estimate, of.high)
+        for number, of in ends.items()
+        if of is not None and all(map(math.isfinite, (of.low, of.estimate, of.high)))
+    }
+    if not known or (decided.order and decided.compared_to not in (None, decided.order[0])):
+        return tuple(rows)
+    best = next((row.number for row in rows if _arm_of(row, results) == decided.order[0]), None)
+    if best is not None:
+        known[best] = (0.0, 0.0, 0.0)
+    least, most = min(low for low, _, _ in known.values()), max(high for _, _, high in known.values())
+    width = (most - least) or 1.0
+
+    def places(low: float, middle: float, high: float) -> tuple[float, float, float]:
+        return (low - least) / width, (middle - least) / width, (high - least) / width
+
+    return tuple(replace(row, interval=places(*known[row.number])) if row.number in known else row for row in rows)
+
+
+def _arm_of(row: Row, results: Results) -> str:
+    return next(name for name, arm in results.arms.items() if arm.jobs is row.jobs)
+
+
+def unstarted_arms(results: Results) -> tuple[tuple[str, int], ...]:
+    """Return the arms of which no job has begun, by the overrides that not all jobs have, and their numbers of jobs."""
+    shared = set.intersection(*(set(job.overrides) for job in results.jobs)) if results.jobs else set()
+    arms: dict[tuple[str, ...], list[bool]] = {}
+    for job in results.jobs:
+        told = tuple(
+            text for text in job.overrides if text not in shared and text.partition("=")[0].lstrip("+") != SEED
+        )
+        arms.setdefault(told, []).append(job.state == "missing")
+    return tuple((" ".join(told) or "all settings", len(of)) for told, of in arms.items() if all(of))
 
 
 def interval_kinds(verdict: Verdict) -> tuple[str, ...]:
@@ -179,15 +224,9 @@ def _metric_cell(results: Results, group: Group, metric: str) -> Cell | None:
     mean = group.mean(metric)
     if mean is None:
         if metric == results.objective and group.is_failed:
-            return Cell("failed", None, None)
-        return Cell("diverged", None, None) if group.num_diverged(metric) else None
-    means = [found for other in results.groups if (found := other.mean(metric)) is not None]
-    largest = max(means)
-    bar = min(means) >= 0 and largest > 0 and len(means) > 1
-    return Cell(
-        *mean_texts(metric, mean, group.spread(metric)),
-        mean / largest if bar else None,
-    )
+            return Cell("failed", None)
+        return Cell("diverged", None) if group.num_diverged(metric) else None
+    return Cell(*mean_texts(metric, mean, group.spread(metric)))
 
 
 def _key_value_text(key: str, job: JobRecord, keys: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from mtx.errors import StoreError
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.page.content import page_content
+from mtx.page.scripts import packaged_text
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.report_record import REPORT_FILE
@@ -72,7 +72,7 @@ def jinja_environment() -> Environment:
     Each call returns the same object, which keeps the compiled templates: a sweep writes a page for each job.
     """
     made = Environment(
-        loader=FunctionLoader(_packaged_text),
+        loader=FunctionLoader(packaged_text),
         autoescape=True,  # Jinja's select_autoescape would miss the ending .html.j2
         undefined=StrictUndefined,
         finalize=_safe_value,
@@ -88,7 +88,3 @@ def _safe_value(value: Any) -> Any:
     if isinstance(value, Markup):
         return value
     return "–" if value is None else redacted_text(visible_text(str(value)))
-
-
-def _packaged_text(name: str) -> str:
-    return (files("mtx.page") / name).read_text(encoding="utf-8")

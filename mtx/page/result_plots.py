@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mtx.page import data_section
+from mtx.page.arm_curves import UNITS, arm_curves
 from mtx.page.effects import Effect
 from mtx.page.pareto import Front
 from mtx.page.plots.batch_shapes import batch_shape_plot
@@ -15,7 +16,7 @@ from mtx.page.plots.length_histogram import length_plot
 from mtx.page.plots.matplotlib_svg import Figures, Plot
 from mtx.page.plots.pareto_front import Point, pareto_plot
 from mtx.page.plots.tokens_per_step import token_step_plot
-from mtx.page.ranking import heading, job_label, ranked_groups
+from mtx.page.ranking import heading, ranked_groups
 from mtx.records.plot_data_record import SIDES, RunProfile
 from mtx.records.report_metrics import Value
 from mtx.records.result_types import SEED, JobRecord, Results
@@ -23,7 +24,6 @@ from mtx.records.setting_notation import brief_value
 
 MANY_VALUES = 8  # values of a numeric setting; with more values, they are plotted along an axis
 LOG_SCALE_RATIO = 20  # smallest ratio of the largest to the smallest value that gets a logarithmic axis
-MAX_LINES = 64
 
 
 class PageFigures(Figures):
@@ -78,14 +78,16 @@ def front_plot(drawing: PageFigures, found: Front, results: Results, varied: Seq
 def curve_plots(
     drawing: PageFigures, results: Results, labels: Mapping[Path, str], profiles: Mapping[Path, RunProfile]
 ) -> tuple[Plot, ...]:
-    """Plot held-out bits per byte over tokens and over seconds; over steps if neither is known."""
-    jobs = [job for group in results.groups for job in group.jobs if job.folder in profiles][:MAX_LINES]
-    ways = (("real_tokens", "real tokens trained on"), ("seconds", "seconds of training"), ("step", "steps"))
+    """Plot held-out bits per byte over tokens and over seconds, one line per arm; over updates if neither is known."""
+    jobs = [job for group in results.groups for job in group.jobs if job.folder in profiles]
     found: list[Plot] = []
-    for way, axis in ways:
-        if way == "step" and found:
+    for unit, axis in UNITS:
+        if unit == "step" and found:
             break
-        lines = [line for job in jobs if (line := _curve_line(job, labels, profiles[job.folder], way)) is not None]
+        lines = [
+            Line(of.label, list(zip(of.x, of.mean, strict=True)), None if of.spread is None else list(of.spread))
+            for of in arm_curves(results, labels, profiles, unit)
+        ]
         if lines:
             ends = {line.series: line.points[-1][1] for line in reversed(lines)}
             at_end = "; ".join(f"{series}: {end:.4f}" for series, end in list(ends.items())[:8])
@@ -132,12 +134,6 @@ def batch_plots(
         if facts or shape_plot or token_plot:
             found.append(BatchPlots(label, facts, shape_plot, token_plot, profile.other_batches))
     return found
-
-
-def _curve_line(job: JobRecord, labels: Mapping[Path, str], profile: RunProfile, way: str) -> Line | None:
-    points = [(x, one.bits_per_byte) for one in profile.validations if (x := getattr(one, way)) is not None]
-    drawn = sorted((float(x), y) for x, y in points if y is not None)
-    return Line(labels.get(job.folder) or job_label(job, ()), drawn) if len(drawn) > 1 else None
 
 
 def _median_edge(edges: Sequence[float], counts: Sequence[float]) -> float:

@@ -20,12 +20,10 @@ class SpentAmount:
     Attributes:
         mean: The mean over the jobs.
         spread: The standard deviation over the jobs (divisor n − 1); None for fewer than two jobs.
-        share: The mean divided by the largest mean of all rows, from 0 to 1.
     """
 
     mean: float
     spread: float | None
-    share: float
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,14 @@ class TimeToQuality:
 
     Attributes:
         bits_per_byte: The common level: the lowest value that every job reached.
+        harder: Up to two lower levels, which the median row and the best row reached with all their jobs, each with the
+            seconds by row number; rows that did not reach a level are missing.
         rows: Rows with seconds of training and real tokens of both sides if known; the fastest row comes first.
     """
 
     bits_per_byte: float
     rows: tuple[tuple[Row, SpentAmount | None, SpentAmount | None], ...]
+    harder: tuple[tuple[float, Mapping[int, SpentAmount]], ...] = ()
 
 
 def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) -> TimeToQuality | None:
@@ -48,7 +49,7 @@ def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) ->
         None if fewer than two rows have learning curves, or if some job never improved on its first validation.
     """
     curves = {
-        row.number: [curve for job in row.jobs if len(curve := _validation_curve(profiles.get(job.folder))) > 1]
+        row.number: [curve for job in row.jobs if len(curve := validation_curve(profiles.get(job.folder))) > 1]
         for row in rows
     }
     rows = [row for row in rows if curves[row.number]]
@@ -66,9 +67,19 @@ def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) ->
     found = [line for line in found if line[1] or line[2]]
     if len(found) < 2:
         return None
-    return TimeToQuality(
-        level, tuple(sorted(found, key=lambda line: [spent.mean if spent else 0 for spent in line[1:]]))
-    )
+    ordered = tuple(sorted(found, key=lambda line: [spent.mean if spent else 0 for spent in line[1:]]))
+    ends = {row.number: max(min(bits for _, bits in curve) for curve in curves[row.number]) for row in rows}
+    lower = sorted({one for one in (statistics.median_high(ends.values()), min(ends.values())) if one < level})[::-1]
+    harder = [
+        (
+            one,
+            _spent_by_row(
+                {row.number: [spent_until(one, curve, "seconds") for curve in curves[row.number]] for row in rows}
+            ),
+        )
+        for one in lower
+    ]
+    return TimeToQuality(level, ordered, tuple(harder))
 
 
 def spent_until(level: float, curve: Sequence[tuple[ValidationPoint, float]], unit: Unit) -> float | None:
@@ -88,7 +99,8 @@ def spent_until(level: float, curve: Sequence[tuple[ValidationPoint, float]], un
     return None
 
 
-def _validation_curve(profile: RunProfile | None) -> list[tuple[ValidationPoint, float]]:
+def validation_curve(profile: RunProfile | None) -> list[tuple[ValidationPoint, float]]:
+    """Return the validations of a job with their bits per byte, in order of steps; empty without a profile."""
     validations = profile.validations if profile is not None else ()
     return sorted(
         ((one, one.bits_per_byte) for one in validations if one.bits_per_byte is not None),
@@ -99,10 +111,7 @@ def _validation_curve(profile: RunProfile | None) -> list[tuple[ValidationPoint,
 def _spent_by_row(numbers: Mapping[int, Sequence[float | None]]) -> dict[int, SpentAmount]:
     """Return the mean and the standard deviation of each row in which every job has a number."""
     whole = {row: [n for n in found if n is not None] for row, found in numbers.items() if None not in found}
-    most = max((statistics.fmean(found) for found in whole.values()), default=0) or 1
     return {
-        row: SpentAmount(
-            mean := statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, mean / most
-        )
+        row: SpentAmount(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None)
         for row, found in whole.items()
     }

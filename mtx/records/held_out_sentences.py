@@ -1,10 +1,12 @@
 """`held_out.parquet`: statistics of each held-out pair, from which a verdict gets intervals over sentences.
 
 The file has one line for each pair, in the order of `row`: `document`, the number of its document if known; `nats` and
-`target_bytes` of the last validation; and, for translated pairs, the statistics of BLEU and chrF. It contains no text.
+`target_bytes` of the last validation; the slices of the pair; whether its target was the likeliest of ten; and, for
+translated pairs, the statistics of BLEU and chrF. It contains no text.
 `docs/report.md` describes the columns.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +35,9 @@ TYPES = {
     "document": pa.int64(),
     **{name: pa.int64() for metric in METRICS.values() for name in metric.statistics},
     "nats": pa.float64(),
+    "is_first": pa.int64(),
 }
+SLICE_PREFIX = "slice."  # of columns with the number of a pair's slice, int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,12 @@ def write_likelihoods(folder: Path, likelihoods: NDArray[np.float64]) -> None:
 
 
 def complete_held_out(
-    folder: Path, *, digest: str | None, documents: NDArray[np.int64] | None, scores: ScoreStatistics | None
+    folder: Path,
+    *,
+    digest: str | None,
+    documents: NDArray[np.int64] | None,
+    scores: ScoreStatistics | None,
+    columns: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> Path | None:
     """Add what the training does not know to the file, and return its path; None without any statistics.
 
@@ -78,6 +87,7 @@ def complete_held_out(
         digest: the digest of the held-out pairs, as in the report.
         documents: the number of the document of each row, -1 for none; None if documents are not known.
         scores: the statistics of translated pairs; None if there are none.
+        columns: further numbers of each row by name, -1 for none, int64 [n]: `slice.NAME` and `is_first`.
 
     Raises:
         DamagedError: The file cannot be read.
@@ -92,10 +102,21 @@ def complete_held_out(
     if table is None:
         return None
     table = table.sort_by("row")
-    if documents is not None:
-        numbers = documents[table["row"].to_numpy()]
-        table = table.append_column("document", pa.array(numbers, mask=numbers < 0))
+    of_rows = {**({} if documents is None else {"document": documents}), **(columns or {})}
+    for name, of_row in of_rows.items():
+        numbers = of_row[table["row"].to_numpy()]
+        table = table.append_column(name, pa.array(numbers, pa.int64(), mask=numbers < 0))
     return _write(folder, dict(zip(table.column_names, table.columns, strict=True)), digest)
+
+
+def read_columns(folder: Path, names: tuple[str, ...] | None = None) -> pa.Table | None:
+    """Return those of the named columns that the file has, all of them for None; None without a file.
+
+    Raises:
+        DamagedError: The file cannot be read, or is no table of held-out pairs.
+        NewerFormatError: A newer version of mtx wrote the file.
+    """
+    return _read(folder / HELD_OUT_FILE, names)
 
 
 def read_held_out(folder: Path, metric: str) -> SentenceStatistics | None:
@@ -136,7 +157,8 @@ def _columns(metric: str, statistics: NDArray[np.int64]) -> dict[str, NDArray[np
 
 def _write(folder: Path, columns: dict[str, object], digest: str | None) -> Path:
     ordered = {name: columns[name] for name in TYPES if name in columns}
-    schema = pa.schema([(name, TYPES[name]) for name in ordered])
+    ordered |= {name: column for name, column in columns.items() if name.startswith(SLICE_PREFIX)}
+    schema = pa.schema([(name, _type(name)) for name in ordered])
     metadata = {VERSION_KEY: str(HELD_OUT_VERSION).encode(), DIGEST_KEY: (digest or "").encode()}
     table = pa.table(ordered, schema=schema.with_metadata(metadata))
     sink = pa.BufferOutputStream()
@@ -147,7 +169,11 @@ def _write(folder: Path, columns: dict[str, object], digest: str | None) -> Path
     return path
 
 
-def _read(path: Path, names: tuple[str, ...]) -> pa.Table | None:
+def _type(name: str) -> pa.DataType:
+    return pa.int64() if name.startswith(SLICE_PREFIX) else TYPES[name]
+
+
+def _read(path: Path, names: tuple[str, ...] | None) -> pa.Table | None:
     """Return those of the named columns that the file has, of the types in `TYPES`; None without a file."""
     if not path.exists():
         return None
@@ -159,8 +185,10 @@ def _read(path: Path, names: tuple[str, ...]) -> pa.Table | None:
             if file.metadata.num_rows > MAX_PAIRS:
                 raise _damaged(path, f"it has {file.metadata.num_rows:,} pairs, but at most {MAX_PAIRS:,} are read")
             kinds = {field.name: field.type for field in file.schema_arrow}
-            if wrong := [name for name in names if name in kinds and kinds[name] != TYPES[name]]:
-                raise _damaged(path, f"its column {wrong[0]} should be {TYPES[wrong[0]]}, but is {kinds[wrong[0]]}")
+            known = [name for name in kinds if name in TYPES or name.startswith(SLICE_PREFIX)]
+            names = tuple(known) if names is None else names
+            if wrong := [name for name in names if name in kinds and kinds[name] != _type(name)]:
+                raise _damaged(path, f"its column {wrong[0]} should be {_type(wrong[0])}, but is {kinds[wrong[0]]}")
             if "row" not in kinds:
                 raise _damaged(path, "it has no column row")
             return file.read([name for name in names if name in kinds])

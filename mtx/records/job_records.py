@@ -22,6 +22,7 @@ from mtx.records.sweep_record import HYDRA_FOLDER, SWEEP_FILE, SweepRecord, read
 
 Read = TypeVar("Read", bound=FileRecord | JobConfig)
 
+SAMPLES_KEY = "page.samples"  # false in the config of a job: the page shows no sentences of the corpus
 JOB_FILES = (STATUS_FILE, REPORT_FILE, HYDRA_FOLDER)  # the folder of a job contains at least one of these
 
 
@@ -46,10 +47,12 @@ def read_results(folders: Sequence[Path]) -> Results:
     notes += [
         f"there is no run in {root}" for root in roots if root.is_dir() and not any(_is_below(j, root) for j in found)
     ]
+    with_samples = not any(record.config.get(SAMPLES_KEY) is False for record in records)
+    found_results = Results(tuple(roots), tuple(records), tuple(notes), with_samples=with_samples)
     if len(roots) != 1 or roots[0] not in planned:
-        return Results(tuple(roots), tuple(records), tuple(notes))
+        return found_results
     sweep = planned[roots[0]]
-    return Results(tuple(roots), tuple(records), tuple(notes), sweep.command, sweep.assumptions)
+    return dataclasses.replace(found_results, command=sweep.command, assumptions=sweep.assumptions)
 
 
 def _job_folders(root: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ CURVE_METRIC = "bits_per_byte"  # the objective that validations have
 BUDGET_KEY = "sweep.budget"
 FIELDS = {"source_bytes": "source_bytes", "real_tokens": "real_tokens", "updates": "steps", "seconds": "seconds"}
 MEASURES = tuple(FIELDS)  # values of sweep.budget; a field of `spent` in a report for each
+BUDGET_KEYS = (*(f"budget.{field}" for field in FIELDS.values()), "trainer.max_steps")
 NAMES = {"source_bytes": "source bytes", "real_tokens": "real tokens", "updates": "updates", "seconds": "seconds"}
 TOLERANCE = 1.05  # ratio of amounts that count as equal: a budget ends with the step that reaches it
 
@@ -27,9 +28,9 @@ def at_equal_budget(results: Results) -> tuple[Results, tuple[str, ...]]:
     if len(jobs) < 2 or results.objective is None:
         return results, ()
     measure, notes = budget_measure(results, jobs), []
-    if measure in (None, "real_tokens") and len(tokenizers(jobs)) > 1 and _spent(jobs, "real_tokens"):
+    if measure in (None, "real_tokens") and len(tokenizers(jobs)) > 1 and spent_amounts(jobs, "real_tokens"):
         notes.append("The tokenizers differ, so equal numbers of real tokens are different amounts of text.")
-    amounts = {} if measure is None else _spent(jobs, measure)
+    amounts = {} if measure is None else spent_amounts(jobs, measure)
     if measure is None or len(amounts) < len(jobs) or _is_varied(results, measure):
         if measure is not None and 0 < len(amounts) < len(jobs):
             notes.append(f"Some jobs did not count {NAMES[measure]}, so budgets are not compared.")
@@ -41,7 +42,7 @@ def at_equal_budget(results: Results) -> tuple[Results, tuple[str, ...]]:
     if results.objective != CURVE_METRIC:
         notes.insert(0, f"{differ}. {results.objective} has no curve, so it is compared at unequal budgets.")
         return results, tuple(notes)
-    numbers = {name: _number_at(job, measure, least) for job in jobs if (name := job.name)}
+    numbers = {name: number_at(job, measure, least) for job in jobs if (name := job.name)}
     notes.insert(0, f"{differ}. They are compared at {amount_text(least)}, by their validation curves.")
     if lost := [name for name, number in numbers.items() if number is None]:
         notes.insert(1, f"Left out, since their curves do not show this amount: jobs {', '.join(lost[:10])}.")
@@ -71,7 +72,7 @@ def condition_lines(results: Results) -> tuple[str, ...]:
     jobs = [job for job in results.jobs if job.state == "completed" and job.report.spent is not None]
     equal, different = [], []
     for measure in reversed(MEASURES):
-        amounts = list(_spent(jobs, measure).values())
+        amounts = list(spent_amounts(jobs, measure).values())
         if len(jobs) < 2 or len(amounts) < len(jobs):
             continue
         if max(amounts) <= TOLERANCE * min(amounts):
@@ -95,7 +96,8 @@ def amount_text(amount: float) -> str:
     return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
-def _spent(jobs: Sequence[JobRecord], measure: str) -> Mapping[str, float]:
+def spent_amounts(jobs: Sequence[JobRecord], measure: str) -> Mapping[str, float]:
+    """Return the amount that each job spent, by name, in a unit of `MEASURES`; without jobs that did not count it."""
     found = {job.name: getattr(job.report.spent, FIELDS[measure]) for job in jobs}
     return {name: float(amount) for name, amount in found.items() if amount}
 
@@ -106,10 +108,10 @@ def _is_varied(results: Results, measure: str) -> bool:
     return not keys.isdisjoint(results.varied)
 
 
-def _number_at(job: JobRecord, measure: str, amount: float) -> float | None:
+def number_at(job: JobRecord, measure: str, amount: float) -> float | None:
     """Return the bits per byte of a job after an amount of training; None without a curve that spans it."""
     final = job.number(CURVE_METRIC)
-    if final is None or not math.isfinite(final) or _spent([job], measure)[job.name] <= TOLERANCE * amount:
+    if final is None or not math.isfinite(final) or spent_amounts([job], measure)[job.name] <= TOLERANCE * amount:
         return final
     points = [
         (x, y) for one in job.report.validations if (x := _amount(one, measure)) is not None and (y := _bits(one))

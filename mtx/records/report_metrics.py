@@ -13,9 +13,19 @@ KEY_METRICS = {
     "target_tokens_per_s": ("target tokens/s", ",.0f"),
     "padding_ratio": ("padding ratio", ".4f"),
     "num_batches": ("batches", ",.0f"),
+    "spent.steps": ("updates", ",.0f"),
+    "spent.real_tokens": ("real tokens", ",.0f"),
     "real_tokens_per_s": ("real tokens/s", ",.0f"),
+    "scores.bleu": ("BLEU", ".1f"),
+    "scores.chrf": ("chrF", ".1f"),
+    "contrastive.accuracy": ("contrastive accuracy", ".2f"),
 }
-HELD_OUT_PREFIXES = ("bits_per_byte", "scores.", "validations")  # metrics whose names begin so are of held-out text
+HELD_OUT_PREFIXES = (
+    "bits_per_byte",
+    "scores.",
+    "contrastive.",
+    "validations",
+)  # metrics whose names begin so are of held-out text
 NON_METRIC_KEYS = frozenset({"report_version", "seed", "epoch"})
 
 

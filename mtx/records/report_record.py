@@ -19,6 +19,7 @@ from mtx.records.noise_report import NoiseReport
 from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecord, Record, problems
 from mtx.records.report_metrics import flat_numbers
 from mtx.records.score_report import ScorerReport, SelectionReport
+from mtx.records.slice_report import SliceReport
 from mtx.records.used_dataset_ids import StageNames
 from mtx.redaction_and_escaping import redacted_json
 
@@ -220,8 +221,8 @@ class Scores(Record):
     chrf_signature: str | None = None
 
 
-class TrainingReport(Record):
-    """The training part of a report: steps, time, losses, held-out bits per byte, and paths of checkpoints."""
+class TrainingReport(SliceReport):
+    """The training part of a report: steps, time, losses, held-out bits per byte, slices, and paths of checkpoints."""
 
     num_steps: Count | None = None
     num_epochs: Count | None = None
@@ -295,8 +296,7 @@ class Report(
 
     @override
     def to_json(self) -> dict[str, Any]:
-        reported = self.model_dump(exclude_unset=True)
-        return redacted_json({self.VERSION_KEY: self.VERSION, **reported})
+        return redacted_json({self.VERSION_KEY: self.VERSION, **self.model_dump(exclude_unset=True)})
 
     @override
     def write(self, folder: Path) -> Path:

@@ -17,13 +17,14 @@ from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, Value
 from mtx.records.report_record import Report
 from mtx.records.sentence_intervals import SentenceIntervals, sentence_intervals
 from mtx.records.setting_notation import BEST_MARK, TIE_MARK, settings_label
+from mtx.records.sweep_progress import SweepProgress
 
 RecordState = Literal["running", "completed", "failed", "interrupted", "missing"]
 
 CONFIRM_SUFFIX = " (new seeds)"  # of the name of an arm whose jobs `sweep.confirm` added
 SEED = "seed"  # jobs that differ in nothing else are repeats
 UNCOMPARED_GROUPS = frozenset(
-    {"hydra", "sweep", "launcher", "sweeper"}
+    {"hydra", "sweep", "launcher", "sweeper", "page"}
 )  # groups that change how, not what, is computed
 LOCATION_KEYS = frozenset({"storage.root"})  # keys that say where, not what
 SEED_KEYS = frozenset({"filter.ablation_seed"})  # keys that follow the seed, so that they do not make other arms
@@ -32,7 +33,9 @@ SHAPE_GROUPS = frozenset({"model", "tokenizer"})  # config groups whose options 
 SAME_WEIGHTS = ("activation", "dropout", "label_smoothing", "learning_rate", "warmup_steps", "weight_decay")
 SAME_WEIGHTS_KEYS = frozenset(f"model.{name}" for name in SAME_WEIGHTS)
 PER_TOKEN_SUFFIXES = ("loss", "loss_first", "perplexity")  # of metrics that are a mean over tokens
-MORE_IS_BETTER = frozenset({"real_tokens_per_s", "target_tokens_per_s", "scores.bleu", "scores.chrf"})
+MORE_IS_BETTER = frozenset(
+    {"real_tokens_per_s", "target_tokens_per_s", "scores.bleu", "scores.chrf", "contrastive.accuracy"}
+)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ class Results:
         notes: One sentence for each file outside of jobs that cannot be read.
         command: The command-line arguments if all jobs belong to one sweep; else empty.
         assumptions: What the sweep assumed apart from its jobs, if all jobs belong to one sweep.
+        progress: How far the sweep has come, while it runs; None after its end.
+        with_samples: Whether a page may show sentences of the corpus (`page.samples`).
     """
 
     folders: tuple[Path, ...]
@@ -164,6 +169,8 @@ class Results:
     notes: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    progress: SweepProgress | None = None
+    with_samples: bool = True
 
     @cached_property
     def objective(self) -> str | None:
@@ -286,7 +293,7 @@ class Results:
     @property
     def is_interim(self) -> bool:
         """Whether jobs still run, so that no winner is named yet."""
-        return self.count("running") > 0
+        return self.progress is not None or self.count("running") > 0
 
     def arm_name(self, group: Group) -> str:
         """Return the name of an arm."""

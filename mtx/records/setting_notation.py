@@ -1,5 +1,6 @@
 """The notation of settings and of the marks for the best arm, in the terminal and on pages."""
 
+import math
 import re
 from collections.abc import Container, Mapping, Sequence
 
@@ -8,6 +9,7 @@ from mtx.records.report_metrics import KEY_METRICS, Value
 
 BEST_MARK = "★"
 TIE_MARK = "≈"
+SPEED_DIGITS = 3  # of a speed, which varies between runs by a percent and more
 MAX_VALUE_CHARS = 60  # characters of a setting that tables and names show
 
 
@@ -58,6 +60,8 @@ def settings_label(settings: Mapping[str, Value], options: Container[str]) -> st
 
 def metric_text(metric: str, value: float) -> str:
     """Write a metric's value for people."""
+    if metric.endswith("_per_s") and math.isfinite(value):
+        value = float(f"{value:.{SPEED_DIGITS}g}")
     return format(value, KEY_METRICS[metric][1] if metric in KEY_METRICS else ",.4g")
 
 

@@ -9,6 +9,7 @@ from mtx.records.result_types import Results
 
 NO_OBJECTIVE = "The task returned no number to compare jobs by. Choose one of report.json with sweep.objective=NAME."
 
+INTERIM = "Interim, no winner yet: {} jobs are completed, {} run or wait."
 OPTIMISM = (
     "The lead of the best of several arms looks larger than it is: sweep.confirm=3 repeats the best two with new seeds."
 )
@@ -18,13 +19,12 @@ def verdict_text(results: Results) -> str:
     """Say which arm is the best, or why none is; empty if there is nothing to choose from."""
     metric = results.objective
     if metric is None:
-        return NO_OBJECTIVE
+        return INTERIM.format(*_done_and_waiting(results)) if results.is_interim else NO_OBJECTIVE
     if len(results.arms) < 2:
         return ""
     by = f"Compared by {metric_name(metric)} ({'lower' if results.direction == 'minimize' else 'higher'} is better)"
     if results.is_interim:
-        done, waiting = results.count("completed"), results.count("running", "missing")
-        return f"Interim, no winner yet: {done} jobs are completed, {waiting} run or wait. {by}."
+        return f"{INTERIM.format(*_done_and_waiting(results))} {by}."
     if not results.is_comparable:
         return (
             f"No winner: {metric_name(metric)} is a mean over tokens, and the tokenizers differ. Compare these jobs by "
@@ -34,6 +34,10 @@ def verdict_text(results: Results) -> str:
         return f"{by}. On the new seeds of sweep.confirm alone: {results.verdict.reason}"
     optimism = "" if results.verdict.winner is None or len(results.verdict.order) < 3 else f" {OPTIMISM}"
     return f"{by}. {results.verdict.reason}{optimism}"
+
+
+def _done_and_waiting(results: Results) -> tuple[int, int]:
+    return results.count("completed"), results.count("running", "missing")
 
 
 def separation_text(results: Results, found: Sequence[Cohort]) -> str:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 Objective = float | tuple[float, ...] | None  # the value that a sweeper receives from a job
 
-NON_JOB_KEYS = frozenset({"sweep", "experiment"})  # config groups that do not change the result of a job
+NON_JOB_KEYS = frozenset({"sweep", "experiment", "page"})  # config groups that do not change the result of a job
 SWEEPER, TRIES_ALL = "sweeper", "basic"  # a config group, and its option that runs all jobs of a grid without a search
 
 

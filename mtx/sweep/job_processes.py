@@ -95,10 +95,14 @@ def launch_jobs(
     return returned
 
 
-def in_child(launch: Launch) -> Launch:
+def in_child(launch: Launch, while_waiting: Callable[[], None] = lambda: None) -> Launch:
     """Return a launch that runs in a child of this process, and returns no results.
 
     The child has a process group of its own. Ctrl-C reaches this process, which sends the signal on.
+
+    Args:
+        launch: starts some jobs, and waits until they have ended.
+        while_waiting: called in this process about 20 times a second while the child runs. It raises no errors.
     """
 
     def launched(rows: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
@@ -111,7 +115,7 @@ def in_child(launch: Launch) -> Launch:
                 _run_child(lambda: launch(rows, first), told)
             with suppress(OSError):  # the child sets it, too; whoever comes first
                 os.setpgid(pid, pid)
-            return _result_of(pid, told)
+            return _result_of(pid, told, while_waiting)
 
     return launched
 
@@ -198,7 +202,7 @@ def _error_class(name: str) -> type[BaseException] | None:
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
-def _result_of(pid: int, told: IO[bytes]) -> Sequence[Any]:
+def _result_of(pid: int, told: IO[bytes], while_waiting: Callable[[], None]) -> Sequence[Any]:
     """Wait for the end of a child process. Raises ProcessDiedError, or what the child raised."""
     ended = status = 0
     while not ended:
@@ -206,6 +210,8 @@ def _result_of(pid: int, told: IO[bytes]) -> Sequence[Any]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             time.sleep(SECONDS_BETWEEN_POLLS)  # a call that waits longer would miss a signal just before it
             ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                while_waiting()
         except KeyboardInterrupt:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGINT)

@@ -17,6 +17,7 @@ from mtx.progress.literal_console import PlainConsole
 from mtx.records.cohorts import cohorts
 from mtx.records.job_records import read_results
 from mtx.records.objective_at_equal_budget import condition_lines
+from mtx.records.ranking_agreement import agreements
 from mtx.records.report_metrics import KEY_METRICS
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import SEED, Group, JobRecord, RecordState, Results
@@ -76,6 +77,8 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
             for told in (verdict_text(cohort.results), cohort.results.sentences.basis):
                 if told:
                     console.print(escape(told), highlight=False)
+            for one in agreements(cohort.results):
+                console.print(escape(one.text), highlight=False)
             for worths in rule_worths(cohort.results):
                 console.print(worth_table(worths))
                 console.print(escape(worths.summary), highlight=False)

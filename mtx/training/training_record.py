@@ -78,7 +78,7 @@ class TrainingProgress:
 
 
 class TrainingRecord(Callback):
-    """Callback that records a `TrainingProgress` and writes it to a JSON file when training ends.
+    """Callback that records a `TrainingProgress`, and writes it to a JSON file after each validation and at the end.
 
     Losses and token counts stay on the device until `progress` is called, so that no step waits for the device.
 
@@ -132,6 +132,7 @@ class TrainingRecord(Callback):
         self._update_progress(trainer)
         self._progress.add_validation(trainer.global_step, trainer.callback_metrics)
         self._sum_tokens(trainer)
+        self._write(trainer)  # for the page of a sweep that still runs
         self._mark = time.perf_counter()
 
     @override
@@ -139,10 +140,7 @@ class TrainingRecord(Callback):
         self._sum_tokens(trainer)
         self._update_progress(trainer)
         self._progress.ended_by = ended_by(trainer, budget_of(trainer))
-        if trainer.is_global_zero:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(self.path) as file:
-                file.write(json.dumps(asdict(self.progress()), indent=2).encode() + b"\n")
+        self._write(trainer)
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -165,6 +163,13 @@ class TrainingRecord(Callback):
         if not self.path.exists():
             return self.progress()
         return TrainingProgress(**json.loads(self.path.read_text()))
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        """Write the record so far, on the first rank."""
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(self.path) as file:
+                file.write(json.dumps(asdict(self.progress()), indent=2).encode() + b"\n")
 
     def _update_progress(self, trainer: pl.Trainer) -> None:
         """Store the current epoch and the amounts that the budget has counted."""

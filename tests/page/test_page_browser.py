@@ -31,6 +31,15 @@ onload = () => {{
 </script>
 """
 
+WITHOUT_SCRIPTS = """<!DOCTYPE html><body>
+<iframe id=run sandbox="allow-same-origin" src="{page}"></iframe>
+<script>
+onload = () => {{
+  document.body.dataset.found = encodeURIComponent(run.contentDocument.documentElement.outerHTML);
+}}
+</script>
+"""
+
 FRAME = """<!DOCTYPE html><body>
 <iframe id=phone style="width: {width}px; height: 800px; border: 0" src="{page}"></iframe>
 <script>
@@ -116,11 +125,34 @@ def test_hostile_text_runs_nothing_and_fetches_nothing(tmp_path: Path, asked: tu
     for path in (page, page.parent / "0" / "report.html"):
         document = browse(tmp_path, path.as_uri(), "--dump-dom")
         assert "<title>owned" not in document
-        assert "<script" not in document
+        assert document.count("<script") == 3  # the data of the page, the plotting library, and mtx's own script
+        assert 'class="sort"' in document  # which runs
         assert "{{7*7}}" in document
         assert "&lt;script&gt;" in document
         assert "神光あれと言たまひければ光ありき" in document
     assert requests == []
+
+
+def test_scripts_run_by_their_hash_alone_and_the_page_is_whole_without_them(tmp_path: Path) -> None:
+    validations = profile()["validations"]
+    spent = {"steps": 10, "seconds": 5.0, "real_tokens": 10000}
+    for number, bits in enumerate([2.0, 3.0]):
+        report = trained(bits, spent=spent, validations=validations[:0])
+        write_job(tmp_path / str(number), {"a": number}, report, objective="bits_per_byte", profile=profile())
+    page = write_page(read_results([tmp_path]), tmp_path)
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace("</body>", "<script>document.title='owned'</script></body>"), encoding="utf-8")
+    with_scripts = browse(tmp_path, page.as_uri(), "--dump-dom")
+    assert "<title>owned" not in with_scripts
+    for made in ('class="sort"', 'class="uplot', 'type="search"', "Copy as Markdown</button>", "<circle cx="):
+        assert made in with_scripts
+    frame = tmp_path / "frame.html"
+    frame.write_text(WITHOUT_SCRIPTS.format(page=page.as_uri()), encoding="utf-8")
+    document = browse(tmp_path, frame.as_uri(), "--allow-file-access-from-files", "--dump-dom")
+    without = unquote(document.partition('data-found="')[2].partition('"')[0])
+    assert 'class="sort"' not in without
+    for words in ("Which arm is best", "Learning curves", "| arm |", "begin{tabular}", "to reach 3.000"):
+        assert words in without
 
 
 def test_the_browser_of_these_tests_would_run_and_fetch(tmp_path: Path, asked: tuple[str, list[str]]) -> None:

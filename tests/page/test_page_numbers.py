@@ -163,8 +163,11 @@ def test_the_table_shows_means_over_seeds_best_first(tmp_path: Path) -> None:
     cell = table.rows[1].cells[0]
     assert cell is not None
     assert (cell.mean, cell.spread) == ("2.10", "0.14")
-    assert cell.share == 1.0
     assert table.intervals == ("over seeds",)
+    assert [row.interval for row in table.rows] == [
+        pytest.approx((0.0, 0.0, 0.0)),
+        pytest.approx((0.41 / 1.69, 1.05 / 1.69, 1.0), abs=0.01),
+    ]
     # Pooled variance (0.02 + 0.005) / 2, and 4.303 standard errors for 2 degrees of freedom; pairs have only one.
     assert [row.differences for row in table.rows] == [("",), ("+1.05 [+0.41, +1.69]",)]
 
@@ -236,7 +239,7 @@ def with_curves(folder: Path, curves: dict[tuple[str, int], list[tuple[float, fl
     return read_results([folder])
 
 
-def of_table(results: Results) -> list[tuple[str, float, float | None, float]]:
+def of_table(results: Results) -> list[tuple[str, float, float | None]]:
     profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
     found = time_to_quality(ranking(results, results.varied).rows, profiles)
     assert found is not None
@@ -246,7 +249,7 @@ def of_table(results: Results) -> list[tuple[str, float, float | None, float]]:
         assert seconds is not None
         assert tokens is not None
         assert tokens.mean == pytest.approx(100 * seconds.mean)
-        lines.append((row.label, seconds.mean, seconds.spread, seconds.share))
+        lines.append((row.label, seconds.mean, seconds.spread))
     return lines
 
 
@@ -261,9 +264,26 @@ def test_the_level_is_what_every_job_reached_and_lies_between_two_looks(tmp_path
         },
     )
     (first, *of_bucket), (second, *of_random) = of_table(results)
+    profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
+    found = time_to_quality(ranking(results, results.varied).rows, profiles)
+    assert found is not None
+    assert found.harder == ()  # the worst job of each arm ends at the common level
     assert (first, second) == ("bucket", "random")
-    assert of_bucket == pytest.approx([7.0, 2**0.5, 7 / 17.5])
-    assert of_random == pytest.approx([17.5, 12.5**0.5, 1.0])
+    assert of_bucket == pytest.approx([7.0, 2**0.5])
+    assert of_random == pytest.approx([17.5, 12.5**0.5])
+
+
+def test_a_level_that_only_some_arms_reach_has_no_time_for_the_others(tmp_path: Path) -> None:
+    results = with_curves(
+        tmp_path, {("random", 1): [(0, 4.0), (10, 3.0)], ("bucket", 1): [(0, 4.0), (10, 3.0), (20, 2.0)]}
+    )
+    profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
+    found = time_to_quality(ranking(results, results.varied).rows, profiles)
+    assert found is not None
+    assert found.bits_per_byte == 3.0
+    ((level, seconds),) = found.harder
+    assert level == 2.0
+    assert [(row.label, row.number in seconds) for row, _, _ in found.rows] == [("bucket", True), ("random", False)]
 
 
 def test_jobs_that_never_learned_leave_no_level(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def test_a_sweep_that_is_done_is_told_again_in_no_time(mtx: Mtx) -> None:
     folder = only_sweep()
     lines = first.out.removesuffix(first.end).splitlines()
     assert lines[0] == f"2 jobs in {folder}: sampler"
+    assert lines.pop(1) == f"page, which follows the sweep: {folder / 'report.html'}"
     told_once = "assumed: validation and test are neither filtered"
     assert [line[: len(told_once)] for line in lines[1:2]] == [told_once]
     assert [line[: len("1/2  job 0  sampler=random  padding ")] for line in lines[2:]] == [

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mtx.page.plots.matplotlib_svg import (
     DASHES,
     Figures,
@@ -30,10 +32,12 @@ class Line:
     Attributes:
         series: The name of the job's arm; the jobs of an arm have one colour.
         points: The points (x, y), in order of x.
+        spread: The standard deviation of each y over seeds, drawn as a band; None for no band.
     """
 
     series: str
     points: Sequence[tuple[float, float]]
+    spread: Sequence[float] | None = None
 
 
 def curve_plot(
@@ -63,6 +67,9 @@ def curve_plot(
                 zorder=1 if faint else 3,
                 label=None if line.series in named or faint else short_name(line.series, MAX_LINE_NAME_CHARS),
             )
+            if line.spread is not None:
+                (at, mean), spread = np.array(line.points).T, np.array(line.spread)
+                axes.fill_between(at, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
             named.add(line.series)
         axes.set_xlabel(x)
         axes.set_ylabel(y)

@@ -128,12 +128,14 @@ def short_name(text: str, longest: int = MAX_LABEL_CHARS) -> str:
 
 
 def abbreviate_numbers(axes: "Axes", *, x: bool = True, y: bool = False) -> None:
-    """Abbreviate large numbers along an axis, as 20 k and 1.5 M."""
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+    """Abbreviate large numbers along an axis, as 20 k and 1.5 M; numbers below 1,000 stay as they are."""
+    from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
+
+    large = EngFormatter(sep=" ")
 
     for wanted, axis in ((x, axes.xaxis), (y, axes.yaxis)):
         if wanted:
-            axis.set_major_formatter(EngFormatter(sep=" "))
+            axis.set_major_formatter(FuncFormatter(lambda x, at: large(x, at) if abs(x) >= 1000 else f"{x:g}"))
             axis.set_major_locator(MaxNLocator(5))
 
 

@@ -21,18 +21,18 @@ from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import DataError
 from mtx.evaluation.beam_search import beam_search
-from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, sums_by_pair
+from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
 from mtx.training.reference.flat_network import flat_hidden_states, padded_sources
 from mtx.training.reference.network import Transformer, check_lengths
+from mtx.training.reference.target_likelihoods import TargetLikelihoods
 
 Batch = dict[str, Tensor]
 
 REQUIRED_FIELDS = {schema.name: tuple(field.name for field in schema.fields) for schema in (MTX, FLAT)}
-MAX_LOGITS = 2**25  # logits computed at once in validation and test: 128 MB in float32
 
 
-class TransformerTranslator(pl.LightningModule):
+class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
     """A small encoder-decoder Transformer for translation, with its training and validation steps.
 
     It takes batches with `batch_format=mtx` and `batch_format=flat`, with the same parameters and checkpoints.
@@ -249,8 +249,7 @@ class TransformerTranslator(pl.LightningModule):
     def _label_states(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the hidden states at real labels, float [N, D], these labels, int64 [N], and their number by pair.
 
-        Logits over the vocabulary are the most expensive part of the model, so they are not computed for padding. The
-        mask says which labels are real, whatever id fills the padding.
+        Logits are the most expensive part of the model, so they are not computed for padding, which the mask marks.
         """
         hidden = self._hidden_states(batch)
         if is_flat(batch):
@@ -263,15 +262,9 @@ class TransformerTranslator(pl.LightningModule):
         self.pair_likelihoods = {name: PairLikelihoods() for name in names}
 
     def _add_to_sums(self, batch: Batch, split: str) -> None:
-        hidden, labels, num_labels = self._label_states(batch)
-        at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
-        parts = [
-            nn.functional.cross_entropy(self.network.logits(part).float(), wanted, reduction="none")
-            for part, wanted in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True)
-        ]
-        nll = sums_by_pair(torch.cat(parts), num_labels)
+        nll, num_labels = self._pair_nll(batch)
         num_bytes = self._num_target_bytes(batch["row_ids"], split)
-        self._sums[split].add(float(nll.sum()), len(labels), None if num_bytes is None else int(num_bytes.sum()))
+        self._sums[split].add(float(nll.sum()), num_labels, None if num_bytes is None else int(num_bytes.sum()))
         if num_bytes is not None:
             self.pair_likelihoods[split].add(batch["row_ids"], nll, num_bytes)
 

@@ -251,7 +251,7 @@ def test_held_out_figures_are_sums_over_all_batches(tmp_path: Path, prefix: str)
 def test_large_vocabularies_are_scored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = model()
     whole = trainer(tmp_path).validate(net, datamodule=Pairs(), verbose=False)[0]
-    monkeypatch.setattr("mtx.training.reference.transformer.MAX_LOGITS", 12 * 3)  # three labels at once
+    monkeypatch.setattr("mtx.training.reference.target_likelihoods.MAX_LOGITS", 12 * 3)  # three labels at once
     assert trainer(tmp_path).validate(net, datamodule=Pairs(), verbose=False)[0] == pytest.approx(whole)
 
 

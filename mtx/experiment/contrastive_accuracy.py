@@ -1,0 +1,84 @@
+"""Measure the contrastive accuracy of a trained model on the held-out pairs of a run."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from mtx.evaluation.contrastive import (
+    NUM_CANDIDATES,
+    SEED,
+    TargetScorer,
+    candidate_nats,
+    contrastive_candidates,
+    is_right_first,
+    wilson_interval,
+)
+from mtx.experiment.run_context import Run
+from mtx.experiment.translations import evenly_spaced_rows, rows_to_translate
+from mtx.progress.tracking import CountedWork
+from mtx.records.slice_report import Contrastive
+from mtx.training.datamodule import TranslationDataModule
+
+Int = NDArray[np.int64]
+
+
+def contrastive_accuracy(
+    run: Run, model: torch.nn.Module, device: torch.device, num_pairs: int
+) -> tuple[Contrastive | None, Int | None]:
+    """Ask a model for the right target among ten, for an evenly spaced sample of the first validation set.
+
+    Returns:
+        The accuracy, and for each row of the validation set 1 (right), 0 (wrong) or -1 (not asked), int64 [n]. None for
+        both if the model is no `TargetScorer`, if batches have Hugging Face's names, or without enough held-out pairs.
+    """
+    data = run.datamodule
+    if not isinstance(model, TargetScorer) or not isinstance(data, TranslationDataModule) or not num_pairs:
+        return None, None
+    rows, loader = rows_to_translate(data, np.iinfo(np.int64).max)
+    if loader is None or data.batch_format.names == "huggingface":
+        return None, None
+    name = data.val_names[0]
+    num_bytes = data.num_target_bytes(torch.from_numpy(rows), name).numpy()
+    candidates = contrastive_candidates(
+        rows,
+        num_bytes,
+        _target_numbers(data, name)[rows],
+        evenly_spaced_rows(rows, num_pairs),
+        np.random.default_rng(SEED),
+    )
+    if not len(candidates):
+        return None, None
+    with CountedWork("ranking targets", candidates.size, "rank", unit="pairs", as_count=True) as progress:
+        scored = 0
+
+        def nats_of(sources: Int, targets: Int) -> NDArray[np.float64]:
+            nonlocal scored
+            batch = loader.dataset[targets]
+            batch.update({key: value for key, value in loader.dataset[sources].items() if key.startswith("encoder_")})
+            found: NDArray[np.float64] = model.target_nats(batch).numpy()
+            scored += len(targets)
+            progress.reach(scored)
+            return found
+
+        model.to(device)  # Lightning's Trainer has moved the model to the CPU after training
+        nats = candidate_nats(candidates, nats_of)
+        model.cpu()
+    byte_counts = data.num_target_bytes(torch.from_numpy(candidates.ravel()), name).numpy().reshape(candidates.shape)
+    right = is_right_first(nats, byte_counts)
+    of_row = np.full(int(rows.max()) + 1, -1, dtype=np.int64)
+    of_row[candidates[:, 0]] = right
+    low, high = wilson_interval(int(right.sum()), len(right))
+    accuracy = Contrastive(
+        num_pairs=len(right), num_candidates=NUM_CANDIDATES, accuracy=float(right.mean()), low=low, high=high
+    )
+    return accuracy, of_row
+
+
+def _target_numbers(data: TranslationDataModule, name: str) -> Int:
+    """Return a number for each target of a validation set; equal texts have equal numbers, int64 [n]."""
+    assert data.ids is not None
+    column = data.storage.repo.get({**data.ids.filtered, **data.ids.beside_text}[name]).rows.column("tgt")
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    numbers: Int = array.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers

@@ -1,0 +1,78 @@
+"""The slices of the held-out pairs of a run: by length, rarest word, source of a mixture, columns and scores."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from mtx.data.score.score_table import shown_columns
+from mtx.evaluation.slices import Slicing, category_slicing, decile_slicing, length_slicing, rarest_word_slicing
+from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
+from mtx.infra.dataset.extra_columns import is_category
+from mtx.training.held_out_documents import USUAL_NAME
+from mtx.training.training_pair_columns import TrainingColumns
+from mtx.training.translation_data import TranslationData
+
+MAX_TRAINING_PAIRS = 100_000  # evenly spaced training pairs in which words are counted
+MAX_COLUMNS = 6  # slicings by columns of the corpus, and as many by scores
+OWN_COLUMNS = frozenset({"src", "tgt", ROW_COLUMN, SOURCE_COLUMN})
+
+
+def held_out_slicings(data: TranslationData) -> list[Slicing]:
+    """Return the slicings of the first validation set of a prepared run; empty without a validation set."""
+    if not data.val_names or data.ids is None:
+        return []
+    name = data.val_names[0]
+    dataset_id = {**data.ids.filtered, **data.ids.beside_text}[name]
+    rows = data.storage.repo.get(dataset_id).rows
+    if not len(rows):
+        return []
+    sources = _column(rows, "src").cast(pa.string())
+    found = [length_slicing(sources), rarest_word_slicing(sources, _training_sources(data))]
+    found += [slicing for slicing in (*_by_source(data, name), *_by_columns(data, rows)) if slicing is not None]
+    return [*found, *_by_scores(data, name)]
+
+
+def _training_sources(data: TranslationData) -> pa.Array:
+    assert data.ids is not None
+    rows = data.storage.repo.get(data.ids.filtered["train"]).rows
+    step = max(1, -(-len(rows) // MAX_TRAINING_PAIRS))
+    return pa.array([row["src"] for row in rows.take(range(0, len(rows), step))], pa.string())
+
+
+def _by_source(data: TranslationData, name: str) -> Iterator[Slicing | None]:
+    if data.source_names and name == "validation":
+        names = pa.array(data.source_names)
+        yield category_slicing("mixture_source", names.take(pa.array(data.sources(name).astype(np.int64))))
+
+
+def _by_columns(data: TranslationData, rows: Rows) -> Iterator[Slicing | None]:
+    skipped = OWN_COLUMNS | {data.document_column or USUAL_NAME}
+    fields = [field for field in rows.schema if field.name not in skipped and is_category(field.type)]
+    for field in fields[:MAX_COLUMNS]:
+        yield category_slicing(f"column.{field.name}", _column(rows, field.name))
+
+
+def _by_scores(data: TranslationData, name: str) -> Iterator[Slicing]:
+    """Yield the slicings by scores of a validation split that was scored with the training split."""
+    assert data.ids is not None
+    scorers = data.recipe.scorers
+    if not scorers or name != "validation":
+        return
+    dataset = data.storage.repo.manifest(data.ids.filtered[name])
+    columns = TrainingColumns(data._repo, data.ids.filtered[name], scorers, data.ids.scores)
+    for scorer, of in list(scorers.items())[:MAX_COLUMNS]:
+        if not all(part.id in data.ids.scores.get(scorer, {}) for part in dataset.selects):
+            continue
+        for column in list(shown_columns({scorer: of}))[:1]:  # the first column of a scorer is its score
+            values = columns.column("score", column)
+            if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
+                numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
+                if (slicing := decile_slicing(f"score.{column}", numbers)) is not None:
+                    yield slicing
+
+
+def _column(rows: Rows, name: str) -> pa.Array:
+    column = rows.column(name)
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

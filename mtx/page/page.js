@@ -1,0 +1,203 @@
+"use strict";
+// The page is whole without this script. It adds sorting, filtering, copying and plots with hover; it asks no network.
+(() => {
+  const data = JSON.parse(document.getElementById("page-data").textContent);
+  const key = "mtx:" + location.pathname;
+  let state = {};
+  try { state = JSON.parse(sessionStorage.getItem(key)) || {}; } catch (error) { state = {}; }
+  const keep = () => { try { sessionStorage.setItem(key, JSON.stringify(state)); } catch (error) { /* no storage */ } };
+  const make = (name, text, attributes = {}) => {
+    const element = document.createElement(name);
+    if (text !== undefined) element.textContent = text;
+    for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
+    return element;
+  };
+  const colour = number => getComputedStyle(document.documentElement).getPropertyValue("--plot-1" + number % 8).trim();
+  const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+  const grid = () => getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
+  const short = value => value === null ? "–" : Math.abs(value) >= 1e6 ? (value / 1e6).toPrecision(3) + " M"
+    : Math.abs(value) >= 1e4 ? (value / 1e3).toPrecision(3) + " k" : String(Number(value.toPrecision(5)));
+
+  // Sorting and filtering of tables that are marked with data-sort.
+  const value = cell => {
+    const number = parseFloat(cell.textContent.replace(/[,\s\u2605\u2248]/g, "").replace("\u2212", "-"));
+    return Number.isNaN(number) ? cell.textContent.trim() : number;
+  };
+  const sorted = (table, column, falling) => {
+    const rows = [...table.tBodies[0].rows];
+    rows.sort((a, b) => {
+      const [x, y] = [value(a.cells[column]), value(b.cells[column])];
+      if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1;
+      return (x < y ? -1 : x > y ? 1 : 0) * (falling ? -1 : 1);
+    });
+    table.tBodies[0].append(...rows);
+    [...table.tHead.rows[0].cells].forEach((cell, number) =>
+      cell.setAttribute("aria-sort", number === column ? (falling ? "descending" : "ascending") : "none"));
+  };
+  document.querySelectorAll("table[data-sort]").forEach(table => {
+    const name = table.dataset.sort;
+    const mine = state[name] = state[name] || {};
+    [...table.tHead.rows[0].cells].forEach((cell, column) => {
+      const button = make("button", undefined, { type: "button", class: "sort", title: "sort" });
+      button.append(...cell.childNodes);
+      cell.append(button);
+      button.addEventListener("click", () => {
+        mine.falling = mine.column === column && !mine.falling;
+        mine.column = column;
+        sorted(table, column, mine.falling);
+        keep();
+      });
+    });
+    const filter = make("input", undefined, { type: "search", placeholder: "filter rows", "aria-label": "filter rows" });
+    const apply = () => {
+      const words = (mine.filter || "").toLowerCase().split(/\s+/);
+      for (const row of table.tBodies[0].rows)
+        row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
+    };
+    filter.value = mine.filter || "";
+    filter.addEventListener("input", () => { mine.filter = filter.value; apply(); keep(); });
+    table.closest(".scroll").before(filter);
+    if (mine.column !== undefined && mine.column < table.tHead.rows[0].cells.length) sorted(table, mine.column, mine.falling);
+    apply();
+  });
+
+  // Buttons that copy the text of an element.
+  document.querySelectorAll("pre[data-copy]").forEach(pre => {
+    const button = make("button", pre.dataset.copy, { type: "button", class: "copy" });
+    button.addEventListener("click", () => {
+      getSelection().selectAllChildren(pre);
+      const done = () => { button.textContent = "copied"; setTimeout(() => { button.textContent = pre.dataset.copy; }, 2000); };
+      if (navigator.clipboard) navigator.clipboard.writeText(pre.textContent).then(done, () => {});
+      else if (document.execCommand("copy")) done();
+    });
+    const details = pre.closest("details");
+    if (pre.dataset.place) document.getElementById(pre.dataset.place).append(button);
+    else (details || pre).before(button);
+  });
+
+  const select = (label, choices, chosen, change) => {
+    const box = make("label", label + " ");
+    const list = make("select");
+    choices.forEach(([name, text]) => list.append(make("option", text, { value: name })));
+    list.value = choices.some(([name]) => name === chosen) ? chosen : choices[0][0];
+    list.addEventListener("change", () => change(list.value));
+    box.append(list);
+    return [box, list];
+  };
+
+  // Learning curves: mean over seeds with a band, values at the pointer, arms to hide in the legend.
+  const curves = document.getElementById("interactive-curves");
+  if (curves && data.curves.length) {
+    let plot = null;
+    state.hidden = state.hidden || {};
+    const place = make("div");
+    const draw = unit => {
+      if (plot) plot.destroy();
+      const found = data.curves.find(one => one.unit === unit);
+      const series = [{ label: found.axis, value: (_, x) => x === null ? "–" : short(x) }], columns = [found.x], bands = [];
+      found.arms.forEach((arm, number) => {
+        const stroke = colour(number), shown = !state.hidden[arm.label];
+        series.push({ label: arm.label, stroke, width: 2, show: shown, spanGaps: true, dash: number < 8 ? undefined : [6, 3],
+          value: (_, y) => y === null || y === undefined ? "–" : y.toFixed(4) });
+        columns.push(arm.mean);
+        if (arm.low) {
+          for (const side of [arm.high, arm.low]) {
+            series.push({ label: arm.label, stroke: "transparent", width: 0, points: { show: false }, show: shown, spanGaps: true,
+              class: "band" });
+            columns.push(side);
+          }
+          bands.push({ series: [series.length - 2, series.length - 1], fill: stroke + "33" });
+        }
+      });
+      const axis = () => ({ stroke: ink(), grid: { stroke: grid(), width: 1 }, ticks: { stroke: grid() } });
+      plot = new uPlot({
+        width: Math.max(place.clientWidth, 280), height: 380, series, bands,
+        scales: { x: { time: false } },
+        axes: [{ ...axis(), label: found.axis, values: (_, ticks) => ticks.map(short) }, { ...axis(), label: "bits per byte", size: 64 }],
+        hooks: { setSeries: [(u, number, options) => {
+          if (number === null || options.show === undefined) return;
+          const label = u.series[number].label;
+          u.series.forEach((one, other) => {
+            if (other !== number && other > 0 && one.label === label && one.show !== options.show) u.setSeries(other, { show: options.show }, false);
+          });
+          state.hidden[label] = !options.show;
+          keep();
+        }] },
+      }, columns, place);
+    };
+    const [box, list] = select("compare at equal", data.curves.map(one => [one.unit, one.axis]), state.unit, unit => {
+      state.unit = unit; keep(); draw(unit);
+    });
+    curves.append(box, place);
+    draw(list.value);
+    addEventListener("resize", () => plot.setSize({ width: Math.max(place.clientWidth, 280), height: 380 }));
+    document.querySelectorAll(".without-script").forEach(element => { element.hidden = true; });
+  }
+
+  // Scatter of two chosen metrics, one point for each arm; a click goes to the arm's commands and jobs.
+  const scatter = document.getElementById("interactive-scatter");
+  const metrics = data.metrics.filter(([name]) => data.arms.filter(arm => arm.metrics[name]).length > 1);
+  if (scatter && metrics.length > 1) {
+    const space = "http://www.w3.org/2000/svg";
+    const shape = (name, attributes, text) => {
+      const element = document.createElementNS(space, name);
+      for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, value);
+      if (text !== undefined) element.textContent = text;
+      return element;
+    };
+    const [wide, high, left, low] = [720, 380, 70, 50];
+    const place = make("div");
+    const draw = () => {
+      const [x, y] = [xs.value, ys.value];
+      const points = data.arms.filter(arm => arm.metrics[x] && arm.metrics[y]);
+      const range = name => {
+        const ends = points.flatMap(arm => [arm.metrics[name][0] - arm.metrics[name][1], arm.metrics[name][0] + arm.metrics[name][1]]);
+        const [least, most] = [Math.min(...ends), Math.max(...ends)];
+        const room = (most - least || Math.abs(most) || 1) * 0.08;
+        return [least - room, most + room];
+      };
+      const [[x0, x1], [y0, y1]] = [range(x), range(y)];
+      const atX = value => left + (value - x0) / (x1 - x0) * (wide - left - 20);
+      const atY = value => high - low - (value - y0) / (y1 - y0) * (high - low - 20);
+      const svg = shape("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `${y} by ${x}` });
+      for (let tick = 0; tick <= 4; tick++) {
+        const [vx, vy] = [x0 + (x1 - x0) * tick / 4, y0 + (y1 - y0) * tick / 4];
+        svg.append(shape("line", { x1: atX(vx), x2: atX(vx), y1: 20, y2: high - low, stroke: grid() }),
+          shape("line", { x1: left, x2: wide - 20, y1: atY(vy), y2: atY(vy), stroke: grid() }),
+          shape("text", { x: atX(vx), y: high - low + 18, "text-anchor": "middle", "font-size": 12 }, short(vx)),
+          shape("text", { x: left - 8, y: atY(vy) + 4, "text-anchor": "end", "font-size": 12 }, short(vy)));
+      }
+      points.forEach(arm => {
+        const [cx, cy, stroke] = [atX(arm.metrics[x][0]), atY(arm.metrics[y][0]), colour(arm.number - 1)];
+        const link = shape("a", { href: "#arm-" + arm.number });
+        link.append(shape("line", { x1: atX(arm.metrics[x][0] - arm.metrics[x][1]), x2: atX(arm.metrics[x][0] + arm.metrics[x][1]), y1: cy, y2: cy, stroke }),
+          shape("line", { y1: atY(arm.metrics[y][0] - arm.metrics[y][1]), y2: atY(arm.metrics[y][0] + arm.metrics[y][1]), x1: cx, x2: cx, stroke }),
+          shape("circle", { cx, cy, r: 6, fill: stroke }),
+          shape("text", { x: cx + 9, y: cy - 7, "font-size": 12 }, String(arm.number)),
+          shape("title", {}, `${arm.number}. ${arm.label}: ${short(arm.metrics[x][0])}, ${short(arm.metrics[y][0])}`));
+        svg.append(link);
+      });
+      place.replaceChildren(svg);
+      state.x = x; state.y = y; keep();
+    };
+    const [xBox, xs] = select("x", metrics, state.x || metrics[1][0], draw);
+    const [yBox, ys] = select("y", metrics, state.y || metrics[0][0], draw);
+    const figure = make("figure");
+    figure.append(place);
+    scatter.append(xBox, yBox, figure);
+    draw();
+  }
+
+  const open = () => {
+    const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    if (target && target.tagName === "DETAILS") target.open = true;
+  };
+  addEventListener("hashchange", open);
+  open();
+  if (state.scroll !== undefined && !location.hash) scrollTo(0, state.scroll);
+  addEventListener("pagehide", () => { state.scroll = scrollY; keep(); });
+  if (data.reloads && Date.now() - Date.parse(data.as_of) > 600000) {
+    const told = document.querySelector(".progress");
+    if (told) told.append(make("b", " No news for more than 10 minutes: the sweep may have been killed."));
+  }
+})();

@@ -1,0 +1,44 @@
+"""Mixin of the reference model: the negative log-likelihood of each target of a batch."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mtx.evaluation.likelihood import nll_by_pair
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from mtx.training.reference.network import Transformer
+
+    Base = pl.LightningModule
+else:
+    Base = object
+
+MAX_LOGITS = 2**25  # logits computed at once in validation and test: 128 MB in float32
+
+
+class TargetLikelihoods(Base):
+    """Scores targets with the network of a model that returns the hidden states at its labels."""
+
+    network: "Transformer"
+
+    if TYPE_CHECKING:
+
+        def _label_states(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    @torch.inference_mode()
+    def target_nats(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the negative log-likelihood of each target, EOS included, in nats, float64 [B] on the CPU."""
+        was_training = self.training
+        self.eval()
+        nll, _ = self._pair_nll({key: value.to(self.device) for key, value in batch.items()})
+        self.train(was_training)
+        return nll
+
+    def _pair_nll(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
+        """Return the nats of each target, float64 [B] on the CPU, and the number of real labels."""
+        hidden, labels, num_labels = self._label_states(batch)
+        at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
+        return nll_by_pair(self.network.logits, hidden, labels, num_labels, labels_at_once=at_once), len(labels)

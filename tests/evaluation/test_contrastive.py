@@ -1,0 +1,58 @@
+"""Contrastive accuracy: candidates of similar length, strict comparison, and the interval of a share."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtx.evaluation.contrastive import (
+    NUM_CANDIDATES,
+    candidate_nats,
+    contrastive_candidates,
+    is_right_first,
+    wilson_interval,
+)
+
+
+def draw(num_bytes: list[int], texts: list[int], asked: list[int], seed: int = 1) -> list[list[int]]:
+    rows = np.arange(len(num_bytes)) * 2  # rows need not be numbered without gaps
+    found = contrastive_candidates(
+        rows, np.array(num_bytes), np.array(texts), 2 * np.array(asked), np.random.default_rng(seed)
+    )
+    return (found // 2).tolist()
+
+
+def test_candidates_are_ten_different_targets_of_the_nearest_lengths() -> None:
+    texts = list(range(500))
+    found = draw(list(range(500)), texts, [0, 250, 499])
+    assert [line[0] for line in found] == [0, 250, 499]
+    assert all(len(set(line)) == NUM_CANDIDATES for line in found)
+    for row, least, most in ((0, 0, 60), (1, 220, 280), (2, 439, 499)):
+        assert least <= min(found[row]) <= max(found[row]) <= most
+    assert found == draw(list(range(500)), texts, [0, 250, 499])
+    assert found != draw(list(range(500)), texts, [0, 250, 499], seed=2)
+
+
+def test_an_equal_target_is_no_wrong_one_and_too_few_targets_ask_nothing() -> None:
+    texts = [0] * 6 + [1, 1] + list(range(2, 10))  # ten different targets
+    (line,) = draw([5] * len(texts), texts, [3])
+    assert sorted(texts[row] for row in line) == list(range(10))
+    assert draw([5] * 15, texts[:15], [3]) == []
+    assert draw([3], [0], [0]) == []
+
+
+def test_the_right_target_must_be_the_likeliest_per_byte_alone() -> None:
+    nats = np.array([[10.0, 11.0], [10.0, 10.0], [np.nan, 1.0], [10.0, 6.0], [10.0, np.nan]])
+    num_bytes = np.array([[10, 10], [10, 10], [10, 10], [10, 5], [10, 10]])
+    assert is_right_first(nats, num_bytes).tolist() == [True, False, False, True, False]
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    for num_right, num_asked in ((0, 10), (55, 100), (100, 100)):
+        wanted = stats.binomtest(num_right, num_asked).proportion_ci(0.95, method="wilson")
+        assert wilson_interval(num_right, num_asked) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_nats_of_batches_are_put_together_in_order() -> None:
+    candidates = np.arange(30).reshape(3, 10)
+    found = candidate_nats(candidates, lambda sources, targets: targets - sources / 100, pairs_per_batch=7)
+    assert found.tolist() == (candidates - candidates[:, :1] / 100).tolist()

@@ -1,0 +1,127 @@
+"""The page of a sweep that still runs: it exists before the first job, counts jobs, and reloads until the end."""
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from jobs_on_disk import profile, trained, write_job
+from lxml import html
+
+from mtx.page.render import render
+from mtx.records.job_records import read_results
+from mtx.records.job_status import LOCK_FILE, JobStatus, write_status
+from mtx.records.sweep_progress import is_sweep_running, sweep_progress
+from mtx.records.sweep_record import PlannedJob, SweepRecord, read_sweep
+from mtx.sweep.live_page import LivePage, running_results, write_page_of_running_sweep
+
+BEGUN = datetime.now().astimezone() - timedelta(seconds=100)
+
+
+def plan(folder: Path, samplers: Sequence[str] = ("a", "b", "c", "d")) -> None:
+    jobs = tuple(PlannedJob(folder=str(i), overrides=(f"sampler={name}",)) for i, name in enumerate(samplers))
+    folder.mkdir(exist_ok=True)
+    SweepRecord(num_jobs=len(jobs), jobs=jobs, varied=("sampler",), attempt_started=BEGUN.isoformat()).write(folder)
+
+
+def finish(folder: Path, sampler: str, bits: float) -> None:
+    config = {"sampler": {}, "seed": 1}
+    write_job(folder, config, trained(bits), choices={"sampler": sampler}, objective="bits_per_byte", profile=profile())
+
+
+def begin(folder: Path, validations: list[dict[str, Any]]) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"sampler": {}, "seed": 1}))
+    write_status(folder, JobStatus.begin("running", overrides=["sampler=c"], choices={"sampler": "c"}))
+    (folder / "training.json").write_text(json.dumps({"validations": validations}))
+
+
+def test_the_page_exists_before_the_first_job_and_says_that_all_wait(tmp_path: Path) -> None:
+    plan(tmp_path)
+    LivePage(tmp_path).write()
+    tree = html.fromstring((tmp_path / "report.html").read_bytes())
+    (status,) = tree.xpath("//*[@role='status']")
+    assert "0 of 4 done, 0 running, 4 waiting, 0 failed, as of " in status.text_content()
+    assert tree.xpath("//meta[@http-equiv='refresh']/@content") == ["20"]
+    assert "Interim, no winner yet: 0 jobs are completed, 4 run or wait." in tree.text_content()
+
+
+def test_a_running_sweep_shows_curves_so_far_and_no_winner_and_its_end_stops_the_reloading(tmp_path: Path) -> None:
+    plan(tmp_path)
+    finish(tmp_path / "0", "a", 2.0)
+    finish(tmp_path / "1", "b", 3.0)
+    seen = [{"step": step, "seconds": step, "real_tokens": step, "val/bits_per_byte": 4 - step} for step in (0, 1)]
+    begin(tmp_path / "2", seen)
+    with FileLock(tmp_path / "2" / LOCK_FILE):
+        page = html.fromstring(render(running_results(tmp_path), tmp_path).encode())
+    words = " ".join(page.text_content().split())
+    assert "2 of 4 done, 1 running, 1 waiting, 0 failed" in words
+    assert "Interim, no winner yet: 2 jobs are completed, 2 run or wait." in words
+    assert "missing" not in words
+    assert "sampler=d: waiting, 0 of 1 jobs done" in words
+    curves = page.xpath("//section[@aria-labelledby='learning']//figure/@aria-label")
+    assert any("c: 3.0000" in label for label in curves)
+    done = html.fromstring(render(read_results([tmp_path]), tmp_path).encode())
+    assert not done.xpath("//meta[@http-equiv='refresh']")
+    assert "sampler=d: missing, 0 of 1 jobs done" in " ".join(done.text_content().split())
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"validations": 3}', '{"validations": [{"step": "x"}]}', "\x00"])
+def test_a_training_file_that_cannot_be_read_leaves_the_curve_out(tmp_path: Path, content: str) -> None:
+    plan(tmp_path)
+    begin(tmp_path / "2", [])
+    (tmp_path / "2" / "training.json").write_text(content)
+    with FileLock(tmp_path / "2" / LOCK_FILE):
+        assert "1 running" in render(running_results(tmp_path), tmp_path)
+
+
+def test_the_time_left_follows_from_the_jobs_that_ended(tmp_path: Path) -> None:
+    plan(tmp_path)
+    finish(tmp_path / "0", "a", 2.0)
+    (job, *_) = read_results([tmp_path]).jobs
+    assert job.ended is not None
+    at_end = datetime.fromisoformat(job.ended)
+    found = sweep_progress(read_results([tmp_path]).jobs, read_sweep(tmp_path), at_end + timedelta(seconds=30))
+    assert found.left_s == pytest.approx((at_end - BEGUN).total_seconds() * 3 - 30)
+    assert sweep_progress([], None, at_end).left_s is None
+
+
+def test_a_page_is_written_again_only_after_progress_and_not_too_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(tmp_path)
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    page, path = LivePage(tmp_path), tmp_path / "report.html"
+    page.write()
+    path.unlink()
+    finish(tmp_path / "0", "a", 2.0)
+    page.tick()
+    assert not path.exists()  # the last page is younger than 20 s
+    now[0] += 25
+    page.tick()
+    assert "1 of 4 done" in path.read_text()
+    path.unlink()
+    now[0] += 25
+    page.tick()
+    assert not path.exists()  # nothing has changed
+
+
+def test_another_process_writes_the_page_only_if_it_is_old_and_no_failure_ends_the_sweep(tmp_path: Path) -> None:
+    write_page_of_running_sweep(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+    LivePage(tmp_path / "gone").write()
+    plan(tmp_path)
+    (tmp_path / "report.html").write_text("old")
+    write_page_of_running_sweep(tmp_path)
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_a_sweep_runs_while_its_lock_is_held(tmp_path: Path) -> None:
+    assert not is_sweep_running(tmp_path)
+    with FileLock(tmp_path / "sweep.lock"):
+        assert is_sweep_running(tmp_path)
