@@ -285,13 +285,13 @@ def checked_config(config: Mapping[str, Any], overrides: Sequence[str]) -> Mappi
     """
     from mtx.components.allowed_targets import TARGET_KEY, allowed_target
     from mtx.components.check_and_build import check_config
-    from mtx.experiment.run_context import needed_config
+    from mtx.experiment.run_context import needed_config, without_lightning
     from mtx.training.trainer_settings import check_trainer_settings
 
     needed = needed_config(allowed_target(config["task"][TARGET_KEY], "task"), config, overrides)
     if "trainer" in needed:
         check_trainer_settings(needed["trainer"])
-    check_config(needed)
+    check_config(without_lightning(needed))  # both data modules take the same options
     return needed
 
 

@@ -123,7 +123,7 @@ def test_the_check_of_the_jobs_of_a_sweep_names_no_class_of_lightning(monkeypatc
 
 
 def test_check_imports_nothing_heavy_for_what_mtx_comes_with(tmp_path: Path) -> None:
-    changed = ["trainer=cpu", "sampler=random"]
+    changed = ["trainer=cpu", "sampler=random", "datamodule.validation=20"]
     modules, out = imported(tmp_path, "task=check", *changed)
     assert modules & HEAVY == set()
     assert "loaded   neither torch nor Lightning" in out
