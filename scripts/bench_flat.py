@@ -175,7 +175,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", action="store_true", help="use the sample corpus")
     parser.add_argument("--pairs", type=int, default=20_000, help="pairs of the corpus")
     parser.add_argument("--vocab-size", type=int, default=8000)
-    parser.add_argument("--tokens", type=int, default=4096, help="real tokens in a batch, source and target together")
+    parser.add_argument(
+        "--tokens", type=int, default=1024, help="real tokens in a batch; random padded batches of 4096 take 10 GB"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which all arms take turns")
     parser.add_argument("--steps", type=int, default=2, help="training steps of each arm in a round")
     return parser.parse_args()

@@ -33,9 +33,8 @@ REQUIRED_FIELDS = {schema.name: tuple(field.name for field in schema.fields) for
 
 
 class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
-    """A small encoder-decoder Transformer for translation, with its training and validation steps.
+    """A small encoder-decoder Transformer for translation, which takes batches of the formats `mtx` and `flat`.
 
-    It takes batches with `batch_format=mtx` and `batch_format=flat`, with the same parameters and checkpoints.
     AdamW minimises the mean loss per real label. The learning rate rises over `warmup_steps`, and then falls with the
     inverse square root of the step. The gradient over accumulated batches and several ranks equals the gradient of one
     big batch, even if the batches have unequal sizes. `task=fit` fills in the first six arguments from the data.
@@ -189,8 +188,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         """Translate the sources of a batch with beam search.
 
         Args:
-            batch: a dict with `encoder_input_ids` int64 [B, S] and `encoder_attn_mask` bool [B, S], or with the
-                source side of a flat batch.
+            batch: a dict with `encoder_input_ids` int64 [B, S] and `encoder_attn_mask` bool [B, S], or a flat batch.
             max_tokens: maximal number of tokens in a translation, which then ends even without EOS; at most
                 `max_positions`.
             beam: number of hypotheses kept per sentence; 1 is greedy search, which always takes the likeliest next
@@ -201,7 +199,6 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         """
         was_training = self.training
         self.eval()
-        # beam search works on padded sources
         ids, mask = (tensor.to(self.device) for tensor in padded_sources(batch, self.pad_id))
         memory = self.network.encode(ids, mask)
 
