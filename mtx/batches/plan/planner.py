@@ -261,10 +261,10 @@ def row_costs(plan: Plan, lengths: Lengths, *, is_flat: bool = False) -> NDArray
     They are padded positions, or real tokens if batches are flat.
     """
     if is_flat:
-        both: NDArray[np.float64] = _sums(plan, lengths.source) + _sums(plan, lengths.target)
-        return both / np.diff(plan.offsets)
+        both = _sums(plan, lengths.source) + _sums(plan, lengths.target)
+        return np.asarray(both / np.diff(plan.offsets), np.float64)
     sides = max_lengths(plan, lengths) if plan.widths is None else plan.widths
-    return sides.sum(axis=1).astype(np.float64)
+    return np.asarray(sides.sum(axis=1), np.float64)
 
 
 def _sums(plan: Plan, side: NDArray[np.int32]) -> Int:

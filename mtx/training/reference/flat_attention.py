@@ -135,18 +135,18 @@ def grouped_attention(
     groups = layout.groups
     parts = zip(
         groups,
-        queries.split([group.num_pairs * group.num_queries for group in groups]),
-        both.split([group.num_pairs * group.num_keys for group in groups]),
+        torch.split(queries, [group.num_pairs * group.num_queries for group in groups]),
+        torch.split(both, [group.num_pairs * group.num_keys for group in groups]),
         strict=True,
     )
     found = []
     for group, of_queries, of_keys in parts:
         sides = of_queries, of_keys[:, :width], of_keys[:, width:]
-        heads = [side.view(group.num_pairs, -1, *query.shape[1:]).transpose(1, 2) for side in sides]
+        heads_of = [side.view(group.num_pairs, -1, *query.shape[1:]).transpose(1, 2) for side in sides]
         # padding is on the right, so with causal attention no real query attends to it
         mask = None if is_causal else group.is_key
         attended = nn.functional.scaled_dot_product_attention(
-            *heads, attn_mask=mask, is_causal=is_causal, dropout_p=dropout
+            heads_of[0], heads_of[1], heads_of[2], attn_mask=mask, is_causal=is_causal, dropout_p=dropout
         )
         found.append(attended.transpose(1, 2).reshape(-1, width))
     return torch.cat(found).index_select(0, layout.slot_of_query).view_as(query)

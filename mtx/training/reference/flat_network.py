@@ -9,7 +9,7 @@ Shapes: B pairs, N source and M target positions of all pairs, D = `d_model`.
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ def _feed_forward(layer: Any, states: Tensor) -> Tensor:
 
 
 def _layers(stack: nn.TransformerEncoder | nn.TransformerDecoder) -> Iterable[Any]:
-    return stack.layers  # typed Any, since torch does not declare the layers' own modules
+    return cast(Iterable[Any], stack.layers)  # typed Any, since torch does not declare the layers' own modules
 
 
 def _normed(stack: nn.TransformerEncoder | nn.TransformerDecoder, states: Tensor) -> Tensor:

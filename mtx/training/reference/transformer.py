@@ -8,6 +8,7 @@ Shapes: B pairs, S source and T target positions, N real labels of a batch, V ta
 """
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
@@ -118,7 +119,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
 
         Raises ConfigError if `max_positions` is below the data module's maximal length.
         """
-        limits = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
+        limits: Mapping[str, Any] = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
         check_lengths(self.network.max_positions, limits)
 
     def forward(self, batch: Batch) -> Tensor:
