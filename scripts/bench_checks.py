@@ -32,7 +32,8 @@ from mtx.infra.dal.offsets import check_offsets
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
-from mtx.training.checkpoint_files import AtomicCheckpointIO, damage_of
+from mtx.training.checkpoint_content import damage_of
+from mtx.training.checkpoint_files import AtomicCheckpointIO
 
 CHECKPOINT_FLOATS = 25_000_000  # 100 MB
 PAIRS_IN_BATCH = 8192

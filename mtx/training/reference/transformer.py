@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from mtx.batches.schema import MTX
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import ConfigError, DataError
-from mtx.evaluation.beam_search import beam_search
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, sums_by_pair
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
+from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
+from mtx.training.reference.network_from_checkpoint import KIND, KIND_KEY
 
 Batch = dict[str, Tensor]
 
@@ -177,6 +178,10 @@ class TransformerTranslator(pl.LightningModule):
         """Log `test/loss` and `test/bits_per_byte`, over all batches of all ranks."""
         self._log_sums("test", "test")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the kind of the model in the checkpoint, from which mtx builds only this model by itself."""
+        checkpoint[KIND_KEY] = KIND
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW, and a schedule that changes the learning rate at each step."""
         embeddings = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.Embedding)}
@@ -187,7 +192,6 @@ class TransformerTranslator(pl.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    @torch.inference_mode()
     def translate(self, batch: Batch, max_tokens: int, *, beam: int = 1) -> list[list[int]]:
         """Translate the sources of a batch with beam search.
 
@@ -201,24 +205,18 @@ class TransformerTranslator(pl.LightningModule):
         Returns:
             The token ids of each translation, in the order of the batch, without BOS and EOS.
         """
-        was_training = self.training
-        self.eval()
         mask = batch["encoder_attn_mask"].to(self.device)
-        memory = self.network.encode(batch["encoder_input_ids"].to(self.device), mask)
-
-        def next_scores(tokens: Tensor, sentences: Tensor) -> Tensor:
-            return self.network.logits(self.network.decode(tokens, memory[sentences], mask[sentences])[:, -1])
-
-        found = beam_search(
-            next_scores,
-            max_tokens=torch.full((len(mask),), min(max_tokens, self.network.max_positions), device=self.device),
+        found = search_translations(
+            self.network,
+            batch["encoder_input_ids"].to(self.device),
+            mask,
+            max_tokens=torch.full((len(mask),), max_tokens, device=self.device),
+            pad_id=self.pad_id,
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             beam=beam,
-            never=sorted({self.pad_id, self.bos_id} - {self.eos_id}),
         )
-        self.train(was_training)
-        return found
+        return [hypotheses[0].ids if hypotheses else [] for hypotheses in found]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Translate a batch greedily, as `trainer.predict` asks for it.
