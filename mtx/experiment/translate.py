@@ -82,14 +82,21 @@ def translate(
         )
 
 
-def loaded_translator(run: Run, ckpt: str, device: str | None) -> "CheckpointTranslator":
+def loaded_translator(
+    run: Run, ckpt: str | None, device: str | None, *, task: str = "translate"
+) -> "CheckpointTranslator":
     """Return the translator of a checkpoint, with the model and the normaliser that the user has typed, if any."""
+    from mtx.training.checkpoint_content import existing_checkpoint
     from mtx.training.checkpoint_translator import load_translator
 
-    normalise = run.build("normalise") if "normalise" in run.config else None
+    is_typed = any(override.lstrip("+~").startswith("normalise") for override in run.overrides)
+    normalise = run.build("normalise") if is_typed and "normalise" in run.config else None
     options = run.config.get("model")
     return load_translator(
-        ckpt, device=device, model=None if options is None else _own_model(options), normalise=normalise
+        existing_checkpoint(ckpt, task=task),
+        device=device,
+        model=None if options is None else _own_model(options),
+        normalise=normalise,
     )
 
 

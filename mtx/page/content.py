@@ -19,6 +19,7 @@ from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_
 from mtx.page.scores_section import scores_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
+from mtx.records.evaluation_report import HEADINGS, difference_cell, metric_cell
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile, read_profile
 from mtx.records.report_record import REPORT_FILE, Report
@@ -46,6 +47,9 @@ TEMPLATE_FUNCTIONS = {
     "heading": heading,
     "written": metric_text,
     "brief_value": brief_value,
+    "evaluation_headings": HEADINGS,
+    "metric_cell": metric_cell,
+    "difference_cell": difference_cell,
     "worth_cells": worth_cells,
     "worth_headings": WORTH_HEADINGS,
 }
@@ -152,6 +156,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,
         "vocabularies": data_section.vocabularies(completed, varied, profiles),
         "translations": _translations(results),
+        "evaluated": [(job_label(job, varied), job.report.evaluation) for job in completed if job.report.evaluation],
         "stages": provenance.stage_outputs(completed),
         "settings": provenance.common_settings(results.jobs, varied),
         "versions": provenance.package_versions(completed),

@@ -177,9 +177,14 @@ class CheckpointTranslator:
         for number, text in enumerate(texts):
             if not is_text(text):
                 raise DataError(f"text {number} contains a lone surrogate, which UTF-8 cannot encode. Remove it")
-        column, tokenizer = ("src", self.state.source) if side == "source" else ("tgt", self.state.target)
+        tokenizer = self.state.source if side == "source" else self.state.target
+        return encode_texts(tokenizer, self.normalised(texts))
+
+    def normalised(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts as the normaliser of the training changes them."""
         pairs = pa.record_batch([pa.array(texts, pa.large_string())] * 2, schema=PAIR_SCHEMA)
-        return encode_texts(tokenizer, self.state.normalise.apply(pairs).column(column).to_pylist())
+        found: list[str] = self.state.normalise.apply(pairs).column("src").to_pylist()
+        return found
 
     def num_truncated(self, lengths: Sequence[int]) -> int:
         """Return how many texts of these numbers of tokens are longer than the maximum of a source."""
