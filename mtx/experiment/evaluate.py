@@ -22,7 +22,13 @@ from mtx.experiment.translate import Penalty, loaded_translator
 from mtx.experiment.translations import bleu_assumption, bleu_tokenizer
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.progress.tracking import CountedWork
-from mtx.records.evaluation_report import EvaluationReport, MetricDifference, SetEvaluation, evaluation_table
+from mtx.records.evaluation_report import (
+    EvaluationReport,
+    MetricDifference,
+    SetEvaluation,
+    difference_table,
+    evaluation_table,
+)
 from mtx.records.report_record import Report
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import CheckpointTranslator, SearchOptions
@@ -81,6 +87,8 @@ def evaluate(
         {name: value for name in ("bleu", "chrf", "chrf_plus_plus", "ter") if (value := first.score(name)) is not None},
     )
     run.console.print(evaluation_table(found))
+    if baseline is not None:
+        run.console.print(difference_table(found, baseline))
     _print_notes(run, found)
     run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
     return None if first.bleu is None else float(first.bleu)
@@ -203,8 +211,6 @@ def _print_notes(run: Run, found: Mapping[str, SetEvaluation]) -> None:
     for name, each in found.items():
         if each.left_out:
             lines.append(f"{name}: {each.left_out} pairs are too long for bits per byte, and are in the other scores")
-        for metric, difference in each.difference.items():
-            lines += [f"{name}: the difference in {metric} is significant (95 %)"] if difference.is_significant else []
         if each.bits_per_byte is None:
             lines.append(f"{name}: bits per byte are known only for the reference model")
     if not signatures:

@@ -25,6 +25,7 @@ from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import ScoreStatistics
 from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
 from mtx.experiment.measure import data_report_and_profile
+from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import score_samples
 from mtx.progress.progress_log import say
@@ -111,7 +112,8 @@ def fit(
     device = trainer.strategy.root_device
     outputs, statistics = score_samples(run, model, device, shown=translations, scored=scored_sentences, beam=beam)
     complete_statistics(run, data, statistics)
-    report = Report.of(report, outputs)
+    sets = score_named_sets(run, model, device, progress, scored=scored_sentences, beam=beam)
+    report = Report.of(report, outputs, {"evaluation": sets} if sets else {})
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]

@@ -12,7 +12,6 @@ HEADINGS = {
     "chrf_plus_plus": "chrF++",
     "ter": "TER",
 }
-LESS_IS_BETTER = frozenset({"bits_per_byte", "ter"})
 DECIMALS = {"bits_per_byte": 4}  # of a number in a table; others have 2
 
 
@@ -79,11 +78,19 @@ def difference_cell(evaluated: SetEvaluation, metric: str) -> str:
 
 
 def evaluation_table(evaluation: dict[str, SetEvaluation]) -> Table:
-    """Return the table of all sets for the terminal; a second line of a set has the differences to the baseline."""
+    """Return the table of all sets for the terminal."""
     table = Table("set", "languages", "pairs", *HEADINGS.values())
     for name, of in evaluation.items():
         cells = [metric_cell(of, metric) for metric in HEADINGS]
-        if of.difference:
-            cells = [f"{cell}\n{difference_cell(of, metric)}" for cell, metric in zip(cells, HEADINGS, strict=True)]
         table.add_row(name, " → ".join(of.languages), f"{of.num_pairs:,}", *cells)
+    return table
+
+
+def difference_table(evaluation: dict[str, SetEvaluation], baseline: str) -> Table:
+    """Return the table of the differences to the baseline for the terminal."""
+    table = Table("set", "metric", f"difference to {baseline}", "95 % interval", "significant")
+    for name, of in evaluation.items():
+        for metric, found in of.difference.items():
+            estimate, _, interval = difference_cell(of, metric).partition(" ")
+            table.add_row(name, HEADINGS[metric], estimate, interval or "–", "yes" if found.is_significant else "no")
     return table

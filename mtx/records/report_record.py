@@ -240,7 +240,7 @@ class TrainingReport(Record):
 
 
 class TranslationReport(EvaluationReport):
-    """The translation part of a report: some translated held-out sentences, and the scores on held-out and named sets."""
+    """The translation part of a report: some translated sentences, and the scores on held-out pairs and named sets."""
 
     beam: Count | None = None
     translations: tuple[Translation, ...] = ()
