@@ -50,11 +50,9 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "Groups: GROUP=OPTION (* is the default); mtx -m GROUP=A,B runs a job for each"
     yield from _group_lines(root, chosen)
-    yield ""
     yield "Keys that are used most: GROUP.KEY=VALUE"
     cells = [f"{key:<{24 if number % 2 else 21}} {effect}" for number, (key, effect) in enumerate(KEYS)]
     yield from _in_two_columns(cells)
-    yield ""
     yield "More:"
     width = max(len(command) for command, _ in MORE)
     yield from (f"{INDENT}{command:<{width}}  {effect}" for command, effect in MORE)
