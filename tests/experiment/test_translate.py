@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def test_a_stopped_translation_resumes_by_line(
         (["ckpt=no.ckpt"], "does not exist. Set ckpt=FILE."),
         (["ckpt=text.en"], "cannot be read as a checkpoint"),
         (["input=none.en"], "none.en"),
-        (["input=empty.en"], "empty.en has no lines to translate. Set another file with input=FILE"),
+        (["input=empty.en"], "empty.en is empty: 0 bytes. Set another file with input=FILE"),
         (["input=latin.en"], "latin.en, line 2: "),
         (["output=text.en"], "exists, and is not replaced. Set output="),
         (["output=none/text.de"], "does not exist. Create it, or set another with output=FILE"),
@@ -152,3 +153,18 @@ def test_lines_are_counted_as_they_are_read(tmp_path: Path) -> None:
         assert lines.count() == len(blocks)
         assert [first for first, _ in blocks] == list(range(len(blocks)))
         assert list(lines.blocks(5, skip=1)) == ([(1, [of[0] for _, of in blocks[1:]])] if blocks[1:] else [])
+
+
+@pytest.mark.slow
+def test_a_fresh_process_imports_no_lightning(folder: Path) -> None:
+    code = (
+        "import sys\nfrom mtx.__main__ import main\nmain()\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *GREEDY, "input=text.en", "output=text.de"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'torch'" in done.stdout
+    for name in ("pytorch_lightning", "lightning", "lightning_fabric", "transformers", "datasets", "torchmetrics"):
+        assert f"'{name}'" not in done.stdout
