@@ -155,8 +155,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "batches": batches,
         "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,
         "vocabularies": data_section.vocabularies(completed, varied, profiles),
-        "translations": _translations(results),
-        "evaluated": [(job_label(job, varied), job.report.evaluation) for job in completed if job.report.evaluation],
+        **_model_outputs(results, completed, varied),
         "stages": provenance.stage_outputs(completed),
         "settings": provenance.common_settings(results.jobs, varied),
         "versions": provenance.package_versions(completed),
@@ -257,6 +256,12 @@ def _job_label(job: JobRecord, varied: Sequence[str]) -> str:
         return " ".join(job.overrides)
     seed = f", seed={brief_value(job.value(SEED))}" if SEED in varied else ""
     return job_label(job, varied) + seed
+
+
+def _model_outputs(results: Results, completed: Sequence[JobRecord], varied: Sequence[str]) -> dict[str, Any]:
+    """Return the sample translations, and the evaluation of each job on named sets."""
+    evaluated = [(job_label(job, varied), job.report.evaluation) for job in completed if job.report.evaluation]
+    return {"translations": _translations(results), "evaluated": evaluated}
 
 
 def _translations(results: Results) -> list[dict[str, str]]:
