@@ -7,7 +7,7 @@ from mtx.components.former_paths import FormerPathFinder
 
 if TYPE_CHECKING:
     from mtx.app.command import compose_datamodule
-    from mtx.app.datamodule_from_config import datamodule_from_config
+    from mtx.app.datamodule_from_composed_config import datamodule_from_config
     from mtx.batches.plan.planner import Planner
     from mtx.data.filter.filter_protocol import PairFilter
     from mtx.data.function_components import normalise_step, rule, scorer
@@ -40,7 +40,7 @@ _HOMES = {
     "Tokenization": "mtx.data.tokenize.tokenization",
     "TranslationDataModule": "mtx.training.datamodule",
     "compose_datamodule": "mtx.app.command",
-    "datamodule_from_config": "mtx.app.datamodule_from_config",
+    "datamodule_from_config": "mtx.app.datamodule_from_composed_config",
     "load_translator": "mtx.training.checkpoint_translator",
     "normalise_step": "mtx.data.function_components",
     "rule": "mtx.data.function_components",

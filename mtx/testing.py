@@ -22,9 +22,9 @@ import pyarrow as pa
 from mtx.components.identity import digest, identity, plain_value
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.filter.filter_protocol import PairFilter
-from mtx.data.score.corpus_columns_check import checked_corpus_columns
+from mtx.data.score.corpus_scorer_contract_check import checked_corpus_columns
 from mtx.data.score.scorer import CombiningScorer, CorpusScorer, Scorer, score_batch
-from mtx.data.score.trained_scorer_check import InputScores, combining_function, scoring_function
+from mtx.data.score.trained_scorer_contract_check import InputScores, combining_function, scoring_function
 from mtx.errors import SourceError
 from mtx.infra.dal.row_digest import RowDigest
 from mtx.infra.dal.row_views import ROW_COLUMN

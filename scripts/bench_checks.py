@@ -21,19 +21,19 @@ import pyarrow as pa
 import torch
 
 import mtx
-from mtx.data.cached_repo import RepoSession
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.offsets import check_offsets
+from mtx.infra.dal.arrow_offsets_check import check_offsets
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.training.checkpoint_content import damage_of
-from mtx.training.checkpoint_files import AtomicCheckpointIO
+from mtx.training.atomic_checkpoint_io import AtomicCheckpointIO
 
 CHECKPOINT_FLOATS = 25_000_000  # 100 MB
 PAIRS_IN_BATCH = 8192

@@ -3,7 +3,7 @@
     scripts/bench_verdicts            the tables of docs/statistics.md, some minutes
     scripts/bench_verdicts quick      the same from few sweeps, in seconds
 
-The rule is that of mtx.evaluation.statistics.verdict, vectorised over sweeps with complete seeds. Each run first checks
+The rule is that of mtx.evaluation.verdict.verdict, vectorised over sweeps with complete seeds. Each run first checks
 on some sweeps that both rules agree. The last tables are about the intervals over held-out sentences: how often they
 hold the true difference, with and without documents, and how long they take.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from mtx.evaluation.corpus_metrics import METRICS, bits_per_byte
 from mtx.evaluation.critical_values import range_critical_value
 from mtx.evaluation.paired_bootstrap import bootstrap_differences
-from mtx.evaluation.statistics import verdict
+from mtx.evaluation.verdict import verdict
 
 ARMS, SEEDS = (2, 3, 6, 12), (2, 3, 5, 10)
 LEVEL = 0.95

@@ -55,5 +55,5 @@ def _numbers(inputs: int | None, seconds: float | None) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    logging.getLogger("mtx.assumptions").setLevel(logging.ERROR)  # one line for each input
+    logging.getLogger("mtx.assumption_log").setLevel(logging.ERROR)  # one line for each input
     sys.exit(main())

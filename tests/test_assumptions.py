@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from command_line import Mtx
 
-from mtx.assumptions import assume, collected_assumptions
+from mtx.assumption_log import assume, collected_assumptions
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.progress.progress_log import ProgressExclusion
 

@@ -1,7 +1,7 @@
 """Hydra plug-in with mtx's sweeper, which wraps the sweeper that the user chose.
 
 Hydra loads sweepers only from the namespace package `hydra_plugins`. It imports this module in every Hydra application
-of the environment, so modules of mtx are imported only when a sweep starts. `mtx.app.sweeper_install_callback` selects
+of the environment, so modules of mtx are imported only when a sweep starts. `mtx.app.hydra_sweep_callback` selects
 this sweeper for mtx.
 """
 

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
-from mtx.app.death_watch import watch_process
+from mtx.app.fatal_signal_report import watch_process
 from mtx.app.hydra_internals import invalid_keys_of_lists, run_single
 from mtx.app.override_errors import (
     CONFIG_MODULE,
@@ -39,7 +39,7 @@ from mtx.app.override_errors import (
 from mtx.app.plain_config import plain_config
 from mtx.app.resolvers import READ_ONLY_TASKS, has_no_folder  # the import also registers the resolvers
 from mtx.app.varied_group_overrides import hydra_arguments
-from mtx.assumptions import assume, collected_assumptions
+from mtx.assumption_log import assume, collected_assumptions
 from mtx.errors import ConfigError, MtxError
 from mtx.exhausted_resources import exhausted_message
 from mtx.redaction_and_escaping import redacted_text, visible_text

@@ -17,13 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtx.app.grid_check import GridJob, grid_jobs
 from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, extended_loader, grid_of, group_names
-from mtx.app.launch_settings import check_launch
+from mtx.app.launch_settings_check import check_launch
 from mtx.app.override_errors import CONFIG_NAME, option_problem
 from mtx.app.varied_group_overrides import as_typed
 from mtx.components.checked_options import problem_of
 from mtx.components.identity import digest
 from mtx.errors import ConfigError, StoreError
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.records.objective_at_equal_budget import check_budget_measure
 from mtx.records.sweep_record import SWEEP_FILE, PlannedJob, SweepRecord, read_sweep
 from mtx.redaction_and_escaping import redacted_override

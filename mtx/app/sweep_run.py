@@ -17,12 +17,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mtx.app.command import wants_traces
-from mtx.app.death_watch import watch_process
+from mtx.app.fatal_signal_report import watch_process
 from mtx.app.hydra_internals import BASIC_LAUNCHER
 from mtx.app.override_errors import readable_configs
 from mtx.app.search_launch import launch_in_children
 from mtx.app.sweep_plan import Sweep, planned
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import StoreError
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results

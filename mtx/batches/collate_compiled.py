@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtx.batches import compile_cache
-from mtx.batches.kernel_argument_layout import DONE, NUM_ARRAYS, KernelArguments
+from mtx.batches.kernel_argument_array import DONE, NUM_ARRAYS, KernelArguments
 
 DEFAULT_ID_TYPE = np.dtype(np.uint16)  # holds the ids of most vocabularies
-KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_layout")
+KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_array")
 
 Int = NDArray[np.int64]
 Tensors = Sequence[Tensor]  # tensors of a batch: row ids; source ids, mask; decoder ids, labels, target mask

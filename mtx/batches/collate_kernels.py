@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from mtx.batches.kernel_argument_layout import DAMAGED, DONE, NO_SUCH_ROW, NUM_ARRAYS, KernelArguments
+from mtx.batches.kernel_argument_array import DAMAGED, DONE, NO_SUCH_ROW, NUM_ARRAYS, KernelArguments
 
 numba: Any = typed_numba  # untyped, since numba's annotations lack some options and the signature of intrinsics
 carray, types = numba.carray, numba.types

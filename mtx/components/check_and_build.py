@@ -15,7 +15,7 @@ from typing import Any
 
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.groups import GROUPS, KEYS
-from mtx.components.packaged_options import is_packaged
+from mtx.components.unchanged_packaged_options import is_packaged
 from mtx.errors import ConfigError, MtxError, choices
 from mtx.exhausted_resources import raise_if_exhausted
 

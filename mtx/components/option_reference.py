@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from mtx.components.allowed_targets import TARGET_KEY
-from mtx.components.packaged_options import CONFIGS, PRIMARY_CONFIG
+from mtx.components.unchanged_packaged_options import CONFIGS, PRIMARY_CONFIG
 
 # The safe dumper, in C if PyYAML was built with it, which takes a tenth of the time.
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mtx.data.dataset import TranslationDataset, is_former
-from mtx.data.payload_checks import changed_error, compare, damaged_part
+from mtx.data.payload_manifest_comparison import changed_error, compare, damaged_part
 from mtx.errors import AlreadyStoredError, DamagedError, NewerFormatError, NotStoredError, StoreError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.maintenance_protocols import Damage, FileMaintenance, ObjectMaintenance

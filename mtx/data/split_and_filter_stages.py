@@ -21,7 +21,7 @@ from mtx.data.score.score_table import ScoredCorpus, ScoreTable
 from mtx.data.split import CONTAMINATED, LEAK, TRAIN, HeldOut
 from mtx.data.split_groups import SplitGroups
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
-from mtx.data.training_assignment import TrainingAssignment
+from mtx.data.row_split_assignment import TrainingAssignment
 from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN

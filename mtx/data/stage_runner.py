@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 
 import pyarrow as pa
 
-from mtx.data.cached_repo import RepoSession
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.dataset import Shard, TranslationDataset
 from mtx.data.engine_protocol import Engine, LocalEngine
 from mtx.data.store import WORK_LOCK, Store

@@ -12,7 +12,7 @@ from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.artifact import ArtifactLayer, FolderArtifactLayer
 from mtx.infra.dal.atomic_file import make_folder
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.manifest_digest import format_version
 from mtx.infra.dal.protocols import FileLayer, ObjectLayer
 from mtx.infra.dal.remote_url_check import checked_url, is_url

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.evaluation.critical_values import t_quantile
-from mtx.evaluation.statistics import Difference
+from mtx.evaluation.verdict import Difference
 
 NUM_RESAMPLES = 1000
 MAX_CLUSTERS = 20_000  # more are joined at random, so that the time of a resample has a bound

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.evaluation.paired_bootstrap import bootstrap_differences
-from mtx.evaluation.statistics import Difference
+from mtx.evaluation.verdict import Difference
 
 METRIC_NAMES = ("bleu", "chrf", "chrf_plus_plus", "ter")
 ASIAN_TOKENIZERS = frozenset({"zh", "char", "ja-mecab", "ko-mecab"})  # BLEU tokenizers of languages without spaces

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from mtx.evaluation.arm_means import ArmModel
-    from mtx.evaluation.statistics import Difference, Verdict
+    from mtx.evaluation.verdict import Difference, Verdict
 
 MAX_NAMES = 3  # arms that a sentence lists; more are counted
 

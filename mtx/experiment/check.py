@@ -4,7 +4,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from mtx.components.packaged_options import is_packaged
+from mtx.components.unchanged_packaged_options import is_packaged
 from mtx.experiment.run_context import DATA_GROUPS, Run, datamodule_of, without_lightning
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "datasets", "tokenizers", "pyarrow", "numpy")

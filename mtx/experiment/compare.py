@@ -8,7 +8,7 @@ from pathlib import Path
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.atomic_file import convert_disk_errors
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.records.job_records import read_results
 from mtx.records.objective_at_equal_budget import BUDGET_KEY, check_budget_measure
 from mtx.records.result_tables import write_results

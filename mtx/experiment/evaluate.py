@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.components.checked_options import Count, checked
 from mtx.data.evaluation_texts import EvaluationText, SplitChoice, evaluation_texts
 from mtx.data.stage_runner import StageRunner
@@ -15,7 +15,7 @@ from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND
 from mtx.evaluation.corpus_metrics import bits_per_byte as bits_per_byte_of
 from mtx.evaluation.paired_bootstrap import bootstrap_differences
-from mtx.evaluation.statistics import Difference
+from mtx.evaluation.verdict import Difference
 from mtx.evaluation.translation_metrics import SystemScores, paired_differences, system_scores
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.experiment.translate import Penalty, loaded_translator

@@ -18,7 +18,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.components.check_and_build import build
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.errors import ConfigError
@@ -39,7 +39,7 @@ from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
-from mtx.training.checkpoint_files import write_atomically
+from mtx.training.atomic_checkpoint_io import write_atomically
 from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.progress_log_callback import TrainingLines

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import torch
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.evaluation.translation_metrics import system_scores
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import (

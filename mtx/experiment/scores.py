@@ -13,7 +13,7 @@ from mtx.data.concatenated_corpus import Corpus
 from mtx.data.dataset import SelectedDataset
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import PreparedScores, prepare_scores
-from mtx.data.score.noise_scores import noise_scores, without_held_out
+from mtx.data.score.planted_noise_scores import noise_scores, without_held_out
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError

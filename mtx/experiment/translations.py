@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.batches.collate import Batch
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND, METRICS, ScoreStatistics, score_statistics
 from mtx.experiment.run_context import Run

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mtx.evaluation.statistics import Difference, Verdict, verdict
+from mtx.evaluation.verdict import Difference, Verdict, verdict
 from mtx.records.report_metrics import Value
 from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.setting_notation import BEST_MARK, TIE_MARK, setting_text

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtx.evaluation.statistics import Verdict
+from mtx.evaluation.verdict import Verdict
 from mtx.evaluation.verdict_text import difference_texts
 from mtx.records.report_metrics import KEY_METRICS
 from mtx.records.result_types import CONFIRM_SUFFIX, SEED, Group, JobRecord, Results

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.data.concatenated_corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.records.report_record import NO_FILTER, DataReport, HeldOut, SourceReport
 from mtx.records.score_report import scorer_reports, scores_table, selection_report, selection_tables
-from mtx.records.stage_names import StageNames
+from mtx.records.used_dataset_ids import StageNames
 
 if TYPE_CHECKING:
     from mtx.training.translation_data import TranslationData

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.infra.dal.atomic_file import atomic_file, error_reason
 

@@ -20,7 +20,7 @@ from mtx.records.noise_report import NoiseReport
 from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecord, Record, problems
 from mtx.records.report_metrics import flat_numbers
 from mtx.records.score_report import ScorerReport, SelectionReport
-from mtx.records.stage_names import StageNames
+from mtx.records.used_dataset_ids import StageNames
 from mtx.redaction_and_escaping import redacted_json
 
 REPORT_FILE = "report.json"

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from mtx.evaluation.statistics import Direction, Verdict, verdict, with_text_differences
+from mtx.evaluation.verdict import Direction, Verdict, verdict, with_text_differences
 from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, Value
 from mtx.records.report_record import Report
 from mtx.records.sentence_intervals import SentenceIntervals, sentence_intervals

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from mtx.data.filter.rule_ablation import ALL, NONE, OPTION, RANDOM, WITHOUT
-from mtx.evaluation.statistics import Difference, Verdict, verdict
+from mtx.evaluation.verdict import Difference, Verdict, verdict
 from mtx.evaluation.verdict_text import difference_text
 from mtx.records.report_metrics import KEY_METRICS, Value
 from mtx.records.result_types import SEED, Group, Results

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mtx.errors import StoreError
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND, METRICS
 from mtx.evaluation.paired_bootstrap import NUM_RESAMPLES, Arm, bootstrap_differences
-from mtx.evaluation.statistics import Difference, Verdict
+from mtx.evaluation.verdict import Difference, Verdict
 from mtx.evaluation.verdict_text import names_text
 from mtx.records.held_out_sentences import SentenceStatistics, read_held_out
 

@@ -1,4 +1,4 @@
-"""What the terminal, the page and the tables say of a comparison, in the words of `mtx.evaluation.statistics`."""
+"""What the terminal, the page and the tables say of a comparison, in the words of `mtx.evaluation.verdict`."""
 
 import math
 from collections.abc import Sequence

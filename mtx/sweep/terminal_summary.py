@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtx.errors import StoreError
-from mtx.evaluation.statistics import Verdict
+from mtx.evaluation.verdict import Verdict
 from mtx.evaluation.verdict_text import difference_texts
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.cohorts import cohorts

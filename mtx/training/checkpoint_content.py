@@ -10,7 +10,7 @@ import torch
 from mtx.errors import ConfigError
 from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
 from mtx.infra.dal.atomic_file import error_reason
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 MAX_NAMES = 3  # names of unsafe objects that an error message lists
 CHECKPOINT_PLACE = "Each training run writes its checkpoint to RUN_FOLDER/checkpoints/last.ckpt"

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from mtx.components.identity import digest
 from mtx.errors import ConfigError
 from mtx.infra.dal.atomic_file import atomic_file
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.training.checkpoint_content import CHECKPOINT_PLACE, damage_of, unsafe_names
 
 Config = Mapping[str, Any]

@@ -11,7 +11,7 @@ from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.planner import Mask, Planner
 from mtx.components.identity import JSON, class_identity, digest, identity
-from mtx.data.cached_repo import RepoSession
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.concatenated_corpus import part_key, part_names
 from mtx.data.encoding_stage import encoded_pairs, token_counts
 from mtx.data.preparation import Recipe, StageIds
@@ -23,10 +23,10 @@ from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
-from mtx.training.document_column import document_numbers
+from mtx.training.held_out_documents import document_numbers
 from mtx.training.pair_weights import PairWeighting, equal_sampling, mixture_sampling
 from mtx.training.split_data import SplitData, TooLong
-from mtx.training.training_columns import TrainingColumns
+from mtx.training.training_pair_columns import TrainingColumns
 from mtx.training.weighted_pair_groups import Grouping, PairGroups
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from mtx.batches.plan.planner import Planner
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import EmptyDatasetError
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader, SourceBatches
-from mtx.training.planner_budget import num_units
+from mtx.training.tunable_batch_size import num_units
 from mtx.training.sampled_epochs import SampledBatches, SampledEpochs
 from mtx.training.split_data import SplitData
 
@@ -110,6 +110,6 @@ class LoaderSettings:
 def _batches_class(*, for_writers: bool) -> type[EpochBatches]:
     if not for_writers:
         return EpochBatches
-    from mtx.training.prediction_sampler import PredictionBatches  # which imports Lightning
+    from mtx.training.prediction_row_numbers import PredictionBatches  # which imports Lightning
 
     return PredictionBatches

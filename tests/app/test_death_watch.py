@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mtx.app.death_watch import ended_by, watch_process
+from mtx.app.fatal_signal_report import ended_by, watch_process
 from mtx.sweep.job_processes import OWN_PROCESS_VARIABLE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

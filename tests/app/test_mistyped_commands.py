@@ -10,10 +10,10 @@ import pytest
 from mtx.app.command import compose, unwritable_folder_message
 from mtx.app.corrected_command import is_override, quoted_override, shell_word
 from mtx.app.hydra_internals import command_line
-from mtx.app.launch_settings import check_launch
+from mtx.app.launch_settings_check import check_launch
 from mtx.app.override_errors import check_flags, composition_error_message, hydra_loader, search_path_of
 from mtx.errors import ConfigError
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 PROPOSED = re.compile(r"\bmtx( .+)$", re.MULTILINE)
 

@@ -11,7 +11,7 @@ import pytest
 from mtx.batches import compile_cache
 
 numba = pytest.importorskip("numba")
-SOURCES = ("mtx.batches.kernel_argument_layout",)
+SOURCES = ("mtx.batches.kernel_argument_array",)
 
 
 @pytest.fixture(scope="module")

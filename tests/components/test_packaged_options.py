@@ -7,7 +7,7 @@ import pytest
 
 from mtx.app.command import compose
 from mtx.components.check_and_build import check_config
-from mtx.components.packaged_options import is_packaged
+from mtx.components.unchanged_packaged_options import is_packaged
 from mtx.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from conf_options import storages
 
-from mtx.data.cached_repo import RepoSession
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.dataset import TranslationDataset
 from mtx.data.encoding_stage import encoded_pairs
 from mtx.data.exchange.dataset_export import export_dataset

@@ -14,7 +14,7 @@ import mtx
 from mtx.components.check_and_build import build, check_config
 from mtx.components.identity import identity
 from mtx.data.dataset import SelectedDataset, TranslationDataset
-from mtx.data.score.noise_scores import noise_scores
+from mtx.data.score.planted_noise_scores import noise_scores
 from mtx.data.score.score_stage import score, score_texts
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store

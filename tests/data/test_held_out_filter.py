@@ -9,7 +9,7 @@ import pytest
 
 import mtx
 from mtx import compose_datamodule
-from mtx.assumptions import collected_assumptions
+from mtx.assumption_log import collected_assumptions
 from mtx.data.filter.none import NoFilter
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import StageIds, _check_columns

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from conf_options import storages
 
-from mtx.data.cached_repo import RepoSession
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
@@ -317,7 +317,7 @@ from pathlib import Path
 import pyarrow as pa
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
-from mtx.data.cached_repo import RepoSession
+from mtx.data.repo_read_cache import RepoSession
 from mtx.errors import AlreadyStoredError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer

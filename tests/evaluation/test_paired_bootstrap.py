@@ -10,7 +10,7 @@ from scipy import stats
 from mtx.evaluation import paired_bootstrap as module
 from mtx.evaluation.corpus_metrics import bits_per_byte
 from mtx.evaluation.paired_bootstrap import Arm, bootstrap_differences, resampled_sums
-from mtx.evaluation.statistics import Difference, verdict, with_text_differences
+from mtx.evaluation.verdict import Difference, verdict, with_text_differences
 
 Floats = NDArray[np.float64]
 LN2 = math.log(2)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from mtx.evaluation.critical_values import range_critical_value
 from mtx.evaluation.seeds_needed import more_seeds
-from mtx.evaluation.statistics import Verdict, verdict
+from mtx.evaluation.verdict import Verdict, verdict
 
 Values = dict[str, dict[int, float]]
 A, B = [2.00, 2.03, 2.01], [2.10, 2.16, 2.11]
@@ -242,5 +242,5 @@ def test_a_verdict_on_many_arms_takes_a_moment_and_little_is_imported() -> None:
     started = time.process_time()
     verdict(values, direction="minimize")
     assert time.process_time() - started < 1
-    code = "import sys, mtx.evaluation.statistics; sys.exit('scipy' in sys.modules or 'torch' in sys.modules)"
+    code = "import sys, mtx.evaluation.verdict; sys.exit('scipy' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,7 +9,7 @@ import pytest
 from mtx import compose_datamodule
 from mtx.errors import ConfigError
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.training.document_column import document_numbers
+from mtx.training.held_out_documents import document_numbers
 
 
 def rows(**columns: pa.Array) -> Rows:

@@ -16,11 +16,11 @@ from mtx.data.exchange.export_formats import (
     write_parquet,
 )
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile, ExportManifest, rows_path
-from mtx.data.exchange.input_order import input_names, inputs_first, stored_inputs
+from mtx.data.exchange.dependency_order import input_names, inputs_first, stored_inputs
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DamagedError, NotStoredError
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.progress.tracking import CountedWork
 
 Format = Literal["parquet", "moses", "datasets"]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mtx.data.bounded_pair_batches import OWN_COLUMNS
 from mtx.data.dataset import TranslationDataset
-from mtx.data.exchange.column_types import check_columns, check_types
+from mtx.data.exchange.column_type_checks import check_columns, check_types
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile
 from mtx.errors import DamagedError, DataError, SourceError
 from mtx.exhausted_resources import raise_if_exhausted

@@ -17,9 +17,9 @@ from mtx.components.checked_options import problem_of
 from mtx.data.filter import opuscleaner_rules, opusfilter_comparisons, opusfilter_patterns, opusfilter_rules
 from mtx.data.filter.opus_rule import OpusRule
 from mtx.data.filter.opus_steps import DUPLICATES, ConfigLoader, Step, shown_kind, steps_of_config
-from mtx.data.filter.removed_duplicates import RemovedDuplicates
+from mtx.data.filter.opusfilter_duplicates import RemovedDuplicates
 from mtx.errors import ConfigError, choices
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 MAX_BYTES = 1 << 18  # PyYAML needs seconds for more
 NAME = re.compile(r"[\w.-]{1,60}")

@@ -12,7 +12,7 @@ from typing import Any, overload
 import pyarrow as pa
 
 from mtx.errors import DamagedError, DataError
-from mtx.infra.dal.offsets import check_offsets
+from mtx.infra.dal.arrow_offsets_check import check_offsets
 from mtx.infra.dal.text_column_reader import TextColumn
 
 ROWS_AT_ONCE = 8192  # number of rows that are Python objects at the same time

@@ -17,7 +17,7 @@ from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError, StoreError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, sha256_of, sync_folder
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover, num_bytes_of, remove_all
 from mtx.infra.dal.manifest_digest import (

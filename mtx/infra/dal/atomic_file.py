@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mtx.errors import StoreError
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 
 def make_folder(location: str | os.PathLike[str]) -> Path:

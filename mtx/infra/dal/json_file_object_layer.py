@@ -16,7 +16,7 @@ from mtx.infra.dal.atomic_file import (
     remove_leftovers,
     sync_folder,
 )
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Damage, Leftover, num_bytes_of
 from mtx.infra.dal.manifest_digest import VERIFY_HINT, json_bytes, read_json

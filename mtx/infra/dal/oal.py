@@ -24,7 +24,7 @@ from mtx.infra.dal.atomic_file import (
     remove_leftovers,
     sync_folder,
 )
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.maintenance_protocols import Damage, Leftover, num_bytes_of
 from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest, json_bytes

@@ -17,7 +17,7 @@ from mtx.components.identity import JSON
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal import sqlite_repair
 from mtx.infra.dal.atomic_file import convert_disk_errors, remove_leftovers, sync_folder
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.maintenance_protocols import Damage, Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT

@@ -6,7 +6,7 @@ from itertools import combinations, permutations
 
 import pyarrow as pa
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import SourceError, choices, override_text
 from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, is_wanted, kept_columns
 from mtx.infra.dataset.language_names import is_certain, language_of_name, likeness

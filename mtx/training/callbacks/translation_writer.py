@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from mtx.errors import DataError
 from mtx.infra.dal.atomic_file import atomic_file
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.training.lightning_compat import LightningCompat, pl
 
 

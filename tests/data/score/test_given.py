@@ -12,7 +12,7 @@ import pytest
 from mtx.components.identity import identity
 from mtx.data.dataset import TranslationDataset
 from mtx.data.score.given import GivenScorer
-from mtx.data.score.noise_scores import noise_scores
+from mtx.data.score.planted_noise_scores import noise_scores
 from mtx.data.score.score_stage import score_texts
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store

@@ -13,7 +13,7 @@ from mtx.data.score import language, language_identifier, letter_ngrams
 from mtx.data.score.language import LanguageModel, LanguageScorer
 from mtx.data.score.language_identifier import Py3langidIdentifier, known_language, most_frequent_language
 from mtx.data.score.letter_ngrams import NUM_SLOTS, NgramFunctions, log_table
-from mtx.data.score.ngram_choice import ngram_functions
+from mtx.data.score.letter_ngram_backend import ngram_functions
 from mtx.errors import ConfigError, DataError
 from mtx.testing import check_scorer
 

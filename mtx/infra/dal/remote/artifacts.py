@@ -15,7 +15,7 @@ from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError
 from mtx.infra.dal.artifact import MANIFEST, ArtifactManifest, FolderArtifactLayer, read_manifest
 from mtx.infra.dal.atomic_file import make_folder
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT

@@ -2,7 +2,7 @@
 
 import re
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import SourceError, override_text
 from mtx.infra.dataset.column_detection import DEFAULT_LANGUAGES, RequestedColumns
 from mtx.infra.dataset.language_names import language_of_name, likeness

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import MalformedPairError, SourceError
 from mtx.infra.dataset.column_detection import (
     Columns,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtx.errors import SourceError
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dataset.sources.formats import ENDINGS
 from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_hidden, names_text, stamp_of
 from mtx.redaction_and_escaping import one_line

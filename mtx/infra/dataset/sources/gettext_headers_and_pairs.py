@@ -18,12 +18,12 @@ from typing import NamedTuple
 from babel.core import UnknownLocaleError
 from babel.messages.plurals import PLURALS, get_plural
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.language_names import TAG, is_language_tag, parts_of_tag
 from mtx.infra.dataset.pair_stream import Refusals, is_text
-from mtx.infra.dataset.sources.language_tags import checked_direction, direction
+from mtx.infra.dataset.sources.language_direction import checked_direction, direction
 from mtx.infra.dataset.sources.local_files import SourceFile
 
 ENGLISH = "en"

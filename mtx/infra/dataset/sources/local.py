@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from mtx.assumptions import distinct_assumptions
+from mtx.assumption_log import distinct_assumptions
 from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import ConfigError, SourceError, choices
-from mtx.infra.dal.home_folder import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dataset.column_detection import DEFAULT_LANGUAGES, Columns, RequestedColumns
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, plain_columns, united_columns

@@ -11,14 +11,14 @@ from functools import partial
 
 import pyarrow as pa
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import SourceError
 from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.language_names import likeness
 from mtx.infra.dataset.pair_stream import Refusals
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.language_tags import checked_direction
+from mtx.infra.dataset.sources.language_direction import checked_direction
 from mtx.infra.dataset.sources.line_aligned import AlignedSide, read_sides
 from mtx.infra.dataset.sources.local_files import (
     MAX_RATIO,

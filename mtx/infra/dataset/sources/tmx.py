@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import SourceError, choices
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.language_names import OTHER, likeness

@@ -14,7 +14,7 @@ from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns
 from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.language_tags import direction, other_languages_error
+from mtx.infra.dataset.sources.language_direction import direction, other_languages_error
 from mtx.infra.dataset.sources.local_files import SourceFile
 from mtx.infra.dataset.sources.xml_stream import MarkupReader, markup_pairs
 

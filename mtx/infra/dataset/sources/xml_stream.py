@@ -15,7 +15,7 @@ from xml.parsers import expat
 from mtx.errors import SourceError
 from mtx.infra.dataset.pair_stream import Refusals
 from mtx.infra.dataset.sources.local_files import SourceFile, open_bytes
-from mtx.infra.dataset.sources.xml_text import STAND_IN, suitable_chunks, without_stand_ins
+from mtx.infra.dataset.sources.xml_decoding import STAND_IN, suitable_chunks, without_stand_ins
 
 MAX_PENDING_BYTES = 4 << 20  # maximum size of a tag or comment, which the parser scans again with each chunk
 MAX_DEPTH = 200  # maximum depth of nested elements; normal files need ten

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mtx.assumptions import collected_assumptions
+from mtx.assumption_log import collected_assumptions
 from mtx.errors import SourceError
 from mtx.infra.dataset.sources.local import LocalDownloader
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtx.assumptions import collected_assumptions
+from mtx.assumption_log import collected_assumptions
 from mtx.errors import ConfigError, MalformedPairError, SourceError
 from mtx.infra.dataset.sources import installed_catalogue_search, po
 from mtx.infra.dataset.sources.local import LocalDownloader

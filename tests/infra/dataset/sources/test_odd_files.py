@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import Mtx
 
-from mtx.assumptions import collected_assumptions
+from mtx.assumption_log import collected_assumptions
 from mtx.errors import MalformedPairError, SourceError
 from mtx.infra.dataset.sources import delimited
 from mtx.infra.dataset.sources.local import LocalDownloader

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtx.assumptions import collected_assumptions
+from mtx.assumption_log import collected_assumptions
 from mtx.errors import MalformedPairError, SourceError
-from mtx.infra.dataset.sources import xml_text
+from mtx.infra.dataset.sources import xml_decoding
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.infra.dataset.sources.local_files import SourceFile
 
@@ -124,8 +124,8 @@ def test_other_encodings_are_told_with_iconv(tmp_path: Path, name: str) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="a&#x1F;\x0b\ufdd0é<", max_size=40), st.integers(1, 9))
 def test_chunks_make_no_difference(text: str, size: int) -> None:
-    whole = b"".join(xml_text.suitable_chunks(io.BytesIO(text.encode()), FILE))
+    whole = b"".join(xml_decoding.suitable_chunks(io.BytesIO(text.encode()), FILE))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(xml_text, "CHUNK_BYTES", size)
         # A chunk of the first bytes may be too short to hold the declaration, of which there is none here.
-        assert b"".join(xml_text.suitable_chunks(io.BytesIO(text.encode()), FILE)) == whole
+        assert b"".join(xml_decoding.suitable_chunks(io.BytesIO(text.encode()), FILE)) == whole

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
-from mtx.data.cached_repo import RepoSession
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.filter.column_rule import weight_column
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable, shown_columns

@@ -16,5 +16,5 @@ def ngram_functions() -> NgramFunctions:
 
     The first call in a process imports numba, which takes about 0.3 s and 100 MB.
     """
-    kernels = numba_kernels("mtx.data.score.ngram_kernels", SLOW_PATH_NOTE, tell_missing=True)
+    kernels = numba_kernels("mtx.data.score.letter_ngram_kernels", SLOW_PATH_NOTE, tell_missing=True)
     return cast(NgramFunctions, kernels or letter_ngrams)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
-from mtx.assumptions import assume
+from mtx.assumption_log import assume
 from mtx.errors import SourceError
 from mtx.infra.dataset.sources.local_files import SourceFile
 
