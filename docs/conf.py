@@ -41,7 +41,7 @@ nitpick_ignore_regex = [
     ("py:class", r"mtx\.data\.tokenize\.(bpe_dropout\.MergeSampler|word_index\.WordIndex)"),
     ("py:class", r"mtx\.infra\.dal\.maintenance_protocols\.(Damage|Leftover)"),
     ("py:class", r"mtx\.infra\.dal\.protocols\.(FileLayer|ObjectLayer|PayloadInfo)"),
-    ("py:class", r"mtx\.training\.whole_batches\.EncodedBatches"),
+    ("py:class", r"mtx\.training\.batch_datasets\.EncodedBatches"),
 ]
 
 

@@ -21,9 +21,9 @@ import pyarrow as pa
 import torch
 
 import mtx
-from mtx.data.repo_read_cache import RepoSession
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.preparation import Recipe, StageIds, prepare
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
@@ -32,8 +32,8 @@ from mtx.infra.dal.arrow_offsets_check import check_offsets
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
-from mtx.training.checkpoint_content import damage_of
 from mtx.training.atomic_checkpoint_io import AtomicCheckpointIO
+from mtx.training.checkpoint_content import damage_of
 
 CHECKPOINT_FLOATS = 25_000_000  # 100 MB
 PAIRS_IN_BATCH = 8192

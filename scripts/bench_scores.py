@@ -27,8 +27,8 @@ from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import prepare_scores
 from mtx.data.score.language import LanguageScorer
 from mtx.data.score.noise_curves import CorpusScores
-from mtx.data.score.planted_noise_scores import noise_scores
 from mtx.data.score.planted_noise import planted_noise
+from mtx.data.score.planted_noise_scores import noise_scores
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.score.scorer import CombiningScorer, TrainedScorer
 from mtx.data.stage_runner import StageRunner

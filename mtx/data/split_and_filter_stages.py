@@ -17,11 +17,11 @@ from mtx.components.identity import JSON, digest, identity
 from mtx.data.concatenated_corpus import Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.row_split_assignment import TrainingAssignment
 from mtx.data.score.score_table import ScoredCorpus, ScoreTable
 from mtx.data.split import CONTAMINATED, LEAK, TRAIN, HeldOut
 from mtx.data.split_groups import SplitGroups
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
-from mtx.data.row_split_assignment import TrainingAssignment
 from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN

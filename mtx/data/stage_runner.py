@@ -18,9 +18,9 @@ from typing import Any, TypeAlias, cast
 
 import pyarrow as pa
 
-from mtx.data.repo_read_cache import RepoSession
 from mtx.data.dataset import Shard, TranslationDataset
 from mtx.data.engine_protocol import Engine, LocalEngine
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.store import WORK_LOCK, Store
 from mtx.errors import DamagedError, StoreError
 from mtx.infra.dal.arrow import open_arrow

@@ -12,10 +12,10 @@ from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.artifact import ArtifactLayer, FolderArtifactLayer
 from mtx.infra.dal.atomic_file import make_folder
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.manifest_digest import format_version
 from mtx.infra.dal.protocols import FileLayer, ObjectLayer
 from mtx.infra.dal.remote_url_check import checked_url, is_url
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 CACHE = "~/.cache/mtx/remote"
 FORMAT_VERSION = 1  # version of the folder layout; version 1 writes no VERSION_FILE, later versions must write it

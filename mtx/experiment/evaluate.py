@@ -15,8 +15,8 @@ from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND
 from mtx.evaluation.corpus_metrics import bits_per_byte as bits_per_byte_of
 from mtx.evaluation.paired_bootstrap import bootstrap_differences
-from mtx.evaluation.verdict import Difference
 from mtx.evaluation.translation_metrics import SystemScores, paired_differences, system_scores
+from mtx.evaluation.verdict import Difference
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.experiment.translate import Penalty, loaded_translator
 from mtx.experiment.translations import bleu_assumption, bleu_tokenizer

@@ -33,13 +33,13 @@ from mtx.records.held_out_sentences import HELD_OUT_FILE, complete_held_out, wri
 from mtx.records.plot_data_computation import fit_profile
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
+from mtx.training.atomic_checkpoint_io import write_atomically
 from mtx.training.callback_options import build_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
 from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
-from mtx.training.atomic_checkpoint_io import write_atomically
 from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.progress_log_callback import TrainingLines

@@ -18,8 +18,8 @@ from typing import IO, TYPE_CHECKING, Self, cast
 from mtx.components.identity import JSON, digest
 from mtx.errors import ConfigError, MalformedPairError, SourceError, override_text
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, sync_folder
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import path_lock
+from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dataset.pair_stream import is_text
 from mtx.infra.dataset.sources.file_discovery import find_text
 from mtx.infra.dataset.sources.local_files import (

@@ -11,9 +11,9 @@ from mtx.errors import ConfigError
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
-from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget
 from mtx.training.translation_data import TranslationData
 from mtx.training.translation_state import STATE_KEY, stored_state
+from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget
 
 EVALUATION_STAGES = ("validate", "test", "predict")  # Lightning's `trainer.state.fn` while a Trainer only evaluates
 

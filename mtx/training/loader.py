@@ -28,8 +28,8 @@ from mtx.batches.plan.rank_assignment import (
 from mtx.batches.process_rank import check_rank_is_known, given_ranks, process_rank
 from mtx.errors import ConfigError
 from mtx.training.accelerate_gradient_state import told_to_accelerate
-from mtx.training.prefetch import prefetched_batches
 from mtx.training.batch_datasets import EncodedBatches, SourceBatches
+from mtx.training.prefetch import prefetched_batches
 
 __all__ = ["EncodedBatches", "EpochBatches", "PlanLoader", "SourceBatches"]
 

@@ -11,10 +11,10 @@ from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.planner import Mask, Planner
 from mtx.components.identity import JSON, class_identity, digest, identity
-from mtx.data.repo_read_cache import RepoSession
 from mtx.data.concatenated_corpus import part_key, part_names
 from mtx.data.encoding_stage import encoded_pairs, token_counts
 from mtx.data.preparation import Recipe, StageIds
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.sampled_encoding import sampled_pairs
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import vocabulary_size

@@ -6,9 +6,9 @@ from mtx.batches.plan.planner import Planner
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import EmptyDatasetError
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader, SourceBatches
-from mtx.training.tunable_batch_size import num_units
 from mtx.training.sampled_epochs import SampledBatches, SampledEpochs
 from mtx.training.split_data import SplitData
+from mtx.training.tunable_batch_size import num_units
 
 HELD_OUT = ("validation", "test")  # splits whose size is a key of the datamodule group
 

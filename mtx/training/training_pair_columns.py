@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
-from mtx.data.repo_read_cache import RepoSession
 from mtx.data.filter.column_rule import weight_column
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable, shown_columns
 from mtx.data.score.scorer import Scorer

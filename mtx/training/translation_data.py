@@ -17,11 +17,11 @@ from mtx.batches.plan.planner import Lengths, Planner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
-from mtx.data.repo_read_cache import RepoSession
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.preparation import Recipe, StageIds, prepare
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.score.scorer import Scorer
 from mtx.data.split import DropContaminated, HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from conf_options import storages
 
-from mtx.data.repo_read_cache import RepoSession
 from mtx.data.dataset import TranslationDataset
 from mtx.data.encoding_stage import encoded_pairs
 from mtx.data.exchange.dataset_export import export_dataset
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.preparation import Recipe, StageIds, prepare
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.exchange import column_types, export_manifest, safe_unpacking
+from mtx.data.exchange import column_type_checks, export_manifest, safe_unpacking
 from mtx.data.exchange.dataset_export import export_dataset
 from mtx.data.exchange.dataset_import import import_datasets
 from mtx.data.exchange.export_manifest import EXPORT_FILE, parse_manifest
@@ -740,8 +740,8 @@ def test_any_json_is_refused_with_a_message(value: Any) -> None:
 
 
 def test_an_extension_type_is_no_column() -> None:
-    assert column_types.is_extension(pa.list_(pa.uuid()))
-    assert not column_types.is_extension(pa.list_(pa.string()))
+    assert column_type_checks.is_extension(pa.list_(pa.uuid()))
+    assert not column_type_checks.is_extension(pa.list_(pa.string()))
 
 
 def test_paths_have_two_forms() -> None:

@@ -14,8 +14,8 @@ import pytest
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.dataset_export import export_dataset
 from mtx.data.exchange.dataset_import import import_datasets
-from mtx.data.exchange.export_manifest import EXPORT_FILE
 from mtx.data.exchange.dependency_order import inputs_first
+from mtx.data.exchange.export_manifest import EXPORT_FILE
 from mtx.data.store import Store
 from mtx.errors import MtxError, SourceError
 from mtx.infra.dal.arrow import ArrowFileLayer

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from conf_options import storages
 
-from mtx.data.repo_read_cache import RepoSession
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
+from mtx.data.repo_read_cache import RepoSession
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.maintenance_protocols import Damage
 from mtx.infra.dal.manifest_digest import fields_with_digest

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.atomic_export_target import atomic_target
+from mtx.data.exchange.dependency_order import input_names, inputs_first, stored_inputs
 from mtx.data.exchange.export_formats import (
     ExtraColumns,
     Newlines,
@@ -16,7 +17,6 @@ from mtx.data.exchange.export_formats import (
     write_parquet,
 )
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile, ExportManifest, rows_path
-from mtx.data.exchange.dependency_order import input_names, inputs_first, stored_inputs
 from mtx.data.store import Store
 from mtx.errors import ConfigError, DamagedError, NotStoredError
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of

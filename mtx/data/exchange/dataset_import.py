@@ -10,20 +10,20 @@ from tokenizers import Tokenizer
 
 from mtx.components.identity import JSON
 from mtx.data.dataset import TranslationDataset
+from mtx.data.exchange.dependency_order import check_inputs, input_names
 from mtx.data.exchange.export_formats import (
     check_parquet,
     read_parquet,
 )
 from mtx.data.exchange.export_manifest import ExportedFile, ExportManifest, rows_path
-from mtx.data.exchange.dependency_order import check_inputs, input_names
 from mtx.data.exchange.safe_unpacking import unpack
 from mtx.data.store import WORK_LOCK, Store
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.errors import SourceError
 from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
 from mtx.infra.dal.atomic_file import convert_disk_errors
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import path_lock
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 TOKENIZER_FILES = frozenset({"tokenizer.json", "source.json", "target.json"})
 

@@ -14,7 +14,12 @@ from typing import Any, get_type_hints
 import yaml
 
 from mtx.components.checked_options import problem_of
-from mtx.data.filter import opuscleaner_rules, opusfilter_comparisons, opusfilter_patterns, opusfilter_rules
+from mtx.data.filter import (
+    opuscleaner_rules,
+    opusfilter_comparisons,
+    opusfilter_lengths_and_characters,
+    opusfilter_patterns,
+)
 from mtx.data.filter.opus_rule import OpusRule
 from mtx.data.filter.opus_steps import DUPLICATES, ConfigLoader, Step, shown_kind, steps_of_config
 from mtx.data.filter.opusfilter_duplicates import RemovedDuplicates
@@ -27,13 +32,13 @@ NAME = re.compile(r"[\w.-]{1,60}")
 OPUSFILTER: dict[str, type[OpusRule]] = {
     rule.__name__: rule
     for rule in (
-        opusfilter_rules.LengthFilter,
-        opusfilter_rules.LengthRatioFilter,
-        opusfilter_rules.LongWordFilter,
-        opusfilter_rules.AverageWordLengthFilter,
-        opusfilter_rules.AlphabetRatioFilter,
-        opusfilter_rules.CharacterScoreFilter,
-        opusfilter_rules.TerminalPunctuationFilter,
+        opusfilter_lengths_and_characters.LengthFilter,
+        opusfilter_lengths_and_characters.LengthRatioFilter,
+        opusfilter_lengths_and_characters.LongWordFilter,
+        opusfilter_lengths_and_characters.AverageWordLengthFilter,
+        opusfilter_lengths_and_characters.AlphabetRatioFilter,
+        opusfilter_lengths_and_characters.CharacterScoreFilter,
+        opusfilter_lengths_and_characters.TerminalPunctuationFilter,
         opusfilter_patterns.HtmlTagFilter,
         opusfilter_patterns.RegExpFilter,
         opusfilter_patterns.RepetitionFilter,

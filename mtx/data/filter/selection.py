@@ -13,13 +13,13 @@ import pyarrow as pa
 from mtx.components.checked_options import Natural, component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
-from mtx.data.filter.two_pass_filter import AppliedFilter
 from mtx.data.filter.column_rule import ColumnRule, column_rule
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter
 from mtx.data.filter.pairwise_rule import count_reasons
 from mtx.data.filter.rule_ablation import ALL, RANDOM, Ablation, parsed_ablation, random_drop
 from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
+from mtx.data.filter.two_pass_filter import AppliedFilter
 from mtx.errors import ConfigError
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 

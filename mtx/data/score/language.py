@@ -26,6 +26,7 @@ from mtx.data.score.language_identifier import (
     language_identifier,
     most_frequent_language,
 )
+from mtx.data.score.letter_ngram_backend import ngram_functions
 from mtx.data.score.letter_ngrams import (
     MAX_ORDER,
     NUM_LOGS,
@@ -36,7 +37,6 @@ from mtx.data.score.letter_ngrams import (
     log_table,
 )
 from mtx.data.score.model_arrays import load_array, save_array
-from mtx.data.score.letter_ngram_backend import ngram_functions
 from mtx.data.score.scorer import MAIN_COLUMN, SAMPLE_PAIRS, Mask, Sample, ScoreColumn, TrainedScorer
 from mtx.errors import DataError
 from mtx.infra.dal.atomic_file import atomic_file

@@ -17,7 +17,6 @@ from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError, StoreError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, sha256_of, sync_folder
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover, num_bytes_of, remove_all
 from mtx.infra.dal.manifest_digest import (
@@ -32,6 +31,7 @@ from mtx.infra.dal.manifest_digest import (
 from mtx.infra.dal.oal import not_stored_message
 from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import quarantine
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 FORMAT_VERSION = 2  # of manifest.json. Version 1 has no file lengths, no digests and no key `format_version`
 MANIFEST = "manifest.json"

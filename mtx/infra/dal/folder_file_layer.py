@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mtx.errors import AlreadyStoredError, NotStoredError
 from mtx.infra.dal.atomic_file import convert_disk_errors, make_folder, remove_leftovers, sha256_of
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover, num_bytes_of
 from mtx.infra.dal.oal import already_stored_message, not_stored_message
 from mtx.infra.dal.protocols import Payload, PayloadInfo, checked_name, is_name
 from mtx.infra.dal.quarantine import quarantine
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,13 +16,13 @@ from mtx.infra.dal.atomic_file import (
     remove_leftovers,
     sync_folder,
 )
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Damage, Leftover, num_bytes_of
 from mtx.infra.dal.manifest_digest import VERIFY_HINT, json_bytes, read_json
 from mtx.infra.dal.oal import already_stored_message, json_value, not_stored_message
 from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import quarantine
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 SUFFIX = ".json"
 

@@ -24,12 +24,12 @@ from mtx.infra.dal.atomic_file import (
     remove_leftovers,
     sync_folder,
 )
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.maintenance_protocols import Damage, Leftover, num_bytes_of
 from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest, json_bytes
 from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import free_path
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 SHELF_FILE = "manifests.json"
 LOCK_FILE = "manifests.lock"  # in `location`; the locks of single names are in `location/locks`

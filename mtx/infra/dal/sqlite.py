@@ -17,7 +17,6 @@ from mtx.components.identity import JSON
 from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal import sqlite_repair
 from mtx.infra.dal.atomic_file import convert_disk_errors, remove_leftovers, sync_folder
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.maintenance_protocols import Damage, Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
@@ -31,6 +30,7 @@ from mtx.infra.dal.oal import (
     temporary_leftovers,
 )
 from mtx.infra.dal.protocols import checked_name
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 DATABASE = "manifests.sqlite"
 SCHEMA = "CREATE TABLE manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)"

@@ -11,8 +11,8 @@ import pytest
 
 from mtx.data.score import alignment, translation_tables
 from mtx.data.score.alignment import AlignmentScorer
-from mtx.data.score.minhash import minhash_kernels
 from mtx.data.score.letter_ngram_backend import ngram_functions
+from mtx.data.score.minhash import minhash_kernels
 from mtx.data.score.scorer import LeaveOutModel
 from mtx.data.score.subword_bags import Bags, fitting_vocab_size
 from mtx.data.score.translation_steps import NUMPY_STEPS, Steps, available_steps

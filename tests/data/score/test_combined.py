@@ -14,8 +14,8 @@ from mtx.data.score.additive_logistic import AdditiveModel, bins, fit_additive, 
 from mtx.data.score.combined import CombinedModel, CombinedScorer, source_halves
 from mtx.data.score.duplicates import DuplicatesScorer
 from mtx.data.score.noise_curves import separations
-from mtx.data.score.planted_noise_scores import noise_scores
 from mtx.data.score.planted_noise import PlantedPairs
+from mtx.data.score.planted_noise_scores import noise_scores
 from mtx.data.score.rules import RulesScorer
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable

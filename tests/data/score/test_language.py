@@ -12,8 +12,8 @@ from mtx.components.identity import identity
 from mtx.data.score import language, language_identifier, letter_ngrams
 from mtx.data.score.language import LanguageModel, LanguageScorer
 from mtx.data.score.language_identifier import Py3langidIdentifier, known_language, most_frequent_language
-from mtx.data.score.letter_ngrams import NUM_SLOTS, NgramFunctions, log_table
 from mtx.data.score.letter_ngram_backend import ngram_functions
+from mtx.data.score.letter_ngrams import NUM_SLOTS, NgramFunctions, log_table
 from mtx.errors import ConfigError, DataError
 from mtx.testing import check_scorer
 

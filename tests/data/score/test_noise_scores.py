@@ -11,8 +11,8 @@ import pytest
 from mtx.components.checked_options import component
 from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.score.contamination import ContaminationScorer
-from mtx.data.score.planted_noise_scores import noise_scores, without_held_out
 from mtx.data.score.planted_noise import PlantedPairs, planted_noise
+from mtx.data.score.planted_noise_scores import noise_scores, without_held_out
 from mtx.data.score.planted_pair_scores import PlantedPairScores, original_pairs
 from mtx.data.score.score_ids import Inputs, ScoreIds
 from mtx.data.score.score_stage import score_texts

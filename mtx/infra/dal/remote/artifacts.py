@@ -15,7 +15,6 @@ from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError
 from mtx.infra.dal.artifact import MANIFEST, ArtifactManifest, FolderArtifactLayer, read_manifest
 from mtx.infra.dal.atomic_file import make_folder
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
@@ -23,6 +22,7 @@ from mtx.infra.dal.oal import not_stored_message
 from mtx.infra.dal.protocols import NAME_PATTERN, checked_name
 from mtx.infra.dal.remote.blobs import GRACE_S, RemoteBlobs
 from mtx.infra.dal.remote.filesystem import RemoteFolder
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 SUFFIX = ".json"
 

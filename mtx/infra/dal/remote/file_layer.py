@@ -15,7 +15,6 @@ from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.atomic_file import convert_disk_errors
-from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
@@ -24,6 +23,7 @@ from mtx.infra.dal.protocols import Payload, PayloadInfo, checked_name
 from mtx.infra.dal.remote.blobs import GRACE_S, RemoteBlobs
 from mtx.infra.dal.remote.filesystem import RemoteFolder
 from mtx.infra.dal.remote.manifests import RemoteObjectLayer
+from mtx.infra.dal.tilde_expansion import expanded_path
 
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 

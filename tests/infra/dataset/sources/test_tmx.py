@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mtx.errors import SourceError
 from mtx.infra.dataset.language_names import likeness
-from mtx.infra.dataset.sources import xml_stream, xml_text
+from mtx.infra.dataset.sources import xml_decoding, xml_stream
 from mtx.infra.dataset.sources.local import LocalDownloader
 
 PAIRS = [("The cat.", "Die Katze."), ("a < b & c", "  é \u2028 \n "), ("", "leer")]
@@ -76,7 +76,7 @@ def test_any_text_comes_back_wherever_chunks_are_cut(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]], chunk_bytes: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(xml_text, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(xml_decoding, "CHUNK_BYTES", chunk_bytes)
         assert pairs_of(of_pairs(pairs), tmp_path_factory.mktemp("tmx")) == (pairs, {})
 
 
@@ -241,7 +241,7 @@ def test_what_is_no_xml_always_stops(tmp_path: Path, data: bytes | str, on_error
 
 
 def test_memory_is_bounded_however_long_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xml_text, "CHUNK_BYTES", 16_000)
+    monkeypatch.setattr(xml_decoding, "CHUNK_BYTES", 16_000)
 
     def units() -> Iterator[str]:
         for i in range(10_000):

@@ -126,6 +126,6 @@ def test_other_encodings_are_told_with_iconv(tmp_path: Path, name: str) -> None:
 def test_chunks_make_no_difference(text: str, size: int) -> None:
     whole = b"".join(xml_decoding.suitable_chunks(io.BytesIO(text.encode()), FILE))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(xml_text, "CHUNK_BYTES", size)
+        patch.setattr(xml_decoding, "CHUNK_BYTES", size)
         # A chunk of the first bytes may be too short to hold the declaration, of which there is none here.
         assert b"".join(xml_decoding.suitable_chunks(io.BytesIO(text.encode()), FILE)) == whole
