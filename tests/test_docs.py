@@ -48,7 +48,6 @@ OTHER_PROGRAMS = {
     r"(scripts|\.ci)/": "installs, runs all tests, or measures for minutes; tests/test_bench*.py run the benchmarks",
     r"python scripts/": "measures for minutes",
     r"python examples/": "tests/test_examples.py runs the examples",
-    r"sacrebleu ": "downloads a test set",
     r"pip install ": "needs a package index; the extra has to be there",
     r"(source|export|eval|git clone|cd|\.venv/bin/\w+) ?": "changes the shell, or is another program",
 }
