@@ -118,7 +118,9 @@ def _evaluated(
 ) -> SetEvaluation:
     """Return the scores of a set, and the differences to the baseline if there is one."""
     trained = next(iter(translators.values())).languages
-    language = text.languages[1] if bleu_assumption(text.languages[1]) is None else trained[1]
+    own = text.languages[1]
+    is_known = bleu_tokenizer(own) != "13a" or bleu_assumption(own) is None
+    language = own if is_known else trained[1]
     tokenizer = bleu_tokenizer(language)
     if find_spec("sacrebleu") and (told := bleu_assumption(language)) is not None:
         assume(told)
@@ -140,7 +142,7 @@ def _evaluated(
         differences |= paired_differences(scores["checkpoint"], scores["baseline"], tokenizer=tokenizer, rng=rng)
     nats = likelihoods["checkpoint"]
     used = None if nats is None else nats[~np.isnan(nats[:, 0])]
-    own = scores.get("checkpoint")
+    ours = scores.get("checkpoint")
     return SetEvaluation(
         languages=text.languages,
         num_pairs=len(text.sources),
@@ -148,9 +150,9 @@ def _evaluated(
         bits_per_byte=None
         if used is None or not len(used)
         else _rounded(float(bits_per_byte_of(used.sum(0)[None])[0])),
-        signatures={} if own is None else dict(own.signatures),
+        signatures={} if ours is None else dict(ours.signatures),
         difference={metric: _difference(each) for metric, each in differences.items()},
-        **({} if own is None else {metric: _rounded(value) for metric, value in own.scores.items()}),
+        **({} if ours is None else {metric: _rounded(value) for metric, value in ours.scores.items()}),
     )
 
 
