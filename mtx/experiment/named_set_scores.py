@@ -65,6 +65,8 @@ def score_named_sets(
         found[name] = SetEvaluation(
             languages=languages,
             num_pairs=len(pairs),
+            left_out=0,
+            difference={},
             bits_per_byte=last.get(key, last.get("val/bits_per_byte") if data.val_names[0] == name else None),
             signatures=dict(own.signatures),
             **{metric: round(value, NUM_SCORES) for metric, value in own.scores.items()},

@@ -4,7 +4,7 @@
 machine can translate without the store and without the corpus.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STATE_KEY = "translation"  # the key of these values in the state of the data module
 FORMAT = 1  # increase this if a reader of this version could not use the values
-NORMALISERS: Mapping[str, type[Normaliser]] = {
+NORMALISERS: Mapping[str, Callable[..., Normaliser]] = {
     "normalise/default": DefaultNormaliser,
     "normalise/none": NoNormaliser,
     "normalise/steps": StepsNormaliser,

@@ -7,6 +7,8 @@ h attention heads, V target vocabulary.
 """
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +35,8 @@ class IncrementalDecoder:
         mask = source_mask.clone()
         mask[:, 0] = True  # as in training: attention over no position would give NaN for an empty source
         self._mask = mask[:, None, None, :]
-        self._layers = [_LayerCache(layer, memory) for layer in network.decoder.layers]
+        layers = cast(Iterable[nn.TransformerDecoderLayer], network.decoder.layers)
+        self._layers = [_LayerCache(layer, memory) for layer in layers]
         self._sentences = torch.arange(len(source_ids), device=source_ids.device)
         self._length = 0
 
