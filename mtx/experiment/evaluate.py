@@ -23,7 +23,6 @@ from mtx.experiment.translations import bleu_assumption, bleu_tokenizer
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.progress.tracking import CountedWork
 from mtx.records.evaluation_report import (
-    EvaluationReport,
     MetricDifference,
     SetEvaluation,
     difference_table,
@@ -83,7 +82,7 @@ def evaluate(
     report = Report.of(
         {"checkpoint": ckpt, "beam": beam, "seed": run.seed, "store": store.location},
         {} if first.bits_per_byte is None else {"bits_per_byte": first.bits_per_byte},
-        EvaluationReport(evaluation=found, **({} if baseline is None else {"baseline": baseline})),
+        {"evaluation": found, **({} if baseline is None else {"baseline": baseline})},
         {name: value for name in ("bleu", "chrf", "chrf_plus_plus", "ter") if (value := first.score(name)) is not None},
     )
     run.console.print(evaluation_table(found))

@@ -1,7 +1,6 @@
 """Callback that writes the translations of `trainer.predict` to a file, in the order of the lines to translate."""
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,7 +43,7 @@ class TranslationWriter(LightningCompat, pl.Callback):
 
     @override
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
-        parts: Sequence[dict[int, str]] = [self._texts]
+        parts: list[dict[int, str]] = [self._texts]
         if trainer.world_size > 1:
             parts = [{}] * trainer.world_size
             torch.distributed.all_gather_object(parts, self._texts)
