@@ -119,7 +119,9 @@ class TokenizerError(DataError):
 def choices(value: str, known: Iterable[str]) -> str:
     """Return the `known` names for an error message as `a, b, c`, those most similar to `value` first."""
     names = sorted({one_line(name) for name in known})
-    close = difflib.get_close_matches(value, names, n=len(names) or 1, cutoff=0.6)
+    lowered = {name.lower(): name for name in names}
+    similar = difflib.get_close_matches(value.lower(), lowered, n=len(names) or 1, cutoff=0.6)
+    close = [lowered[name] for name in similar]
     return ", ".join([*close, *(name for name in names if name not in close)]) or "none"
 
 

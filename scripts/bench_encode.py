@@ -12,7 +12,7 @@ from bench_turns import options, print_rates, turns
 from tokenizers import Tokenizer
 
 import mtx
-from mtx.data.encoding_stage import encode_pairs, encoded_pairs
+from mtx.data.encoding_stage import PairEncoder, encoded_pairs
 from mtx.data.token_rows import EncodedPairs
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -55,7 +55,7 @@ def encoded(pairs: pa.Table, tokenizers: TokenizerPair) -> EncodedPairs:
     """Encode the pairs as the pipeline does, to a file that is memory-mapped for reading."""
     with tempfile.TemporaryDirectory() as folder:
         layer, batches = ArrowFileLayer(location=folder), iter(pairs.to_batches())
-        layer.create("encoded", encode_pairs(batches, 0, {}, tokenizers=tokenizers, scratch=Path(folder)))
+        layer.create("encoded", PairEncoder(tokenizers, Path(folder))(batches, 0, {}))
         return encoded_pairs(layer.read("encoded"))
 
 

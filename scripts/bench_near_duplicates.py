@@ -96,7 +96,7 @@ def exact_near_duplicates(batches: list[pa.RecordBatch]) -> tuple[np.ndarray, np
     joined = np.concatenate(keys)
     joined = joined[np.isin((joined & LOW_HALF).astype(np.int64), first)]
     joined.sort()
-    candidates = np.unique(pairs_with_one_hash(joined, max_neighbours=1 << 30))
+    candidates = np.unique(np.concatenate(list(pairs_with_one_hash(joined, max_neighbours=1 << 30))))
     codes = np.concatenate([part.codes for part in texts])
     lengths = np.concatenate([[0], *(np.diff(part.offsets) for part in texts)])
     later, earlier = (candidates >> HALF).astype(np.int64), (candidates & LOW_HALF).astype(np.int64)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 import mtx
 from mtx.data.dataset import TranslationDataset
-from mtx.data.encoding_stage import encode_pairs, encoded_pairs
+from mtx.data.encoding_stage import PairEncoder, encoded_pairs
 from mtx.data.token_rows import EncodedPairs, SpecialIds
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -83,9 +83,7 @@ def _encoded(corpus: pa.Table, folder: Path) -> EncodedPairs:
     tokenizer = BPETokenization(vocab_size=16_000).train(learnt).tokenizer
     special = SpecialIds(pad=0, bos=1, eos=2, unk=3)
     both = TokenizerPair("learnt", folder, True, tokenizer, tokenizer, special, special)
-    return encoded_pairs(
-        Rows(pa.Table.from_batches(encode_pairs(iter(corpus.to_batches()), 0, {}, tokenizers=both, scratch=folder)))
-    )
+    return encoded_pairs(Rows(pa.Table.from_batches(PairEncoder(both, folder)(iter(corpus.to_batches()), 0, {}))))
 
 
 def _repeated_ids(encoded: EncodedPairs, num_pairs: int) -> pa.RecordBatch:

@@ -9,8 +9,8 @@
 A file is a valid one with random changes: flipped bits, and deleted, repeated or swapped parts. Other changes insert
 byte strings that often break parsers. A setting is a valid or invalid override of one key, made from the key's type
 and bounds. The same seed gives the same inputs. An input passes if mtx accepts it, or refuses it with an error of its
-own, within 10 seconds. The refusal of a setting must also name the key. The exit code is 1 if an input failed, or if
-the memory of the process grew by more than 1 GB.
+own, within 10 seconds of CPU time. The refusal of a setting must also name the key. The exit code is 1 if an input
+failed, or if the memory of the process grew by more than 1 GB.
 """
 
 import argparse

@@ -27,7 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     from cpu_time import Costs, Meter
-    from quick import Durations, QuickTests
+    from quick import Durations, QuickTests, slow_tests
+    from slow_first import SlowFirst
 
     is_worker = hasattr(config, "workerinput")
     if is_worker or not config.getoption("numprocesses", None):
@@ -37,25 +38,32 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(costs)
         if config.getoption("--write-durations"):
             config.pluginmanager.register(Durations(costs))
+    if is_worker:
+        config.pluginmanager.register(SlowFirst(slow_tests(), config.workerinput["workercount"]))
     if config.getoption("--quick"):
         config.pluginmanager.register(QuickTests())
 
 
+def pytest_collection() -> None:
+    """Collect no garbage while modules and tests are made, which live until the end: that took seconds."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Leave modules and tests, which live until the end, out of the garbage collection, and collect less often."""
-    gc.collect()
+    """Leave modules and tests out of the garbage collection, and collect less often."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def packaged_configs() -> Iterator[None]:
-    """Parse each packaged YAML file once per process: the tests compose thousands of configs."""
-    from configs_parsed_once import parsed_once
+def cached_composition() -> Iterator[pytest.MonkeyPatch]:
+    """Compute once per process what configs have in common: the tests compose thousands."""
+    from cached_composition import cache_composition
 
     with pytest.MonkeyPatch.context() as patch:
-        parsed_once(patch)
-        yield
+        cache_composition(patch)
+        yield patch
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,11 +16,16 @@ CPU_TIMES = Path(__file__).parents[1] / "outputs" / "test_cpu_s.tsv"
 SLOW_CPU_S = 0.3
 
 
+def slow_tests() -> set[str]:
+    """Return the names of the test functions that are listed as slow."""
+    return set(SLOW_TESTS.read_text().split())
+
+
 class QuickTests:
     """Deselects the tests that are marked `slow` or listed in `slow_tests.txt`, and imports no file without others."""
 
     def __init__(self) -> None:
-        self.slow = set(SLOW_TESTS.read_text().split())
+        self.slow = slow_tests()
 
     def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
         if not collection_path.match("test_*.py"):

@@ -1,5 +1,6 @@
 """The benchmarks of single stages run, find the same as what they compare with, and print ratios."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,16 @@ def test_bench_encode_compares_with_the_bare_call() -> None:
     assert found["mtx: read, encode, write"] == 1
     assert found["bare encode_batch_fast"] > 0
     assert found["bare call, ids converted to lists"] > 0
+
+
+@pytest.mark.slow
+def test_bench_scale_compares_with_the_bare_call_on_generated_pairs() -> None:
+    done = warm_process.run(SCRIPTS / "bench_scale.py", "--quick", "--sample", "--check")
+    assert done.returncode == 0, done.stderr
+    checked, growth, compared = done.stdout.splitlines()[-3:]
+    assert checked.startswith("mtx and the library return the same ids for all 4")
+    assert growth.startswith("distinct words grow with words^0.")
+    assert re.search(r" 500 pairs, one core: mtx [\d,]+ pairs/s, bare [\d,]+ pairs/s, ratio [\d.]+; ", compared)
 
 
 @pytest.mark.slow

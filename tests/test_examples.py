@@ -86,9 +86,25 @@ def test_lightning_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "downloader.n=1500" in told
 
 
+# Ranks are forks of a process that has imported torch and Lightning. The rest is what `torchrun` does.
+TORCHRUN = """
+import runpy, sys
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+def rank(script, *arguments):
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+
+settings = LaunchConfig(
+    min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="fork", max_restarts=0,
+    rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0",
+)
+elastic_launch(settings, rank)(*sys.argv[1:])
+"""
+
+
 def test_torchrun_loop() -> None:
-    command = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    done = warm_process.run(*command, EXAMPLES / "torchrun_loop.py", "1", *SMALL, timeout=300)
+    done = warm_process.run("-c", TORCHRUN, EXAMPLES / "torchrun_loop.py", "1", *SMALL, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found = re.search(r"epoch 0: (\d+) pairs, (\d+) different ones", done.stdout)
     assert found

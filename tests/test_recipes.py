@@ -10,7 +10,7 @@ from hydra.types import RunMode
 
 from mtx.app.command import compose
 from mtx.app.override_errors import CONFIG_NAME, hydra_loader
-from mtx.app.sweep_plan import Sweep, completed_jobs, planned
+from mtx.app.sweep_plan import Sweep, earlier_jobs, planned
 from mtx.app.varied_group_overrides import hydra_arguments
 from mtx.components.check_and_build import build, check_config
 from mtx.infra.dataset.sources.local import LocalDownloader
@@ -27,7 +27,7 @@ LIMITS = {
     "quick_look": ["tokenizer.vocab_size=400"],
     "sampler_comparison": ["sampler=random,token_budget", "tokenizer=byte"],
     "vocabulary_comparison": [SHORT, "tokenizer.vocab_size=400", "seed=1,2"],
-    "worth_of_rules": [SHORT, "tokenizer=byte", "filter.ablation=all,random_for_length_z", "seed=1"],
+    "worth_of_rules": [SHORT, "tokenizer=byte", "filter.ablation=all,random_besides_length_z", "seed=1"],
 }
 NUM_JOBS = {"sampler_comparison": 2, "vocabulary_comparison": 2, "worth_of_rules": 2}
 
@@ -83,7 +83,7 @@ def arms_of(*command: str) -> list[str]:
 def test_the_arms_of_worth_of_rules_follow_from_the_rules_that_are_on() -> None:
     off = [f"filter.rules.{name}=null" for name in ("mojibake", "copy", "digits", "markup", "repetition", "length_z")]
     assert arms_of(*off, "+filter.rules.long={column: source_chars, max: 300}") == [
-        *("all", "none", "without_letters", "random_for_letters", "without_long", "random_for_long"),
+        *("all", "none", "without_letters", "random_besides_letters", "without_long", "random_besides_long"),
     ]
     assert len(arms_of()) == 2 + 2 * 7
     assert arms_of("filter.ablation=all,none") == ["all", "none"]
@@ -107,7 +107,7 @@ def test_a_recipe_is_resumed_by_the_same_command(mtx: Mtx) -> None:
     again = plan_of(*command, "sweep.resume=true")
     assert again.jobs is not None
     assert again.folder.resolve() == folder
-    assert {job.config_hash for job in again.jobs} == set(completed_jobs(folder))
+    assert {job.config_hash for job in again.jobs} == set(earlier_jobs(folder)[0])
 
 
 def test_a_quick_look_at_a_mixture_takes_the_first_pairs_of_each_source() -> None:

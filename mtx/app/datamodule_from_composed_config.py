@@ -15,7 +15,7 @@ def datamodule_from_config(config: Mapping[str, Any] | DictConfig) -> "mtx.Trans
 
     Args:
         config: the groups `storage`, `downloader`, `normalise`, `filter`, `tokenizer`, `sampler` and `datamodule`, the
-            key `seed`, and optionally `score`. Other keys are not read.
+            key `seed`, and optionally `engine` and `score`. Other keys are not read.
 
     Example: `datamodule_from_config(cfg)` in a function under `@hydra.main`, whose config has
     `hydra.searchpath: [pkg://mtx.conf]` and `translation_data` in its defaults list.
@@ -37,7 +37,7 @@ def datamodule_from_config(config: Mapping[str, Any] | DictConfig) -> "mtx.Trans
             f"{', '.join(missing)}; present: {present}. Add `translation_data` to the defaults list, and "
             "`hydra.searchpath: [pkg://mtx.conf]`; for `translation_data@data`, give cfg.data"
         )
-    read = {key: plain_values(cfg, key) for key in (*DATA_GROUPS, "score", "seed") if key in cfg}
+    read = {key: plain_values(cfg, key) for key in (*DATA_GROUPS, "engine", "score", "seed") if key in cfg}
     for group in DATA_GROUPS:
         if not isinstance(read[group], Mapping) or TARGET_KEY not in read[group]:
             raise ConfigError(

@@ -143,16 +143,17 @@ class _ConfigChecker:
         self._found: dict[str, str] = {}  # group and options → error message, or an empty text
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Check a config as the job itself would.
+        """Check a config as the job itself would, with the data module that imports no Lightning.
 
         Raises:
             ConfigError: the config is invalid; the message lists every problem.
         """
         from mtx.components.check_and_build import build, check_config
         from mtx.components.groups import PARTS
-        from mtx.experiment.run_context import datamodule_of
+        from mtx.experiment.run_context import datamodule_of, without_lightning
         from mtx.training.trainer_settings import check_trainer_settings
 
+        config = without_lightning(config)
         parts: dict[str, Any] = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
         problems = [self._problem("", parts, lambda: check_config(parts))]
         for group, options in config.items():

@@ -5,10 +5,11 @@ The functions are tested with the version of Hydra that pyproject.toml requires.
 
 import copy
 import threading
-from argparse import Namespace
+from argparse import ArgumentError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
@@ -97,6 +98,38 @@ def extended_loader(loader: ConfigLoader, search_path: Sequence[str]) -> ConfigL
         places.append("hydra.searchpath in command-line", place)
     places.get_path().append(schema)
     return ConfigLoaderImpl(places)
+
+
+def wrong_flag_problem(arguments: Sequence[str]) -> str | None:
+    """Return what is wrong with the value of a flag of Hydra, such as `--multirun=1`; None if nothing is."""
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    parser.error = _raise_ambiguous  # type: ignore[method-assign]  # which would print and exit
+    try:
+        parser.parse_known_args(list(arguments))
+    except ArgumentError as error:
+        flags = {name: action for action in parser._actions for name in action.option_strings}
+        if error.argument_name is None:
+            known = {text: _flags_of(text, flags) for text in arguments}
+            text = next(text for text in arguments if len(known[text]) > 1)
+            return f"{text.partition('=')[0]} may be one of {', '.join(known[text])}. Write the flag in full"
+        action = flags[error.argument_name.partition("/")[0]]
+        flag = action.option_strings[0]
+        if action.nargs == 0:
+            return f"{flag} takes no value. Write {flag} alone"
+        choices = tuple(map(str, action.choices or ()))
+        rule = f"one of {', '.join(choices)}" if choices else "a value"
+        return f"{flag} takes {rule}, as in: mtx {flag} {choices[0] if choices else 'VALUE'}"
+    return None
+
+
+def _flags_of(text: str, flags: Iterable[str]) -> list[str]:
+    """Return the long flags for which an argument may be short."""
+    return [flag for flag in flags if text.startswith("--") and flag.startswith(text.partition("=")[0])]
+
+
+def _raise_ambiguous(message: str) -> NoReturn:
+    raise ArgumentError(None, message)
 
 
 def unknown_flags(arguments: Sequence[str]) -> list[str]:

@@ -1,7 +1,10 @@
 """Check the settings of a sweep's launcher and sweeper before the first job."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from hydra.core.override_parser.types import Override, RangeSweep
 
 from mtx.components.checked_options import Count, Natural, problem_of
 from mtx.errors import ConfigError
@@ -20,6 +23,43 @@ RULES: Mapping[str, Any] = {
     "hydra.sweeper.n_trials": Count | None,
     "hydra.sweeper.n_jobs": Count,
 }
+
+MAX_VALUES = 1_000_000  # of a range; more would fill the memory before the first job
+
+
+def check_ranges(overrides: Sequence[Override]) -> None:
+    """Check that each range of a sweep, such as `seed=range(0,3)`, has values.
+
+    Raises:
+        ConfigError: a range has no value, a step of 0, or too many values.
+    """
+    for override in overrides:
+        found = override.value() if override.is_range_sweep() else None
+        if isinstance(found, RangeSweep) and not 1 <= (number := _num_values(found)) <= MAX_VALUES:
+            key, text = override.key_or_group, str(override.input_line)
+            raise ConfigError(
+                f"range(START,STOP,STEP) gives the values from START up to STOP, without STOP, and must give 1 to "
+                f"{MAX_VALUES:,} of them, but {text} gives {'too many' if number > 1 else 'none'}. Set "
+                f"'{key}=range(0,3)', or '{key}=range(3,0,-1)' to count down"
+            )
+
+
+def _num_values(found: RangeSweep) -> float:
+    """Return the number of values of a range; 0 if its step is 0 or not a number."""
+    try:
+        start, stop, step = float(found.start or 0), float(found.stop or 0), float(found.step)
+        return max(0.0, math.ceil((stop - start) / step)) if step else 0.0
+    except (OverflowError, ValueError):  # beyond a float, infinite, or not a number
+        return math.inf if math.isfinite(float(found.step)) else 0.0
+
+
+def check_job_folders(subdir: str, num_jobs: int | None) -> None:
+    """Check that the folders of several jobs can differ. Raises ConfigError for one name without an interpolation."""
+    if "$" not in subdir and num_jobs != 1:
+        raise ConfigError(
+            f"hydra.sweep.subdir is the folder of each job, and must contain an interpolation, so that no job writes "
+            f"over another, but is {subdir!r}. Set 'hydra.sweep.subdir={subdir}-${{hydra.job.num}}'"
+        )
 
 
 def check_launch(launcher: Mapping[str, Any], sweeper: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hydra.core.override_parser.types import Override
 
-from mtx.app.corrected_command import command, quoted_override, replaced, shell_word
+from mtx.app.corrected_command import command, is_override, quoted_override, replaced, shell_word
 
 FORM = "an override is GROUP=OPTION or GROUP.KEY=VALUE"
 
@@ -63,6 +63,11 @@ def _as_override(
     place = list(arguments).index(text) if text in arguments else -1
     if place < 0:
         return None
+    key, equals, value = (part.strip() for part in text.lstrip("-").partition("="))
+    if equals and key in options and value and f"{key}={value}" != text and is_override(f"{key}={value}"):
+        return f"{key}={value}", [*arguments[:place], f"{key}={value}", *arguments[place + 1 :]]
+    if place and arguments[place - 1].endswith("=") and is_override(joined := arguments[place - 1] + text):
+        return joined, [*arguments[: place - 1], joined, *arguments[place + 1 :]]
     word = text.strip("-").rstrip(":=").lower()
     after = arguments[place + 1 :]
     if "=" in (body := text.lstrip("-")) and body != text:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mtx.app.corrected_command import is_override
-from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags
+from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags, wrong_flag_problem
 from mtx.app.mistyped_words import several_values_problem, word_problems
 from mtx.app.plain_config import unresolved_message
 from mtx.app.unknown_keys import key_problem
@@ -79,8 +79,10 @@ def check_flags(arguments: Sequence[str]) -> None:
     """Check that each argument with a dash is a flag of Hydra, such as -m; overrides have none.
 
     Raises:
-        ConfigError: a flag is unknown, as in `--task=fit`.
+        ConfigError: a flag is unknown, as in `--task=fit`, or has a wrong value, as in `--multirun=1`.
     """
+    if (told := wrong_flag_problem(arguments)) is not None:
+        raise ConfigError(told)
     if unknown := unknown_flags(arguments):
         with hydra_loader() as loader:
             raise ConfigError("\n".join(word_problems(arguments, unknown, _own_options(loader))))
@@ -258,8 +260,10 @@ def _key_problems(
         except HydraException:
             return [_package_problem(o) for o in parsed if o.package is not None and not o.is_add()]
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
-    config.pop("hydra")
-    return [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
+    of_hydra = {"hydra": config.pop("hydra")}
+    problems = [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
+    others = [o for o in parsed if o.is_hydra_override() and o.key_or_group not in groups]
+    return problems + [told for o in others if (told := key_problem(of_hydra, groups, o, arguments, loader))]
 
 
 def _unexplained(error: BaseException, parsed: Sequence[Override]) -> str:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtx.app.grid_check import GridJob, grid_jobs
 from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, extended_loader, grid_of, group_names
-from mtx.app.launch_settings_check import check_launch
+from mtx.app.launch_settings_check import check_job_folders, check_launch, check_ranges
 from mtx.app.override_errors import CONFIG_NAME, option_problem
 from mtx.app.varied_group_overrides import as_typed
 from mtx.components.checked_options import problem_of
@@ -28,6 +28,7 @@ from mtx.records.objective_at_equal_budget import check_budget_measure
 from mtx.records.sweep_record import SWEEP_FILE, PlannedJob, SweepRecord, read_sweep
 from mtx.redaction_and_escaping import redacted_override
 from mtx.sweep.confirmation import check_confirm
+from mtx.sweep.job_processes import has_died
 
 PLAIN_PATH = re.compile(r"[\w./-]+")
 OWN_KEYS = ("sweep.resume", "sweep.retry", "hydra.sweep.dir")  # keys that the command to resume a sweep sets itself
@@ -46,6 +47,7 @@ class Sweep:
         num_jobs: number of jobs; None if only the sweeper knows it.
         varied: keys whose values differ between jobs.
         done: jobs that an earlier attempt completed: config hash → name of the job's folder.
+        died: jobs whose process died in an earlier attempt: config hash → name of the job's folder.
         subdir: pattern of a job's folder below `folder`; None: as in the config.
         prefix: prefix of the job folder's name, before the job's number.
         attempt: number of the attempt, from 1; each resume adds one.
@@ -59,6 +61,7 @@ class Sweep:
     num_jobs: int | None
     varied: tuple[str, ...]
     done: Mapping[str, str]
+    died: Mapping[str, str]
     subdir: str | None
     prefix: str
     attempt: int
@@ -134,14 +137,16 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
     params = _sweeper_params(cfg)
     key = digest({"overrides": sorted(overrides), "params": params})
     folder, before = _folder(Path(str(cfg.hydra.sweep.dir)), cfg.sweep.resume, key)
-    done = completed_jobs(folder) if before else {}
+    done, died = earlier_jobs(folder) if before else ({}, {})
     lines = parser.parse_overrides([*(f"{name}={values}" for name, values in params.items()), *of_jobs])
+    check_ranges(lines)
     jobs = None
     if cfg.hydra.sweeper._target_ == BASIC_SWEEPER:
         name = str(cfg.hydra.job.config_name or CONFIG_NAME)
         jobs = grid_jobs(grid_of(lines), loader=loader, config_name=name, done=done)
     attempt = before.attempt + 1 if before else 1
     sweep = cast(dict[str, Any], OmegaConf.to_container(cfg.hydra.sweep, resolve=False))
+    check_job_folders(str(sweep["subdir"]), None if jobs is None else len(jobs))
     prefix = str(sweep["subdir"]).partition("$")[0]
     renamed = before is not None and (jobs is None or before.key != key)  # job numbers may mean other jobs than before
     if renamed:
@@ -155,6 +160,7 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
         num_jobs=cfg.hydra.sweeper.get("n_trials") if jobs is None else len(jobs),
         varied=_varied(lines, jobs),
         done=done,
+        died=died,
         subdir=f"{prefix}${{hydra.job.num}}" if renamed else None,
         prefix=prefix,
         attempt=attempt,
@@ -193,15 +199,16 @@ def check_sweep_settings(cfg: DictConfig) -> None:
     _check_search(cfg)
 
 
-def completed_jobs(folder: Path) -> dict[str, str]:
-    """Return the completed jobs of a sweep: config hash → name of the job's folder."""
+def earlier_jobs(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the jobs of earlier attempts at a sweep that are not to run again: config hash → name of the job's folder.
+
+    The first part has the completed jobs, and the second the jobs whose process died.
+    """
     from mtx.records.job_records import read_results
 
-    return {
-        job.config_hash: job.name
-        for job in read_results([folder]).jobs
-        if job.state == "completed" and job.config_hash is not None
-    }
+    known = [(job, job.config_hash) for job in read_results([folder]).jobs if job.config_hash is not None]
+    done = {hashed: job.name for job, hashed in known if job.state == "completed"}
+    return done, {hashed: job.name for job, hashed in known if has_died(job)}
 
 
 def _varied(overrides: Sequence[Override], jobs: Sequence[GridJob] | None) -> tuple[str, ...]:

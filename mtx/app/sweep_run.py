@@ -123,11 +123,16 @@ def _launch(
     """Launch jobs, pass over those whose process died in an earlier attempt, and print a line for those that die."""
     folders = [sweep.folder / f"{sweep.prefix}{first + number}" for number in range(len(rows))]
     passed_over = set()
+    jobs = (sweep.jobs or ())[first:]
     for number, folder in enumerate(folders):
+        hashed = jobs[number].config_hash if number < len(jobs) else None
+        earlier = (
+            sweep.folder / sweep.died[hashed] if hashed in sweep.died else folder
+        )  # in a changed grid, another one
         with suppress(StoreError):  # a job with an unreadable status runs again
-            if not cfg.sweep.retry and has_died(status := read_status(folder)) and status is not None:
+            if not cfg.sweep.retry and has_died(status := read_status(earlier)) and status is not None:
                 passed_over.add(number)
-                what = f"job {folder.name} is passed over, because sweep.retry is false: {status.error}"
+                what = f"job {earlier.name} is passed over, because sweep.retry is false: {status.error}"
                 assume(what)
                 add_assumptions(sweep.folder, [what])
     is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER

@@ -37,6 +37,8 @@ def key_problem(
     """
     node: Any = config
     parts = override.key_or_group.split(".")
+    if override.is_add() and (told := _present_key_problem(config, parts, override, arguments)) is not None:
+        return told
     if (told := _list_problem(config, parts)) is not None or override.is_add() or override.is_force_add():
         return told
     for depth, part in enumerate(parts):
@@ -54,6 +56,22 @@ def key_problem(
             return f"{told}. {meant}" if meant else told
         node = node[part]
     return None
+
+
+def _present_key_problem(
+    config: Mapping[str, Any], parts: Sequence[str], override: Override, arguments: Sequence[str]
+) -> str | None:
+    """Return how to set a key that `+key` would add, but that the config has; None if it has no such key."""
+    node: Any = config
+    for part in parts:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if node is None or isinstance(override.value(), dict | list):  # Hydra adds to a key without a value
+        return None
+    text = str(override.input_line)
+    return (
+        f"{override.key_or_group} has a value already, and + adds only new keys. Type: "
+        f"{replaced(arguments, {text: text.lstrip('+')})}"
+    )
 
 
 def _list_problem(config: Mapping[str, Any], parts: Sequence[str]) -> str | None:
@@ -83,7 +101,8 @@ def _meant(
     if isinstance(node, Mapping) and _takes(node, ".".join(parts[:depth]), parts[depth]):
         name = str(node[TARGET_KEY]).rpartition(".")[2]
         return f"{name} takes it; add it with +: {replaced(arguments, {text: f'+{text}'})}"
-    options = [name for name in _options(loader, group) if _has_key(loader, group, name, parts[1:])]
+    group = parts[1] if group == "hydra" else group  # groups of mtx choose the launcher and the sweeper of Hydra
+    options = [name for name in _options(loader, group) if _has_key(loader, group, name, parts)]
     if not options:
         return None
     kept = [argument for argument in arguments if argument.partition("=")[0] != group]
@@ -114,7 +133,7 @@ def _has_key(loader: ConfigLoader, group: str, option: str, parts: Sequence[str]
     except HydraException:
         return False
     node: Any = OmegaConf.to_container(cfg, resolve=False)
-    for part in (group, *parts):
+    for part in parts:
         if not isinstance(node, Mapping) or part not in node:
             return False
         node = node[part]

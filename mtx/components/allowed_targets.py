@@ -19,6 +19,10 @@ from mtx.exhausted_resources import raise_if_exhausted
 TARGET_KEY = "_target_"
 ALLOW_VARIABLE = "MTX_ALLOW_TARGETS"  # an environment variable, so that no config can widen what configs may do
 PACKAGE = "mtx"
+MARK_ADVICE = (
+    "Mark a function of your own with @mtx.rule, @mtx.scorer or @mtx.normalise_step to use it as a rule, a scorer or a "
+    "step"
+)
 
 # Classes that may be nested in a component, besides classes of mtx: their constructors store options and do no work.
 NESTED_CLASSES = (
@@ -73,9 +77,10 @@ def allowed_target(path: Any, key: str) -> Callable[..., Any]:
     elif not _is_allowed_inside(target):
         kinds = ", ".join(name.rpartition(".")[2] for name in NESTED_CLASSES)
         what = "a class of another kind" if isinstance(target, type) else "not a class"
+        mark = "" if isinstance(target, type) else f". {MARK_ADVICE}"
         raise ConfigError(
             f"{key}.{TARGET_KEY} names {path!r}, which is {what}. A nested component must be a class of mtx or of one "
-            f"of these kinds: {kinds}{_allow_advice(target)}"
+            f"of these kinds: {kinds}{mark}{_allow_advice(target)}"
         )
     return target
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
-from mtx.components.groups import GROUPS, KEYS
+from mtx.components.groups import GROUPS, KEYS, SHORT_KEYS
 from mtx.components.unchanged_packaged_options import is_packaged
 from mtx.errors import ConfigError, MtxError, choices
 from mtx.exhausted_resources import raise_if_exhausted
@@ -60,9 +60,21 @@ def check_config(config: Config) -> None:
                 problems += _problems_of_multiple(group, config)
             elif TARGET_KEY in options and not is_packaged(group, config):
                 filled_in = GROUPS[group].filled_in if group in GROUPS else frozenset()
-                problems += _problems(group, options, filled_in)
+                told = _problems(group, options, filled_in)
+                problems += [_with_short_keys(text, config) for text in told] if group == "task" else told
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _with_short_keys(problem: str, config: Config) -> str:
+    """Return a message about a task's options with `to` instead of `task.to`, where the value was set by `to`."""
+
+    def short(found: re.Match[str]) -> str:
+        name = SHORT_KEYS.get(found[1], found[1])
+        is_set_by_it = name in KEYS and config.get(name) is not None and config[name] == config["task"].get(found[1])
+        return name if is_set_by_it else found[0]
+
+    return re.sub(r"\btask\.(\w+)", short, problem)
 
 
 def build(config: Config, group: str, **extra: Any) -> Any:

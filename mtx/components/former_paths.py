@@ -233,6 +233,11 @@ FORMER = {
     "mtx.training.whole_batches": "mtx.training.batch_datasets",
 }
 
+# New name of a module → former names of its attributes, which an import by the module's former name finds.
+FORMER_ATTRIBUTES = {
+    "mtx.infra.dal.manifest_digest": {"SEAL": "DIGEST_KEY", "sealed": "fields_with_digest"},
+}
+
 
 class FormerPathFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Import finder that resolves a former module name to the renamed module itself, never to a second copy."""
@@ -253,6 +258,8 @@ class FormerPathFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         now = current_path(spec.name)
         assert now is not None
         module = importlib.import_module(now)
+        for former, name in FORMER_ATTRIBUTES.get(now, {}).items():
+            setattr(module, former, getattr(module, name))
         self._specs[spec.name] = module.__spec__
         log.warning("the module %s is now called %s; the former name still works", spec.name, now)
         return module

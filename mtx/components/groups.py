@@ -35,10 +35,11 @@ GROUPS = {
     "filter": Group(base="mtx.data.filter.filter_protocol.PairFilter", noun="a PairFilter"),
     "tokenizer": Group(base="mtx.data.tokenize.tokenization.Tokenization", noun="a Tokenization"),
     "sampler": Group(base="mtx.batches.plan.planner.Planner", noun="a Planner"),
+    "engine": Group(base="mtx.data.engine_protocol.Engine", noun="an Engine"),
     "datamodule": Group(
         base="mtx.training.translation_data.TranslationData",
         noun="a TranslationData",
-        filled_in=frozenset({*PARTS, "score", "seed"}),
+        filled_in=frozenset({*PARTS, "engine", "score", "seed"}),
     ),
     "model": Group(base="pytorch_lightning.LightningModule", noun="a LightningModule", is_completed=True),
     "trainer": Group(base="pytorch_lightning.Trainer", functions="mtx.training", noun="a Trainer"),
@@ -62,6 +63,9 @@ KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "stage", "split"}) | {
     *("input", "output"),  # keys of task=translate
     *("dataset", "to", "from", "format", "overwrite"),  # keys of task=export and task=import
 }
+
+# Keys that set an option of a task of another name. The others set the option of their own name.
+SHORT_KEYS = {"path": "from"}
 
 
 def group_of(key: str) -> Group | None:

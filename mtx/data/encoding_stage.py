@@ -5,6 +5,7 @@ flat array with offsets (an Arrow LargeList in one record batch). Loaders memory
 object per row.
 """
 
+import logging
 import mmap
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.data.bounded_pair_batches import pair_batches
+from mtx.data.stage_runner import row_range_batches
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -25,45 +27,82 @@ from mtx.errors import DamagedError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 
+log = logging.getLogger(__name__)
+
 # Bytes of text, both sides together, that are encoded at once. Memory is about 10 times this size. A larger block
-# encodes faster, because each distinct word of a block is encoded only once.
+# encodes faster, because each of its distinct pieces is looked up only once.
 BLOCK_BYTES = 1 << 25
 ROWS_PER_COUNT = 1 << 18  # number of rows whose token ids are counted at once
 
 
-def encode_pairs(
-    batches: Iterator[pa.RecordBatch],
-    first: int,
-    counts: dict[str, int],
-    *,
-    tokenizers: TokenizerPair,
-    scratch: Path,
-) -> Iterator[pa.RecordBatch]:
-    """Encode pairs, and yield all of them as one record batch in the order of the input.
+class PairEncoder:
+    """The function of the encoded stage: converts record batches of text to token ids.
+
+    The two encoders are created at the first call, and keep the ids of frequent pieces for later calls. They are no
+    part of a pickle, so that each process has its own.
 
     Args:
-        batches: record batches with the columns `src` and `tgt`.
-        first: number of the first pair; unused, since the result does not depend on it.
-        counts: receives `source_tokens` and `target_tokens`, the totals over all pairs.
         tokenizers: tokenizers of `src` and `tgt`; no special tokens are added.
         scratch: folder for temporary files as large as the token ids, so that memory is limited to a few hundred MB.
-
-    Yields:
-        `source_ids`, `target_ids`: large_list of uint16, or of uint32 if the vocabulary needs it; `num_source_bytes`,
-            `num_target_bytes`: int64, UTF-8 bytes of the texts.
     """
-    with _IdSpool(scratch) as source, _IdSpool(scratch) as target:
-        encoders = FlatEncoder.of(tokenizers.source), FlatEncoder.of(tokenizers.target)
-        for block in _text_blocks(batches):
-            for spool, encoder, name in zip((source, target), encoders, ("src", "tgt"), strict=True):
-                lengths, ids = encoder.encode(block[name])
-                spool.add(lengths, ids, pc.cast(pc.binary_length(block[name]), pa.int64()).to_numpy())
-        counts["source_tokens"], counts["target_tokens"] = source.num_tokens, target.num_tokens
-        yield _record_batch(source, target)
+
+    def __init__(self, tokenizers: TokenizerPair, scratch: Path) -> None:
+        self.tokenizers = tokenizers
+        self.scratch = scratch
+        self._encoders: tuple[FlatEncoder, FlatEncoder] | None = None
+
+    def __reduce__(self) -> tuple[type["PairEncoder"], tuple[TokenizerPair, Path]]:
+        return PairEncoder, (self.tokenizers, self.scratch)
+
+    @property
+    def encoders(self) -> tuple[FlatEncoder, FlatEncoder]:
+        """The encoders of the source and the target side; one object if both sides have one tokenizer."""
+        if self._encoders is None:
+            source, target = self.tokenizers.source, self.tokenizers.target
+            first = FlatEncoder.of(source)
+            self._encoders = first, (first if target is source else FlatEncoder.of(target))
+        return self._encoders
+
+    def __call__(
+        self, batches: Iterator[pa.RecordBatch], first: int, counts: dict[str, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Encode pairs, and yield all of them as one record batch in the order of the input.
+
+        Args:
+            batches: record batches with the columns `src` and `tgt`.
+            first: number of the first pair; unused, since the result does not depend on it.
+            counts: receives `source_tokens` and `target_tokens`, the totals over all pairs.
+
+        Yields:
+            `source_ids`, `target_ids`: large_list of uint16, or of uint32 if the vocabulary needs it;
+                `num_source_bytes`, `num_target_bytes`: int64, UTF-8 bytes of the texts.
+        """
+        with _IdSpool(self.scratch) as source, _IdSpool(self.scratch) as target:
+            for block in _text_blocks(batches):
+                for spool, encoder, name in zip((source, target), self.encoders, ("src", "tgt"), strict=True):
+                    lengths, ids = encoder.encode(block[name])
+                    spool.add(lengths, ids, pc.cast(pc.binary_length(block[name]), pa.int64()).to_numpy())
+            counts["source_tokens"], counts["target_tokens"] = source.num_tokens, target.num_tokens
+            for side, encoder in zip(("source", "target"), self.encoders, strict=True):
+                log.info(
+                    "pieces of the %s with known ids: %.4f of %d", side, encoder.counts.hit_rate, encoder.counts.pieces
+                )
+            yield _record_batch(source, target)
+
+
+def text_range_batches(opened: list[tuple[Rows, int]], first: int, end: int) -> Iterator[pa.RecordBatch]:
+    """Stream the texts of rows `first` to `end` (exclusive) of several concatenated datasets."""
+    start = 0
+    for rows, num_rows in opened:
+        low, high = max(first - start, 0), min(end - start, num_rows)
+        if low < high:
+            for batch in row_range_batches(rows, low, high):
+                yield batch.select(["src", "tgt"])
+        start += num_rows
 
 
 def joined_ids(batches: Iterator[pa.RecordBatch], *, scratch: Path) -> Iterator[pa.RecordBatch]:
-    """Join record batches of `encode_pairs` into one, so that the ids of each side are one array; in bounded memory."""
+    """Join record batches of `PairEncoder` into one, so that the ids of each side are one array; in bounded memory."""
     head = next(batches)
     more = next(batches, None)
     if more is None:

@@ -5,12 +5,13 @@ order. Tasks are idempotent: a repeated task, as after a killed worker, reuses o
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Protocol of an object that runs the tasks of a stage, in this process or elsewhere.
 
@@ -27,8 +28,11 @@ class Engine(Protocol):
     def cancel(self) -> None:
         """Start no further task, and let the running tasks finish. `map` then yields the finished results and stops."""
 
+    def close(self) -> None:
+        """End the processes of the engine. A later call of `map` starts them again."""
 
-class LocalEngine:
+
+class InProcessEngine:
     """Runs all tasks one after the other in the current process."""
 
     def __init__(self) -> None:
@@ -45,3 +49,6 @@ class LocalEngine:
     def cancel(self) -> None:
         """Start no further task."""
         self._is_cancelled = True
+
+    def close(self) -> None:
+        """Do nothing, because there are no other processes."""

@@ -9,6 +9,7 @@ the encoded datasets.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,7 +17,7 @@ from mtx.components.identity import JSON, digest
 from mtx.data.concatenated_corpus import Corpus
 from mtx.data.dataset import SelectedDataset, Split, TranslationDataset
 from mtx.data.empty_datasets import check_filtered, check_validation_set
-from mtx.data.encoding_stage import encode_pairs, joined_ids
+from mtx.data.encoding_stage import PairEncoder, joined_ids, text_range_batches
 from mtx.data.filter.column_rule import weight_column
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
@@ -29,16 +30,15 @@ from mtx.data.score.scorer import Scorer
 from mtx.data.score_and_split_stages import build_scores_and_splits, build_text_scores, needs_split
 from mtx.data.split import HeldOut
 from mtx.data.split_and_filter_stages import build_filtered
-from mtx.data.stage_runner import Batches, Stage, StageRunner, row_range_batches
+from mtx.data.stage_runner import Stage, StageRunner
 from mtx.data.store import Store
 from mtx.data.text_stages import build_raw, build_raw_parts, build_text
 from mtx.data.tokenize.tokenization import Tokenization
-from mtx.data.tokenize.tokenizer_artifact import TokenizerPair, get_or_train
+from mtx.data.tokenize.tokenizer_artifact import get_or_train
 from mtx.data.tokenize.word_index import get_or_build_words
 from mtx.data.validation_sets import CONFIG_KEY as SETS_KEY
 from mtx.data.validation_sets import PREDICT_NAME, named_errors
 from mtx.errors import ConfigError
-from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
@@ -138,7 +138,7 @@ def prepare(
         TokenizerError: the tokenizer cannot be trained, or does not fit the config.
     """
     runner = runner or StageRunner(store)
-    with runner.repo.connection():
+    with closing(runner), runner.repo.connection():
         return _build_stages(_recipe_with_revision_cache(recipe, store), runner, weight_by)
 
 
@@ -165,8 +165,9 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
 
     learned_from = filtered["train"] if recipe.tokenizer.train_on == "filtered" else splits.ids["train"]
     tokenizers = get_or_train(recipe.tokenizer, runner, learned_from)
+    encode = PairEncoder(tokenizers, runner.store.scratch())
     encoded: dict[str, str] = {
-        split: _build_encoded(runner, corpus.parts(splits.of_raw(split)), tokenizers) for split in splits.ids
+        split: _build_encoded(runner, corpus.parts(splits.of_raw(split)), encode) for split in splits.ids
     }
     return StageIds(
         raw=raw,
@@ -178,8 +179,7 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
         beside_raw=beside_raw,
         beside_text=beside_text,
         beside={
-            name: _build_encoded(runner, _whole_text(runner, text_id), tokenizers)
-            for name, text_id in beside_text.items()
+            name: _build_encoded(runner, _whole_text(runner, text_id), encode) for name, text_id in beside_text.items()
         },
         **score_fields(scored),
         words=get_or_build_words(runner, filtered["train"], tokenizers) if recipe.tokenizer.is_sampled else None,
@@ -218,7 +218,7 @@ class PreparedScores:
 def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = None) -> PreparedScores:
     """Build the stages up to the scores, and no tokenizer. Raises as `prepare` does."""
     runner = runner or StageRunner(store)
-    with runner.repo.connection():
+    with closing(runner), runner.repo.connection():
         recipe = _recipe_with_revision_cache(recipe, store)
         _, text = _build_raw_and_text(recipe, runner)
         corpus = Corpus(recipe.downloader, recipe.downloader.info(), text, runner.repo)
@@ -276,16 +276,16 @@ def _whole_text(runner: StageRunner, text_id: str) -> tuple[SelectedDataset, ...
     return (SelectedDataset(text_id, runner.repo.manifest(text_id).n or 0),)
 
 
-def _build_encoded(runner: StageRunner, parts: tuple[SelectedDataset, ...], tokenizers: TokenizerPair) -> str:
+def _build_encoded(runner: StageRunner, parts: tuple[SelectedDataset, ...], encode: PairEncoder) -> str:
     """Store the token ids of all rows of a text, so that they do not depend on split and filter."""
     texts: list[JSON] = [[part.id, part.num_rows] for part in parts]
     first = runner.repo.manifest(parts[0].id)
-    described: dict[str, JSON] = {"stage": "encoded", "version": VERSION, "text": texts, "tokenizer": tokenizers.id}
+    tokenizer_id = encode.tokenizers.id
+    described: dict[str, JSON] = {"stage": "encoded", "version": VERSION, "text": texts, "tokenizer": tokenizer_id}
     encoded_id = f"encoded-{first.split}-{digest(described)}"
 
     def stage() -> Stage:
         opened = [(runner.repo.get_checked(part.id).rows, part.num_rows) for part in parts]
-        scratch = runner.store.scratch()
         return Stage(
             output=TranslationDataset(
                 name=first.name,
@@ -293,27 +293,16 @@ def _build_encoded(runner: StageRunner, parts: tuple[SelectedDataset, ...], toke
                 split=first.split,
                 languages=first.languages,
                 provenance={
-                    "inputs": [*(part.id for part in parts), tokenizers.id],
+                    "inputs": [*(part.id for part in parts), tokenizer_id],
                     **({"num_rows": [part.num_rows for part in parts]} if len(parts) > 1 else {}),
                 },
             ),
             description=f"encoding {first.split}",
             num_rows=sum(part.num_rows for part in parts),
-            read=partial(_text_range_batches, opened),
-            transform=partial(encode_pairs, tokenizers=tokenizers, scratch=scratch),
-            gather=partial(joined_ids, scratch=scratch),
+            read=partial(text_range_batches, opened),
+            transform=encode,
+            gather=partial(joined_ids, scratch=encode.scratch),
         )
 
     runner.run(encoded_id, stage)
     return encoded_id
-
-
-def _text_range_batches(opened: list[tuple[Rows, int]], first: int, end: int) -> Batches:
-    """Stream the texts of rows `first` to `end` (exclusive) of several concatenated datasets."""
-    start = 0
-    for rows, num_rows in opened:
-        low, high = max(first - start, 0), min(end - start, num_rows)
-        if low < high:
-            for batch in row_range_batches(rows, low, high):
-                yield batch.select(["src", "tgt"])
-        start += num_rows

@@ -14,13 +14,13 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter
 from mtx.data.filter.none import NoFilter
-from mtx.data.filter.rule_ablation import ALL, RANDOM
+from mtx.data.filter.rule_ablation import described_ablation
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.repo import DatasetRepo, input_ids
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.score.scorer import shown_name
 from mtx.errors import ConfigError, DamagedError, MtxError, NotStoredError, choices
-from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
+from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,13 @@ def drop_reason(repo: DatasetRepo, membership: Membership, given: PairFilter | N
 
     stored_names = dataset.provenance.get("source_names")
     names = [str(name) for name in stored_names] if isinstance(stored_names, list) else []
+    if not names and len(dataset.selects) > 1 and _names_sources(keeper):
+        log.warning(
+            "the rule by which %s drops the row is not known: an earlier version of mtx did not store the names of the "
+            "sources, which the filter uses. mtx task=prepare storage.root=FOLDER builds a dataset with them",
+            dataset.id,
+        )
+        return None
     watch = _Watch(membership.base_row, len(names))
     try:
         _apply_until_dropped(keeper.for_mixture(names), read, watch)
@@ -229,6 +236,14 @@ def drop_reason(repo: DatasetRepo, membership: Membership, given: PairFilter | N
         log.warning("the rule by which %s drops the row is not known: %s", dataset.id, error)
         return None
     return watch.reason
+
+
+def _names_sources(keeper: PairFilter) -> bool:
+    """Return whether a rule of a selection, or of a selection before it, lists sources of a mixture."""
+    if not isinstance(keeper, SelectionFilter):
+        return False
+    own = any(rule.within == SOURCE_COLUMN and rule.only is not None for rule in keeper.column_rules.values())
+    return own or (keeper.before is not None and _names_sources(keeper.before))
 
 
 def _apply_until_dropped(keeper: PairFilter, read: Callable[[], Iterator[pa.RecordBatch]], watch: _Watch) -> None:
@@ -255,8 +270,7 @@ def _rebuilt(described: Any) -> PairFilter | None:
             return DefaultFilter(**fields)
         if described["kind"] == SelectionFilter.kind:
             before = fields["before"] and _rebuilt(fields["before"])
-            rule, seed = fields.get("random_for") or (None, 0)
-            ablation = ALL if rule is None else f"{RANDOM}{rule}"
+            ablation, seed = described_ablation(fields)
             return SelectionFilter(before=before, rules=dict(fields["rules"]), ablation=ablation, ablation_seed=seed)
     except (MtxError, KeyError, TypeError, ValueError):  # rules of one's own, or of another version of mtx
         return None

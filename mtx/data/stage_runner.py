@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, cast
 import pyarrow as pa
 
 from mtx.data.dataset import Shard, TranslationDataset
-from mtx.data.engine_protocol import Engine, LocalEngine
+from mtx.data.engine_protocol import Engine, InProcessEngine
 from mtx.data.repo_read_cache import RepoSession
 from mtx.data.store import WORK_LOCK, Store
 from mtx.errors import DamagedError, StoreError
@@ -90,6 +90,7 @@ class Stage:
         transform: computes output batches from input batches, given the number of the first row, and fills counts.
             Picklable.
         is_shardable: whether the output of a range of rows depends only on these rows.
+        is_parallel: whether several processes may run tasks at once; False for tasks that use an accelerator.
         gather: converts the concatenated outputs of all ranges to the stored form. The rows and their order stay the
             same, and the batches do not depend on the ranges.
         merge: adds the counts of a range to those of the preceding ranges.
@@ -101,6 +102,7 @@ class Stage:
     read: Callable[[int, int], Batches]
     transform: Callable[[Batches, int, Counts], Batches]
     is_shardable: bool = True
+    is_parallel: bool = True
     gather: Callable[[Batches], Batches] = even_batches
     merge: Callable[[Counts, Counts], Counts] = added_counts
 
@@ -111,7 +113,7 @@ class StageRunner:
     Args:
         store: the store for the datasets.
         repo: the session that reads and writes the store's repository; None: a new session.
-        engine: runs the tasks; None: they run one after the other in this process.
+        engine: runs the tasks; None: they run one after the other in this process. `close` ends its processes.
         shard_rows: maximum number of input rows per task.
 
     Attributes:
@@ -130,7 +132,7 @@ class StageRunner:
         self.repo = repo or RepoSession(store.repo)
         self.built: list[str] = []
         self._known: set[str] = set()  # ids that were built here, or were already reported as reused
-        self._engine = engine or LocalEngine()
+        self._engine = engine or InProcessEngine()
         self._shard_rows = shard_rows
 
     def run(self, dataset_id: str, stage: Callable[[], Stage]) -> TranslationDataset:
@@ -153,6 +155,10 @@ class StageRunner:
             self._known.add(dataset_id)
             say_reused(f"{dataset.stage} {dataset.split}", pairs=len(dataset), **drop_counts(dataset.metrics))
         return dataset
+
+    def close(self) -> None:
+        """End the processes of the engine."""
+        self._engine.close()
 
     def _scratch(self, dataset_id: str) -> Path:
         """Return the scratch folder that keeps the finished shards of a dataset until all of them are finished."""
@@ -193,14 +199,15 @@ class StageRunner:
         shards: list[Shard],
     ) -> Batches:
         folder = self._scratch(dataset_id)
+        engine = self._engine if stage.is_parallel else InProcessEngine()
         with path_lock(folder / WORK_LOCK), CountedWork(stage.description, stage.num_rows) as progress:
             try:
-                for shard, counted in self._engine.map(partial(run_shard, stage, folder, progress), ranges):
+                for shard, counted in engine.map(partial(run_shard, stage, folder, progress), ranges):
                     counts.update(stage.merge(counts, counted) if shards else counted)
                     shards.append(shard)
                     progress.reach(shard.end)  # includes tasks that ran in other processes
             except BaseException:  # any exception cancels the other tasks, and is raised again
-                self._engine.cancel()
+                engine.cancel()
                 raise
             if len(shards) != len(ranges):
                 raise StoreError(f"{dataset_id} was not built: only {len(shards)} of {len(ranges)} tasks have finished")

@@ -40,7 +40,7 @@ class Store:
         location: the folder or the URL for messages, without credentials.
 
     Raises:
-        ConfigError: `root` is empty.
+        ConfigError: `root` is empty or a file.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class Store:
             return
         self.root = expanded_path(root).absolute()
         self.location = str(self.root)
+        if self.root.is_file():
+            raise ConfigError(f"storage.root is a folder, but {self.location} is a file. Set storage.root=FOLDER")
         self.repo = DatasetRepo(
             fal=files(location=self.root / datasets),
             oal=objects(location=self.root / datasets),

@@ -31,17 +31,28 @@ class ArmModel:
 
     def difference(self, arm: str, other: str) -> tuple[float, float]:
         """Return the mean of `arm` minus that of `other`, and the standard error of this difference."""
-        names = list(self.means)
-        i, j = names.index(arm), names.index(other)
-        variance = self._covariance[i, i] + self._covariance[j, j] - 2 * self._covariance[i, j]
-        estimate = self.means[arm] - self.means[other]
+        return self.contrast({arm: 1.0, other: -1.0})
+
+    def contrast(self, weights: Mapping[str, float]) -> tuple[float, float]:
+        """Return the weighted sum of the means of arms, and its standard error.
+
+        Args:
+            weights: by arm; they add up to 0, so that effects of seeds cancel.
+        """
+        of = np.array([weights.get(arm, 0.0) for arm in self.means])
+        estimate = sum(weight * self.means[arm] for arm, weight in weights.items())
+        variance = float(of @ self._covariance @ of)
         rounded = 0.0 if abs(estimate) <= self._tolerance else estimate
-        return rounded, self.deviation * float(max(variance, 0.0)) ** 0.5
+        return rounded, self.deviation * max(variance, 0.0) ** 0.5
 
     def statistic(self, arm: str, other: str) -> float:
         """Return the absolute difference of two means in standard errors."""
-        estimate, error = self.difference(arm, other)
-        return abs(estimate) / error if error else (float("inf") if estimate else 0.0)
+        return standard_errors(*self.difference(arm, other))
+
+
+def standard_errors(estimate: float, error: float) -> float:
+    """Return the absolute value of an estimate in standard errors."""
+    return abs(estimate) / error if error else (float("inf") if estimate else 0.0)
 
 
 def fit_arms(values: Mapping[str, Mapping[Hashable, float]], *, paired: bool) -> ArmModel:

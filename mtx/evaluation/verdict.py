@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from mtx.evaluation.arm_means import ArmModel, fit_arms
+from mtx.evaluation.arm_means import ArmModel, fit_arms, standard_errors
 from mtx.evaluation.critical_values import range_critical_value, t_quantile
 from mtx.evaluation.seeds_needed import MAX_SEEDS, more_seeds
 from mtx.evaluation.verdict_text import reason_text, sentences_text
@@ -138,6 +138,39 @@ def verdict(
     return replace(decided, reason=reason_text(decided, model, rival, lead, direction))
 
 
+def contrasts(
+    values: Mapping[str, Mapping[Any, float]],
+    weights: Mapping[str, Mapping[str, float]],
+    *,
+    paired: bool,
+    level: float = 0.95,
+) -> tuple[dict[str, Difference], bool]:
+    """Estimate weighted sums of the means of arms, told apart from 0 by Holm's method over all of them.
+
+    The model and its pooled variance are those of `verdict`.
+
+    Args:
+        values: numbers by arm and seed. Arms without numbers are left out.
+        weights: for each contrast, the weights of its arms, which add up to 0.
+        paired: whether the same seed makes a pair of jobs in two arms, by design.
+        level: confidence level of tests and intervals, between 0 and 1.
+
+    Returns:
+        The contrasts, and whether seeds were taken as pairs. A contrast with an arm without numbers is left out. With
+        an arm that has a NaN or infinite number, it is NaN.
+    """
+    found = {arm: dict(numbers) for arm, numbers in values.items() if numbers}
+    diverged = {arm for arm, numbers in found.items() if _num_diverged(numbers)}
+    model = fit_arms({arm: found[arm] for arm in found if arm not in diverged}, paired=paired)
+    known = {name: of for name, of in weights.items() if found.keys() >= of.keys()}
+    fitted = _holm(model, {name: of for name, of in known.items() if model.means.keys() >= of.keys()}, level)
+    unknown = Difference(math.nan, math.nan, math.nan, 0)
+    return {
+        name: fitted.get(name, replace(unknown, num_seeds=min(len(found[arm]) for arm in of)))
+        for name, of in known.items()
+    }, model.paired
+
+
 def with_text_differences(decided: Verdict, differences: Mapping[str, Difference]) -> Verdict:
     """Return a verdict with intervals over held-out sentences; its reason names those that include 0 against the seeds.
 
@@ -210,21 +243,32 @@ def _differences_to_reference(
     """Return the difference of each arm to the reference, with intervals and tests by Holm's method."""
     if reference not in model.means:  # it diverged
         return {arm: Difference(math.nan, math.nan, math.nan, model.num_seeds[arm]) for arm in ranked}
-    others = [arm for arm in ranked if arm != reference]
-    others.sort(key=lambda arm: -model.statistic(arm, reference))
+    weights = {arm: {arm: 1.0, reference: -1.0} for arm in ranked if arm != reference}
+    return _holm(model, weights, level)
+
+
+def _holm(model: ArmModel, contrasts: Mapping[str, Mapping[str, float]], level: float) -> dict[str, Difference]:
+    """Return the estimate of each contrast with its interval by Holm's method."""
+    estimates = {name: model.contrast(weights) for name, weights in contrasts.items()}
+    num_left = len(estimates)
     found: dict[str, Difference] = {}
-    num_left = len(others)
-    for arm in others:
+    for name in sorted(estimates, key=lambda name: -standard_errors(*estimates[name])):
         critical = t_quantile(model.df, 1 - (1 - level) / 2 / num_left) if model.df else math.inf
-        found[arm] = _difference(model, arm, reference, critical)
-        num_left -= found[arm].is_told_apart
-    return {arm: found[arm] for arm in ranked if arm in found}
+        num_seeds = min(model.num_seeds[arm] for arm in contrasts[name])
+        found[name] = _interval(estimates[name], critical, num_seeds)
+        num_left -= found[name].is_told_apart
+    return {name: found[name] for name in contrasts}
 
 
 def _difference(model: ArmModel, arm: str, other: str, critical: float) -> Difference:
-    estimate, error = model.difference(arm, other)
+    return _interval(model.difference(arm, other), critical, model.num_seeds[arm])
+
+
+def _interval(estimated: tuple[float, float], critical: float, num_seeds: int) -> Difference:
+    """Return a difference, given its estimate with the standard error, and the critical value of its test."""
+    estimate, error = estimated
     half = math.inf if math.isinf(critical) else critical * error
-    return Difference(estimate, estimate - half, estimate + half, model.num_seeds[arm])
+    return Difference(estimate, estimate - half, estimate + half, num_seeds)
 
 
 def _seeds_needed(model: ArmModel, ranked: Sequence[str], level: float) -> int | None:

@@ -17,15 +17,20 @@ def check_only(run: Run) -> None:
     """Build the components that need no data, validate the others, and print their names and package versions.
 
     The function builds the store, downloader, filter, tokenizer, sampler and data module, and, if their settings are
-    changed, the Trainer with its callbacks, and the logger. The model needs the data, so only its arguments are checked
-    against its signature. mtx's own options need no import for this check. Torch and Lightning are imported only for
-    user-defined components, and for changed settings of the Trainer or the logger.
+    changed, the Trainer with its callbacks, and the logger. If settings of the reference model are changed, it is built
+    for a stand-in vocabulary. The arguments of other models are checked against their signature, because the data
+    decides the sizes. mtx's own options need no import for this check. Torch and Lightning are imported only for
+    user-defined components, and for changed settings of the model, the Trainer or the logger.
     """
     config = without_lightning(run.config)
     datamodule_of(config)  # raises the errors that a component's constructor finds in its own values
     changed = [group for group in ("trainer", "logger") if group in config and not is_packaged(group, config)]
     if changed:
         _build_trainer(run)
+    if "model" in config and not is_packaged("model", config):
+        from mtx.experiment.model_check import check_model
+
+        check_model(run)
     targets = {group: str(config[group]["_target_"]).rpartition(".")[2] for group in DATA_GROUPS}
     run.console.print("The config is valid.")
     scorers = config.get("score") or {}

@@ -25,6 +25,7 @@ from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import ScoreStatistics
 from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
 from mtx.experiment.measure import data_report_and_profile
+from mtx.experiment.model_check import check_model
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import score_samples
@@ -95,6 +96,7 @@ def fit(
         try:
             budget = run.build("budget")
             trainer = build_trainer(run, record, budget)
+            check_model(run)
             data, profile = prepared(run, trainer)
             model = run.build("model", **run.datamodule.facts())
             if path is not None:

@@ -45,7 +45,7 @@ def needed_config(task: Callable[..., Any], config: Config, overrides: Sequence[
     if groups is None:
         return config
     changed = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
-    wanted = groups | changed | {"task"}
+    wanted = groups | changed | {"task"} | ({"engine"} if "datamodule" in groups else set())
     kept = {key: value for key, value in config.items() if key in wanted or not is_component(value)}
     return kept if "model" in groups else without_lightning(kept)
 
@@ -137,6 +137,8 @@ def datamodule_of(config: Config) -> "TranslationData":
     parts = {group: build(config, group) for group in PARTS}
     if scorers := build_multiple(config, "score"):
         parts["score"] = scorers
+    if config.get("engine"):
+        parts["engine"] = build(config, "engine")
     datamodule = build(config, "datamodule", **parts, seed=config["seed"])
     from mtx.training.translation_data import TranslationData
 

@@ -13,6 +13,8 @@ from mtx.data.concatenated_corpus import Corpus
 from mtx.data.dataset import SelectedDataset
 from mtx.data.filter.selection import SelectionFilter
 from mtx.data.preparation import PreparedScores, prepare_scores
+from mtx.data.score.other_texts import MEASURING
+from mtx.data.score.other_texts import other_texts as texts_of_file
 from mtx.data.score.planted_noise_scores import noise_scores, without_held_out
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
@@ -23,6 +25,7 @@ from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.row_views import ROW_COLUMN, ROWS_PER_BATCH, SOURCE_COLUMN
 from mtx.progress.tracking import Phases
 from mtx.records.noise_report import (
+    ColumnNoise,
     NoiseReport,
     ScoreExample,
     ScoreExamples,
@@ -41,7 +44,14 @@ CSV_FILE = "scores.csv"
 
 @needs(*DATA_GROUPS)
 @checked("task")
-def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natural = 5, csv: bool = False) -> None:
+def write_scores(
+    run: Run,
+    *,
+    noise_pairs: Natural = 1000,
+    example_pairs: Natural = 5,
+    csv: bool = False,
+    other_texts: str | None = None,
+) -> None:
     """Score all pairs, write `scores.parquet`, and report what each score catches of planted noise.
 
     Args:
@@ -50,14 +60,18 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
         example_pairs: The number of the worst and of the median pairs of each score that the report shows with their
             texts. 0: the report has no text of the corpus.
         csv: Write `scores.csv`, too.
+        other_texts: A file with texts in another language, one per line, from a half of which the noise
+            `wrong_language` is made. None: no such noise.
 
     Raises:
-        ConfigError: no scorer is chosen.
+        ConfigError: no scorer is chosen, or `other_texts` cannot be read.
+        DataError: `other_texts` has no texts.
     """
     recipe, store = run.datamodule.recipe, run.datamodule.storage
+    others = texts_of_file(other_texts, "task.other_texts", MEASURING)
     if not recipe.scorers:
         raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'")
-    prepared = prepare_scores(recipe, store, StageRunner(store))
+    prepared = prepare_scores(recipe, store, StageRunner(store, engine=run.datamodule.engine))
     parts = prepared.corpus.parts("train")
     table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
     run.output_dir.mkdir(parents=True, exist_ok=True)
@@ -67,14 +81,9 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
     names = [name for name, column in table.columns.items() if column.is_score]
     values = {name: table.table[name].to_numpy() for name in names}
     histograms = {name: found for name in names if (found := score_histogram(values[name])) is not None}
-    noise, costs = {}, RuleCostReport()
+    noise, costs = dict[str, ColumnNoise](), RuleCostReport()
     if noise_pairs:
-        with Phases("measuring planted noise", "noise", "scores") as phases:
-            phases.begin("scoring bad pairs", unit=None)
-            scored = noise_scores(store, parts, recipe.scorers, prepared.scored, per_kind=noise_pairs, seed=run.seed)
-        noise = {name: column_noise(values[name], scored.get(name, {})) for name in names}
-        if isinstance(recipe.filter, SelectionFilter):
-            costs = rule_costs(recipe.filter.column_rules, without_held_out(recipe.scorers, values), scored)
+        noise, costs = _measured_noise(run, prepared, values, noise_pairs, others)
     scorers = _scorer_reports(prepared, table)
     report = Report.of(
         {
@@ -93,6 +102,13 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
             examples=_examples(run, parts, values, example_pairs) if example_pairs else {},
         ),
     )
+    _print_tables(run, scorers, noise, costs)
+    run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+
+
+def _print_tables(
+    run: Run, scorers: Mapping[str, ScorerReport], noise: Mapping[str, ColumnNoise], costs: RuleCostReport
+) -> None:
     run.console.print(scores_table(scorers))
     if noise:
         run.console.print(thresholds_table(noise))
@@ -100,7 +116,21 @@ def write_scores(run: Run, *, noise_pairs: Natural = 1000, example_pairs: Natura
     if costs.together is not None:
         run.console.print(rule_costs_table(costs))
     run.console.print(f"scores: {run.output_dir / SCORES_FILE}", highlight=False, soft_wrap=True)
-    run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+
+
+def _measured_noise(
+    run: Run, prepared: PreparedScores, values: Mapping[str, np.ndarray], per_kind: int, others: Sequence[str]
+) -> tuple[dict[str, ColumnNoise], RuleCostReport]:
+    """Plant noise, and return what each score catches of it, and what the rules of a selection cost and catch."""
+    recipe, parts = run.datamodule.recipe, prepared.corpus.parts("train")
+    inputs = run.datamodule.storage, parts, recipe.scorers, prepared.scored
+    with Phases("measuring planted noise", "noise", "scores") as phases:
+        phases.begin("scoring bad pairs", unit=None)
+        scored = noise_scores(*inputs, per_kind=per_kind, seed=run.seed, other_targets=others)
+    costs = RuleCostReport()
+    if isinstance(recipe.filter, SelectionFilter):
+        costs = rule_costs(recipe.filter.column_rules, without_held_out(recipe.scorers, values), scored)
+    return {name: column_noise(of, scored.get(name, {})) for name, of in values.items()}, costs
 
 
 def _examples(

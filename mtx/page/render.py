@@ -1,6 +1,7 @@
 """Write the page `report.html` of a run, of a sweep, or of several. A failure of the page never fails the run."""
 
 import logging
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,12 @@ def write_results_page(results: Results, folder: Path, console: Console) -> None
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
 
 
+@cache
 def jinja_environment() -> Environment:
-    """Return Jinja's environment: all values are escaped, control characters shown, and credentials hidden."""
+    """Return Jinja's environment: all values are escaped, control characters shown, and credentials hidden.
+
+    Each call returns the same object, which keeps the compiled templates: a sweep writes a page for each job.
+    """
     made = Environment(
         loader=FunctionLoader(_packaged_text),
         autoescape=True,  # Jinja's select_autoescape would miss the ending .html.j2

@@ -69,7 +69,7 @@ def rules_table(report: Report, profile: RunProfile) -> RulesTable | None:
 
 
 def _table(selection: SelectionReport, profile: RunProfile) -> RulesTable | None:
-    before = None if selection.before is None else _table(selection.before, RunProfile())
+    before = None if selection.before is None else _table(selection.before, profile)
     if not selection.rules:
         return before
     total = max(selection.num_pairs, 1)

@@ -118,14 +118,20 @@ def reject_profile(metrics: Mapping[str, Any]) -> dict[str, Rejects]:
 
 
 def rule_samples(metrics: Mapping[str, Any]) -> dict[str, dict[str, RuleSamples]]:
-    """Return the field `rules` of a profile from the metrics of a filtered dataset; empty for other filters."""
-    found: Mapping[str, Any] = metrics.get("rules", {}).get("rules", {})
+    """Return the field `rules` of a profile from the metrics of a filtered dataset; empty for other filters.
+
+    The rules of the selections before are among them, since each rule of such a chain has a name of its own.
+    """
     fields = tuple(RuleSamples.model_fields)
-    rules = {
-        name: RuleSamples.model_validate({key: rule[key] for key in fields})
-        for name, rule in found.items()
-        if rule["dropped_alone"]
-    }
+    rules: dict[str, RuleSamples] = {}
+    selection: Mapping[str, Any] | None = metrics.get("rules")
+    while selection is not None:
+        rules |= {
+            name: RuleSamples.model_validate({key: rule[key] for key in fields})
+            for name, rule in selection.get("rules", {}).items()
+            if rule["dropped_alone"]
+        }
+        selection = selection.get("before")
     return {"rules": rules} if rules else {}
 
 

@@ -1,22 +1,25 @@
 """What each rule of a selection is worth, from the jobs of a sweep over `filter.ablation`.
 
-The gain of a rule is the objective without the rule compared with that of all rules. The same comparison with as many
-pairs dropped at random instead tells whether the rule's choice of pairs is better than chance.
+The gain of a rule is the objective without the rule compared with that of all rules. A control that drops as many pairs
+at random tells whether the rule's choice of pairs is better than chance. The control `random_besides_RULE` shows the
+gain of a random drop, with which the gain of the rule is compared. The control `random_for_RULE` has as many pairs as
+all rules, and is compared with them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from mtx.data.filter.rule_ablation import ALL, NONE, OPTION, RANDOM, WITHOUT
-from mtx.evaluation.verdict import Difference, Verdict, verdict
+from mtx.data.filter.rule_ablation import ALL, NONE, OPTION, RANDOM_BESIDES, RANDOM_FOR, WITHOUT
+from mtx.evaluation.verdict import Difference, contrasts
 from mtx.evaluation.verdict_text import difference_text
 from mtx.records.report_metrics import KEY_METRICS, Value
 from mtx.records.result_types import SEED, Group, Results
 from mtx.records.setting_notation import settings_label
 
 NOT_TOLD_APART = "not told apart"
+LEVEL = 0.95  # confidence level of the intervals
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class RuleWorth:
         num_pairs: pairs that are kept without the rule and not with it, the mean over seeds; None if unknown.
         share: these pairs as a share of those that are kept without the rule; None if unknown.
         gain: how much better the objective is with the rule than without it; positive is better. None without jobs.
-        over_chance: how much better it is than with as many pairs dropped at random instead; None without jobs.
+        over_chance: the gain less that of a drop of as many pairs at random; None without jobs. If the sweep has no arm
+            `random_besides_RULE`, it is the gain over as many pairs dropped at random instead, `random_for_RULE`.
     """
 
     rule: str
@@ -104,8 +108,7 @@ class RuleWorths:
 def rule_worths(results: Results) -> tuple[RuleWorths, ...]:
     """Return what the rules are worth, for each combination of the other settings; empty for another sweep.
 
-    Intervals come from the comparison of each arm with the arm of all rules, by Holm's method over all arms. While jobs
-    run, the result is empty.
+    All gains are told apart from 0 together, by Holm's method. While jobs run, the result is empty.
     """
     metric = results.objective
     if metric is None or OPTION not in results.varied or results.is_interim or not results.is_comparable:
@@ -125,24 +128,52 @@ def _rule_worths(
     values = {name: numbers for name, arm in arms.items() if (numbers := arm.numbers_by_seed(metric))}
     if ALL not in values or len(values) < 2:
         return None
-    decided = verdict(values, direction=results.direction, reference=ALL, paired=results.has_paired_seeds)
-    sign = 1 if results.direction == "minimize" else -1
-    rules = [name.removeprefix(WITHOUT) for name in arms if name.startswith(WITHOUT)]
-    rules += [rule for name in arms if name.startswith(RANDOM) and (rule := name.removeprefix(RANDOM)) not in rules]
-    rows = [_row("all rules", NONE, None, decided, arms, sign)]
-    rows += [_row(rule, f"{WITHOUT}{rule}", f"{RANDOM}{rule}", decided, arms, sign) for rule in rules]
+    sign = 1.0 if results.direction == "minimize" else -1.0
+    rules = list(
+        dict.fromkeys(
+            name.removeprefix(kind)
+            for kind in (WITHOUT, RANDOM_BESIDES, RANDOM_FOR)
+            for name in arms
+            if name.startswith(kind)
+        )
+    )
+    weights: dict[str, dict[str, float]] = {_gain(NONE): {NONE: sign, ALL: -sign}}
+    for rule in rules:
+        weights[_gain(rule)] = {f"{WITHOUT}{rule}": sign, ALL: -sign}
+        weights[_over_chance(rule)] = _chance_weights(rule, values, sign)
+    told, is_paired = contrasts(values, weights, paired=results.has_paired_seeds, level=LEVEL)
+    rows = [_row("all rules", NONE, told.get(_gain(NONE)), None, arms)]
+    rows += [
+        _row(rule, f"{WITHOUT}{rule}", told.get(_gain(rule)), told.get(_over_chance(rule)), arms) for rule in rules
+    ]
     return RuleWorths(
         label=settings_label(others, arms[ALL].jobs[0].choices),
         metric=metric,
-        level=decided.level,
-        is_paired=decided.paired,
+        level=LEVEL,
+        is_paired=is_paired,
         num_seeds=len(values[ALL]),
         rows=tuple(rows),
     )
 
 
+def _gain(rule: str) -> str:
+    return f"gain of {rule}"
+
+
+def _over_chance(rule: str) -> str:
+    return f"gain over chance of {rule}"
+
+
+def _chance_weights(rule: str, arms: Collection[str], sign: float) -> dict[str, float]:
+    """Return the weights of the arms in the gain of a rule over chance."""
+    if (besides := f"{RANDOM_BESIDES}{rule}") in arms:
+        # The gain of the rule, without − all, less the gain of the random drop, all − besides.
+        return {f"{WITHOUT}{rule}": sign, besides: sign, ALL: -2 * sign}
+    return {f"{RANDOM_FOR}{rule}": sign, ALL: -sign}
+
+
 def _row(
-    rule: str, without: str, at_random: str | None, decided: Verdict, arms: Mapping[str, Group], sign: int
+    rule: str, without: str, gain: Difference | None, over_chance: Difference | None, arms: Mapping[str, Group]
 ) -> RuleWorth:
     kept, kept_by_all = (_num_kept(arms.get(name)) for name in (without, ALL))
     num_pairs = None if kept is None or kept_by_all is None else kept - kept_by_all
@@ -150,8 +181,8 @@ def _row(
         rule=rule,
         num_pairs=num_pairs,
         share=num_pairs / kept if num_pairs is not None and kept else None,
-        gain=_signed(decided.differences.get(without), sign),
-        over_chance=None if at_random is None else _signed(decided.differences.get(at_random), sign),
+        gain=gain,
+        over_chance=over_chance,
     )
 
 
@@ -161,16 +192,10 @@ def _num_kept(arm: Group | None) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _signed(difference: Difference | None, sign: int) -> Difference | None:
-    if difference is None or sign == 1:
+def _positive(difference: Difference) -> Difference:
+    if difference.estimate >= 0:
         return difference
     return replace(difference, estimate=-difference.estimate, low=-difference.high, high=-difference.low)
-
-
-def _positive(difference: Difference) -> Difference:
-    flipped = _signed(difference, -1 if difference.estimate < 0 else 1)
-    assert flipped is not None
-    return flipped
 
 
 def _told(difference: Difference, more: str, less: str, end: str = "") -> str:

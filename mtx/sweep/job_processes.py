@@ -18,11 +18,14 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import mtx.errors
 from mtx.errors import JobFailedError, StoreError
 from mtx.records.job_status import JobStatus, read_status, write_status
+
+if TYPE_CHECKING:
+    from mtx.records.result_types import JobRecord
 
 OWN_PROCESS_VARIABLE = "MTX_OWN_PROCESS"  # the id of a process that runs nothing but the command
 DIED = "its process was ended by "  # the error of each job whose process died begins with these words
@@ -118,7 +121,7 @@ def is_own_process() -> bool:
     return hasattr(os, "fork") and os.environ.get(OWN_PROCESS_VARIABLE) == str(os.getpid())
 
 
-def has_died(status: JobStatus | None) -> bool:
+def has_died(status: "JobStatus | JobRecord | None") -> bool:
     """Return whether a job was noted as failed because its process died."""
     return status is not None and status.state == "failed" and (status.error or "").startswith(DIED)
 

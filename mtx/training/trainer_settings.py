@@ -12,6 +12,8 @@ from mtx.errors import ConfigError
 Limit = Annotated[int, Field(ge=-1)]
 Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
 Interval = Count | Annotated[float, Field(gt=0, le=1)]
+CLASS = re.compile(r"\w+(\.\w+)+")  # path by which a class is imported
+EXAMPLE_CALLBACK = "mtx.training.callbacks.DataCosts"
 TIME = re.compile(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}")  # days, hours, minutes and seconds, as Lightning reads them
 
 # Keys of `trainer`, with the values that Lightning accepts. Their types are checked by the Trainer's signature, too.
@@ -47,8 +49,20 @@ def check_trainer_settings(options: Mapping[str, Any]) -> None:
     problems = [problem_of(f"trainer.{key}", RULES[key], value) for key, value in options.items() if key in RULES]
     problems.append(_interval_problem(options.get("val_check_interval")))
     problems.append(_time_problem(options.get("max_time")))
+    problems.append(_callbacks_problem(options.get("callbacks")))
     if found := [problem for problem in problems if problem]:
         raise ConfigError("\n".join(found))
+
+
+def _callbacks_problem(value: Any) -> str | None:
+    """Return what is wrong with callbacks that are no list, such as the name of a class; None if nothing is."""
+    if value is None or isinstance(value, list | tuple | Mapping):
+        return None
+    target = value if isinstance(value, str) and CLASS.fullmatch(value) else EXAMPLE_CALLBACK
+    return (
+        f"trainer.callbacks is a list of callbacks, each with a _target_, or null, but is {value!r}. Set "
+        f'"trainer.callbacks=[{{_target_: {target}}}]"'
+    )
 
 
 def check_validation_interval(options: Mapping[str, Any], epoch_batches: Callable[[], int]) -> None:

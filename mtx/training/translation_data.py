@@ -17,6 +17,7 @@ from mtx.batches.plan.planner import Lengths, Planner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
+from mtx.data.engine_protocol import Engine
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
 from mtx.data.normalise import DefaultNormaliser, Normaliser
@@ -61,6 +62,7 @@ class TranslationData:
         normalise: how texts are changed before all other stages; None: white space at both ends is removed.
         score: scorers by name, whose columns a filter can use; None: none.
         sampler: forms the training batches.
+        engine: runs the tasks of long stages; None: they run one after the other in this process.
         validation: pairs held out for validation if the source has no validation split: a count, a fraction, or None.
         test: pairs held out for test if the source has no test split: a count, a fraction, or None.
         held_out_seed: another seed holds out other sentences.
@@ -116,6 +118,7 @@ class TranslationData:
         filter: PairFilter,
         tokenizer: Tokenization,
         sampler: Planner,
+        engine: Engine | None = None,
         normalise: Normaliser | None = None,
         score: Mapping[str, Scorer] | None = None,
         validation: HeldOutSize = 0.01,
@@ -160,6 +163,7 @@ class TranslationData:
             drop_contaminated=drop_contaminated,
         )
         self.storage = storage
+        self.engine = engine
         self._repo = RepoSession(storage.repo)
         text = None if predict_from is None else SourceTextDownloader(path=os.fspath(predict_from))
         self.recipe = Recipe(
@@ -199,7 +203,7 @@ class TranslationData:
         Raises SourceError, DataError, StoreError.
         """
         if self.ids is None:
-            runner = StageRunner(self.storage, repo=self._repo)
+            runner = StageRunner(self.storage, repo=self._repo, engine=self.engine)
             weight_by = None if self._weighting is None else self._weighting.column
             self.ids = prepare(self.recipe, self.storage, runner, weight_by=weight_by)
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mtx.app.command import compose, unwritable_folder_message
 from mtx.app.corrected_command import is_override, quoted_override, shell_word
 from mtx.app.hydra_internals import command_line
-from mtx.app.launch_settings_check import check_launch
+from mtx.app.launch_settings_check import check_job_folders, check_launch, check_ranges
 from mtx.app.override_errors import check_flags, composition_error_message, hydra_loader, search_path_of
 from mtx.errors import ConfigError
 from mtx.infra.dal.tilde_expansion import expanded_path
@@ -62,6 +63,9 @@ WORDS = {
     ("--trainer.max_steps=5", "task=fit"): "trainer.max_steps=5",
     ("fti",): "task=fit",
     ("mesure",): "task=measure",
+    ("task = fit",): "task=fit",
+    ("task=", "fit"): "task=fit",
+    ("trainer.max_steps=", "5"): "trainer.max_steps=5",
 }
 
 
@@ -71,6 +75,44 @@ def test_a_word_is_answered_with_the_override_that_is_meant(arguments: tuple[str
     assert f"Did you mean {meant}?" in told
     assert meant in check_proposals(told)[-1]
     assert "\n" not in told
+
+
+ADDED = {
+    "+trainer.devices=0": "trainer.devices=0",
+    "+trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1",
+    "+trainer.accelerator='a b'": "trainer.accelerator='a b'",
+}
+
+
+@pytest.mark.parametrize(("typed", "meant"), ADDED.items(), ids=ADDED)
+def test_a_key_that_is_there_is_set_without_plus(typed: str, meant: str) -> None:
+    told = told_of("task=fit", typed)
+    assert "has a value already, and + adds only new keys" in told
+    assert list(proposals(told)) == [["task=fit", meant]]
+
+
+FLAGS = {
+    ("--multirun=1", "seed=1,2"): "--multirun takes no value. Write --multirun alone",
+    ("-mx",): "--multirun takes no value",
+    ("--cfg", "yaml"): "--cfg takes one of job, hydra, all, as in: mtx --cfg job",
+    ("--info=all_of_it",): "--info takes one of all, config, defaults, ",
+    ("task=fit", "--config-dir"): "--config-dir takes a value, as in: mtx --config-dir VALUE",
+    ("--con=x",): "--con may be one of --config-path, --config-name, --config-dir. Write the flag in full",
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), FLAGS.items(), ids=map(" ".join, FLAGS))
+def test_a_flag_with_a_wrong_value_is_told_with_what_it_takes(
+    arguments: tuple[str, ...], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told = told_of(*arguments)
+    assert said in told
+    assert "\n" not in told
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_group_in_capitals_is_told_with_the_group_first() -> None:
+    assert "there is no group or key 'TASK'. There are: task, " in told_of("TASK=check")
 
 
 @pytest.mark.parametrize("arguments", [("xyzzy",), ("none",), ("default",), ("sampler",), ("--fast",), ("ä",), ("",)])
@@ -348,3 +390,45 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(make: Callable[[], 
 
 def test_another_error_is_no_unwritable_folder() -> None:
     assert unwritable_folder_message(ValueError("a bug")) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("range(1,3,0)", "none"),
+        ("range(3,1)", "none"),
+        ("range(1,3,-1)", "none"),
+        ("range(0,1,nan)", "none"),
+        ("shuffle(range(2,2))", "none"),
+        ("range(0,1e300)", "too many"),
+        ("range(0,inf)", "too many"),
+        ("range(0,1000001)", "too many"),
+    ],
+)
+def test_a_range_without_values_or_with_too_many_is_refused(values: str, said: str) -> None:
+    parsed = OverridesParser.create().parse_overrides([f"seed={values}"])
+    with pytest.raises(ConfigError) as raised:
+        check_ranges(parsed)
+    assert f"gives {said}. Set 'seed=range(0,3)', or 'seed=range(3,0,-1)' to count down" in str(raised.value)
+
+
+@pytest.mark.parametrize("values", ["range(3)", "range(3,0,-1)", "range(0,1,0.25)", "range(0,1000000)", "1,2", "3"])
+def test_ranges_with_values_are_swept(values: str) -> None:
+    check_ranges(OverridesParser.create().parse_overrides([f"seed={values}"]))
+
+
+def test_jobs_never_share_a_folder() -> None:
+    with pytest.raises(
+        ConfigError, match=r"so that no job writes over another, but is 'x'\. Set 'hydra\.sweep\.subdir=x-"
+    ):
+        check_job_folders("x", 2)
+    with pytest.raises(ConfigError, match="must contain an interpolation"):
+        check_job_folders("x", None)  # a search
+    check_job_folders("x", 1)
+    check_job_folders("${seed}", 2)
+
+
+def test_a_mistyped_key_of_hydra_is_told_with_the_launcher_that_has_it() -> None:
+    told = told_of("hydra.launcher.n_jobs=2", "hydra.job.chdr=true")
+    assert "launcher=joblib has it: mtx launcher=joblib hydra.launcher.n_jobs=2 hydra.job.chdr=true" in told
+    assert "hydra.job has no key 'chdr'. There are: chdir, " in told

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from mtx.app.command import FOR_HYDRA
+from mtx.app.command import FOR_HYDRA, compose
+from mtx.app.grid_check import _ConfigChecker
 from mtx.app.help_text import KEYS
+from mtx.components import allowed_targets
 from mtx.components.option_reference import all_options
+from mtx.experiment.run_context import LIGHTNING_DATAMODULE, PLAIN_DATAMODULE
 
 HEAVY = {
     *("torch", "pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics", "transformers", "matplotlib"),
@@ -110,6 +113,15 @@ def test_prepare_imports_nothing_heavy_and_measure_no_lightning(tmp_path: Path, 
     assert modules & {"pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics", "transformers"} == set()
 
 
+def test_the_check_of_the_jobs_of_a_sweep_names_no_class_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[str] = []
+    resolve = allowed_targets._named
+    monkeypatch.setattr(allowed_targets, "_named", lambda path: named.append(path) or resolve(path))
+    _ConfigChecker().check(compose(["datamodule.validation=5"]))
+    assert PLAIN_DATAMODULE in named
+    assert LIGHTNING_DATAMODULE not in named
+
+
 def test_check_imports_nothing_heavy_for_what_mtx_comes_with(tmp_path: Path) -> None:
     changed = ["trainer=cpu", "sampler=random"]
     modules, out = imported(tmp_path, "task=check", *changed)
@@ -117,34 +129,10 @@ def test_check_imports_nothing_heavy_for_what_mtx_comes_with(tmp_path: Path) -> 
     assert "loaded   neither torch nor Lightning" in out
 
 
-def test_check_loads_the_class_of_what_is_not_on_record_and_says_so(tmp_path: Path) -> None:
-    modules, out = imported(tmp_path, "task=check", "+trainer.precision=bf16-mixed")
-    assert {"torch", "pytorch_lightning"} <= modules
-    assert "loaded   torch, pytorch_lightning\n" in out
-
-
 def test_importing_mtx_imports_nothing_heavy() -> None:
     code = "import sys, mtx; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) & {*HEAVY, "hydra", "numpy", "pyarrow"} == set()
-
-
-def test_lightning_is_imported_without_transformers_which_work_when_asked_for() -> None:
-    pytest.importorskip("transformers")
-    code = """
-import sys
-import mtx.training.datamodule
-import torchmetrics
-assert "transformers" not in sys.modules
-from torchmetrics.functional.text import bert
-assert bert.AutoTokenizer.__name__ == "AutoTokenizer"
-assert "transformers" not in sys.modules
-bert.AutoTokenizer.from_pretrained
-import transformers
-assert transformers.__version__ and transformers.AutoTokenizer is not bert.AutoTokenizer
-assert bert.AutoTokenizer.from_pretrained == transformers.AutoTokenizer.from_pretrained
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 def test_help_fits_a_screen_and_names_every_task_group_and_option(tmp_path: Path) -> None:
@@ -173,9 +161,32 @@ def test_help_names_keys_that_exist_and_commands_that_explain_more(tmp_path: Pat
         assert (done.returncode, done.stderr) == (0, ""), command
 
 
+# What torchmetrics takes from transformers works once it is asked for. Runs behind a command that imports torchmetrics.
+TRANSFORMERS = """
+from torchmetrics.functional.text import bert
+assert bert.AutoTokenizer.__name__ == "AutoTokenizer"
+assert "transformers" not in sys.modules
+bert.AutoTokenizer.from_pretrained
+import transformers
+assert transformers.__version__ and transformers.AutoTokenizer is not bert.AutoTokenizer
+assert bert.AutoTokenizer.from_pretrained == transformers.AutoTokenizer.from_pretrained
+print("TRANSFORMERS WORK", file=sys.stderr)
+"""
+
+
 @pytest.mark.slow
-def test_fit_imports_no_transformers(tmp_path: Path, prepared: tuple[str, set[str]]) -> None:
+def test_check_and_fit_import_lightning_without_transformers_which_work_when_asked_for(
+    tmp_path: Path, prepared: tuple[str, set[str]]
+) -> None:
+    """One process, which imports Lightning once: `task=check` loads it for a setting that is not on record."""
+    pytest.importorskip("transformers")
+    check = ["task=check", "+trainer.precision=bf16-mixed"]
     update = ["trainer.max_steps=1", "trainer.limit_val_batches=1", "model.d_model=32", "trainer.accelerator=cpu"]
-    modules, _ = imported(tmp_path, "task=fit", prepared[0], *SMALL, *update)
-    assert "pytorch_lightning" in modules
-    assert "transformers" not in modules
+    fit = f"sys.argv[1:] = {['task=fit', prepared[0], *SMALL, *update]!r}\n"
+    done = run(tmp_path, DRIVER + fit + DRIVER + TRANSFORMERS, *check)
+    checked, fitted = (set(part.splitlines()[0].split()) for part in done.stderr.split("IMPORTED ")[1:])
+    assert "loaded   torch, pytorch_lightning\n" in done.stdout
+    assert {"torch", "pytorch_lightning"} <= checked <= fitted
+    assert "transformers" not in fitted
+    assert list(tmp_path.glob("outputs/*/*/report.json"))
+    assert "TRANSFORMERS WORK" in done.stderr

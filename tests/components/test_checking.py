@@ -93,6 +93,25 @@ def test_a_wrong_value_is_named_with_its_rule(options: dict[str, Any], message: 
     assert problem(**options) == message
 
 
+@pytest.mark.parametrize(
+    ("task", "key", "typed", "message"),
+    [
+        ("import_.import_", "path", {"from": []}, "from is a text, or null, but is []"),
+        ("import_.import_", "path", {}, "task.path is a text, or null, but is []"),
+        ("import_.import_", "path", {"from": "a.zip"}, "task.path is a text, or null, but is []"),
+        ("export.export", "to", {"to": []}, "to is a text, or null, but is []"),
+        ("export.export", "dataset", {"dataset": [], "to": "x"}, "dataset is a text, or null, but is []"),
+        ("compare.compare", "to", {"to": None}, "task.to is a text, or null, but is []"),
+    ],
+)
+def test_an_option_of_a_task_is_named_by_the_key_that_set_it(
+    task: str, key: str, typed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_config({"task": {"_target_": f"mtx.experiment.{task}", key: []}, **typed})
+    assert str(caught.value) == message
+
+
 def test_all_problems_are_told_together() -> None:
     told = problem(count="x", flag="y", other=1)
     assert len(told.splitlines()) == 3

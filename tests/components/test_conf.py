@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from cached_composition import cache_composition
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from mtx.app.command import compose
+from mtx.app.override_errors import CONFIG_NAME, hydra_loader
 from mtx.components.check_and_build import MISSING_VALUE, TARGET_KEY, build, check_config
 from mtx.components.groups import GROUPS as TABLE
 from mtx.errors import MtxError
@@ -177,3 +181,25 @@ HIDDEN_ON_PURPOSE = {
 def test_a_component_that_refuses_a_value_says_so_before_any_work() -> None:
     with pytest.raises(MtxError, match=r"sampler\.batch_size"):
         build(compose(["sampler=bucket", "sampler.batch_size=0"]), "sampler")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=quick_fit", "tokenizer.vocab_size=300"],
+        ["filter=selection", "filter@filter.before=selection", "+filter.rules.a={column: source_chars, max: 3}"],
+        ["downloader=mixture", "downloader.sources={news: news.tsv}", "hydra/job_logging=disabled"],
+    ],
+    ids=" ".join,
+)
+def test_the_caches_of_the_tests_change_no_config(overrides: list[str], cached_composition: pytest.MonkeyPatch) -> None:
+    def composed_whole() -> str:
+        with hydra_loader() as loader:
+            return OmegaConf.to_yaml(loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN))
+
+    cached = composed_whole()
+    cached_composition.undo()
+    try:
+        assert composed_whole() == cached
+    finally:
+        cache_composition(cached_composition)

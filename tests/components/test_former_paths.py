@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mtx.components.former_paths import FORMER, PACKAGE_MODULES
+from mtx.components.former_paths import FORMER, FORMER_ATTRIBUTES, PACKAGE_MODULES
 
 
 @pytest.mark.parametrize("name", sorted(FORMER))
@@ -38,6 +38,15 @@ def test_a_module_in_a_renamed_package_is_loaded_once() -> None:
 def test_what_a_module_had_that_is_a_package_now(package: str, name: str) -> None:
     now = importlib.import_module(PACKAGE_MODULES[package])
     assert getattr(importlib.import_module(package), name) is getattr(now, name)
+
+
+@pytest.mark.parametrize("module", FORMER_ATTRIBUTES)
+def test_former_names_of_attributes_are_found_by_the_former_name_of_their_module(module: str) -> None:
+    former = next(name for name, now in FORMER.items() if now == module)
+    sys.modules.pop(former, None)
+    found = importlib.import_module(former)
+    for name, now in FORMER_ATTRIBUTES[module].items():
+        assert getattr(found, name) is getattr(found, now)
 
 
 def test_a_name_that_never_was_is_no_module() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from mtx.data.encoding_stage import _text_blocks, encode_pairs, encoded_pairs, joined_ids, token_counts
+from mtx.data.encoding_stage import PairEncoder, _text_blocks, encoded_pairs, joined_ids, token_counts
 from mtx.data.split_and_filter_stages import num_words
 from mtx.data.token_rows import TRAINED_IDS, EncodedPairs
 from mtx.data.tokenize.byte import ByteTokenization
@@ -33,7 +33,7 @@ def table(pairs: list[tuple[str, str]]) -> pa.Table:
 
 def encode(pairs: pa.Table, tokenizers: TokenizerPair, scratch: Path) -> tuple[pa.Table, dict[str, int]]:
     counts: dict[str, int] = {}
-    batches = encode_pairs(iter(pairs.to_batches()), 0, counts, tokenizers=tokenizers, scratch=scratch)
+    batches = PairEncoder(tokenizers, scratch)(iter(pairs.to_batches()), 0, counts)
     return pa.Table.from_batches(batches), counts
 
 

@@ -81,6 +81,18 @@ def test_the_rule_is_that_of_the_filter_before_of_a_part_or_over_a_renamed_score
     assert reasons(where, ids.filtered["train"], ids.text["news/train"], 2) == [None, "letters"]
 
 
+def test_without_the_names_of_the_sources_a_warning_says_why_the_rule_is_not_known(
+    prepared: tuple[Store, StageIds], caplog: pytest.LogCaptureFixture
+) -> None:
+    where, ids = prepared
+    trace = row_trace(where.repo, where.repo.manifest(ids.text["web/train"]), 4)
+    (of,) = [each for each in memberships(where.repo, trace) if each.dataset.id == ids.filtered["train"]]
+    former = {key: value for key, value in of.dataset.provenance.items() if key != "source_names"}
+    old = replace(of, dataset=replace(of.dataset, provenance=former))
+    assert drop_reason(where.repo, old, None) is None
+    assert "an earlier version of mtx did not store the names of the sources" in caplog.text
+
+
 def test_the_parts_of_a_mixture_are_no_score_of_that_name(prepared: tuple[Store, StageIds]) -> None:
     _, ids = prepared
     assert SelectionFilter(rules=RULES).columns == ("target_chars", "quality.letters", "source_chars")

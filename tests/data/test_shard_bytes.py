@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mtx.data.engine_protocol import Engine
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.preparation import Recipe, StageIds, prepare
+from mtx.data.process_pool_engine import ProcessPoolEngine
 from mtx.data.split import HeldOut
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
@@ -54,13 +56,15 @@ class Given(Downloader):
         yield from pa.Table.from_pylist(rows).to_batches(max_chunksize=9)
 
 
-def _prepared(root: Path, storage: str, num_tasks: int, downloader: Downloader) -> tuple[Store, StageIds]:
+def _prepared(
+    root: Path, storage: str, num_tasks: int, downloader: Downloader, engine: Engine | None = None
+) -> tuple[Store, StageIds]:
     objects, files = STORAGES[storage]
-    store = Store(root=root / f"{storage}-{num_tasks}", objects=objects, files=files)
+    store = Store(root=root / f"{storage}-{num_tasks}-{engine is None}", objects=objects, files=files)
     tokenizer = BPETokenization(vocab_size=280, min_frequency=1, dropout=0.1)
     recipe = Recipe(downloader, HeldOut(validation=5, test=5), DefaultFilter(), tokenizer)
     longest = 2 * NUM_PAIRS if isinstance(downloader, MixtureDownloader) else NUM_PAIRS
-    return store, prepare(recipe, store, StageRunner(store, shard_rows=-(-longest // num_tasks)))
+    return store, prepare(recipe, store, StageRunner(store, engine=engine, shard_rows=-(-longest // num_tasks)))
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -92,3 +96,13 @@ def test_the_bytes_do_not_depend_on_the_number_of_tasks(tmp_path: Path, storage:
         assert sum(shard.num_rows for shard in shards) in (0, NUM_PAIRS * (1 + is_mixture))
         for name in (*found.text.values(), *found.encoded.values()):
             store.repo.verify(name)
+
+
+def test_the_bytes_and_manifests_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    engine = ProcessPoolEngine(workers=2)
+    source = Given(name="one")
+    (here, ids), (there, other) = (_prepared(tmp_path, "sqlite_arrow", 3, source, used) for used in (None, engine))
+    assert (ids, engine._pool) == (other, []), "the processes have ended"
+    assert _digests(here.root) == _digests(there.root)
+    for name in ids.encoded.values():
+        assert here.repo.manifest(name).to_manifest() == there.repo.manifest(name).to_manifest()

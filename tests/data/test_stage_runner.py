@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pytest
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.engine_protocol import Engine, LocalEngine
+from mtx.data.engine_protocol import Engine, InProcessEngine
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, added_counts, row_range_batches
 from mtx.data.store import Store
 from mtx.errors import DamagedError, DataError, StoreError
@@ -52,6 +52,9 @@ class TwoProcesses:
 
     def cancel(self) -> None:
         """Let the pool end."""
+
+    def close(self) -> None:
+        """Do nothing, because `map` ends the pool."""
 
 
 def store(root: Path, files: Any = ArrowFileLayer) -> Store:
@@ -113,11 +116,11 @@ def test_an_engine_of_two_processes_gives_the_same_bytes(tmp_path: Path) -> None
 
 def test_a_stage_pickles() -> None:
     assert pickle.loads(pickle.dumps(score)) is score
-    assert list(LocalEngine().map(str, [1, 2])) == ["1", "2"]
+    assert list(InProcessEngine().map(str, [1, 2])) == ["1", "2"]
 
 
 def test_an_engine_that_is_cancelled_begins_no_further_task() -> None:
-    engine, done = LocalEngine(), []
+    engine, done = InProcessEngine(), []
     for result in engine.map(done.append, [1, 2, 3]):
         assert result is None
         engine.cancel()
@@ -251,7 +254,7 @@ def test_counts_are_added_at_any_depth_and_other_values_stay() -> None:
     assert added_counts(one, other) == {"a": 3, "by": {"x": 4, "y": 4}, "name": "n", "b": 5}
 
 
-class Watched(LocalEngine):
+class Watched(InProcessEngine):
     """An engine that remembers whether it was cancelled."""
 
     num_cancelled = 0
@@ -275,7 +278,7 @@ def test_a_value_error_of_a_task_passes_through_and_cancels_the_others(tmp_path:
     assert not where.repo.exists("scores-1")
 
 
-class Forgetful(LocalEngine):
+class Forgetful(InProcessEngine):
     """An engine that loses its last task."""
 
     def map(self, task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

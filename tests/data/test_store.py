@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.store import VERSION_FILE, Store
-from mtx.errors import DamagedError, NewerFormatError
+from mtx.errors import ConfigError, DamagedError, NewerFormatError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
 from mtx.infra.dal.json_file_object_layer import JSONFileObjectLayer
@@ -132,3 +132,9 @@ def test_a_marker_that_cannot_be_read_is_no_leave_to_write(tmp_path: Path, conte
 def test_a_store_with_a_marker_of_this_version_is_written_to(tmp_path: Path) -> None:
     (tmp_path / VERSION_FILE).write_text('{"format_version": 1}')
     assert dataset_in(Store(root=tmp_path, objects=SQLiteObjectLayer, files=ArrowFileLayer)).n == 1
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "corpus.tsv").touch()
+    with pytest.raises(ConfigError, match=r"storage\.root is a folder, but .*corpus\.tsv is a file\. Set"):
+        Store(root=tmp_path / "corpus.tsv", objects=SQLiteObjectLayer, files=ArrowFileLayer)

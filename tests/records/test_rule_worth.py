@@ -14,16 +14,17 @@ from mtx.records.rule_worth import rule_worths, worth_cells, worth_table
 
 NOISE = (0.0, 0.3, -0.2)  # the effect of each seed, which pairs take off
 JITTER = (0.001, -0.001, 0.0)
-# Bits per byte and kept pairs of each arm: letters is worth 0.2, copy −0.1, and markup drops nothing.
+# Bits per byte and kept pairs of each arm: letters is worth 0.2, copy −0.1, and markup drops nothing. As many pairs
+# dropped at random besides cost 0.05 for letters, and gain 0.1 for copy.
 ARMS = {
     "all": (2.0, 900),
     "none": (2.3, 1000),
     "without_letters": (2.2, 950),
-    "random_for_letters": (2.15, 900),
+    "random_besides_letters": (2.05, 850),
     "without_copy": (1.9, 920),
-    "random_for_copy": (2.0, 900),
+    "random_besides_copy": (2.1, 880),
     "without_markup": (2.0, 900),
-    "random_for_markup": (2.0, 900),
+    "random_besides_markup": (2.0, 900),
 }
 
 
@@ -51,7 +52,7 @@ def test_a_rule_has_a_gain_a_loss_or_is_not_told_apart_and_a_price(tmp_path: Pat
     assert letters.gain is not None
     assert letters.over_chance is not None
     assert letters.gain.estimate == pytest.approx(0.2)
-    assert letters.over_chance.estimate == pytest.approx(0.15)
+    assert letters.over_chance.estimate == pytest.approx(0.25), "its gain of 0.2, and the cost of 0.05 of a random drop"
     assert (letters.num_pairs, letters.share) == (50, pytest.approx(50 / 950))
     assert letters.result == "gain; better than chance"
     assert copy.result == "loss; not told apart from chance"
@@ -63,6 +64,24 @@ def test_a_rule_has_a_gain_a_loss_or_is_not_told_apart_and_a_price(tmp_path: Pat
     assert "copy has a loss of +0.100" in worths.summary
     assert "Drop no pair that the other rules keep: markup." in worths.summary
     assert worth_cells(letters)[1] == "50 (5.26%)"
+
+
+def test_the_gain_over_chance_has_the_variance_of_its_three_arms(tmp_path: Path) -> None:
+    (worths,) = rule_worths(sweep(tmp_path))
+    (letters,) = (row for row in worths.rows if row.rule == "letters")
+    assert letters.gain is not None
+    assert letters.over_chance is not None
+    widths = [of.high - of.low for of in (letters.over_chance, letters.gain)]
+    # 1 + 1 + 4 parts of a variance against 1 + 1; Holm's method has other critical values for the two.
+    assert widths[0] / widths[1] == pytest.approx(3**0.5, rel=0.15)
+
+
+def test_a_control_instead_of_the_rule_is_compared_with_all_rules(tmp_path: Path) -> None:
+    (worths,) = rule_worths(sweep(tmp_path, {"all": (2.0, 900), "random_for_letters": (2.15, 900), "none": (2.3, 999)}))
+    letters = worths.rows[1]
+    assert letters.gain is None
+    assert letters.over_chance is not None
+    assert letters.over_chance.estimate == pytest.approx(0.15)
 
 
 def test_a_difference_within_the_variation_over_seeds_is_not_told_apart(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_the_message_says_what_would_do_and_how_to_allow_it() -> None:
     assert told.startswith("model.net._target_ names 'torch.nn.utils.rnn.torch.load', which is not a class. A nested ")
     assert "Callback, " in told
     assert "Optimizer, " in told
+    assert "Mark a function of your own with @mtx.rule, " in told
     assert told.endswith(
         "set the environment variable MTX_ALLOW_TARGETS=torch.serialization (several modules: separated by commas)"
     )

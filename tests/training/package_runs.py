@@ -93,7 +93,8 @@ def stop_at(pl: Any, step: int, path: Path) -> Any:
 
 
 def alone(folder: Path, package: str) -> dict[str, Any]:
-    """Train once without a break, and once with one."""
+    """Train once without a break, and once with one. What is imported already has done without the other package."""
+    assert PACKAGES[package] not in sys.modules
     sys.meta_path.insert(0, Hidden(PACKAGES[package]))
     made = data(folder)
     pl = importlib.import_module(package)

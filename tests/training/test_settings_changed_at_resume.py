@@ -40,7 +40,8 @@ SERVED = {
     "downloader/hf": {"verify", "patience_s"},
     "score/language": {"source_language", "target_language"},  # without effect, and not in the identity, here
     "score/near_duplicates": {"memory_mb"},
-    "filter/selection": {"ablation_seed"},  # without effect, and not in the identity, but for random_for_RULE
+    "score/combined": {"other_texts"},  # the content of the file counts, not its place
+    "filter/selection": {"ablation_seed"},  # without effect, and not in the identity, but for pairs dropped at random
 }
 # Options whose component needs a file or another component, with the tests of their identities.
 BY_OTHER_TESTS = {"filter/opusfilter", "score/embeddings", "score/given"}

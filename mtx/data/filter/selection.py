@@ -16,7 +16,7 @@ from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.column_rule import ColumnRule, column_rule
 from mtx.data.filter.filter_protocol import DropCounts, PairFilter
 from mtx.data.filter.pairwise_rule import count_reasons
-from mtx.data.filter.rule_ablation import ALL, RANDOM, Ablation, parsed_ablation, random_drop
+from mtx.data.filter.rule_ablation import ALL, RANDOM_FOR, Ablation, parsed_ablation, random_drop
 from mtx.data.filter.rule_funnel import RuleFunnel
 from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
 from mtx.data.filter.two_pass_filter import AppliedFilter
@@ -41,8 +41,9 @@ class SelectionFilter(PairFilter):
         before: a filter that is applied first, such as the default filter; None: no filter.
         rules: the rules by name. A rule is a mapping of criteria (see `ColumnRule`), or a function of one's own that is
             marked with `@mtx.rule`. A rule without criteria, or null, is off.
-        ablation: which rules apply: `all`, `none`, `without_RULE`, or `random_for_RULE`; see `rule_ablation`.
-        ablation_seed: seed of the pairs that `random_for_RULE` drops.
+        ablation: which rules apply: `all`, `none`, `without_RULE`, `random_besides_RULE` or `random_for_RULE`; see
+            `rule_ablation`.
+        ablation_seed: seed of the pairs that `random_besides_RULE` and `random_for_RULE` drop.
     """
 
     kind: ClassVar[str] = "filter/selection"
@@ -96,12 +97,11 @@ class SelectionFilter(PairFilter):
     def identity_fields(self) -> dict[str, JSON]:
         """Return the fields that decide the output: the filter before, and the rules that are on."""
         rules: list[JSON] = []
-        is_random = self._ablation.kind == RANDOM
-        for name, rule in (self._all_active if is_random else self._active).items():
+        for name, rule in (self._all_active if self._ablation.is_random else self._active).items():
             described = identity(rule) if isinstance(rule, PairFilter) else cast(dict[str, JSON], plain_value(rule))
             rules.append([name, {key: value for key, value in described.items() if value is not None}])
         found: dict[str, JSON] = {"before": None if self.before is None else identity(self.before), "rules": rules}
-        return found | ({"random_for": [self._ablation.rule, self.ablation_seed]} if is_random else {})
+        return found | self._ablation.described(self.ablation_seed)
 
     @cached_property
     def _ablation(self) -> Ablation:
@@ -129,7 +129,7 @@ class SelectionFilter(PairFilter):
     @property
     def _needs_all_pairs(self) -> bool:
         has_more = isinstance(self.before, SelectionFilter) and self.before._needs_all_pairs
-        return has_more or self._ablation.kind == RANDOM or RuleSet(self._active).needs_all_pairs
+        return has_more or self._ablation.is_random or RuleSet(self._active).needs_all_pairs
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -137,7 +137,7 @@ class SelectionFilter(PairFilter):
 
         The parts of a mixture, `within: source`, are none of them: they are no scores.
         """
-        active = self._all_active if self._ablation.kind == RANDOM else self._active
+        active = self._all_active if self._ablation.is_random else self._active
         own = [rule for rule in (*active.values(), self.before) if isinstance(rule, PairFilter)]
         if any(each.columns is None for each in own):
             return None
@@ -170,13 +170,15 @@ class SelectionFilter(PairFilter):
     def fitted(self, read: Callable[[], Batches]) -> PairFilter:
         """Return the selection with the bounds that follow from quantiles and ranks, after a pass over all pairs.
 
-        With `ablation=random_for_RULE`, the result also has the pairs to drop at random.
+        With `random_besides_RULE` and `random_for_RULE`, the result also has the pairs to drop at random.
         """
-        if (rule := self._ablation.rule) is not None and self._ablation.kind == RANDOM:
-            both = (self._all_active, self._active)
-            whole, kept = (self._bound(RuleSet(rules, self._source_names), read) for rules in both)
-            return random_drop(rule, kept, kept.num_kept(read()), whole.num_kept(read()), seed=self.ablation_seed)
-        return self._bound(RuleSet(self._active, self._source_names), read)
+        if (rule := self._ablation.rule) is None or not self._ablation.is_random:
+            return self._bound(RuleSet(self._active, self._source_names), read)
+        both = (self._all_active, self._ablation.others(self._all_active))
+        whole, without = (self._bound(RuleSet(rules, self._source_names), read) for rules in both)
+        num_whole, num_without = whole.num_kept(read()), without.num_kept(read())
+        kept, num_kept = (without, num_without) if self._ablation.kind == RANDOM_FOR else (whole, num_whole)
+        return random_drop(rule, kept, num_kept, num_without - num_whole, seed=self.ablation_seed)
 
     def _bound(self, rules: RuleSet, read: Callable[[], Batches]) -> "BoundSelection":
         before = None if self.before is None else self.before.fitted(read)

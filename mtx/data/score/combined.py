@@ -7,7 +7,7 @@ no pair is judged by a model that learned from it (cross-fitting).
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.components.checked_options import Count, Natural, component
+from mtx.components.identity import JSON
 from mtx.data.score.additive_logistic import AdditiveModel, fit_additive, read_models, write_models
+from mtx.data.score.other_texts import TRAINING, other_texts
 from mtx.data.score.planted_noise import planted_noise
+from mtx.data.score.score_file import content_digest
 from mtx.data.score.scorer import MAIN_COLUMN, CombiningScorer, Mask, Sample, ScoreColumn, ScorePlanted
 from mtx.errors import DataError
 
 MODEL_FILE = "combined.npz"
+OTHER_TEXTS = "score.combined.other_texts"
 NUM_HALVES = 2
 MIN_PAIRS = 20  # good pairs in each half; fewer cannot be told from noise
 TRAINING_NOISE = 1 << 32  # added to the seed, so that `task=scores` measures with noise that no model has seen
@@ -37,15 +41,26 @@ class CombinedScorer(CombiningScorer):
         sample_pairs: maximum number of pairs of the corpus from which the model learns.
         noise_pairs: number of planted pairs of each kind from which it learns.
         seed: another seed draws another sample and other noise.
+        other_texts: a file with texts in another language, one per line, from a half of which the noise
+            `wrong_language` is planted; None: the model learns from no such noise.
     """
 
     kind: ClassVar[str] = "score/combined"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     inputs: list[str] | None = None
     sample_pairs: Count = 40_000
     noise_pairs: Count = 2000
     seed: Natural = 0
+    other_texts: str | None = None
+
+    def identity_fields(self) -> dict[str, JSON]:
+        """Return the fields that decide the output. An edited file has another digest; its place does not count."""
+        found: dict[str, JSON] = {"inputs": cast(JSON, self.inputs), "sample_pairs": self.sample_pairs}
+        found |= {"noise_pairs": self.noise_pairs, "seed": self.seed}
+        if self.other_texts is not None:
+            found["other_texts"] = content_digest(Path(self.other_texts), OTHER_TEXTS)
+        return found
 
     @property
     def columns(self) -> Mapping[str, ScoreColumn]:
@@ -68,7 +83,9 @@ class CombinedScorer(CombiningScorer):
         names = [name for name in good.schema.names if pa.types.is_float64(good.schema.field(name).type)]
         of_good = features(good, names)
         texts = pa.Table.from_batches([good.select(["src", "tgt"])])
-        planted = planted_noise(texts, per_kind=self.noise_pairs, seed=self.seed + TRAINING_NOISE)
+        others = other_texts(self.other_texts, OTHER_TEXTS, TRAINING)
+        noise_seed = self.seed + TRAINING_NOISE
+        planted = planted_noise(texts, per_kind=self.noise_pairs, seed=noise_seed, other_targets=others)
         bad = {}
         for kind, of in planted.items():
             batch = score_planted(of)

@@ -48,6 +48,7 @@ class EmbeddingsScorer(TrainedScorer):
 
     kind: ClassVar[str] = "score/embeddings"
     version: ClassVar[int] = 1
+    is_parallel: ClassVar[bool] = False  # each process would hold the network, possibly on one accelerator
 
     encoder: TextEncoder
     sample_pairs: Count = 10_000

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.cpu_count import granted_cores
+from mtx.data.score.candidate_pairs import CandidatePairs, distinct
 from mtx.data.score.minhash import HALF, LOW_HALF, MinHash
 from mtx.data.score.normal_form import NormalTexts, folding_table, joined_texts, normal_pairs
 from mtx.data.score.spilled_arrays import SpilledArrays
@@ -27,7 +28,6 @@ BYTES_PER_PAIR = 72  # hashes of the texts and their order, one band with its or
 WORKING_BYTES = 64 << 20  # a batch of texts, and the tables of characters
 BYTES_PER_CHAR = 4
 CANDIDATE_BYTES = 64  # of a candidate while it is verified, without its texts
-CANDIDATE_PARTS = 16  # files of candidates, if they are not kept in memory
 JACCARD_TASK = 20_000  # candidates per task of a thread
 TASKS_AHEAD = 8  # slices of texts that wait or are hashed at once
 
@@ -88,34 +88,32 @@ class NearDuplicateSearch:
         """
         room = self._room(num_pairs)
         in_memory = 2 * 4 * self.minhash.bands * num_pairs <= room
-        folders = [scratch / name for name in ("bands", "candidates")]
-        for folder in folders:
-            folder.mkdir()
+        folder = scratch / "bands"
+        folder.mkdir()
         folding_table()  # before the threads start, so that only one computes it
         with ThreadPoolExecutor(granted_cores()) as threads:
-            bands = SpilledArrays(folders[0], np.uint32, in_memory=in_memory)
-            of_text, num_chars, texts = self._fill_bands(corpus, bands, threads, room // 2 if in_memory else 0)
+            bands = SpilledArrays(folder, np.uint32, in_memory=in_memory)
+            of_text, num_chars, texts = self._fill_bands(corpus, bands, threads, room // 4 if in_memory else 0)
             first_equal = _first_equal(of_text)
             del of_text
             rows = np.flatnonzero(first_equal == np.arange(len(first_equal))).astype(np.uint64)
-            candidates = SpilledArrays(folders[1], np.uint64, in_memory=in_memory)
-            parts = 1 if in_memory else CANDIDATE_PARTS
-            self._fill_candidates(bands, rows, num_pairs, candidates, parts, threads)
+            candidates = CandidatePairs(scratch / "candidates.bin", num_pairs, room // 8)
+            self._fill_candidates(bands, rows, candidates, threads if in_memory else None)
             per_candidate = CANDIDATE_BYTES + 2 * BYTES_PER_CHAR * -(-num_chars // max(num_pairs, 1))
-            chunk = max(room // per_candidate, 1)
+            chunk = max(max(room // 2, WORKING_BYTES // 4) // per_candidate, 1)
             highest = np.zeros(num_pairs, dtype=np.float64)
             highest[first_equal < np.arange(num_pairs)] = 1.0
-            links: list[NDArray[np.uint64]] = []
+            cluster, size = first_equal, np.ones(num_pairs, dtype=np.int64)
             num_candidates = 0
-            for part in range(parts):
-                found = _distinct(candidates.take(part))
+            for found in candidates.pieces():
                 num_candidates += len(found)
+                links = [np.empty(0, dtype=np.uint64)]
                 for start in range(0, len(found), chunk):
                     piece = found[start : start + chunk]
                     values = self._verified(corpus, texts, piece, threads)
                     np.maximum.at(highest, (piece >> HALF).astype(np.int64), values)
                     links.append(piece[values >= self.min_jaccard])
-        cluster, size = _clusters(first_equal, np.concatenate([np.empty(0, dtype=np.uint64), *links]))
+                cluster, size = _clusters(cluster, np.concatenate(links))
         return NearDuplicates(highest, cluster, size, num_candidates)
 
     def _room(self, num_pairs: int) -> int:
@@ -167,24 +165,19 @@ class NearDuplicateSearch:
         self,
         bands: SpilledArrays,
         rows: NDArray[np.uint64],
-        num_pairs: int,
-        candidates: SpilledArrays,
-        parts: int,
-        threads: ThreadPoolExecutor,
+        candidates: CandidatePairs,
+        threads: ThreadPoolExecutor | None,
     ) -> None:
-        """Append the candidates of each band, by ranges of the later row: the later row in the high half."""
+        """Append the candidates of each band; without threads, one band at a time, because memory is scarce."""
 
-        def of_band(number: int) -> NDArray[np.uint64]:
+        def of_band(number: int) -> None:
             keys = (bands.take(number)[rows.astype(np.int64)].astype(np.uint64) << HALF) | rows
             keys.sort()
-            return pairs_with_one_hash(keys)
+            for found in pairs_with_one_hash(keys):
+                candidates.append(found)
 
-        width = -(-num_pairs // parts)
-        in_turn = threads.map if parts == 1 else map  # one band at a time if memory is scarce
-        for found in in_turn(of_band, range(self.minhash.bands)):
-            part_of = (found >> HALF).astype(np.int64) // max(width, 1)
-            for part in range(parts):
-                candidates.append(part, found[part_of == part] if parts > 1 else found)
+        for _ in (threads.map if threads else map)(of_band, range(self.minhash.bands)):
+            pass
 
     def _verified(
         self, corpus: Corpus, texts: NormalTexts | None, candidates: NDArray[np.uint64], threads: ThreadPoolExecutor
@@ -192,7 +185,7 @@ class NearDuplicateSearch:
         """Return the exact Jaccard index of each candidate. Without `texts`, those of the candidates are read again."""
         one, other = (candidates >> HALF).astype(np.int64), (candidates & LOW_HALF).astype(np.int64)
         if texts is None:
-            needed = _distinct(np.concatenate([one, other]))
+            needed = distinct(np.concatenate([one, other]))
             texts = _texts_of(corpus, needed, threads)
             one, other = np.searchsorted(needed, one), np.searchsorted(needed, other)
 
@@ -245,51 +238,39 @@ def _first_equal(of_text: NDArray[np.uint64]) -> Ints:
     return found
 
 
-def _distinct(values: NDArray[Any]) -> NDArray[Any]:
-    """Return the distinct values in ascending order; sorts in place, which is faster than the hash of `np.unique`."""
-    values.sort()
-    is_first = np.ones(len(values), dtype=np.bool_)
-    np.not_equal(values[1:], values[:-1], out=is_first[1:])
-    return values[is_first]
-
-
-def pairs_with_one_hash(keys: NDArray[np.uint64], max_neighbours: int = MAX_NEIGHBOURS) -> NDArray[np.uint64]:
-    """Return the pairs of rows with one hash, the later row in the high half.
+def pairs_with_one_hash(keys: NDArray[np.uint64], max_neighbours: int = MAX_NEIGHBOURS) -> Iterator[NDArray[np.uint64]]:
+    """Yield the pairs of rows with one hash, the later row in the high half, in parts of at most one pair for each row.
 
     Args:
         keys: ascending; the hash in the high half, and the row in the low half.
         max_neighbours: of the rows with one hash, each is paired with at most this number of rows before it.
     """
     hashes = keys >> HALF
-    places = np.arange(len(keys))
-    found = [np.empty(0, dtype=np.uint64)]
+    places = np.flatnonzero(hashes[1:] == hashes[:-1])
     for distance in range(1, max_neighbours + 1):
         places = places[places + distance < len(keys)]
         places = places[hashes[places] == hashes[places + distance]]
         if not len(places):
             break
-        found.append((keys[places + distance] << HALF) | (keys[places] & LOW_HALF))
-    return np.concatenate(found)
+        yield (keys[places + distance] << HALF) | (keys[places] & LOW_HALF)
 
 
 def _clusters(first_equal: Ints, links: NDArray[np.uint64]) -> tuple[Ints, Ints]:
     """Return the first row and the size of the cluster of each row: the connected components of equal and linked rows.
 
     Args:
-        first_equal: the first row with an equal text.
+        first_equal: the first row of a smaller cluster, such as the first one with an equal text.
         links: pairs of rows, one in each half.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(first_equal)
-    if not n:
-        return first_equal, first_equal
-    equal = np.flatnonzero(first_equal < np.arange(n))
-    one = np.concatenate([equal, (links >> HALF).astype(np.int64)])
-    other = np.concatenate([first_equal[equal], (links & LOW_HALF).astype(np.int64)])
-    graph = coo_array((np.ones(len(one), dtype=np.bool_), (one, other)), shape=(n, n))
-    _, labels = connected_components(graph, directed=False)
-    _, first, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
-    cluster: Ints = first[inverse].astype(np.int64)
-    return cluster, counts[inverse].astype(np.int64)
+    cluster = first_equal
+    one, other = (links >> HALF).astype(np.int64), (links & LOW_HALF).astype(np.int64)
+    while len(one):
+        # Each cluster whose first row is not the lower one joins the lowest cluster that it is linked to.
+        one, other = cluster[one], cluster[other]
+        differ = one != other
+        one, other = np.maximum(one, other)[differ], np.minimum(one, other)[differ]
+        cluster = cluster.copy()
+        np.minimum.at(cluster, one, other)
+        while not np.array_equal(cluster, root := cluster[cluster]):
+            cluster = root
+    return cluster, np.bincount(cluster, minlength=len(cluster))[cluster]

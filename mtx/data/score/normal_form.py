@@ -108,7 +108,18 @@ def normal_texts(texts: pa.LargeStringArray, *, with_punctuation: bool = True, c
             text without any of these keeps its characters, so that two texts of punctuation are not equal.
         compiled: whether to use numba for many texts, if it is installed.
     """
-    texts = pc.utf8_trim_whitespace(texts)
+    return _normal_trimmed(pc.utf8_trim_whitespace(texts), with_punctuation, compiled)
+
+
+def normal_pairs(pairs: pa.RecordBatch) -> NormalTexts:
+    """Return the normal form of each pair: both sides with `SEPARATOR` between them."""
+    source, target = (pc.utf8_trim_whitespace(pairs.column(side)) for side in ("src", "tgt"))
+    joined = pc.binary_join_element_wise(source, target, pa.scalar(SEPARATOR, pa.large_string()))
+    return _normal_trimmed(joined, with_punctuation=True, compiled=True)
+
+
+def _normal_trimmed(texts: pa.LargeStringArray, with_punctuation: bool, compiled: bool) -> NormalTexts:
+    """Return the normal forms of texts without white space at their ends; see `normal_texts`."""
     kernels = normal_form_kernels() if compiled and len(texts) >= LEAST_COMPILED else None
     if kernels is not None:
         found, is_plain = _folded_texts(kernels, texts, with_punctuation)
@@ -137,12 +148,6 @@ def normal_texts(texts: pa.LargeStringArray, *, with_punctuation: bool = True, c
     return _selected(folded, offsets, is_word)
 
 
-def normal_pairs(pairs: pa.RecordBatch) -> NormalTexts:
-    """Return the normal form of each pair: both sides with `SEPARATOR` between them."""
-    source, target = (pc.utf8_trim_whitespace(pairs.column(side)) for side in ("src", "tgt"))
-    return normal_texts(pc.binary_join_element_wise(source, target, pa.scalar(SEPARATOR, pa.large_string())))
-
-
 def joined_texts(parts: Sequence[NormalTexts]) -> NormalTexts:
     """Return the texts of several parts in one."""
     codes = np.concatenate([np.empty(0, dtype=np.uint32), *(part.codes for part in parts)])
@@ -167,8 +172,9 @@ def _folded_texts(
         return NormalTexts(np.empty(0, dtype=np.uint32), ends), is_plain
     offsets = np.frombuffer(buffer, dtype=np.int64, count=len(texts) + 1, offset=8 * texts.offset)
     octets = np.frombuffer(data, dtype=np.uint8)
-    # One more than needed, because the kernel writes a character before it decides whether to keep it.
-    codes = np.empty(pc.sum(pc.utf8_length(texts)).as_py() + 1, dtype=np.uint32)
+    # A text has at most as many characters as bytes, and memory counts only when it is written. One more is needed,
+    # because the kernel writes a character before it decides whether to keep it.
+    codes = np.empty(int(offsets[-1] - offsets[0]) + 1, dtype=np.uint32)
     table = folding_table()
     tables = (table.folded, table.is_plain, table.is_word)
     end = kernels.fill_folded(octets, offsets, tables, with_punctuation, codes, ends[1:], is_plain)

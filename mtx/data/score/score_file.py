@@ -32,9 +32,9 @@ def format_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes and suffixes[-1] in {*DELIMITERS, ".parquet"} else ""
 
 
-def content_digest(path: Path) -> str:
-    """Return a digest of the content of a file. Raises ConfigError if it cannot be read."""
-    return _content_digest(path, _stamp(path))
+def content_digest(path: Path, key: str = f"{KEY}.path") -> str:
+    """Return a digest of the content of the file that a key of the config names. Raises ConfigError if unreadable."""
+    return _content_digest(path, _stamp(path, key))
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,13 @@ def _example(column: pa.ChunkedArray | pa.Array) -> str:
     return repr(column[0].as_py()) if len(column) else "none"
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path, key: str = f"{KEY}.path") -> tuple[int, int]:
     try:
         stat = path.stat()
     except OSError as error:
-        raise ConfigError(f"{KEY}.path={path} cannot be read: {error.strerror}. Set {KEY}.path=FILE") from error
+        raise ConfigError(f"{key}={path} cannot be read: {error.strerror}. Set {key}=FILE") from error
     if not path.is_file():
-        raise ConfigError(f"{KEY}.path={path} must be a file, but is a folder. Set {KEY}.path=FILE")
+        raise ConfigError(f"{key}={path} must be a file, but is a folder. Set {key}=FILE")
     return stat.st_mtime_ns, stat.st_size
 
 

@@ -52,9 +52,11 @@ class Scorer(ABC):
     Attributes:
         is_of_texts: whether the values of a pair depend on its texts alone. If not, the pairs to score have the column
             `row` with their numbers in the corpus, and planted noise gets no score.
+        is_parallel: whether several processes may score at once. False for scorers with a large network.
     """
 
     is_of_texts: ClassVar[bool] = True
+    is_parallel: ClassVar[bool] = True
 
     @property
     def reads_rows(self) -> bool:

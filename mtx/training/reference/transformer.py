@@ -8,6 +8,7 @@ Shapes: B pairs, S source and T target positions, N real labels of a batch, V ta
 """
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 import pytorch_lightning as pl
@@ -116,9 +117,12 @@ class TransformerTranslator(pl.LightningModule):
 
         Raises ConfigError if `max_positions` is below the data module's maximal length.
         """
-        facts: dict[str, Any] = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
+        self.check_lengths(getattr(getattr(self.trainer, "datamodule", None), "facts", dict)())
+
+    def check_lengths(self, limits: Mapping[str, Any]) -> None:
+        """Raise ConfigError if `max_positions` is below `max_source_tokens` or `max_target_tokens` of `limits`."""
         for key in ("max_source_tokens", "max_target_tokens"):
-            longest = facts.get(key) or 0
+            longest = limits.get(key) or 0
             if longest > self.network.max_positions:
                 raise ConfigError(
                     f"the model takes at most model.max_positions={self.network.max_positions} tokens, but batches may "

@@ -91,7 +91,7 @@ def as_lists(plan: Plan) -> list[list[int]]:
 
 
 @each_planner
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)  # for each of some 60 planners, which share most of their code
 @given(rows=rows_of_pairs, seed=st.integers(0, 3), epoch=st.integers(0, 3))
 def test_every_row_is_in_one_batch_or_counted_as_dropped(
     planner: Planner, rows: list[tuple[int, int, bool]], seed: int, epoch: int

@@ -54,6 +54,21 @@ def test_the_control_has_as_many_pairs_as_all_rules_of_those_kept_without_the_ru
     assert sum(dropped.values()) + len(found) == NUM_PAIRS
 
 
+@pytest.mark.parametrize(("rule", "num_at_random"), [("low", 15), ("high", 10), ("same", 0)])
+def test_the_control_besides_all_rules_drops_as_many_more_as_only_the_rule_drops(rule: str, num_at_random: int) -> None:
+    found, dropped = kept(f"random_besides_{rule}", ablation_seed=4)
+    assert len(found) == len(kept("all")[0]) - num_at_random
+    assert set(found) <= set(kept("all")[0])
+    assert dropped.get(f"at_random_for_{rule}", 0) == num_at_random
+    assert sum(dropped.values()) + len(found) == NUM_PAIRS
+    assert kept(f"random_besides_{rule}", ablation_seed=4, batch_rows=7) == (found, dropped)
+    assert num_at_random == 0 or kept(f"random_besides_{rule}", ablation_seed=5)[0] != found
+
+
+def test_the_control_besides_all_rules_drops_no_more_pairs_than_there_are() -> None:
+    assert kept("random_besides_low", rules={"low": {"min": 90.0}})[0] == []
+
+
 def test_the_control_counts_the_random_drops_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     counts = DropCounts()
     rules = {"low": {"min": 95.0}, "high": {"max": 97.0}}
@@ -81,6 +96,8 @@ def test_only_what_decides_about_the_pairs_is_part_of_the_identity() -> None:
     assert identity(selection("without_low")) == identity(selection("all", rules=without)), "one dataset for both"
     assert identity(selection("random_for_low")) != identity(selection("random_for_low", ablation_seed=5))
     assert identity(selection("random_for_low")) != identity(selection("random_for_high"))
+    assert identity(selection("random_for_low")) != identity(selection("random_besides_low"))
+    assert identity(selection("random_besides_low")) != identity(selection("random_besides_low", ablation_seed=5))
     assert identity(selection("none")) == identity(selection("all", rules={}))
 
 
@@ -101,5 +118,5 @@ def test_the_arms_follow_from_the_rules_that_are_on() -> None:
     options = {**RULES, "none": None, "own": {"_target_": "my_rules.short"}}
     assert active_rules(options) == ["low", "high", "same", "own"]
     assert ablation_arms(["low", "own"]) == [
-        *("all", "none", "without_low", "random_for_low", "without_own", "random_for_own"),
+        *("all", "none", "without_low", "random_besides_low", "without_own", "random_besides_own"),
     ]

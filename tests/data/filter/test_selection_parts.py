@@ -18,6 +18,7 @@ from mtx.data.filter.selection import SelectionFilter
 from mtx.errors import ConfigError, DataError
 from mtx.page.rules_section import rules_table
 from mtx.records.noise_report import column_noise
+from mtx.records.plot_data_computation import rule_samples
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report
 from mtx.records.score_report import selection_report, selection_tables
@@ -256,6 +257,10 @@ def test_selections_chain_and_both_are_reported() -> None:
     assert [(each.num_kept, [row.name for row in each.rows]) for each in page.before] == [
         (6, ["best_without_value", "best"])
     ]
+    profile = RunProfile(rules=rule_samples({"rules": counts.funnel.as_json()})["rules"])
+    page = rules_table(Report(selection=report), profile)
+    assert page is not None
+    assert [len(row.samples) for row in (*page.before[0].rows, *page.rows)][1:] == [1, 3], "samples of both selections"
     assert SelectionFilter(before=first, rules={"number": {"min": 9}}).columns == ("number", "z")
 
 

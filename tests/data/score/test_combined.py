@@ -142,6 +142,7 @@ def test_half_of_the_sources_train_each_model(tmp_path: Path, monkeypatch: pytes
 
     def fit(good: np.ndarray, bad: dict[str, np.ndarray]) -> AdditiveModel:
         trained.append(good)
+        assert "wrong_language" in bad
         return fit_additive(good, bad)
 
     monkeypatch.setattr("mtx.data.score.combined.fit_additive", fit)
@@ -153,7 +154,9 @@ def test_half_of_the_sources_train_each_model(tmp_path: Path, monkeypatch: pytes
         batch = pairs.pairs.combine_chunks().to_batches()[0]
         return batch.append_column("z", pa.array(np.full(batch.num_rows, -5.0)))
 
-    CombinedScorer(noise_pairs=20).train_on_scores(sample, planted, tmp_path)
+    others = tmp_path / "french.txt"
+    others.write_text("".join(f"un texte étranger {number}\n" for number in range(60)))
+    CombinedScorer(noise_pairs=20, other_texts=str(others)).train_on_scores(sample, planted, tmp_path)
     halves = source_halves(texts)
     for half, good in enumerate(trained):
         assert (good[:, 0] == np.flatnonzero(halves != half)).all()

@@ -1,14 +1,11 @@
 """Remote stores, with the real s3fs client against a moto server on loopback, and with fsspec's memory."""
 
-import logging
 import multiprocessing
 import pickle
 import signal
-import socket
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,107 +13,15 @@ from typing import Any
 
 import pytest
 import warm_process
+from bucket_stores import MARKS, ROWS, SECRET, dataset_of, described, keys_of, store_at
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.store import Store
-from mtx.errors import AlreadyStoredError, ConfigError, DamagedError, NotStoredError, StoreError
-from mtx.infra.dal.arrow import ArrowFileLayer
-from mtx.infra.dal.fal import FileAccessLayer
-from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.remote.artifacts import RemoteArtifactLayer
+from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError, StoreError
 from mtx.infra.dal.remote.file_layer import RemoteFileLayer
 from mtx.infra.dal.remote.filesystem import RemoteFolder
-from mtx.infra.dal.remote.manifests import RemoteObjectLayer
-from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
-pytest.importorskip("s3fs")
-moto_server = pytest.importorskip("moto.server")
-
-SECRET = "wJalrXUtnFEMI-DUMMY-SECRET"
-ROWS = [{"src": f"source {i}", "tgt": f"Ziel {i} \u2028 \x00 🙂"} for i in range(1000)]
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore.*"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:aiobotocore.*"),
-    # s3fs closes its session when the interpreter ends, not when a test does.
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server(endpoint: str) -> Iterator[None]:
-    """The variables that lead clients to the server. Clients are kept from test to test: to make one takes long."""
-    import fsspec
-
-    clients = fsspec.get_filesystem_class("s3")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "AWS_PROFILE"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        clients.clear_instance_cache()
-        yield
-        clients.clear_instance_cache()
-
-
-@pytest.fixture
-def s3(server: None) -> str:
-    """The address of a bucket of one's own."""
-    import fsspec
-
-    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
-    fsspec.filesystem("s3").mkdir(bucket)
-    return f"s3://{bucket}/mtx"
-
-
-@pytest.fixture
-def new_clients(s3: str) -> Iterator[None]:
-    """No client of another test, nor for another: where variables differ."""
-    import fsspec
-
-    clients = fsspec.get_filesystem_class("s3")
-    clients.clear_instance_cache()
-    yield
-    clients.clear_instance_cache()
-
-
-@pytest.fixture
-def memory() -> str:
-    return f"memory://{uuid.uuid4().hex[:12]}/mtx"
-
-
-@pytest.fixture(params=["s3", "memory"])
-def url(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue(request.param))
-
-
-def store_at(url: str, cache: Path) -> Store:
-    files = partial(ArrowFileLayer)
-    return Store(root=url, objects=partial(SQLiteObjectLayer), files=files, cache=cache)
-
-
-def dataset_of(dataset_id: str = "one", rows: Any = ROWS) -> TranslationDataset:
-    return TranslationDataset(id=dataset_id, name="n", stage="raw", split="train", languages=("en", "de"), data=rows)
-
-
-def keys_of(url: str) -> list[str]:
-    import fsspec
-
-    fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    return sorted(key.removeprefix(root) for key in fs.find(root))
+pytestmark = MARKS
 
 
 def test_what_one_machine_stores_another_reads(url: str, tmp_path: Path) -> None:
@@ -327,10 +232,6 @@ def test_a_damaged_manifest_is_reported(memory: str, tmp_path: Path, text: str) 
 
 
 # --- artifacts
-
-
-def described(path: Path, text: str) -> None:
-    (path / "tokenizer.json").write_text(text)
 
 
 def test_artifacts_are_built_once_and_shared(url: str, tmp_path: Path) -> None:
@@ -568,144 +469,3 @@ def test_a_forked_process_opens_a_connection_of_its_own(s3: str, tmp_path: Path)
     assert answers.get(timeout=60) == 1000
     worker.join(20)
     answers.close()
-
-
-# --- what is said when it cannot be
-
-
-def test_a_bucket_that_is_missing_is_named(s3: str, tmp_path: Path) -> None:
-    store = store_at("s3://no-such-bucket-here/mtx", tmp_path)
-    calls = (store.repo.show, partial(store.repo.exists, "one"), partial(store.repo.add, dataset_of()))
-    for call in (*calls, partial(store.repo.fal.create, "one", ROWS)):
-        with pytest.raises(
-            StoreError, match=r"the bucket 'no-such-bucket-here' of storage.root=.* does not exist, or the credentials"
-        ):
-            call()
-    with pytest.raises(StoreError, match="the bucket 'no-such-bucket-here' of"):
-        RemoteFolder("s3://no-such-bucket-here/mtx").upload(Path(__file__), "key")
-
-
-@pytest.mark.usefixtures("new_clients")
-def test_missing_credentials_are_told(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(StoreError, match=r"cannot be read: no credentials were found .*Set AWS_ACCESS_KEY_ID"):
-        store_at(s3, tmp_path).repo.show()
-
-
-@pytest.mark.usefixtures("new_clients")
-def test_a_server_that_is_not_there_is_told_in_bounded_time(
-    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
-    started = time.monotonic()
-    with pytest.raises(StoreError, match=r"its server cannot be reached .*Check the network and the endpoint"):
-        store_at(s3, tmp_path).repo.show()
-    assert time.monotonic() - started < 30
-
-
-class Refusing:
-    """A file system that refuses everything with one error."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def __getattr__(self, name: str) -> Any:
-        def refuse(*_: object, **__: object) -> None:
-            raise self.error
-
-        return refuse
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (PermissionError("Forbidden"), r"access is denied \(Forbidden\).*s3:ListBucket"),
-        (TimeoutError("timed out"), r"its server cannot be reached \(timed out\)"),
-        (RuntimeError("at s3://user:pass@b/c?token=x"), r"cannot be read: at s3://\*\*\*@b/c\?token=\*\*\* Nothing"),
-    ],
-)
-def test_what_a_server_refuses_is_told_without_secrets(
-    memory: str, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
-) -> None:
-    folder = RemoteFolder(memory)
-    monkeypatch.setattr(folder, "_open", lambda: (Refusing(error), "/x"))
-    with pytest.raises(StoreError, match=message):
-        folder.read("one.json")
-
-
-def test_an_upload_that_arrives_short_is_told(memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    monkeypatch.setattr(MemoryFileSystem, "put_file", lambda self, here, there: self.pipe_file(there, b"x"))
-    with pytest.raises(StoreError, match=r"must have \d+ bytes after the upload, but has 1. Run the command again"):
-        RemoteFolder(memory).upload(Path(__file__), "key")
-
-
-def test_a_file_system_without_exclusive_creation_is_asked_first(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    plainly = MemoryFileSystem.pipe_file
-
-    def no_mode(self: Any, path: str, value: bytes, mode: str = "overwrite") -> None:
-        if mode == "create":
-            raise NotImplementedError(mode)
-        plainly(self, path, value)
-
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", no_mode)
-    assert RemoteFolder(memory).create("a", b"1")
-    assert not RemoteFolder(memory).create("a", b"2")
-    assert RemoteFolder(memory).read("a") == b"1"
-
-
-def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec.core
-
-    def missing(*_: object, **__: object) -> None:
-        raise ImportError("Install s3fs to access S3")
-
-    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    with pytest.raises(ConfigError, match=r'needs a package that is not installed: pip install "mtx\[s3\]"'):
-        RemoteFolder("s3://bucket/x").read("key")
-    with pytest.raises(ConfigError, match=r'pip install "mtx\[gcs\]"'):
-        RemoteFolder("gs://bucket/x").read("key")
-
-
-def test_an_unknown_kind_of_address_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"storage.root=nosuch://x cannot be opened: .*Use s3://BUCKET/PREFIX"):
-        RemoteFolder("nosuch://x").read("key")
-
-
-@pytest.mark.parametrize("layers", [(ObjectAccessLayer, FileAccessLayer)])
-def test_other_formats_than_arrow_are_refused(memory: str, layers: tuple[Any, Any], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"keeps payload as Arrow files. Choose storage=sqlite_arrow"):
-        Store(root=memory, objects=partial(layers[0]), files=partial(layers[1]), cache=tmp_path)
-
-
-def test_every_layer_is_of_its_kind(memory: str, tmp_path: Path) -> None:
-    from mtx.infra.dal.artifact import ArtifactLayer
-    from mtx.infra.dal.protocols import FileLayer, ObjectLayer
-
-    assert isinstance(RemoteObjectLayer(location=memory), ObjectLayer)
-    assert isinstance(RemoteFileLayer(location=memory, cache=tmp_path), FileLayer)
-    assert isinstance(RemoteArtifactLayer(location=memory, cache=tmp_path), ArtifactLayer)
-
-
-def test_no_secret_is_written_or_logged(s3: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    here, there = store_at(s3, tmp_path / "here"), store_at(s3, tmp_path / "there")
-    here.repo.add(dataset_of())
-    here.tokenizers.get_or_build("t", partial(described, text="{}"), {})
-    there.repo.get("one")
-    there.tokenizers.open("t")
-    import fsspec
-
-    fs, root = fsspec.core.url_to_fs(s3, use_listings_cache=False)
-    written = [fs.cat_file(root + key) for key in keys_of(s3)]
-    written += [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) > 8
-    assert not [content for content in written if SECRET.encode() in content]
-    assert SECRET not in caplog.text

@@ -65,10 +65,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
         return columns.with_extra(_schema(names), wanted, where)
     bad = next((name for name in fields if not is_text(name)), None)
     if bad is not None:
-        raise MalformedPairError(
-            f"{where}: {utf8_problem(bad.encode(errors='surrogateescape'))}. Convert the file with "
-            "`iconv -f ENCODING -t UTF-8 OLD > NEW`, for example from UTF-16 or ISO-8859-1"
-        )
+        raise MalformedPairError(f"{where}: {utf8_problem(bad.encode(errors='surrogateescape'))}")
     try:
         columns = find_columns(dict.fromkeys(fields, ()), wanted, where)
     except SourceError as error:
@@ -106,6 +103,11 @@ def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bo
     for number, fields in rows if header else numbered_rows(file):
         if len(fields) != len(names):
             what = f"each line must have {len(names)} columns, like the first line, but this line has {len(fields)}"
+            if any("\r" in field for field in fields):
+                what += (
+                    r" and carriage returns (\r), which end no line if other lines end with \n. Convert the file with "
+                    r"`tr '\r' '\n' <OLD >NEW`"
+                )
             refusals.refuse("wrong_column_count", f"{file.name}, line {number}", what)
             continue
         pair = fields[source], fields[target]

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,21 @@ from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_h
 from mtx.redaction_and_escaping import one_line
 
 PATTERN_CHARACTERS = "*?["  # a path that contains one of these characters is a pattern
+# How files of other kinds become files that mtx reads, by the ending of their names.
+CONVERSIONS = {
+    ".tar.gz": "tar -xf {}",
+    ".tgz": "tar -xf {}",
+    ".tar": "tar -xf {}",
+    ".tar.xz": "tar -xf {}",
+    ".tar.bz2": "tar -xf {}",
+    ".xz": "xz -dk {}",
+    ".bz2": "bzip2 -dk {}",
+    ".7z": "7z x {}",
+    ".rar": "unrar x {}",
+    ".json": "jq -c '.[]' {} > NEW.jsonl",
+    ".xlsx": "libreoffice --convert-to csv {}",
+    ".ods": "libreoffice --convert-to csv {}",
+}
 
 
 @dataclass(frozen=True)
@@ -56,9 +72,11 @@ def find_file(path: str, key: str) -> SourceFile:
     """Find a file whose format follows from its name's ending; `~` means the home folder. Raises SourceError."""
     found = _existing_file(path, key)
     if (form := _file_format(found)) is None:
+        command = next((text for ending, text in CONVERSIONS.items() if found.name.lower().endswith(ending)), None)
+        advice = f"Convert the file with `{command.format(shlex.quote(str(found)))}`, and set" if command else "Set"
         raise SourceError(
-            f"mtx does not know the ending of {found}. {_known_formats_text()}. Set {key} to another file, or for two "
-            "line-aligned text files set downloader.source_path=FILE downloader.target_path=FILE"
+            f"mtx does not know the ending of {found}. {_known_formats_text()}. {advice} {key} to another file, or for "
+            "two line-aligned text files set downloader.source_path=FILE downloader.target_path=FILE"
         )
     return _source_file(found, form, key)
 

@@ -34,9 +34,11 @@ MAX_LISTED = 5  # number of names listed in a message
 MAGIC_NUMBERS = {
     b"\x1f\x8b": "gzip (.gz)",
     b"\x28\xb5\x2f\xfd": "zstd (.zst)",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
 }
+WIDE_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+# Which of four bytes in turn are zero in most texts of an encoding, since most characters are below U+0100.
+ZERO_SHARE = 0.7
+ZERO_BYTES = {(0, 1, 2): "UTF-32BE", (1, 2, 3): "UTF-32LE", (0, 2): "UTF-16BE", (1, 3): "UTF-16LE"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def line_blocks(file: SourceFile) -> Iterator[tuple[int, bytes]]:
     r"""Yield a file in blocks of whole lines: the number of the block's first line, counted from 1, and the bytes.
 
     Lines end with `\n`; the last line may have no end. A byte order mark at the start of the file is removed. Raises
-    SourceError for lines longer than `MAX_LINE_BYTES`, and for files whose lines end with only `\r`.
+    SourceError for lines longer than `MAX_LINE_BYTES`, for files whose lines end with only `\r`, and for UTF-16.
     """
     with open_bytes(file) as stream:
         yield from numbered_blocks(stream, file.name)
@@ -145,6 +147,11 @@ def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]
     for block in _whole_lines(stream, name):
         if number == 1:
             block = block.removeprefix(BYTE_ORDER_MARK)
+            if (encoding := _wide_encoding(block[:1000])) is not None:
+                raise SourceError(
+                    f"{name} is in {encoding}, but mtx reads UTF-8. Convert the file with "
+                    f"`iconv -f {encoding} -t UTF-8 OLD > NEW`"
+                )
             if b"\n" not in block and b"\r" in block:
                 raise SourceError(
                     f"{name} has carriage returns (\\r) instead of line ends (\\n). Convert the file with "
@@ -186,8 +193,22 @@ def utf8_problem(text: bytes) -> str:
         text.decode()
     except UnicodeDecodeError as error:
         kinds = [f"; the file looks like {kind}" for magic, kind in MAGIC_NUMBERS.items() if text.startswith(magic)]
-        return f"byte {error.start + 1} of the line ({text[error.start]:#04x}) is not valid UTF-8{''.join(kinds)}"
+        return (
+            f"byte {error.start + 1} of the line ({text[error.start]:#04x}) is not valid UTF-8{''.join(kinds)}. If the "
+            "whole file has another encoding, convert it with `iconv -f ENCODING -t UTF-8 OLD > NEW`, for example from "
+            "ISO-8859-1"
+        )
     raise AssertionError("the text is UTF-8")
+
+
+def _wide_encoding(start: bytes) -> str | None:
+    """Return the name of UTF-16 or UTF-32 if the first bytes of a file are in it, by its mark or its zero bytes."""
+    if (marked := next((name for mark, name in WIDE_MARKS.items() if start.startswith(mark)), None)) is not None:
+        return marked
+    turns = [start[offset::4] for offset in range(4)]
+    if len(start) < 8:
+        return None
+    return ZERO_BYTES.get(tuple(n for n, some in enumerate(turns) if some.count(0) > ZERO_SHARE * len(some)))
 
 
 def names_text(names: Sequence[str]) -> str:

@@ -169,14 +169,76 @@ def test_a_header_that_is_read_as_a_pair_is_told(tmp_path: Path, head: str, is_t
         (b"src;tgt", "The columns seem to be separated by semicolons, not by commas as in CSV"),
         (b"src\ttgt", "separated by tabs (rename the file to .tsv)"),
         (b"src|tgt", "separated by vertical bars"),
-        ("src,tgt".encode("utf-16"), "the file looks like UTF-16. Convert the file with `iconv -f ENCODING -t UTF-8"),
-        (b"qu\xe4lle,tgt", "byte 3 of the line (0xe4) is not valid UTF-8. Convert the file with `iconv"),
+        (
+            b"qu\xe4lle,tgt",
+            "byte 3 of the line (0xe4) is not valid UTF-8. If the whole file has another encoding, conv",
+        ),
     ],
 )
 def test_a_first_line_of_another_kind_of_table_is_told(tmp_path: Path, head: bytes, said: str) -> None:
     with pytest.raises(SourceError) as raised:
         read(write(tmp_path / "a.csv", head + b"\na,b\n"))
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".csv", ".jsonl"])
+@pytest.mark.parametrize(
+    ("codec", "told"),
+    [
+        ("utf-16", "UTF-16"),
+        ("utf-32", "UTF-32"),
+        ("utf-16-be", "UTF-16BE"),
+        ("utf-16-le", "UTF-16LE"),
+        ("utf-32-be", "UTF-32BE"),
+        ("utf-32-le", "UTF-32LE"),
+    ],
+)
+def test_a_file_in_utf_16_or_utf_32_is_told_with_the_command_that_converts_it(
+    tmp_path: Path, ending: str, codec: str, told: str
+) -> None:
+    separator = "," if ending == ".csv" else "\t"
+    text = '{"src": "ä", "tgt": "b"}\n' if ending == ".jsonl" else f"src{separator}tgt\n\u65e5\u672c{separator}Grün\n"
+    path = write(tmp_path / f"a{ending}", text.encode(codec))
+    for on_error in ("raise", "skip"):
+        with pytest.raises(SourceError) as raised:
+            read(path, on_error=on_error)
+        assert f"is in {told}, but mtx reads UTF-8. Convert the file with `iconv -f {told} -t UTF-8" in str(
+            raised.value
+        )
+
+
+@pytest.mark.parametrize("head", ["a\0b\tc", "\0\0\0\tx", "\0\tb\0", "日本\t語"])
+def test_texts_with_zero_characters_are_texts(tmp_path: Path, head: str) -> None:
+    path = write(tmp_path / "a.tsv", f"src\ttgt\n{head}\n")
+    assert read(path)[0] == [tuple(head.split("\t"))]
+
+
+def test_carriage_returns_among_other_line_ends_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", "\ufeffsrc\ttgt\r\na\tb\nc\td\re\tf\rg\th")
+    with pytest.raises(SourceError) as raised:
+        read(path)
+    assert r"has 4 and carriage returns (\r), which end no line if other lines end with \n. Convert" in str(
+        raised.value
+    )
+    assert read(path, on_error="skip")[0] == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a.tsv.xz", "Convert the file with `xz -dk "),
+        ("a.tar.xz", "Convert the file with `tar -xf "),
+        ("a b.json", "Convert the file with `jq -c '.[]' '"),
+        ("A.RAR", "Convert the file with `unrar x "),
+        ("a.doc", ". Set downloader.path to another file"),
+    ],
+)
+def test_a_file_of_an_unknown_kind_is_told_with_the_command_that_converts_it(
+    tmp_path: Path, name: str, told: str
+) -> None:
+    with pytest.raises(SourceError) as raised:
+        read(write(tmp_path / name, TSV))
+    assert told in str(raised.value)
 
 
 def test_names_of_columns_are_an_assumption_once(tmp_path: Path) -> None:
