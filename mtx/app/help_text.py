@@ -47,7 +47,6 @@ def _lines() -> Iterator[str]:
     yield "Tasks: task=NAME (* is the default)"
     for name in _option_names(root / "task"):
         yield f"{INDENT}{_marked_option('task', name, chosen):<10} {_purpose(root / 'task' / f'{name}.yaml')}"
-    yield ""
     yield "Groups: GROUP=OPTION (* is the default); mtx -m GROUP=A,B runs a job for each"
     yield from _group_lines(root, chosen)
     yield "Keys that are used most: GROUP.KEY=VALUE"
