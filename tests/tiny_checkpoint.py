@@ -1,6 +1,10 @@
 """A checkpoint of the reference model after one step on a few pairs, as a Trainer writes it."""
 
+import atexit
+import shutil
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +39,11 @@ def trained(folder: Path, **options: Any) -> tuple[Path, TransformerTranslator, 
     trainer.fit(model, datamodule=dm)
     trainer.save_checkpoint(folder / "model.ckpt")
     return folder / "model.ckpt", model.eval(), dm
+
+
+@cache
+def shared() -> tuple[Path, TransformerTranslator, TranslationDataModule]:
+    """Return what `trained` returns, once for each process; tests leave it unchanged."""
+    folder = Path(tempfile.mkdtemp(prefix="mtx-checkpoint-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return trained(folder)

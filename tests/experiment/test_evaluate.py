@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sacrebleu
 from command_line import Mtx
-from tiny_checkpoint import trained
+from tiny_checkpoint import shared
 
 from mtx.data.evaluation_texts import evaluation_texts
 from mtx.data.split import HeldOut
@@ -28,8 +28,8 @@ PAIRS = [("one", "eins"), ("two three", "zwei drei"), ("four", "vier")]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
-    return trained(tmp_path_factory.mktemp("checkpoint"))
+def made() -> tuple[Path, Any, Any]:
+    return shared()
 
 
 def test_scores_are_those_of_sacrebleu() -> None:

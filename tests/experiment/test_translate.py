@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import Mtx
-from tiny_checkpoint import trained
+from tiny_checkpoint import shared
 
 import mtx.experiment.translate as module
 from mtx.errors import InUseError
@@ -24,8 +24,8 @@ GREEDY = ("task=translate", "ckpt=model.ckpt", "task.beam=1")
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("checkpoint"))[0]
+def checkpoint() -> Path:
+    return shared()[0]
 
 
 @pytest.fixture

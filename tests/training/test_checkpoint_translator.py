@@ -29,8 +29,8 @@ TEXTS = ["train 3", "", "e\u0301 مرحبا 日本語", "a\x00b", "train 12", " 
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
-    return tiny_checkpoint.trained(tmp_path_factory.mktemp("checkpoint"))
+def trained() -> tuple[Path, Any, Any]:
+    return tiny_checkpoint.shared()
 
 
 def content_of(path: Path) -> dict[str, Any]:
