@@ -26,8 +26,10 @@ class BatchFormat:
         label_pad_id: value that fills labels after EOS; None: see `label_padding`.
         max_source_tokens: largest number of source positions of a pair, including EOS; None: no limit.
         max_target_tokens: largest number of target positions of a pair, including BOS or EOS; None: no limit.
-        length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores.
-        names: `mtx`, or `huggingface` for the tensor names that seq2seq models of `transformers` take. With
+        length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores. `NO_PADDING` (0)
+            if batches are flat, and only then.
+        names: `mtx`; `flat` for batches without padding; or `huggingface` for the tensor names that seq2seq models of
+            `transformers` take. With
             `huggingface`, labels are padded with -100 unless `label_pad_id` is set, and batches have no `row_ids`.
             `decoder_input_ids` begin with BOS in both formats, so set `decoder_start_token_id` in the config of a
             `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start with pad
@@ -41,10 +43,27 @@ class BatchFormat:
     max_source_tokens: MaxTokens | None = None
     max_target_tokens: MaxTokens | None = None
     length_multiple: int = 1
-    names: Annotated[Literal["mtx", "huggingface"], Field(title="batch_format")] = "mtx"
+    names: Annotated[Literal["mtx", "huggingface", "flat"], Field(title="batch_format")] = "mtx"
 
     def __post_init__(self) -> None:
         supported_schema(self.names)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether batches have no padding."""
+        return self.names == "flat"
+
+    def order_options(self) -> dict[str, int | bool | str | None]:
+        """Return the options that decide, with the sampler, which pairs each rank gets in which step, as plain values.
+
+        Ranks get batches of equal cost in each step, and the cost of a flat batch differs from that of a padded one.
+        """
+        return {
+            "max_source_tokens": self.max_source_tokens,
+            "max_target_tokens": self.max_target_tokens,
+            "source_eos": self.source_eos,
+            **({"batch_format": self.names} if self.is_flat else {}),
+        }
 
     @property
     def label_padding(self) -> int:

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from mtx.batches import collate_compiled
 from mtx.batches.batch_format import BatchFormat
-from mtx.batches.schema import BatchSchema, supported_schema
+from mtx.batches.collate_flat import flat_source, flat_target
+from mtx.batches.schema import supported_schema
 from mtx.data.token_rows import EncodedPairs
+from mtx.errors import ConfigError
 
 Batch = dict[str, Tensor]
 
@@ -26,6 +28,10 @@ Int = NDArray[np.int64]
 
 # Roles of the tensors that the kernels return for a batch, in order.
 TENSOR_ROLES = ("row_ids", "source_ids", "source_mask", "decoder_input", "labels", "target_mask")
+FLAT_ROLES = (
+    *("row_ids", "source_ids", "source_offsets", "source_positions"),
+    *("decoder_input", "labels", "target_offsets", "target_positions"),
+)
 
 _ANY_NUMBER = np.iinfo(np.int32).max  # capacity of a side without a maximum: no row has this many ids
 
@@ -60,6 +66,11 @@ class Collator:
         See `collate_rows`.
         """
         widths = [(0, 0)] * len(rows) if widths is None else widths
+        if self.batch_format.is_flat and any(map(any, widths)):
+            raise ConfigError(
+                "the plan gives batches fixed widths, but batches with datamodule.batch_format=flat have no padding. "
+                "Set datamodule.batch_format=mtx, or choose another sampler, such as sampler=random_tokens"
+            )
         if self._compiled_collator is None:
             return [
                 self._named_batch(self._numpy_tensors(each, least)) for each, least in zip(rows, widths, strict=True)
@@ -74,20 +85,20 @@ class Collator:
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_compiled_collator", "_schema")}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("_compiled_collator", "_tensor_places")
+        }
 
     @cached_property
     def _compiled_collator(self) -> collate_compiled.CompiledCollator | None:
         source, target = self._sides
-        kernels = (
-            None if self.compiled is False else collate_compiled.compiled_kernels(source.ids.dtype, target.ids.dtype)
-        )
+        kernels = None if self.compiled is False else _kernels(self.pairs, self.batch_format)
         if kernels is None:
             return None
         bos, label_pad = self.batch_format.target.bos, self.batch_format.label_padding
-        return collate_compiled.CompiledCollator(
-            kernels, source, target, bos=bos, label_pad=label_pad, pin_memory=self.pin_memory
-        )
+        is_flat = self.batch_format.is_flat
+        collator = collate_compiled.CompiledFlatCollator if is_flat else collate_compiled.CompiledCollator
+        return collator(kernels, source, target, bos=bos, label_pad=label_pad, pin_memory=self.pin_memory)
 
     @property
     def _sides(self) -> tuple[collate_compiled.CollateSide, collate_compiled.CollateSide]:
@@ -107,6 +118,10 @@ class Collator:
         if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
             raise IndexError(collate_compiled.rows_problem(num_rows, rows))
         located = self.pairs.row_numbers(rows)
+        if self.batch_format.is_flat:
+            bos = self.batch_format.target.bos
+            arrays = (rows, *flat_source(source, located), *flat_target(target, located, bos))
+            return [self._pinned_tensor(torch.from_numpy(array)) for array in arrays]
         encoder_ids, encoder_mask = _padded_ids(source, located, least[0])
         labels, decoder_mask = _padded_ids(target, located, least[1])
         decoder_ids = np.empty_like(labels)
@@ -114,8 +129,8 @@ class Collator:
         decoder_ids[:, 1:] = np.where(decoder_mask[:, 1:], labels[:, :-1], target.pad)
         if self.batch_format.label_padding != target.pad:
             labels[~decoder_mask] = self.batch_format.label_padding
-        arrays = (rows, encoder_ids, encoder_mask, decoder_ids, labels, decoder_mask)
-        return [self._pinned_tensor(torch.from_numpy(array)) for array in arrays]
+        padded = (rows, encoder_ids, encoder_mask, decoder_ids, labels, decoder_mask)
+        return [self._pinned_tensor(torch.from_numpy(array)) for array in padded]
 
     def _pinned_tensor(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self.pin_memory else tensor
@@ -125,16 +140,17 @@ class Collator:
 
         The kernels always return bool masks and `row_ids`, which a format may lack or store as another dtype.
         """
-        by_role = dict(zip(TENSOR_ROLES, tensors, strict=True))
-        return {field.name: self._tensor_of_type(by_role[field.role], field.dtype) for field in self._schema.fields}
-
-    def _tensor_of_type(self, tensor: Tensor, dtype: str) -> Tensor:
-        wanted: torch.dtype = getattr(torch, dtype)
-        return tensor if tensor.dtype == wanted else self._pinned_tensor(tensor.to(wanted))
+        return {
+            name: tensors[place] if tensors[place].dtype == wanted else self._pinned_tensor(tensors[place].to(wanted))
+            for name, place, wanted in self._tensor_places
+        }
 
     @cached_property
-    def _schema(self) -> BatchSchema:
-        return supported_schema(self.batch_format.names)
+    def _tensor_places(self) -> list[tuple[str, int, torch.dtype]]:
+        """The name of each tensor in the batch, its place among the tensors of the kernels, and its dtype."""
+        roles = FLAT_ROLES if self.batch_format.is_flat else TENSOR_ROLES
+        fields = supported_schema(self.batch_format.names).fields
+        return [(field.name, roles.index(field.role), getattr(torch, field.dtype)) for field in fields]
 
 
 def collate_rows(
@@ -167,7 +183,16 @@ def collate_rows(
         - `row_ids` [B] int64.
 
         With `names="huggingface"`: `input_ids`, `attention_mask`, `decoder_input_ids`, `decoder_attention_mask`,
-        `labels`, with int64 masks. Each tensor owns its memory, so keeping one tensor does not keep the others. A batch
+        `labels`, with int64 masks.
+
+        With `names="flat"`, the pairs stand one after another, and N and M are all source and target positions:
+
+        - `encoder_input_ids` [N] int64, and `decoder_input_ids` and `labels` [M] int64.
+        - `encoder_offsets` and `decoder_offsets` [B + 1] int32: pair i has the positions from offset i to i + 1.
+        - `encoder_positions` [N] and `decoder_positions` [M] int32: position in the pair, from 0.
+        - `row_ids` [B] int64.
+
+        Each tensor owns its memory, so keeping one tensor does not keep the others. A batch
         without rows is as wide as a batch of empty rows.
 
     Raises:
@@ -176,9 +201,14 @@ def collate_rows(
     return Collator(pairs, batch_format, compiled=compiled)([rows], None if widths is None else [widths])[0]
 
 
-def load_kernels(pairs: EncodedPairs) -> None:
+def load_kernels(pairs: EncodedPairs, batch_format: BatchFormat) -> None:
     """Load the compiled kernels for the id dtypes of `pairs`, so that the first batch does not have to."""
-    collate_compiled.compiled_kernels(pairs.source.ids.dtype, pairs.target.ids.dtype)
+    _kernels(pairs, batch_format)
+
+
+def _kernels(pairs: EncodedPairs, batch_format: BatchFormat) -> collate_compiled.Kernels | None:
+    found = collate_compiled.compiled_flat_kernels if batch_format.is_flat else collate_compiled.compiled_kernels
+    return found(pairs.source.ids.dtype, pairs.target.ids.dtype)
 
 
 def _padded_ids(side: collate_compiled.CollateSide, rows: Int, least: int) -> tuple[Int, NDArray[np.bool_]]:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtx.batches import compile_cache
-from mtx.batches.kernel_argument_array import DONE, NUM_ARRAYS, KernelArguments
+from mtx.batches.kernel_argument_array import DONE, NUM_ARRAYS, NUM_FLAT_ARRAYS, KernelArguments
 
 DEFAULT_ID_TYPE = np.dtype(np.uint16)  # holds the ids of most vocabularies
 KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_array")
+FLAT_KERNEL_MODULES = (*KERNEL_MODULES, "mtx.batches.flat_kernels")
 
 Int = NDArray[np.int64]
-Tensors = Sequence[Tensor]  # tensors of a batch: row ids; source ids, mask; decoder ids, labels, target mask
+Tensors = Sequence[Tensor]  # tensors of a batch, in the order of `kernel_argument_array.py`
 
 
 class Kernels(NamedTuple):
@@ -55,6 +56,23 @@ def compiled_kernels(
         }
 
     functions = compile_cache.cached_functions(f"gather-{source_ids}-{target_ids}", compiled, sources=KERNEL_MODULES)
+    return None if functions is None else Kernels(**functions)
+
+
+@cache
+def compiled_flat_kernels(
+    source_ids: np.dtype[Any] = DEFAULT_ID_TYPE, target_ids: np.dtype[Any] = DEFAULT_ID_TYPE
+) -> Kernels | None:
+    """Return the kernels of flat batches, as `compiled_kernels` does."""
+
+    def compiled() -> dict[str, Any]:
+        from mtx.batches import collate_kernels, flat_kernels
+
+        fill = flat_kernels.flat_fill_kernel(source_ids.type, target_ids.type)
+        return {"measure": collate_kernels.measure, "fill": fill}
+
+    name = f"gather-flat-{source_ids}-{target_ids}"
+    functions = compile_cache.cached_functions(name, compiled, sources=FLAT_KERNEL_MODULES)
     return None if functions is None else Kernels(**functions)
 
 
@@ -132,16 +150,26 @@ class CompiledCollator:
         )
         self._call = np.array(call, dtype=np.int64)
 
+    num_arrays = NUM_ARRAYS
+
     def __call__(self, rows: Sequence[Int], widths: Sequence[tuple[int, int]]) -> list[Tensors]:
         """Return the tensors of one batch for each of `rows`, padded to at least the S and T in `widths`.
 
         Raises:
             IndexError: a row number or an offset is out of range; no id is read in that case.
         """
+        call = self._measured_call(rows)
+        made = self._empty_batches(call, widths)
+        call.places[:] = [tensor.data_ptr() for tensors in made for tensor in tensors]
+        self._kernels.fill(call.address)
+        return made
+
+    def _measured_call(self, rows: Sequence[Int]) -> "_Call":
+        """Return the arguments of the kernels for these batches, after the kernel `measure`."""
         num_batches, sizes = len(rows), [len(each) for each in rows]
         num_rows, fixed = sum(sizes), len(self._call)
         # One array holds the kernel arguments and all arrays that they point to, since looking up an address is slow.
-        ends = list(accumulate((fixed, num_batches + 1, 2 * num_batches, NUM_ARRAYS * num_batches, num_rows)))
+        ends = list(accumulate((fixed, num_batches + 1, 2 * num_batches, self.num_arrays * num_batches, num_rows)))
         block = np.empty(ends[-1] + 4 * num_rows, dtype=np.int64)
         address = ctypes.addressof(_Byte.from_buffer(block.data))
         block[:fixed] = self._call
@@ -153,20 +181,70 @@ class CompiledCollator:
         self._kernels.measure(address)
         if block[STATE_SLOT] != DONE:
             raise IndexError(rows_problem(len(self._sides[0].offsets) - 1, all_rows))
+        return _Call(
+            address=address,
+            sizes=sizes,
+            begins=block[fixed : ends[1]],
+            widths=block[ends[1] : ends[2]],
+            places=block[ends[2] : ends[3]],
+            scratch=block[ends[4] :].reshape(4, num_rows),
+        )
 
-        longest = block[ends[1] : ends[2]].tolist()
+    def _empty_batches(self, call: "_Call", widths: Sequence[tuple[int, int]]) -> list[Tensors]:
+        """Allocate the tensors of all batches, and write S and T of each batch into `call.widths`."""
+        longest = call.widths.tolist()
         source, target = self._sides
         padded: list[int] = []
         for number, (least_source, least_target) in enumerate(widths):
             padded.append(source.width(longest[2 * number], least_source))
             padded.append(target.width(longest[2 * number + 1], least_target))
-        made: list[Tensors] = [
-            self._empty(size, padded[2 * number], padded[2 * number + 1]) for number, size in enumerate(sizes)
+        call.widths[:] = padded
+        return [self._empty(size, padded[2 * number], padded[2 * number + 1]) for number, size in enumerate(call.sizes)]
+
+
+class CompiledFlatCollator(CompiledCollator):
+    """Builds flat batches with compiled kernels, as `CompiledCollator` builds padded batches."""
+
+    num_arrays = NUM_FLAT_ARRAYS
+
+    def _empty_batches(self, call: "_Call", widths: Sequence[tuple[int, int]]) -> list[Tensors]:
+        """Allocate the tensors of all batches, and write the tokens of both sides of each batch into `call.widths`."""
+        for side, extra in enumerate((self._sides[0].extra, 1)):
+            before = np.concatenate([[0], np.cumsum(call.scratch[2 * side + 1])])[call.begins]
+            call.widths[side::2] = np.diff(before) + extra * np.diff(call.begins)
+        tokens = call.widths.tolist()
+        return [
+            self._empty_flat(size, tokens[2 * number], tokens[2 * number + 1]) for number, size in enumerate(call.sizes)
         ]
-        block[ends[1] : ends[2]] = padded
-        block[ends[2] : ends[3]] = [tensor.data_ptr() for tensors in made for tensor in tensors]
-        self._kernels.fill(address)
-        return made
+
+    def _empty_flat(self, size: int, source: int, target: int) -> Tensors:
+        if self._empty is _pinned_tensors:
+            int64, int32 = torch.int64, torch.int32
+            sizes = size, source, size + 1, source, target, target, size + 1, target
+            types = int64, int64, int32, int32, int64, int64, int32, int32
+            return [torch.empty(n, dtype=kind, pin_memory=True) for n, kind in zip(sizes, types, strict=True)]
+        empty, tensor, ids, small = np.empty, torch.from_numpy, np.int64, np.int32
+        return (
+            tensor(empty(size, ids)),
+            tensor(empty(source, ids)),
+            tensor(empty(size + 1, small)),
+            tensor(empty(source, small)),
+            tensor(empty(target, ids)),
+            tensor(empty(target, ids)),
+            tensor(empty(size + 1, small)),
+            tensor(empty(target, small)),
+        )
+
+
+class _Call(NamedTuple):
+    """Arguments of the kernels for some batches: the address, and views of the arrays to which the arguments point."""
+
+    address: int
+    sizes: list[int]
+    begins: Int
+    widths: Int
+    places: Int
+    scratch: Int
 
 
 INT_BYTES = 8

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 NUM_ARRAYS = 6  # arrays of a batch: row ids; source ids, mask; decoder ids, labels, target mask
+# arrays of a flat batch: row ids; source ids, offsets, positions; decoder ids, labels, target offsets, positions
+NUM_FLAT_ARRAYS = 8
 DONE, NO_SUCH_ROW, DAMAGED = 0, -1, -2  # values of `state` after the kernel `measure`
 
 
@@ -15,9 +17,9 @@ class KernelArguments(NamedTuple):
         num_batches: number of batches to build.
         begins: int64 [batches + 1]; batch k has `rows[begins[k]:begins[k + 1]]`.
         widths: int64 [batches, 2]; `measure` writes the longest source and target of each batch, after truncation;
-            `fill` reads S and T.
+            `fill` reads S and T; `fill` of flat batches reads the numbers of source and target tokens.
         places: int64 [batches, NUM_ARRAYS], addresses of the arrays to fill: int64 [B]; int64 and bool [B, S]; int64,
-            int64 and bool [B, T].
+            int64 and bool [B, T]. Flat batches have NUM_FLAT_ARRAYS arrays.
         rows: int64, row numbers of all batches.
         scratch: int64 [4, rows]; see `measure`.
         source_ids: source ids of all rows, of the dtype for which `fill` was compiled.

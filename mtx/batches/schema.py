@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mtx.errors import ConfigError, choices
+from mtx.errors import ConfigError, DataError, choices
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,13 +110,14 @@ FLAT = BatchSchema(
     (
         BatchField("encoder_input_ids", "source_ids", ("ΣS",), INT64),
         BatchField("encoder_offsets", "source_offsets", ("B+1",), INT32),
-        BatchField("encoder_positions", "source_positions", ("ΣS",), INT64),
+        BatchField("encoder_positions", "source_positions", ("ΣS",), INT32),
         BatchField("decoder_input_ids", "decoder_input", ("ΣT",), INT64),
         BatchField("labels", "labels", ("ΣT",), INT64),
         BatchField("decoder_offsets", "target_offsets", ("B+1",), INT32),
-        BatchField("decoder_positions", "target_positions", ("ΣT",), INT64),
+        BatchField("decoder_positions", "target_positions", ("ΣT",), INT32),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
+    is_built=True,
 )
 CAUSAL = BatchSchema(
     "causal",
@@ -168,10 +169,57 @@ def batch_tensor(batch: Any, role: Role) -> "Tensor | None":
     return None
 
 
+def is_flat(batch: Any) -> bool:
+    """Return True if a batch has offsets, as `batch_format=flat` has instead of padding and masks."""
+    return isinstance(batch, Mapping) and ("encoder_offsets" in batch or "decoder_offsets" in batch)
+
+
+def flat_token_counts(batch: Any) -> tuple[int, ...]:
+    """Return the numbers of source and target tokens of a flat batch, as far as it has these sides."""
+    found = batch_tensor(batch, "source_ids"), batch_tensor(batch, "labels")
+    return tuple(ids.numel() for ids in found if ids is not None)
+
+
+def num_pairs(batch: Mapping[str, Any]) -> int:
+    """Return the number of pairs in a batch of any format that mtx builds."""
+    if (offsets := batch_tensor(batch, "target_offsets")) is not None:
+        return len(offsets) - 1
+    return len(batch["labels"])
+
+
+def longest_source(batch: Mapping[str, Any]) -> int:
+    """Return the source positions of the longest pair in a batch, or of the padded batch.
+
+    If a padded batch has no source ids under a known key, its first tensor counts as such.
+    """
+    if (offsets := batch_tensor(batch, "source_offsets")) is not None:
+        return int(offsets.diff().max()) if len(offsets) > 1 else 0
+    ids = batch_tensor(batch, "source_ids")
+    return int((next(iter(batch.values())) if ids is None else ids).shape[1])
+
+
+def target_tokens(batch: Any) -> "Tensor | None":
+    """Return the number of real target tokens, a tensor [] on the batch's device; None if it cannot be counted."""
+    labels = batch_tensor(batch, "labels")
+    if is_flat(batch) and labels is not None:
+        return labels.new_tensor(labels.numel())
+    mask = batch_tensor(batch, "target_mask")
+    return None if mask is None else mask.count_nonzero()
+
+
 def batch_masks(batch: Any) -> "list[Tensor]":
     """Return the attention masks of a batch, source before target; masks that the batch lacks are left out.
 
     Masks are nonzero at real tokens.
+
+    Raises:
+        DataError: the batch is flat, so it has no padding and no masks.
     """
+    if is_flat(batch):
+        raise DataError(
+            "attention masks are needed here, but a batch with batch_format=flat has no padding and no masks: every "
+            "position is a real token. Count tokens with mtx.batches.schema.flat_token_counts, or set "
+            "datamodule.batch_format=mtx"
+        )
     found = batch_tensor(batch, "source_mask"), batch_tensor(batch, "target_mask")
     return [mask for mask in found if mask is not None]

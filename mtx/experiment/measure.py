@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mtx.batches.plan.mixture_epochs import source_ledgers
 from mtx.batches.plan.planner import Lengths, Plan, batch_shapes, padding_ratios
+from mtx.batches.schema import num_pairs as pairs_in_batch
 from mtx.components.checked_options import Natural, checked
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.progress.tracking import CountedWork
@@ -192,7 +193,7 @@ def draw(run: Run, epoch: int) -> DrawReport:
                 progress.expect(len(loader))
                 started = time.perf_counter() - first_batch_s  # excludes the time of reading the memory
             num_batches += 1
-            num_pairs += len(batch["labels"])
+            num_pairs += pairs_in_batch(batch)
             progress.reach(num_batches)
         epoch_s = time.perf_counter() - started
     at_end = anonymous_memory_mb()
@@ -246,6 +247,8 @@ def epoch_table(report: Report) -> Table:
         table.add_row(f"on {ranks.world_size} ranks: steps, pairs left out", f"{ranks.num_steps:,}, {ranks.left_out:,}")
         uneven = "no step" if ranks.imbalance is None else f"{ranks.imbalance:.3f}"
         table.add_row("  largest ÷ mean padded tokens per step", uneven)
+        varied = "no step" if ranks.length_variation is None else f"{ranks.length_variation:.3f}"
+        table.add_row("  variation of the mean length over steps", varied)
     table.add_row("time to first batch", f"{(report.first_batch_s or 0) * 1000:,.1f} ms")
     for name, (dtype, *shape) in report.first_batch.items():
         table.add_row(f"  {name}", f"{dtype} {shape}")

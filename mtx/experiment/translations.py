@@ -18,6 +18,7 @@ from rich.text import Text
 
 from mtx.assumption_log import assume
 from mtx.batches.collate import Batch
+from mtx.batches.schema import longest_source
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND, METRICS, ScoreStatistics, score_statistics
 from mtx.experiment.run_context import Run
 from mtx.infra.dataset.sources.mixture import UNKNOWN_LANGUAGES
@@ -155,8 +156,8 @@ def translate_held_out(
     for start in range(0, len(by_length), SENTENCES_PER_BATCH):
         some = by_length[start : start + SENTENCES_PER_BATCH]
         batch = loader.dataset[some]
-        longest = next(iter(batch.values())).shape[1]  # the first tensor has the source token ids, under any key
-        outputs.update(zip(some.tolist(), model.translate(batch, longest * 3 // 2 + 10, beam=beam), strict=True))
+        max_tokens = longest_source(batch) * 3 // 2 + 10
+        outputs.update(zip(some.tolist(), model.translate(batch, max_tokens, beam=beam), strict=True))
         if reach is not None:
             reach(len(outputs))
     assert datamodule.ids is not None

@@ -131,6 +131,7 @@ class Ranks(Record):
     left_out: Count
     imbalance: Number | None = None
     imbalance_p95: Number | None = None
+    length_variation: Number | None = None
 
 
 class Distribution(Record):

@@ -215,12 +215,9 @@ class CheckpointTranslator:
         """Return a batch of token ids in the format of the training, on the device."""
         pairs = EncodedPairs(TokenRows.of(sources), TokenRows.of(targets))
         layout = self.state.batch_format
-        batch = collate_rows(
-            pairs,
-            np.arange(len(sources)),
-            BatchFormat(source=layout.source, target=layout.target, source_eos=layout.source_eos, names=layout.names),
-            compiled=False,
-        )
+        names = "mtx" if isinstance(self.generator, ReferenceGenerator) else layout.names  # the search needs padding
+        made = BatchFormat(source=layout.source, target=layout.target, source_eos=layout.source_eos, names=names)
+        batch = collate_rows(pairs, np.arange(len(sources)), made, compiled=False)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     def _text(self, ids: list[int]) -> str:

@@ -11,6 +11,7 @@ from mtx.errors import ConfigError
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
+from mtx.training.model_batch_formats import check_model_format
 from mtx.training.translation_data import TranslationData
 from mtx.training.translation_state import STATE_KEY, stored_state
 from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget
@@ -42,11 +43,16 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     _is_resumed = False  # True in a run that started from a checkpoint
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the prepared data into memory, as `TranslationData.setup` does; `stage="fit"` starts a new run."""
+        """Map the prepared data into memory, as `TranslationData.setup` does; `stage="fit"` starts a new run.
+
+        Raises ConfigError if the Trainer's model does not take batches of this format.
+        """
         self._agree_on_ids()
         self._is_sizing = False
         if stage == "fit":
             self._is_resumed = False
+        if self.trainer is not None:
+            check_model_format(self.trainer.lightning_module, self._format.names)
         super().setup(stage)
 
     def train_dataloader(self) -> PlanLoader:

@@ -16,7 +16,7 @@ from torch.utils.data import SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from mtx.batches.collate import Batch
-from mtx.batches.plan.planner import Draft, Lengths, Plan, max_lengths
+from mtx.batches.plan.planner import Draft, Lengths, Plan, row_costs
 from mtx.batches.plan.rank_assignment import (
     Item,
     RankBatches,
@@ -51,6 +51,7 @@ class EpochBatches(DistributedSampler[Item]):
         join: drop no row to give all ranks the same number of steps, as evaluation needs; see
             `mtx.batches.plan.rank_assignment.assigned_batches`.
         frozen: every epoch has the batches of epoch 0.
+        is_flat: batches have no padding, so their cost is the number of real tokens.
     """
 
     def __init__(
@@ -63,8 +64,9 @@ class EpochBatches(DistributedSampler[Item]):
         lengths: Lengths | Callable[[int], Lengths] | None = None,
         join: bool = False,
         frozen: bool = False,
+        is_flat: bool = False,
     ) -> None:
-        self.draft = draft
+        self.draft, self.is_flat = draft, is_flat
         self.seed = seed
         self._given_rank = given_ranks(rank, world_size)
         self.lengths = lengths
@@ -125,7 +127,7 @@ class EpochBatches(DistributedSampler[Item]):
         most_ranks = max([self.world_size, *(ranks for ranks, _ in self.served)])
         if self.lengths is not None and most_ranks > 1:  # earlier runs also used the lengths to assign batches to ranks
             lengths = self.lengths(self.planned_epoch) if callable(self.lengths) else self.lengths
-            positions = (max_lengths(plan, lengths) if plan.widths is None else plan.widths).sum(axis=1)
+            positions = row_costs(plan, lengths, is_flat=self.is_flat)
         if self.served:
             return remaining_batches(plan, self.world_size, self.served, positions=positions)
         return assigned_batches(plan, self.world_size, positions=positions, join=self.join), 0

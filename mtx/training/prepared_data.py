@@ -294,9 +294,7 @@ class PreparedData:
             "sampler": identity(planner),
             "datamodule": {
                 "seed": self._seed,
-                "max_source_tokens": self._layout.max_source_tokens,
-                "max_target_tokens": self._layout.max_target_tokens,
-                "source_eos": self._layout.source_eos,
+                **self._layout.order_options(),
                 "too_long": self._too_long,
                 **({} if self._grouping is None else self._grouping.plain()),
                 **({} if self._weighting is None else self._training_columns().identity(self._weighting)),

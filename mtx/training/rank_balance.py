@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.batches.plan.planner import Int, Lengths
+from mtx.batches.plan.planner import NO_PADDING, Int, Lengths
 from mtx.batches.plan.rank_assignment import RankBatches
 from mtx.training.loader import EpochBatches
 
@@ -15,12 +15,13 @@ def rank_report(batches: EpochBatches, world_size: int, lengths: Lengths, length
     """Report how the next epoch of `batches` is distributed over `world_size` ranks.
 
     The imbalance of a step is the largest number of padded tokens of a rank, divided by the mean over the ranks. Padded
-    tokens of both sides count, and the imbalance is at least 1.
+    tokens of both sides count, or real tokens with `NO_PADDING` as `length_multiple`, and the imbalance is at least 1.
 
     Returns:
         `world_size`; `num_steps`, the steps of each rank; `left_out`, the number of pairs that no rank gets.
-        `imbalance` is the mean imbalance over the steps, and `imbalance_p95` its 95th percentile. `imbalance` and
-        `imbalance_p95` are None if there is no step.
+        `imbalance` is the mean imbalance over the steps, and `imbalance_p95` its 95th percentile.
+        `length_variation` is the standard deviation over the steps of the mean length of a step's pairs, divided by its
+        mean. These three are None if there is no step.
     """
     asked = copy.copy(batches)
     asked.set_rank(0, world_size)
@@ -34,12 +35,35 @@ def rank_report(batches: EpochBatches, world_size: int, lengths: Lengths, length
         "left_out": len(dealt.left_out),
         "imbalance": None if uneven is None else float(uneven.mean()),
         "imbalance_p95": None if uneven is None else float(np.percentile(uneven, 95)),
+        "length_variation": _length_variation(dealt, lengths),
     }
 
 
+def _length_variation(dealt: RankBatches, lengths: Lengths) -> float | None:
+    """Return the variation over steps of the mean length of the pairs that all ranks get in a step."""
+    if not len(dealt):
+        return None
+    pairs = (dealt.ends - dealt.starts).reshape(-1, dealt.world_size).sum(axis=1)
+    means = real_tokens(dealt, lengths).sum(axis=1) / pairs
+    return float(means.std() / means.mean()) if means.mean() else 0.0
+
+
+def real_tokens(dealt: RankBatches, lengths: Lengths) -> Int:
+    """Return the real tokens of both sides that each rank gets in each step, int64 [steps, ranks]."""
+    both = lengths.source[dealt.plan.rows].astype(np.int64) + lengths.target[dealt.plan.rows]
+    before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(both)])
+    tokens: Int = (before[dealt.ends] - before[dealt.starts]).reshape(-1, dealt.world_size)
+    return tokens
+
+
 def padded_tokens(dealt: RankBatches, lengths: Lengths, *, length_multiple: int = 1) -> Int:
-    """Return the padded tokens of both sides that each rank gets in each step, int64 [steps, ranks]."""
+    """Return the padded tokens of both sides that each rank gets in each step, int64 [steps, ranks].
+
+    With `NO_PADDING` as `length_multiple`, they are the real tokens.
+    """
     widths = dealt.plan.widths
+    if length_multiple == NO_PADDING:
+        return real_tokens(dealt, lengths)
     if widths is not None:
         positions = widths[dealt.cut]
     else:

@@ -73,6 +73,7 @@ class LoaderSettings:
             lengths=split.lengths if sampled is None else sampled.lengths,
             join=name != "train",
             frozen=self.frozen,
+            is_flat=split.layout.is_flat,
         )
         if not len(batches):
             more = f", or hold out more pairs with datamodule.{name}=COUNT" if name in HELD_OUT else ""

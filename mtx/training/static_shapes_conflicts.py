@@ -14,12 +14,18 @@ def check_shapes(
     downloader: Downloader,
     grouping: Grouping | None = None,
     weighting: PairWeighting | None = None,
+    batch_format: str = "mtx",
 ) -> None:
     """Check that every epoch can have the same batch shapes if the sampler needs fixed shapes (`static_shapes`).
 
     Raises ConfigError if the tokenizer samples subwords, or if an epoch draws pairs by the weights or the temperature
-    of a mixture or of groups, or by the weights of pairs.
+    of a mixture or of groups, or by the weights of pairs; or if batches have no padding.
     """
+    if batch_format == "flat" and sampler.has_fixed_shapes:
+        raise ConfigError(
+            "sampler=static_shapes pads batches to a few shapes, but batches with datamodule.batch_format=flat have no "
+            "padding. Choose sampler=random_tokens, or set datamodule.batch_format=mtx"
+        )
     if tokenizer.is_sampled and sampler.has_fixed_shapes:
         raise ConfigError(
             "sampler=static_shapes needs the same lengths in every epoch, but subword sampling changes the lengths in "

@@ -20,7 +20,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from mtx.batches.schema import batch_tensor
+from mtx.batches.schema import target_tokens
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.training.callbacks import TrainingBudget
 from mtx.training.callbacks.training_end_estimate import budget_of
@@ -173,11 +173,10 @@ class TrainingRecord(Callback):
             self._progress.spent = asdict(budget.spent)
 
     def _count(self, batch: Any) -> None:
-        mask = batch_tensor(batch, "target_mask")
-        if mask is None:
+        num_tokens = target_tokens(batch)
+        if num_tokens is None:
             self._progress.num_target_tokens = None
             return
-        num_tokens = mask.sum()
         self._unsummed = num_tokens if self._unsummed is None else self._unsummed + num_tokens
 
     def _sum_tokens(self, trainer: pl.Trainer) -> None:

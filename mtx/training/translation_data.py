@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.batches.batch_format import BatchFormat, MaxTokens
-from mtx.batches.plan.planner import Lengths, Planner
+from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
+from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
@@ -85,7 +86,8 @@ class TranslationData:
         eval_max_tokens: padded tokens per side of a batch in validation, test and predict.
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are not used for validation or test. The limit is
             in bytes so that every tokenizer is measured on the same pairs. None: no limit.
-        batch_format: `mtx`, or `huggingface` for the tensor names that models of transformers expect.
+        batch_format: `mtx`; `flat` for batches without padding; or `huggingface` for the tensor names that models of
+            transformers expect.
         label_pad_id: the id after EOS in labels; None: the pad id, or -100 with `huggingface`.
         source_eos: true: EOS is appended to each source.
         group_by: the column whose values group the training pairs, such as a domain: the report has a ledger of each
@@ -135,7 +137,7 @@ class TranslationData:
         too_long: TooLong = "drop",
         eval_max_tokens: Count = 4096,
         eval_max_bytes: Count | None = 1000,
-        batch_format: Literal["mtx", "huggingface"] = "mtx",
+        batch_format: Literal["mtx", "huggingface", "flat"] = "mtx",
         label_pad_id: int | None = None,
         source_eos: bool = True,
         group_by: str | None = None,
@@ -153,7 +155,7 @@ class TranslationData:
             group_by, group_weights, group_temperature, mixture_is_weighted=downloader.is_weighted
         )
         self._weighting = pair_weighting(weight_by, quantile_weights)
-        check_shapes(sampler, tokenizer, downloader, self._grouping, self._weighting)
+        check_shapes(sampler, tokenizer, downloader, self._grouping, self._weighting, batch_format)
         held_out = HeldOut(
             validation=validation,
             test=test,
@@ -190,7 +192,7 @@ class TranslationData:
             label_pad_id=label_pad_id,
             max_source_tokens=max_source_tokens,
             max_target_tokens=max_target_tokens,
-            length_multiple=getattr(sampler, "length_multiple", 1),
+            length_multiple=NO_PADDING if batch_format == "flat" else getattr(sampler, "length_multiple", 1),
             names=batch_format,
         )
         self.ids: StageIds | None = None
@@ -218,7 +220,10 @@ class TranslationData:
         from mtx.batches.collate import load_kernels  # which imports torch
 
         for name in self._prepared_data.names:
-            load_kernels(self._prepared_data.split(name).pairs)
+            load_kernels(self._prepared_data.split(name).pairs, self._format)
+        train = self._prepared_data.split("train") if "train" in self._prepared_data.names else None
+        if train is not None and isinstance(self.sampler, RandomTokensPlanner):
+            self.sampler.check_lengths(train.lengths, excluded=train.excluded)
         self._prepared_data.sampled(self.sampler)
 
     def train_dataloader(self) -> "PlanLoader":

@@ -47,7 +47,7 @@ class StoredState(BaseModel):
     source_ids: Ids
     target_ids: Ids
     normalise: dict[str, Any]
-    names: Literal["mtx", "huggingface"]
+    names: Literal["mtx", "huggingface", "flat"]
     source_eos: bool
     max_source_tokens: MaxTokens | None
     max_target_tokens: MaxTokens | None

@@ -9,20 +9,24 @@ from mtx.batches.plan.planner import Lengths, Mask, Planner
 from mtx.components.checked_options import Count, problem_of
 from mtx.errors import ConfigError
 
-BUDGET_KEYS = ("max_tokens", "batch_size")  # attribute names of the budget; each planner has at most one of them
+BUDGET_KEYS = (
+    "max_tokens",
+    "real_tokens",
+    "batch_size",
+)  # attribute names of the budget; each planner has at most one of them
 
 
 def planner_budget(planner: Planner) -> int:
-    """Return a planner's batch budget: its `max_tokens` (padded tokens) or its `batch_size` (pairs).
+    """Return a planner's batch budget: its `max_tokens` (padded), `real_tokens` (tokens) or `batch_size` (pairs).
 
-    Raises ConfigError if the planner has neither attribute.
+    Raises ConfigError if the planner has none of these attributes.
     """
     return int(getattr(planner, _budget_key(planner)))
 
 
 def is_token_budget(planner: Planner) -> bool:
-    """Return True if the planner's budget counts padded tokens, False if the budget counts pairs."""
-    return hasattr(planner, "max_tokens")
+    """Return True if the planner's budget counts tokens, False if the budget counts pairs."""
+    return hasattr(planner, "max_tokens") or hasattr(planner, "real_tokens")
 
 
 def planner_with_budget(planner: Planner, value: int) -> Planner:
@@ -45,7 +49,8 @@ def min_budget(planner: Planner, lengths: Lengths, excluded: Mask | None) -> int
         -(-(side if excluded is None else side[~excluded]).astype(np.int64) // multiple) * multiple
         for side in (lengths.source, lengths.target)
     )
-    taken = source + target if getattr(planner, "budget", "side") == "area" else np.maximum(source, target)
+    is_joint = hasattr(planner, "real_tokens") or getattr(planner, "budget", "side") == "area"
+    taken = source + target if is_joint else np.maximum(source, target)
     return int(taken.max(initial=1))
 
 
@@ -62,5 +67,5 @@ def _budget_key(planner: Planner) -> str:
             return key
     raise ConfigError(
         f"datamodule.batch_size sets the sampler's {' or '.join(BUDGET_KEYS)}, but {type(planner).__name__} has "
-        "neither. Remove the batch-size finder, or set sampler=token_budget"
+        "none of these. Remove the batch-size finder, or set sampler=token_budget"
     )

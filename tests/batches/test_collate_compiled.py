@@ -54,7 +54,7 @@ ids = st.builds(SpecialIds, *[st.integers(0, 9)] * 4)
         max_source_tokens=st.none() | st.integers(2, 9),
         max_target_tokens=st.none() | st.integers(2, 9),
         length_multiple=st.sampled_from([1, 8]),
-        names=st.sampled_from(["mtx", "huggingface"]),
+        names=st.sampled_from(["mtx", "huggingface", "flat"]),
     ),
 )
 def test_both_ways_make_the_same_batch(
@@ -70,6 +70,7 @@ def test_both_ways_make_the_same_batch(
     pairs = EncodedPairs(*sides)
     rows = [chosen, chosen[:3], chosen[:0], chosen[::-1]]
     widths = data.draw(st.lists(st.tuples(*[st.integers(0, 20)] * 2), min_size=len(rows), max_size=len(rows)))
+    widths = [(0, 0)] * len(rows) if layout.is_flat else widths
     several = Collator(pairs, layout)(rows, widths)
     for compiled, each, least in zip(several, rows, widths, strict=True):
         plain = collate_rows(pairs, each, layout, widths=least, compiled=False)
@@ -99,18 +100,23 @@ def test_a_batch_of_no_rows_is_as_wide_as_one_of_empty_rows(compiled: bool | Non
 
 
 @settings(deadline=None)
-@given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=30), dtype=st.just(np.uint16))
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=30),
+    dtype=st.just(np.uint16),
+    names=st.sampled_from(["mtx", "flat"]),
+)
 def test_whole_blocks_write_nothing_behind_a_tensor_and_read_nothing_behind_the_ids(
-    lengths: list[int], dtype: Any
+    lengths: list[int], dtype: Any, names: Any
 ) -> None:
     pytest.importorskip("numba")
     offsets = np.cumsum([0, *lengths])
     capacity = np.full(offsets[-1] + 64, 7, dtype=dtype)  # what is behind the ids must not be seen
     capacity[: offsets[-1]] = np.arange(offsets[-1]) + 10
     pairs = EncodedPairs(*[TokenRows(capacity[: offsets[-1]], offsets)] * 2)
-    collator, rows = Collator(pairs, BatchFormat()), np.arange(len(lengths))[::-1]
+    layout = BatchFormat(names=names)
+    collator, rows = Collator(pairs, layout), np.arange(len(lengths))[::-1]
     (made,) = collator([rows], [(0, 0)])
-    plain = collate_rows(pairs, rows, BatchFormat(), compiled=False)
+    plain = collate_rows(pairs, rows, layout, compiled=False)
     assert all(torch.equal(made[name], plain[name]) for name in plain)
 
 

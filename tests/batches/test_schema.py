@@ -10,9 +10,19 @@ import torch
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import collate_rows
-from mtx.batches.schema import MTX, SCHEMAS, BatchSchema, batch_masks, batch_tensor, supported_schema
+from mtx.batches.schema import (
+    MTX,
+    SCHEMAS,
+    BatchSchema,
+    batch_masks,
+    batch_tensor,
+    flat_token_counts,
+    is_flat,
+    supported_schema,
+    target_tokens,
+)
 from mtx.data.token_rows import EncodedPairs, SpecialIds, TokenRows
-from mtx.errors import ConfigError
+from mtx.errors import ConfigError, DataError
 
 PAIRS = EncodedPairs(TokenRows.of([[10, 11], [20], []]), TokenRows.of([[50], [60, 61, 62], [70]]))
 each_schema = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=list(SCHEMAS))
@@ -21,7 +31,7 @@ BUILT = [schema for schema in SCHEMAS.values() if schema.is_built]
 
 def test_all_formats_of_the_design_are_described() -> None:
     assert list(SCHEMAS) == ["mtx", "huggingface", "flat", "causal", "huggingface_packed"]
-    assert [schema.name for schema in BUILT] == ["mtx", "huggingface"]
+    assert [schema.name for schema in BUILT] == ["mtx", "huggingface", "flat"]
 
 
 @each_schema
@@ -51,7 +61,7 @@ def test_batches_are_as_their_schema_says(
     layout = BatchFormat(names=schema.name, target=SpecialIds(pad=7))  # type: ignore[arg-type]
     batch = collate_rows(pairs, np.array([1, 0]), layout, compiled=compiled)
     assert list(batch) == [field.name for field in schema.fields]
-    sizes = {"B": 2, "S": 3, "T": 4}
+    sizes = {"B": 2, "S": 3, "T": 4, "B+1": 3, "ΣS": 5, "ΣT": 6}
     paddings = {"pad_id": {"source_ids": 0, "decoder_input": 7}, "label_pad_id": layout.label_padding, "false": 0}
     for field in schema.fields:
         tensor = batch[field.name]
@@ -73,12 +83,24 @@ def test_tensors_are_found_by_role_in_any_built_format_and_in_parts_of_one() -> 
     assert batch_masks({"x": mask}) == []
 
 
+def test_tokens_are_counted_in_padded_and_flat_batches() -> None:
+    flat = collate_rows(PAIRS, np.array([1, 0]), BatchFormat(names="flat"))
+    padded = collate_rows(PAIRS, np.array([1, 0]), BatchFormat())
+    assert is_flat(flat)
+    assert not is_flat(padded)
+    assert flat_token_counts(flat) == (5, 6)
+    assert target_tokens(flat) == target_tokens(padded) == 6
+    assert target_tokens({"x": 1}) is None
+    with pytest.raises(DataError, match=r"batch_format=flat has no padding and no masks.*set datamodule\.batch_format"):
+        batch_masks(flat)
+
+
 def test_a_format_that_is_not_built_says_which_are() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"batch_format=flat has a schema, but .* The formats are mtx, huggingface: set datamodule.batch_format=",
+        match=r"batch_format=causal has a schema, but .* The formats are mtx, huggingface, flat: set datamodule\.batch",
     ):
-        supported_schema("flat")
+        supported_schema("causal")
     with pytest.raises(ConfigError, match=r"batch_format is one of .*mtx.*, but is 'mxt'"):
         supported_schema("mxt")
     assert supported_schema("mtx") is MTX

@@ -48,6 +48,7 @@ def test_imbalance_is_the_largest_share_over_the_mean_one() -> None:
         "left_out": 0,
         "imbalance": pytest.approx(20 / (44 / 3)),
         "imbalance_p95": pytest.approx(20 / (44 / 3)),
+        "length_variation": 0.0,
     }
 
 

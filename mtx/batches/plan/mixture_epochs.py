@@ -268,6 +268,7 @@ class MixedDraft(Draft):
             dropped_remainder=_row_numbers(drawn & ~batched & ~too_long),
             widths=np.concatenate(widths) if widths else None,
             not_drawn=_row_numbers(~drawn & ~too_long),
+            mixes_lengths=any(plan.mixes_lengths for plan in plans),
         )
 
 

@@ -31,6 +31,7 @@ Rows = NDArray[np.int32]  # row numbers; int32 saves memory, since there may be 
 Mask = NDArray[np.bool_]
 
 MAX_ROWS = 2**31 - 1
+NO_PADDING = 0  # as `length_multiple`: batches are flat, so a batch has the positions of its real tokens only
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Plan:
         widths: int64 [number of batches, 2], source and target positions to which batch k in cut order is padded. They
             are never below the lengths of its rows. None: each batch is padded to its longest row.
         not_drawn: int32 [k], rows that the epoch of a mixture does not draw, ascending; None: an epoch draws all rows.
+        mixes_lengths: whether ranks get batches of different lengths in a step, at similar costs.
     """
 
     num_rows: int
@@ -108,6 +110,7 @@ class Plan:
     dropped_remainder: Rows
     widths: Int | None = None
     not_drawn: Rows | None = None
+    mixes_lengths: bool = False
 
     def __len__(self) -> int:
         return len(self.order)
@@ -233,9 +236,13 @@ def batch_shapes(plan: Plan, lengths: Lengths, *, length_multiple: int = 1) -> I
 
     A shape is the number of pairs, source positions and target positions. The positions are the plan's `widths` if it
     has them, else the longest row of the batch. Both are rounded up to `length_multiple`, as the collate function does.
+    With `NO_PADDING`, a batch counts as one row of all its tokens.
     """
     if not len(plan):
         return np.empty((0, 3), dtype=np.int64)
+    if length_multiple == NO_PADDING:
+        sums = [_sums(plan, side) for side in (lengths.source, lengths.target)]
+        return np.column_stack([np.ones(len(plan), dtype=np.int64), *sums])[plan.order]
     sides = max_lengths(plan, lengths) if plan.widths is None else plan.widths
     padded = -(-sides // length_multiple) * length_multiple
     return np.column_stack([np.diff(plan.offsets), padded])[plan.order]
@@ -246,6 +253,25 @@ def max_lengths(plan: Plan, lengths: Lengths) -> Int:
     starts = plan.offsets[:-1]
     sides = [np.maximum.reduceat(side[plan.rows], starts).astype(np.int64) for side in (lengths.source, lengths.target)]
     return np.stack(sides, axis=1)
+
+
+def row_costs(plan: Plan, lengths: Lengths, *, is_flat: bool = False) -> NDArray[np.float64]:
+    """Return the mean number of positions of a row in each batch in cut order, both sides together: float64 [batches].
+
+    They are padded positions, or real tokens if batches are flat.
+    """
+    if is_flat:
+        both: NDArray[np.float64] = _sums(plan, lengths.source) + _sums(plan, lengths.target)
+        return both / np.diff(plan.offsets)
+    sides = max_lengths(plan, lengths) if plan.widths is None else plan.widths
+    return sides.sum(axis=1).astype(np.float64)
+
+
+def _sums(plan: Plan, side: NDArray[np.int32]) -> Int:
+    """Return the tokens of a side of each batch in cut order, int64 [number of batches]."""
+    before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(side[plan.rows], dtype=np.int64)])
+    sums: Int = np.diff(before[plan.offsets])
+    return sums
 
 
 def padding_ratios(plan: Plan, lengths: Lengths, *, length_multiple: int = 1) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Assign the batches of an epoch to ranks: equally many steps for each, similar cost per step, no pair repeated.
 
 Neighbouring batches in cut order have similar shapes. The batches of a few groups are sorted by their padded positions.
-Each group has one batch per rank, which the ranks process in the same step. Groups are used in the order of the plan.
+Each group has one batch per rank, which the ranks process in the same step. Groups are used in the order of the plan. A
+plan with `mixes_lengths` gets groups of different lengths instead; see `length_mixing.py`.
 The batches do not depend on the number of ranks, except that some are split. So a different number of ranks can finish
 an epoch: see `remaining_batches`.
 """
@@ -10,8 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mtx.batches.plan.length_mixing import mixed_groups
 from mtx.batches.plan.planner import Int, Plan
+
+Costs = NDArray[np.float64]
 
 Item = Int | tuple[Int, tuple[int, int]]  # rows of a batch, or rows with the source and target positions to pad to
 SORTED_GROUPS = 8  # groups sorted together; on real text, 16 halve the imbalance but mix short and long rows in a step
@@ -77,7 +82,7 @@ def num_steps(num_batches: int, num_rows: int, world_size: int) -> int:
     return min(-(-num_batches // world_size), num_rows // world_size)
 
 
-def assigned_batches(plan: Plan, world_size: int, *, positions: Int | None = None, join: bool = False) -> RankBatches:
+def assigned_batches(plan: Plan, world_size: int, *, positions: Costs | None = None, join: bool = False) -> RankBatches:
     """Assign the batches of an epoch to `world_size` ranks.
 
     If the last group has too few batches, the largest batches are split until each rank has one, so no batch is larger
@@ -86,7 +91,7 @@ def assigned_batches(plan: Plan, world_size: int, *, positions: Int | None = Non
     Args:
         plan: plan of the epoch.
         world_size: number of ranks.
-        positions: int64 [batches], padded positions of a row in each batch in cut order, both sides together; None:
+        positions: float64 [batches], positions of a row in each batch in cut order, both sides together; None:
             unknown, so batches are assigned in cut order.
         join: whether to merge batches instead of leaving rows out, for evaluation. No row is lost if there is at least
             one row per rank, but some batches are two planned batches in one.
@@ -95,7 +100,7 @@ def assigned_batches(plan: Plan, world_size: int, *, positions: Int | None = Non
 
 
 def remaining_batches(
-    plan: Plan, world_size: int, served: ServedSteps, *, positions: Int | None = None
+    plan: Plan, world_size: int, served: ServedSteps, *, positions: Costs | None = None
 ) -> tuple[RankBatches, int]:
     """Assign the rest of an epoch that another number of ranks has started.
 
@@ -125,7 +130,7 @@ def _whole_batches(plan: Plan) -> _BatchParts:
 
 
 def _assigned_parts(
-    plan: Plan, pieces: _BatchParts, world_size: int, positions: Int | None, *, join: bool = False
+    plan: Plan, pieces: _BatchParts, world_size: int, positions: Costs | None, *, join: bool = False
 ) -> RankBatches:
     served_as = np.empty(len(plan), dtype=np.int64)
     served_as[plan.order] = np.arange(len(plan))
@@ -141,8 +146,12 @@ def _assigned_parts(
         left_out = np.concatenate([plan.rows[a:b] for a, b in zip(lost.starts, lost.ends, strict=True)])
         pieces = pieces.at(np.sort(by_order[:wanted]))
     if positions is not None and world_size > 1:
-        window = np.arange(wanted) // (SORTED_GROUPS * world_size)
-        pieces = pieces.at(np.lexsort(((pieces.ends - pieces.starts) * positions[pieces.cut], window)))
+        lengths = positions[pieces.cut]
+        costs = (pieces.ends - pieces.starts) * lengths
+        if plan.mixes_lengths:
+            pieces = pieces.at(mixed_groups(costs, lengths, world_size))
+        else:
+            pieces = pieces.at(np.lexsort((costs, np.arange(wanted) // (SORTED_GROUPS * world_size))))
     groups = served_as[pieces.cut].reshape(-1, world_size)
     within = np.argsort(groups, axis=1, kind="stable") + np.arange(0, wanted, world_size)[:, None]
     pieces = pieces.at(within[np.argsort(groups.min(axis=1, initial=len(plan)), kind="stable")].reshape(-1))

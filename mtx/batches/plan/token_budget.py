@@ -9,7 +9,7 @@ Each epoch shifts the bands of the order, shuffles the rows of equal lengths, an
 batches is fixed: if the cuts of an epoch give fewer, some batches are split.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mtx.batches.plan.batch_cutting import BatchCapacity, LengthRuns, cut_offsets, split_offsets
+from mtx.batches.plan.length_mixing import mixed_order
 from mtx.batches.plan.planner import (
     Draft,
     Int,
@@ -32,6 +33,8 @@ from mtx.batches.plan.pools import LengthPools, length_pools
 from mtx.batches.plan.same_length_classes import LengthClasses, length_classes, row_chunks
 from mtx.batches.plan.snake_order import SnakeOrder, best_snake_order
 from mtx.components.checked_options import Count, Multiple, component
+from mtx.components.identity import LATER
+from mtx.errors import ConfigError
 
 BATCHES_PER_SPARE = 200  # one batch per this many is added, so that the cuts of nearly every epoch fit the fixed number
 MAX_ATTEMPTS = 8  # random cuts of an epoch that are tried before the draft's own cuts are used
@@ -54,6 +57,8 @@ class TokenBudgetPlanner(Planner):
         window: number of pairs, at least 1,000, in the pool from which batches are cut; None: all pairs. In smaller
             pools, lengths in a batch differ more, and padding grows.
         shuffle: False: the same batches in every epoch, from short to long.
+        mix_lengths: whether the batches of an update have different lengths: those of the ranks in a step, and
+            neighbouring ones, which may be accumulated. Needs `shuffle`.
     """
 
     kind: ClassVar[str] = "sampler/token_budget"
@@ -67,6 +72,14 @@ class TokenBudgetPlanner(Planner):
     length_multiple: Multiple = 1
     window: Annotated[int, Field(ge=MIN_WINDOW_PAIRS)] | None = None
     shuffle: bool = True
+    mix_lengths: bool = field(default=False, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.mix_lengths and not self.shuffle:
+            raise ConfigError(
+                "sampler.mix_lengths=true needs batches in random order, but sampler.shuffle is false. "
+                "Set sampler.shuffle=true or sampler.mix_lengths=false"
+            )
 
     def draft(self, lengths: Lengths, *, excluded: Mask | None = None) -> "TokenBudgetDraft":
         """Compute the length classes, their best order, and the number of batches."""
@@ -148,10 +161,16 @@ class TokenBudgetDraft(Draft):
             num_rows=self.num_rows,
             rows=np.concatenate([rows, self.alone]) if len(self.alone) else rows,
             offsets=np.concatenate([offsets, offsets[-1] + 1 + np.arange(len(self.alone))]),
-            order=np.arange(len(self)) if random is None else random.permutation(len(self)),
+            order=self._order(random),
             dropped_length=self.dropped,
             dropped_remainder=self.dropped[:0],
+            mixes_lengths=self.planner.mix_lengths,
         )
+
+    def _order(self, random: np.random.Generator | None) -> Int:
+        if random is None:
+            return np.arange(len(self))
+        return mixed_order(len(self), random) if self.planner.mix_lengths else random.permutation(len(self))
 
     def _cut_epoch(self, random: np.random.Generator | None) -> tuple[LengthPools, Int, Int]:
         """Return the pools of rows, the order of classes, and the offsets of exactly `num_cut` batches."""

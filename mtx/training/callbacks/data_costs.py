@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mtx.batches.schema import batch_masks
+from mtx.batches.schema import batch_masks, flat_token_counts, is_flat
 from mtx.components.checked_options import Count, checked
 from mtx.training.lightning_compat import LightningCompat, pl
 
@@ -23,7 +23,7 @@ class DataCosts(LightningCompat, pl.Callback):
 
     | name | unit | meaning |
     | --- | --- | --- |
-    | `data/tokens_per_s` | tokens/s | real tokens of both sides, counted from the masks |
+    | `data/tokens_per_s` | tokens/s | real tokens of both sides, all those of flat batches |
     | `data/padding` | share | padding among the padded tokens of both sides |
     | `data/waiting` | share | time that training waits for the next batch |
     | `data/steps_per_s` | steps/s | optimizer steps |
@@ -121,7 +121,12 @@ class _Window:
             self._since = None
 
     def add(self, batch: Any) -> None:
-        """Add the padded and real tokens of a batch of this rank."""
+        """Add the padded and real tokens of a batch of this rank; all tokens of a flat batch are real."""
+        if is_flat(batch):
+            tokens = sum(flat_token_counts(batch))
+            self._slots += tokens
+            self._real += tokens
+            return
         for mask in batch_masks(batch):
             self._slots += mask.numel()
             if mask.device.type == "cpu":

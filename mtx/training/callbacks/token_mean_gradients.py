@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from mtx.batches.schema import batch_tensor
+from mtx.batches.schema import target_tokens
 from mtx.errors import ConfigError, DataError
 from mtx.training.lightning_compat import LightningCompat, pl
 
@@ -34,12 +34,12 @@ class TokenMeanGradients(LightningCompat, pl.Callback):
 
     The callback works with automatic optimization on one device, DDP and FSDP, with any precision; a gradient scaler
     unscales the gradients before. Each batch must contain the target mask (`decoder_attn_mask` or
-    `decoder_attention_mask`).
+    `decoder_attention_mask`), or be flat.
 
     Raises:
         ConfigError: the module uses manual optimization, or the strategy accumulates gradients itself, as DeepSpeed
             does.
-        DataError: a batch has no target mask.
+        DataError: a padded batch has no target mask.
     """
 
     def __init__(self) -> None:
@@ -74,14 +74,14 @@ class TokenMeanGradients(LightningCompat, pl.Callback):
         self._is_needed = trainer.world_size > 1 or trainer.accumulate_grad_batches > 1
         if not self._is_needed:
             return
-        mask = batch_tensor(batch, "target_mask")
-        if mask is None:
+        tokens = target_tokens(batch)
+        if tokens is None:
             names = ", ".join(map(str, batch)) if hasattr(batch, "keys") else f"it is a {type(batch).__name__}"
             raise DataError(
                 "TokenMeanGradients counts real target tokens with decoder_attn_mask or decoder_attention_mask, but "
                 f"the batch has neither ({names}). Add the mask to the batch, or remove the callback"
             )
-        self._batch_tokens = mask.count_nonzero().to(_exact_dtype(mask.device))
+        self._batch_tokens = tokens.to(_exact_dtype(tokens.device))
 
     @override
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:

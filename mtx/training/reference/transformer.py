@@ -9,7 +9,7 @@ Shapes: B pairs, S source and T target positions, N real labels of a batch, V ta
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,24 +18,26 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mtx.batches.schema import MTX
+from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods, sums_by_pair
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
+from mtx.training.reference.flat_network import flat_hidden_states, padded_sources
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import KIND, KIND_KEY
 
 Batch = dict[str, Tensor]
 
-REQUIRED_FIELDS = tuple(field.name for field in MTX.fields)
+REQUIRED_FIELDS = {schema.name: tuple(field.name for field in schema.fields) for schema in (MTX, FLAT)}
 MAX_LOGITS = 2**25  # logits computed at once in validation and test: 128 MB in float32
 
 
 class TransformerTranslator(pl.LightningModule):
     """A small encoder-decoder Transformer for translation, with its training and validation steps.
 
+    It takes batches with `batch_format=mtx` and `batch_format=flat`, with the same parameters and checkpoints.
     AdamW minimises the mean loss per real label. The learning rate rises over `warmup_steps`, and then falls with the
     inverse square root of the step. The gradient over accumulated batches and several ranks equals the gradient of one
     big batch, even if the batches have unequal sizes. `task=fit` fills in the first six arguments from the data.
@@ -62,6 +64,8 @@ class TransformerTranslator(pl.LightningModule):
 
     Raises ConfigError if `d_model` is odd or no multiple of `num_heads`, or if a joint vocabulary has two sizes.
     """
+
+    batch_formats: ClassVar[tuple[str, ...]] = (MTX.name, FLAT.name)  # what the data module checks
 
     def __init__(
         self,
@@ -131,12 +135,12 @@ class TransformerTranslator(pl.LightningModule):
                 )
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the logits of the next token at all target positions, float [B, T, V]."""
+        """Return the logits of the next token at all target positions, float [B, T, V], or [ΣT, V] if flat."""
         return self.network.logits(self._hidden_states(batch))
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the training loss: the mean loss per real label, with label smoothing, in nats."""
-        hidden, labels = self._label_states(batch)
+        hidden, labels, _ = self._label_states(batch)
         logits = self.network.logits(hidden).float()
         total = nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum")
         return total / max(len(labels), 1)
@@ -200,7 +204,8 @@ class TransformerTranslator(pl.LightningModule):
         """Translate the sources of a batch with beam search.
 
         Args:
-            batch: a dict with `encoder_input_ids` int64 [B, S] and `encoder_attn_mask` bool [B, S].
+            batch: a dict with `encoder_input_ids` int64 [B, S] and `encoder_attn_mask` bool [B, S], or with the
+                source side of a flat batch.
             max_tokens: maximal number of tokens in a translation, which then ends even without EOS; at most
                 `max_positions`.
             beam: number of hypotheses kept per sentence; 1 is greedy search, which always takes the likeliest next
@@ -209,10 +214,12 @@ class TransformerTranslator(pl.LightningModule):
         Returns:
             The token ids of each translation, in the order of the batch, without BOS and EOS.
         """
-        mask = batch["encoder_attn_mask"].to(self.device)
+        ids, mask = (
+            tensor.to(self.device) for tensor in padded_sources(batch, self.pad_id)
+        )  # the search needs padding
         found = search_translations(
             self.network,
-            batch["encoder_input_ids"].to(self.device),
+            ids,
             mask,
             max_tokens=torch.full((len(mask),), max_tokens, device=self.device),
             pad_id=self.pad_id,
@@ -231,43 +238,48 @@ class TransformerTranslator(pl.LightningModule):
             `row_ids`, int64 [B]: the line numbers or row numbers of the sources; `token_ids`: a list of token ids for
             each translation, without BOS and EOS; and `texts`, if the Trainer has mtx's data module.
         """
-        token_ids = self.translate(batch, batch["encoder_input_ids"].shape[1] * 3 // 2 + 10)
+        token_ids = self.translate(batch, longest_source(batch) * 3 // 2 + 10)
         tokenizers = getattr(getattr(self.trainer, "datamodule", None), "tokenizers", None)
         texts = {} if tokenizers is None else {"texts": [tokenizers.target.decode(ids).strip() for ids in token_ids]}
         return {"row_ids": batch["row_ids"], "token_ids": token_ids, **texts}
 
     def _hidden_states(self, batch: Batch) -> Tensor:
-        missing = [name for name in REQUIRED_FIELDS if name not in batch]
+        schema = FLAT if is_flat(batch) else MTX
+        missing = [name for name in REQUIRED_FIELDS[schema.name] if name not in batch]
         if missing:
             raise DataError(
                 f"the reference model needs batches in mtx's format, but a batch lacks {', '.join(missing)} and has "
-                f"{', '.join(batch)}. Set datamodule.batch_format=mtx"
+                f"{', '.join(batch)}. Set datamodule.batch_format=mtx, or datamodule.batch_format=flat"
             )
+        if schema is FLAT:
+            return flat_hidden_states(self.network, batch)
         states = self.network(batch["encoder_input_ids"], batch["encoder_attn_mask"], batch["decoder_input_ids"])
         return cast(Tensor, states)
 
-    def _label_states(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the hidden states at real labels, float [N, D], and these labels, int64 [N].
+    def _label_states(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the hidden states at real labels, float [N, D], these labels, int64 [N], and their number by pair.
 
         Logits over the vocabulary are the most expensive part of the model, so they are not computed for padding. The
         mask says which labels are real, whatever id fills the padding.
         """
         hidden = self._hidden_states(batch)
+        if is_flat(batch):
+            return hidden, batch["labels"], batch["decoder_offsets"].long().diff()
         real = batch["decoder_attn_mask"]
-        return hidden[real], batch["labels"][real]
+        return hidden[real], batch["labels"][real], real.sum(dim=1)
 
     def _reset_sums(self, names: list[str]) -> None:
         self._sums = {name: LikelihoodSums() for name in names}
         self.pair_likelihoods = {name: PairLikelihoods() for name in names}
 
     def _add_to_sums(self, batch: Batch, split: str) -> None:
-        hidden, labels = self._label_states(batch)
+        hidden, labels, num_labels = self._label_states(batch)
         at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
         parts = [
             nn.functional.cross_entropy(self.network.logits(part).float(), wanted, reduction="none")
             for part, wanted in zip(torch.split(hidden, at_once), torch.split(labels, at_once), strict=True)
         ]
-        nll = sums_by_pair(torch.cat(parts), batch["decoder_attn_mask"].sum(dim=1))
+        nll = sums_by_pair(torch.cat(parts), num_labels)
         num_bytes = self._num_target_bytes(batch["row_ids"], split)
         self._sums[split].add(float(nll.sum()), len(labels), None if num_bytes is None else int(num_bytes.sum()))
         if num_bytes is not None:

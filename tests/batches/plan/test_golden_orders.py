@@ -15,6 +15,7 @@ from conf_options import options, target
 from mtx.batches.plan.bucket import BucketPlanner
 from mtx.batches.plan.planner import Lengths, Planner
 from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.sequential import SequentialPlanner
 from mtx.batches.plan.sorted import SortedPlanner
 from mtx.batches.plan.static_shapes import StaticShapesPlanner
@@ -29,6 +30,7 @@ PLANNERS: dict[str, Planner] = {
     "bucket": BucketPlanner(batch_size=5, num_buckets=4),
     "bucket, drop_last": BucketPlanner(batch_size=5, boundaries="optimal", num_buckets=3, drop_last=True),
     "random": RandomPlanner(batch_size=7),
+    "random_tokens": RandomTokensPlanner(real_tokens=96),
     "sequential": SequentialPlanner(batch_size=7),
     "sorted": SortedPlanner(max_tokens=64),
     "sorted, not shuffled": SortedPlanner(max_tokens=64, shuffle=False),

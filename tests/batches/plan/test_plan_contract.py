@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mtx.batches.plan.bucket import BucketPlanner
 from mtx.batches.plan.planner import Lengths, Plan, Planner, batch_shapes
 from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.sequential import SequentialPlanner
 from mtx.batches.plan.sorted import SortedPlanner
 from mtx.batches.plan.static_shapes import StaticShapesPlanner
@@ -26,9 +27,11 @@ from mtx.errors import ConfigError
 
 CONF = Path(__file__).parents[3] / "conf" / "sampler"
 # Values that make several batches of few rows, and some that make odd ones, for options of these names.
-SMALL = {"max_tokens": 64, "batch_size": 4, "num_buckets": 3, "num_shapes": 5}
+SMALL = {"max_tokens": 64, "real_tokens": 64, "batch_size": 4, "num_buckets": 3, "num_shapes": 5}
 OTHERS: dict[str, list[Any]] = {
     "max_tokens": [1, 50],
+    "real_tokens": [1, 50],
+    "look_ahead": [1],
     "batch_size": [1, 1000],
     "max_pairs": [3],
     "num_shapes": [32],
@@ -119,6 +122,11 @@ def test_every_row_is_in_one_batch_or_counted_as_dropped(
         check_budget(planner, plan, lengths, excluded)
     elif isinstance(planner, SortedPlanner | StaticShapesPlanner):
         check_side_budget(planner, plan, lengths, excluded)
+    elif isinstance(planner, RandomTokensPlanner):
+        tokens = lengths.source.astype(np.int64) + lengths.target
+        assert all(tokens[batch].sum() <= planner.real_tokens for batch in batches)
+        assert plan.dropped_length.tolist() == np.flatnonzero(excluded | (tokens > planner.real_tokens)).tolist()
+        assert len(plan.dropped_remainder) == 0
     else:
         assert max((len(batch) for batch in batches), default=0) <= planner.batch_size  # type: ignore[attr-defined]
         assert plan.dropped_length.tolist() == np.flatnonzero(excluded).tolist()
@@ -254,6 +262,8 @@ WRONG: list[tuple[type[Planner], dict[str, Any], str]] = [
     (BucketPlanner, {"boundaries": 5}, r"sampler\.boundaries is .*ascending lengths.* but is 5"),
     (BucketPlanner, {"drop_last": 1}, r"sampler\.drop_last is true or false, but is 1"),
     (BucketPlanner, {"shuffle": None}, r"sampler\.shuffle is true or false, but is None"),
+    (RandomTokensPlanner, {"real_tokens": 0}, r"sampler\.real_tokens is an integer of at least 1, but is 0\. Set samp"),
+    (RandomTokensPlanner, {"look_ahead": 0}, r"sampler\.look_ahead is an integer of at least 1, but is 0"),
     (RandomPlanner, {"batch_size": -4}, r"sampler\.batch_size .* at least 1, but is -4"),
     (RandomPlanner, {"drop_last": "yes"}, r"sampler\.drop_last is true or false, but is 'yes'"),
     (SequentialPlanner, {"batch_size": "4"}, r"sampler\.batch_size .* at least 1, but is '4'"),

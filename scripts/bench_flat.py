@@ -1,0 +1,185 @@
+"""Benchmark: cost of a real token in training and collate, without padding and with padding.
+
+The reference model trains on one thread. The arms take turns in each round, so that a busy machine slows all of them.
+All arms get about the same number of real tokens in a batch. Times are CPU seconds.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import mtx
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.collate import Collator
+from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
+from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.random_tokens import RandomTokensPlanner
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.data.token_rows import EncodedPairs
+from mtx.training.datamodule import TranslationDataModule
+from mtx.training.reference.transformer import TransformerTranslator
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.gz"
+PADDED = "token_budget, padded"
+RANDOM = "random, padded"
+FLAT = "random_tokens, flat"
+COLLATED_AT_ONCE = 8  # batches in one call of a collator, as the loader asks for them
+
+
+@dataclass
+class Arm:
+    """One sampler with one format: batches in training order, and how far training has come."""
+
+    collator: Collator
+    batches: list[NDArray[np.int64]]
+    done: int = 0
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(1)
+    path = options.corpus or (CORPUS if CORPUS.exists() and not options.sample else None)
+    if path is None:
+        print("NOT THE CORPUS OF THE PUBLISHED TABLE: the corpus is missing, or --sample was given.")
+    source = ["downloader=sample"] if path is None else ["downloader=local", f"downloader.path={path}"]
+    with tempfile.TemporaryDirectory() as root:
+        size = [f"downloader.n={options.pairs}", f"tokenizer.vocab_size={options.vocab_size}"]
+        dm = mtx.compose_datamodule([*source, *size, f"storage.root={root}", f"sampler.max_tokens={options.tokens}"])
+        dm.prepare_data()
+        dm.setup("fit")
+        lengths, pairs = dm.lengths("train"), dm.train_dataloader().dataset.pairs
+        arms = all_arms(pairs, lengths, dm.batch_format, options.tokens)
+        print_training(dm, arms, lengths, options)
+        print_collate(pairs, arms, lengths)
+    print("load:", " ".join(f"{load:.1f}" for load in os.getloadavg()), "cores:", os.cpu_count())
+
+
+def all_arms(pairs: EncodedPairs, lengths: Lengths, padded: BatchFormat, tokens: int) -> dict[str, Arm]:
+    """Return the arms, with about `tokens` real tokens in each batch, source and target together."""
+    usable = np.minimum(lengths.source, lengths.target) > 0
+    excluded = np.maximum(lengths.source, lengths.target) > (padded.max_source_tokens or tokens)
+    mean = float((lengths.source + lengths.target)[usable & ~excluded].mean())
+    flat = replace(padded, names="flat", length_multiple=NO_PADDING)
+    samplers: dict[str, tuple[Planner, BatchFormat]] = {
+        PADDED: (TokenBudgetPlanner(max_tokens=tokens // 2), padded),
+        RANDOM: (RandomPlanner(batch_size=max(1, round(tokens / mean))), padded),
+        FLAT: (RandomTokensPlanner(real_tokens=tokens), flat),
+    }
+    return {
+        name: Arm(Collator(pairs, layout), list(planner.plan(lengths, seed=0, epoch=0, excluded=excluded)))
+        for name, (planner, layout) in samplers.items()
+    }
+
+
+def print_training(
+    dm: TranslationDataModule, arms: dict[str, Arm], lengths: Lengths, options: argparse.Namespace
+) -> None:
+    """Print the CPU time of a real token in training steps, and the peak memory of a process that trains."""
+    facts = {key: value for key, value in dm.facts().items() if key in FACTS}
+    peaks = {name: peak_mb(facts, arm, options.steps) for name, arm in arms.items()}
+    torch.manual_seed(0)
+    model = TransformerTranslator(**facts)
+    optimizer = torch.optim.AdamW(model.parameters())
+    found: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(options.rounds):
+        for name, arm in arms.items():
+            found[name].append(cost_of_steps(model, optimizer, arm, lengths, options.steps))
+    print(f"{'training':28}{'µs/real token':>16}{'× padded':>12}{'× random':>12}{'peak MB':>10}{'batches':>10}")
+    for name, costs in found.items():
+        by_round = [
+            statistics.median([cost / base for cost, base in zip(costs, found[other], strict=True)])
+            for other in (PADDED, RANDOM)
+        ]
+        median = statistics.median(costs)
+        print(
+            f"{name:28}{median:16.0f}{by_round[0]:12.2f}{by_round[1]:12.2f}{peaks[name]:10.0f}"
+            f"{len(arms[name].batches):10,}"
+        )
+
+
+FACTS = ("source_vocab_size", "target_vocab_size", "joint_vocabulary", "pad_id", "bos_id", "eos_id")
+
+
+def cost_of_steps(
+    model: TransformerTranslator, optimizer: torch.optim.Optimizer, arm: Arm, lengths: Lengths, steps: int
+) -> float:
+    """Return the CPU time of a real token in the next `steps` training steps, in µs."""
+    tokens, cpu_s = 0, 0.0
+    for _ in range(steps):
+        rows = arm.batches[arm.done % len(arm.batches)]
+        arm.done += 1
+        (batch,) = arm.collator([rows])
+        began = time.process_time()
+        optimizer.zero_grad()
+        model.loss(batch).backward()
+        optimizer.step()
+        cpu_s += time.process_time() - began
+        tokens += int((lengths.source[rows] + lengths.target[rows]).sum())
+    return cpu_s / tokens * 1e6
+
+
+def peak_mb(facts: dict[str, int], arm: Arm, steps: int) -> float:
+    """Return the peak memory of a process that trains on the first batches, in MB."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(_trained_peak, (facts, arm, steps))
+
+
+def _trained_peak(facts: dict[str, int], arm: Arm, steps: int) -> float:
+    torch.set_num_threads(1)
+    model = TransformerTranslator(**facts)
+    for rows in arm.batches[: steps + 1]:
+        model.zero_grad()
+        model.loss(arm.collator([rows])[0]).backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def print_collate(pairs: EncodedPairs, arms: dict[str, Arm], lengths: Lengths) -> None:
+    """Print the real tokens per CPU second of collate, with compiled kernels and with numpy: medians of five rounds."""
+    print(f"{'collate':28}{'M tokens/s':>16}{'× padded':>12}")
+    for title, compiled in (("compiled", None), ("numpy", False)):
+        rates: dict[str, list[float]] = {PADDED: [], FLAT: []}
+        for _ in range(5):
+            for name in rates:
+                arm = arms[name]
+                collator = Collator(pairs, arm.collator.batch_format, compiled=compiled)
+                collator(arm.batches[:COLLATED_AT_ONCE])
+                tokens = sum(int((lengths.source[rows] + lengths.target[rows]).sum()) for rows in arm.batches)
+                rates[name].append(tokens / collate_s(collator, arm.batches))
+        for name, found in rates.items():
+            ratio = statistics.median([rate / base for rate, base in zip(found, rates[PADDED], strict=True)])
+            print(f"{name + ', ' + title:34}{statistics.median(found) / 1e6:10.1f}{ratio:12.2f}")
+
+
+def collate_s(collator: Callable[[list[NDArray[np.int64]]], object], batches: list[NDArray[np.int64]]) -> float:
+    """Return the CPU seconds to collate all batches, but at least the resolution of the clock."""
+    began = time.process_time()
+    for first in range(0, len(batches), COLLATED_AT_ONCE):
+        collator(batches[first : first + COLLATED_AT_ONCE])
+    return max(time.process_time() - began, 1e-6)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, help="JSON Lines file of pairs; default: the corpus of the tables")
+    parser.add_argument("--sample", action="store_true", help="use the sample corpus")
+    parser.add_argument("--pairs", type=int, default=20_000, help="pairs of the corpus")
+    parser.add_argument("--vocab-size", type=int, default=8000)
+    parser.add_argument("--tokens", type=int, default=4096, help="real tokens in a batch, source and target together")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in which all arms take turns")
+    parser.add_argument("--steps", type=int, default=2, help="training steps of each arm in a round")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
