@@ -31,7 +31,6 @@ MORE = (
     ("mtx task=options", "every option of every group"),
     ("mtx task=options only=sampler", "every key of a group or option"),
     ("mtx --cfg job", "the complete config, without running it"),
-    ("mtx --hydra-help", "Hydra's own options, such as -m for a sweep"),
 )
 
 

@@ -187,7 +187,7 @@ class TransformerTranslator(pl.LightningModule):
         self._log_sums("test", "test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the kind of the model in the checkpoint, from which mtx builds only this model by itself."""
+        """Name the kind of the model, the only one that mtx builds by a checkpoint's own word."""
         checkpoint[KIND_KEY] = KIND
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -214,9 +214,7 @@ class TransformerTranslator(pl.LightningModule):
         Returns:
             The token ids of each translation, in the order of the batch, without BOS and EOS.
         """
-        ids, mask = (
-            tensor.to(self.device) for tensor in padded_sources(batch, self.pad_id)
-        )  # the search needs padding
+        ids, mask = (each.to(self.device) for each in padded_sources(batch, self.pad_id))  # the search needs padding
         found = search_translations(
             self.network,
             ids,
