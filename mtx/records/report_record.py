@@ -302,9 +302,8 @@ class Report(
     @override
     def write(self, folder: Path) -> Path:
         path = folder / self.FILE
-        text = json.dumps(self.to_json(), indent=2, sort_keys=True)
         with atomic_file(path) as file:
-            file.write(text.encode() + b"\n")
+            file.write(json.dumps(self.to_json(), indent=2, sort_keys=True).encode() + b"\n")
         return path
 
     @property
