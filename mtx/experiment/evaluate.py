@@ -19,6 +19,7 @@ from mtx.evaluation.translation_metrics import SystemScores, paired_differences,
 from mtx.evaluation.verdict import Difference
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.experiment.translate import Penalty, loaded_translator
+from mtx.experiment.translation_files import single_line
 from mtx.experiment.translations import bleu_assumption, bleu_tokenizer
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.progress.tracking import CountedWork
@@ -202,7 +203,7 @@ def _write_lines(run: Run, name: str, outputs: list[str]) -> None:
     folder = run.output_dir / "translations"
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / f"{name.replace('/', '_')}.txt") as file:
-        file.write("".join(" ".join(line.splitlines()) + "\n" for line in outputs).encode(errors="replace"))
+        file.write("".join(single_line(line) + "\n" for line in outputs).encode(errors="replace"))
 
 
 def _print_notes(run: Run, found: Mapping[str, SetEvaluation]) -> None:

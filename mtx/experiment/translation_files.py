@@ -155,9 +155,11 @@ class TranslationOutput:
         lines = []
         for number, translations in enumerate(found, first):
             if self._is_table:
-                lines += [f"{number}\t{each.score:.4f}\t{_one_line(each.text)}\n" for each in translations]
+                lines += [
+                    f"{number}\t{each.score:.4f}\t{single_line(each.text, keep_tabs=False)}\n" for each in translations
+                ]
             else:
-                lines.append(_one_line(translations[0].text, keep_tabs=True) + "\n")
+                lines.append(single_line(translations[0].text) + "\n")
         data = "".join(lines).encode(errors="replace")
         if self._path is None:
             self._file.write(data)
@@ -236,6 +238,7 @@ def _complete_lines(file: IO[bytes], *, is_table: bool) -> int:
     return num_lines
 
 
-def _one_line(text: str, *, keep_tabs: bool = False) -> str:
+def single_line(text: str, *, keep_tabs: bool = True) -> str:
+    """Return a text with spaces in place of line ends, and of tabs unless `keep_tabs` is set."""
     text = text.replace("\r", " ").replace("\n", " ")
     return text if keep_tabs else text.replace("\t", " ")

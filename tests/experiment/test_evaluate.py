@@ -17,6 +17,7 @@ from mtx.data.split import HeldOut
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
 from mtx.evaluation.translation_metrics import METRIC_NAMES, paired_differences, system_scores
+from mtx.experiment.translation_files import single_line
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import load_translator
 
@@ -110,8 +111,8 @@ def test_the_command_scores_named_sets_and_a_baseline(
     num_bytes = sum(len(target) for _, target in PAIRS)
     assert nats is not None
     assert report["bits_per_byte"] == pytest.approx(nats.sum() / math.log(2) / num_bytes, abs=1e-4)
-    lines = Path("run/translations/news.txt").read_text(encoding="utf-8").split("\n")[:-1]
-    assert lines == translator.translate([source for source, _ in PAIRS], beam=1)
+    lines = Path("run/translations/news.txt").read_bytes().decode().split("\n")[:-1]
+    assert lines == [single_line(text) for text in translator.translate([source for source, _ in PAIRS], beam=1)]
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert 'id="evaluation"' in page
     assert news["signatures"]["bleu"] in page

@@ -119,7 +119,7 @@ def test_the_likelihood_is_that_of_the_training_loss(trained: tuple[Path, Any, A
     assert found is not None
     for row in range(2):
         batch = translator.batch_of(sources[row : row + 1], targets[row : row + 1])
-        logits = model(batch)[0]
+        logits = model(batch)[0].detach()
         assert found[row] == pytest.approx(
             float(nn.functional.cross_entropy(logits, batch["labels"][0], reduction="sum")), rel=1e-5
         )
