@@ -83,7 +83,7 @@ def _corpus_texts(
         return _held_out_texts(recipe, downloader, raw, runner, trained_on, split)
     found = {}
     for name in downloader.parts:
-        of_part = [one for one in ("test", "validation", "train") if part_key(name, cast(Split, one)) in raw]
+        of_part = [one for one in ("test", "validation", "train") if part_key(name, one) in raw]
         chosen = of_part[0] if split == "auto" else split
         if chosen not in of_part:
             raise ConfigError(

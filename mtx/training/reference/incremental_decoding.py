@@ -117,7 +117,8 @@ class _LayerCache:
         query = linear(hidden, attention.in_proj_weight[:width], attention.in_proj_bias[:width])
         # the hypotheses of a sentence are positions of one query, so that the source is not copied for each
         queries = self._split_heads(query.view(-1, beam, width)).transpose(1, 2)
-        found = scaled_dot_product_attention(queries, *self._source, attn_mask=mask)
+        keys, values = self._source
+        found = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         return attention.out_proj(found.transpose(1, 2).reshape(-1, width))  # type: ignore[no-any-return]
 
     def _with_room(self, hidden: Tensor, position: int) -> Tensor:
@@ -131,7 +132,7 @@ class _LayerCache:
         return self._target
 
     def _split_heads(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self._heads, -1))
+        return states.view(*states.shape[:-1], self._heads, -1)
 
 
 @torch.inference_mode()
