@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mtx.data.function_components import normalise_step, rule, scorer
     from mtx.data.tokenize.tokenization import Tokenization
     from mtx.infra.dataset.download import Downloader
+    from mtx.training.checkpoint_translator import load_translator
     from mtx.training.datamodule import TranslationDataModule
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "__version__",
     "compose_datamodule",
     "datamodule_from_config",
+    "load_translator",
     "normalise_step",
     "rule",
     "scorer",
@@ -39,6 +41,7 @@ _HOMES = {
     "TranslationDataModule": "mtx.training.datamodule",
     "compose_datamodule": "mtx.app.command",
     "datamodule_from_config": "mtx.app.datamodule_from_composed_config",
+    "load_translator": "mtx.training.checkpoint_translator",
     "normalise_step": "mtx.data.function_components",
     "rule": "mtx.data.function_components",
     "scorer": "mtx.data.function_components",

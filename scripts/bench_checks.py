@@ -32,7 +32,8 @@ from mtx.infra.dal.arrow_offsets_check import check_offsets
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
-from mtx.training.atomic_checkpoint_io import AtomicCheckpointIO, damage_of
+from mtx.training.atomic_checkpoint_io import AtomicCheckpointIO
+from mtx.training.checkpoint_content import damage_of
 
 CHECKPOINT_FLOATS = 25_000_000  # 100 MB
 PAIRS_IN_BATCH = 8192

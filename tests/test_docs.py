@@ -39,7 +39,7 @@ ONLY_CHECKED = {
     r"sweeper=optuna\b": "40 jobs; tests/sweep/test_optuna.py runs short searches",
     r"-m .*task=fit|=(vocabulary_comparison|worth_of_rules)": "many trainings; tests/test_recipes.py runs some",
     r"tokenizer\.(alpha|dropout)=": "compiles kernels; tests/training/test_sampled_epochs.py trains with both",
-    r"ckpt=outputs/": "names a run of the reader",
+    r"ckpt=(outputs/|\S+\.ckpt)": "needs a checkpoint of the reader; tests/experiment/test_translate.py has one",
     r"runs=\[outputs/2026": "names runs of the reader",
 }
 # Commands of other programs that do not run here, with the reason. Scripts of mtx have to be there, and to have the
@@ -56,6 +56,7 @@ FRAGMENTS = {
     "docs/sources.md": "tests/test_sources_guide.py compares it with the example",
     "docs/training.md": "needs the reader's model and trainer",
     "docs/howto/resume.md": "needs the reader's model and trainer",
+    "docs/howto/translate.md": "needs a checkpoint of the reader",
     "docs/howto/read_report.md": "reads a sweep of the reader",
     "docs/report.md": "reads a sweep of the reader",
 }

@@ -18,7 +18,7 @@ LONG_MODULES = {
     "mtx/training/translation_data.py": "one class, of whose lines 50 explain its arguments",
 }
 LONG_FUNCTIONS = {
-    "mtx/evaluation/beam_search.py::beam_search": "one loop, whose parts share all of its state",
+    "mtx/evaluation/beam_search.py::n_best_search": "one loop, whose parts share all of its state",
     "mtx/training/translation_data.py::__init__": "one line for each of its arguments, and for each attribute",
     "mtx/infra/dataset/hub/range_retry.py::_file_system_class": "a class inside, whose base is imported late",
 }

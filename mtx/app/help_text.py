@@ -31,7 +31,6 @@ MORE = (
     ("mtx task=options", "every option of every group"),
     ("mtx task=options only=sampler", "every key of a group or option"),
     ("mtx --cfg job", "the complete config, without running it"),
-    ("mtx --hydra-help", "Hydra's own options, such as -m for a sweep"),
 )
 
 
@@ -47,14 +46,11 @@ def _lines() -> Iterator[str]:
     yield "Tasks: task=NAME (* is the default)"
     for name in _option_names(root / "task"):
         yield f"{INDENT}{_marked_option('task', name, chosen):<10} {_purpose(root / 'task' / f'{name}.yaml')}"
-    yield ""
     yield "Groups: GROUP=OPTION (* is the default); mtx -m GROUP=A,B runs a job for each"
     yield from _group_lines(root, chosen)
-    yield ""
     yield "Keys that are used most: GROUP.KEY=VALUE"
     cells = [f"{key:<{24 if number % 2 else 21}} {effect}" for number, (key, effect) in enumerate(KEYS)]
     yield from _in_two_columns(cells)
-    yield ""
     yield "More:"
     width = max(len(command) for command, _ in MORE)
     yield from (f"{INDENT}{command:<{width}}  {effect}" for command, effect in MORE)

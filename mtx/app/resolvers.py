@@ -13,9 +13,13 @@ from mtx.components.identity import digest
 from mtx.cpu_count import cores_for_each
 from mtx.errors import ConfigError
 
-# Tasks that only read the store, unless repair=true or yes=true.
+# Tasks that only read the store, unless repair=true or yes=true, and that write no report.
 READ_ONLY_TASKS = frozenset(
-    f"mtx.experiment.{name}" for name in ("show.show", "options.options", "check.check_only", "verify.verify", "gc.gc")
+    f"mtx.experiment.{name}"
+    for name in (
+        *("show.show", "options.options", "check.check_only", "verify.verify", "gc.gc"),
+        "translate.translate",
+    )
 )
 UNLIMITED = -1  # Lightning's value of max_steps and max_epochs for no limit
 PLAIN_VALUE = re.compile(r"[\w.:-]+")

@@ -60,6 +60,7 @@ KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "page", "stage", "split
     *("yes", "orphans"),  # keys of task=gc
     *("only", "to"),  # keys of task=options
     *("runs", "to"),  # keys of task=compare
+    *("input", "output"),  # keys of task=translate
     *("dataset", "to", "from", "format", "overwrite"),  # keys of task=export and task=import
 }
 

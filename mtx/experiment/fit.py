@@ -31,6 +31,7 @@ from mtx.experiment.fit_opening_and_summary import METRIC, READABLE, begin_value
 from mtx.experiment.held_out_slicings import held_out_slicings
 from mtx.experiment.measure import data_report_and_profile
 from mtx.experiment.model_check import check_model
+from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import score_samples
 from mtx.progress.progress_log import say
@@ -121,6 +122,9 @@ def fit(
     sizes = {"shown": translations, "scored": scored_sentences, "beam": beam}
     started = time.perf_counter()
     report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, **sizes)
+    device = trainer.strategy.root_device
+    sets = score_named_sets(run, model, device, progress, scored=scored_sentences, beam=beam)
+    report = Report.of(report, {"evaluation": sets} if sets else {})
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]

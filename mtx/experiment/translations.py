@@ -112,11 +112,16 @@ def score_samples(
 
 
 def rows_to_translate(
-    datamodule: TranslationDataModule, num_sentences: int
+    datamodule: TranslationDataModule, num_sentences: int, name: str | None = None
 ) -> tuple[NDArray[np.int64], PlanLoader | None]:
-    """Return evenly spaced row numbers of the first validation set, and its loader; no rows and None without a set."""
+    """Return evenly spaced row numbers of a validation set, and its loader; no rows and None without a set.
+
+    The set is the first one if `name` is None.
+    """
     served = datamodule.val_dataloader()
-    loader = next(iter(served), None) if isinstance(served, Sequence) else served  # the first is the validation split
+    loaders = served if isinstance(served, list) else [served]  # the first is the validation split
+    number = 0 if name is None else datamodule.val_names.index(name)
+    loader = loaders[number] if loaders else None
     if not isinstance(loader, PlanLoader):
         return np.zeros(0, dtype=np.int64), None
     return evenly_spaced_rows(loader.batch_sampler.plan().rows.astype(np.int64), num_sentences), loader
@@ -129,8 +134,9 @@ def translate_held_out(
     num_sentences: int,
     beam: int,
     reach: Callable[[int], None] | None = None,
+    name: str | None = None,
 ) -> list[Translation]:
-    """Translate an evenly spaced sample of the first validation set, and return the translations by row number.
+    """Translate an evenly spaced sample of a validation set, and return the translations by row number.
 
     A translation has at most 1.5 times the tokens of the batch's longest source sentence, plus 10.
 
@@ -140,11 +146,12 @@ def translate_held_out(
         num_sentences: The size of the sample.
         beam: The number of hypotheses in beam search; 1 is greedy search.
         reach: Called after each batch with the number of translated sentences.
+        name: The validation set; None: the first one.
     """
-    rows, loader = rows_to_translate(datamodule, num_sentences)
+    rows, loader = rows_to_translate(datamodule, num_sentences, name)
     if loader is None:
         return []
-    name = datamodule.val_names[0]
+    name = name or datamodule.val_names[0]
     by_length = rows[np.argsort(datamodule.lengths(name).source[rows], kind="stable")]
     outputs: dict[int, list[int]] = {}
     for start in range(0, len(by_length), SENTENCES_PER_BATCH):

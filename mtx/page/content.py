@@ -23,6 +23,7 @@ from mtx.page.scripts import library_style, page_data, script_sources, scripts
 from mtx.page.slices_section import SlicesSection, run_slices, slices_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
+from mtx.records.evaluation_report import HEADINGS, difference_cell, metric_cell
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile, read_profile
 from mtx.records.ranking_agreement import Agreement, agreements
@@ -51,6 +52,9 @@ TEMPLATE_FUNCTIONS = {
     "heading": heading,
     "written": metric_text,
     "brief_value": brief_value,
+    "evaluation_headings": HEADINGS,
+    "metric_cell": metric_cell,
+    "difference_cell": difference_cell,
     "worth_cells": worth_cells,
     "worth_headings": WORTH_HEADINGS,
 }
@@ -137,7 +141,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "batches_left_out": max(0, len(representatives) - MAX_BATCH_ROWS) if batches else 0,
         "vocabularies": data_section.vocabularies(completed, varied, profiles),
         "slices": _slices(results, comparisons),
-        "translations": _translations(results),
+        **_model_outputs(results, completed, varied),
         "stages": provenance.stage_outputs(completed),
         "versions": provenance.package_versions(completed),
         "scripts": scripts(),
@@ -263,6 +267,12 @@ def _assumptions(jobs: Sequence[JobRecord]) -> list[tuple[str, str | None]]:
         (assumption, None if len(names) == with_report else brief_text(", ".join(names)))
         for assumption, names in found.items()
     ]
+
+
+def _model_outputs(results: Results, completed: Sequence[JobRecord], varied: Sequence[str]) -> dict[str, Any]:
+    """Return the sample translations, and the evaluation of each job on named sets."""
+    evaluated = [(job_label(job, varied), job.report.evaluation) for job in completed if job.report.evaluation]
+    return {"translations": _translations(results), "evaluated": evaluated}
 
 
 def _translations(results: Results) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from mtx.errors import DataError
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.records.evaluation_report import EvaluationReport
 from mtx.records.job_status import STATUS_FILE
 from mtx.records.noise_report import NoiseReport
 from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecord, Record, problems
@@ -240,8 +241,8 @@ class TrainingReport(SliceReport):
     best_checkpoint: str | None = None
 
 
-class TranslationReport(Record):
-    """The translation part of a report: some translated held-out sentences, and the scores of all translated ones."""
+class TranslationReport(EvaluationReport):
+    """The translation part of a report: some translated sentences, and the scores on held-out pairs and named sets."""
 
     beam: Count | None = None
     translations: tuple[Translation, ...] = ()
@@ -301,9 +302,8 @@ class Report(
     @override
     def write(self, folder: Path) -> Path:
         path = folder / self.FILE
-        text = json.dumps(self.to_json(), indent=2, sort_keys=True)
         with atomic_file(path) as file:
-            file.write(text.encode() + b"\n")
+            file.write(json.dumps(self.to_json(), indent=2, sort_keys=True).encode() + b"\n")
         return path
 
     @property

@@ -34,7 +34,10 @@ SAME_WEIGHTS = ("activation", "dropout", "label_smoothing", "learning_rate", "wa
 SAME_WEIGHTS_KEYS = frozenset(f"model.{name}" for name in SAME_WEIGHTS)
 PER_TOKEN_SUFFIXES = ("loss", "loss_first", "perplexity")  # of metrics that are a mean over tokens
 MORE_IS_BETTER = frozenset(
-    {"real_tokens_per_s", "target_tokens_per_s", "scores.bleu", "scores.chrf", "contrastive.accuracy"}
+    {
+        *("real_tokens_per_s", "target_tokens_per_s", "scores.bleu", "scores.chrf", "contrastive.accuracy"),
+        *("bleu", "chrf", "chrf_plus_plus"),  # of task=evaluate
+    }
 )
 
 

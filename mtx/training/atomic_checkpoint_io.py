@@ -1,4 +1,4 @@
-"""Write checkpoints so that each file is complete or absent, and check that a checkpoint is complete.
+"""Write checkpoints so that each file is complete or absent.
 
 Lightning writes a checkpoint to the folder for temporary files first. If that folder is on another file system than the
 run folder, Lightning copies the file over the checkpoint before it, and a process that is killed leaves half of it.
@@ -6,7 +6,6 @@ run folder, Lightning copies the file over the checkpoint before it, and a proce
 
 import errno
 import shutil
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -18,7 +17,6 @@ from lightning_fabric.utilities.cloud_io import get_filesystem
 from typing_extensions import override
 
 from mtx.errors import StoreError
-from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
 from mtx.infra.dal.atomic_file import AtomicFile, atomic_file, error_reason, remove_leftovers
 
 
@@ -52,22 +50,6 @@ def write_atomically(trainer: pl.Trainer) -> None:
     """Let a Trainer write its checkpoints with `AtomicCheckpointIO`, unless a plugin of the user writes them."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-
-
-def damage_of(path: Path) -> str:
-    """Return what is wrong with the bytes of a checkpoint, or an empty string if all its checksums are right.
-
-    torch writes checkpoints as zip files, whose members have a CRC-32. The function reads the whole file. A file of
-    torch's older format has no checksums, and is reported as no zip file.
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-    except (RuntimeError, ValueError, *ARCHIVE_ERRORS) as error:
-        return f"it is not a complete zip file, as torch writes it ({error})"
-    except OSError as error:
-        return error_reason(error)
-    return f"the checksum of {damaged} in it is wrong" if damaged is not None else ""
 
 
 class _FirstErrorWriter:

@@ -14,13 +14,12 @@ from mtx.errors import ConfigError
 from mtx.infra.dal.archive_errors import is_zip
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.tilde_expansion import expanded_path
-from mtx.training.atomic_checkpoint_io import damage_of
+from mtx.training.checkpoint_content import CHECKPOINT_PLACE, damage_of, unsafe_names
 
 Config = Mapping[str, Any]
 
 RUN_KEY_GROUPS = ("downloader", "normalise", "filter", "tokenizer", "sampler", "datamodule", "model", "seed")
 RUN_KEY_FILE = "run_key.txt"  # beside the checkpoints: a hash of the config keys that a resumed run must share
-MAX_NAMES = 3  # names of unsafe objects that an error message lists
 
 
 def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: Callable[[str], None]) -> Path | None:
@@ -43,7 +42,7 @@ def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: 
         if not path.is_file():
             raise ConfigError(
                 f"ckpt must be a checkpoint file, `last`, or null, but the file {path} does not exist. "
-                "Each training run writes its checkpoint to RUN_FOLDER/checkpoints/last.ckpt"
+                f"{CHECKPOINT_PLACE}"
             )
         return path
     found = [
@@ -117,19 +116,11 @@ def _unreadable_message(path: Path, reason: str) -> str:
 
 
 def _unsafe_content_message(path: Path) -> str:
-    """Return the error message for a checkpoint that holds other Python objects than tensors and plain values.
-
-    The names of these objects are found from the opcodes of the pickle, without running them.
-    """
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # the file may also be damaged
-        names = []
-    which = f" ({', '.join(sorted(names)[:MAX_NAMES])})" if names else ""
+    """Return the error message for a checkpoint that holds other Python objects than tensors and plain values."""
     return (
-        f"ckpt={path} holds Python objects other than tensors and plain values{which}. Reading such objects may run "
-        "any code, so the file was not read. Keep such objects out of save_hyperparameters() and out of the state of "
-        "callbacks. If you trust the author of the file, set task.trust_ckpt=true"
+        f"ckpt={path} holds Python objects other than tensors and plain values{unsafe_names(path)}. Reading such "
+        "objects may run any code, so the file was not read. Keep such objects out of save_hyperparameters() and out "
+        "of the state of callbacks. If you trust the author of the file, set task.trust_ckpt=true"
     )
 
 

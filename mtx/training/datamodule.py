@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.components.identity import JSON
 from mtx.data.preparation import StageIds
 from mtx.errors import ConfigError
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
@@ -12,6 +13,7 @@ from mtx.training.lightning_resume import check_same_data, continue_epoch, set_e
 from mtx.training.loader import PlanLoader
 from mtx.training.model_batch_formats import check_model_format
 from mtx.training.translation_data import TranslationData
+from mtx.training.translation_state import STATE_KEY, stored_state
 from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget
 
 EVALUATION_STAGES = ("validate", "test", "predict")  # Lightning's `trainer.state.fn` while a Trainer only evaluates
@@ -37,6 +39,7 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
 
     trainer: Any
     _resume: dict[str, Any] | None = None
+    _stored_translation: dict[str, JSON] | None = None
     _is_resumed = False  # True in a run that started from a checkpoint
 
     def setup(self, stage: str | None = None) -> None:
@@ -93,12 +96,22 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         self.sampler, self._train_loader = sampler, None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the training epoch and the settings that decide its batches, for a checkpoint."""
+        """Return what a checkpoint stores: the position in the training epoch, and what a translation needs.
+
+        The latter are tokenizers, normaliser, batch format and languages, under the key `translation`.
+        """
         if self._train_loader is None:
             return {}
+        if self._stored_translation is None:
+            self._stored_translation = self._translation_state()
         loader = self._train_loader.state_dict()
         ends = unfinished_state(self.trainer, loader) if self.trainer is not None else {}
-        return {"loader": loader, **ends, "data": self._prepared_data.batch_identity(self.sampler)}
+        return {
+            "loader": loader,
+            **ends,
+            "data": self._prepared_data.batch_identity(self.sampler),
+            STATE_KEY: self._stored_translation,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next training pass continue the epoch of a checkpoint with the next batch, on any number of ranks.
@@ -112,6 +125,13 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         check_same_data(state_dict["data"], self._prepared_data.batch_identity(self.sampler))
         self._is_resumed = True
         self._resume = state_dict["loader"] if self.trainer is None else continue_epoch(self.trainer, state_dict)
+
+    def _translation_state(self) -> dict[str, JSON]:
+        """Return what a checkpoint stores besides weights, so that it can translate without the store."""
+        assert self.ids is not None
+        languages = self._repo.manifest(self.ids.filtered["train"]).languages
+        of_both = (languages[0], languages[1])
+        return stored_state(self.tokenizers, self.recipe.normalise, self.batch_format, of_both, self.eval_max_bytes)
 
     @property
     def _is_evaluating(self) -> bool:

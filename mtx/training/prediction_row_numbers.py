@@ -1,23 +1,9 @@
-r"""Row numbers of predictions: in each batch as `row_ids`, and as `batch_indices` for Lightning's prediction writers.
+"""Row numbers of predictions: in each batch as `row_ids`, and as `batch_indices` for Lightning's prediction writers.
 
 Lightning passes `batch_indices` to a `BasePredictionWriter` only if the batch sampler is of a Lightning class.
 `PredictionBatches` derives from that class, so a `BasePredictionWriter` works as with a DataLoader, on any number of
 ranks.
-The writer of this example writes predictions in the order of the source file, for a `predict_step` that returns the
-texts of its batch:
-
-    class InOrder(BasePredictionWriter):
-        def write_on_epoch_end(self, trainer, pl_module, predictions, batch_indices):
-            mine = {row: text for some in zip(batch_indices[0], predictions) for row, text in zip(*some)}
-            parts = [mine]
-            if trainer.world_size > 1:
-                parts = [{}] * trainer.world_size
-                torch.distributed.all_gather_object(parts, mine)
-            if trainer.is_global_zero:
-                found = {row: text for part in parts for row, text in part.items()}
-                Path("translated.txt").write_text("".join(found[row] + "\n" for row in sorted(found)))
-
-    Trainer(callbacks=[InOrder("epoch")]).predict(model, dm, return_predictions=False)
+`mtx.training.callbacks.TranslationWriter` writes the translations of a whole prediction in the order of the lines.
 """
 
 import importlib

@@ -9,7 +9,7 @@ import pytest
 from mtx.data.exchange.atomic_export_target import atomic_target
 from mtx.data.exchange.safe_unpacking import unpack
 from mtx.errors import ConfigError, SourceError
-from mtx.training.atomic_checkpoint_io import damage_of
+from mtx.training.checkpoint_content import damage_of
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Echo(pl.LightningModule):
 
 
 class InOrder(BasePredictionWriter):
-    """As in the docstring of `mtx.training.prediction_row_numbers`."""
+    """Writes texts by the row numbers that Lightning passes on."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("batch_and_epoch")

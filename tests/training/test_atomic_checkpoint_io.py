@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mtx.errors import ConfigError, StoreError
-from mtx.training.atomic_checkpoint_io import AtomicCheckpointIO, damage_of
+from mtx.training.atomic_checkpoint_io import AtomicCheckpointIO
+from mtx.training.checkpoint_content import damage_of
 from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
 
 SMALL = {"state_dict": {"weight": torch.zeros(10)}}

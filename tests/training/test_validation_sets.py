@@ -1,22 +1,28 @@
 """Several validation sets by name: files and downloaders, unfiltered, each served, and none of them trained on."""
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import sacrebleu
 import torch
 from rank_runs import QUIET, Counted, datamodule
+from rich.console import Console
 from torch import Tensor
 
 from mtx import compose_datamodule
 from mtx.components.check_and_build import check_config
 from mtx.data.validation_sets import validation_downloaders
 from mtx.errors import ConfigError, DataError, EmptyDatasetError, MalformedPairError, SourceError
+from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.translations import translate_held_out
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
+from mtx.training.training_record import TrainingProgress
 
 SMALL = {"d_model": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "dim_feedforward": 8}
 TAKEN = ("source_vocab_size", "target_vocab_size", "pad_id", "bos_id", "eos_id", "joint_vocabulary")
@@ -107,6 +113,22 @@ def test_sentences_to_show_are_of_the_first_set(tmp_path: Path) -> None:
     made = ready(tmp_path, validation_sets={"news": news(tmp_path)})
     found = translate_held_out(made, Parrot(), num_sentences=2, beam=1)
     assert [(each.source, each.reference) for each in found] == [NEWS[0], NEWS[3]]
+
+
+def test_named_sets_are_scored_each_on_its_own_sentences(tmp_path: Path) -> None:
+    made = ready(tmp_path, validation=7, validation_sets={"news": news(tmp_path)})
+    console = Console(file=io.StringIO(), width=100)
+    run: Any = SimpleNamespace(datamodule=made, console=console)
+    progress = TrainingProgress()
+    progress.add_validation(0, {"val/bits_per_byte": 5.0, "val/news/bits_per_byte": 3.0})
+    found = score_named_sets(run, Parrot(), torch.device("cpu"), progress, scored=9, beam=1)
+    assert list(found) == ["news"]
+    assert found["news"].num_pairs == len(NEWS)
+    assert found["news"].bits_per_byte == 3.0
+    outputs, references = [pair[0] for pair in NEWS], [pair[1].strip() for pair in NEWS]
+    assert found["news"].chrf == pytest.approx(sacrebleu.corpus_chrf(outputs, [references]).score, abs=1e-4)
+    assert set(found["news"].signatures) == {"bleu", "chrf", "chrf_plus_plus", "ter"}
+    assert score_named_sets(run, Parrot(), torch.device("cpu"), progress, scored=0, beam=1) == {}
 
 
 def test_one_set_alone_is_one_loader(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
-"""Tokenizers from elsewhere: any `tokenizer.json` of the `tokenizers` library, such as that of a model on the Hub."""
+"""Tokenizers from elsewhere: any `tokenizer.json` of the `tokenizers` library, or a folder that transformers saved."""
 
 import hashlib
+import os
 import re
-from typing import Annotated, ClassVar, Self
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 from tokenizers import Regex, Tokenizer
@@ -12,6 +15,7 @@ from mtx.components.checked_options import component
 from mtx.components.identity import JSON
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.tokenization import (
+    SPECIAL_TOKENS,
     Side,
     SpecialTokens,
     Tokenization,
@@ -19,7 +23,11 @@ from mtx.data.tokenize.tokenization import (
     encode_texts,
     special_ids,
 )
+from mtx.data.tokenize.tokenizer_folder import folder_special_tokens, tokenizer_file
 from mtx.errors import ConfigError, TokenizerError
+
+if TYPE_CHECKING:
+    from mtx.progress.tracking import Phases
 
 # The description shows quotes, because YAML reads an unquoted [PAD] as a list.
 Token = Annotated[
@@ -31,19 +39,23 @@ Token = Annotated[
 class PretrainedTokenization(Tokenization):
     """Reads a `tokenizer.json`, and uses it without its truncation, padding and post-processor.
 
+    A folder that transformers has saved also names its special tokens, so that none has to be set.
+
     The post-processor would add special tokens around each text, but mtx adds BOS and EOS when it builds batches.
     Special tokens that occur in a text are encoded as ordinary text. `t.load().at(copy).save()` writes an unchanged
     copy of the file.
 
     Args:
-        filepath: the tokenizer file.
+        filepath: the tokenizer file, or a folder with `tokenizer.json`.
         joint: True: both languages share this vocabulary; False: they count as two vocabularies of one file.
-        pad_token: the padding token, as written in the vocabulary. One token may serve several purposes, such as
+        pad_token: the padding token, as written in the vocabulary; None: as the files of the folder name it, else
+            `<PAD>`. One token may serve several purposes, such as
             `<pad>` also as `bos_token` if the model was trained so. It must differ from `eos_token`, because losses
             ignore padding.
-        bos_token: the token with which the decoder starts.
-        eos_token: the token that ends a text.
-        unk_token: the token for unknown text; any other token if the vocabulary has none, such as a byte-level one.
+        bos_token: the token with which the decoder starts; None: as the folder says, else `<BOS>`.
+        eos_token: the token that ends a text; None: as the folder says, else `<EOS>`.
+        unk_token: the token for unknown text; None: as the folder says, else `<UNK>`. If the vocabulary has none, such
+            as a byte-level one, set any other token.
     """
 
     kind: ClassVar[str] = "tokenizer/pretrained"
@@ -51,28 +63,42 @@ class PretrainedTokenization(Tokenization):
 
     is_trainable: ClassVar[bool] = False
 
-    pad_token: Token = "<PAD>"
-    bos_token: Token = "<BOS>"
-    eos_token: Token = "<EOS>"
-    unk_token: Token = "<UNK>"
+    pad_token: Token | None = None
+    bos_token: Token | None = None
+    eos_token: Token | None = None
+    unk_token: Token | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._content: bytes | None = None
+        self._special: SpecialTokens | None = None
         if not self.filepath:
             raise ConfigError(
                 "tokenizer.filepath must be a file, but is not set. Set tokenizer.filepath=FOLDER/tokenizer.json"
             )
-        if self.eos_token == self.pad_token:
-            raise ConfigError(
-                f"tokenizer.eos_token and tokenizer.pad_token must differ, but both are {self.eos_token!r}: losses "
-                "ignore padding, so that a model would never learn to end. Choose another tokenizer.pad_token"
-            )
+        if self.eos_token is not None and self.eos_token == self.pad_token:
+            raise ConfigError(_equal_tokens_message(self.eos_token))
 
     @property
     def special(self) -> SpecialTokens:
-        """The four special tokens, as written in this vocabulary."""
-        return SpecialTokens(pad=self.pad_token, bos=self.bos_token, eos=self.eos_token, unk=self.unk_token)
+        """The four special tokens, as written in this vocabulary.
+
+        Reads the files of the folder on first use. Raises TokenizerError if they cannot be read.
+        """
+        if self._special is None:
+            path = Path(self.filepath or "")
+            named = folder_special_tokens(path) if path.is_dir() else SPECIAL_TOKENS
+            typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
+            special = replace(named, **{role: token for role, token in typed.items() if token is not None})
+            if special.eos == special.pad:
+                raise ConfigError(_equal_tokens_message(special.eos))
+            self._special = special
+        return self._special
+
+    def at(self, filepath: str | os.PathLike[str], phases: "Phases | None" = None) -> Self:
+        """Return a copy, including the tokenizer and the special tokens of its folder, with another file."""
+        _ = self.special
+        return super().at(filepath, phases)
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Raise TokenizerError, because a pretrained vocabulary is not trained."""
@@ -100,10 +126,28 @@ class PretrainedTokenization(Tokenization):
         Reads the file, unless it is loaded. Raises TokenizerError if the file is missing.
         """
         content = self._read() if self._content is None else self._content
-        return {**super().identity(), "sha256": hashlib.sha256(content).hexdigest()}
+        special = self.special
+        tokens: dict[str, JSON] = {
+            "pad_token": special.pad,
+            "bos_token": special.bos,
+            "eos_token": special.eos,
+            "unk_token": special.unk,
+        }
+        return {**super().identity(), **tokens, "sha256": hashlib.sha256(content).hexdigest()}
+
+    def _path(self) -> Path:
+        path = super()._path()
+        return tokenizer_file(path) if path.is_dir() else path
 
     def _parse(self, content: bytes) -> Tokenizer:
         return spell_out(add_special(super()._parse(content), self.special), self.special)
+
+
+def _equal_tokens_message(token: str) -> str:
+    return (
+        f"tokenizer.eos_token and tokenizer.pad_token must differ, but both are {token!r}: losses ignore padding, so "
+        "that a model would never learn to end. Choose another tokenizer.pad_token"
+    )
 
 
 def spell_out(tokenizer: Tokenizer, special: SpecialTokens) -> Tokenizer:

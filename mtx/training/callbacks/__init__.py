@@ -7,5 +7,6 @@ from mtx.training.callbacks.data_costs import DataCosts
 from mtx.training.callbacks.random_states_and_gradients import ExactResume
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
 from mtx.training.callbacks.training_budget import TrainingBudget
+from mtx.training.callbacks.translation_writer import TranslationWriter
 
-__all__ = ["DataCosts", "ExactResume", "TokenMeanGradients", "TrainingBudget"]
+__all__ = ["DataCosts", "ExactResume", "TokenMeanGradients", "TrainingBudget", "TranslationWriter"]

@@ -156,15 +156,24 @@ class Transformer(nn.Module):
 
 def position_encodings(num_positions: int, d_model: int) -> Tensor:
     """Return the position encodings of Vaswani et al., section 3.5, float32 [num_positions, d_model]."""
+    if _is_on_meta():
+        return torch.empty(num_positions, d_model)
     frequencies = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10_000.0) / d_model))
     angles = torch.arange(num_positions)[:, None] * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def _embedding(num_tokens: int, d_model: int) -> nn.Embedding:
+    if _is_on_meta():
+        return nn.Embedding(num_tokens, d_model, _weight=torch.empty(num_tokens, d_model))
     embedding = nn.Embedding(num_tokens, d_model)
     nn.init.normal_(embedding.weight, std=d_model**-0.5)  # as output weights: scores of about unit variance
     return embedding
+
+
+def _is_on_meta() -> bool:
+    """Return whether new tensors have no values; torch would import its compiler to compute some, for seconds."""
+    return torch.empty(0).is_meta
 
 
 def _padding_mask(mask: Tensor) -> Tensor:

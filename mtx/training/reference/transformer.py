@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import DataError
-from mtx.evaluation.beam_search import beam_search
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
 from mtx.training.reference.flat_network import flat_hidden_states, padded_sources
+from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer, check_lengths
+from mtx.training.reference.network_from_checkpoint import KIND, KIND_KEY
 from mtx.training.reference.target_likelihoods import TargetLikelihoods
 
 Batch = dict[str, Tensor]
@@ -174,6 +175,10 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         """Log `test/loss` and `test/bits_per_byte`, over all batches of all ranks."""
         self._log_sums("test", "test")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the kind of the model, the only one that mtx builds by a checkpoint's own word."""
+        checkpoint[KIND_KEY] = KIND
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW, and a schedule that changes the learning rate at each step."""
         embeddings = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.Embedding)}
@@ -184,7 +189,6 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    @torch.inference_mode()
     def translate(self, batch: Batch, max_tokens: int, *, beam: int = 1) -> list[list[int]]:
         """Translate the sources of a batch with beam search.
 
@@ -198,24 +202,18 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         Returns:
             The token ids of each translation, in the order of the batch, without BOS and EOS.
         """
-        was_training = self.training
-        self.eval()
-        ids, mask = (tensor.to(self.device) for tensor in padded_sources(batch, self.pad_id))
-        memory = self.network.encode(ids, mask)
-
-        def next_scores(tokens: Tensor, sentences: Tensor) -> Tensor:
-            return self.network.logits(self.network.decode(tokens, memory[sentences], mask[sentences])[:, -1])
-
-        found = beam_search(
-            next_scores,
-            max_tokens=torch.full((len(mask),), min(max_tokens, self.network.max_positions), device=self.device),
+        ids, mask = (each.to(self.device) for each in padded_sources(batch, self.pad_id))  # the search needs padding
+        found = search_translations(
+            self.network,
+            ids,
+            mask,
+            max_tokens=torch.full((len(mask),), max_tokens, device=self.device),
+            pad_id=self.pad_id,
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             beam=beam,
-            never=sorted({self.pad_id, self.bos_id} - {self.eos_id}),
         )
-        self.train(was_training)
-        return found
+        return [hypotheses[0].ids if hypotheses else [] for hypotheses in found]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Translate a batch greedily, as `trainer.predict` asks for it.

@@ -1,4 +1,5 @@
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ def test_before_loading_there_is_nothing(t5_like: Path) -> None:
 def test_all_problems_of_a_config_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         PretrainedTokenization(pad_token=["PAD"], bos_token="", eos_token="</s>")  # type: ignore[arg-type]
-    rule = "is a text, in quotes on a command line (\"tokenizer.pad_token='[PAD]'\"), but is"
+    rule = "is a text, in quotes on a command line (\"tokenizer.pad_token='[PAD]'\"), or null, but is"
     assert str(caught.value).splitlines() == [f"tokenizer.pad_token {rule} ['PAD']", f"tokenizer.bos_token {rule} ''"]
     with pytest.raises(
         ConfigError, match=r"^tokenizer\.filepath must be a file, but is not set\. Set tokenizer\.filepath="
@@ -132,3 +133,58 @@ def test_all_problems_of_a_config_are_told_at_once() -> None:
 def test_the_end_must_not_look_like_padding() -> None:
     with pytest.raises(ConfigError, match="must differ, but both are '</s>': losses ignore padding"):
         PretrainedTokenization(filepath="a.json", pad_token="</s>", eos_token="</s>")
+
+
+@pytest.fixture
+def folder(t5_like: Path, tmp_path: Path) -> Path:
+    """A folder as `save_pretrained` of transformers writes it."""
+    found = tmp_path / "folder"
+    found.mkdir()
+    (found / "tokenizer.json").write_bytes(t5_like.read_bytes())
+    (found / "special_tokens_map.json").write_text(
+        json.dumps({"pad_token": "<pad>", "eos_token": {"content": "</s>", "lstrip": False}, "unk_token": "<unk>"})
+    )
+    return found
+
+
+def test_a_folder_names_its_special_tokens(folder: Path, t5_like: Path, tmp_path: Path) -> None:
+    from_folder = PretrainedTokenization(filepath=folder)
+    assert from_folder.identity() == PretrainedTokenization(filepath=t5_like, **T5_LIKE).identity()
+    loaded = from_folder.load()
+    assert special_ids(loaded.tokenizer, loaded.special) == SpecialIds(pad=0, bos=0, eos=1, unk=2)
+    copy = PretrainedTokenization(filepath=folder).at(tmp_path / "copy.json")
+    assert copy.special == loaded.special
+    loaded.at(tmp_path / "copy.json").save()
+    assert encode_texts(copy.load().tokenizer, ["ab </s>"]) == encode_texts(loaded.tokenizer, ["ab </s>"])
+
+
+def test_typed_tokens_and_the_start_of_the_decoder_count_first(folder: Path) -> None:
+    (folder / "config.json").write_text('{"decoder_start_token_id": 1}')
+    assert PretrainedTokenization(filepath=folder).special.bos == "</s>"
+    assert PretrainedTokenization(filepath=folder, bos_token="a").special.bos == "a"
+
+
+def test_ids_of_a_folder_are_those_of_transformers(folder: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    texts = ["ab aba", "", "ab  pd", "日本 e\u0301", "a\x00b"]
+    ours = encode_texts(PretrainedTokenization(filepath=folder).load().tokenizer, texts)
+    assert ours == [
+        theirs(text, add_special_tokens=False, truncation=False, padding=False)["input_ids"] for text in texts
+    ]
+
+
+def test_folders_that_are_none_are_told(folder: Path) -> None:
+    (folder / "special_tokens_map.json").write_text("[]")
+    with pytest.raises(TokenizerError, match=r"special_tokens_map.json must be a JSON object, but is list. Correct"):
+        PretrainedTokenization(filepath=folder).load()
+    (folder / "special_tokens_map.json").write_text("{")
+    with pytest.raises(TokenizerError, match=r"special_tokens_map.json cannot be read as JSON: .* Correct"):
+        PretrainedTokenization(filepath=folder).identity()
+    (folder / "special_tokens_map.json").write_text('{"pad_token": "</s>", "eos_token": "</s>"}')
+    with pytest.raises(ConfigError, match="must differ, but both are '</s>'"):
+        PretrainedTokenization(filepath=folder).load()
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(TokenizerError, match=r"has no tokenizer.json, only special_tokens_map.json. A fast tokenizer"):
+        PretrainedTokenization(filepath=folder, **T5_LIKE).load()

@@ -1,0 +1,82 @@
+"""Read a tokenizer folder of transformers: `tokenizer.json`, and the names of the special tokens in its other files.
+
+`save_pretrained` of a fast tokenizer writes such a folder. Only JSON is read; no class that a file names is built.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtx.data.tokenize.tokenization import SPECIAL_TOKENS, SpecialTokens
+from mtx.errors import TokenizerError
+
+TOKENIZER_FILE = "tokenizer.json"
+TOKEN_FILES = ("special_tokens_map.json", "tokenizer_config.json")
+MODEL_FILES = ("generation_config.json", "config.json")
+# The names of a token in the files, the first that is there. Models like BERT end a text with sep_token.
+ROLES = {
+    "pad": ("pad_token",),
+    "bos": ("bos_token", "cls_token"),
+    "eos": ("eos_token", "sep_token"),
+    "unk": ("unk_token",),
+}
+MAX_LISTED = 8  # files of a folder that a message lists
+
+
+def tokenizer_file(folder: Path) -> Path:
+    """Return the tokenizer file of a folder. Raises TokenizerError if the folder has none."""
+    path = folder / TOKENIZER_FILE
+    if path.is_file():
+        return path
+    names = sorted(entry.name for entry in folder.iterdir())[:MAX_LISTED]
+    raise TokenizerError(
+        f"the folder {folder} has no {TOKENIZER_FILE}, only {', '.join(names) or 'no files'}. A fast tokenizer of "
+        "transformers writes the file: AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER). Then set "
+        "tokenizer.filepath=FOLDER"
+    )
+
+
+def folder_special_tokens(folder: Path) -> SpecialTokens:
+    """Return the special tokens that the files of a folder name; mtx's own name where they name none.
+
+    If the decoder of the folder's model starts with a token, as `decoder_start_token_id` says, that token is `bos`.
+    Without it and without a token of that kind, `bos` is the padding token, as in T5 and Marian.
+
+    Raises TokenizerError if a file is no JSON object.
+    """
+    named = {key: value for name in reversed(TOKEN_FILES) for key, value in _object(folder / name).items()}
+    found = {role: next(filter(None, (_text(named.get(key)) for key in keys)), None) for role, keys in ROLES.items()}
+    start = next(
+        (id for name in MODEL_FILES if isinstance(id := _object(folder / name).get("decoder_start_token_id"), int)),
+        None,
+    )
+    if start is not None:
+        found["bos"] = _token_of_id(folder, start) or found["bos"]
+    if found["bos"] is None:
+        found["bos"] = found["pad"]
+    return SpecialTokens(**{role: token or getattr(SPECIAL_TOKENS, role) for role, token in found.items()})
+
+
+def _token_of_id(folder: Path, number: int) -> str | None:
+    added = _object(folder / TOKENIZER_FILE).get("added_tokens")
+    tokens = [each for each in added if isinstance(each, Mapping)] if isinstance(added, list) else []
+    return next((_text(each.get("content")) for each in tokens if each.get("id") == number), None)
+
+
+def _text(value: Any) -> str | None:
+    """Return a token that a file gives as a text, or as an object with its content; None for anything else."""
+    content = value.get("content") if isinstance(value, Mapping) else value
+    return content if isinstance(content, str) and content else None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise TokenizerError(f"{path} cannot be read as JSON: {error}. Correct tokenizer.filepath") from error
+    if not isinstance(found, dict):
+        raise TokenizerError(f"{path} must be a JSON object, but is {type(found).__name__}. Correct tokenizer.filepath")
+    return found

@@ -1,0 +1,221 @@
+"""`task=evaluate`: evaluate a checkpoint on named sets, by bits per byte and by the metrics of sacrebleu."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtx.assumption_log import assume
+from mtx.components.checked_options import Count, checked
+from mtx.data.evaluation_texts import EvaluationText, SplitChoice, evaluation_texts
+from mtx.data.stage_runner import StageRunner
+from mtx.errors import ConfigError
+from mtx.evaluation.corpus_metrics import INSTALL_COMMAND
+from mtx.evaluation.corpus_metrics import bits_per_byte as bits_per_byte_of
+from mtx.evaluation.paired_bootstrap import bootstrap_differences
+from mtx.evaluation.translation_metrics import SystemScores, paired_differences, system_scores
+from mtx.evaluation.verdict import Difference
+from mtx.experiment.run_context import DATA_GROUPS, Run, needs
+from mtx.experiment.translate import Penalty, loaded_translator
+from mtx.experiment.translation_files import single_line
+from mtx.experiment.translations import bleu_assumption, bleu_tokenizer
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.progress.tracking import CountedWork
+from mtx.records.evaluation_report import (
+    MetricDifference,
+    SetEvaluation,
+    difference_table,
+    evaluation_table,
+)
+from mtx.records.report_record import Report
+from mtx.training.checkpoint_likelihood import target_nats
+from mtx.training.checkpoint_translator import CheckpointTranslator, SearchOptions
+
+NUM_DECIMALS = 4  # decimal places of a score in the report
+
+
+@needs(*DATA_GROUPS)
+@checked("task")
+def evaluate(
+    run: Run,
+    *,
+    ckpt: str | None,
+    baseline: str | None = None,
+    split: SplitChoice = "auto",
+    beam: Count = 4,
+    length_penalty: Penalty = 1.0,
+    batch_tokens: Count = 4096,
+    device: str | None = None,
+) -> float | None:
+    """Translate and score the pairs of the downloader and of each validation set, and write the report.
+
+    The translations of each set are written to `translations/NAME.txt` in the folder of the run.
+
+    Args:
+        run: The config, and the components that are built from it.
+        ckpt: The checkpoint to evaluate.
+        baseline: A checkpoint to compare with; None: none.
+        split: The split of the downloader; `auto`: the test split if there is one, else all pairs.
+        beam: The number of hypotheses in beam search.
+        length_penalty: The exponent of the length in the score of a hypothesis.
+        batch_tokens: The padded source positions of a batch, times `beam`.
+        device: Where the model computes; None: a GPU if there is one.
+
+    Returns:
+        BLEU of the first set, which a sweep can maximise; None without sacrebleu.
+
+    Raises:
+        ConfigError: A checkpoint cannot translate, or the pairs would contain training pairs.
+        EmptyDatasetError: A set has no pairs.
+    """
+    options = SearchOptions(beam=beam, length_penalty=length_penalty, batch_tokens=batch_tokens)
+    translators = {"checkpoint": loaded_translator(run, ckpt, device, task="evaluate")}
+    if baseline is not None:
+        translators["baseline"] = loaded_translator(run, baseline, device, task="evaluate")
+    store, state = run.datamodule.storage, translators["checkpoint"].state
+    recipe = replace(run.datamodule.recipe, normalise=state.normalise)
+    texts = evaluation_texts(recipe, StageRunner(store), trained_on=state.corpus, split=split)
+    check_languages(texts, state.languages)
+    found = {name: _evaluated(run, name, text, translators, options) for name, text in texts.items()}
+    first = next(iter(found.values()))
+    report = Report.of(
+        {"checkpoint": ckpt, "beam": beam, "seed": run.seed, "store": store.location},
+        {} if first.bits_per_byte is None else {"bits_per_byte": first.bits_per_byte},
+        {"evaluation": found, **({} if baseline is None else {"baseline": baseline})},
+        {name: value for name in ("bleu", "chrf", "chrf_plus_plus", "ter") if (value := first.score(name)) is not None},
+    )
+    run.console.print(evaluation_table(found))
+    if baseline is not None:
+        run.console.print(difference_table(found, baseline))
+    _print_notes(run, found)
+    run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+    return None if first.bleu is None else float(first.bleu)
+
+
+def check_languages(texts: Mapping[str, EvaluationText], trained: tuple[str, str]) -> None:
+    """Raise ConfigError if a set has the opposite direction of the checkpoint; tell other differences."""
+    for name, text in texts.items():
+        if text.languages == trained[::-1] != trained:
+            raise ConfigError(
+                f"the set {name} translates {' to '.join(text.languages)}, but the checkpoint {' to '.join(trained)}. "
+                "Swap the sides with downloader.source_language and downloader.target_language"
+            )
+        if text.languages != trained:
+            assume(
+                f"the set {name} ({' to '.join(text.languages)}) has the languages of the checkpoint, "
+                f"{' to '.join(trained)}. Name them with downloader.source_language and downloader.target_language"
+            )
+
+
+def _evaluated(
+    run: Run,
+    name: str,
+    text: EvaluationText,
+    translators: Mapping[str, CheckpointTranslator],
+    options: SearchOptions,
+) -> SetEvaluation:
+    """Return the scores of a set, and the differences to the baseline if there is one."""
+    trained = next(iter(translators.values())).languages
+    own = text.languages[1]
+    is_known = bleu_tokenizer(own) != "13a" or bleu_assumption(own) is None
+    language = own if is_known else trained[1]
+    tokenizer = bleu_tokenizer(language)
+    if find_spec("sacrebleu") and (told := bleu_assumption(language)) is not None:
+        assume(told)
+    scores: dict[str, SystemScores] = {}
+    likelihoods: dict[str, NDArray[np.float64] | None] = {}
+    for role, translator in translators.items():
+        sources = translator.encode(text.sources)
+        with CountedWork(f"translating {name}", len(sources), "evaluate", unit="sentences") as progress:
+            found = translator.n_best_of_ids(sources, options, progress.reach)
+        outputs = [best[0].text for best in found]
+        if role == "checkpoint":
+            _write_lines(run, name, outputs)
+        likelihoods[role] = _likelihoods(translator, text, sources, options)
+        if find_spec("sacrebleu"):
+            scores[role] = system_scores(outputs, text.references, tokenizer=tokenizer)
+    rng = np.random.default_rng(run.seed)
+    differences = _likelihood_difference(likelihoods, rng)
+    if len(scores) == 2:
+        differences |= paired_differences(scores["checkpoint"], scores["baseline"], tokenizer=tokenizer, rng=rng)
+    nats = likelihoods["checkpoint"]
+    used = None if nats is None else nats[~np.isnan(nats[:, 0])]
+    ours = scores.get("checkpoint")
+    return SetEvaluation(
+        languages=text.languages,
+        num_pairs=len(text.sources),
+        left_out=0 if used is None else len(text.sources) - len(used),
+        bits_per_byte=None
+        if used is None or not len(used)
+        else _rounded(float(bits_per_byte_of(used.sum(0)[None])[0])),
+        signatures={} if ours is None else dict(ours.signatures),
+        difference={metric: _difference(each) for metric, each in differences.items()},
+        **({} if ours is None else {metric: _rounded(value) for metric, value in ours.scores.items()}),
+    )
+
+
+def _likelihoods(
+    translator: CheckpointTranslator, text: EvaluationText, sources: list[list[int]], options: SearchOptions
+) -> NDArray[np.float64] | None:
+    """Return nats and bytes of each target, float64 [n, 2]; NaN for pairs that are too long; None if not known."""
+    normalised = translator.normalised(text.references)
+    nats = target_nats(
+        translator, sources, translator.encode(text.references, "target"), batch_tokens=options.batch_tokens
+    )
+    if nats is None:
+        return None
+    num_bytes = np.array([len(target.encode()) for target in normalised], dtype=np.float64)
+    most = translator.state.eval_max_bytes
+    if most is not None:  # as in the validation of a training, so that the figures are of the same pairs
+        of_source = np.array([len(source.encode()) for source in translator.normalised(text.sources)])
+        nats[np.maximum(num_bytes, of_source) > most] = np.nan
+    return np.stack([nats, num_bytes], axis=1)
+
+
+def _likelihood_difference(
+    likelihoods: Mapping[str, NDArray[np.float64] | None], rng: np.random.Generator
+) -> dict[str, Difference]:
+    ours, theirs = likelihoods["checkpoint"], likelihoods.get("baseline")
+    if ours is None or theirs is None:
+        return {}
+    both = ~np.isnan(ours[:, 0] + theirs[:, 0])
+    if not both.any():
+        return {}
+    arms = {"checkpoint": [(1.0, ours[both])], "baseline": [(1.0, theirs[both])]}
+    found = bootstrap_differences(arms, bits_per_byte_of, compared_to="baseline", rng=rng)
+    return {"bits_per_byte": found["checkpoint"]}
+
+
+def _difference(found: Difference) -> MetricDifference:
+    ends = {} if not np.isfinite([found.low, found.high]).all() else {"low": found.low, "high": found.high}
+    return MetricDifference(
+        estimate=_rounded(found.estimate), **{name: _rounded(float(value)) for name, value in ends.items()}
+    )
+
+
+def _rounded(value: float) -> float:
+    return round(value, NUM_DECIMALS)
+
+
+def _write_lines(run: Run, name: str, outputs: list[str]) -> None:
+    folder = run.output_dir / "translations"
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / f"{name.replace('/', '_')}.txt") as file:
+        file.write("".join(single_line(line) + "\n" for line in outputs).encode(errors="replace"))
+
+
+def _print_notes(run: Run, found: Mapping[str, SetEvaluation]) -> None:
+    """Print signatures, pairs without a likelihood, and what is missing and how to get it."""
+    signatures = {metric: signature for each in found.values() for metric, signature in each.signatures.items()}
+    lines = [f"{metric}: {signature}" for metric, signature in signatures.items()]
+    for name, each in found.items():
+        if each.left_out:
+            lines.append(f"{name}: {each.left_out} pairs are too long for bits per byte, and are in the other scores")
+        if each.bits_per_byte is None:
+            lines.append(f"{name}: bits per byte are known only for the reference model")
+    if not signatures:
+        lines.append(f"BLEU, chrF, chrF++ and TER need sacrebleu. Install it: {INSTALL_COMMAND}")
+    for line in lines:
+        run.console.print(line, highlight=False, soft_wrap=True)

@@ -1,0 +1,244 @@
+r"""Lines to translate, and the file of their translations, which appears when it is complete.
+
+A translation that was interrupted resumes. Only `\n` and `\r\n` end a line, so each line of the input has one line, or
+one group of lines, in the output.
+"""
+
+import gzip
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self, cast
+
+from mtx.components.identity import JSON, digest
+from mtx.errors import ConfigError, MalformedPairError, SourceError, override_text
+from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, sync_folder
+from mtx.infra.dal.locks import path_lock
+from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.infra.dataset.pair_stream import is_text
+from mtx.infra.dataset.sources.file_discovery import find_text
+from mtx.infra.dataset.sources.local_files import (
+    BYTE_ORDER_MARK,
+    MAX_LINE_BYTES,
+    SourceFile,
+    decoded_lines,
+    line_blocks,
+    utf8_problem,
+)
+from mtx.progress.literal_console import PlainConsole
+
+if TYPE_CHECKING:
+    from mtx.training.checkpoint_translator import ScoredText
+
+STANDARD = "-"  # standard input or output
+
+
+class InputLines:
+    """The lines of a text file, or of standard input.
+
+    Args:
+        path: the file; `-` is standard input.
+
+    Raises:
+        SourceError: the file does not exist.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file: SourceFile | None = None if path == STANDARD else find_text(path, "input")
+        self.name = "standard input" if self._file is None else self._file.name
+
+    def identity(self) -> list[JSON] | None:
+        """Return path, size and time of the file, by which a resumed translation knows it; None for standard input."""
+        return None if self._file is None else [str(self._file.path.resolve()), *self._file.stamp]
+
+    def count(self) -> int | None:
+        """Return the number of lines; None for standard input."""
+        if self._file is None:
+            return None
+        number = last = 0
+        for first, block in line_blocks(self._file):
+            number, last = first - 1 + block.count(b"\n"), block[-1]
+        return number + (last not in (0, 10))
+
+    def blocks(self, size: int, *, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
+        """Yield the lines from line `skip` on in blocks of at most `size`, with the number of the first line from 0.
+
+        A terminal gives one line at a time. Raises SourceError at a line that is not UTF-8.
+        """
+        if self._file is None and sys.stdin.isatty():
+            size = 1
+        texts: list[str] = []
+        number = 0
+        for number, text in enumerate(_typed_lines() if self._file is None else decoded_lines(self._file), 1):
+            if not is_text(text):
+                what = utf8_problem(text.encode(errors="surrogateescape"))
+                raise MalformedPairError(
+                    f"{self.name}, line {number}: {what}. Each line gets a translation, so none is left out. Convert "
+                    "the file to UTF-8, or set another with input=FILE"
+                )
+            if number > skip:
+                texts.append(text)
+            if len(texts) == size:
+                yield number - size, texts
+                texts = []
+        if texts:
+            yield number - len(texts), texts
+        if self._file is not None:
+            self._file.check_unchanged()
+        if not number:
+            raise SourceError(f"{self.name} has no lines to translate. Set another file with input=FILE")
+
+
+def _typed_lines() -> Iterator[str]:
+    stream, is_first = sys.stdin.buffer, True
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise SourceError(
+                f"standard input has a line longer than {MAX_LINE_BYTES >> 20} MB, which is the maximum. Split the line"
+            )
+        line = line.removeprefix(BYTE_ORDER_MARK) if is_first else line
+        is_first = False
+        yield line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
+
+
+class TranslationOutput:
+    """Context manager that writes translations to a file, or to standard output.
+
+    The lines are written to a hidden file beside the output, which becomes the output at the end. If the process is
+    stopped, a later process with the same settings continues that file.
+
+    Args:
+        path: the output; `-` is standard output. A name that ends in `.gz` is compressed.
+        settings: what decides the translations; None: nothing is resumed.
+        is_table: whether a line has the number of its input line, the score and the text, separated by tabs.
+        overwrite: whether to replace an output that exists.
+
+    Attributes:
+        num_lines: number of input lines that are translated.
+
+    Raises:
+        ConfigError: the output exists, or its folder does not.
+        InUseError: another process writes this output.
+    """
+
+    def __init__(self, path: str, *, settings: Sequence[JSON] | None, is_table: bool, overwrite: bool) -> None:
+        self.num_lines = 0
+        self._is_table = is_table
+        self._is_resumable = settings is not None
+        self._path = None if path == STANDARD else expanded_path(path).absolute()
+        self._replaces = overwrite
+        self._stack = ExitStack()
+        if self._path is not None:
+            self._check(self._path)
+            name = uuid.uuid4().hex if settings is None else digest([list(settings), is_table])
+            self._partial = self._path.with_name(f".{self._path.name}.{name[:12]}.partial")
+        self._file: IO[bytes] = sys.stdout.buffer
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            lock = self._partial.with_name(f"{self._partial.name}.lock")
+            self._stack.callback(lock.unlink, missing_ok=True)
+            self._stack.enter_context(path_lock(lock, wait=False))
+            with convert_disk_errors(self._path):
+                self._file = self._partial.open("a+b")
+                self.num_lines = _complete_lines(self._file, is_table=self._is_table)
+            self._stack.callback(self._file.close)
+        return self
+
+    def write(self, first: int, found: Sequence[Sequence["ScoredText"]]) -> None:
+        """Append the translations of lines, of which `first` is the number of the first."""
+        lines = []
+        for number, translations in enumerate(found, first):
+            if self._is_table:
+                lines += [
+                    f"{number}\t{each.score:.4f}\t{single_line(each.text, keep_tabs=False)}\n" for each in translations
+                ]
+            else:
+                lines.append(single_line(translations[0].text) + "\n")
+        data = "".join(lines).encode(errors="replace")
+        if self._path is None:
+            self._file.write(data)
+            self._file.flush()
+        else:
+            with convert_disk_errors(self._path):
+                self._file.write(data)
+                self._file.flush()
+        self.num_lines = first + len(found)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if self._path is None:
+                return
+            if kind is None:
+                self._complete(self._path)
+            elif self.num_lines and self._is_resumable:
+                told = f"{self.num_lines} translated lines are kept. The same command resumes with the next line."
+                PlainConsole(stderr=True).print(told, highlight=False)
+            else:
+                with suppress(OSError):
+                    self._partial.unlink(missing_ok=True)
+
+    def _check(self, path: Path) -> None:
+        """Raise ConfigError if the output is a folder, exists, or is in no folder."""
+        if path.is_dir():
+            raise ConfigError(f"output must be a file, but {path} is a folder. Set output={path}/FILE")
+        if path.exists() and not self._replaces:
+            raise ConfigError(
+                f"the output {path} exists, and is not replaced. Set {override_text('output', str(path) + '.new')}, or "
+                "replace it with task.overwrite=true"
+            )
+        if not path.parent.is_dir():
+            raise ConfigError(
+                f"the folder of the output, {path.parent}, does not exist. Create it, or set another with output=FILE"
+            )
+
+    def _complete(self, path: Path) -> None:
+        """Let the complete lines become the output."""
+        with convert_disk_errors(path):
+            os.fsync(self._file.fileno())
+            if path.suffix != ".gz":
+                self._partial.replace(path)
+                sync_folder(path.parent)
+                return
+        self._file.seek(0)
+        with (
+            atomic_file(path, is_hashed=False) as target,
+            gzip.GzipFile(fileobj=cast(IO[bytes], target), mode="wb", mtime=0, filename="") as packed,
+        ):
+            shutil.copyfileobj(self._file, packed)
+        self._partial.unlink()
+
+
+def _complete_lines(file: IO[bytes], *, is_table: bool) -> int:
+    """Cut a file after its last complete input line, and return the number of complete input lines.
+
+    The translations of a line in a table may be incomplete, so those of the last line are cut, too.
+    """
+    file.seek(0)
+    num_lines = end = offset = 0
+    last = b""
+    for line in file:
+        if not line.endswith(b"\n"):
+            break
+        number = line.partition(b"\t")[0]
+        if is_table and number != last:
+            num_lines, end, last = int(number), offset, number
+        offset += len(line)
+        if not is_table:
+            num_lines, end = num_lines + 1, offset
+    file.truncate(end)
+    file.seek(0, os.SEEK_END)
+    return num_lines
+
+
+def single_line(text: str, *, keep_tabs: bool = True) -> str:
+    """Return a text with spaces in place of line ends, and of tabs unless `keep_tabs` is set."""
+    text = text.replace("\r", " ").replace("\n", " ")
+    return text if keep_tabs else text.replace("\t", " ")

@@ -1,0 +1,87 @@
+"""Read a checkpoint without Lightning: check its bytes, and read only tensors and plain values from it."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtx.errors import ConfigError
+from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
+from mtx.infra.dal.atomic_file import error_reason
+from mtx.infra.dal.tilde_expansion import expanded_path
+
+MAX_NAMES = 3  # names of unsafe objects that an error message lists
+CHECKPOINT_PLACE = "Each training run writes its checkpoint to RUN_FOLDER/checkpoints/last.ckpt"
+
+
+def existing_checkpoint(ckpt: str | None, *, task: str) -> Path:
+    """Return the path of the checkpoint of a task that needs one. Raises ConfigError without such a file."""
+    if ckpt is None:
+        raise ConfigError(f"task={task} needs a checkpoint, but ckpt is null. Set ckpt=FILE. {CHECKPOINT_PLACE}")
+    path = expanded_path(ckpt)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ConfigError(
+            f"ckpt must be a checkpoint file for task={task}, but {path} {what}. Set ckpt=FILE. {CHECKPOINT_PLACE}"
+        )
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint: tensors on the CPU, mapped into memory, and plain values.
+
+    All checksums of the file are compared. No class or function that is named in the file is imported.
+
+    Raises ConfigError if the file is damaged, is no checkpoint, or holds other Python objects.
+    """
+    if damage := damage_of(path):
+        raise ConfigError(_not_read_message(path, damage))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"ckpt={path} holds Python objects other than tensors and plain values{unsafe_names(path)}. Reading such "
+            "objects may run any code, so the file was not read. Set ckpt= to a checkpoint of task=fit"
+        ) from error
+    except Exception as error:  # torch.load may raise any exception for a damaged file
+        raise ConfigError(_not_read_message(path, str(error))) from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise ConfigError(_not_read_message(path, "it holds no state_dict of a model"))
+    return content
+
+
+def damage_of(path: Path) -> str:
+    """Return what is wrong with the bytes of a checkpoint, or an empty string if all its checksums are right.
+
+    torch writes checkpoints as zip files, whose members have a CRC-32. The function reads the whole file. A file of
+    torch's older format has no checksums, and is reported as no zip file.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (RuntimeError, ValueError, *ARCHIVE_ERRORS) as error:
+        return f"it is not a complete zip file, as torch writes it ({error})"
+    except OSError as error:
+        return error_reason(error)
+    return f"the checksum of {damaged} in it is wrong" if damaged is not None else ""
+
+
+def unsafe_names(path: Path) -> str:
+    """Return the names of Python objects in a checkpoint, in parentheses; empty if they are not known.
+
+    The names are found from the opcodes of the pickle, without running them.
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # the file may also be damaged
+        return ""
+    return f" ({', '.join(sorted(names)[:MAX_NAMES])})" if names else ""
+
+
+def _not_read_message(path: Path, reason: str) -> str:
+    return (
+        f"ckpt={path} cannot be read as a checkpoint: {' '.join(reason.split())}. Set ckpt= to another file, such as "
+        "best.ckpt of the same run"
+    )

@@ -1,0 +1,316 @@
+"""Translate texts with a checkpoint: no store, no corpus, and, for the reference model, no Lightning.
+
+    texts → normaliser → token ids → batches of similar length → beam search → texts, in the order of the input
+
+Shapes: B sentences of a batch, S source positions.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.collate import Batch, collate_rows
+from mtx.components.checked_options import MAX_INTEGER
+from mtx.data.normalise import Normaliser
+from mtx.data.token_rows import EncodedPairs, TokenRows
+from mtx.data.tokenize.tokenization import encode_texts, vocabulary_size
+from mtx.errors import ConfigError, DataError
+from mtx.evaluation.beam_search import Hypothesis
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA, is_text
+from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
+from mtx.training.reference.incremental_decoding import search_translations
+from mtx.training.reference.network import Transformer
+from mtx.training.reference.network_from_checkpoint import network_of
+from mtx.training.translation_state import TranslationState, translation_state
+
+BATCH_TOKENS = 4096  # padded source positions of a batch, times the beam
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How translations are searched for.
+
+    Attributes:
+        beam: number of hypotheses kept per sentence; 1 is greedy search.
+        n_best: number of translations of each sentence, at most `beam`.
+        length_penalty: 0 prefers short translations, 1 compares the mean log-probability per token.
+        batch_tokens: padded source positions of a batch, times `beam`. A longer sentence is a batch of its own.
+    """
+
+    beam: int = 4
+    n_best: int = 1
+    length_penalty: float = 1.0
+    batch_tokens: int = BATCH_TOKENS
+
+    def __post_init__(self) -> None:
+        for name, least in (("beam", 1), ("n_best", 1), ("batch_tokens", 1)):
+            if not least <= getattr(self, name) <= MAX_INTEGER:
+                raise ConfigError(
+                    f"task.{name} must be at least {least}, but is {getattr(self, name)}. Set task.{name}=4"
+                )
+        if self.n_best > self.beam:
+            raise ConfigError(
+                f"task.n_best must be at most task.beam={self.beam}, but is {self.n_best}. Set task.beam={self.n_best}"
+            )
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """A translation as text, and its log-probability per token in nats, by the length penalty; NaN if not known."""
+
+    text: str
+    score: float
+
+
+class Generator(Protocol):
+    """Finds the translations of a batch."""
+
+    def generate(self, batch: Batch, max_tokens: Tensor, options: SearchOptions) -> list[list[Hypothesis]]:
+        """Return the best translations of each source, the best first; `max_tokens` is int64 [B]."""
+
+
+class ReferenceGenerator:
+    """Generates with the network of the reference model."""
+
+    def __init__(self, network: Transformer, batch_format: BatchFormat) -> None:
+        self.network = network
+        self._target = batch_format.target
+
+    def generate(self, batch: Batch, max_tokens: Tensor, options: SearchOptions) -> list[list[Hypothesis]]:
+        """Return the best translations of each source, the best first."""
+        return search_translations(
+            self.network,
+            batch["encoder_input_ids"],
+            batch["encoder_attn_mask"],
+            max_tokens=max_tokens,
+            pad_id=self._target.pad,
+            bos_id=self._target.bos,
+            eos_id=self._target.eos,
+            beam=options.beam,
+            n_best=options.n_best,
+            length_penalty=options.length_penalty,
+        )
+
+
+class ModuleGenerator:
+    """Generates with the method `translate` of a user's own model, which gives one translation without a score."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def generate(self, batch: Batch, max_tokens: Tensor, options: SearchOptions) -> list[list[Hypothesis]]:
+        """Return one translation of each source."""
+        if options.n_best > 1:
+            raise ConfigError(f"{type(self.model).__name__}.translate gives one translation. Set task.n_best=1")
+        found = self.model.translate(batch, int(max_tokens.max()), beam=options.beam)
+        return [[Hypothesis(list(ids), math.nan)] for ids in found]
+
+
+class CheckpointTranslator:
+    """Translates texts with the model, the tokenizers and the normaliser of a checkpoint.
+
+    Args:
+        state: tokenizers, normaliser and batch format.
+        generator: the model.
+        device: where the model computes.
+    """
+
+    def __init__(self, state: TranslationState, generator: Generator, device: torch.device) -> None:
+        self.state = state
+        self.generator = generator
+        self.device = device
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """The codes of the source and the target language, such as `en` and `de`."""
+        return self.state.languages
+
+    def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
+        """Return the translation of each text, in order; `options` are those of `SearchOptions`.
+
+        An empty text has an empty translation. A text longer than the maximum of the training is truncated, which
+        `num_truncated` counts.
+
+        Raises:
+            ConfigError: an option is invalid.
+            DataError: a text contains a lone surrogate.
+        """
+        return [found[0].text for found in self.n_best(texts, **options)]
+
+    def n_best(self, texts: Sequence[str], **options: Any) -> list[list[ScoredText]]:
+        """Return the best translations of each text, in order, the best first; see `translate`."""
+        if isinstance(texts, str):
+            raise DataError(f"texts are a list, but are one text. Write translate([{texts[:40]!r}])")
+        return self.n_best_of_ids(self.encode(texts), SearchOptions(**options))
+
+    def n_best_of_ids(
+        self, rows: Sequence[list[int]], options: SearchOptions, reach: Callable[[int], None] | None = None
+    ) -> list[list[ScoredText]]:
+        """Return the best translations of each source, in order, the best first.
+
+        Args:
+            rows: the token ids of each source, as `encode` returns them.
+            options: how to search.
+            reach: called after each batch with the number of translated sources.
+        """
+        found = [[ScoredText("", 0.0)] for _ in rows]
+        num_done = sum(not ids for ids in rows)
+        for batch in batches_by_length([len(ids) for ids in rows], options):
+            for row, hypotheses in zip(batch, self._search([rows[row] for row in batch], options), strict=True):
+                found[row] = [ScoredText(self._text(each.ids), each.score) for each in hypotheses]
+            num_done += len(batch)
+            if reach is not None:
+                reach(num_done)
+        return found
+
+    def encode(self, texts: Sequence[str], side: str = "source") -> list[list[int]]:
+        """Return the token ids of each text after normalisation, without special ids and not truncated."""
+        for number, text in enumerate(texts):
+            if not is_text(text):
+                raise DataError(f"text {number} contains a lone surrogate, which UTF-8 cannot encode. Remove it")
+        tokenizer = self.state.source if side == "source" else self.state.target
+        return encode_texts(tokenizer, self.normalised(texts))
+
+    def normalised(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts as the normaliser of the training changes them."""
+        pairs = pa.record_batch([_text_column(texts)] * 2, schema=PAIR_SCHEMA)
+        found: list[str] = self.state.normalise.apply(pairs).column("src").to_pylist()
+        return found
+
+    def num_truncated(self, lengths: Sequence[int]) -> int:
+        """Return how many texts of these numbers of tokens are longer than the maximum of a source."""
+        return sum(length > self._capacity for length in lengths)
+
+    @property
+    def max_source_tokens(self) -> int | None:
+        """The largest number of source positions: that of the training, at most that of the model; None: no limit."""
+        layout = self.state.batch_format
+        limits = [layout.max_source_tokens] if layout.max_source_tokens is not None else []
+        if isinstance(self.generator, ReferenceGenerator):
+            limits.append(self.generator.network.max_positions)
+        return min(limits, default=None)
+
+    @property
+    def _capacity(self) -> float:
+        most = self.max_source_tokens
+        return math.inf if most is None else most - self.state.batch_format.source_extra
+
+    def _search(self, rows: Sequence[list[int]], options: SearchOptions) -> list[list[Hypothesis]]:
+        cut = [ids if len(ids) <= self._capacity else ids[: int(self._capacity)] for ids in rows]
+        batch = self.batch_of(cut, [[] for _ in cut])
+        extra = self.state.batch_format.source_extra
+        limits = torch.tensor([(len(ids) + extra) * 3 // 2 + 10 for ids in cut], device=self.device)
+        return self.generator.generate(batch, limits, options)
+
+    def batch_of(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> Batch:
+        """Return a batch of token ids in the format of the training, on the device."""
+        pairs = EncodedPairs(TokenRows.of(sources), TokenRows.of(targets))
+        layout = self.state.batch_format
+        names = "mtx" if isinstance(self.generator, ReferenceGenerator) else layout.names  # the search needs padding
+        made = BatchFormat(source=layout.source, target=layout.target, source_eos=layout.source_eos, names=names)
+        batch = collate_rows(pairs, np.arange(len(sources)), made, compiled=False)
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def _text(self, ids: list[int]) -> str:
+        text: str = self.state.target.decode(ids)
+        return text.strip()
+
+
+def _text_column(texts: Sequence[str]) -> pa.LargeStringArray:
+    """Return texts as an Arrow array; `pa.array` would import pandas, which takes a third of a second."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(each) for each in encoded], out=offsets[1:])
+    return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
+
+
+def batches_by_length(lengths: Sequence[int], options: SearchOptions) -> Iterator[list[int]]:
+    """Yield the rows of each batch: texts of similar length, long ones first; empty texts are in no batch.
+
+    Long batches come first, so that a lack of memory shows at once.
+    """
+    order = sorted((row for row, length in enumerate(lengths) if length), key=lambda row: (-lengths[row], row))
+    batch: list[int] = []
+    for row in order:
+        width = lengths[batch[0]] + 1 if batch else 0
+        if batch and (len(batch) + 1) * width * options.beam > options.batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def load_translator(
+    ckpt: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    model: Callable[..., Any] | None = None,
+    normalise: Normaliser | None = None,
+) -> CheckpointTranslator:
+    """Return a translator of a checkpoint. The checkpoint is enough: no store and no corpus is read.
+
+    Only tensors and plain values are read from the file, and only the reference model is built from it.
+
+    Args:
+        ckpt: the checkpoint file, which mtx wrote in a training with its data module.
+        device: where the model computes, such as `cpu` or `cuda:1`; None: `cuda` if there is one, else `cpu`.
+        model: builds another model than the reference model: a class of a LightningModule, which gets the
+            hyperparameters of the checkpoint, and has a method `translate`.
+        normalise: how texts are changed before they are encoded; None: as in the training.
+
+    Raises:
+        ConfigError: the file is no checkpoint, holds other objects, or cannot translate.
+    """
+    path = existing_checkpoint(os.fspath(ckpt), task="translate")
+    content = read_checkpoint(path)
+    state = translation_state(content, path, normalise)
+    where = _device(device)
+    if model is not None:
+        return CheckpointTranslator(state, ModuleGenerator(_own_model(model, content, path).to(where)), where)
+    network = network_of(content, path)
+    sizes = (network.source_embedding.num_embeddings, network.target_embedding.num_embeddings)
+    if sizes != (vocabulary_size(state.source), vocabulary_size(state.target)):
+        raise ConfigError(
+            f"ckpt={path} has tokenizers of other sizes than its model, which has {sizes[0]} source and {sizes[1]} "
+            "target tokens. Set ckpt= to a checkpoint of task=fit that is unchanged"
+        )
+    return CheckpointTranslator(state, ReferenceGenerator(network.to(where), state.batch_format), where)
+
+
+def _own_model(model: Callable[..., Any], content: dict[str, Any], path: Path) -> Any:
+    """Return a model of the class that the user has typed, with the weights of a checkpoint."""
+    try:
+        built = model(**dict(content.get("hyper_parameters") or {}))
+        built.load_state_dict(content["state_dict"])
+    except Exception as error:  # the user's class may raise anything
+        raise ConfigError(
+            f"ckpt={path} does not fit the typed model: {' '.join(str(error).split())[:300]}. Set model._target_ to "
+            "the class that was trained, which calls save_hyperparameters()"
+        ) from error
+    if not callable(getattr(built, "translate", None)):
+        raise ConfigError(
+            f"{type(built).__name__} has no method translate(batch, max_tokens, *, beam), so it cannot translate. "
+            "See docs/howto/own_model.md"
+        )
+    return built.eval()
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
+        raise ConfigError(
+            f"task.device={name} cannot be used: {str(error).splitlines()[0]}. Set task.device=cpu"
+        ) from error
+    return device

@@ -1,0 +1,94 @@
+"""Build the network of the reference model from a checkpoint, without Lightning.
+
+A checkpoint may come from anyone. So sizes are compared with the tensors of the file before any memory is allocated.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from mtx.errors import ConfigError, MtxError
+from mtx.training.reference.network import Transformer, position_encodings
+
+KIND = "model/transformer"  # the kind of the reference model in a checkpoint
+KIND_KEY = "model_kind"  # the key of the kind in a checkpoint
+PREFIX = "network."  # of the names of the network's tensors
+MAX_POSITIONS = 1 << 16  # positions of a checkpoint; each costs memory without a tensor in the file
+
+Size = Annotated[int, Field(ge=1)]
+
+
+class NetworkSizes(BaseModel):
+    """The arguments of `Transformer`, as the hyperparameters of a checkpoint contain them."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    source_vocab_size: Size
+    target_vocab_size: Size
+    joint_vocabulary: bool
+    d_model: Size
+    num_heads: Size
+    num_encoder_layers: Size
+    num_decoder_layers: Size
+    dim_feedforward: Size
+    dropout: float
+    activation: Literal["relu", "gelu"]
+    max_positions: Annotated[int, Field(ge=1, le=MAX_POSITIONS)]
+
+
+def network_of(checkpoint: Mapping[str, Any], path: object) -> Transformer:
+    """Return the network of a checkpoint of the reference model, in evaluation mode.
+
+    Raises ConfigError if the checkpoint is of another model, or if its tensors do not fit its hyperparameters.
+    """
+    if checkpoint.get(KIND_KEY) != KIND:
+        raise ConfigError(
+            f"ckpt={path} is not of mtx's reference model, the only one that mtx builds by a checkpoint's own word. "
+            "Type the class of the model, too: model._target_=MODULE.CLASS"
+        )
+    weights = {
+        name.removeprefix(PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if isinstance(name, str) and name.startswith(PREFIX)
+    }
+    try:
+        sizes = NetworkSizes.model_validate(dict(checkpoint.get("hyper_parameters") or {}))
+        if sizes.num_encoder_layers + sizes.num_decoder_layers > len(weights):
+            raise ValueError(f"{len(weights)} tensors are too few for its layers")
+        with torch.device("meta"):  # allocates nothing
+            network = Transformer(**sizes.model_dump())
+        _check_shapes(network, weights)
+        network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(_misfit(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
+    except (ValueError, TypeError, RuntimeError, MtxError) as error:
+        raise ConfigError(_misfit(path, str(error))) from error
+    if sizes.joint_vocabulary:
+        network.source_embedding = network.target_embedding
+    network.positions = position_encodings(sizes.max_positions, sizes.d_model)
+    return network.eval().requires_grad_(False)
+
+
+def _check_shapes(network: Transformer, weights: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the tensors have the names, shapes and sizes in bytes of the network's tensors."""
+    expected = network.state_dict()
+    if expected.keys() != weights.keys():
+        raise ValueError(f"the tensors differ: {sorted(expected.keys() ^ weights.keys())[:3]}")
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_floating_point():
+            raise ValueError(f"{name} is no tensor of numbers")
+        if tensor.shape != expected[name].shape:
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(expected[name].shape)}")
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise ValueError(f"{name} repeats its values")  # a few bytes that would become a huge copy
+
+
+def _misfit(path: object, reason: str) -> str:
+    return (
+        f"ckpt={path} does not describe a reference model: {' '.join(reason.split())[:300]}. Set ckpt= to a checkpoint "
+        "of task=fit that is unchanged"
+    )

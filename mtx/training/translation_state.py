@@ -1,0 +1,197 @@
+"""What a checkpoint contains besides weights in order to translate: tokenizers, normaliser, batch format, languages.
+
+`TranslationDataModule` adds these values to the checkpoints of a training. They are plain values, so that another
+machine can translate without the store and without the corpus.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tokenizers import Tokenizer
+
+from mtx import __version__
+from mtx.batches.batch_format import BatchFormat, MaxTokens
+from mtx.components.identity import JSON, identity
+from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser
+from mtx.data.normalise_steps import StepsNormaliser
+from mtx.data.token_rows import SpecialIds
+from mtx.data.tokenize.tokenization import prepare_tokenizer, vocabulary_size
+from mtx.errors import ConfigError, MtxError
+
+if TYPE_CHECKING:
+    from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
+
+STATE_KEY = "translation"  # the key of these values in the state of the data module
+FORMAT = 1  # increase this if a reader of this version could not use the values
+NORMALISERS: Mapping[str, Callable[..., Normaliser]] = {
+    "normalise/default": DefaultNormaliser,
+    "normalise/none": NoNormaliser,
+    "normalise/steps": StepsNormaliser,
+}
+
+Id = Annotated[int, Field(ge=0)]
+Ids = Annotated[list[Id], Field(min_length=4, max_length=4)]
+
+
+class StoredState(BaseModel):
+    """The values as a checkpoint contains them. A checkpoint may come from anyone, so all types are checked."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    format: Literal[1]
+    mtx: str
+    source_tokenizer: str
+    target_tokenizer: str | None
+    source_ids: Ids
+    target_ids: Ids
+    normalise: dict[str, Any]
+    names: Literal["mtx", "huggingface", "flat"]
+    source_eos: bool
+    max_source_tokens: MaxTokens | None
+    max_target_tokens: MaxTokens | None
+    languages: Annotated[list[str], Field(min_length=2, max_length=2)]
+    eval_max_bytes: Annotated[int, Field(ge=1)] | None = None
+
+
+@dataclass(frozen=True)
+class TranslationState:
+    """What a model needs to translate texts.
+
+    Attributes:
+        source: tokenizer of the source side.
+        target: tokenizer of the target side; the same object for a joint vocabulary.
+        normalise: changes texts as the texts of the training were changed.
+        batch_format: format of a batch, with special ids and maximal lengths.
+        languages: codes of the source and the target language, such as `en` and `de`.
+        corpus: identity of the training data: source, held-out pairs, filter, tokenizer and sampler.
+        eval_max_bytes: held-out pairs with more UTF-8 bytes on a side were not used; None: no limit.
+    """
+
+    source: Tokenizer
+    target: Tokenizer
+    normalise: Normaliser
+    batch_format: BatchFormat
+    languages: tuple[str, str]
+    corpus: Mapping[str, Any]
+    eval_max_bytes: int | None = None
+
+
+def stored_state(
+    pair: "TokenizerPair",
+    normalise: Normaliser,
+    batch_format: BatchFormat,
+    languages: tuple[str, str],
+    eval_max_bytes: int | None,
+) -> dict[str, JSON]:
+    """Return the values that a checkpoint stores, as plain values."""
+    return {
+        "format": FORMAT,
+        "mtx": __version__,
+        "source_tokenizer": pair.source.to_str(),
+        "target_tokenizer": None if pair.joint else pair.target.to_str(),
+        "source_ids": list(batch_format.source),
+        "target_ids": list(batch_format.target),
+        "normalise": identity(normalise),
+        "names": batch_format.names,
+        "source_eos": batch_format.source_eos,
+        "max_source_tokens": batch_format.max_source_tokens,
+        "max_target_tokens": batch_format.max_target_tokens,
+        "languages": list(languages),
+        "eval_max_bytes": eval_max_bytes,
+    }
+
+
+def translation_state(
+    checkpoint: Mapping[str, Any], path: object, normalise: Normaliser | None = None
+) -> TranslationState:
+    """Return what a checkpoint contains in order to translate, after a check of all values.
+
+    Args:
+        checkpoint: the content of the file.
+        path: the file, for messages.
+        normalise: how texts are changed; None: as the checkpoint says.
+
+    Raises:
+        ConfigError: the values are missing, invalid, or of a newer mtx, or the normaliser is a user's own.
+    """
+    modules = [value for value in checkpoint.values() if isinstance(value, Mapping) and STATE_KEY in value]
+    if len(modules) != 1 or not isinstance(modules[0][STATE_KEY], Mapping):
+        raise ConfigError(
+            f"ckpt={path} contains no tokenizers. A checkpoint can translate if mtx {__version__} or later wrote it in "
+            "a training with mtx's data module. Train again: mtx task=fit"
+        )
+    values = modules[0][STATE_KEY]
+    stored_format = values.get("format")
+    if isinstance(stored_format, int) and stored_format > FORMAT:
+        raise ConfigError(
+            f"ckpt={path} was written by mtx {str(values.get('mtx'))[:20]}, whose checkpoints mtx {__version__} cannot "
+            "read. Install that version: pip install --upgrade mtx"
+        )
+    try:
+        stored = StoredState.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(_invalid(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
+    source = _tokenizer(stored.source_tokenizer, stored.source_ids, path)
+    target = source
+    if stored.target_tokenizer is not None:
+        target = _tokenizer(stored.target_tokenizer, stored.target_ids, path)
+    corpus = modules[0].get("data", {})
+    return TranslationState(
+        source=source,
+        target=target,
+        normalise=normalise or _normaliser(stored.normalise, path),
+        batch_format=BatchFormat(
+            source=SpecialIds(*stored.source_ids),
+            target=SpecialIds(*stored.target_ids),
+            source_eos=stored.source_eos,
+            max_source_tokens=stored.max_source_tokens,
+            max_target_tokens=stored.max_target_tokens,
+            names=stored.names,
+        ),
+        languages=(stored.languages[0], stored.languages[1]),
+        corpus=corpus if isinstance(corpus, Mapping) else {},
+        eval_max_bytes=stored.eval_max_bytes,
+    )
+
+
+def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_str(content)
+        size = vocabulary_size(tokenizer)
+    except Exception as error:  # the library raises plain Exception
+        raise ConfigError(_invalid(path, f"a tokenizer is damaged ({error})")) from error
+    if max(ids) >= size:
+        raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))
+    return prepare_tokenizer(tokenizer)
+
+
+def _normaliser(described: Mapping[str, Any], path: object) -> Normaliser:
+    """Return the normaliser of mtx that a checkpoint describes. Raises ConfigError for a user's own."""
+    kind = described.get("kind")
+    of_mtx = NORMALISERS.get(kind) if isinstance(kind, str) else None
+    options = {key: value for key, value in described.items() if key not in ("kind", "version")}
+    steps = options.get("steps", [])
+    if of_mtx is None or (isinstance(steps, list) and not all(isinstance(step, str) for step in steps)):
+        raise ConfigError(
+            f"ckpt={path} was trained on texts that your own code {str(kind)[:80]!r} normalised, which mtx does not "
+            "run by a checkpoint's own word. Type the normalise=… options of the training, too"
+        )
+    if described.get("version") != vars(of_mtx)["version"]:
+        raise ConfigError(
+            f"ckpt={path} was trained on texts that another version of mtx normalised ({kind}, version "
+            f"{described.get('version')!r}). Choose a normaliser, such as normalise=default"
+        )
+    try:
+        return of_mtx(**options)
+    except (MtxError, TypeError) as error:
+        raise ConfigError(_invalid(path, f"normalise: {error}")) from error
+
+
+def _invalid(path: object, reason: str) -> str:
+    return (
+        f"ckpt={path} has invalid values for translation: {' '.join(reason.split())[:300]}. Set ckpt= to a checkpoint "
+        "of task=fit that is unchanged"
+    )

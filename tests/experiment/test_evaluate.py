@@ -1,0 +1,139 @@
+"""`task=evaluate`: which pairs a checkpoint is evaluated on, and that the figures are those of the libraries."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sacrebleu
+from command_line import Mtx
+from tiny_checkpoint import shared
+
+from mtx.data.evaluation_texts import evaluation_texts
+from mtx.data.split import HeldOut
+from mtx.data.stage_runner import StageRunner
+from mtx.errors import ConfigError
+from mtx.evaluation.translation_metrics import METRIC_NAMES, paired_differences, system_scores
+from mtx.experiment.translation_files import single_line
+from mtx.training.checkpoint_likelihood import target_nats
+from mtx.training.checkpoint_translator import load_translator
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
+
+OUTPUTS = ["the cat sat on the mat", "a dog", "", "green ideas sleep"]
+REFERENCES = ["the cat is on the mat", "a big dog", "nothing", "green ideas sleep furiously"]
+PAIRS = [("one", "eins"), ("two three", "zwei drei"), ("four", "vier")]
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[Path, Any, Any]:
+    return shared()
+
+
+def test_scores_are_those_of_sacrebleu() -> None:
+    found = system_scores(OUTPUTS, REFERENCES, tokenizer="13a")
+    by_library = {
+        "bleu": sacrebleu.corpus_bleu(OUTPUTS, [REFERENCES]),
+        "chrf": sacrebleu.corpus_chrf(OUTPUTS, [REFERENCES]),
+        "chrf_plus_plus": sacrebleu.corpus_chrf(OUTPUTS, [REFERENCES], word_order=2),
+        "ter": sacrebleu.corpus_ter(OUTPUTS, [REFERENCES]),
+    }
+    assert tuple(found.scores) == METRIC_NAMES
+    assert found.scores == {name: pytest.approx(score.score) for name, score in by_library.items()}
+    assert "tok:13a" in found.signatures["bleu"]
+    assert "nw:2" in found.signatures["chrf_plus_plus"]
+    chinese = system_scores(["我 们"], ["我们"], tokenizer="zh")
+    assert "asian:yes" in chinese.signatures["ter"]
+
+
+def test_equal_systems_do_not_differ_and_a_better_one_does() -> None:
+    ours = system_scores(REFERENCES * 10, REFERENCES * 10, tokenizer="13a")
+    theirs = system_scores(OUTPUTS * 10, REFERENCES * 10, tokenizer="13a")
+    same = paired_differences(ours, ours, tokenizer="13a", rng=np.random.default_rng(0))
+    assert all((each.estimate, each.low, each.high) == (0, 0, 0) for each in same.values())
+    better = paired_differences(ours, theirs, tokenizer="13a", rng=np.random.default_rng(0))
+    assert all(better[name].low > 0 for name in ("bleu", "chrf", "chrf_plus_plus"))
+    assert better["ter"].high < 0
+    assert better["bleu"].estimate == pytest.approx(ours.scores["bleu"] - theirs.scores["bleu"])
+
+
+def test_the_corpus_of_the_training_gives_its_held_out_pairs(made: tuple[Path, Any, Any]) -> None:
+    path, _, dm = made
+    corpus = load_translator(path).state.corpus
+    runner = StageRunner(dm.storage)
+    found = evaluation_texts(dm.recipe, runner, trained_on=corpus)
+    assert list(found) == ["validation"]
+    assert found["validation"].is_of_training
+    assert found["validation"].sources == [f"validation {i}" for i in range(6)]
+    other = evaluation_texts(
+        replace(dm.recipe, downloader=replace(dm.recipe.downloader, mark="x")), runner, trained_on={}
+    )
+    assert [text.split for text in other.values()] == ["validation"]
+    whole = replace(dm.recipe, downloader=replace(dm.recipe.downloader, validation=0, mark="y"))
+    assert [len(text.sources) for text in evaluation_texts(whole, runner, trained_on={}).values()] == [20]
+    with pytest.raises(ConfigError, match=r"task.split=test does not exist in this source, which has train. Set "):
+        evaluation_texts(whole, runner, trained_on={}, split="test")
+
+
+def test_other_held_out_pairs_of_the_training_corpus_are_refused(made: tuple[Path, Any, Any]) -> None:
+    path, _, dm = made
+    recipe = replace(dm.recipe, held_out=HeldOut(validation=3, test=None, seed=1, by=None))
+    told = r"training pairs would be evaluated. Type .*: datamodule.validation=null datamodule.held_out_seed=0"
+    with pytest.raises(ConfigError, match=told):
+        evaluation_texts(recipe, StageRunner(dm.storage), trained_on=load_translator(path).state.corpus)
+
+
+def test_the_command_scores_named_sets_and_a_baseline(
+    made: tuple[Path, Any, Any], mtx: Mtx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "en\tde\n" + "".join(f"{source}\t{target}\n" for source, target in PAIRS)
+    for name in ("one.en-de.tsv", "news.tsv"):
+        Path(name).write_text(text, encoding="utf-8")
+    done = mtx(
+        *("task=evaluate", f"ckpt={made[0]}", f"task.baseline={made[0]}", "task.beam=1", "hydra.run.dir=run"),
+        *("downloader=local", "downloader.path=one.en-de.tsv", "+datamodule.validation_sets.news=news.tsv"),
+        f"storage.root={tmp_path / 'store'}",
+    )
+    assert done.code == 0, done.err
+    report = json.loads(Path("run/report.json").read_text())
+    assert list(report["evaluation"]) == ["news", "one"] or set(report["evaluation"]) == {"news", "one"}
+    news = report["evaluation"]["news"]
+    assert {**news, "signatures": {}} == {**report["evaluation"]["one"], "signatures": {}}
+    assert report["bleu"] == news["bleu"]
+    assert news["difference"]["bleu"] == {"estimate": 0.0, "low": 0.0, "high": 0.0}
+    translator = load_translator(made[0])
+    sides = [translator.encode([pair[side] for pair in PAIRS], ("source", "target")[side]) for side in (0, 1)]
+    nats = target_nats(translator, *sides, batch_tokens=4096)
+    num_bytes = sum(len(target) for _, target in PAIRS)
+    assert nats is not None
+    assert report["bits_per_byte"] == pytest.approx(nats.sum() / math.log(2) / num_bytes, abs=1e-4)
+    lines = Path("run/translations/news.txt").read_bytes().decode().split("\n")[:-1]
+    assert lines == [single_line(text) for text in translator.translate([source for source, _ in PAIRS], beam=1)]
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert 'id="evaluation"' in page
+    assert news["signatures"]["bleu"] in page
+    assert "chrF++" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "task=evaluate needs a checkpoint, but ckpt is null"),
+        (["ckpt=CKPT", "downloader.source_language=de", "downloader.target_language=en"], "Swap the sides with"),
+        (["ckpt=CKPT", "task.split=half"], "task.split is"),
+    ],
+)
+def test_bad_settings_are_told(
+    made: tuple[Path, Any, Any], mtx: Mtx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Any, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.de-en.tsv").write_text("de\ten\neins\tone\n")
+    typed = [each.replace("CKPT", str(made[0])) for each in arguments]
+    source = ("downloader=local", "downloader.path=text.de-en.tsv", f"storage.root={tmp_path / 'store'}")
+    done = mtx("task=evaluate", *source, *typed)
+    assert done.code == 1
+    assert told in done.err

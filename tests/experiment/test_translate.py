@@ -1,0 +1,170 @@
+"""`task=translate`: a checkpoint and a file of text are enough, and each line gets its translation."""
+
+import gzip
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Mtx
+from tiny_checkpoint import shared
+
+import mtx.experiment.translate as module
+from mtx.errors import InUseError
+from mtx.experiment.translation_files import InputLines, TranslationOutput
+from mtx.training.checkpoint_translator import CheckpointTranslator, ScoredText, load_translator
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
+
+LINES = ["train 1", "", "a\x00b", "日本語", "train 9"]
+TEXT = "".join(f"{line}\n" for line in LINES)
+GREEDY = ("task=translate", "ckpt=model.ckpt", "task.beam=1")
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Path:
+    return shared()[0]
+
+
+@pytest.fixture
+def folder(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with a checkpoint and a text."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.ckpt").write_bytes(checkpoint.read_bytes())
+    (tmp_path / "text.en").write_bytes(TEXT.encode())
+    return tmp_path
+
+
+@pytest.fixture
+def expected(checkpoint: Path) -> list[str]:
+    return load_translator(checkpoint).translate(LINES, beam=1)
+
+
+def test_a_checkpoint_and_a_text_are_enough(folder: Path, mtx: Mtx, expected: list[str]) -> None:
+    done = mtx(*GREEDY, "input=text.en", "output=text.de", f"storage.root={folder / 'store'}")
+    assert done.code == 0, done.err
+    assert Path("text.de").read_text(encoding="utf-8").split("\n") == [*expected, ""]
+    assert {path.name for path in folder.iterdir()} == {"model.ckpt", "text.en", "text.de"}
+
+
+def test_standard_input_and_output(
+    folder: Path, mtx: Mtx, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + TEXT.encode())))
+    assert mtx(*GREEDY).out.split("\n") == [*expected, ""]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert "standard input has no lines to translate. Set another file with input=FILE" in mtx(*GREEDY).err
+
+
+def test_compressed_files_and_n_best(folder: Path, mtx: Mtx, expected: list[str]) -> None:
+    Path("text.en.gz").write_bytes(gzip.compress(TEXT.replace("\n", "\r\n").encode()))
+    assert mtx(*GREEDY, "input=text.en.gz", "output=text.de.gz").code == 0
+    assert gzip.decompress(Path("text.de.gz").read_bytes()).decode().split("\n") == [*expected, ""]
+    options = ("task=translate", "ckpt=model.ckpt", "task.beam=2", "task.n_best=2")
+    assert mtx(*options, "input=text.en.gz", "output=best.tsv").code == 0
+    rows = [line.split("\t") for line in Path("best.tsv").read_text(encoding="utf-8").split("\n")[:-1]]
+    assert [row[0] for row in rows] == ["0", "0", "1", "2", "2", "3", "3", "4", "4"]
+    assert float(rows[0][1]) >= float(rows[1][1])
+
+
+@pytest.mark.parametrize("n_best", [None, 2])
+def test_a_stopped_translation_resumes_by_line(
+    folder: Path, mtx: Mtx, monkeypatch: pytest.MonkeyPatch, n_best: int | None
+) -> None:
+    monkeypatch.setattr(module, "LINES_AT_ONCE", 2)
+    options = ("task=translate", "ckpt=model.ckpt", "task.beam=2", f"task.n_best={n_best or 'null'}", "input=text.en")
+    assert mtx(*options, "output=whole").code == 0
+    whole, calls = CheckpointTranslator.n_best_of_ids, []
+
+    def stopping(self: Any, rows: Any, *rest: Any) -> Any:
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(self, rows, *rest)
+
+    monkeypatch.setattr(CheckpointTranslator, "n_best_of_ids", stopping)
+    done = mtx(*options, "output=out")
+    assert done.code == 130
+    assert "2 translated lines are kept. The same command resumes with the next line." in done.err
+    assert not Path("out").exists()
+    (partial,) = folder.glob(".out.*.partial")
+    partial.write_bytes(partial.read_bytes() + b"half")  # as a kill in the middle of a write leaves it
+    assert mtx(*options, "output=out").code == 0
+    assert Path("out").read_bytes() == Path("whole").read_bytes()
+    assert calls == [2, 2, *([2, 1] if n_best is None else [2, 2])]  # of a table, the last line is translated again
+    assert not list(folder.glob(".out*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["ckpt=null"], "task=translate needs a checkpoint, but ckpt is null. Set ckpt=FILE."),
+        (["ckpt=no.ckpt"], "does not exist. Set ckpt=FILE."),
+        (["ckpt=text.en"], "cannot be read as a checkpoint"),
+        (["input=none.en"], "none.en"),
+        (["input=empty.en"], "empty.en is empty: 0 bytes. Set another file with input=FILE"),
+        (["input=latin.en"], "latin.en, line 2: "),
+        (["output=text.en"], "exists, and is not replaced. Set output="),
+        (["output=none/text.de"], "does not exist. Create it, or set another with output=FILE"),
+        (["output=."], "is a folder. Set output="),
+        (["task.n_best=2"], "task.n_best must be at most task.beam=1, but is 2"),
+        (["task.beam=0"], "task.beam is an integer of at least 1"),
+        (["task.device=none"], "task.device=none cannot be used"),
+        (["input=text.en", "model._target_=torch.nn.Linear"], "model"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(folder: Path, mtx: Mtx, arguments: list[str], told: str) -> None:
+    Path("empty.en").touch()
+    Path("latin.en").write_bytes(b"a\n\xe4\n")
+    done = mtx(*GREEDY, "input=text.en", "output=text.de", *arguments)
+    assert done.code == 1
+    assert told in done.err
+    assert "Traceback" not in done.err
+    assert not Path("text.de").exists()
+    assert not list(folder.glob(".text.de*"))
+
+
+def test_long_lines_are_truncated_and_told(folder: Path, mtx: Mtx) -> None:
+    Path("long.en").write_text("a" * 100_000 + "\nb\n")
+    done = mtx(*GREEDY, "input=long.en", "output=long.de")
+    assert "1 of 2 lines have more than 40 tokens, the maximum of the training, and are truncated." in done.err
+    assert Path("long.de").read_text().count("\n") == 2
+
+
+def test_an_output_is_written_by_one_process(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"settings": ["a"], "is_table": False, "overwrite": True}
+    with TranslationOutput(str(tmp_path / "out"), **options) as file:
+        file.write(0, [[ScoredText("a\nb\rc\td", 0.0)]])
+        from filelock import FileLock
+
+        (lock,) = tmp_path.glob("*.lock")
+        assert not isinstance(FileLock(lock), InUseError)
+    assert (tmp_path / "out").read_text() == "a b c\td\n"
+
+
+def test_lines_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    for text in ("a", "a\n", "a\n\n", "\u2028\x0b", "a\r\nb\rc\r\n"):
+        path.write_bytes(text.encode())
+        lines = InputLines(str(path))
+        blocks = list(lines.blocks(1))
+        assert lines.count() == len(blocks)
+        assert [first for first, _ in blocks] == list(range(len(blocks)))
+        assert list(lines.blocks(5, skip=1)) == ([(1, [of[0] for _, of in blocks[1:]])] if blocks[1:] else [])
+
+
+@pytest.mark.slow
+def test_a_fresh_process_imports_no_lightning(folder: Path) -> None:
+    code = (
+        "import sys\nfrom mtx.__main__ import main\nmain()\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *GREEDY, "input=text.en", "output=text.de"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'torch'" in done.stdout
+    for name in ("pytorch_lightning", "lightning", "lightning_fabric", "transformers", "datasets", "torchmetrics"):
+        assert f"'{name}'" not in done.stdout

@@ -1,0 +1,249 @@
+"""A checkpoint translates alone: as the trained model does, whatever the text, and it never runs code."""
+
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+import tiny_checkpoint
+
+import mtx
+from mtx.data.normalise import DefaultNormaliser
+from mtx.errors import ConfigError, DataError
+from mtx.evaluation.beam_search import n_best_search
+from mtx.training.checkpoint_likelihood import target_nats
+from mtx.training.checkpoint_translator import SearchOptions, batches_by_length, load_translator
+from mtx.training.reference.incremental_decoding import search_translations
+from mtx.training.reference.network import Transformer
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
+
+TEXTS = ["train 3", "", "e\u0301 مرحبا 日本語", "a\x00b", "train 12", "   "]
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Path, Any, Any]:
+    return tiny_checkpoint.shared()
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    return dict(torch.load(path, weights_only=True))
+
+
+def test_keys_and_values_that_are_kept_change_no_translation() -> None:
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "num_heads": 4, "num_encoder_layers": 1, "num_decoder_layers": 2, "dim_feedforward": 16}
+    vocabulary: dict[str, Any] = {"source_vocab_size": 30, "target_vocab_size": 30, "joint_vocabulary": True}
+    options: dict[str, Any] = {"dropout": 0.5, "activation": "gelu", "max_positions": 64}
+    network = Transformer(**vocabulary, **sizes, **options).eval()
+    ids = torch.randint(4, 30, (5, 7))
+    mask = torch.arange(7) < torch.tensor([[7], [3], [0], [5], [1]])
+    limits = torch.tensor([40, 33, 40, 1, 40])  # beyond the first room of the cache
+    with torch.inference_mode():
+        memory = network.encode(ids, mask)
+
+        def at_each_step(tokens: Tensor, sentences: Tensor) -> Tensor:
+            return network.logits(network.decode(tokens, memory[sentences], mask[sentences])[:, -1])
+
+        special: dict[str, Any] = {"bos_id": 1, "eos_id": 2}
+        slow = n_best_search(at_each_step, max_tokens=limits, beam=3, n_best=3, never=[0, 1], **special)
+    fast = search_translations(network, ids, mask, max_tokens=limits, pad_id=0, beam=3, n_best=3, **special)
+    assert [[each.ids for each in of] for of in fast] == [[each.ids for each in of] for of in slow]
+    scores = [[each.score for each in of] for of in fast]
+    assert scores == [pytest.approx([each.score for each in of], abs=1e-5) for of in slow]
+    assert scores == [sorted(of, reverse=True) for of in scores]
+
+
+def test_a_checkpoint_translates_as_the_model_that_wrote_it(trained: tuple[Path, Any, Any]) -> None:
+    path, model, dm = trained
+    translator = mtx.load_translator(path)
+    assert translator.languages == ("en", "de")
+    ids = dm.tokenizers.source.encode("train 3").ids
+    batch = translator.batch_of([ids], [[]])
+    (expected,) = model.translate(batch, (len(ids) + 1) * 3 // 2 + 10, beam=2)
+    found = translator.translate(TEXTS, beam=2)
+    assert found[0] == dm.tokenizers.target.decode(expected).strip()
+    assert found[1] == found[5] == ""
+    assert found == [translator.translate([text], beam=2)[0] for text in TEXTS]
+    best = translator.n_best(TEXTS, beam=3, n_best=3)
+    assert [len(each) for each in best] == [3, 1, 3, 3, 3, 1]
+    assert [each[0].text for each in best] == translator.translate(TEXTS, beam=3)
+
+
+def test_long_texts_are_truncated_and_counted(trained: tuple[Path, Any, Any]) -> None:
+    translator = load_translator(trained[0])
+    texts = ["x" * 100_000, "x" * 39, "x" * 40]
+    assert translator.num_truncated([len(ids) for ids in translator.encode(texts)]) == 2
+    long, fitting, cut = translator.translate(texts, beam=1)
+    assert long == fitting == cut
+
+
+def test_texts_that_cannot_be_encoded_are_refused(trained: tuple[Path, Any, Any]) -> None:
+    translator = load_translator(trained[0])
+    with pytest.raises(DataError, match="text 1 contains a lone surrogate"):
+        translator.translate(["a", "\ud800"])
+    with pytest.raises(DataError, match=r"texts are a list, but are one text. Write translate\(\['abc'\]\)"):
+        translator.translate("abc")
+
+
+def test_batches_have_similar_lengths_within_the_budget() -> None:
+    options = SearchOptions(beam=2, batch_tokens=40)
+    assert list(batches_by_length([3, 9, 0, 4, 30, 4], options)) == [[4], [1, 3], [5, 0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"beam": 0}, "task.beam must be at least 1, but is 0"),
+        ({"beam": 2, "n_best": 3}, "task.n_best must be at most task.beam=2, but is 3. Set task.beam=3"),
+        ({"batch_tokens": 0}, "task.batch_tokens must be at least 1"),
+    ],
+)
+def test_search_options_are_checked(options: dict[str, int], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        SearchOptions(**options)
+
+
+def test_the_likelihood_is_that_of_the_training_loss(trained: tuple[Path, Any, Any]) -> None:
+    path, model, _ = trained
+    translator = load_translator(path)
+    sources, targets = translator.encode(["ab", "c" * 30]), translator.encode(["xyz", ""], "target")
+    found = target_nats(translator, sources, targets, batch_tokens=8)
+    assert found is not None
+    for row in range(2):
+        batch = translator.batch_of(sources[row : row + 1], targets[row : row + 1])
+        logits = model(batch)[0].detach()
+        assert found[row] == pytest.approx(
+            float(nn.functional.cross_entropy(logits, batch["labels"][0], reduction="sum")), rel=1e-5
+        )
+    (too_long,) = target_nats(translator, [[5] * 64], [[5]], batch_tokens=8)  # type: ignore[misc]
+    assert too_long != too_long  # NaN
+
+
+class Own(nn.Module):
+    """A user's own model, which says the source again."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+
+    def load_state_dict(self, *_: Any, **__: Any) -> Any:
+        return None
+
+    def translate(self, batch: dict[str, Tensor], max_tokens: int, *, beam: int = 1) -> list[list[int]]:
+        return [row.tolist() for row in batch["encoder_input_ids"]]
+
+
+def test_another_model_is_built_only_if_the_user_types_it(trained: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    content = {**content_of(trained[0]), "model_kind": "my.Model"}
+    path = tmp_path / "own.ckpt"
+    torch.save(content, path)
+    with pytest.raises(
+        ConfigError, match=r"not of mtx's reference model.*Type the class .*model._target_=MODULE.CLASS"
+    ):
+        load_translator(path)
+    translator = load_translator(path, model=Own)
+    assert translator.translate(["b", "", "abc"], beam=1) == ["b", "", "abc"]
+    with pytest.raises(ConfigError, match=r"Own.translate gives one translation. Set task.n_best=1"):
+        translator.n_best(["b"], beam=2, n_best=2)
+    with pytest.raises(ConfigError, match="does not fit the typed model"):
+        load_translator(path, model=nn.Linear)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("exploded"),)
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def stored(**values: Any) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["TranslationDataModule"]["translation"].update(values)
+
+    return change
+
+
+def sizes(**values: Any) -> Change:
+    return lambda content: content["hyper_parameters"].update(values)
+
+
+def weights(name: str, tensor: Any) -> Change:
+    return lambda content: content["state_dict"].update({name: tensor})
+
+
+EMBEDDING = "network.target_embedding.weight"
+OWN_STEPS = {"kind": "normalise/steps", "version": 1, "steps": [{"kind": "os.system", "version": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda content: content.update(bomb=Bomb()), r"Python objects other than tensors.*the file was not read"),
+        (lambda content: content.pop("state_dict"), "it holds no state_dict of a model"),
+        (lambda content: content.pop("TranslationDataModule"), "contains no tokenizers.*Train again: mtx task=fit"),
+        (stored(format=2, mtx="9.1"), "was written by mtx 9.1, .* Install that version"),
+        (stored(format="1"), "invalid values for translation: format"),
+        (stored(source_tokenizer="{}"), "a tokenizer is damaged"),
+        (stored(source_ids=[0, 1, 2, 10**9]), "the special ids .* exceed a vocabulary"),
+        (stored(languages=["en"]), "invalid values for translation: languages"),
+        (stored(normalise=OWN_STEPS), "your own code 'normalise/steps' normalised.*Type the normalise=… options"),
+        (stored(normalise={"kind": "my.Normaliser", "version": 1}), "your own code 'my.Normaliser'"),
+        (stored(normalise={"kind": "normalise/none", "version": 7}), "another version of mtx normalised"),
+        (stored(normalise={"kind": "normalise/default", "version": 1, "strip": 3}), "normalise: "),
+        (sizes(d_model=10**9), "does not describe a reference model"),
+        (sizes(num_encoder_layers=10**9), "tensors are too few for its layers"),
+        (sizes(max_positions=10**9), "max_positions"),
+        (sizes(num_heads=3), "model.d_model must be even"),
+        (weights(EMBEDDING, torch.zeros(3, 8)), r"has the shape \(3, 8\), not "),
+        (weights(EMBEDDING, torch.zeros(1).expand(264, 8)), "shape|repeats its values"),
+        (weights(EMBEDDING, torch.zeros(264, 8, dtype=torch.int8)), "is no tensor of numbers"),
+        (weights("network.more", torch.zeros(1)), "the tensors differ: .*more"),
+    ],
+)
+def test_a_hostile_checkpoint_is_refused_in_one_line(
+    trained: tuple[Path, Any, Any], change: Change, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = content_of(trained[0])
+    change(content)
+    torch.save(content, tmp_path / "hostile.ckpt")
+    with pytest.raises(ConfigError, match=told) as caught:
+        load_translator(tmp_path / "hostile.ckpt")
+    assert "\n" not in str(caught.value)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", pickle.dumps(Bomb()), b"PK\x03\x04"])
+def test_a_file_that_is_no_checkpoint_is_refused(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("no.ckpt").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"cannot be read as a checkpoint.*Set ckpt= to another file"):
+        load_translator("no.ckpt")
+    assert not Path("exploded").exists()
+    with pytest.raises(ConfigError, match=r"but \S+ does not exist. Set ckpt=FILE"):
+        load_translator("missing.ckpt")
+    with pytest.raises(ConfigError, match=r"is a folder"):
+        load_translator(tmp_path)
+
+
+def test_a_typed_normaliser_replaces_that_of_a_users_own_code(trained: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    content = content_of(trained[0])
+    stored(normalise=OWN_STEPS)(content)
+    torch.save(content, tmp_path / "own.ckpt")
+    translator = load_translator(tmp_path / "own.ckpt", normalise=DefaultNormaliser(form="NFKC"))
+    assert translator.normalised([" ﬁ "]) == ["fi"]
+
+
+def test_devices_that_do_not_exist_are_refused(trained: tuple[Path, Any, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"task.device=nonsense cannot be used: .*Set task.device=cpu"):
+        load_translator(trained[0], device="nonsense")
