@@ -7,15 +7,13 @@ held-out bits per byte.
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pytorch_lightning as pl
-from numpy.typing import NDArray
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]  # not listed
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -24,22 +22,19 @@ from mtx.assumption_log import assume
 from mtx.components.check_and_build import build
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.errors import ConfigError
-from mtx.evaluation.corpus_metrics import ScoreStatistics
-from mtx.evaluation.slices import Slicing
-from mtx.experiment.contrastive_accuracy import contrastive_accuracy
-from mtx.experiment.fit_opening_and_summary import METRIC, READABLE, begin_values, closing, model_text, opening, show
+from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
 from mtx.experiment.held_out_slicings import held_out_slicings
 from mtx.experiment.measure import data_report_and_profile
 from mtx.experiment.model_check import check_model
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
-from mtx.experiment.translations import score_samples
+from mtx.experiment.trained_model_report import complete_statistics, evaluated
 from mtx.progress.progress_log import say
-from mtx.records.held_out_sentences import HELD_OUT_FILE, complete_held_out, write_likelihoods
+from mtx.records.held_out_sentences import HELD_OUT_FILE, write_likelihoods
 from mtx.records.plot_data_computation import fit_profile
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
-from mtx.records.slice_sums import slice_columns, slice_report
+from mtx.records.slice_sums import slice_report
 from mtx.training.atomic_checkpoint_io import write_atomically
 from mtx.training.callback_options import build_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
@@ -128,44 +123,6 @@ def fit(
     written = run.write_report(report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
     return progress.held_out(METRIC)[1]
-
-
-def evaluated(
-    run: Run,
-    trainer: pl.Trainer,
-    model: pl.LightningModule,
-    report: Report,
-    slicings: Sequence[Slicing],
-    contrastive_pairs: int,
-    **sizes: int,
-) -> Report:
-    """Return the report with the contrastive accuracy and translations of the trained model, and complete its files.
-
-    Translations are printed if the accuracy is surely above 50 % or not known. `sizes` go to `score_samples`.
-    """
-    device = trainer.strategy.root_device
-    accuracy, is_first = contrastive_accuracy(run, model, device, contrastive_pairs)
-    is_readable = accuracy is None or accuracy.low > READABLE
-    outputs, statistics = score_samples(run, model, device, **sizes, printed=is_readable)
-    complete_statistics(run, report, statistics, slicings, is_first)
-    ranked = {} if accuracy is None else {"contrastive": accuracy.model_dump()}
-    return Report.of(report, outputs, slice_report(run.output_dir, slicings), ranked)
-
-
-def complete_statistics(
-    run: Run,
-    data: Report,
-    scores: ScoreStatistics | None,
-    slicings: Sequence[Slicing] = (),
-    is_first: NDArray[np.int64] | None = None,
-) -> None:
-    """Add to `held_out.parquet` which pairs it is about, their documents and slices, and statistics of translations."""
-    documents = None
-    if isinstance(run.datamodule, TranslationData) and (names := run.datamodule.val_names):
-        documents = run.datamodule.documents(names[0])
-    digest = None if data.held_out is None else data.held_out.digest
-    columns = slice_columns(slicings) | ({} if is_first is None else {"is_first": is_first})
-    complete_held_out(run.output_dir, digest=digest, documents=documents, scores=scores, columns=columns)
 
 
 def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:
