@@ -35,6 +35,7 @@ python_maximum_signature_line_length = 80
 nitpick_ignore_regex = [
     ("py:.*", r"(?!mtx\.).*"),
     ("py:class", r"mtx\.batches\.batch_format\.BatchFormat"),
+    ("py:class", r"mtx\.data\.engine_protocol\.Engine"),
     ("py:class", r"mtx\.data\.normalise\.Normaliser"),
     ("py:class", r"mtx\.data\.score\.planted_noise\.PlantedPairs"),
     ("py:class", r"mtx\.data\.store\.Store"),
@@ -42,6 +43,8 @@ nitpick_ignore_regex = [
     ("py:class", r"mtx\.infra\.dal\.maintenance_protocols\.(Damage|Leftover)"),
     ("py:class", r"mtx\.infra\.dal\.protocols\.(FileLayer|ObjectLayer|PayloadInfo)"),
     ("py:class", r"mtx\.training\.batch_datasets\.EncodedBatches"),
+    ("py:class", r"mtx\.training\.checkpoint_translator\.Generator"),
+    ("py:class", r"mtx\.training\.translation_state\.TranslationState"),
 ]
 
 
