@@ -267,7 +267,9 @@ def _key_problems(
 
 
 def _unexplained(error: BaseException, parsed: Sequence[Override]) -> str:
-    """Return the first line of an error, after the overrides with interpolations if the error names no override."""
+    """Return what an error that no override explains needs, or its first line with the overrides that may be meant."""
+    if isinstance(error, Exception) and (needed := missing_plug_in_message(error)) is not None:
+        return needed
     if nested := [str(override.input_line) for override in parsed if _has_nested_sweep(override)]:
         return (
             f"{', '.join(nested)} has a sweep inside of a value, but only a whole value can vary. Write each value in "
