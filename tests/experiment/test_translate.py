@@ -2,17 +2,21 @@
 
 import gzip
 import io
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from command_line import Mtx
 from tiny_checkpoint import shared
 
 import mtx.experiment.translate as module
-from mtx.errors import InUseError
+import mtx.experiment.translation_files as module_of_files
+from mtx.errors import ConfigError, InUseError, StoreError
 from mtx.experiment.translation_files import InputLines, TranslationOutput
 from mtx.training.checkpoint_translator import CheckpointTranslator, ScoredText, load_translator
 
@@ -133,15 +137,65 @@ def test_long_lines_are_truncated_and_told(folder: Path, mtx: Mtx) -> None:
     assert Path("long.de").read_text().count("\n") == 2
 
 
-def test_an_output_is_written_by_one_process(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"settings": ["a"], "is_table": False, "overwrite": True}
-    with TranslationOutput(str(tmp_path / "out"), **options) as file:
-        file.write(0, [[ScoredText("a\nb\rc\td", 0.0)]])
-        from filelock import FileLock
+@pytest.mark.parametrize("name", ["out", "out.gz"])
+def test_an_output_is_written_by_one_process(tmp_path: Path, name: str) -> None:
+    found = [[ScoredText("a\nb\rc\td", 0.0)]]
+    path, options = tmp_path / name, {"is_table": False, "overwrite": False}
+    first, late = (TranslationOutput(str(path), settings=[each], **options) for each in ("a", "b"))
+    with first as file:
+        file.write(0, found)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(InUseError, match="is in use by another process"):
+            pool.submit(late.__enter__).result()
+    content = path.read_bytes()
+    assert (gzip.decompress(content) if name == "out.gz" else content) == b"a b c\td\n"
+    with pytest.raises(ConfigError, match="exists, and is not replaced"):
+        late.__enter__()
+    path.unlink()
+    told = r"has written .* in the meantime.*Set another file with output=FILE"
+    again = TranslationOutput(str(path), settings=["a"], **options).__enter__()
+    again.write(0, found)
+    path.write_text("by another program")
+    with pytest.raises(ConfigError, match=told):
+        again.__exit__(None, None, None)
+    assert path.read_text() == "by another program"
+    path.unlink()
+    with TranslationOutput(str(path), settings=["a"], **options) as file:
+        assert file.num_lines == 1  # kept by the process that could not write it
+    assert path.read_bytes() == content
+    assert [each.name for each in tmp_path.iterdir()] == [name]
 
-        (lock,) = tmp_path.glob("*.lock")
-        assert not isinstance(FileLock(lock), InUseError)
-    assert (tmp_path / "out").read_text() == "a b c\td\n"
+
+def test_links_are_followed_and_other_outputs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"settings": None, "is_table": False}
+    (tmp_path / "kept").write_text("old")
+    (tmp_path / "link").symlink_to("kept")
+    with TranslationOutput(str(tmp_path / "link"), overwrite=True, **options) as file:
+        file.write(0, [[ScoredText("new", 0.0)]])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "kept").read_text() == "new\n"
+    with pytest.raises(ConfigError, match=r"/dev/null is a device or a pipe. Set output=-, and redirect"):
+        TranslationOutput("/dev/null", overwrite=True, **options)
+    monkeypatch.setattr(module_of_files, "_complete_lines", Mock(side_effect=OSError(28, "No space left on device")))
+    told = r"out cannot be written: No space left on device. Free .* another file with output=FILE"
+    with pytest.raises(StoreError, match=told), TranslationOutput(str(tmp_path / "out"), overwrite=False, **options):
+        pass
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(ConfigError, match=r"standard output is closed. Set a file for the translations: output=FILE"):
+        TranslationOutput("-", overwrite=False, **options)
+
+
+def test_a_closed_pipe_ends_the_command_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with (
+            pytest.raises(SystemExit) as caught,
+            TranslationOutput("-", settings=None, is_table=False, overwrite=False) as file,
+        ):
+            file.write(0, [[ScoredText("a" * 1_000_000, 0.0)]])
+        assert caught.value.code == 1
+        pipe.write("what Python flushes at the exit")
 
 
 def test_lines_are_counted_as_they_are_read(tmp_path: Path) -> None:
