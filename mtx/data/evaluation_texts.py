@@ -65,6 +65,8 @@ def evaluation_texts(
     with runner.repo.connection():
         found = _corpus_texts(recipe, runner, trained_on, split)
         for name, source in recipe.validation_sets.items():
+            if name in found:
+                raise ConfigError(f"two evaluation sets are named {name}. Rename that of datamodule.validation_sets")
             cached = revision_caching_downloader(source, store)
             with named_errors(name):
                 raw_id = build_raw(cached, runner, cached.info(), "train", stored_as="validation")
@@ -169,7 +171,7 @@ def _held_out_texts(
     chosen = available[0] if split == "auto" else split
     if chosen not in available:
         raise ConfigError(f"task.split={split} does not exist. Set task.split={available[0]}")
-    if splits.of_raw(chosen) == "train" and any(
+    if splits.of_raw(cast(Split, chosen)) == "train" and any(
         plain_value(identity(recipe.normalise)) != plain_value(training.get("normalise")) for training in trained_on
     ):
         raise ConfigError(
@@ -194,10 +196,10 @@ def _check_held_out(recipe: Recipe, trained_on: Mapping[str, Any]) -> None:
     if recipe.held_out.by != CLUSTER_GROUPS:
         return
     scored = trained_on.get("score")
-    default = plain_value(identity(cluster_scorer({})[1]))
+    default = identity(cluster_scorer({})[1])
     stored = [plain_value(each) for each in scored.values()] if isinstance(scored, Mapping) else []
     clusters = [each for each in stored if isinstance(each, dict) and each.get("kind") == default["kind"]]
-    if plain_value(identity(cluster_scorer(recipe.scorers)[1])) != (clusters or [default])[0]:
+    if identity(cluster_scorer(recipe.scorers)[1]) != next(iter(clusters), default):
         raise ConfigError(
             "the checkpoint was trained on this corpus with other clusters of datamodule.split_by=cluster, so training "
             "pairs would be evaluated. Type the score=near_duplicates options of the training, too"

@@ -204,7 +204,8 @@ def _rounded(value: float) -> float:
 def _write_lines(run: Run, name: str, outputs: list[str]) -> None:
     folder = run.output_dir / "translations"
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / f"{name.replace('/', '_')}.txt") as file:
+    stem = name.replace("%", "%25").replace("/", "%2F")  # so that two names are never one file
+    with atomic_file(folder / f"{stem}.txt") as file:
         file.write("".join(single_line(line) + "\n" for line in outputs).encode(errors="replace"))
 
 

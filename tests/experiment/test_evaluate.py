@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mtx.data.split import HeldOut
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
 from mtx.evaluation.translation_metrics import METRIC_NAMES, paired_differences, system_scores
+from mtx.experiment.evaluate import _write_lines
 from mtx.experiment.translation_files import single_line
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.training.checkpoint_likelihood import target_nats
@@ -131,6 +133,20 @@ def test_the_normaliser_and_the_clusters_of_the_training_hold_out_its_pairs(made
     other = replace(recipe, normalise=DefaultNormaliser(form="NFKC"))
     with pytest.raises(ConfigError, match=r"was trained with another normalise, so training pairs"):
         evaluation_texts(other, runner, trained_on=[trained])
+
+
+def test_each_set_has_a_name_and_a_file_of_its_own(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    run: Any = SimpleNamespace(output_dir=tmp_path)
+    for name in ("a/b", "a_b", "a%2Fb"):
+        _write_lines(run, name, [name])
+    assert {path.read_text() for path in (tmp_path / "translations").iterdir()} == {"a/b\n", "a_b\n", "a%2Fb\n"}
+    dm = made[2]
+    other = replace(dm.recipe.downloader, mark="name")
+    recipe = replace(dm.recipe, downloader=other, validation_sets={other.info().name: dm.recipe.downloader})
+    with pytest.raises(
+        ConfigError, match=r"two evaluation sets are named \S+. Rename that of datamodule.validation_sets"
+    ):
+        evaluation_texts(recipe, StageRunner(dm.storage), trained_on=[])
 
 
 def test_the_command_scores_named_sets_and_a_baseline(
