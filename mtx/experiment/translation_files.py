@@ -35,6 +35,7 @@ from mtx.progress.literal_console import PlainConsole
 if TYPE_CHECKING:
     from mtx.training.checkpoint_translator import ScoredText
 
+MAX_BLOCK_CHARACTERS = 8 << 20  # of a block of lines, which is in memory
 STANDARD = "-"  # standard input or output
 
 
@@ -45,10 +46,15 @@ class InputLines:
         path: the file; `-` is standard input.
 
     Raises:
-        SourceError: the file does not exist.
+        SourceError: the file does not exist, or is a pipe or a device, which cannot be read twice.
     """
 
     def __init__(self, path: str) -> None:
+        place = expanded_path(path)
+        if path != STANDARD and place.exists() and not (place.is_file() or place.is_dir()):
+            raise SourceError(
+                f"input must be a file, but {place} is a pipe or a device. Set input=-, and redirect: mtx … < {place}"
+            )
         self._file: SourceFile | None = None if path == STANDARD else find_text(path, "input")
         self.name = "standard input" if self._file is None else self._file.name
 
@@ -68,12 +74,15 @@ class InputLines:
     def blocks(self, size: int, *, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
         """Yield the lines from line `skip` on in blocks of at most `size`, with the number of the first line from 0.
 
-        A terminal gives one line at a time. Raises SourceError at a line that is not UTF-8.
+        A block ends after `MAX_BLOCK_CHARACTERS`, too. A terminal gives one line at a time. Raises SourceError at a
+        line that is not UTF-8.
         """
+        if self._file is None and sys.stdin is None:  # as Python says that it is closed
+            raise SourceError("standard input is closed. Set a file with input=FILE")
         if self._file is None and sys.stdin.isatty():
             size = 1
         texts: list[str] = []
-        number = 0
+        number = num_characters = 0
         for number, text in enumerate(_typed_lines() if self._file is None else decoded_lines(self._file), 1):
             if not is_text(text):
                 what = utf8_problem(text.encode(errors="surrogateescape"))
@@ -83,9 +92,10 @@ class InputLines:
                 )
             if number > skip:
                 texts.append(text)
-            if len(texts) == size:
-                yield number - size, texts
-                texts = []
+                num_characters += len(text)
+            if len(texts) == size or num_characters >= MAX_BLOCK_CHARACTERS:
+                yield number - len(texts), texts
+                texts, num_characters = [], 0
         if texts:
             yield number - len(texts), texts
         if self._file is not None:
@@ -186,10 +196,10 @@ class TranslationOutput:
                 return
             if kind is None:
                 self._complete(self._path)
-            elif self.num_lines and self._is_resumable:
+            elif self.num_lines and self._is_resumable and not isinstance(error, SourceError):
                 told = f"{self.num_lines} translated lines are kept. The same command resumes with the next line."
                 PlainConsole(stderr=True).print(told, highlight=False)
-            else:
+            else:  # a mended input is another one, for which the lines are not used
                 with suppress(OSError):
                     self._partial.unlink(missing_ok=True)
 

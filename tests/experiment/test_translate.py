@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -16,7 +17,7 @@ from tiny_checkpoint import shared
 
 import mtx.experiment.translate as module
 import mtx.experiment.translation_files as module_of_files
-from mtx.errors import ConfigError, InUseError, StoreError
+from mtx.errors import ConfigError, InUseError, SourceError, StoreError
 from mtx.experiment.translation_files import InputLines, TranslationOutput
 from mtx.training.checkpoint_translator import CheckpointTranslator, ScoredText, load_translator
 
@@ -207,6 +208,56 @@ def test_lines_are_counted_as_they_are_read(tmp_path: Path) -> None:
         assert lines.count() == len(blocks)
         assert [first for first, _ in blocks] == list(range(len(blocks)))
         assert list(lines.blocks(5, skip=1)) == ([(1, [of[0] for _, of in blocks[1:]])] if blocks[1:] else [])
+
+
+def test_blocks_are_bounded_and_inputs_that_cannot_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_text("aa\nbb\nc\n")
+    monkeypatch.setattr(module_of_files, "MAX_BLOCK_CHARACTERS", 3)
+    assert list(InputLines(str(tmp_path / "text")).blocks(9)) == [(0, ["aa", "bb"]), (2, ["c"])]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match=r"/pipe is a pipe or a device. Set input=-, and redirect: mtx … < /"):
+        InputLines(str(tmp_path / "pipe"))
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SourceError, match=r"standard input is closed. Set a file with input=FILE"):
+        list(InputLines("-").blocks(1))
+
+
+def test_lines_of_an_input_that_must_change_are_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = TranslationOutput(str(tmp_path / "out"), settings=["a"], is_table=False, overwrite=False).__enter__()
+    file.write(0, [[ScoredText("a", 0.0)]])
+    file.__exit__(SourceError, SourceError("the file was changed"), None)
+    assert not list(tmp_path.iterdir())
+    assert "resumes" not in capsys.readouterr().err
+
+
+def test_typed_keys_of_the_reference_model_change_nothing(folder: Path, mtx: Mtx, expected: list[str]) -> None:
+    done = mtx(*GREEDY, "task.n_best=1", "input=text.en", "output=text.de", "model.d_model=64", "model.dropout=0.5")
+    assert done.code == 0, done.err
+    lines = Path("text.de").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [line.split("\t")[2] for line in lines] == expected
+
+
+def test_a_typed_key_has_priority_over_the_checkpoint_which_has_it_over_the_config(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "allowed_target", lambda *_: dict)
+    config = {"model": {"_target_": "my.Model", "a": 1, "b": 1, "c": 1, "d": None}}
+    run: Any = SimpleNamespace(config=config, overrides=["model=own", "+model.a=1", "models.b=3", "task.beam=1"])
+    assert module._own_model(run)(a=2, b=2) == {"a": 1, "b": 2, "c": 1}
+
+
+def test_a_translation_resumes_only_with_the_same_model_and_normaliser(
+    folder: Path, mtx: Mtx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Mock(side_effect=ConfigError("stopped"))
+    monkeypatch.setattr(module, "TranslationOutput", output)
+    for more in ([], ["task.batch_tokens=9"], ["normalise=none"], ["normalise.form=NFKC"], ["model.dropout=0"]):
+        assert "stopped" in mtx(*GREEDY, "input=text.en", "output=text.de", *more).err
+    first, batches, *others = (tuple(call.kwargs["settings"]) for call in output.call_args_list)
+    assert first == batches
+    assert len({first, *others}) == 4
 
 
 @pytest.mark.slow
