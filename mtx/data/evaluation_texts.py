@@ -6,6 +6,7 @@ Another source gives its test split, else its validation split, else all its pai
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal, cast
 
 from mtx.components.identity import identity, plain_value
@@ -86,8 +87,13 @@ def _corpus_texts(
     downloader = revision_caching_downloader(recipe.downloader, runner.store)
     raw = build_raw_parts(downloader, runner)
     source = _decisive(source_identity(downloader, raw, runner.repo))
-    if of_source := [one for one in trained_on if source == _decisive(one.get("downloader"))]:
-        return _held_out_texts(recipe, downloader, raw, runner, of_source, split)
+    of_source = [source == _decisive(one.get("downloader")) for one in trained_on]
+    if any(of_source):
+        others = [one for one, is_same in zip(trained_on, of_source, strict=True) if not is_same]
+        chosen, text = _held_out_texts(recipe, downloader, raw, runner, list(compress(trained_on, of_source)), split)
+        if chosen != "train":  # which is evaluated only if it is asked for
+            _check_other_trainings(recipe, raw, runner, others, chosen)
+        return {chosen: text}
     found: dict[str, EvaluationText] = {}
     for name in downloader.parts:
         of_part = [one for one in ("test", "validation", "train") if part_key(name, one) in raw]
@@ -156,8 +162,8 @@ def _held_out_texts(
     runner: StageRunner,
     trained_on: Sequence[Mapping[str, Any]],
     split: SplitChoice,
-) -> dict[str, EvaluationText]:
-    """Return the held-out pairs of the corpus that checkpoints were trained on."""
+) -> tuple[str, EvaluationText]:
+    """Return the name and the pairs of the held-out split of the corpus that checkpoints were trained on."""
     for training in trained_on:
         _check_held_out(recipe, training)
     text = {key: build_text(recipe.normalise, runner, raw_id) for key, raw_id in raw.items()}
@@ -178,17 +184,41 @@ def _held_out_texts(
             "the held-out pairs are chosen by their normalised texts, but a checkpoint was trained with another "
             "normalise, so training pairs would be evaluated. Leave normalise out, or type that of the training"
         )
-    return {chosen: _text_of(runner, splits.ids[cast(Split, chosen)], is_of_training=True)}
+    return chosen, _text_of(runner, splits.ids[cast(Split, chosen)], is_of_training=True)
+
+
+def _check_other_trainings(
+    recipe: Recipe, raw: Mapping[str, str], runner: StageRunner, others: Sequence[Mapping[str, Any]], split: str
+) -> None:
+    """Raise ConfigError if held-out pairs of one training are training pairs of another on a part of its source.
+
+    By fractions, each sentence is held out by its own hash, so trainings with equal settings hold out the same ones.
+    """
+    sizes, is_own = (recipe.held_out.validation, recipe.held_out.test), any(key.endswith(split) for key in raw)
+    is_by_hash = recipe.held_out.by is None and not any(isinstance(size, int) and size for size in sizes)
+    held_out, normalise = _decisive_held_out(recipe.held_out.described()), plain_value(identity(recipe.normalise))
+    for training in others:
+        is_alike = held_out == _decisive_held_out(training.get("held_out")) and normalise == training.get("normalise")
+        if is_own or not (is_by_hash and is_alike):
+            used = split if is_own else "train"
+            for key, raw_id in raw.items():
+                if key.endswith(used):
+                    _check_overlap(runner, raw_id, used, split, [training])
+
+
+def _decisive_held_out(described: object) -> dict[str, Any]:
+    """Return the settings that decide which pairs are held out."""
+    given = described if isinstance(described, Mapping) else {}
+    return {name: plain_value(given.get(name)) for name in DECISIVE}
 
 
 def _check_held_out(recipe: Recipe, trained_on: Mapping[str, Any]) -> None:
     """Raise ConfigError unless the settings that decide the held-out pairs are those of a training."""
-    ours, theirs = recipe.held_out.described(), trained_on.get("held_out")
-    theirs = theirs if isinstance(theirs, Mapping) else {}
-    different = [name for name in DECISIVE if plain_value(ours.get(name)) != theirs.get(name)]
+    ours, theirs = (_decisive_held_out(each) for each in (recipe.held_out.described(), trained_on.get("held_out")))
+    different = [name for name in DECISIVE if ours[name] != theirs[name]]
     if different:
         keys = {"seed": "held_out_seed"}
-        typed = " ".join(f"datamodule.{keys.get(name, name)}={theirs.get(name)}" for name in different)
+        typed = " ".join(f"datamodule.{keys.get(name, name)}={theirs[name]}" for name in different)
         raise ConfigError(
             "the checkpoint was trained on this corpus, but other pairs were held out, so training pairs would be "
             f"evaluated. Type the settings of the training: {typed.replace('=None', '=null')}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +134,24 @@ def test_the_normaliser_and_the_clusters_of_the_training_hold_out_its_pairs(made
     other = replace(recipe, normalise=DefaultNormaliser(form="NFKC"))
     with pytest.raises(ConfigError, match=r"was trained with another normalise, so training pairs"):
         evaluation_texts(other, runner, trained_on=[trained])
+
+
+@pytest.mark.parametrize(("size", "is_safe"), [(3, False), (0.2, True)])
+def test_pairs_that_a_baseline_was_trained_on_are_refused(
+    made: tuple[Path, Any, Any], size: float, is_safe: bool
+) -> None:
+    dm = made[2]
+    source = replace(dm.recipe.downloader, validation=0, mark="baseline")
+    held_out, info = HeldOut(validation=size, test=None, seed=0, by=None), source.info()
+    recipe = replace(dm.recipe, downloader=source, held_out=held_out)
+    settings = {"held_out": held_out.described(), "normalise": identity(recipe.normalise)}
+    ours = {"downloader": {"revision": info.revision, "source": dict(info.identity)}, **settings}
+    theirs = {"downloader": {"revision": info.revision, "source": {**info.identity, "n": 5}}, **settings}
+    with nullcontext() if is_safe else pytest.raises(ConfigError, match="contains pairs on which a checkpoint was tr"):
+        assert list(evaluation_texts(recipe, StageRunner(dm.storage), trained_on=[ours, theirs])) == ["validation"]
+    theirs["normalise"] = {"kind": "normalise/none"}
+    with pytest.raises(ConfigError, match="contains pairs on which a checkpoint was trained"):
+        evaluation_texts(recipe, StageRunner(dm.storage), trained_on=[ours, theirs])
 
 
 def test_each_set_has_a_name_and_a_file_of_its_own(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
