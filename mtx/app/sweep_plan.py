@@ -139,9 +139,9 @@ def planned(arguments: Sequence[str], cfg: DictConfig, loader: ConfigLoader) -> 
     folder, before = _folder(Path(str(cfg.hydra.sweep.dir)), cfg.sweep.resume, key)
     done, died = earlier_jobs(folder) if before else ({}, {})
     lines = parser.parse_overrides([*(f"{name}={values}" for name, values in params.items()), *of_jobs])
-    check_ranges(lines)
     jobs = None
     if cfg.hydra.sweeper._target_ == BASIC_SWEEPER:
+        check_ranges(lines)  # a search draws from a range, whose step may be anything
         name = str(cfg.hydra.job.config_name or CONFIG_NAME)
         jobs = grid_jobs(grid_of(lines), loader=loader, config_name=name, done=done)
     attempt = before.attempt + 1 if before else 1

@@ -33,6 +33,24 @@ def part_names(downloader: Downloader) -> list[str]:
     return [name for name in downloader.parts if name]
 
 
+def source_identity(downloader: Downloader, raw: Mapping[str, str], repo: DatasetRepo) -> dict[str, JSON]:
+    """Return the provenance of a source; for a mixture, the revision of each source and the sampling settings.
+
+    Args:
+        downloader: the source.
+        raw: ids of its raw datasets, by `part_key`.
+        repo: the repository that stores them.
+    """
+    names = part_names(downloader)
+    if not names:
+        return dict(repo.manifest(raw["train"]).provenance)
+    parts = {name: repo.manifest(raw[part_key(name, "train")]).provenance for name in names}
+    caps = {name: cap for name in names if (cap := downloader.cap(name, "train")) is not None}
+    revisions, options = ({name: part[key] for name, part in parts.items()} for key in ("revision", "source"))
+    described: dict[str, JSON] = {"sources": revisions, "options": options}
+    return {**described, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
+
+
 class Corpus:
     """The text datasets of all splits, which the split, filtered and encoded stages read.
 

@@ -82,12 +82,16 @@ def split_groups(
     return SplitGroups({"column": by}, by, lambda: _column_hashes(corpus, "train", by, seed), of_own)
 
 
+def cluster_scorer(scorers: Mapping[str, Scorer]) -> tuple[str, NearDuplicatesScorer]:
+    """Return name and scorer of the clusters: the first scorer of near-duplicates, or mtx's default one."""
+    found = ((name, of) for name, of in scorers.items() if isinstance(of, NearDuplicatesScorer))
+    return next(found, (DEFAULT_SCORER, NearDuplicatesScorer()))
+
+
 def _clusters(
     corpus: Corpus, runner: StageRunner, scorers: Mapping[str, Scorer], scored: Mapping[str, ScoreIds], seed: int
 ) -> SplitGroups:
-    name = next((name for name, of in scorers.items() if isinstance(of, NearDuplicatesScorer)), DEFAULT_SCORER)
-    scorer = scorers.get(name) or NearDuplicatesScorer()
-    assert isinstance(scorer, NearDuplicatesScorer)
+    name, scorer = cluster_scorer(scorers)
     parts = corpus.parts("train")
     of = scored.get(name) or score_corpus(runner, parts, scorer, name=name)
 

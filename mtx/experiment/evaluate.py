@@ -57,7 +57,7 @@ def evaluate(
         run: The config, and the components that are built from it.
         ckpt: The checkpoint to evaluate.
         baseline: A checkpoint to compare with; None: none.
-        split: The split of the downloader; `auto`: the test split if there is one, else all pairs.
+        split: The split of the downloader; `auto`: the test split, else the validation split, else all pairs.
         beam: The number of hypotheses in beam search.
         length_penalty: The exponent of the length in the score of a hypothesis.
         batch_tokens: The padded source positions of a batch, times `beam`.
@@ -74,10 +74,12 @@ def evaluate(
     translators = {"checkpoint": loaded_translator(run, ckpt, device, task="evaluate")}
     if baseline is not None:
         translators["baseline"] = loaded_translator(run, baseline, device, task="evaluate")
-    store, state = run.datamodule.storage, translators["checkpoint"].state
-    recipe = replace(run.datamodule.recipe, normalise=state.normalise)
-    texts = evaluation_texts(recipe, StageRunner(store), trained_on=state.corpus, split=split)
-    check_languages(texts, state.languages)
+    store, states = run.datamodule.storage, [each.state for each in translators.values()]
+    recipe = replace(run.datamodule.recipe, normalise=states[0].normalise)
+    corpora = [state.corpus for state in states]
+    texts = evaluation_texts(recipe, StageRunner(store), trained_on=corpora, split=split)
+    for languages in dict.fromkeys(state.languages for state in states):
+        check_languages(texts, languages)
     found = {name: _evaluated(run, name, text, translators, options) for name, text in texts.items()}
     first = next(iter(found.values()))
     report = Report.of(
@@ -202,7 +204,8 @@ def _rounded(value: float) -> float:
 def _write_lines(run: Run, name: str, outputs: list[str]) -> None:
     folder = run.output_dir / "translations"
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / f"{name.replace('/', '_')}.txt") as file:
+    stem = name.replace("%", "%25").replace("/", "%2F")  # so that two names are never one file
+    with atomic_file(folder / f"{stem}.txt") as file:
         file.write("".join(single_line(line) + "\n" for line in outputs).encode(errors="replace"))
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from mtx import __version__
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.checked_options import Count, checked
+from mtx.components.identity import JSON
 from mtx.experiment.run_context import Run, needs
 from mtx.experiment.translation_files import InputLines, TranslationOutput
 from mtx.progress.literal_console import PlainConsole
@@ -18,6 +20,7 @@ from mtx.progress.tracking import CountedWork
 if TYPE_CHECKING:
     from mtx.training.checkpoint_translator import CheckpointTranslator, SearchOptions
 
+REFERENCE_MODEL = "mtx.training.reference.transformer.TransformerTranslator"
 LINES_AT_ONCE = 1000  # lines that are translated together, in batches of similar length, and then written
 
 Penalty = Annotated[float, Field(ge=0, le=10)]
@@ -68,11 +71,13 @@ def translate(
     path = existing_checkpoint(ckpt, task="translate")
     lines = InputLines(input)
     source, stat = lines.identity(), path.stat()
-    settings = source and [*source, str(path.resolve()), stat.st_size, stat.st_mtime_ns, repr(options)]
-    with TranslationOutput(output, settings=settings, is_table=n_best is not None, overwrite=overwrite) as file:
+    file: list[JSON] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    search: list[JSON] = [options.beam, options.n_best, options.length_penalty]
+    settings = source and [*source, *file, *search, *_typed(run, "model"), *_typed(run, "normalise"), __version__]
+    with TranslationOutput(output, settings=settings, is_table=n_best is not None, overwrite=overwrite) as out:
         translator = loaded_translator(run, str(path), device)
         with CountedWork("translating", lines.count(), "translate", unit="lines") as progress:
-            num_cut = _translate_all(translator, lines, file, options, progress)
+            num_cut = _translate_all(translator, lines, out, options, progress)
     if num_cut:
         PlainConsole(stderr=True).print(
             f"{num_cut} of {progress.num_done} lines have more than {translator.max_source_tokens} tokens, the maximum "
@@ -89,21 +94,35 @@ def loaded_translator(
     from mtx.training.checkpoint_content import existing_checkpoint
     from mtx.training.checkpoint_translator import load_translator
 
-    is_typed = any(override.lstrip("+~").startswith("normalise") for override in run.overrides)
-    normalise = run.build("normalise") if is_typed and "normalise" in run.config else None
-    options = run.config.get("model")
+    normalise = run.build("normalise") if _typed(run, "normalise") and "normalise" in run.config else None
     return load_translator(
         existing_checkpoint(ckpt, task=task),
         device=device,
-        model=None if options is None else _own_model(options),
+        model=_own_model(run),
         normalise=normalise,
     )
 
 
-def _own_model(options: dict[str, Any]) -> Any:
+def _own_model(run: Run) -> Any:
+    """Return what builds a user's own model from the hyperparameters of a checkpoint; None for the reference model.
+
+    A hyperparameter of the checkpoint has priority over the config, and a key that the user has typed over both.
+    """
+    if (options := run.config.get("model")) is None:
+        return None
     target = allowed_target(options[TARGET_KEY], "model")
+    if f"{target.__module__}.{target.__qualname__}" == REFERENCE_MODEL:
+        return None
     given = {key: value for key, value in options.items() if key != TARGET_KEY and value is not None}
-    return lambda **stored: target(**{**stored, **given})
+    typed = {
+        text.lstrip("+").removeprefix("model.").partition("=")[0].partition(".")[0] for text in _typed(run, "model")
+    }
+    return lambda **stored: target(**{**given, **stored, **{key: given[key] for key in typed & given.keys()}})
+
+
+def _typed(run: Run, group: str) -> list[str]:
+    """Return the overrides of a config group."""
+    return [text for text in run.overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] == group]
 
 
 def _translate_all(

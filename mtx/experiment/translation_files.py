@@ -10,14 +10,14 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self, cast
 
 from mtx.components.identity import JSON, digest
-from mtx.errors import ConfigError, MalformedPairError, SourceError, override_text
-from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, sync_folder
+from mtx.errors import ConfigError, InUseError, MalformedPairError, SourceError, StoreError, override_text
+from mtx.infra.dal.atomic_file import atomic_file, error_reason, rename_durably
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dataset.pair_stream import is_text
@@ -35,6 +35,7 @@ from mtx.progress.literal_console import PlainConsole
 if TYPE_CHECKING:
     from mtx.training.checkpoint_translator import ScoredText
 
+MAX_BLOCK_CHARACTERS = 8 << 20  # of a block of lines, which is in memory
 STANDARD = "-"  # standard input or output
 
 
@@ -45,10 +46,15 @@ class InputLines:
         path: the file; `-` is standard input.
 
     Raises:
-        SourceError: the file does not exist.
+        SourceError: the file does not exist, or is a pipe or a device, which cannot be read twice.
     """
 
     def __init__(self, path: str) -> None:
+        place = expanded_path(path)
+        if path != STANDARD and place.exists() and not (place.is_file() or place.is_dir()):
+            raise SourceError(
+                f"input must be a file, but {place} is a pipe or a device. Set input=-, and redirect: mtx … < {place}"
+            )
         self._file: SourceFile | None = None if path == STANDARD else find_text(path, "input")
         self.name = "standard input" if self._file is None else self._file.name
 
@@ -68,12 +74,15 @@ class InputLines:
     def blocks(self, size: int, *, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
         """Yield the lines from line `skip` on in blocks of at most `size`, with the number of the first line from 0.
 
-        A terminal gives one line at a time. Raises SourceError at a line that is not UTF-8.
+        A block ends after `MAX_BLOCK_CHARACTERS`, too. A terminal gives one line at a time. Raises SourceError at a
+        line that is not UTF-8.
         """
+        if self._file is None and sys.stdin is None:  # as Python says that it is closed
+            raise SourceError("standard input is closed. Set a file with input=FILE")
         if self._file is None and sys.stdin.isatty():
             size = 1
         texts: list[str] = []
-        number = 0
+        number = num_characters = 0
         for number, text in enumerate(_typed_lines() if self._file is None else decoded_lines(self._file), 1):
             if not is_text(text):
                 what = utf8_problem(text.encode(errors="surrogateescape"))
@@ -83,9 +92,10 @@ class InputLines:
                 )
             if number > skip:
                 texts.append(text)
-            if len(texts) == size:
-                yield number - size, texts
-                texts = []
+                num_characters += len(text)
+            if len(texts) == size or num_characters >= MAX_BLOCK_CHARACTERS:
+                yield number - len(texts), texts
+                texts, num_characters = [], 0
         if texts:
             yield number - len(texts), texts
         if self._file is not None:
@@ -130,24 +140,32 @@ class TranslationOutput:
         self.num_lines = 0
         self._is_table = is_table
         self._is_resumable = settings is not None
-        self._path = None if path == STANDARD else expanded_path(path).absolute()
+        self._path = None if path == STANDARD else expanded_path(path).resolve()  # a link stays a link
         self._replaces = overwrite
         self._stack = ExitStack()
+        self._file: IO[bytes] | None = None
         if self._path is not None:
             self._check(self._path)
             name = uuid.uuid4().hex if settings is None else digest([list(settings), is_table])
             self._partial = self._path.with_name(f".{self._path.name}.{name[:12]}.partial")
-        self._file: IO[bytes] = sys.stdout.buffer
+        elif sys.stdout is None:  # as Python says that it is closed
+            raise ConfigError("standard output is closed. Set a file for the translations: output=FILE")
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            lock = self._partial.with_name(f"{self._partial.name}.lock")
-            self._stack.callback(lock.unlink, missing_ok=True)
-            self._stack.enter_context(path_lock(lock, wait=False))
-            with convert_disk_errors(self._path):
-                self._file = self._partial.open("a+b")
-                self.num_lines = _complete_lines(self._file, is_table=self._is_table)
-            self._stack.callback(self._file.close)
+            lock = self._path.with_name(f".{self._path.name}.lock")
+            with _output_errors(self._path):
+                self._stack.enter_context(path_lock(lock, wait=False))
+            self._stack.callback(lock.unlink, missing_ok=True)  # before its release: filelock then tries a new file
+            try:
+                self._check(self._path)  # another process may have written it since
+                with _output_errors(self._path):
+                    self._file = self._partial.open("a+b")
+                    self._stack.callback(self._file.close)
+                    self.num_lines = _complete_lines(self._file, is_table=self._is_table)
+            except BaseException:
+                self._stack.close()
+                raise
         return self
 
     def write(self, first: int, found: Sequence[Sequence["ScoredText"]]) -> None:
@@ -162,10 +180,10 @@ class TranslationOutput:
                 lines.append(single_line(translations[0].text) + "\n")
         data = "".join(lines).encode(errors="replace")
         if self._path is None:
-            self._file.write(data)
-            self._file.flush()
+            _write_standard_output(data)
         else:
-            with convert_disk_errors(self._path):
+            assert self._file is not None
+            with _output_errors(self._path):
                 self._file.write(data)
                 self._file.flush()
         self.num_lines = first + len(found)
@@ -178,17 +196,21 @@ class TranslationOutput:
                 return
             if kind is None:
                 self._complete(self._path)
-            elif self.num_lines and self._is_resumable:
+            elif self.num_lines and self._is_resumable and not isinstance(error, SourceError):
                 told = f"{self.num_lines} translated lines are kept. The same command resumes with the next line."
                 PlainConsole(stderr=True).print(told, highlight=False)
-            else:
+            else:  # a mended input is another one, for which the lines are not used
                 with suppress(OSError):
                     self._partial.unlink(missing_ok=True)
 
     def _check(self, path: Path) -> None:
-        """Raise ConfigError if the output is a folder, exists, or is in no folder."""
+        """Raise ConfigError if the output is no file, exists, or is in no folder."""
         if path.is_dir():
             raise ConfigError(f"output must be a file, but {path} is a folder. Set output={path}/FILE")
+        if path.exists() and not path.is_file():
+            raise ConfigError(
+                f"output must be a file, but {path} is a device or a pipe. Set output=-, and redirect: mtx … > {path}"
+            )
         if path.exists() and not self._replaces:
             raise ConfigError(
                 f"the output {path} exists, and is not replaced. Set {override_text('output', str(path) + '.new')}, or "
@@ -201,19 +223,49 @@ class TranslationOutput:
 
     def _complete(self, path: Path) -> None:
         """Let the complete lines become the output."""
-        with convert_disk_errors(path):
+        assert self._file is not None
+        with _output_errors(path):
             os.fsync(self._file.fileno())
-            if path.suffix != ".gz":
-                self._partial.replace(path)
-                sync_folder(path.parent)
-                return
-        self._file.seek(0)
-        with (
-            atomic_file(path, is_hashed=False) as target,
-            gzip.GzipFile(fileobj=cast(IO[bytes], target), mode="wb", mtime=0, filename="") as packed,
-        ):
-            shutil.copyfileobj(self._file, packed)
-        self._partial.unlink()
+            if path.suffix == ".gz":
+                self._file.seek(0)
+                with (
+                    atomic_file(path, replace=self._replaces, is_hashed=False) as target,
+                    gzip.GzipFile(fileobj=cast(IO[bytes], target), mode="wb", mtime=0, filename="") as packed,
+                ):
+                    shutil.copyfileobj(self._file, packed)
+                self._partial.unlink()
+            else:
+                rename_durably(self._partial, path, replace=self._replaces)
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    """Turn each error of the disk, of the store's functions, too, into one that names the key of the output."""
+    try:
+        yield
+    except InUseError:
+        raise
+    except FileExistsError as error:
+        raise ConfigError(
+            f"another process has written {path} in the meantime, which is not replaced. Set another file with "
+            "output=FILE, or replace it with task.overwrite=true"
+        ) from error
+    except (OSError, StoreError) as error:
+        cause = error.__cause__ or error
+        raise StoreError(
+            f"{path} cannot be written: {error_reason(cause)}. Free disk space, get write permission, or set another "
+            "file with output=FILE"
+        ) from error
+
+
+def _write_standard_output(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # the rest of the data would raise it again when Python flushes at the exit
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 def _complete_lines(file: IO[bytes], *, is_table: bool) -> int:

@@ -60,6 +60,9 @@ def damage_of(path: Path) -> str:
     """
     try:
         with zipfile.ZipFile(path) as file:
+            packed = [each.filename for each in file.infolist() if each.compress_type != zipfile.ZIP_STORED]
+            if packed:  # may be of any size, and torch maps the members into memory as they are
+                return f"{packed[0]} in it is compressed, which torch never does"
             damaged = file.testzip()
     except (RuntimeError, ValueError, *ARCHIVE_ERRORS) as error:
         return f"it is not a complete zip file, as torch writes it ({error})"

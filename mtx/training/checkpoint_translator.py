@@ -111,7 +111,10 @@ class ModuleGenerator:
         """Return one translation of each source."""
         if options.n_best > 1:
             raise ConfigError(f"{type(self.model).__name__}.translate gives one translation. Set task.n_best=1")
-        found = self.model.translate(batch, int(max_tokens.max()), beam=options.beam)
+        if options.length_penalty != 1:
+            raise ConfigError(f"{type(self.model).__name__}.translate has no length penalty. Set task.length_penalty=1")
+        with torch.inference_mode():
+            found = self.model.translate(batch, int(max_tokens.max()), beam=options.beam)
         return [[Hypothesis(list(ids), math.nan)] for ids in found]
 
 
@@ -166,7 +169,8 @@ class CheckpointTranslator:
         num_done = sum(not ids for ids in rows)
         for batch in batches_by_length([len(ids) for ids in rows], options):
             for row, hypotheses in zip(batch, self._search([rows[row] for row in batch], options), strict=True):
-                found[row] = [ScoredText(self._text(each.ids), each.score) for each in hypotheses]
+                best = [ScoredText(self._text(each.ids), each.score) for each in hypotheses]
+                found[row] = best or [ScoredText("", math.nan)]  # if all logits are NaN
             num_done += len(batch)
             if reach is not None:
                 reach(num_done)

@@ -11,7 +11,7 @@ from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.planner import Mask, Planner
 from mtx.components.identity import JSON, class_identity, digest, identity
-from mtx.data.concatenated_corpus import part_key, part_names
+from mtx.data.concatenated_corpus import part_names, source_identity
 from mtx.data.encoding_stage import encoded_pairs, token_counts
 from mtx.data.preparation import Recipe, StageIds
 from mtx.data.repo_read_cache import RepoSession
@@ -277,7 +277,7 @@ class PreparedData:
         sets = {name: self.ids.beside_raw[name] for name in self._recipe.validation_sets}
         tokenizer, scorers, held_out = self._recipe.tokenizer, self._recipe.scorers, self._recipe.held_out
         return {
-            "downloader": self._downloader(),
+            "downloader": source_identity(self._recipe.downloader, self.ids.raw, self._repo),
             "held_out": held_out.described(),
             "kept_apart": dict(sets) if held_out.drop_leaks or held_out.drop_contaminated else {},
             "normalise": identity(self._recipe.normalise),
@@ -300,17 +300,6 @@ class PreparedData:
                 **({} if self._weighting is None else self._training_columns().identity(self._weighting)),
             },
         }
-
-    def _downloader(self) -> dict[str, JSON]:
-        """Return the provenance of the source; for a mixture, the revision of each source and the sampling settings."""
-        downloader, names = self._recipe.downloader, self.source_names
-        parts = {name: dict(self._repo.manifest(self.ids.raw[part_key(name, "train")]).provenance) for name in names}
-        if not parts:
-            return dict(self._repo.manifest(self.ids.raw["train"]).provenance)
-        caps = {name: cap for name in names if (cap := downloader.cap(name, "train")) is not None}
-        revisions, options = ({name: part[key] for name, part in parts.items()} for key in ("revision", "source"))
-        described: dict[str, JSON] = {"sources": revisions, "options": options}
-        return {**described, "caps": cast(dict[str, JSON], caps), **downloader.sampling}
 
     def __getstate__(self) -> dict[str, Any]:
         derived = {"_weights", "groups"}  # cached arrays with a value for each training pair

@@ -161,7 +161,9 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(content)
         size = vocabulary_size(tokenizer)
-    except Exception as error:  # the library raises plain Exception
+    except BaseException as error:  # the library raises plain Exception, or a panic of Rust, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ConfigError(_invalid(path, f"a tokenizer is damaged ({error})")) from error
     if max(ids) >= size:
         raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))

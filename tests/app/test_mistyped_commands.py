@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_line import Mtx
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mtx.app.command import compose, unwritable_folder_message
@@ -410,6 +411,13 @@ def test_a_range_without_values_or_with_too_many_is_refused(values: str, said: s
     with pytest.raises(ConfigError) as raised:
         check_ranges(parsed)
     assert f"gives {said}. Set 'seed=range(0,3)', or 'seed=range(3,0,-1)' to count down" in str(raised.value)
+
+
+def test_the_range_of_a_search_may_have_any_number_of_values(mtx: Mtx, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ("-m", "sweeper=optuna", "seed=range(0,2000000)", "hydra.sweep.subdir=one")
+    done = mtx(*search, f"hydra.sweep.dir={tmp_path}")  # the check of the folders comes after that of the ranges
+    assert "hydra.sweep.subdir is the folder of each job" in done.err
 
 
 @pytest.mark.parametrize("values", ["range(3)", "range(3,0,-1)", "range(0,1,0.25)", "range(0,1000000)", "1,2", "3"])

@@ -2,8 +2,10 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,17 @@ import sacrebleu
 from command_line import Mtx
 from tiny_checkpoint import shared
 
+from mtx.components.identity import identity
 from mtx.data.evaluation_texts import evaluation_texts
+from mtx.data.normalise import DefaultNormaliser
+from mtx.data.score.near_duplicates import NearDuplicatesScorer
 from mtx.data.split import HeldOut
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
 from mtx.evaluation.translation_metrics import METRIC_NAMES, paired_differences, system_scores
+from mtx.experiment.evaluate import _write_lines
 from mtx.experiment.translation_files import single_line
+from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import load_translator
 
@@ -64,18 +71,18 @@ def test_the_corpus_of_the_training_gives_its_held_out_pairs(made: tuple[Path, A
     path, _, dm = made
     corpus = load_translator(path).state.corpus
     runner = StageRunner(dm.storage)
-    found = evaluation_texts(dm.recipe, runner, trained_on=corpus)
+    found = evaluation_texts(dm.recipe, runner, trained_on=[corpus])
     assert list(found) == ["validation"]
     assert found["validation"].is_of_training
     assert found["validation"].sources == [f"validation {i}" for i in range(6)]
     other = evaluation_texts(
-        replace(dm.recipe, downloader=replace(dm.recipe.downloader, mark="x")), runner, trained_on={}
+        replace(dm.recipe, downloader=replace(dm.recipe.downloader, mark="x")), runner, trained_on=[]
     )
     assert [text.split for text in other.values()] == ["validation"]
     whole = replace(dm.recipe, downloader=replace(dm.recipe.downloader, validation=0, mark="y"))
-    assert [len(text.sources) for text in evaluation_texts(whole, runner, trained_on={}).values()] == [20]
+    assert [len(text.sources) for text in evaluation_texts(whole, runner, trained_on=[]).values()] == [20]
     with pytest.raises(ConfigError, match=r"task.split=test does not exist in this source, which has train. Set "):
-        evaluation_texts(whole, runner, trained_on={}, split="test")
+        evaluation_texts(whole, runner, trained_on=[], split="test")
 
 
 def test_other_held_out_pairs_of_the_training_corpus_are_refused(made: tuple[Path, Any, Any]) -> None:
@@ -83,7 +90,82 @@ def test_other_held_out_pairs_of_the_training_corpus_are_refused(made: tuple[Pat
     recipe = replace(dm.recipe, held_out=HeldOut(validation=3, test=None, seed=1, by=None))
     told = r"training pairs would be evaluated. Type .*: datamodule.validation=null datamodule.held_out_seed=0"
     with pytest.raises(ConfigError, match=told):
-        evaluation_texts(recipe, StageRunner(dm.storage), trained_on=load_translator(path).state.corpus)
+        evaluation_texts(recipe, StageRunner(dm.storage), trained_on=[load_translator(path).state.corpus])
+
+
+def test_pairs_of_a_training_are_refused(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    path, _, dm = made
+    corpus, runner = load_translator(path).state.corpus, StageRunner(dm.storage)
+    fewer = replace(dm.recipe, downloader=replace(dm.recipe.downloader, validation=0))
+    revision = fewer.downloader.info().revision
+    part = {**corpus, "downloader": {"sources": {"a": "1", "b": revision}, "options": {"a": {}, "b": {}}, "caps": {}}}
+    with pytest.raises(ConfigError, match=r"contains pairs on which a checkpoint was trained. Type the downloader opt"):
+        evaluation_texts(fewer, runner, trained_on=[{}, part])
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.en-de.tsv").write_text(f"en\tde\n{name}\tx\n")
+    files = [str(tmp_path / f"{name}.en-de.tsv") for name in ("a", "b")]
+    both = replace(dm.recipe, downloader=LocalDownloader(path=files))
+    one = replace(dm.recipe, downloader=LocalDownloader(path=files[1]))
+    info = both.downloader.info()
+    trained = {"downloader": {"revision": info.revision, "source": dict(info.identity)}}
+    with pytest.raises(ConfigError, match="contains pairs on which a checkpoint was trained"):
+        evaluation_texts(one, runner, trained_on=[trained])
+    with pytest.raises(ConfigError, match="contains pairs on which a checkpoint was trained"):
+        evaluation_texts(replace(both, downloader=LocalDownloader(path=files, n=1)), runner, trained_on=[trained])
+
+
+def test_the_normaliser_and_the_clusters_of_the_training_hold_out_its_pairs(made: tuple[Path, Any, Any]) -> None:
+    dm = made[2]
+    held_out = HeldOut(validation=3, test=None, seed=0, by="cluster")
+    scorers = {"mine": NearDuplicatesScorer(min_jaccard=0.5)}
+    counted = replace(dm.recipe.downloader, validation=0, mark="clusters")
+    recipe, runner = replace(dm.recipe, downloader=counted, held_out=held_out, scorers=scorers), StageRunner(dm.storage)
+    info = counted.info()
+    trained = {
+        "downloader": {"revision": info.revision, "source": dict(info.identity)},
+        "held_out": held_out.described(),
+        "normalise": identity(recipe.normalise),
+        "score": {"other": {"kind": "score/ratios"}, "mine": identity(scorers["mine"])},
+    }
+    (found,) = evaluation_texts(recipe, runner, trained_on=[trained]).values()
+    assert found.is_of_training
+    with pytest.raises(ConfigError, match=r"other clusters of datamodule.split_by=cluster.*Type the score=near_dup"):
+        evaluation_texts(replace(recipe, scorers={}), runner, trained_on=[trained])
+    other = replace(recipe, normalise=DefaultNormaliser(form="NFKC"))
+    with pytest.raises(ConfigError, match=r"was trained with another normalise, so training pairs"):
+        evaluation_texts(other, runner, trained_on=[trained])
+
+
+@pytest.mark.parametrize(("size", "is_safe"), [(3, False), (0.2, True)])
+def test_pairs_that_a_baseline_was_trained_on_are_refused(
+    made: tuple[Path, Any, Any], size: float, is_safe: bool
+) -> None:
+    dm = made[2]
+    source = replace(dm.recipe.downloader, validation=0, mark="baseline")
+    held_out, info = HeldOut(validation=size, test=None, seed=0, by=None), source.info()
+    recipe = replace(dm.recipe, downloader=source, held_out=held_out)
+    settings = {"held_out": held_out.described(), "normalise": identity(recipe.normalise)}
+    ours = {"downloader": {"revision": info.revision, "source": dict(info.identity)}, **settings}
+    theirs = {"downloader": {"revision": info.revision, "source": {**info.identity, "n": 5}}, **settings}
+    with nullcontext() if is_safe else pytest.raises(ConfigError, match="contains pairs on which a checkpoint was tr"):
+        assert list(evaluation_texts(recipe, StageRunner(dm.storage), trained_on=[ours, theirs])) == ["validation"]
+    theirs["normalise"] = {"kind": "normalise/none"}
+    with pytest.raises(ConfigError, match="contains pairs on which a checkpoint was trained"):
+        evaluation_texts(recipe, StageRunner(dm.storage), trained_on=[ours, theirs])
+
+
+def test_each_set_has_a_name_and_a_file_of_its_own(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    run: Any = SimpleNamespace(output_dir=tmp_path)
+    for name in ("a/b", "a_b", "a%2Fb"):
+        _write_lines(run, name, [name])
+    assert {path.read_text() for path in (tmp_path / "translations").iterdir()} == {"a/b\n", "a_b\n", "a%2Fb\n"}
+    dm = made[2]
+    other = replace(dm.recipe.downloader, mark="name")
+    recipe = replace(dm.recipe, downloader=other, validation_sets={other.info().name: dm.recipe.downloader})
+    with pytest.raises(
+        ConfigError, match=r"two evaluation sets are named \S+. Rename that of datamodule.validation_sets"
+    ):
+        evaluation_texts(recipe, StageRunner(dm.storage), trained_on=[])
 
 
 def test_the_command_scores_named_sets_and_a_baseline(
@@ -100,9 +182,9 @@ def test_the_command_scores_named_sets_and_a_baseline(
     )
     assert done.code == 0, done.err
     report = json.loads(Path("run/report.json").read_text())
-    assert list(report["evaluation"]) == ["news", "one"] or set(report["evaluation"]) == {"news", "one"}
+    assert set(report["evaluation"]) == {"news", "one.en-de"}
     news = report["evaluation"]["news"]
-    assert {**news, "signatures": {}} == {**report["evaluation"]["one"], "signatures": {}}
+    assert {**news, "signatures": {}} == {**report["evaluation"]["one.en-de"], "signatures": {}}
     assert report["bleu"] == news["bleu"]
     assert news["difference"]["bleu"] == {"estimate": 0.0, "low": 0.0, "high": 0.0}
     translator = load_translator(made[0])

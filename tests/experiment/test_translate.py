@@ -2,17 +2,22 @@
 
 import gzip
 import io
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from command_line import Mtx
 from tiny_checkpoint import shared
 
 import mtx.experiment.translate as module
-from mtx.errors import InUseError
+import mtx.experiment.translation_files as module_of_files
+from mtx.errors import ConfigError, InUseError, SourceError, StoreError
 from mtx.experiment.translation_files import InputLines, TranslationOutput
 from mtx.training.checkpoint_translator import CheckpointTranslator, ScoredText, load_translator
 
@@ -133,15 +138,65 @@ def test_long_lines_are_truncated_and_told(folder: Path, mtx: Mtx) -> None:
     assert Path("long.de").read_text().count("\n") == 2
 
 
-def test_an_output_is_written_by_one_process(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"settings": ["a"], "is_table": False, "overwrite": True}
-    with TranslationOutput(str(tmp_path / "out"), **options) as file:
-        file.write(0, [[ScoredText("a\nb\rc\td", 0.0)]])
-        from filelock import FileLock
+@pytest.mark.parametrize("name", ["out", "out.gz"])
+def test_an_output_is_written_by_one_process(tmp_path: Path, name: str) -> None:
+    found = [[ScoredText("a\nb\rc\td", 0.0)]]
+    path, options = tmp_path / name, {"is_table": False, "overwrite": False}
+    first, late = (TranslationOutput(str(path), settings=[each], **options) for each in ("a", "b"))
+    with first as file:
+        file.write(0, found)
+        with ThreadPoolExecutor(1) as pool, pytest.raises(InUseError, match="is in use by another process"):
+            pool.submit(late.__enter__).result()
+    content = path.read_bytes()
+    assert (gzip.decompress(content) if name == "out.gz" else content) == b"a b c\td\n"
+    with pytest.raises(ConfigError, match="exists, and is not replaced"):
+        late.__enter__()
+    path.unlink()
+    told = r"has written .* in the meantime.*Set another file with output=FILE"
+    again = TranslationOutput(str(path), settings=["a"], **options).__enter__()
+    again.write(0, found)
+    path.write_text("by another program")
+    with pytest.raises(ConfigError, match=told):
+        again.__exit__(None, None, None)
+    assert path.read_text() == "by another program"
+    path.unlink()
+    with TranslationOutput(str(path), settings=["a"], **options) as file:
+        assert file.num_lines == 1  # kept by the process that could not write it
+    assert path.read_bytes() == content
+    assert [each.name for each in tmp_path.iterdir()] == [name]
 
-        (lock,) = tmp_path.glob("*.lock")
-        assert not isinstance(FileLock(lock), InUseError)
-    assert (tmp_path / "out").read_text() == "a b c\td\n"
+
+def test_links_are_followed_and_other_outputs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"settings": None, "is_table": False}
+    (tmp_path / "kept").write_text("old")
+    (tmp_path / "link").symlink_to("kept")
+    with TranslationOutput(str(tmp_path / "link"), overwrite=True, **options) as file:
+        file.write(0, [[ScoredText("new", 0.0)]])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "kept").read_text() == "new\n"
+    with pytest.raises(ConfigError, match=r"/dev/null is a device or a pipe. Set output=-, and redirect"):
+        TranslationOutput("/dev/null", overwrite=True, **options)
+    monkeypatch.setattr(module_of_files, "_complete_lines", Mock(side_effect=OSError(28, "No space left on device")))
+    told = r"out cannot be written: No space left on device. Free .* another file with output=FILE"
+    with pytest.raises(StoreError, match=told), TranslationOutput(str(tmp_path / "out"), overwrite=False, **options):
+        pass
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(ConfigError, match=r"standard output is closed. Set a file for the translations: output=FILE"):
+        TranslationOutput("-", overwrite=False, **options)
+
+
+def test_a_closed_pipe_ends_the_command_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with (
+            pytest.raises(SystemExit) as caught,
+            TranslationOutput("-", settings=None, is_table=False, overwrite=False) as file,
+        ):
+            file.write(0, [[ScoredText("a" * 1_000_000, 0.0)]])
+        assert caught.value.code == 1
+        pipe.write("what Python flushes at the exit")
 
 
 def test_lines_are_counted_as_they_are_read(tmp_path: Path) -> None:
@@ -153,6 +208,56 @@ def test_lines_are_counted_as_they_are_read(tmp_path: Path) -> None:
         assert lines.count() == len(blocks)
         assert [first for first, _ in blocks] == list(range(len(blocks)))
         assert list(lines.blocks(5, skip=1)) == ([(1, [of[0] for _, of in blocks[1:]])] if blocks[1:] else [])
+
+
+def test_blocks_are_bounded_and_inputs_that_cannot_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_text("aa\nbb\nc\n")
+    monkeypatch.setattr(module_of_files, "MAX_BLOCK_CHARACTERS", 3)
+    assert list(InputLines(str(tmp_path / "text")).blocks(9)) == [(0, ["aa", "bb"]), (2, ["c"])]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match=r"/pipe is a pipe or a device. Set input=-, and redirect: mtx … < /"):
+        InputLines(str(tmp_path / "pipe"))
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SourceError, match=r"standard input is closed. Set a file with input=FILE"):
+        list(InputLines("-").blocks(1))
+
+
+def test_lines_of_an_input_that_must_change_are_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = TranslationOutput(str(tmp_path / "out"), settings=["a"], is_table=False, overwrite=False).__enter__()
+    file.write(0, [[ScoredText("a", 0.0)]])
+    file.__exit__(SourceError, SourceError("the file was changed"), None)
+    assert not list(tmp_path.iterdir())
+    assert "resumes" not in capsys.readouterr().err
+
+
+def test_typed_keys_of_the_reference_model_change_nothing(folder: Path, mtx: Mtx, expected: list[str]) -> None:
+    done = mtx(*GREEDY, "task.n_best=1", "input=text.en", "output=text.de", "model.d_model=64", "model.dropout=0.5")
+    assert done.code == 0, done.err
+    lines = Path("text.de").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [line.split("\t")[2] for line in lines] == expected
+
+
+def test_a_typed_key_has_priority_over_the_checkpoint_which_has_it_over_the_config(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "allowed_target", lambda *_: dict)
+    config = {"model": {"_target_": "my.Model", "a": 1, "b": 1, "c": 1, "d": None}}
+    run: Any = SimpleNamespace(config=config, overrides=["model=own", "+model.a=1", "models.b=3", "task.beam=1"])
+    assert module._own_model(run)(a=2, b=2) == {"a": 1, "b": 2, "c": 1}
+
+
+def test_a_translation_resumes_only_with_the_same_model_and_normaliser(
+    folder: Path, mtx: Mtx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Mock(side_effect=ConfigError("stopped"))
+    monkeypatch.setattr(module, "TranslationOutput", output)
+    for more in ([], ["task.batch_tokens=9"], ["normalise=none"], ["normalise.form=NFKC"], ["model.dropout=0"]):
+        assert "stopped" in mtx(*GREEDY, "input=text.en", "output=text.de", *more).err
+    first, batches, *others = (tuple(call.kwargs["settings"]) for call in output.call_args_list)
+    assert first == batches
+    assert len({first, *others}) == 4
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
 """A checkpoint translates alone: as the trained model does, whatever the text, and it never runs code."""
 
+import math
 import pickle
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -22,6 +25,8 @@ from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import SearchOptions, batches_by_length, load_translator
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
+from mtx.training.reference.network_from_checkpoint import _check_bytes
+from mtx.training.reference.transformer import TransformerTranslator
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
 
@@ -140,7 +145,9 @@ class Own(nn.Module):
         return [row.tolist() for row in batch["encoder_input_ids"]]
 
 
-def test_another_model_is_built_only_if_the_user_types_it(trained: tuple[Path, Any, Any], tmp_path: Path) -> None:
+def test_another_model_is_built_only_if_the_user_types_it(
+    trained: tuple[Path, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = {**content_of(trained[0]), "model_kind": "my.Model"}
     path = tmp_path / "own.ckpt"
     torch.save(content, path)
@@ -152,6 +159,10 @@ def test_another_model_is_built_only_if_the_user_types_it(trained: tuple[Path, A
     assert translator.translate(["b", "", "abc"], beam=1) == ["b", "", "abc"]
     with pytest.raises(ConfigError, match=r"Own.translate gives one translation. Set task.n_best=1"):
         translator.n_best(["b"], beam=2, n_best=2)
+    with pytest.raises(ConfigError, match=r"Own.translate has no length penalty. Set task.length_penalty=1"):
+        translator.n_best(["b"], beam=2, length_penalty=0.5)
+    monkeypatch.setattr(Own, "translate", lambda *_, **__: [[int(torch.is_inference_mode_enabled()) + ord("a")]])
+    assert translator.translate(["b"]) == translator.translate(["x"])
     with pytest.raises(ConfigError, match="does not fit the typed model"):
         load_translator(path, model=nn.Linear)
 
@@ -177,6 +188,10 @@ def sizes(**values: Any) -> Change:
 
 def weights(name: str, tensor: Any) -> Change:
     return lambda content: content["state_dict"].update({name: tensor})
+
+
+def diverge(content: dict[str, Any]) -> None:
+    content["state_dict"] = {name: torch.full_like(each, torch.nan) for name, each in content["state_dict"].items()}
 
 
 EMBEDDING = "network.target_embedding.weight"
@@ -205,6 +220,10 @@ OWN_STEPS = {"kind": "normalise/steps", "version": 1, "steps": [{"kind": "os.sys
         (weights(EMBEDDING, torch.zeros(3, 8)), r"has the shape \(3, 8\), not "),
         (weights(EMBEDDING, torch.zeros(1).expand(264, 8)), "shape|repeats its values"),
         (weights(EMBEDDING, torch.zeros(264, 8, dtype=torch.int8)), "is no tensor of numbers"),
+        (
+            diverge,
+            "weights that are not finite numbers, such as .* earlier",
+        ),
         (weights("network.more", torch.zeros(1)), "the tensors differ: .*more"),
     ],
 )
@@ -219,6 +238,55 @@ def test_a_hostile_checkpoint_is_refused_in_one_line(
         load_translator(tmp_path / "hostile.ckpt")
     assert "\n" not in str(caught.value)
     assert not Path("exploded").exists()
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(
+    trained: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(trained[0]) as old, zipfile.ZipFile(tmp_path / "a.ckpt", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(ConfigError, match="in it is compressed, which torch never does"):
+        load_translator(tmp_path / "a.ckpt")
+
+
+def test_tensors_that_share_bytes_are_refused(tmp_path: Path) -> None:
+    values = torch.zeros(1000, dtype=torch.float16)
+    torch.save(values, tmp_path / "a.ckpt")
+    shared = {"source_embedding.weight": values, "target_embedding.weight": values}
+    _check_bytes(shared, tmp_path / "a.ckpt", is_joint=True)
+    with pytest.raises(ValueError, match=r"its tensors have 4,000 bytes, but the file \d,\d+"):
+        _check_bytes(shared, tmp_path / "a.ckpt", is_joint=False)
+
+
+def test_a_panic_of_the_tokenizer_is_an_error(trained: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    panic: Any = type("PanicException", (BaseException,), {})
+    monkeypatch.setattr(
+        "mtx.training.translation_state.Tokenizer", Mock(**{"from_str.side_effect": panic("index out of range")})
+    )
+    with pytest.raises(ConfigError, match=r"a tokenizer is damaged \(index out of range\)"):
+        load_translator(trained[0])
+
+
+def test_a_search_without_a_result_gives_an_empty_text(trained: tuple[Path, Any, Any]) -> None:
+    translator = load_translator(trained[0])
+    with torch.no_grad():
+        translator.generator.network.target_embedding.weight.fill_(torch.nan)  # type: ignore[attr-defined]
+    (found,) = translator.n_best(["a"])
+    assert [each.text for each in found] == [""]
+    assert math.isnan(found[0].score)
+
+
+def test_only_the_reference_model_itself_has_its_kind(trained: tuple[Path, Any, Any]) -> None:
+    class Mine(TransformerTranslator):
+        pass
+
+    model = Mine(source_vocab_size=9, target_vocab_size=9, pad_id=0, bos_id=1, eos_id=2, **tiny_checkpoint.SMALL)
+    content: dict[str, Any] = {}
+    model.on_save_checkpoint(content)
+    assert content == {}
+    trained[1].on_save_checkpoint(content)
+    assert content == {"model_kind": "model/transformer"}
 
 
 @pytest.mark.parametrize("content", [b"", b"text", pickle.dumps(Bomb()), b"PK\x03\x04"])

@@ -109,13 +109,25 @@ def atomic_file(path: Path, *, replace: bool = True, is_hashed: bool = True) -> 
         finally:
             with suppress(OSError):  # on a full disk `close` fails again; the first error has the reason
                 file.close()
-        if replace or not _link(temporary, path):
-            with convert_disk_errors(path):
-                temporary.replace(path)
-        with convert_disk_errors(path):
-            sync_folder(path.parent)
+        rename_durably(temporary, path, replace=replace)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rename_durably(temporary: Path, path: Path, *, replace: bool = True) -> None:
+    """Rename a synced file to `path` in the same folder, and sync the folder.
+
+    Raises:
+        FileExistsError: `path` exists, and `replace` is False; the file keeps its name.
+        StoreError: the disk refuses.
+    """
+    is_linked = not replace and _link(temporary, path)
+    with convert_disk_errors(path):
+        if is_linked:
+            temporary.unlink()
+        else:
+            temporary.replace(path)
+        sync_folder(path.parent)
 
 
 def _link(temporary: Path, path: Path) -> bool:

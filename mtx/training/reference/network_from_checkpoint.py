@@ -4,6 +4,7 @@ A checkpoint may come from anyone. So sizes are compared with the tensors of the
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -39,7 +40,7 @@ class NetworkSizes(BaseModel):
     max_positions: Annotated[int, Field(ge=1, le=MAX_POSITIONS)]
 
 
-def network_of(checkpoint: Mapping[str, Any], path: object) -> Transformer:
+def network_of(checkpoint: Mapping[str, Any], path: Path) -> Transformer:
     """Return the network of a checkpoint of the reference model, in evaluation mode.
 
     Raises ConfigError if the checkpoint is of another model, or if its tensors do not fit its hyperparameters.
@@ -61,12 +62,18 @@ def network_of(checkpoint: Mapping[str, Any], path: object) -> Transformer:
         with torch.device("meta"):  # allocates nothing
             network = Transformer(**sizes.model_dump())
         _check_shapes(network, weights)
+        _check_bytes(weights, path, is_joint=sizes.joint_vocabulary)
         network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(_misfit(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
     except (ValueError, TypeError, RuntimeError, MtxError) as error:
         raise ConfigError(_misfit(path, str(error))) from error
+    if broken := [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]:
+        raise ConfigError(
+            f"ckpt={path} has weights that are not finite numbers, such as {broken[0]}, as after a training that "
+            "diverged. Set ckpt= to an earlier checkpoint"
+        )
     if sizes.joint_vocabulary:
         network.source_embedding = network.target_embedding
     network.positions = position_encodings(sizes.max_positions, sizes.d_model)
@@ -85,6 +92,17 @@ def _check_shapes(network: Transformer, weights: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} has the shape {tuple(tensor.shape)}, not {tuple(expected[name].shape)}")
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise ValueError(f"{name} repeats its values")  # a few bytes that would become a huge copy
+
+
+def _check_bytes(weights: Mapping[str, Tensor], path: Path, *, is_joint: bool) -> None:
+    """Raise ValueError if tensors share bytes of the file, which would become several copies in memory.
+
+    The two names of a joint embedding may share them.
+    """
+    counted = [tensor for name, tensor in weights.items() if not (is_joint and name == "source_embedding.weight")]
+    needed, size = sum(tensor.numel() * tensor.element_size() for tensor in counted), path.stat().st_size
+    if needed > size:
+        raise ValueError(f"its tensors have {needed:,} bytes, but the file {size:,}")
 
 
 def _misfit(path: object, reason: str) -> str:

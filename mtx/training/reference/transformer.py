@@ -176,8 +176,12 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         self._log_sums("test", "test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the kind of the model, the only one that mtx builds by a checkpoint's own word."""
-        checkpoint[KIND_KEY] = KIND
+        """Name the kind of the model, the only one that mtx builds by a checkpoint's own word.
+
+        A subclass may compute something else, so it has no such kind.
+        """
+        if type(self) is TransformerTranslator:
+            checkpoint[KIND_KEY] = KIND
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW, and a schedule that changes the learning rate at each step."""
