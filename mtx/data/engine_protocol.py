@@ -16,7 +16,8 @@ class Engine(Protocol):
     """Protocol of an object that runs the tasks of a stage, in this process or elsewhere.
 
     Tasks, items and results must be picklable, and all workers must access the same store. An engine is not
-    thread-safe: only one stage may use it at a time.
+    thread-safe: only one stage may use it at a time. An engine may also have a method `close`, which ends its
+    processes; a later call of `map` starts them again.
     """
 
     def map(self, task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -27,9 +28,6 @@ class Engine(Protocol):
 
     def cancel(self) -> None:
         """Start no further task, and let the running tasks finish. `map` then yields the finished results and stops."""
-
-    def close(self) -> None:
-        """End the processes of the engine. A later call of `map` starts them again."""
 
 
 class InProcessEngine:
@@ -49,6 +47,3 @@ class InProcessEngine:
     def cancel(self) -> None:
         """Start no further task."""
         self._is_cancelled = True
-
-    def close(self) -> None:
-        """Do nothing, because there are no other processes."""

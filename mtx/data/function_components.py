@@ -61,10 +61,12 @@ def scorer(function: Judge) -> type[Scorer]: ...
 
 
 @typing.overload
-def scorer(*, of_texts: bool) -> Callable[[Judge], type[Scorer]]: ...
+def scorer(*, of_texts: bool = True, parallel: bool = False) -> Callable[[Judge], type[Scorer]]: ...
 
 
-def scorer(function: Judge | None = None, *, of_texts: bool = True) -> type[Scorer] | Callable[[Judge], type[Scorer]]:
+def scorer(
+    function: Judge | None = None, *, of_texts: bool = True, parallel: bool = False
+) -> type[Scorer] | Callable[[Judge], type[Scorer]]:
     """Make a scorer class from a function that gives each pair a score. A higher score means a better pair.
 
     Args:
@@ -72,19 +74,22 @@ def scorer(function: Judge | None = None, *, of_texts: bool = True) -> type[Scor
             keyword-only parameters. Returns float [n].
         of_texts: False if the function reads further columns of the corpus: `@scorer(of_texts=False)`. Planted noise
             has only texts, so `task=scores` does not measure such a score, and no scorer combines it.
+        parallel: whether several processes may call the function at once, for parts of a large corpus. Leave it False
+            if the function uses an accelerator or much memory.
 
     The function's name becomes the name of the score column. Raises ConfigError if the function has other parameters.
     """
     if function is None:
-        return functools.partial(_scorer, of_texts=of_texts)
-    return _scorer(function, of_texts=of_texts)
+        return functools.partial(_scorer, of_texts=of_texts, parallel=parallel)
+    return _scorer(function, of_texts=of_texts, parallel=parallel)
 
 
-def _scorer(function: Judge, *, of_texts: bool) -> type[Scorer]:
+def _scorer(function: Judge, *, of_texts: bool, parallel: bool) -> type[Scorer]:
     def scores(self: Any, pairs: pa.RecordBatch) -> pa.Array:
         return function(pairs, **vars(self))
 
-    return typing.cast(type[Scorer], _class_of(function, Scorer, "score", scores=scores, is_of_texts=of_texts))
+    attributes = {"scores": scores, "is_of_texts": of_texts, "is_parallel": parallel}
+    return typing.cast(type[Scorer], _class_of(function, Scorer, "score", **attributes))
 
 
 def normalise_step(function: Judge) -> type[NormaliseStep]:

@@ -5,54 +5,73 @@ Python process, and not a fork, because threads and locks of libraries do not su
 """
 
 import logging
-import os
 import pickle
 import signal
-import socket
-import subprocess
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from multiprocessing.connection import Connection, wait
+from types import FunctionType
 from typing import Any, ClassVar, TypeVar, cast
 
 from mtx.components.checked_options import Count, component
-from mtx.cpu_count import granted_cores
+from mtx.container_limits import available_bytes, quota_cores
 from mtx.data.engine_protocol import Engine, InProcessEngine
+from mtx.data.worker_process import WorkerProcess, ending
 from mtx.errors import StoreError
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Outcomes = dict[int, tuple[bool, Any]]  # by item: True and the result of its task, or False and its error
 
 MAX_DEATHS = 3  # number of workers that may end unexpectedly at one item, before the stage fails
+WORKER_BYTES = 1 << 30  # memory of a worker with a task of a million pairs
+OUTCOMES = ("result", "error", "unsendable")  # messages that end a task
 PICKLE_ERRORS = (pickle.PicklingError, AttributeError, TypeError)
-# Ctrl-C also reaches the workers, but the process that started them ends them.
-START = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from mtx.data.engine_worker import main; main()"
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 @dataclass
-class _Worker:
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    task_number: int = -1  # number of the task that the worker has received
-    item_number: int | None = None  # number of the item that the worker has; None: it is idle
+class _StageRun:
+    """The state of one call of `map`."""
+
+    task: Callable[[Any], Any]
+    payload: bytes
+    items: Sequence[Any]
+    waiting: deque[int]
+    here: deque[int] = field(default_factory=deque)  # items that this process runs, since they cannot be sent
+    results: dict[int, tuple[bool, Any]] = field(default_factory=dict)  # True and the result, or False and the error
+    deaths: Counter[int] = field(default_factory=Counter)
+
+    def finish(self, number: int, is_result: bool, content: Any) -> None:
+        """Keep the outcome of an item. After an error, no later item is started, since the stage ends with it."""
+        self.results[number] = is_result, content
+        if not is_result:
+            for numbers in (self.waiting, self.here):
+                for later in [other for other in numbers if other > number]:
+                    numbers.remove(later)
+
+    def run_here(self, number: int) -> None:
+        """Run the task for an item in this process."""
+        try:
+            self.finish(number, True, self.task(self.items[number]))
+        except Exception as error:
+            self.finish(number, False, error)
 
 
 @component("engine", frozen=False, eq=False)
 class ProcessPoolEngine(Engine):
     """Runs tasks in a pool of processes on this machine. Results do not depend on the number of processes.
 
-    A stage with one task runs in this process. If a worker is killed, another one repeats its task. The workers end
-    with this process, also if it is killed. A task that cannot be pickled, as one with a class of `__main__`, runs in
-    this process.
+    A stage with one task runs in this process. If a worker is killed, its task is repeated. If it was killed by
+    SIGKILL, as for lack of memory, the pool goes on with one process less. The workers end with this process, also if
+    it is killed. What cannot be pickled runs in this process, and so does all if no worker can start.
 
     Args:
-        workers: number of processes; null: one for each core that the process may use. 1: no other process is started.
+        workers: number of processes; null: one for each core that the process may use, but only one for each GB of free
+            memory. Limits of a container count. 1: no other process is started.
     """
 
     kind: ClassVar[str] = "engine/local"
@@ -62,8 +81,9 @@ class ProcessPoolEngine(Engine):
 
     def __post_init__(self) -> None:
         self._is_cancelled = False
-        self._pool: list[_Worker] = []
-        self._num_tasks = 0
+        self._pool: list[WorkerProcess] = []
+        self._num_threads = 1  # of each worker in the pool
+        self._limit: int | None = None  # workers after some were killed or could not start
         self._here = InProcessEngine()
 
     def map(self, task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -72,16 +92,19 @@ class ProcessPoolEngine(Engine):
         Raises:
             StoreError: an item ended three workers, as for lack of memory.
         """
-        workers = min(self.workers or granted_cores(), len(items))
+        workers = min(self.workers or max(len(self._pool), default_workers()), len(items))
         if workers < 2 or sys.platform == "win32" or (payload := _pickled(task)) is None:
             yield from self._here.map(task, items)
             return
         self._is_cancelled = False
-        self._num_tasks += 1
-        self._pool += [_start_worker() for _ in range(workers - len(self._pool))]
+        self._start(workers if self._limit is None else min(workers, self._limit))
         try:
-            yield from self._results(payload, items)
-        except BaseException:  # also when the caller stops early: the workers have items of this task
+            yield from self._results(_StageRun(task, payload, items, deque(range(len(items)))))
+            self._release()
+        except Exception:
+            self._release()
+            raise
+        except BaseException:  # Ctrl-C, or the caller stops early: the workers have items of this task
             self.close()
             raise
 
@@ -106,89 +129,163 @@ class ProcessPoolEngine(Engine):
         self.workers = state["workers"]
         self.__post_init__()
 
-    def _results(self, payload: bytes, items: Sequence[Any]) -> Iterator[Any]:
-        waiting = deque(range(len(items)))
-        results: Outcomes = {}
-        deaths: Counter[int] = Counter()
-        for number in range(len(items)):
-            while number not in results:
-                self._send(payload, items, waiting)
-                busy = [worker for worker in self._pool if worker.item_number is not None]
-                if not busy:
+    def _start(self, workers: int) -> None:
+        """Start workers until the pool has `workers`, each with its share of the cores."""
+        num_threads = max(1, quota_cores() // max(1, workers))
+        if num_threads != self._num_threads:
+            self.close()
+            self._num_threads = num_threads
+        while len(self._pool) < workers and self._add_worker():
+            pass
+
+    def _add_worker(self) -> bool:
+        """Start one more worker; return False if the operating system refuses."""
+        try:
+            self._pool.append(WorkerProcess.started(self._num_threads))
+        except OSError as error:
+            self._limit = len(self._pool)
+            log.warning("only %d processes of engine=local could be started: %s", self._limit, error)
+            return False
+        return True
+
+    def _release(self) -> None:
+        """Wait for the items that the workers still have, and let the workers forget the task."""
+        try:
+            for worker in list(self._pool):
+                while worker.item_number is not None and (message := worker.message()) is not None:
+                    if message[0] in OUTCOMES:
+                        worker.item_number = None
+                if worker.item_number is not None or not worker.forget_task():
+                    self._remove(worker)
+        except BaseException:
+            self.close()
+            raise
+
+    def _remove(self, worker: WorkerProcess) -> int:
+        """Take a worker that has ended out of the pool, and return its exit code."""
+        worker.connection.close()
+        self._pool.remove(worker)
+        return worker.process.wait()
+
+    def _results(self, run: _StageRun) -> Iterator[Any]:
+        for number in range(len(run.items)):
+            while number not in run.results:
+                self._send(run)
+                busy = {worker.connection: worker for worker in self._pool if worker.item_number is not None}
+                left = run.here or (run.waiting if not self._pool else None)
+                if left and not self._is_cancelled:
+                    run.run_here(left.popleft())
+                elif not busy:
                     return  # cancelled
-                for connection in wait([worker.connection for worker in busy]):
-                    worker = next(worker for worker in busy if worker.connection is connection)
-                    self._receive(worker, results, waiting, deaths)
-            self._send(payload, items, waiting)  # the workers go on while the caller uses the result
-            is_result, content = results.pop(number)
+                else:
+                    for connection in wait(list(busy)):
+                        self._receive(busy[cast(Connection, connection)], run)
+            self._send(run)  # the workers go on while the caller uses the result
+            is_result, content = run.results.pop(number)
             if not is_result:
                 raise content
             yield content
 
-    def _send(self, payload: bytes, items: Sequence[Any], waiting: deque[int]) -> None:
+    def _send(self, run: _StageRun) -> None:
         """Give an item to each idle worker."""
         for worker in self._pool:
-            if worker.item_number is not None or not waiting or self._is_cancelled:
+            if worker.item_number is not None or self._is_cancelled:
                 continue
-            worker.item_number = waiting.popleft()
-            try:
-                if worker.task_number != self._num_tasks:
-                    worker.connection.send(("task", payload))
-                    worker.task_number = self._num_tasks
-                worker.connection.send(("item", pickle.dumps(items[worker.item_number])))
-            except OSError:  # it has ended, which `wait` reports
-                continue
+            while run.waiting and worker.item_number is None:
+                number = run.waiting.popleft()
+                try:
+                    item = pickle.dumps(run.items[number])
+                except PICKLE_ERRORS as error:
+                    _warn_unsendable(error)
+                    run.here.append(number)
+                    continue
+                worker.item_number = number  # also if the worker has ended, which `wait` reports
+                worker.send_item(run.payload, item)
 
-    def _receive(self, worker: _Worker, results: Outcomes, waiting: deque[int], deaths: Counter[int]) -> None:
-        """Take the result or the error of a worker's task, or replace the worker if it has ended."""
+    def _receive(self, worker: WorkerProcess, run: _StageRun) -> None:
+        """Take a message of a worker, or give its item to another one if it has ended."""
         number = cast(int, worker.item_number)
-        try:
-            is_result, content = worker.connection.recv()
-        except (EOFError, OSError):
-            code = worker.process.wait()
-            deaths[number] += 1
-            if deaths[number] == MAX_DEATHS:
-                raise StoreError(
-                    f"{MAX_DEATHS} processes of engine=local ended at the same task, the last one by {_cause(code)}. "
-                    "If memory is short, set engine.workers=1; the finished tasks are kept"
-                ) from None
-            log.warning("a process of engine=local was ended by %s; another one repeats its task", _cause(code))
-            worker.connection.close()
-            self._pool[self._pool.index(worker)] = _start_worker()
-            waiting.appendleft(number)
+        message = worker.message()
+        if message is None:
+            self._replace(worker, run)
+            return
+        what, content = message
+        if what not in OUTCOMES:
             return
         worker.item_number = None
-        results[number] = is_result, content
-        if not is_result:
-            for later in [other for other in waiting if other > number]:  # the stage ends with this error
-                waiting.remove(later)
+        try:
+            if what == "result":
+                run.finish(number, True, pickle.loads(content))
+                return
+            if what == "error":
+                error = pickle.loads(content[0])
+                error.add_note(f"The task ran in a process of engine=local:\n{content[1]}")
+                run.finish(number, False, error)
+                return
+        except Exception as error:  # whatever the code of a class raises
+            content = f"{type(error).__name__}: {error}"
+        _warn_unsendable(content)
+        run.here.append(number)
+
+    def _replace(self, worker: WorkerProcess, run: _StageRun) -> None:
+        """Give the item of a worker that has ended back, and start another worker if that can help."""
+        number, code = cast(int, worker.item_number), self._remove(worker)
+        run.waiting.appendleft(number)
+        if not worker.is_ready:
+            self._limit = len(self._pool)
+            log.warning(
+                "a process of engine=local could not start: it was ended by %s, and standard error shows why; the "
+                "stage goes on with %s",
+                ending(code),
+                f"{self._limit} processes" if self._limit else "this process alone",
+            )
+            return
+        run.deaths[number] += 1
+        if run.deaths[number] == MAX_DEATHS:
+            raise StoreError(
+                f"{MAX_DEATHS} processes of engine=local ended at the same task, the last one by {ending(code)}. "
+                "If memory is short, set engine.workers=1; the finished tasks are kept"
+            )
+        if code == -signal.SIGKILL and self._pool:
+            self._limit = len(self._pool)
+            log.warning(
+                "a process of engine=local was ended by SIGKILL, as for lack of memory; its task is repeated by %d",
+                self._limit,
+            )
+            return
+        log.warning("a process of engine=local was ended by %s; another one repeats its task", ending(code))
+        self._add_worker()
+
+
+def default_workers() -> int:
+    """Return the number of processes for which the cores and the free memory suffice, at least 1."""
+    free = available_bytes()
+    return max(1, quota_cores() if free is None else min(quota_cores(), free // WORKER_BYTES))
+
+
+class _TaskPickler(pickle.Pickler):
+    """Finds out whether a task has parts of `__main__`, which is another module in a worker."""
+
+    has_main = False
+
+    def reducer_override(self, value: Any) -> Any:
+        """Look at classes and functions, and pickle everything as usual."""
+        if isinstance(value, type | FunctionType) and value.__module__ == "__main__":
+            self.has_main = True
+        return NotImplemented
 
 
 def _pickled(task: Callable[..., Any]) -> bytes | None:
     """Return the task as a worker receives it; None: it cannot be pickled, or a worker could not find its parts."""
+    buffer = BytesIO()
+    pickler = _TaskPickler(buffer)
     try:
-        payload = pickle.dumps(task)
+        pickler.dump(task)
     except PICKLE_ERRORS as error:
         log.warning("a stage runs in one process, because its task cannot be sent to another one: %s", error)
         return None
-    return None if b"__main__" in payload else payload
+    return None if pickler.has_main else buffer.getvalue()
 
 
-def _start_worker() -> _Worker:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-c", START, str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **ONE_THREAD, "TOKENIZERS_PARALLELISM": "false"},
-        )
-    connection = Connection(ours.detach())
-    connection.send(("path", sys.path))
-    return _Worker(process, connection)
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+def _warn_unsendable(reason: object) -> None:
+    log.warning("a task runs in this process, because it cannot be sent to or from another one: %s", reason)

@@ -25,7 +25,7 @@ from mtx.data.store import WORK_LOCK, Store
 from mtx.errors import DamagedError, StoreError
 from mtx.infra.dal.arrow import open_arrow
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.infra.dal.atomic_file import atomic_file
+from mtx.infra.dal.atomic_file import atomic_file, remove_leftovers
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest, json_bytes, read_json
 from mtx.infra.dal.row_digest import RowDigest, digest_of
@@ -157,8 +157,9 @@ class StageRunner:
         return dataset
 
     def close(self) -> None:
-        """End the processes of the engine."""
-        self._engine.close()
+        """End the processes of the engine, if it has any."""
+        if (close := getattr(self._engine, "close", None)) is not None:
+            close()
 
     def _scratch(self, dataset_id: str) -> Path:
         """Return the scratch folder that keeps the finished shards of a dataset until all of them are finished."""
@@ -201,6 +202,10 @@ class StageRunner:
         folder = self._scratch(dataset_id)
         engine = self._engine if stage.is_parallel else InProcessEngine()
         with path_lock(folder / WORK_LOCK), CountedWork(stage.description, stage.num_rows) as progress:
+            for first, end in ranges:  # only this process has the lock, so no task writes these files now
+                path = _path(folder, first, end)
+                remove_leftovers(path)
+                remove_leftovers(path.with_suffix(".json"))
             try:
                 for shard, counted in engine.map(partial(run_shard, stage, folder, progress), ranges):
                     counts.update(stage.merge(counts, counted) if shards else counted)

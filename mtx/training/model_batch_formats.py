@@ -15,7 +15,7 @@ def check_model_format(model: object, batch_format: str) -> None:
         ConfigError: the model does not take such batches.
     """
     declared = getattr(model, "batch_formats", None)
-    taken = PADDED_FORMATS if declared is None else tuple(declared)
+    taken = PADDED_FORMATS if declared is None else (declared,) if isinstance(declared, str) else tuple(declared)
     if model is None or batch_format in taken:
         return
     name = type(model).__name__

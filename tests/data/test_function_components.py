@@ -15,6 +15,7 @@ from mtx.components.check_and_build import build, check_config
 from mtx.components.identity import identity
 from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.score.planted_noise_scores import noise_scores
+from mtx.data.score.rules import RulesScorer
 from mtx.data.score.score_stage import score, score_texts
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
@@ -50,6 +51,15 @@ def brevity(pairs: pa.RecordBatch, *, scale: float = 1.0) -> pa.Array:
 @mtx.scorer(of_texts=False)
 def laser(pairs: pa.RecordBatch, *, column: str = "laser") -> pa.Array:
     return pairs[column]
+
+
+def test_scorers_outside_mtx_run_in_one_process_unless_they_say_otherwise() -> None:
+    class Own(RulesScorer):
+        pass
+
+    parallel = mtx.scorer(parallel=True)(unmarked)
+    assert RulesScorer.is_parallel
+    assert [of.is_parallel for of in (brevity, laser, parallel, Own)] == [False, False, True, False]
 
 
 def unmarked(pairs: pa.RecordBatch) -> pa.BooleanArray:

@@ -53,9 +53,6 @@ class TwoProcesses:
     def cancel(self) -> None:
         """Let the pool end."""
 
-    def close(self) -> None:
-        """Do nothing, because `map` ends the pool."""
-
 
 def store(root: Path, files: Any = ArrowFileLayer) -> Store:
     made = Store(root=root / "store", objects=SQLiteObjectLayer, files=files)
@@ -227,6 +224,24 @@ def test_an_error_in_one_task_stores_nothing(tmp_path: Path) -> None:
         StageRunner(where, shard_rows=5).run("scores-1", lambda: stage(where, partial(die_at, 5, "raise", marks)))
     assert not where.repo.exists("scores-1")
     assert sorted(path.name for path in marks.glob("[0-9]*")) == ["0", "5"]
+
+
+def test_files_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:
+    where, marks = store(tmp_path), tmp_path / "marks"
+    marks.mkdir()
+    folder = where.scratch() / "scores-1"
+    folder.mkdir(parents=True)
+    left = [folder / ".5-10.arrow.0a1b.tmp", folder / ".15-20.json.0a1b.tmp", folder / ".5-11.arrow.0a1b.tmp"]
+    for path in left:
+        path.touch()
+    with pytest.raises(DataError, match="this row cannot be scored"):
+        StageRunner(where, shard_rows=5).run("scores-1", lambda: stage(where, partial(die_at, 5, "raise", marks)))
+    assert [path.exists() for path in left] == [False, False, True]
+
+
+def test_an_engine_needs_no_method_close(tmp_path: Path) -> None:
+    assert isinstance(TwoProcesses(), Engine)
+    StageRunner(store(tmp_path), engine=TwoProcesses()).close()
 
 
 def _run_and_tell(root: Path, results: "multiprocessing.Queue[list[str]]") -> None:

@@ -65,6 +65,7 @@ def test_a_model_that_does_not_take_flat_batches_is_named_with_its_formats() -> 
         check_model_format(Undeclared(), batch_format)
     check_model_format(SimpleNamespace(batch_formats=TransformerTranslator.batch_formats), "flat")
     check_model_format(None, "flat")
+    check_model_format(SimpleNamespace(batch_formats="flat"), "flat")
     with pytest.raises(
         ConfigError,
         match=r"the model Undeclared does not take batches with datamodule\.batch_format=flat; the formats that it "

@@ -12,12 +12,18 @@ from mtx.batches.plan.planner import Int, Lengths, Plan, max_lengths
 
 
 def merged_plan(
-    plan: Plan, num_batches: int, lengths: Lengths, *, length_multiple: int = 1, batch_multiple: int = 1
+    plan: Plan,
+    num_batches: int,
+    lengths: Lengths,
+    *,
+    length_multiple: int = 1,
+    batch_multiple: int = 1,
+    real_tokens: int | None = None,
 ) -> Plan:
     """Return `plan` with `num_batches` batches, or with as few above that as merging can reach. Deterministic.
 
     A merged batch has at most as many pairs, and on each side at most as many padded positions, as the plan's largest
-    batch.
+    batch. With `real_tokens`, only the tokens of its pairs are limited.
 
     Args:
         plan: plan of an epoch. A plan with `widths` is returned unchanged.
@@ -25,9 +31,13 @@ def merged_plan(
         lengths: lengths of all rows.
         length_multiple: positions are rounded up to a multiple of this number.
         batch_multiple: the number of pairs in a merged batch is a multiple of this, or less than this.
+        real_tokens: largest number of tokens in a batch without padding, source and target together; None: batches are
+            padded.
     """
     if plan.widths is not None or len(plan) <= num_batches:
         return plan
+    if real_tokens is not None:
+        return _joined_plan(plan, _merged_by_tokens(plan, num_batches, lengths, real_tokens))
     sizes = np.diff(plan.offsets)
     sides = -(-max_lengths(plan, lengths) // length_multiple) * length_multiple
     capacity = np.append((sizes[:, None] * sides).max(axis=0), sizes.max())
@@ -44,6 +54,24 @@ def merged_plan(
         waiting = waiting[waiting != second]
         waiting = waiting[np.argsort((sizes[waiting, None] * sides[waiting]).sum(axis=1), kind="stable")]
     return _joined_plan(plan, into)
+
+
+def _merged_by_tokens(plan: Plan, num_batches: int, lengths: Lengths, real_tokens: int) -> Int:
+    """Return for each batch the number of the batch into which it is merged."""
+    tokens = lengths.source[plan.rows].astype(np.int64) + lengths.target[plan.rows]
+    sums = np.add.reduceat(tokens, plan.offsets[:-1])
+    into = np.arange(len(plan))
+    waiting = np.argsort(sums, kind="stable")
+    for _ in range(len(plan) - num_batches):
+        one, other = waiting[:2]  # if the two smallest do not fit into one batch, no two do
+        if sums[one] + sums[other] > real_tokens:
+            break
+        first, second = min(one, other), max(one, other)
+        sums[first] += sums[second]
+        into[into == second] = first
+        waiting = waiting[waiting != second]
+        waiting = waiting[np.argsort(sums[waiting], kind="stable")]
+    return into
 
 
 def _smallest_pair(waiting: Int, sizes: Int, sides: Int, capacity: Int, batch_multiple: int) -> tuple[int, int] | None:

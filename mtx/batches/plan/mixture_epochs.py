@@ -222,7 +222,12 @@ class MixedDraft(Draft):
         batch_multiple: int = getattr(self._planner, "batch_multiple", 1)
         length_multiple: int = getattr(self._planner, "length_multiple", 1)
         plan = merged_plan(
-            plan, len(self), self._lengths, length_multiple=length_multiple, batch_multiple=batch_multiple
+            plan,
+            len(self),
+            self._lengths,
+            length_multiple=length_multiple,
+            batch_multiple=batch_multiple,
+            real_tokens=self._real_tokens,
         )
         return plan_with_num_batches(plan, len(self), multiple=batch_multiple)
 
@@ -231,8 +236,14 @@ class MixedDraft(Draft):
         if self._planner.is_length_agnostic:
             return needed
         spare = constant_num_batches(self._planner, needed) - needed  # planners cut each epoch differently
-        longest = np.maximum(self._lengths.source, self._lengths.target)
-        return math.ceil(needed * self._quotas.max_cost_ratio(longest, seed=self._seed)) + spare
+        source, target = self._lengths.source, self._lengths.target
+        cost = np.maximum(source, target) if self._real_tokens is None else source.astype(np.int64) + target
+        return math.ceil(needed * self._quotas.max_cost_ratio(cost, seed=self._seed)) + spare
+
+    @property
+    def _real_tokens(self) -> int | None:
+        """The largest number of tokens in a batch, if the planner limits them and not padded positions."""
+        return getattr(self._planner, "real_tokens", None)
 
     def _plan(self, seed: int, epoch: int) -> Plan:
         parts = self._quotas.parts(seed=seed, epoch=epoch)

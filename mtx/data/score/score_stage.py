@@ -246,7 +246,7 @@ def _build_scores(
             num_rows=len(text),
             read=read,
             transform=partial(_scored, scorer, folder, first),
-            is_parallel=getattr(scorer, "is_parallel", True),
+            is_parallel=getattr(scorer, "is_parallel", False),
         )
 
     runner.run(scores_id, stage)

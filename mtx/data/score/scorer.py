@@ -52,11 +52,17 @@ class Scorer(ABC):
     Attributes:
         is_of_texts: whether the values of a pair depend on its texts alone. If not, the pairs to score have the column
             `row` with their numbers in the corpus, and planted noise gets no score.
-        is_parallel: whether several processes may score at once. False for scorers with a large network.
+        is_parallel: whether several processes may score at once. False for scorers with a large network. A class
+            outside mtx that does not set it has False, since it may use an accelerator or much memory.
     """
 
     is_of_texts: ClassVar[bool] = True
     is_parallel: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if not cls.__module__.startswith("mtx.") and "is_parallel" not in vars(cls):
+            cls.is_parallel = False
 
     @property
     def reads_rows(self) -> bool:

@@ -94,7 +94,8 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
         return None
     only_bytes = model["type"] == "BPE" and not model["merges"] and not model["ignore_merges"]
     if words["use_regex"]:
-        return "classes"
+        # with add_prefix_space, a piece that begins at a class change would get a space before it
+        return "keep" if words["add_prefix_space"] else "classes"
     return "keep" if only_bytes else None
 
 

@@ -7,6 +7,7 @@ similar lengths therefore form groups, and each group is padded for the attentio
 Shapes: B pairs, N queries and M keys of all pairs, H heads, E width of a head.
 """
 
+import inspect
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 GROUP_RATIO = 1.5  # the longest pair of a group is at most this many times as long as the shortest; measured on a CPU
 VARLEN_TYPES = (torch.float16, torch.bfloat16)  # the types of number that varlen kernels take
+LEAST_CAPABILITY = (8, 0)  # of a GPU, for varlen kernels
 
 Int = NDArray[np.int64]
 
@@ -118,7 +120,8 @@ def flat_attention(
         is_causal: whether query i of a pair attends to the keys up to i only; pairs then have as many keys as queries.
         dropout: share of attention weights that are set to zero.
     """
-    if query.is_cuda and not dropout and query.dtype in VARLEN_TYPES and (kernel := varlen_kernel()) is not None:
+    is_fit = query.is_cuda and not dropout and query.dtype in VARLEN_TYPES and len(key_value) > 0
+    if is_fit and is_varlen_device(query.device) and (kernel := varlen_kernel()) is not None:
         return varlen_attention(kernel, query, key_value, layout, is_causal=is_causal)
     return grouped_attention(query, key_value, layout, is_causal=is_causal, dropout=dropout)
 
@@ -127,7 +130,7 @@ def grouped_attention(
     query: Tensor, key_value: Tensor, layout: AttentionLayout, *, is_causal: bool = False, dropout: float = 0.0
 ) -> Tensor:
     """Compute `flat_attention` with one padded call for each group of pairs. A pair without keys gets zeros."""
-    if not layout.groups:
+    if not layout.groups or not len(key_value):
         return query * 0
     width = query[0].numel()
     queries = query.flatten(1).index_select(0, layout.query_slots)
@@ -185,12 +188,21 @@ def reference_attention(
 
 @cache
 def varlen_kernel() -> Any:
-    """Return torch's attention kernel for sequences of unequal lengths, or None if this version of torch has none."""
+    """Return torch's attention kernel for sequences of unequal lengths, or None if this version of torch has none.
+
+    The first versions of the kernel have no `window_size`, by which causal attention is chosen here.
+    """
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn
+    return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
+
+
+@cache
+def is_varlen_device(device: torch.device) -> bool:
+    """Return whether the varlen kernels run on this GPU: they need NVIDIA's Ampere or a later architecture."""
+    return torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
 
 
 def _similar_pairs(num_queries: Int, num_keys: Int) -> list[Int]:

@@ -19,6 +19,7 @@ from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.mixture_proportions import apportioned_counts, shares_by_temperature, shares_by_weight
 from mtx.batches.plan.planner import Lengths, Plan, Planner
 from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.sequential import SequentialPlanner
 from mtx.batches.plan.sorted import SortedPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
@@ -237,6 +238,17 @@ def test_lengths_that_change_are_excluded_in_their_epoch_alone() -> None:
     plan = draft.plan(seed=0, epoch=2)
     assert plan.dropped_length.tolist() == list(range(5, 15))
     assert plan.ledger()["num_pairs"] == 120
+
+
+def test_a_limit_of_real_tokens_is_never_exceeded() -> None:
+    random = np.random.default_rng(0)
+    lengths = Lengths.of(random.integers(1, 20, 48), random.integers(1, 20, 48))
+    draft = mixing(40, 8, weights=(1, 3)).draft(RandomTokensPlanner(real_tokens=60), lengths)
+    tokens = lengths.source + lengths.target
+    for epoch in range(12):  # some of them need merged batches
+        plan = draft.plan(seed=3, epoch=epoch)
+        assert len(plan) == len(draft)
+        assert max(tokens[rows].sum() for rows in plan) <= 60
 
 
 def test_the_longest_epoch_is_known_beforehand() -> None:

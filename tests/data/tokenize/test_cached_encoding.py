@@ -15,7 +15,7 @@ from tokenizers.models import BPE, Unigram, WordLevel
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize import cached_encoding, joined_pieces, text_cuts
 from mtx.data.tokenize.bpe import BPETokenization, byte_level
-from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.byte import ByteTokenization, byte_chars
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.data.tokenize.text_cuts import byte_ids, class_changes, cut_places, cut_rule
 from mtx.data.tokenize.tokenization import Tokenization, encode_texts, prepare_tokenizer
@@ -55,6 +55,12 @@ def elsewhere() -> Iterator[tuple[str, Tokenizer]]:
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, unk_token="?", fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Digits()])
     yield "bpe-Digits", tokenizer
+    symbols = {char: id for id, char in enumerate(byte_chars())}
+    tokenizer = Tokenizer(
+        BPE(vocab={**symbols, "th": 256, "Ġw": 257, "12": 258}, merges=[("t", "h"), ("Ġ", "w"), ("1", "2")])
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    yield "bpe-ByteLevel", tokenizer
     fallback = [f"<0x{byte:02X}>" for byte in range(256)]
     scores = {"?": 0.0, **dict.fromkeys(fallback, -9.0), "\u2581": -3.0, **dict.fromkeys(letters, -4.0)}
     scores |= {"\u2581the": -2.0, "cat": -2.5, "\u2581c": -3.5}
@@ -88,7 +94,7 @@ def test_every_tokenizer_of_mtx_is_known(name: str) -> None:
 def test_tokenizers_that_split_at_spaces_are_known(name: str) -> None:
     encoder = FlatEncoder.of(ELSEWHERE[name])
     assert encoder.rule == "keep"
-    assert encoder.joiner is not None
+    assert (encoder.joiner is None) == (name == "bpe-ByteLevel"), "which adds a space to some pieces"
 
 
 @pytest.mark.parametrize("name", [*TOKENIZERS, *ELSEWHERE])
@@ -101,6 +107,7 @@ def test_ids_are_those_of_whole_texts_for_any_text(name: str, monkeypatch: pytes
     @given(texts=st.lists(TEXT, max_size=6))
     @example(texts=["", "a b", "a  b", " a ", "a ", " ", "", "b a\u00a0 b", "a \u0301b a\u00a8 b"])
     @example(texts=["the cat  sat", "a\u3000  b", "a\x85  b", "a \n b", "it's 'tis", "a \u00a8b", "x" * 300 + " y"])
+    @example(texts=["Hello, world. It's 12ab (x)", " (th) w"])
     def check(texts: list[str]) -> None:
         same(tokenizer, texts, encoder)
 

@@ -15,8 +15,10 @@ from mtx.errors import DataError
 from mtx.training.reference.flat_attention import (
     attention_layout,
     flat_attention,
+    is_varlen_device,
     reference_attention,
     varlen_attention,
+    varlen_kernel,
 )
 from mtx.training.reference.flat_network import padded_sources
 from mtx.training.reference.transformer import TransformerTranslator
@@ -126,6 +128,8 @@ def test_a_pair_without_keys_gets_zeros_and_no_pair_is_no_work() -> None:
     found = flat_attention(torch.randn(5, 2, 8), torch.randn(2, 2, 2, 8), layout)
     assert found[:2].abs().max() == 0
     assert found[2:].abs().min() > 0
+    keyless = attention_layout(offsets([2, 3]), offsets([0, 0]))
+    assert flat_attention(torch.randn(5, 2, 8), torch.randn(0, 2, 2, 8), keyless).abs().max() == 0
     empty = attention_layout(offsets([]), offsets([]))
     assert flat_attention(torch.randn(0, 2, 8), torch.randn(0, 2, 2, 8), empty).shape == (0, 2, 8)
 
@@ -144,3 +148,13 @@ def test_the_varlen_kernel_gets_the_shapes_and_types_of_its_contract() -> None:
     assert shapes == ((5, 2, 8), (5, 2, 8), (5, 2, 8), torch.float16)
     assert of_queries.dtype == of_keys.dtype == torch.int32
     assert (of_queries.tolist(), of_keys.tolist(), *rest) == ([0, 2, 5], [0, 4, 5], 3, 4, (-1, 0))
+
+
+def test_old_kernels_and_old_devices_take_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+    for kernel, is_taken in ((lambda query, window_size: None, True), (lambda query, is_causal: None, False)):
+        monkeypatch.setattr(varlen, "varlen_attn", kernel)
+        assert (varlen_kernel.__wrapped__() is not None) == is_taken
+    for capability, is_taken in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert is_varlen_device.__wrapped__(torch.device("cuda", 0)) == is_taken
