@@ -23,9 +23,8 @@ RecordState = Literal["running", "completed", "failed", "interrupted", "missing"
 
 CONFIRM_SUFFIX = " (new seeds)"  # of the name of an arm whose jobs `sweep.confirm` added
 SEED = "seed"  # jobs that differ in nothing else are repeats
-UNCOMPARED_GROUPS = frozenset(
-    {"hydra", "sweep", "launcher", "sweeper", "page"}
-)  # groups that change how, not what, is computed
+# Groups that change how, not what, is computed.
+UNCOMPARED_GROUPS = frozenset({"hydra", "sweep", "launcher", "sweeper", "page"})
 LOCATION_KEYS = frozenset({"storage.root"})  # keys that say where, not what
 SEED_KEYS = frozenset({"filter.ablation_seed"})  # keys that follow the seed, so that they do not make other arms
 SHAPE_GROUPS = frozenset({"model", "tokenizer"})  # config groups whose options change the first weights of a seed
@@ -33,12 +32,8 @@ SHAPE_GROUPS = frozenset({"model", "tokenizer"})  # config groups whose options 
 SAME_WEIGHTS = ("activation", "dropout", "label_smoothing", "learning_rate", "warmup_steps", "weight_decay")
 SAME_WEIGHTS_KEYS = frozenset(f"model.{name}" for name in SAME_WEIGHTS)
 PER_TOKEN_SUFFIXES = ("loss", "loss_first", "perplexity")  # of metrics that are a mean over tokens
-MORE_IS_BETTER = frozenset(
-    {
-        *("real_tokens_per_s", "target_tokens_per_s", "scores.bleu", "scores.chrf", "contrastive.accuracy"),
-        *("bleu", "chrf", "chrf_plus_plus"),  # of task=evaluate
-    }
-)
+RATES = frozenset({"real_tokens_per_s", "target_tokens_per_s"})
+MORE_IS_BETTER = RATES | {"scores.bleu", "scores.chrf", "contrastive.accuracy", "bleu", "chrf", "chrf_plus_plus"}
 
 
 @dataclass(frozen=True)
