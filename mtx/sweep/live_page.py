@@ -94,7 +94,9 @@ def results_so_far(folders: Sequence[Path]) -> Results:
     The page about them is written once, so that it does not reload.
     """
     results = read_results(folders)
-    running = {folder for folder in (*folders, *(job.folder.parent for job in results.jobs)) if is_sweep_running(folder)}
+    running = {
+        folder for folder in (*folders, *(job.folder.parent for job in results.jobs)) if is_sweep_running(folder)
+    }
     if not running:
         return results
     if len(folders) == 1 and folders[0] in running:

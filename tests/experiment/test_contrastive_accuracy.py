@@ -8,7 +8,7 @@ import torch
 import mtx
 from mtx.experiment.contrastive_accuracy import contrastive_accuracy
 from mtx.experiment.fit_opening_and_summary import result_text
-from mtx.experiment.held_out_slicings import held_out_slicings
+from mtx.experiment.held_out_slicings import _training_sources, held_out_slicings, slicings_or_none
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.report_record import Report
 
@@ -102,3 +102,20 @@ def test_translations_are_only_shown_when_the_accuracy_is_surely_above_one_half(
     )
     assert lines[1] == f"right target likeliest of 10: 60 % [{100 * low:.0f}, 69] of 100 pairs; chance 10 %"
     assert len(lines) == told
+
+
+def test_slicing_that_fails_is_told_in_one_line_and_fails_nothing(
+    data: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("of no use\nat all")
+
+    monkeypatch.setattr("mtx.experiment.held_out_slicings.length_slicing", refuse)
+    assert slicings_or_none(data, PlainConsole()) == []
+    assert capsys.readouterr().out == "the held-out pairs were not sliced: ValueError: of no use\n"
+
+
+def test_long_training_texts_are_counted_in_fewer_pairs(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(_training_sources(data)) > 300
+    monkeypatch.setattr("mtx.experiment.held_out_slicings.MAX_TRAINING_CHARS", 1000)
+    assert sum(map(len, _training_sources(data).to_pylist())) <= 2000

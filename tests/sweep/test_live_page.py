@@ -18,6 +18,7 @@ from mtx.page.render import render, write_results_page
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import LOCK_FILE, JobStatus, write_status
+from mtx.records.running_training import read_running_profile
 from mtx.records.sweep_progress import is_sweep_running, sweep_progress
 from mtx.records.sweep_record import PlannedJob, SweepRecord, read_sweep
 from mtx.sweep.live_page import LivePage, results_so_far, running_results, write_page_of_running_sweep
@@ -81,6 +82,13 @@ def test_a_training_file_that_cannot_be_read_leaves_the_curve_out(tmp_path: Path
     (tmp_path / "2" / "training.json").write_text(content)
     with FileLock(tmp_path / "2" / LOCK_FILE):
         assert "1 running" in render(running_results(tmp_path), tmp_path)
+
+
+def test_the_curve_of_an_earlier_attempt_is_not_that_of_a_job_that_runs_again(tmp_path: Path) -> None:
+    begin(tmp_path / "2", [{"step": 1, "seconds": 1.0, "val/bits_per_byte": 3.0}])
+    started = datetime.now().astimezone()
+    assert len(read_running_profile(tmp_path / "2", started.isoformat()).validations) == 1
+    assert not read_running_profile(tmp_path / "2", (started + timedelta(seconds=60)).isoformat()).validations
 
 
 def test_the_time_left_follows_from_the_jobs_that_ended(tmp_path: Path) -> None:
