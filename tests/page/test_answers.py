@@ -122,3 +122,10 @@ def test_answers_are_about_the_arms_with_new_seeds_alone_and_name_no_winner_of_i
     incomparable = replace(results, jobs=(replace(jobs[0], report=first), *jobs[1:]))
     assert incomparable.verdict.winner is not None
     assert not answers(incomparable, None, {})[0].is_decided
+
+
+def test_arms_of_several_cohorts_have_different_ids(tmp_path: Path) -> None:
+    for digest in ("one", "two"):
+        write_arms(tmp_path / digest, {"a": [2.0], "b": [3.0]}, held_out={"digest": digest})
+    tree = html.fromstring(render(read_results([tmp_path]), tmp_path).encode())
+    assert tree.xpath("//details/@id") == ["arm-1", "arm-2", "arm-2-1", "arm-2-2"]
