@@ -32,19 +32,23 @@ class TargetScorer(Protocol):
         """Return the negative log-likelihood of each target of a batch, EOS included, in nats, float64 [B]."""
 
 
-def contrastive_candidates(rows: Int, num_bytes: Int, texts: Int, asked: Int, rng: np.random.Generator) -> Int:
+def contrastive_candidates(
+    rows: Int, num_bytes: Int, sources: Int, texts: Int, asked: Int, rng: np.random.Generator
+) -> Int:
     """Draw the targets between which a model chooses.
 
     Args:
         rows: The rows of the held-out pairs, distinct, int64 [n].
         num_bytes: The UTF-8 bytes of their targets, int64 [n].
+        sources: A number for each source; equal sources have equal numbers, int64 [n].
         texts: A number for each target; equal targets have equal numbers, int64 [n].
         asked: The rows whose targets are judged, int64 [Q].
         rng: Source of the draws.
 
     Returns:
-        The rows of the candidates, the right one first, int64 [Q', 10]. The targets of a line differ from each other.
-        A row without nine other targets among those of the nearest lengths is left out.
+        The rows of the candidates, the right one first, int64 [Q', 10]. The targets of a line differ from each other,
+        and the wrong ones from each target of an equal source. A row without nine other targets among those of the
+        nearest lengths is left out.
     """
     order = np.lexsort((rows, num_bytes))
     place = {row: position for position, row in enumerate(rows[order].tolist())}
@@ -55,7 +59,8 @@ def contrastive_candidates(rows: Int, num_bytes: Int, texts: Int, asked: Int, rn
         near = order[first : first + NUM_NEAREST + 1]
         _, distinct = np.unique(texts[near], return_index=True)
         others = near[np.sort(distinct)]
-        others = others[texts[others] != texts[order[position]]]
+        own = texts[sources == sources[order[position]]]
+        others = others[~np.isin(texts[others], own)]
         if len(others) >= NUM_CANDIDATES - 1:
             found.append([row, *rows[rng.choice(others, NUM_CANDIDATES - 1, replace=False)].tolist()])
     return np.array(found, dtype=np.int64).reshape(-1, NUM_CANDIDATES)
@@ -83,16 +88,30 @@ def wilson_interval(num_right: float, num_asked: int, level: float = LEVEL) -> t
 
 
 def candidate_nats(
-    candidates: Int, nats_of: Callable[[Int, Int], NDArray[np.float64]], *, pairs_per_batch: int = 200
+    candidates: Int,
+    lengths: tuple[Int, Int],
+    nats_of: Callable[[Int, Int], NDArray[np.float64]],
+    *,
+    max_tokens: int,
 ) -> NDArray[np.float64]:
-    """Return the nats of all candidates, float64 [Q, 10], batch by batch.
+    """Return the nats of all candidates, float64 [Q, 10], in batches of pairs of similar lengths.
 
     Args:
         candidates: The rows of the candidates, the right one first, int64 [Q, 10].
+        lengths: The tokens of the source and of the target of each row, int64 [n] each.
         nats_of: Returns the nats of targets for sources, from the rows of both, int64 [B] each.
-        pairs_per_batch: The largest number of pairs of a batch.
+        max_tokens: The largest number of padded tokens per side of a batch; a longer pair is a batch of its own.
     """
     sources, targets = np.repeat(candidates[:, 0], candidates.shape[1]), candidates.ravel()
-    starts = range(0, len(targets), pairs_per_batch)
-    parts = [nats_of(sources[i : i + pairs_per_batch], targets[i : i + pairs_per_batch]) for i in starts]
-    return np.concatenate(parts).reshape(candidates.shape) if parts else np.zeros(candidates.shape)
+    of_source, of_target = lengths[0][sources], lengths[1][targets]
+    order = np.lexsort((of_target, of_source))
+    found = np.zeros(len(targets))
+    start = widest = 0
+    for end, longest in enumerate([*np.maximum(of_source, of_target)[order].tolist(), None]):
+        if longest is None or (end > start and max(widest, longest) * (end - start + 1) > max_tokens):
+            batch = order[start:end]
+            if len(batch):
+                found[batch] = nats_of(sources[batch], targets[batch])
+            start, widest = end, 0
+        widest = max(widest, longest or 0)
+    return found.reshape(candidates.shape)

@@ -6,6 +6,7 @@ Slices show where a model is good and where it is not. Each function takes one v
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 MAX_VALUES = 12  # slices by the values of a column; rarer values are one slice
 MAX_DISTINCT_VALUES = 200  # a column with more values tells pairs apart, not kinds of pairs
+MIN_PAIRS_PER_VALUE = 10  # the mean over values; a column with fewer has free text
 MAX_LABEL_CHARS = 80
 MAX_CHARS_PER_GAP = 40  # above, text counts as written without spaces between words
 NUM_DECILES = 10
@@ -22,6 +24,7 @@ COUNT_EDGES = (1, 10, 100, 1000)  # smallest count of a slice
 LENGTH_LABELS = ("0 to 25 characters", "26 to 50", "51 to 100", "101 to 200", "more than 200")
 COUNT_LABELS = ("0 times", "1 to 9 times", "10 to 99 times", "100 to 999 times", "1,000 times or more")
 NO_VALUE, OTHERS = "no value", "other values"
+COLUMN_PREFIX = "column."  # of slicings by the values of a column of the corpus
 WORD_BREAKS = r"[^\pL\pM\pN]+"  # between words: no letters, combining marks or digits
 
 
@@ -85,7 +88,8 @@ def category_slicing(name: str, values: pa.Array) -> Slicing | None:
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     names = [str(value)[:MAX_LABEL_CHARS] for value in encoded.dictionary.to_pylist()]
     counts = np.bincount(codes[codes >= 0], minlength=len(names))
-    if len(names) > MAX_DISTINCT_VALUES or len(names) + (codes < 0).any() < 2:
+    is_free_text = len(names) > MAX_DISTINCT_VALUES or counts.sum() < MIN_PAIRS_PER_VALUE * len(names)
+    if is_free_text or len(names) + (codes < 0).any() < 2:
         return None
     order = np.argsort(-counts, kind="stable")
     kept = order[:MAX_VALUES]
@@ -107,9 +111,16 @@ def decile_slicing(name: str, values: NDArray[np.float64]) -> Slicing | None:
         return None
     edges = np.unique(np.quantile(values[scored], np.arange(1, NUM_DECILES) / NUM_DECILES))
     of_pair = np.where(scored, np.searchsorted(edges, values, side="left"), len(edges) + 1)
-    ends = [f"at most {edge:.4g}" for edge in edges]
-    found = _occupied(name, (*ends, f"more than {edges[-1]:.4g}", NO_VALUE), of_pair)
+    ends = _different_texts(edges)
+    labels = (f"at most {ends[0]}", *(f"{low} to {high}" for low, high in pairwise(ends)), f"more than {ends[-1]}")
+    found = _occupied(name, (*labels, NO_VALUE), of_pair)
     return found if len(found.labels) > 1 else None
+
+
+def _different_texts(numbers: NDArray[np.float64]) -> list[str]:
+    """Write different numbers with as few digits, at least 4, as give different texts."""
+    texts = ([f"{number:.{digits}g}" for number in numbers] for digits in range(4, 18))
+    return next(found for found in texts if len(set(found)) == len(found))
 
 
 def _occupied(name: str, labels: Sequence[str], of_pair: NDArray[np.integer]) -> Slicing:

@@ -9,12 +9,10 @@ from mtx.errors import ConfigError
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dal.tilde_expansion import expanded_path
-from mtx.records.job_records import read_results
 from mtx.records.objective_at_equal_budget import BUDGET_KEY, check_budget_measure
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import JobRecord, Results
-from mtx.records.sweep_progress import is_sweep_running
-from mtx.sweep.live_page import running_results
+from mtx.sweep.live_page import results_so_far
 from mtx.sweep.terminal_summary import print_summary
 
 NOTHING_TO_COMPARE = frozenset(
@@ -45,8 +43,7 @@ def compare(run: Run, *, runs: str | Sequence[str] | None = None, to: str | None
         )
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise ConfigError(f"runs has {', '.join(missing)}, which is no folder. Set 'runs=[FOLDER,…]'")
-    running = [folder for folder in folders if is_sweep_running(folder)]
-    found = running_results(running[0]) if running and len(folders) == 1 else read_results(folders)
+    found = results_so_far(folders)
     of_tasks = [job for job in found.jobs if _is_comparable(job, run.output_dir)]
     readable = tuple(job for job in of_tasks if job.report_problem is None)
     problems = [f"job {job.name} is left out: {job.report_problem}" for job in of_tasks if job.report_problem]

@@ -1,5 +1,7 @@
 """Measure the contrastive accuracy of a trained model on the held-out pairs of a run."""
 
+import logging
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -19,6 +21,9 @@ from mtx.experiment.translations import evenly_spaced_rows, rows_to_translate
 from mtx.progress.tracking import CountedWork
 from mtx.records.slice_report import Contrastive
 from mtx.training.datamodule import TranslationDataModule
+from mtx.training.loader import PlanLoader
+
+log = logging.getLogger(__name__)
 
 Int = NDArray[np.int64]
 
@@ -31,6 +36,7 @@ def contrastive_accuracy(
     Returns:
         The accuracy, and for each row of the validation set 1 (right), 0 (wrong) or -1 (not asked), int64 [n]. None for
         both if the model is no `TargetScorer`, if batches have Hugging Face's names, or without enough held-out pairs.
+        Also None, with a line that says why, if the model fails: all other results of the training stay.
     """
     data = run.datamodule
     if not isinstance(model, TargetScorer) or not isinstance(data, TranslationDataModule) or not num_pairs:
@@ -43,27 +49,20 @@ def contrastive_accuracy(
     candidates = contrastive_candidates(
         rows,
         num_bytes,
-        _target_numbers(data, name)[rows],
+        _text_numbers(data, name, "src")[rows],
+        _text_numbers(data, name, "tgt")[rows],
         evenly_spaced_rows(rows, num_pairs),
         np.random.default_rng(SEED),
     )
     if not len(candidates):
         return None, None
-    with CountedWork("ranking targets", candidates.size, "rank", unit="pairs", as_count=True) as progress:
-        scored = 0
-
-        def nats_of(sources: Int, targets: Int) -> NDArray[np.float64]:
-            nonlocal scored
-            batch = loader.dataset[targets]
-            batch.update({key: value for key, value in loader.dataset[sources].items() if key.startswith("encoder_")})
-            found: NDArray[np.float64] = model.target_nats(batch).numpy()
-            scored += len(targets)
-            progress.reach(scored)
-            return found
-
-        model.to(device)  # Lightning's Trainer has moved the model to the CPU after training
-        nats = candidate_nats(candidates, nats_of)
-        model.cpu()
+    try:
+        nats = _nats(data, model, device, candidates, loader)
+    except Exception as error:  # of the model, such as too little memory, after a training that may have taken days
+        log.debug("contrastive accuracy was not measured", exc_info=True)
+        told = f"contrastive accuracy was not measured: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        run.console.print(told, highlight=False, markup=False, soft_wrap=True)
+        return None, None
     byte_counts = data.num_target_bytes(torch.from_numpy(candidates.ravel()), name).numpy().reshape(candidates.shape)
     right = is_right_first(nats, byte_counts)
     of_row = np.full(int(rows.max()) + 1, -1, dtype=np.int64)
@@ -75,10 +74,43 @@ def contrastive_accuracy(
     return accuracy, of_row
 
 
-def _target_numbers(data: TranslationDataModule, name: str) -> Int:
-    """Return a number for each target of a validation set; equal texts have equal numbers, int64 [n]."""
+def _nats(
+    data: TranslationDataModule, model: TargetScorer, device: torch.device, candidates: Int, loader: PlanLoader
+) -> NDArray[np.float64]:
+    """Return the nats of all candidates, float64 [Q, 10], in batches of at most `datamodule.eval_max_tokens`."""
+    assert isinstance(model, torch.nn.Module)
+    lengths = data.lengths(data.val_names[0])
+    scored = 0
+    with CountedWork("ranking targets", candidates.size, "rank", unit="pairs", as_count=True) as progress:
+
+        def nats_of(sources: Int, targets: Int) -> NDArray[np.float64]:
+            nonlocal scored
+            batch = loader.dataset[targets]
+            batch.update({key: value for key, value in loader.dataset[sources].items() if key.startswith("encoder_")})
+            found = model.target_nats(batch).detach().double().cpu()
+            if found.shape != (len(targets),):
+                raise ValueError(f"target_nats must return one number for each target, but returned {found.shape}")
+            scored += len(targets)
+            progress.reach(scored)
+            nats: NDArray[np.float64] = found.numpy()
+            return nats
+
+        try:
+            model.to(device)  # Lightning's Trainer has moved the model to the CPU after training
+            return candidate_nats(
+                candidates,
+                (np.asarray(lengths.source, dtype=np.int64), np.asarray(lengths.target, dtype=np.int64)),
+                nats_of,
+                max_tokens=data.eval_sampler.max_tokens,
+            )
+        finally:
+            model.cpu()
+
+
+def _text_numbers(data: TranslationDataModule, name: str, column_name: str) -> Int:
+    """Return a number for each text of a column of a validation set; equal texts have equal numbers, int64 [n]."""
     assert data.ids is not None
-    column = data.storage.repo.get({**data.ids.filtered, **data.ids.beside_text}[name]).rows.column("tgt")
+    column = data.storage.repo.get({**data.ids.filtered, **data.ids.beside_text}[name]).rows.column(column_name)
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     numbers: Int = array.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return numbers

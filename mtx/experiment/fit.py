@@ -23,7 +23,7 @@ from mtx.components.check_and_build import build
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.errors import ConfigError
 from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
-from mtx.experiment.held_out_slicings import held_out_slicings
+from mtx.experiment.held_out_slicings import slicings_or_none
 from mtx.experiment.measure import data_report_and_profile
 from mtx.experiment.model_check import check_model
 from mtx.experiment.named_set_scores import score_named_sets
@@ -34,7 +34,6 @@ from mtx.records.held_out_sentences import HELD_OUT_FILE, write_likelihoods
 from mtx.records.plot_data_computation import fit_profile
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent, TrainingReport, Validation
-from mtx.records.slice_sums import slice_report
 from mtx.training.atomic_checkpoint_io import write_atomically
 from mtx.training.callback_options import build_callbacks
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
@@ -48,7 +47,6 @@ from mtx.training.progress_log_callback import TrainingLines
 from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
 from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
 from mtx.training.training_record import TrainingProgress, TrainingRecord
-from mtx.training.translation_data import TranslationData
 
 # Lightning's warnings that a user of task=fit cannot act on, as regular expressions.
 HIDDEN_WARNINGS = (
@@ -109,11 +107,11 @@ def fit(
             raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error
     if not trainer.is_global_zero:
         return progress.held_out(METRIC)[1]
-    slicings = held_out_slicings(run.datamodule) if isinstance(run.datamodule, TranslationData) else []
-    complete_statistics(run, data, None, slicings)
-    report = Report.of(data, fit_report(run, trainer, progress), slice_report(run.output_dir, slicings))
-    run.write_report(report)  # before translating, so that a failure of the translation loses no result
+    complete_statistics(run, data, None)
+    report = Report.of(data, fit_report(run, trainer, progress))
+    run.write_report(report)  # before slicing and translating, so that their failure loses no result
     RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
+    slicings = slicings_or_none(run.datamodule, run.console)
     sizes = {"shown": translations, "scored": scored_sentences, "beam": beam}
     started = time.perf_counter()
     report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, **sizes)

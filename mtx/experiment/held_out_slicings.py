@@ -1,12 +1,21 @@
 """The slices of the held-out pairs of a run: by length, rarest word, source of a mixture, columns and scores."""
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+from rich.console import Console
 
 from mtx.data.score.score_table import shown_columns
-from mtx.evaluation.slices import Slicing, category_slicing, decile_slicing, length_slicing, rarest_word_slicing
+from mtx.evaluation.slices import (
+    COLUMN_PREFIX,
+    Slicing,
+    category_slicing,
+    decile_slicing,
+    length_slicing,
+    rarest_word_slicing,
+)
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 from mtx.infra.dataset.extra_columns import is_category
@@ -14,9 +23,27 @@ from mtx.training.held_out_documents import USUAL_NAME
 from mtx.training.training_pair_columns import TrainingColumns
 from mtx.training.translation_data import TranslationData
 
+log = logging.getLogger(__name__)
+
 MAX_TRAINING_PAIRS = 100_000  # evenly spaced training pairs in which words are counted
+MAX_TRAINING_CHARS = 20_000_000  # of their sources; fewer pairs are read if these are long
+NUM_MEASURED_PAIRS = 1000  # evenly spaced training pairs from which the length of a source is estimated
 MAX_COLUMNS = 6  # slicings by columns of the corpus, and as many by scores
 OWN_COLUMNS = frozenset({"src", "tgt", ROW_COLUMN, SOURCE_COLUMN})
+
+
+def slicings_or_none(data: object, console: Console) -> list[Slicing]:
+    """Return the slicings of prepared data; none if they fail, after a line that says why.
+
+    They are computed after training, so an unusual value of a column must not fail the run.
+    """
+    try:
+        return held_out_slicings(data) if isinstance(data, TranslationData) else []
+    except Exception as error:
+        log.debug("the held-out pairs were not sliced", exc_info=True)
+        told = f"the held-out pairs were not sliced: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+        return []
 
 
 def held_out_slicings(data: TranslationData) -> list[Slicing]:
@@ -37,8 +64,15 @@ def held_out_slicings(data: TranslationData) -> list[Slicing]:
 def _training_sources(data: TranslationData) -> pa.Array:
     assert data.ids is not None
     rows = data.storage.repo.get(data.ids.filtered["train"]).rows
-    step = max(1, -(-len(rows) // MAX_TRAINING_PAIRS))
-    return pa.array([row["src"] for row in rows.take(range(0, len(rows), step))], pa.string())
+    sample = _sources(rows, NUM_MEASURED_PAIRS)
+    mean_chars = max(1, sum(map(len, sample)) // max(1, len(sample)))
+    return pa.array(_sources(rows, min(MAX_TRAINING_PAIRS, max(1, MAX_TRAINING_CHARS // mean_chars))), pa.string())
+
+
+def _sources(rows: Rows, num_pairs: int) -> list[str]:
+    """Return the sources of at most `num_pairs` evenly spaced rows."""
+    step = max(1, -(-len(rows) // num_pairs))
+    return [row["src"] for row in rows.take(range(0, len(rows), step))]
 
 
 def _by_source(data: TranslationData, name: str) -> Iterator[Slicing | None]:
@@ -51,7 +85,7 @@ def _by_columns(data: TranslationData, rows: Rows) -> Iterator[Slicing | None]:
     skipped = OWN_COLUMNS | {data.document_column or USUAL_NAME}
     fields = [field for field in rows.schema if field.name not in skipped and is_category(field.type)]
     for field in fields[:MAX_COLUMNS]:
-        yield category_slicing(f"column.{field.name}", _column(rows, field.name))
+        yield category_slicing(f"{COLUMN_PREFIX}{field.name}", _column(rows, field.name))
 
 
 def _by_scores(data: TranslationData, name: str) -> Iterator[Slicing]:

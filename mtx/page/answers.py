@@ -37,13 +37,14 @@ def answers(
     trained = [job for job in results.jobs if job.state == "completed" and job.report.spent is not None]
     measure = budget_measure(results, trained) if trained else None
     at_equal = f" at equal {BUDGET_NAMES[measure]}" if measure in BUDGET_NAMES else ""
-    found = [Answer(f"Which arm is best{at_equal}?", told, results.verdict.winner is not None)]
+    is_decided = results.verdict.winner is not None and results.is_comparable
+    found = [Answer(f"Which arm is best{at_equal}?", told, is_decided)]
     if common is not None:
         seconds = _seconds_to(common.bits_per_byte, results, profiles)
         question = f"Which arm is fastest to {common.bits_per_byte:.3f} bits per byte?"
         found += _answer(question, "Compared by seconds of training (lower is better).", seconds)
     if results.objective != "padding_ratio":
-        padding = {name: arm.numbers_by_seed("padding_ratio") for name, arm in results.arms.items()}
+        padding = {name: arm.numbers_by_seed("padding_ratio") for name, arm in results.judged_arms.items()}
         found += _answer(
             "Which arm has the least padding?",
             f"Compared by {metric_name('padding_ratio')} (lower is better).",
@@ -64,7 +65,7 @@ def _answer(question: str, by: str, numbers: Mapping[str, Mapping[Value, float]]
 def _seconds_to(level: float, results: Results, profiles: Mapping[Path, RunProfile]) -> dict[str, dict[Value, float]]:
     """Return the seconds until each job reached a level, by arm and seed; without arms that did not reach it."""
     found: dict[str, dict[Value, float]] = {}
-    for name, arm in results.arms.items():
+    for name, arm in results.judged_arms.items():
         of_arm: dict[Value, float] = {}
         for job in arm.jobs:
             if job.state != "completed":

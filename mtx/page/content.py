@@ -112,7 +112,9 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
     notes = [*results.notes, *(f"job {job.name}: {note}" for job in results.jobs for note in job.notes)]
     kept = {} if results.with_samples else NO_SAMPLES
     profiles = {job.folder: read_profile(job.folder, job.report, notes).model_copy(update=kept) for job in completed}
-    running = {job.folder: read_running_profile(job.folder) for job in results.jobs if job.state == "running"}
+    running = {
+        job.folder: read_running_profile(job.folder, job.started) for job in results.jobs if job.state == "running"
+    }
     compared = cohorts(results)
     comparisons = [
         _comparison(cohort, varied, {**profiles, **running}, drawing, with_plots=number < MAX_COHORTS)
@@ -120,8 +122,8 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
     ]
     funnels = data_section.funnels(completed, varied, profiles)
     histograms = data_section.histograms(completed, varied, profiles)
-    rows = [row for comparison in comparisons for row in comparison.ranking.rows]
-    representatives = [(row.label, job) for row in rows if (job := _first_completed(row.jobs)) is not None]
+    placed = [(number, row) for number, of in enumerate(comparisons, 1) for row in of.ranking.rows]
+    representatives = [(row.label, job) for _, row in placed if (job := _first_completed(row.jobs)) is not None]
     batches = batch_plots(drawing, representatives[:MAX_BATCH_ROWS], profiles)
     return {
         **_job_facts(results, folder),
@@ -147,13 +149,8 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "scripts": scripts(),
         "script_sources": script_sources(),
         "library_style": library_style(),
-        "data": page_data(
-            compared[0].results,
-            comparisons[0].ranking if comparisons else None,
-            comparisons[0].labels if comparisons else {},
-            {**profiles, **running},
-        ),
-        "arms": [arm_commands(row, folder) for row in rows[:MAX_COMMANDS]],
+        "data": page_data(compared[0].results, comparisons[0].ranking, comparisons[0].labels, {**profiles, **running}),
+        "arms": [arm_commands(row, folder, number) for number, row in placed[:MAX_COMMANDS]],
         "signatures": signatures(completed),
         **TEMPLATE_FUNCTIONS,
     }

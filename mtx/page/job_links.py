@@ -2,14 +2,16 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
+from mtx.evaluation.slices import COLUMN_PREFIX, NO_VALUE, OTHERS
 from mtx.page.ranking import Row
 from mtx.records.report_record import REPORT_FILE
 from mtx.records.result_types import JobRecord, Results
+from mtx.records.slice_report import Slice
 from mtx.records.sweep_record import PAGE_FILE
 
 MAX_LINKS = 20  # jobs of an arm that are linked beside its command
@@ -20,6 +22,7 @@ CONFIG_FILE = "config.json"
 class ArmCommands:
     """The command of an arm's first job, and for each of its jobs the links to its page and its config."""
 
+    anchor: str
     number: int
     label: str
     command: str | None
@@ -27,19 +30,34 @@ class ArmCommands:
 
 
 def without_samples(results: Results) -> Results:
-    """Return results whose reports contain no sentences of the corpus."""
-    jobs = [
-        replace(job, report=job.report.model_copy(update={"translations": (), "examples": {}})) for job in results.jobs
-    ]
+    """Return results whose reports contain no sentences of the corpus, and no values of its columns."""
+    jobs = []
+    for job in results.jobs:
+        kept = {"translations": (), "examples": {}, "slices": _numbered_values(job.report.slices)}
+        jobs.append(replace(job, report=job.report.model_copy(update=kept)))
     return replace(results, jobs=tuple(jobs))
 
 
-def arm_commands(row: Row, folder: Path) -> ArmCommands:
-    """Return what repeats an arm: the command of its first job, and links to the jobs' pages and configs."""
+def _numbered_values(slices: Mapping[str, Sequence[Slice]]) -> dict[str, tuple[Slice, ...]]:
+    """Return slices in which numbers stand for the values of columns of the corpus."""
+    return {
+        name: tuple(
+            one.model_copy(update={"name": f"value {number}"})
+            if name.startswith(COLUMN_PREFIX) and one.name not in (OTHERS, NO_VALUE)
+            else one
+            for number, one in enumerate(of_name, 1)
+        )
+        for name, of_name in slices.items()
+    }
+
+
+def arm_commands(row: Row, folder: Path, cohort: int = 1) -> ArmCommands:
+    """Return what repeats an arm of a cohort: the command of its first job, and links to the pages of its jobs."""
+    anchor = f"arm-{row.number}" if cohort == 1 else f"arm-{cohort}-{row.number}"
     first = row.jobs[0]
     command = shlex.join(["mtx", *first.overrides]) if first.overrides else None
     links = [(job, job_link(job, folder), _relative(job.folder / CONFIG_FILE, folder)) for job in row.jobs[:MAX_LINKS]]
-    return ArmCommands(row.number, row.label, command, links)
+    return ArmCommands(anchor, row.number, row.label, command, links)
 
 
 def signatures(jobs: Sequence[JobRecord]) -> tuple[str, ...]:

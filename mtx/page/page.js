@@ -1,5 +1,5 @@
 "use strict";
-// The page is whole without this script. It adds sorting, filtering, copying and plots with hover; it asks no network.
+// The page is whole without this script, and without any part of it that fails. It adds sorting, filtering, copying and plots with hover; it asks no network.
 (() => {
   const data = JSON.parse(document.getElementById("page-data").textContent);
   const key = "mtx:" + location.pathname;
@@ -17,6 +17,9 @@
   const grid = () => getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
   const short = value => value === null ? "–" : Math.abs(value) >= 1e6 ? (value / 1e6).toPrecision(3) + " M"
     : Math.abs(value) >= 1e4 ? (value / 1e3).toPrecision(3) + " k" : String(Number(value.toPrecision(5)));
+  const part = (...functions) => functions.forEach(run => {
+    try { run(); } catch (error) { console.error(error); }
+  });
 
   // Sorting and filtering of tables that are marked with data-sort.
   const value = cell => {
@@ -24,17 +27,18 @@
     return Number.isNaN(number) ? cell.textContent.trim() : number;
   };
   const sorted = (table, column, falling) => {
-    const rows = [...table.tBodies[0].rows];
+    const all = [...table.tBodies[0].rows], width = table.tHead.rows[0].cells.length;
+    const rows = all.filter(row => row.cells.length === width);
     rows.sort((a, b) => {
       const [x, y] = [value(a.cells[column]), value(b.cells[column])];
       if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1;
       return (x < y ? -1 : x > y ? 1 : 0) * (falling ? -1 : 1);
     });
-    table.tBodies[0].append(...rows);
+    table.tBodies[0].append(...rows, ...all.filter(row => row.cells.length !== width));
     [...table.tHead.rows[0].cells].forEach((cell, number) =>
       cell.setAttribute("aria-sort", number === column ? (falling ? "descending" : "ascending") : "none"));
   };
-  document.querySelectorAll("table[data-sort]").forEach(table => {
+  document.querySelectorAll("table[data-sort]").forEach(table => part(() => {
     const name = table.dataset.sort;
     const mine = state[name] = state[name] || {};
     [...table.tHead.rows[0].cells].forEach((cell, column) => {
@@ -42,9 +46,10 @@
       button.append(...cell.childNodes);
       cell.append(button);
       button.addEventListener("click", () => {
-        mine.falling = mine.column === column && !mine.falling;
+        const falling = mine.column === column && !mine.falling;
+        sorted(table, column, falling);
+        mine.falling = falling;
         mine.column = column;
-        sorted(table, column, mine.falling);
         keep();
       });
     });
@@ -57,12 +62,12 @@
     filter.value = mine.filter || "";
     filter.addEventListener("input", () => { mine.filter = filter.value; apply(); keep(); });
     table.closest(".scroll").before(filter);
-    if (mine.column !== undefined && mine.column < table.tHead.rows[0].cells.length) sorted(table, mine.column, mine.falling);
     apply();
-  });
+    if (mine.column !== undefined && mine.column < table.tHead.rows[0].cells.length) sorted(table, mine.column, mine.falling);
+  }));
 
   // Buttons that copy the text of an element.
-  document.querySelectorAll("pre[data-copy]").forEach(pre => {
+  document.querySelectorAll("pre[data-copy]").forEach(pre => part(() => {
     const button = make("button", pre.dataset.copy, { type: "button", class: "copy" });
     button.addEventListener("click", () => {
       getSelection().selectAllChildren(pre);
@@ -73,7 +78,7 @@
     const details = pre.closest("details");
     if (pre.dataset.place) document.getElementById(pre.dataset.place).append(button);
     else (details || pre).before(button);
-  });
+  }));
 
   const select = (label, choices, chosen, change) => {
     const box = make("label", label + " ");
@@ -86,8 +91,9 @@
   };
 
   // Learning curves: mean over seeds with a band, values at the pointer, arms to hide in the legend.
-  const curves = document.getElementById("interactive-curves");
-  if (curves && data.curves.length) {
+  part(() => {
+    const curves = document.getElementById("interactive-curves");
+    if (!curves || !data.curves.length) return;
     let plot = null;
     state.hidden = state.hidden || {};
     const place = make("div");
@@ -132,12 +138,13 @@
     draw(list.value);
     addEventListener("resize", () => plot.setSize({ width: Math.max(place.clientWidth, 280), height: 380 }));
     document.querySelectorAll(".without-script").forEach(element => { element.hidden = true; });
-  }
+  });
 
   // Scatter of two chosen metrics, one point for each arm; a click goes to the arm's commands and jobs.
-  const scatter = document.getElementById("interactive-scatter");
-  const metrics = data.metrics.filter(([name]) => data.arms.filter(arm => arm.metrics[name]).length > 1);
-  if (scatter && metrics.length > 1) {
+  part(() => {
+    const scatter = document.getElementById("interactive-scatter");
+    const metrics = data.metrics.filter(([name]) => data.arms.filter(arm => arm.metrics[name]).length > 1);
+    if (!scatter || metrics.length < 2) return;
     const space = "http://www.w3.org/2000/svg";
     const shape = (name, attributes, text) => {
       const element = document.createElementNS(space, name);
@@ -186,17 +193,17 @@
     figure.append(place);
     scatter.append(xBox, yBox, figure);
     draw();
-  }
+  });
 
   const open = () => {
     const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
     if (target && target.tagName === "DETAILS") target.open = true;
   };
   addEventListener("hashchange", open);
-  open();
+  part(open);
   if (state.scroll !== undefined && !location.hash) scrollTo(0, state.scroll);
   addEventListener("pagehide", () => { state.scroll = scrollY; keep(); });
-  if (data.reloads && Date.now() - Date.parse(data.as_of) > 600000) {
+  if (data.is_followed && Date.now() - Date.parse(data.as_of) > 600000) {
     const told = document.querySelector(".progress");
     if (told) told.append(make("b", " No news for more than 10 minutes: the sweep may have been killed."));
   }

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtx.page.ranking import ranked_groups
-from mtx.records.result_types import MORE_IS_BETTER, Group, Results
+from mtx.records.report_metrics import MORE_IS_BETTER
+from mtx.records.result_types import Group, Results
 
 # Pairs of metrics with a Pareto front: for jobs with a training, and for jobs that only measure batches.
 FIT_METRICS = (("padding_ratio", "bits_per_byte"), ("fit_s", "bits_per_byte"))

@@ -1,6 +1,8 @@
 """Write the page `report.html` of a run, of a sweep, or of several. A failure of the page never fails the run."""
 
 import logging
+import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from mtx.redaction_and_escaping import redacted_text, visible_text
 log = logging.getLogger(__name__)
 
 TEMPLATE = "page.html.j2"
+RELOADING = re.compile(r'<meta http-equiv="refresh" content="\d+">\n')
+RELOADS = re.compile(r"This page reloads every \d+ s until the sweep ends\.")
 
 
 def write_page(results: Results, folder: Path) -> Path:
@@ -57,12 +61,26 @@ def write_results_page(results: Results, folder: Path, console: Console) -> None
         path = write_page(results, folder)
     except StoreError as error:
         console.print(f"the page was not written: {error}", highlight=False, soft_wrap=True)
+        _stop_reloading(folder / PAGE_FILE)
     except Exception as error:  # an unusual value in a result file, maybe of an old version, must not fail the run
         log.debug("the page was not written", exc_info=True)
         told = f"the page was not written: {type(error).__name__}: {error}. The results are complete"
         console.print(told, highlight=False, soft_wrap=True)
+        _stop_reloading(folder / PAGE_FILE)
     else:
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
+
+
+def _stop_reloading(path: Path) -> None:
+    """Let the page of a running sweep, whose last page could not be written, reload no more and say so."""
+    with suppress(OSError, StoreError, ValueError):
+        text = path.read_text(encoding="utf-8")
+        stopped = RELOADING.sub("", text, count=1).replace('"is_followed": true', '"is_followed": false', 1)
+        if stopped != text:
+            told = "The page of the end could not be written."
+            stopped = stopped.replace("<b>Running:</b>", "<b>Before the end:</b>", 1)
+            with atomic_file(path) as file:
+                file.write(RELOADS.sub(told, stopped, count=1).encode())
 
 
 @cache

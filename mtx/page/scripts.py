@@ -60,7 +60,7 @@ def page_data(
         "curves": curves,
         "metrics": [(metric, heading(metric)) for metric in metrics],
         "arms": arms,
-        "reloads": results.progress is not None,
+        "is_followed": results.progress is not None and results.progress.is_followed,
         "as_of": None if results.progress is None else results.progress.as_of,
     }
     return Markup(escaped_json(data))

@@ -33,7 +33,7 @@ def read_results(folders: Sequence[Path]) -> Results:
     """
     roots = list(dict.fromkeys(Path(folder) for folder in folders))
     notes = [f"{root} is no folder" for root in roots if not root.is_dir()]
-    found = list(dict.fromkeys(job for root in roots if root.is_dir() for job in _job_folders(root)))
+    found = list(dict.fromkeys(job for root in roots if root.is_dir() for job in job_folders(root)))
     shared = _common_folder(roots, found)
     records = [_read_job(folder, _job_name(folder, shared)) for folder in found]
     sweeps = list(dict.fromkeys(folder.parent for folder in found) | dict.fromkeys(roots))
@@ -55,14 +55,14 @@ def read_results(folders: Sequence[Path]) -> Results:
     return dataclasses.replace(found_results, command=sweep.command, assumptions=sweep.assumptions)
 
 
-def _job_folders(root: Path) -> Iterator[Path]:
+def job_folders(root: Path) -> Iterator[Path]:
     """Yield the folders of jobs in `root` and below it, in natural order; folders inside of a job are not searched."""
     if any((root / mark).exists() for mark in JOB_FILES):
         yield root
         return
     for child in sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: _natural_key(path.name)):
         if not child.name.startswith("."):
-            yield from _job_folders(child)
+            yield from job_folders(child)
 
 
 def _read_job(folder: Path, name: str) -> JobRecord:

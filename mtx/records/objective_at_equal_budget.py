@@ -104,8 +104,14 @@ def spent_amounts(jobs: Sequence[JobRecord], measure: str) -> Mapping[str, float
 
 def _is_varied(results: Results, measure: str) -> bool:
     """Return whether the sweep varies this budget on purpose."""
-    keys = {f"budget.{FIELDS[measure]}"} | ({"trainer.max_steps"} if measure == "updates" else set())
-    return not keys.isdisjoint(results.varied)
+    return not measure_keys(measure).isdisjoint(results.varied)
+
+
+def measure_keys(measure: str | None) -> frozenset[str]:
+    """Return the keys of a config that limit a training by a measure of budgets; empty for None."""
+    if measure is None:
+        return frozenset()
+    return frozenset({f"budget.{FIELDS[measure]}"} | ({"trainer.max_steps"} if measure == "updates" else set()))
 
 
 def number_at(job: JobRecord, measure: str, amount: float) -> float | None:

@@ -6,7 +6,7 @@ as do not share an arm, half as many as arms, since pairs with a common arm are 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from statistics import fmean
@@ -18,6 +18,7 @@ from mtx.records.objective_at_equal_budget import (
     NAMES,
     amount_text,
     budget_measure,
+    measure_keys,
     number_at,
     spent_amounts,
 )
@@ -64,13 +65,19 @@ def agreements(results: Results) -> tuple[Agreement, ...]:
     """Return the agreement of smaller budgets with the largest one, smallest first; empty if it cannot be computed.
 
     If a budget varies, jobs with different budgets are compared. Otherwise smaller budgets are read from the learning
-    curves of the jobs: a tenth, a quarter and half of what all jobs spent.
+    curves of the jobs: a tenth, a quarter and half of what all jobs spent. The jobs of `sweep.confirm` are left out.
     """
+    if results.is_confirmed:
+        results = replace(results, jobs=tuple(job for job in results.jobs if not job.confirms))
     jobs = [job for job in results.jobs if job.state == "completed" and job.number(results.objective or "") is not None]
     if results.objective is None or results.is_interim or not results.is_comparable:
         return ()
-    key = next((key for key in results.varied if key in BUDGET_KEYS), None)
-    return _between_budgets(results, jobs, key) if key is not None else _from_curves(results, jobs)
+    keys = [key for key in results.varied if key in BUDGET_KEYS]
+    if not keys:
+        return _from_curves(results, jobs)
+    if len(keys) > 1 or keys[0] not in measure_keys(budget_measure(results, jobs)):
+        return ()  # the jobs are compared at an equal amount of another measure
+    return _between_budgets(results, jobs, keys[0])
 
 
 def agreement(

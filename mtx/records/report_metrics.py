@@ -26,6 +26,12 @@ HELD_OUT_PREFIXES = (
     "contrastive.",
     "validations",
 )  # metrics whose names begin so are of held-out text
+MORE_IS_BETTER = frozenset(
+    {
+        *("real_tokens_per_s", "target_tokens_per_s", "scores.bleu", "scores.chrf", "contrastive.accuracy"),
+        *("bleu", "chrf", "chrf_plus_plus"),  # of task=evaluate
+    }
+)
 NON_METRIC_KEYS = frozenset({"report_version", "seed", "epoch"})
 
 

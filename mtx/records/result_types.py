@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtx.evaluation.verdict import Direction, Verdict, verdict, with_text_differences
-from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, Value
+from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, MORE_IS_BETTER, Value
 from mtx.records.report_record import Report
 from mtx.records.sentence_intervals import SentenceIntervals, sentence_intervals
 from mtx.records.setting_notation import BEST_MARK, TIE_MARK, settings_label
@@ -32,8 +32,6 @@ SHAPE_GROUPS = frozenset({"model", "tokenizer"})  # config groups whose options 
 SAME_WEIGHTS = ("activation", "dropout", "label_smoothing", "learning_rate", "warmup_steps", "weight_decay")
 SAME_WEIGHTS_KEYS = frozenset(f"model.{name}" for name in SAME_WEIGHTS)
 PER_TOKEN_SUFFIXES = ("loss", "loss_first", "perplexity")  # of metrics that are a mean over tokens
-RATES = frozenset({"real_tokens_per_s", "target_tokens_per_s"})
-MORE_IS_BETTER = RATES | {"scores.bleu", "scores.chrf", "contrastive.accuracy", "bleu", "chrf", "chrf_plus_plus"}
 
 
 @dataclass(frozen=True)
@@ -250,10 +248,13 @@ class Results:
         return sentence_intervals(self.objective, self.arms, self._verdict_over_seeds)
 
     @cached_property
+    def judged_arms(self) -> Mapping[str, Group]:
+        """The arms that a verdict is about: after `sweep.confirm`, those whose jobs it added."""
+        return {name: arm for name, arm in self.arms.items() if arm.jobs[0].confirms == self.is_confirmed}
+
+    @cached_property
     def _verdict_over_seeds(self) -> Verdict:
-        metric, arms = self.objective, self.arms
-        if self.is_confirmed:
-            arms = {name: arm for name, arm in arms.items() if arm.jobs[0].confirms}
+        metric, arms = self.objective, self.judged_arms
         values = {} if metric is None else {name: arm.numbers_by_seed(metric) for name, arm in arms.items()}
         return verdict(values, direction=self.direction, paired=self.has_paired_seeds)
 

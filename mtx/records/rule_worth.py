@@ -20,6 +20,12 @@ from mtx.records.setting_notation import settings_label
 
 NOT_TOLD_APART = "not told apart"
 LEVEL = 0.95  # confidence level of the intervals
+# What the gain over chance compares, by the kind of its control.
+CHANCE_SENTENCES = {
+    RANDOM_BESIDES: "“Gain over chance” is this gain less that of as many pairs dropped at random besides all rules.",
+    RANDOM_FOR: "With random drops instead of the rule, “gain over chance” compares all rules with such a drop of as "
+    "many pairs, which leaves equally many pairs.",
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class RuleWorths:
         is_paired: whether jobs with the same seed are pairs.
         num_seeds: seeds of the arm with all rules.
         rows: all rules together, then each rule, in the order in which they apply.
+        controls: the kinds of controls that the gains over chance use, `random_besides_` and `random_for_`.
     """
 
     label: str
@@ -74,6 +81,12 @@ class RuleWorths:
     is_paired: bool
     num_seeds: int
     rows: tuple[RuleWorth, ...]
+    controls: tuple[str, ...] = ()
+
+    @property
+    def chance(self) -> str:
+        """What the gain over chance compares, for people; empty without controls."""
+        return " ".join(CHANCE_SENTENCES[control] for control in self.controls)
 
     @property
     def title(self) -> str:
@@ -143,6 +156,7 @@ def _rule_worths(
         weights[_over_chance(rule)] = _chance_weights(rule, values, sign)
     told, is_paired = contrasts(values, weights, paired=results.has_paired_seeds, level=LEVEL)
     rows = [_row("all rules", NONE, told.get(_gain(NONE)), None, arms)]
+    used = [RANDOM_BESIDES if f"{RANDOM_BESIDES}{rule}" in values else RANDOM_FOR for rule in rules]
     rows += [
         _row(rule, f"{WITHOUT}{rule}", told.get(_gain(rule)), told.get(_over_chance(rule)), arms) for rule in rules
     ]
@@ -153,6 +167,9 @@ def _rule_worths(
         is_paired=is_paired,
         num_seeds=len(values[ALL]),
         rows=tuple(rows),
+        controls=tuple(
+            kind for kind in CHANCE_SENTENCES if kind in used and any(name.startswith(kind) for name in values)
+        ),
     )
 
 

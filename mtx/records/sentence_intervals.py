@@ -64,7 +64,7 @@ def sentence_intervals(metric: str | None, arms: Mapping[str, "Group"], decided:
         return SentenceIntervals({}, f"{NOT_KNOWN}: {first} {error}.")
     except ImportError:
         return SentenceIntervals({}, f"Intervals over held-out sentences need sacrebleu: {INSTALL_COMMAND}.")
-    clusters = _clusters(shared)
+    clusters = clusters_of(shared.documents)
     resampled = bootstrap_differences(
         known,
         METRICS[metric].of_sums,
@@ -125,9 +125,11 @@ def _check_same_sentences(metric: str, found: SentenceStatistics, shared: Senten
         raise _UnknownSentencesError("stored other held-out sentences")
 
 
-def _clusters(shared: SentenceStatistics) -> NDArray[np.int64] | None:
-    """Return the cluster of each sentence, numbered from 0; a sentence without a document is one of its own."""
-    documents = shared.documents
+def clusters_of(documents: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Return the cluster of each sentence, numbered from 0; a sentence without a document is one of its own.
+
+    None if no document is known.
+    """
     if documents is None or (documents < 0).all():
         return None
     alone = documents < 0

@@ -25,6 +25,8 @@ class SweepProgress:
         num_jobs: The number of planned jobs; None for a search, which decides while it runs.
         completed, running, waiting, failed: The numbers of jobs in these states; `failed` includes interrupted jobs.
         left_s: The estimated time in seconds until the end of the sweep; None if it is not known.
+        reloads: Whether the page is written again, so that a browser should reload it.
+        is_followed: Whether it is written again every few minutes even without progress.
     """
 
     as_of: str
@@ -34,6 +36,8 @@ class SweepProgress:
     waiting: int
     failed: int
     left_s: float | None
+    reloads: bool = True
+    is_followed: bool = False
 
     @property
     def text(self) -> str:

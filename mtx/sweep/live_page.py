@@ -5,22 +5,24 @@ The page reloads itself in the browser as long as the sweep runs, so no server i
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from mtx.errors import StoreError
-from mtx.records.job_records import read_results
+from mtx.records.job_records import job_folders, read_results
 from mtx.records.job_status import STATUS_FILE
 from mtx.records.result_types import Results
 from mtx.records.running_training import TRAINING_FILE
-from mtx.records.sweep_progress import sweep_progress
+from mtx.records.sweep_progress import is_sweep_running, sweep_progress
 from mtx.records.sweep_record import PAGE_FILE, read_sweep
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 2.0
 MIN_SECONDS_BETWEEN_PAGES = 20.0
+MAX_SECONDS_BETWEEN_PAGES = 300.0  # without progress, so that an older page tells that the sweep was killed
 MAX_SHARE_OF_TIME = 0.02  # of the sweep's time that writing pages may take, since jobs are measured meanwhile
 
 
@@ -37,48 +39,95 @@ class LivePage:
         self._folder = folder
         self._next_look = 0.0
         self._next_page = time.monotonic() + MIN_SECONDS_BETWEEN_PAGES
+        self._last_page = 0.0
         self._written: object = None
+        self._is_followed = False
 
     def write(self) -> None:
         """Write the page now."""
         started = time.monotonic()
-        self._written = self._signature()
         try:
+            self._written = self._signature()
             from mtx.page.render import write_page
 
-            write_page(running_results(self._folder), self._folder)
-        except Exception:  # an unusual value in a file of a job must not end the sweep
+            write_page(running_results(self._folder, is_followed=self._is_followed), self._folder)
+        except Exception:  # an unusual value in a file of a job, or a disk error, must not end the sweep
             log.debug("the page of the running sweep was not written", exc_info=True)
-        ended = time.monotonic()
-        self._next_page = ended + max(MIN_SECONDS_BETWEEN_PAGES, (ended - started) / MAX_SHARE_OF_TIME)
+        self._last_page = time.monotonic()
+        wait_s = max(MIN_SECONDS_BETWEEN_PAGES, (self._last_page - started) / MAX_SHARE_OF_TIME)
+        self._next_page = self._last_page + wait_s
 
     def tick(self) -> None:
-        """Write the page if jobs have made progress and the last page is old enough; cheap enough to call often."""
+        """Write the page if jobs have made progress or it is 5 minutes old; cheap enough to call often."""
+        self._is_followed = True
         now = time.monotonic()
-        if now < self._next_look:
+        if now < max(self._next_look, self._next_page):
             return
-        self._next_look = now + SECONDS_BETWEEN_LOOKS
-        if now >= self._next_page and self._signature() != self._written:
+        if now >= self._last_page + MAX_SECONDS_BETWEEN_PAGES or self._signature() != self._written:
             self.write()
+        ended = time.monotonic()
+        self._next_look = ended + max(SECONDS_BETWEEN_LOOKS, (ended - now) / MAX_SHARE_OF_TIME)
 
     def _signature(self) -> object:
-        """Return what changes when a job begins, ends, or validates."""
-        paths = [path for name in (STATUS_FILE, TRAINING_FILE) for path in self._folder.glob(f"*/{name}")]
-        return sorted((str(path), path.stat().st_mtime_ns) for path in paths if path.exists())
+        """Return what changes when a job begins, ends, or validates; None if the folder cannot be read."""
+        try:
+            paths = [folder / name for folder in job_folders(self._folder) for name in (STATUS_FILE, TRAINING_FILE)]
+        except OSError:  # a folder was removed meanwhile, or the file system is away for a moment
+            return None
+        return [(str(path), _written_ns(path)) for path in paths]
 
 
-def running_results(folder: Path) -> Results:
+def running_results(folder: Path, *, is_followed: bool = False) -> Results:
     """Return the results of a sweep that still runs, with its progress."""
     results = read_results([folder])
     try:
         sweep = read_sweep(folder)
     except StoreError:
         sweep = None
-    return replace(results, progress=sweep_progress(results.jobs, sweep, datetime.now().astimezone()))
+    progress = sweep_progress(results.jobs, sweep, datetime.now().astimezone())
+    return replace(results, progress=replace(progress, is_followed=is_followed))
+
+
+def results_so_far(folders: Sequence[Path]) -> Results:
+    """Return the results in some folders; with the progress if one has a sweep that still runs, which names no winner.
+
+    The page about them is written once, so that it does not reload.
+    """
+    results = read_results(folders)
+    running = {
+        folder for folder in (*folders, *(job.folder.parent for job in results.jobs)) if is_sweep_running(folder)
+    }
+    if not running:
+        return results
+    if len(folders) == 1 and folders[0] in running:
+        results = running_results(folders[0])
+    progress = results.progress or sweep_progress(results.jobs, None, datetime.now().astimezone())
+    return replace(results, progress=replace(progress, reloads=False))
 
 
 def write_page_of_running_sweep(folder: Path) -> None:
-    """Write the page of a running sweep at the end of one of its jobs, unless the last page is young."""
+    """Write the page of a sweep at the end of one of its jobs, unless the last page is young.
+
+    A sweep whose launcher has died gets a page that does not reload, also if the last page is young.
+    """
     path = folder / PAGE_FILE
-    if path.exists() and time.time() - path.stat().st_mtime >= MIN_SECONDS_BETWEEN_PAGES:
-        LivePage(folder).write()
+    try:
+        is_old = path.exists() and time.time() - path.stat().st_mtime >= MIN_SECONDS_BETWEEN_PAGES
+        if is_sweep_running(folder):
+            if is_old:
+                LivePage(folder).write()
+        elif path.exists():
+            results = read_results([folder])
+            if is_old or not results.count("running", "missing"):
+                from mtx.page.render import write_page
+
+                write_page(results, folder)
+    except Exception:  # the job is done, and its own files are whole
+        log.debug("the page of the sweep was not written", exc_info=True)
+
+
+def _written_ns(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

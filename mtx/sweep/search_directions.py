@@ -3,7 +3,7 @@
 from typing import Any
 
 from mtx.errors import ConfigError
-from mtx.records.result_types import MORE_IS_BETTER
+from mtx.records.report_metrics import MORE_IS_BETTER
 
 DIRECTIONS = ("minimize", "maximize")
 EXAMPLE_METRICS = ["padding_ratio", "num_batches", "real_tokens_per_s"]  # metrics that error messages propose

@@ -16,7 +16,7 @@ from mtx.evaluation.contrastive import (
 def draw(num_bytes: list[int], texts: list[int], asked: list[int], seed: int = 1) -> list[list[int]]:
     rows = np.arange(len(num_bytes)) * 2  # rows need not be numbered without gaps
     found = contrastive_candidates(
-        rows, np.array(num_bytes), np.array(texts), 2 * np.array(asked), np.random.default_rng(seed)
+        rows, np.array(num_bytes), rows, np.array(texts), 2 * np.array(asked), np.random.default_rng(seed)
     )
     return (found // 2).tolist()
 
@@ -52,7 +52,25 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
         assert wilson_interval(num_right, num_asked) == pytest.approx((wanted.low, wanted.high))
 
 
-def test_nats_of_batches_are_put_together_in_order() -> None:
-    candidates = np.arange(30).reshape(3, 10)
-    found = candidate_nats(candidates, lambda sources, targets: targets - sources / 100, pairs_per_batch=7)
+def test_nats_of_batches_within_the_budget_are_put_together_in_order() -> None:
+    candidates, lengths = np.arange(30).reshape(3, 10), (np.arange(30)[::-1] + 1, np.arange(30) % 7 + 1)
+    sizes = []
+
+    def nats_of(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        sizes.append(len(targets) * max(lengths[0][sources].max(), lengths[1][targets].max()))
+        return targets - sources / 100
+
+    found = candidate_nats(candidates, lengths, nats_of, max_tokens=25)
     assert found.tolist() == (candidates - candidates[:, :1] / 100).tolist()
+    assert len([size for size in sizes if size > 25]) == 10  # the pairs of 30 source tokens, one in each batch
+    assert max(sizes) == 30
+    assert len(sizes) == 10 + 10 + 5
+
+
+def test_another_target_of_the_same_source_is_no_wrong_one() -> None:
+    rows = np.arange(12)
+    sources = np.array([0, 0, *range(1, 11)])
+    (line,) = contrastive_candidates(
+        rows, np.full(12, 5), sources, rows, np.array([0]), np.random.default_rng(1)
+    ).tolist()
+    assert 1 not in line

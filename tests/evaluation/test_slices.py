@@ -41,14 +41,15 @@ def test_no_training_text_makes_each_word_unknown() -> None:
 
 
 def test_a_column_is_sliced_by_its_most_frequent_values() -> None:
-    values = pa.array(["b", "a", "b", None, *(f"v{i}" for i in range(20))])
+    values = pa.array(["b", "a", "b", None, *["b", "a", *(f"v{i}" for i in range(20))] * 10, *["b"] * 20])
     found = category_slicing("column.domain", values)
     assert found is not None
     assert (found.labels[0], found.labels[-2:], len(found.labels)) == ("b", ("other values", "no value"), 14)
     assert found.of_pair[:4].tolist() == [0, 1, 0, 13]
     assert category_slicing("column.domain", pa.array(["a", "a"])) is None
     assert category_slicing("column.id", pa.array([str(i) for i in range(300)])) is None
-    booleans = category_slicing("column.flag", pa.array([True, False, True]))
+    assert category_slicing("column.note", pa.array([f"free text {i}" for i in range(20)])) is None
+    booleans = category_slicing("column.flag", pa.array([True, False, True] * 7))
     assert booleans is not None
     assert booleans.labels == ("True", "False")
 
@@ -58,6 +59,10 @@ def test_deciles_have_equal_numbers_of_pairs_and_pairs_without_score_are_apart()
     assert found is not None
     assert np.bincount(found.of_pair).tolist() == [10] * 10 + [1]
     assert found.labels[-1] == "no value"
+    assert found.labels[1] == "9.9 to 19.8"
+    close = decile_slicing("score.close", 1 + np.arange(100) / 1e6)
+    assert close is not None
+    assert close.labels[:2] == ("at most 1.00001", "1.00001 to 1.00002")
     assert decile_slicing("score.order", np.full(5, np.nan)) is None
     assert decile_slicing("score.order", np.ones(5)) is None
 

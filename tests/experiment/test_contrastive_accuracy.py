@@ -8,7 +8,8 @@ import torch
 import mtx
 from mtx.experiment.contrastive_accuracy import contrastive_accuracy
 from mtx.experiment.fit_opening_and_summary import result_text
-from mtx.experiment.held_out_slicings import held_out_slicings
+from mtx.experiment.held_out_slicings import _training_sources, held_out_slicings, slicings_or_none
+from mtx.progress.literal_console import PlainConsole
 from mtx.records.report_record import Report
 
 SMALL = ["downloader.n=600", "tokenizer.vocab_size=400", "datamodule.validation=30", "datamodule.test=null"]
@@ -40,9 +41,20 @@ class Knowing(torch.nn.Module):
         return self.sign * (rows != batch["row_ids"]).double()
 
 
+class Failing(Knowing):
+    def target_nats(self, batch: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory [x].\nTried to allocate 9 GiB")
+
+
+class Unshaped(Knowing):
+    def target_nats(self, batch: Any) -> torch.Tensor:
+        return super().target_nats(batch).sum()
+
+
 class FakeRun:
     def __init__(self, datamodule: Any) -> None:
         self.datamodule = datamodule
+        self.console = PlainConsole()
 
 
 @pytest.mark.parametrize(("sign", "right"), [(1, 1.0), (-1, 0.0)])
@@ -53,6 +65,18 @@ def test_a_model_that_knows_the_pairs_is_always_right(data: Any, sign: int, righ
     assert (found.num_pairs, found.num_candidates, found.accuracy) == (12, 10, right)
     assert sorted(set(is_first.tolist())) == [-1, int(right)]
     assert sum(is_first >= 0) == 12
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [(Failing, "OutOfMemoryError: CUDA out of memory [x].\n"), (Unshaped, "ValueError: target_nats must return one")],
+)
+def test_a_failure_of_the_model_is_told_in_one_line(
+    data: Any, model: type[Knowing], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = FakeRun(data)
+    assert contrastive_accuracy(run, model(data, 1), torch.device("cpu"), 12) == (None, None)  # type: ignore[arg-type]
+    assert f"contrastive accuracy was not measured: {told}" in capsys.readouterr().out
 
 
 def test_nothing_is_measured_without_a_model_that_scores_targets_or_without_pairs(data: Any) -> None:
@@ -78,3 +102,20 @@ def test_translations_are_only_shown_when_the_accuracy_is_surely_above_one_half(
     )
     assert lines[1] == f"right target likeliest of 10: 60 % [{100 * low:.0f}, 69] of 100 pairs; chance 10 %"
     assert len(lines) == told
+
+
+def test_slicing_that_fails_is_told_in_one_line_and_fails_nothing(
+    data: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("of no use\nat all")
+
+    monkeypatch.setattr("mtx.experiment.held_out_slicings.length_slicing", refuse)
+    assert slicings_or_none(data, PlainConsole()) == []
+    assert capsys.readouterr().out == "the held-out pairs were not sliced: ValueError: of no use\n"
+
+
+def test_long_training_texts_are_counted_in_fewer_pairs(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(_training_sources(data)) > 300
+    monkeypatch.setattr("mtx.experiment.held_out_slicings.MAX_TRAINING_CHARS", 1000)
+    assert sum(map(len, _training_sources(data).to_pylist())) <= 2000

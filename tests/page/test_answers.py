@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from jobs_on_disk import profile, trained, write_job
 from lxml import html
 
+from mtx.page.answers import answers
 from mtx.page.copied_tables import latex_table, markdown_table
 from mtx.page.ranking import ranking
 from mtx.page.render import render
@@ -32,7 +34,7 @@ def write_arms(folder: Path, arms: dict[str, list[float]], **more: Any) -> None:
 
 
 def test_each_question_has_an_answer_with_difference_interval_and_seeds(tmp_path: Path) -> None:
-    write_arms(tmp_path, {"a": [2.0, 2.1, 2.05], "b": [3.0, 3.1, 3.05]})
+    write_arms(tmp_path, {"a": [2.0, 2.1, 2.05], "b": [3.0, 3.12, 3.05]})
     page = html.fromstring(render(read_results([tmp_path]), tmp_path).encode())
     best, fastest, padding = (" ".join(text.text_content().split()) for text in page.xpath("//div[@class='answers']/p"))
     assert best.startswith(
@@ -104,3 +106,26 @@ def test_each_arm_has_its_command_and_links(tmp_path: Path) -> None:
     (arm,) = tree.xpath("//details[@id='arm-2']")
     assert arm.xpath("string(.//pre)") == "mtx job=1-0"
     assert arm.xpath(".//a/@href") == ["1-0/report.json", "1-0/config.json"]
+
+
+def test_answers_are_about_the_arms_with_new_seeds_alone_and_name_no_winner_of_incomparable_losses(
+    tmp_path: Path,
+) -> None:
+    write_arms(tmp_path, {"a": [2.0, 2.1, 2.05], "b": [3.0, 3.12, 3.05]})
+    results = read_results([tmp_path])
+    added = [replace(job, confirms=True, name=f"new {job.name}") for job in results.jobs]
+    confirmed = replace(results, jobs=(*results.jobs, *added))
+    *_, padding = answers(confirmed, None, {})
+    assert padding.text.endswith("a (new seeds) is best: 0.1 lower than b (new seeds) with each seed.")
+    jobs = [replace(job, objectives={"loss": value}) for value, job in enumerate(results.jobs)]
+    first = jobs[0].report.model_copy(update={"ids": jobs[0].report.ids.model_copy(update={"tokenizer": "other"})})
+    incomparable = replace(results, jobs=(replace(jobs[0], report=first), *jobs[1:]))
+    assert incomparable.verdict.winner is not None
+    assert not answers(incomparable, None, {})[0].is_decided
+
+
+def test_arms_of_several_cohorts_have_different_ids(tmp_path: Path) -> None:
+    for digest in ("one", "two"):
+        write_arms(tmp_path / digest, {"a": [2.0], "b": [3.0]}, held_out={"digest": digest})
+    tree = html.fromstring(render(read_results([tmp_path]), tmp_path).encode())
+    assert tree.xpath("//details/@id") == ["arm-1", "arm-2", "arm-2-1", "arm-2-2"]

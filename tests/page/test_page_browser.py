@@ -15,6 +15,7 @@ from PIL import Image
 
 from mtx.page.render import write_page
 from mtx.records.job_records import read_results
+from mtx.records.sweep_record import PlannedJob, SweepRecord
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -48,6 +49,21 @@ onload = () => {{
   document.body.dataset.width = page.scrollWidth;
   document.body.dataset.height = page.scrollHeight;
 }}
+</script>
+"""
+
+SORTED_TWICE = """<!DOCTYPE html><body>
+<iframe id=run src="{page}"></iframe>
+<script>
+let loads = 0;
+run.onload = () => {{
+  loads += 1;
+  const page = run.contentDocument, buttons = [...page.querySelectorAll("table[data-sort=ranking1] button.sort")];
+  if (loads === 1) {{ buttons.forEach(button => button.click()); run.contentWindow.location.reload(); return; }}
+  const names = [...page.querySelectorAll("table[data-sort=ranking1] tbody tr")].map(row => row.cells[2].textContent);
+  const found = [names, page.querySelectorAll("th[aria-sort=ascending]").length, page.querySelectorAll(".copy").length];
+  document.body.dataset.found = encodeURIComponent(JSON.stringify(found));
+}};
 </script>
 """
 
@@ -126,7 +142,7 @@ def test_hostile_text_runs_nothing_and_fetches_nothing(tmp_path: Path, asked: tu
         document = browse(tmp_path, path.as_uri(), "--dump-dom")
         assert "<title>owned" not in document
         assert document.count("<script") == 3  # the data of the page, the plotting library, and mtx's own script
-        assert 'class="sort"' in document  # which runs
+        assert ('class="sort"' in document) == (path == page)  # it runs; one run has nothing to sort
         assert "{{7*7}}" in document
         assert "&lt;script&gt;" in document
         assert "神光あれと言たまひければ光ありき" in document
@@ -153,6 +169,23 @@ def test_scripts_run_by_their_hash_alone_and_the_page_is_whole_without_them(tmp_
     assert 'class="sort"' not in without
     for words in ("Which arm is best", "Learning curves", "| arm |", "begin{tabular}", "to reach 3.000"):
         assert words in without
+
+
+def test_rows_of_jobs_that_wait_stay_last_in_any_order_and_a_reload_keeps_the_order(tmp_path: Path) -> None:
+    jobs = tuple(PlannedJob(folder=str(i), overrides=(f"sampler={name}",)) for i, name in enumerate("abc"))
+    SweepRecord(num_jobs=3, jobs=jobs, varied=("sampler",)).write(tmp_path)
+    for number, bits in enumerate([2.0, 3.0]):
+        config, choices = {"sampler": {}, "seed": 1}, {"sampler": "ab"[number]}
+        write_job(tmp_path / str(number), config, trained(bits), choices=choices, objective="bits_per_byte")
+    page = write_page(read_results([tmp_path]), tmp_path)
+    frame = tmp_path / "frame.html"
+    frame.write_text(SORTED_TWICE.format(page=page.as_uri()), encoding="utf-8")
+    document = browse(tmp_path, frame.as_uri(), "--allow-file-access-from-files", "--dump-dom")
+    names, num_sorted, num_copies = json.loads(unquote(document.partition('data-found="')[2].partition('"')[0]))
+    assert sorted(names[:2]) == ["a", "b"]
+    assert names[2].startswith("sampler=c")
+    assert num_sorted == 1
+    assert num_copies > 0
 
 
 def test_the_browser_of_these_tests_would_run_and_fetch(tmp_path: Path, asked: tuple[str, list[str]]) -> None:

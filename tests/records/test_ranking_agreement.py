@@ -1,11 +1,14 @@
 """Agreement of rankings between budgets, worked out by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from jobs_on_disk import trained, write_job
 
 from mtx.records.job_records import read_results
 from mtx.records.ranking_agreement import agreement, agreements
+
+BITS = "bits_per_byte"
 
 
 def test_pairs_in_the_same_order_are_counted() -> None:
@@ -45,3 +48,24 @@ def test_runs_with_several_budgets_are_compared_with_the_largest(tmp_path: Path)
             write_job(folder, config, trained(value), choices={"sampler": arm}, objective="bits_per_byte")
     (found,) = agreements(read_results([tmp_path]))
     assert (found.budget, found.num_same, found.num_pairs) == ("budget.steps=10, compared with 100,", 2, 3)
+
+
+def test_several_budgets_of_another_measure_than_the_compared_one_tell_nothing(tmp_path: Path) -> None:
+    for budget in (10, 100):
+        for arm, value in zip("abc", (3.0, 4.0, 5.0), strict=True):
+            config = {"sampler": {}, "budget": {"steps": budget}, "sweep": {"budget": "seconds"}}
+            write_job(tmp_path / f"{arm}{budget}", config, trained(value), choices={"sampler": arm}, objective=BITS)
+    assert agreements(read_results([tmp_path])) == ()
+
+
+def test_jobs_that_confirm_are_no_arms_of_their_own(tmp_path: Path) -> None:
+    for arm, value in zip("abc", (3.0, 4.0, 5.0), strict=True):
+        for budget in (10, 100):
+            config = {"sampler": {}, "seed": 1, "budget": {"steps": budget}}
+            write_job(tmp_path / f"{arm}{budget}", config, trained(value), choices={"sampler": arm}, objective=BITS)
+    results = read_results([tmp_path])
+    added = replace(results.jobs[0], name="new", confirms=True, config={**results.jobs[0].config, "seed": 9})
+    (found,) = agreements(replace(results, jobs=(*results.jobs, added)))
+    assert (found.num_same, found.num_pairs) == (3, 3)
+    both = replace(results, jobs=(*results.jobs, added))
+    assert list(both.judged_arms) == [name for name in both.arms if name.endswith(" (new seeds)")]

@@ -46,6 +46,7 @@ def test_a_rule_has_a_gain_a_loss_or_is_not_told_apart_and_a_price(tmp_path: Pat
     (worths,) = rule_worths(sweep(tmp_path))
     assert worths.is_paired
     assert worths.num_seeds == 3
+    assert worths.chance.endswith("less that of as many pairs dropped at random besides all rules.")
     rows = {row.rule: row for row in worths.rows}
     assert list(rows) == ["all rules", "copy", "letters", "markup"], "in the order of the jobs' names"
     letters, copy, markup, together = (rows[name] for name in ("letters", "copy", "markup", "all rules"))
@@ -82,6 +83,7 @@ def test_a_control_instead_of_the_rule_is_compared_with_all_rules(tmp_path: Path
     assert letters.gain is None
     assert letters.over_chance is not None
     assert letters.over_chance.estimate == pytest.approx(0.15)
+    assert "which leaves equally many pairs" in worths.chance
 
 
 def test_a_difference_within_the_variation_over_seeds_is_not_told_apart(tmp_path: Path) -> None:

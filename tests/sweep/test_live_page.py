@@ -1,6 +1,8 @@
 """The page of a sweep that still runs: it exists before the first job, counts jobs, and reloads until the end."""
 
+import errno
 import json
+import os
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,13 +14,16 @@ from filelock import FileLock
 from jobs_on_disk import profile, trained, write_job
 from lxml import html
 
-from mtx.page.render import render
+from mtx.page.render import render, write_results_page
+from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import LOCK_FILE, JobStatus, write_status
+from mtx.records.running_training import read_running_profile
 from mtx.records.sweep_progress import is_sweep_running, sweep_progress
 from mtx.records.sweep_record import PlannedJob, SweepRecord, read_sweep
-from mtx.sweep.live_page import LivePage, running_results, write_page_of_running_sweep
+from mtx.sweep.live_page import LivePage, results_so_far, running_results, write_page_of_running_sweep
 
+RELOADS = '<meta http-equiv="refresh"'
 BEGUN = datetime.now().astimezone() - timedelta(seconds=100)
 
 
@@ -79,6 +84,13 @@ def test_a_training_file_that_cannot_be_read_leaves_the_curve_out(tmp_path: Path
         assert "1 running" in render(running_results(tmp_path), tmp_path)
 
 
+def test_the_curve_of_an_earlier_attempt_is_not_that_of_a_job_that_runs_again(tmp_path: Path) -> None:
+    begin(tmp_path / "2", [{"step": 1, "seconds": 1.0, "val/bits_per_byte": 3.0}])
+    started = datetime.now().astimezone()
+    assert len(read_running_profile(tmp_path / "2", started.isoformat()).validations) == 1
+    assert not read_running_profile(tmp_path / "2", (started + timedelta(seconds=60)).isoformat()).validations
+
+
 def test_the_time_left_follows_from_the_jobs_that_ended(tmp_path: Path) -> None:
     plan(tmp_path)
     finish(tmp_path / "0", "a", 2.0)
@@ -111,14 +123,90 @@ def test_a_page_is_written_again_only_after_progress_and_not_too_often(
     assert not path.exists()  # nothing has changed
 
 
-def test_another_process_writes_the_page_only_if_it_is_old_and_no_failure_ends_the_sweep(tmp_path: Path) -> None:
-    write_page_of_running_sweep(tmp_path)
-    assert not (tmp_path / "report.html").exists()
-    LivePage(tmp_path / "gone").write()
+def test_a_page_without_progress_is_written_again_after_five_minutes_and_says_that_it_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan(tmp_path)
-    (tmp_path / "report.html").write_text("old")
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    page, path = LivePage(tmp_path), tmp_path / "report.html"
+    page.write()
+    assert '"is_followed": false' in path.read_text()  # a launcher that never ticks writes at the ends of jobs only
+    path.unlink()
+    now[0] += 301
+    page.tick()
+    assert '"is_followed": true' in path.read_text()
+
+
+def test_another_process_writes_the_page_only_if_it_is_old_and_no_failure_ends_the_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
     write_page_of_running_sweep(tmp_path)
-    assert (tmp_path / "report.html").read_text() == "old"
+    assert not path.exists()
+    LivePage(tmp_path / "gone").write()
+    LivePage(tmp_path / "gone").tick()
+    plan(tmp_path)
+    path.write_text("old")
+    write_page_of_running_sweep(tmp_path)
+    assert path.read_text() == "old"
+    os.utime(path, (1, 1))
+    with FileLock(tmp_path / "sweep.lock"):
+        write_page_of_running_sweep(tmp_path)
+    assert "refresh" in path.read_text()
+
+
+def test_a_job_that_ends_after_its_launcher_died_writes_a_page_that_does_not_reload(tmp_path: Path) -> None:
+    plan(tmp_path, ["a"])
+    LivePage(tmp_path).write()
+    assert RELOADS in (tmp_path / "report.html").read_text()
+    finish(tmp_path / "0", "a", 2.0)
+    write_page_of_running_sweep(tmp_path)
+    assert RELOADS not in (tmp_path / "report.html").read_text()
+
+
+def test_a_file_that_vanishes_does_not_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan(tmp_path)
+    finish(tmp_path / "model" / "0", "a", 2.0)
+    page = LivePage(tmp_path)
+    assert len(page._signature()) == 2  # type: ignore[arg-type]  # jobs may lie in folders of folders
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("mtx.sweep.live_page.job_folders", refuse)
+    page.write()
+    page.tick()
+
+
+def test_results_of_folders_of_which_one_is_a_running_sweep_are_interim_and_their_page_does_not_reload(
+    tmp_path: Path,
+) -> None:
+    for name in ("one", "two"):
+        plan(tmp_path / name, ["a", "b"])
+        finish(tmp_path / name / "0", "a", 2.0)
+        finish(tmp_path / name / "1", "b", 3.0)
+    assert not results_so_far([tmp_path / "one", tmp_path / "two"]).is_interim
+    with FileLock(tmp_path / "two" / "sweep.lock"):
+        for folders in ([tmp_path], [tmp_path / "two"], [tmp_path / "one", tmp_path / "two"]):
+            results = results_so_far(folders)
+            assert results.is_interim
+            assert RELOADS not in render(results, tmp_path)
+
+
+def test_if_the_last_page_cannot_be_written_the_former_one_stops_reloading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan(tmp_path)
+    LivePage(tmp_path).write()
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of no use")
+
+    monkeypatch.setattr("mtx.page.render.page_content", broken)
+    write_results_page(read_results([tmp_path]), tmp_path, PlainConsole())
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    text = (tmp_path / "report.html").read_text()
+    assert RELOADS not in text
+    assert "The page of the end could not be written." in text
 
 
 def test_a_sweep_runs_while_its_lock_is_held(tmp_path: Path) -> None:
