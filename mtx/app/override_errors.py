@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep
+from hydra.core.override_parser.types import Override, Sweep, ValueType
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -17,6 +17,7 @@ from yaml import YAMLError
 
 from mtx.app.corrected_command import is_override
 from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags, wrong_flag_problem
+from mtx.app.missing_plug_ins import PLUG_IN_PACKAGES, missing_plug_in_message, needed_plug_in_message
 from mtx.app.mistyped_words import several_values_problem, word_problems
 from mtx.app.plain_config import unresolved_message
 from mtx.app.unknown_keys import key_problem
@@ -33,20 +34,10 @@ INVALID_OPTION = re.compile(
     r"\+{0,2}([\w/]+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL
 )
 
+HYDRA_OVERRIDE = re.compile(r"[~+]{0,2}hydra[/.]")
+
 MAX_DIGITS = 4300  # Python converts no text with more digits to a number
 TOO_MANY_DIGITS = re.compile(rf"\d{{{MAX_DIGITS + 1},}}")
-
-# How to install the Hydra plug-in that an option of mtx needs.
-PLUG_IN_PACKAGES = {
-    "hydra/launcher/joblib": "pip install 'mtx[joblib]'",
-    "hydra/launcher/submitit_local": "pip install 'mtx[submitit]'",
-    "hydra/launcher/submitit_slurm": "pip install 'mtx[submitit]'",
-    "hydra/launcher/ray": "pip install 'mtx[ray]', in its own environment, since it needs an older cloudpickle",
-    "hydra/sweeper/optuna": (
-        "pip install 'mtx[optuna]', and then pip install --no-deps hydra-optuna-sweeper==1.3.0, whose version pin "
-        "excludes the Optuna that works"
-    ),
-}
 
 
 def completed_arguments(arguments: Sequence[str]) -> list[str]:
@@ -102,8 +93,13 @@ def check_options(arguments: Sequence[str]) -> None:
                 f"{key}=NUMBER with fewer digits"
             )
     asked = [found for argument in arguments if (found := INVALID_OPTION.fullmatch(argument))]
-    if not asked:
-        return
+    if asked:
+        _check_option_names(asked)
+    if of_hydra := [text for text in arguments if HYDRA_OVERRIDE.match(text) and is_override(text)]:
+        _check_hydra_overrides(of_hydra)
+
+
+def _check_option_names(asked: Sequence[re.Match[str]]) -> None:
     with hydra_loader() as loader:
         groups = group_names(loader)
         for group, value in (found.groups() for found in asked):
@@ -112,6 +108,18 @@ def check_options(arguments: Sequence[str]) -> None:
                     raise ConfigError(list_problem(group, value))
                 options = loader.get_group_options(group, ObjectType.CONFIG)
                 raise ConfigError(f"{group} has no option {value!r}. Its options: {choices(value, options)}")
+
+
+def _check_hydra_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides of Hydra's config at which Hydra fails with an error of Python, as at `hydra/launcher=nan`."""
+    with hydra_loader() as loader, suppress(HydraException, OmegaConfBaseException):  # which are explained later
+        try:
+            loader.load_configuration(CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN)
+        except (AssertionError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{' '.join(overrides)} cannot be applied to Hydra's config: a group takes the name of an option, and "
+                "a key is set below one that has keys. Leave it out, or see all keys with mtx --cfg hydra"
+            ) from error
 
 
 @contextmanager
@@ -146,20 +154,6 @@ def readable_configs() -> Iterator[None]:
         raise ConfigError(missing_option_message(error)) from error
     except (OSError, YAMLError) as error:  # includes an option name that is too long for a file name
         raise ConfigError(unreadable_config_message(error)) from error
-
-
-def missing_plug_in_message(error: Exception) -> str | None:
-    """Return how to install the Hydra plug-in that an option needs, or None if the error has another cause."""
-    wanted = str(getattr(error, "missing_cfg_file", ""))
-    if (needed := PLUG_IN_PACKAGES.get(wanted)) is None:
-        return None
-    group, _, name = wanted.rpartition("/")
-    return needed_plug_in_message(group, name, needed)
-
-
-def needed_plug_in_message(group: str, name: str, needed: str) -> str:
-    """Return how to install the Hydra plug-in that an option needs."""
-    return f"{group.removeprefix('hydra/')}={name} needs a Hydra plug-in that is not installed: {needed}"
 
 
 def missing_option_message(error: MissingConfigException) -> str:
@@ -219,6 +213,8 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
     if key not in groups:
         return None
     options = loader.get_group_options(key, ObjectType.CONFIG)
+    if override.value_type == ValueType.INTERVAL_SWEEP:
+        return f"{key} takes names of options, but is an interval. Its options: {', '.join(options)}"
     chosen = None if override.is_sweep_override() else override.value()
     for value in override.sweep_string_iterator() if override.is_sweep_override() else [chosen]:
         names = value if isinstance(value, list) else str(value).strip("[]").split(",") if value is not None else []

@@ -440,3 +440,31 @@ def test_a_mistyped_key_of_hydra_is_told_with_the_launcher_that_has_it() -> None
     told = told_of("hydra.launcher.n_jobs=2", "hydra.job.chdr=true")
     assert "launcher=joblib has it: mtx launcher=joblib hydra.launcher.n_jobs=2 hydra.job.chdr=true" in told
     assert "hydra.job has no key 'chdr'. There are: chdir, " in told
+
+
+def test_an_option_of_mtx_whose_plug_in_is_missing_says_what_to_install(mtx: Mtx) -> None:
+    found = mtx("launcher=ray")  # its plug-in does not go into the environment of the tests
+    assert found.code == 1
+    assert found.err == (
+        "mtx: launcher=ray needs a Hydra plug-in that is not installed: pip install 'mtx[ray]', in its own "
+        "environment, since it needs an older cloudpickle\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "hydra/launcher=nan",
+        "hydra/launcher=1_000",
+        "~hydra/launcher=1",
+        "hydra.sweeper.params.inner=1",
+        "hydra/launcher=${oc.env:MTX_NOT_SET,null}",
+        "hydra/sweeper=interval(0,1)",
+        "sampler=interval(0,1)",
+    ],
+)
+def test_an_override_at_which_hydra_itself_fails_is_refused_in_a_line(override: str, mtx: Mtx) -> None:
+    found = mtx("task=show", override)
+    assert found.code == 1
+    assert len(found.err.splitlines()) == 1
+    assert override.strip("~").partition("=")[0] in found.err

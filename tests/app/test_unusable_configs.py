@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from command_line import Mtx
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -106,12 +105,3 @@ def test_a_number_that_python_cannot_read_is_refused(override: str) -> None:
         ConfigError, match=r"^[+\w.]+ has a number of 4,301 digits, but a number has at most 4,300. Set "
     ):
         check_options([override.format("1" * 4301)])
-
-
-def test_an_option_of_mtx_whose_plug_in_is_missing_says_what_to_install(mtx: Mtx) -> None:
-    found = mtx("launcher=ray")  # its plug-in does not go into the environment of the tests
-    assert found.code == 1
-    assert found.err == (
-        "mtx: launcher=ray needs a Hydra plug-in that is not installed: pip install 'mtx[ray]', in its own "
-        "environment, since it needs an older cloudpickle\n"
-    )
