@@ -5,7 +5,6 @@ flat array with offsets (an Arrow LargeList in one record batch). Loaders memory
 object per row.
 """
 
-import logging
 import mmap
 import tempfile
 from collections.abc import Iterator
@@ -26,8 +25,7 @@ from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import DamagedError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
-
-log = logging.getLogger(__name__)
+from mtx.progress.progress_log import say
 
 # Bytes of text, both sides together, that are encoded at once. Memory is about 10 times this size. A larger block
 # encodes faster, because each of its distinct pieces is looked up only once.
@@ -84,9 +82,8 @@ class PairEncoder:
                     spool.add(lengths, ids, pc.cast(pc.binary_length(block[name]), pa.int64()).to_numpy())
             counts["source_tokens"], counts["target_tokens"] = source.num_tokens, target.num_tokens
             for side, encoder in zip(("source", "target"), self.encoders, strict=True):
-                log.info(
-                    "pieces of the %s with known ids: %.4f of %d", side, encoder.counts.hit_rate, encoder.counts.pieces
-                )
+                counted = {"pieces": encoder.counts.pieces, "share": f"{encoder.counts.hit_rate:.4f}"}
+                say("encode", f"pieces of the {side} with known ids", counted)
             yield _record_batch(source, target)
 
 

@@ -21,7 +21,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("mtx samp", ["sampler.", "sampler="]),
         ("mtx s", ["sampler.", "sampler=", "score=", "seed=", "storage.", "storage=", "sweep.", "sweeper="]),
         ("mtx -m sampler=s", ["sampler=sequential", "sampler=sorted", "sampler=static_shapes"]),
-        ("mtx -m sampler=bucket,r", ["sampler=bucket,random"]),
+        ("mtx -m sampler=bucket,r", ["sampler=bucket,random", "sampler=bucket,random_tokens"]),
         ("mtx filter=none,", ["filter=none,default", "filter=none,opusfilter", "filter=none,selection"]),
         ("mtx 'score=[rules]' score.rules.se", ["score.rules.seed="]),
         ("mtx score=rules score.", ["score.rules."]),

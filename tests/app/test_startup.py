@@ -139,7 +139,10 @@ def test_help_fits_a_screen_and_names_every_task_group_and_option(tmp_path: Path
     conf = Path(__file__).parents[2] / "conf"
     _, out = imported(tmp_path, "--help")
     assert "\n  measure*   Prepares the data and measures one epoch of batches\n" in out
-    assert "\n  sampler    bucket, random, sequential, sorted, static_shapes, token_budget*\n" in out
+    assert (
+        "\n  sampler    bucket, random, random_tokens, sequential, sorted, static_shapes,\n             token_budget*\n"
+        in out
+    )
     for task in conf.glob("task/*.yaml"):
         assert re.search(rf"^  {task.stem}\*? +[A-Z].{{20,}}$", out, re.MULTILINE), task.stem
     for option in conf.glob("*/*.yaml"):

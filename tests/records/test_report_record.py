@@ -19,6 +19,7 @@ from rich.console import Console
 from mtx.errors import ConfigError, DamagedError, DataError, NewerFormatError, StoreError
 from mtx.experiment.compare import compare
 from mtx.experiment.run_context import Run
+from mtx.records.evaluation_report import EvaluationReport
 from mtx.records.job_records import read_results
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.record_file import Record
@@ -114,7 +115,8 @@ def test_an_objective_of_the_former_version_has_its_name_of_today(tmp_path: Path
 def test_what_each_task_reports_is_what_its_part_declares() -> None:
     """Whole reports of the former version; a mixture adds its sources, and today's names more stages."""
     of_sources = {"sources", "ledger_by_source", "ledger_by_group", "scorers", "selection"}
-    later = {"contaminated", "num_pairs_changed", "changed_by_step"}
+    later = {"contaminated", "num_pairs_changed", "changed_by_step", "slices", "contrastive", "length_variation"}
+    later |= keys_of(EvaluationReport)
     of_sources |= later
     of_plan = keys_of(DataReport, PlanReport)
     assert set(Report.of(former_read("measure")).model_fields_set) == (of_plan | keys_of(DrawReport)) - of_sources | {
