@@ -83,7 +83,7 @@ class PairEncoder:
             counts["source_tokens"], counts["target_tokens"] = source.num_tokens, target.num_tokens
             for side, encoder in zip(("source", "target"), self.encoders, strict=True):
                 counted = {"pieces": encoder.counts.pieces, "share": f"{encoder.counts.hit_rate:.4f}"}
-                say("encode", f"pieces of the {side} with known ids", counted)
+                say("prepare", f"encoding: pieces of the {side} with known ids", counted)
             yield _record_batch(source, target)
 
 

@@ -233,7 +233,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     assert done.stdout.decode() == first
 
 
-def test_the_page_of_sixty_jobs_stays_under_two_megabytes(tmp_path: Path) -> None:
+def test_the_page_of_sixty_jobs_stays_under_three_megabytes(tmp_path: Path) -> None:
     many = [{"step": n, "seconds": n, "real_tokens": n, "bits_per_byte": 4 - n / 300} for n in range(500)]
     shapes = [[n % 97 + 1, n % 113, n % 89, n] for n in range(1, 301)]
     steps = {"positions": list(range(500)), "real": [n % 71 + 900 for n in range(500)], "padded": [1000] * 500}
@@ -249,7 +249,7 @@ def test_the_page_of_sixty_jobs_stays_under_two_megabytes(tmp_path: Path) -> Non
     for number in range(60, 70):
         trace = f"{number}" * 20_000
         write_job(tmp_path / str(number), {"a": 0, "b": number}, error=f"DataError: {number}", traceback=trace)
-    assert len(render(read_results([tmp_path]), tmp_path).encode()) < 2_000_000
+    assert len(render(read_results([tmp_path]), tmp_path).encode()) < 3_000_000
 
 
 def test_a_disk_that_refuses_costs_the_page_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
