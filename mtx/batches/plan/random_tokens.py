@@ -82,7 +82,8 @@ class RandomTokensPlanner(Planner):
         """Return the smallest number of batches that is found to hold rows of these tokens in a random order."""
         if not len(tokens):
             return 0
-        wanted = max(1, math.ceil(int(tokens.sum()) / (self.real_tokens * (1 - SPARE_ROOM))))
+        full = max(1, math.ceil(int(tokens.sum()) / (self.real_tokens * (1 - SPARE_ROOM))))
+        wanted = min(full, len(tokens))  # with more batches than pairs, a plan would repeat pairs
         if self._num_packed(tokens, wanted) <= wanted:
             return wanted
         needed = self._num_packed(tokens, wanted)  # rows are long or of one length, so batches cannot be filled up

@@ -91,3 +91,10 @@ def test_the_batch_size_finder_sets_the_cap() -> None:
     assert planner_budget(planner) == 64
     assert planner_with_budget(planner, 32) == RandomTokensPlanner(real_tokens=32)
     assert min_budget(planner, lengths, None) == 14
+
+
+@pytest.mark.parametrize("look_ahead", [1, 64])
+def test_a_single_pair_that_fills_a_batch_is_served_once(look_ahead: int) -> None:
+    planner = RandomTokensPlanner(real_tokens=64, look_ahead=look_ahead)
+    plan = planner.draft(Lengths.of([0], [64])).plan(seed=0, epoch=0)
+    assert [rows.tolist() for rows in plan] == [[0]]
