@@ -115,7 +115,7 @@ def _check_hydra_overrides(overrides: Sequence[str]) -> None:
     with hydra_loader() as loader, suppress(HydraException, OmegaConfBaseException):  # which are explained later
         try:
             loader.load_configuration(CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN)
-        except (AssertionError, TypeError, ValueError) as error:
+        except (AssertionError, AttributeError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"{' '.join(overrides)} cannot be applied to Hydra's config: a group takes the name of an option, and "
                 "a key is set below one that has keys. Leave it out, or see all keys with mtx --cfg hydra"

@@ -458,6 +458,7 @@ def test_an_option_of_mtx_whose_plug_in_is_missing_says_what_to_install(mtx: Mtx
         "hydra/launcher=1_000",
         "~hydra/launcher=1",
         "hydra.sweeper.params.inner=1",
+        "hydra.sweeper.params={seed: 1}",
         "hydra/launcher=${oc.env:MTX_NOT_SET,null}",
         "hydra/sweeper=interval(0,1)",
         "sampler=interval(0,1)",

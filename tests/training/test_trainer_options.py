@@ -278,7 +278,9 @@ class Odd(Planner):
 
 def test_the_budget_is_refused_with_the_reason(store: Path) -> None:
     odd = made(store, sampler=Odd())
-    with pytest.raises(ConfigError, match=r"sampler's max_tokens or batch_size, but Odd has neither\. Remove the"):
+    with pytest.raises(
+        ConfigError, match=r"sampler's max_tokens or real_tokens or batch_size, but Odd has none of these\. Remove the"
+    ):
         print(odd.batch_size)
     data = made(store)
     for value in (0, 2.5):

@@ -10,6 +10,7 @@ from mtx.batches.plan.bucket import BucketPlanner
 from mtx.batches.plan.constant_epoch_length import constant_num_batches, plan_with_num_batches
 from mtx.batches.plan.planner import Lengths, Plan, Planner
 from mtx.batches.plan.random import RandomPlanner
+from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.sequential import SequentialPlanner
 from mtx.batches.plan.sorted import SortedPlanner
 from mtx.batches.plan.static_shapes import StaticShapesPlanner
@@ -103,6 +104,7 @@ PLANNERS: list[Planner] = [
     SequentialPlanner(batch_size=3, drop_last=True),
     SortedPlanner(max_tokens=40),
     StaticShapesPlanner(num_shapes=4, max_tokens=40),
+    RandomTokensPlanner(real_tokens=90),
 ]
 
 
