@@ -43,6 +43,9 @@ UNSAFE_ATTRIBUTES = {
     ("torch", "hub"),
 }
 
+# Modules that unpickle what a process of the same run has sent through a socket that only the two processes have.
+BETWEEN_OWN_PROCESSES = {"data/process_pool_engine.py", "data/engine_worker.py"}
+
 
 class Touches:
     """Makes a file when it is unpickled."""
@@ -93,7 +96,8 @@ def found_in(module: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_calls_what_runs_what_it_reads(path: Path) -> None:
-    assert list(found_in(tree(path))) == []
+    allowed = {"pickle.loads"} if path.relative_to(PACKAGE).as_posix() in BETWEEN_OWN_PROCESSES else set()
+    assert set(found_in(tree(path))) == allowed
 
 
 @pytest.mark.parametrize(
