@@ -34,7 +34,8 @@ INVALID_OPTION = re.compile(
     r"\+{0,2}([\w/]+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL
 )
 
-HYDRA_OVERRIDE = re.compile(r"[~+]{0,2}hydra[/.]")
+# Overrides of Hydra at which it may fail with an error of Python; other keys are not composed twice.
+HYDRA_OVERRIDE = re.compile(r"[~+]{0,2}(hydra/|hydra\.sweeper\.params)")
 
 MAX_DIGITS = 4300  # Python converts no text with more digits to a number
 TOO_MANY_DIGITS = re.compile(rf"\d{{{MAX_DIGITS + 1},}}")
