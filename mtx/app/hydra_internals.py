@@ -103,12 +103,17 @@ def extended_loader(loader: ConfigLoader, search_path: Sequence[str]) -> ConfigL
 def wrong_flag_problem(arguments: Sequence[str]) -> str | None:
     """Return what is wrong with the value of a flag of Hydra, such as `--multirun=1`; None if nothing is."""
     parser = get_args_parser()
+    flags = {name: action for action in parser._actions for name in action.option_strings}
+    for text in arguments:  # `-mx`: argparse of Python 3.13 reads -m, and drops the rest
+        action = flags.get(text[:2])
+        is_short = action is not None and action.nargs == 0 and text[1:2] != "-"
+        if action is not None and is_short and any(f"-{letter}" not in flags for letter in text[1:]):
+            return f"{action.option_strings[0]} takes no value. Write {action.option_strings[0]} alone"
     parser.exit_on_error = False
     parser.error = _raise_ambiguous  # type: ignore[method-assign]  # which would print and exit
     try:
         parser.parse_known_args(list(arguments))
     except ArgumentError as error:
-        flags = {name: action for action in parser._actions for name in action.option_strings}
         if error.argument_name is None:
             known = {text: _flags_of(text, flags) for text in arguments}
             text = next(text for text in arguments if len(known[text]) > 1)
