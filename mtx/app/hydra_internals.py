@@ -5,7 +5,7 @@ The functions are tested with the version of Hydra that pyproject.toml requires.
 
 import copy
 import threading
-from argparse import ArgumentError, Namespace
+from argparse import Action, ArgumentError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +108,7 @@ def wrong_flag_problem(arguments: Sequence[str]) -> str | None:
         action = flags.get(text[:2])
         is_short = action is not None and action.nargs == 0 and text[1:2] != "-"
         if action is not None and is_short and any(f"-{letter}" not in flags for letter in text[1:]):
-            return f"{action.option_strings[0]} takes no value. Write {action.option_strings[0]} alone"
+            return _no_value(action)
     parser.exit_on_error = False
     parser.error = _raise_ambiguous  # type: ignore[method-assign]  # which would print and exit
     try:
@@ -119,13 +119,17 @@ def wrong_flag_problem(arguments: Sequence[str]) -> str | None:
             text = next(text for text in arguments if len(known[text]) > 1)
             return f"{text.partition('=')[0]} may be one of {', '.join(known[text])}. Write the flag in full"
         action = flags[error.argument_name.partition("/")[0]]
-        flag = action.option_strings[0]
         if action.nargs == 0:
-            return f"{flag} takes no value. Write {flag} alone"
+            return _no_value(action)
+        flag = action.option_strings[0]
         choices = tuple(map(str, action.choices or ()))
         rule = f"one of {', '.join(choices)}" if choices else "a value"
         return f"{flag} takes {rule}, as in: mtx {flag} {choices[0] if choices else 'VALUE'}"
     return None
+
+
+def _no_value(flag: Action) -> str:
+    return f"{flag.option_strings[0]} takes no value. Write {flag.option_strings[0]} alone"
 
 
 def _flags_of(text: str, flags: Iterable[str]) -> list[str]:
