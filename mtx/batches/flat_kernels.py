@@ -40,11 +40,13 @@ IOTA = np.arange(1024, dtype=np.int32)  # copying numbers is faster than convert
 
 @_inner_kernel
 def _write_positions(positions: Any, place: int, length: int) -> None:
-    if length <= UInt(IOTA.size):
-        for j in range(length):
+    blocks = (length + BEFORE) & BLOCKS
+    whole = length if place + blocks > UInt(positions.size) else blocks
+    if whole <= UInt(IOTA.size):
+        for j in range(whole):
             positions[place + j] = IOTA[j]
     else:
-        for j in range(length):
+        for j in range(whole):
             positions[place + j] = j
 
 
@@ -65,10 +67,7 @@ def _fill_flat_source(
         if extra:
             table[place + length] = eos
             length += ONE
-        whole = (length + BEFORE) & BLOCKS
-        if place + whole > UInt(positions.size):
-            whole = length
-        _write_positions(positions, place, whole)
+        _write_positions(positions, place, length)
         place += length
         offsets[i + ONE] = place
 
@@ -91,10 +90,7 @@ def _fill_flat_target(
             inputs[place + ONE + j] = token
         labels[place + length] = eos
         length += ONE
-        whole = (length + BEFORE) & BLOCKS
-        if place + whole > UInt(positions.size):
-            whole = length
-        _write_positions(positions, place, whole)
+        _write_positions(positions, place, length)
         place += length
         offsets[i + ONE] = place
 
