@@ -84,9 +84,9 @@ class RandomTokensPlanner(Planner):
             return 0
         full = max(1, math.ceil(int(tokens.sum()) / (self.real_tokens * (1 - SPARE_ROOM))))
         wanted = min(full, len(tokens))  # with more batches than pairs, a plan would repeat pairs
-        if self._num_packed(tokens, wanted) <= wanted:
+        if (needed := self._num_packed(tokens, wanted)) <= wanted:
             return wanted
-        needed = self._num_packed(tokens, wanted)  # rows are long or of one length, so batches cannot be filled up
+        # rows are long or of one length, so batches cannot be filled up
         wanted = min(len(tokens), needed + 1 + math.isqrt(needed) // 4)  # other orders may need more batches
         while (needed := self._num_packed(tokens, wanted)) > wanted:
             wanted = needed
