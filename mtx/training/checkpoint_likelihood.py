@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from mtx.training.checkpoint_translator import (
     CheckpointTranslator,
@@ -16,8 +15,7 @@ from mtx.training.checkpoint_translator import (
     SearchOptions,
     batches_by_length,
 )
-
-MAX_LOGITS = 2**25  # logits of one batch: 128 MB in float32
+from mtx.training.reference.target_likelihoods import network_nll
 
 
 @torch.inference_mode()
@@ -48,17 +46,12 @@ def target_nats(
     longest = [max(len(source), len(target)) + 1 for source, target in zip(sources, targets, strict=True)]
     found = np.full(len(sources), np.nan)
     lengths = [length if length <= network.max_positions else 0 for length in longest]
-    most = min(batch_tokens, max(1, MAX_LOGITS // network.target_embedding.num_embeddings))
     num_done = lengths.count(0)
-    for rows in batches_by_length(lengths, SearchOptions(beam=1, batch_tokens=most)):
+    for rows in batches_by_length(lengths, SearchOptions(beam=1, batch_tokens=batch_tokens)):
         batch = translator.batch_of([sources[row] for row in rows], [targets[row] for row in rows])
         source_ids, source_mask, decoder_ids, labels, real = _fields(batch)
         hidden = network(source_ids, source_mask, decoder_ids)
-        counts = real.sum(dim=1)
-        losses = nn.functional.cross_entropy(network.logits(hidden[real]).float(), labels[real], reduction="none")
-        pairs = torch.repeat_interleave(torch.arange(len(rows), device=losses.device), counts)
-        nats = torch.zeros(len(rows), dtype=torch.float64, device=losses.device)
-        found[rows] = nats.index_add_(0, pairs, losses.double()).cpu().numpy()
+        found[rows] = network_nll(network, hidden[real], labels[real], real.sum(dim=1)).numpy()
         num_done += len(rows)
         if reach is not None:
             reach(num_done)

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-MAX_LOGITS = 2**25  # logits computed at once in validation and test: 128 MB in float32
+MAX_LOGITS = 2**25  # logits computed at once in validation and evaluation: 128 MB in float32
+
+
+def network_nll(network: "Transformer", hidden: Tensor, labels: Tensor, num_labels: Tensor) -> Tensor:
+    """Return the nats of each target, float64 [B] on the CPU, with few logits in memory; see `nll_by_pair`."""
+    at_once = max(1, MAX_LOGITS // network.target_embedding.num_embeddings)
+    return nll_by_pair(network.logits, hidden, labels, num_labels, labels_at_once=at_once)
 
 
 class TargetLikelihoods(Base):
@@ -40,5 +46,4 @@ class TargetLikelihoods(Base):
     def _pair_nll(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
         """Return the nats of each target, float64 [B] on the CPU, and the number of real labels."""
         hidden, labels, num_labels = self._label_states(batch)
-        at_once = max(1, MAX_LOGITS // self.network.target_embedding.num_embeddings)
-        return nll_by_pair(self.network.logits, hidden, labels, num_labels, labels_at_once=at_once), len(labels)
+        return network_nll(self.network, hidden, labels, num_labels), len(labels)
