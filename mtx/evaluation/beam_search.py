@@ -33,29 +33,6 @@ class Hypothesis:
     score: float
 
 
-def beam_search(
-    next_scores: NextScores,
-    *,
-    max_tokens: Tensor,
-    bos_id: int,
-    eos_id: int,
-    beam: int = 1,
-    length_penalty: float = 1.0,
-    never: Sequence[int] = (),
-) -> list[list[int]]:
-    """Return the best translation found for each sentence, without BOS and EOS; see `n_best_search`."""
-    found = n_best_search(
-        next_scores,
-        max_tokens=max_tokens,
-        bos_id=bos_id,
-        eos_id=eos_id,
-        beam=beam,
-        length_penalty=length_penalty,
-        never=never,
-    )
-    return [hypotheses[0].ids if hypotheses else [] for hypotheses in found]
-
-
 @torch.inference_mode()
 def n_best_search(
     next_scores: NextScores,

@@ -1,11 +1,13 @@
 """Beam search on a model of two words, whose best translations are found by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from mtx.errors import ConfigError
-from mtx.evaluation.beam_search import beam_search
+from mtx.evaluation.beam_search import NextScores, n_best_search
 
 PAD, BOS, EOS, A, B = range(5)
 NEVER = [PAD, BOS]
@@ -33,6 +35,11 @@ TRAP = {(): (0.0, 0.6, 0.4), (A,): (0.1, 0.5, 0.4), (B,): (0.9, 0.05, 0.05)}
 PLAIN = {(): (0.05, 0.05, 0.9), (B,): (0.1, 0.8, 0.1), (B, A): (0.9, 0.05, 0.05)}
 ENDLESS = dict.fromkeys([(), *[(A,) * n for n in range(1, 60)]], (0.0, 1.0, 0.0))
 SHORT = {(): (0.4, 0.6, 0.0), (A,): (0.0, 0.6, 0.4), (A, A): (0.9, 0.1, 0.0)}
+
+
+def beam_search(next_scores: NextScores, **options: Any) -> list[list[int]]:
+    """The ids of the best translation of each sentence."""
+    return [hypotheses[0].ids if hypotheses else [] for hypotheses in n_best_search(next_scores, **options)]
 
 
 def search(
