@@ -4,6 +4,7 @@
     scripts/bench_scores --per-kind 4000
     scripts/bench_scores --exact              also which share of all near-duplicates is found
     scripts/bench_scores --scorers alignment     one scorer alone: its peak memory
+    scripts/bench_scores --store FOLDER          keeps the scores, so that a stopped run resumes, without rates
 
 A corpus that is missing is skipped with a message. Rates are wall clock on all cores, and CPU seconds beside them.
 """
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +152,7 @@ def print_gaps(
 
 def measure(name: str, overrides: list[str], others: list[str], given: argparse.Namespace) -> None:
     """Print the figures of all scorers on one corpus."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if given.store is None else nullcontext(str(given.store)) as folder:
         datamodule = mtx.compose_datamodule(
             [
                 *(f"score=[{given.scorers}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
@@ -271,6 +273,7 @@ def main() -> None:
     parser.add_argument(
         "--exact", action="store_true", help="compare near-duplicates with an exact search, for minutes"
     )
+    parser.add_argument("--store", type=Path, help="folder that keeps what is built; default: a temporary one")
     parser.add_argument("--other-language", default="fr", help="language of the texts of the noise wrong_language")
     parser.add_argument("--scorers", default=",".join(SCORERS), help="scorers, separated by commas")
     given = parser.parse_args()
