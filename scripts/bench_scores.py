@@ -85,21 +85,22 @@ def share_kept(rules: SelectionFilter, columns: dict[str, np.ndarray]) -> float:
     return sum(batch.num_rows for batch in kept) / num_pairs
 
 
-def cpu_rate(datamodule: TranslationData, scorer: str, model_id: str | None, text_id: str) -> float:
-    """Return the pairs that a scorer scores in a second of CPU time, from texts that are in memory."""
+def trained_rates(datamodule: TranslationData, scorer: str, model_id: str | None, text_id: str) -> tuple[float, float]:
+    """Return the pairs that a scorer scores in a second of wall clock and of CPU time, with the texts in memory."""
     store, component = datamodule.storage, datamodule.recipe.scorers[scorer]
     batches = list(pair_batches(store.repo.get(text_id).rows.batches()))
     assert isinstance(component, TrainedScorer)
     assert model_id is not None
     model = component.load(store.models.open(model_id))
     model.scores(batches[0].slice(0, 1), np.zeros(1, dtype=np.bool_))  # loads tables that all calls share
-    started = time.process_time()
+    num_pairs = sum(batch.num_rows for batch in batches)
+    wall, cpu = time.perf_counter(), time.process_time()
     for batch in batches:
         model.scores(batch, np.ones(batch.num_rows, dtype=np.bool_))
-    return sum(batch.num_rows for batch in batches) / (time.process_time() - started)
+    return num_pairs / (time.perf_counter() - wall), num_pairs / (time.process_time() - cpu)
 
 
-def memory_rates(datamodule: TranslationData, scorer: str, text_ids: list[str]) -> tuple[float, float]:
+def corpus_rates(datamodule: TranslationData, scorer: str, text_ids: list[str]) -> tuple[float, float]:
     """Return the pairs that a scorer of a whole corpus scores in a second of wall clock and of CPU time.
 
     The texts are in memory, and the kernels are loaded, so that neither files nor the start of a process count.
@@ -176,11 +177,12 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
             rate = num_pairs / of.built_s if of.built_s else float("nan")
             line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
             component = recipe.scorers[scorer]
+            rates = None
             if isinstance(component, TrainedScorer) and not isinstance(component, CombiningScorer):
-                of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
-                line += f", {of_cpu:,.0f} pairs per CPU second and core"
-            if isinstance(component, CorpusScorer):
-                rates = memory_rates(datamodule, scorer, [part.id for part in parts])
+                rates = trained_rates(datamodule, scorer, of.model, parts[0].id)
+            elif isinstance(component, CorpusScorer):
+                rates = corpus_rates(datamodule, scorer, [part.id for part in parts])
+            if rates is not None:
                 line += f"; in memory, without the start of a process: {rates[0]:,.0f} pairs/s (wall clock), "
                 line += f"{rates[1]:,.0f} pairs per CPU second"
             print(line)
