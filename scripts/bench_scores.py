@@ -11,6 +11,7 @@ A corpus that is missing is skipped with a message. Rates are wall clock on all 
 
 import argparse
 import gettext
+import logging
 import resource
 import sys
 import tempfile
@@ -174,8 +175,10 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s, at most {peak:.2f} GB")
         for scorer, of in prepared.scored.items():
-            rate = num_pairs / of.built_s if of.built_s else float("nan")
-            line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
+            line = f"  {scorer}: stored by an earlier run"
+            if of.built_s:
+                line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {num_pairs / of.built_s:,.0f} pairs/s"
+                line += " (wall clock, disk to disk)"
             component = recipe.scorers[scorer]
             rates = None
             if isinstance(component, TrainedScorer) and not isinstance(component, CombiningScorer):
@@ -279,6 +282,7 @@ def main() -> None:
     parser.add_argument("--other-language", default="fr", help="language of the texts of the noise wrong_language")
     parser.add_argument("--scorers", default=",".join(SCORERS), help="scorers, separated by commas")
     given = parser.parse_args()
+    logging.getLogger("mtx.data.filter.selection").setLevel(logging.ERROR)  # which warns of noise that rules drop
     others = other_texts(given.other_language)
     folder = folder_of_corpora(given.data)
     if given.sample_only:
