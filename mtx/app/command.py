@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -163,7 +163,8 @@ def _hydra_main(cfg: DictConfig) -> Any:
     gc.enable()  # `mtx.__main__` disabled it for a faster start
     try:
         config = plain_config(cfg, also="\n".join(HydraConfig.get().overrides.hydra))  # may refer to variables
-        return _run_job(without_keys_of_another_task(config, HydraConfig.get().runtime), HydraConfig.get())
+        runtime = cast(Mapping[str, Any], HydraConfig.get().runtime)
+        return _run_job(without_keys_of_another_task(config, runtime), HydraConfig.get())
     except MtxError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise  # the sweep then continues with its other jobs

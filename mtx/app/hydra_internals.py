@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
@@ -218,7 +218,7 @@ def stored_config(path: str, sources: Iterable[Mapping[str, str]]) -> StoredConf
     options = [each for each in defaults if isinstance(each, GroupDefault) and isinstance(each.value, str)]
     return StoredConfig(
         found.header.get("package") or path.rpartition("/")[0].replace("/", "."),
-        content if isinstance(content, dict) else {},
+        cast(dict[str, Any], content) if isinstance(content, dict) else {},
         {str(each.group): str(each.value) for each in options},
         tuple(str(each.path) for each in defaults if isinstance(each, ConfigDefault) and each.path != "_self_"),
     )

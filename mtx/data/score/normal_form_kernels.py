@@ -52,8 +52,9 @@ def fill_folded_text(
             small = np.int64(folded[code])
             if not plain[code]:
                 row = np.int64(expansion[code])
-                is_normal &= row > 0
-                if row > 0:
+                if row == 0:
+                    is_normal = False
+                else:
                     # All but the last character of the expansion; the last one is written below.
                     last = np.int64(expansions[row, 0])
                     for number in range(1, last):
