@@ -17,7 +17,7 @@ from mtx.components.identity import JSON, identity
 from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser
 from mtx.data.normalise_steps import StepsNormaliser
 from mtx.data.token_rows import SpecialIds
-from mtx.data.tokenize.tokenization import prepare_tokenizer, vocabulary_size
+from mtx.data.tokenize.tokenization import prepare_tokenizer, tokenizer_from_str, vocabulary_size
 from mtx.errors import ConfigError, MtxError
 
 if TYPE_CHECKING:
@@ -159,8 +159,10 @@ def translation_state(
 
 def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_str(content)
+        tokenizer = tokenizer_from_str(content)
         size = vocabulary_size(tokenizer)
+    except MtxError as error:
+        raise ConfigError(f"ckpt={path}: {error}") from error
     except BaseException as error:  # the library raises plain Exception, or a panic of Rust, which is no Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise

@@ -76,8 +76,8 @@ class PretrainedTokenization(Tokenization):
             raise ConfigError(
                 "tokenizer.filepath must be a file, but is not set. Set tokenizer.filepath=FOLDER/tokenizer.json"
             )
-        if self.eos_token is not None and self.eos_token == self.pad_token:
-            raise ConfigError(_equal_tokens_message(self.eos_token))
+        if self.eos_token is not None:
+            check_distinct(self.eos_token, self.pad_token)
 
     @property
     def special(self) -> SpecialTokens:
@@ -90,8 +90,7 @@ class PretrainedTokenization(Tokenization):
             named = folder_special_tokens(path) if path.is_dir() else SPECIAL_TOKENS
             typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
             special = replace(named, **{role: token for role, token in typed.items() if token is not None})
-            if special.eos == special.pad:
-                raise ConfigError(_equal_tokens_message(special.eos))
+            check_distinct(special.eos, special.pad)
             self._special = special
         return self._special
 
@@ -143,11 +142,13 @@ class PretrainedTokenization(Tokenization):
         return spell_out(add_special(super()._parse(content), self.special), self.special)
 
 
-def _equal_tokens_message(token: str) -> str:
-    return (
-        f"tokenizer.eos_token and tokenizer.pad_token must differ, but both are {token!r}: losses ignore padding, so "
-        "that a model would never learn to end. Choose another tokenizer.pad_token"
-    )
+def check_distinct(eos: str, pad: str | None) -> None:
+    """Raise ConfigError if one token ends a text and pads batches."""
+    if eos == pad:
+        raise ConfigError(
+            f"tokenizer.eos_token and tokenizer.pad_token must differ, but both are {eos!r}: losses ignore padding, so "
+            "that a model would never learn to end. Choose another tokenizer.pad_token"
+        )
 
 
 def spell_out(tokenizer: Tokenizer, special: SpecialTokens) -> Tokenizer:
