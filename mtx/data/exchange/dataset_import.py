@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-
 from mtx.components.identity import JSON
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.dependency_order import check_inputs, input_names

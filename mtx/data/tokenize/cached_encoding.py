@@ -78,7 +78,9 @@ class FlatEncoder:
         size = max(tokenizer.get_vocab().values(), default=0) + 1
         dtype = np.uint16 if size <= np.iinfo(np.uint16).max + 1 else np.uint32
         rule = cut_rule(tokenizer)
-        joiner = None if rule is None or isinstance(tokenizer, SentencePieceTokenizer) else piece_joiner(tokenizer, rule)
+        joiner = (
+            None if rule is None or isinstance(tokenizer, SentencePieceTokenizer) else piece_joiner(tokenizer, rule)
+        )
         table = byte_ids(tokenizer)
         return cls(
             tokenizer, dtype, rule, joiner, None if table is None else table.astype(dtype), PieceCache.empty(dtype)

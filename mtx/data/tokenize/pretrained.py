@@ -23,8 +23,15 @@ from mtx.data.tokenize.tokenization import (
     encode_texts,
     special_ids,
 )
-from mtx.data.tokenize.tokenizer_folder import folder_special_tokens, tokenizer_file
+from mtx.data.tokenize.tokenizer_folder import (
+    MODEL_FILES,
+    TOKEN_FILES,
+    TOKENIZER_FILE,
+    folder_special_tokens,
+    tokenizer_file,
+)
 from mtx.errors import ConfigError, TokenizerError
+from mtx.infra.dataset.hub.model_files import is_repository_name, repository_folder
 
 if TYPE_CHECKING:
     from mtx.progress.tracking import Phases
@@ -46,7 +53,8 @@ class PretrainedTokenization(Tokenization):
     copy of the file.
 
     Args:
-        filepath: the tokenizer file, or a folder with `tokenizer.json`.
+        filepath: the tokenizer file, a folder with `tokenizer.json`, or the name of a repository of the Hugging Face
+            Hub with such a file, such as `google-t5/t5-small`.
         joint: True: both languages share this vocabulary; False: they count as two vocabularies of one file.
         pad_token: the padding token, as written in the vocabulary; None: as the files of the folder name it, else
             `<PAD>`. One token may serve several purposes, such as
@@ -56,6 +64,7 @@ class PretrainedTokenization(Tokenization):
         eos_token: the token that ends a text; None: as the folder says, else `<EOS>`.
         unk_token: the token for unknown text; None: as the folder says, else `<UNK>`. If the vocabulary has none, such
             as a byte-level one, set any other token.
+        revision: a branch, a tag or a commit of the repository; None: the newest commit, which the log names.
     """
 
     kind: ClassVar[str] = "tokenizer/pretrained"
@@ -67,11 +76,15 @@ class PretrainedTokenization(Tokenization):
     bos_token: Token | None = None
     eos_token: Token | None = None
     unk_token: Token | None = None
+    revision: str | None = None
+
+    HUB_FILES: ClassVar[tuple[str, ...]] = (TOKENIZER_FILE, *TOKEN_FILES, *MODEL_FILES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._content: bytes | None = None
         self._special: SpecialTokens | None = None
+        self._downloaded: Path | None = None
         if not self.filepath:
             raise ConfigError(
                 "tokenizer.filepath must be a file, but is not set. Set tokenizer.filepath=FOLDER/tokenizer.json"
@@ -86,7 +99,7 @@ class PretrainedTokenization(Tokenization):
         Reads the files of the folder on first use. Raises TokenizerError if they cannot be read.
         """
         if self._special is None:
-            path = Path(self.filepath or "")
+            path = self._location()
             named = folder_special_tokens(path) if path.is_dir() else SPECIAL_TOKENS
             typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
             special = replace(named, **{role: token for role, token in typed.items() if token is not None})
@@ -132,10 +145,21 @@ class PretrainedTokenization(Tokenization):
             "eos_token": special.eos,
             "unk_token": special.unk,
         }
-        return {**super().identity(), **tokens, "sha256": hashlib.sha256(content).hexdigest()}
+        described = super().identity()
+        del described["revision"]  # the content decides
+        return {**described, **tokens, "sha256": hashlib.sha256(content).hexdigest()}
+
+    def _location(self) -> Path:
+        """Return the file or folder that `filepath` names, after a download if it names a repository of the Hub."""
+        name = os.fspath(self.filepath or "")
+        if not is_repository_name(name):
+            return Path(name)
+        if self._downloaded is None:
+            self._downloaded = repository_folder(name, self.revision, self.HUB_FILES)
+        return self._downloaded
 
     def _path(self) -> Path:
-        path = super()._path()
+        path = self._location()
         return tokenizer_file(path) if path.is_dir() else path
 
     def _parse(self, content: bytes) -> Tokenizer:

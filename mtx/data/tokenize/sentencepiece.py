@@ -23,17 +23,21 @@ class SentencePieceTokenization(PretrainedTokenization):
     user-defined symbols are found in texts. Needs the extra `sentencepiece` (Kudo and Richardson 2018).
 
     Args:
-        filepath: the `.model` or `.spm` file, or a folder with one.
+        filepath: the `.model` or `.spm` file, a folder with one, or the name of a repository of the Hugging Face Hub
+            with one.
         joint: True: both languages share this vocabulary; False: they count as two vocabularies of one file.
         pad_token: the padding token; None: as the model says. Many models have none: name a control symbol of the model
             that no target contains, such as `<s>`, or another name, which gets the id after the last.
         bos_token: the token with which the decoder starts; None: as the model says, else the padding token, as in T5.
         eos_token: the token that ends a text; None: as the model says.
         unk_token: the token for unknown text; None: as the model says.
+        revision: a branch, a tag or a commit of the repository; None: the newest commit, which the log names.
     """
 
     kind: ClassVar[str] = "tokenizer/sentencepiece"
     version: ClassVar[int] = 1
+
+    HUB_FILES: ClassVar[tuple[str, ...]] = MODEL_NAMES
 
     @property
     def special(self) -> SpecialTokens:
@@ -57,7 +61,7 @@ class SentencePieceTokenization(PretrainedTokenization):
         return {**described, "sha256": hashlib.sha256(self._model_bytes(content)).hexdigest()}
 
     def _path(self) -> Path:
-        path = Path(self.filepath or "")
+        path = self._location()
         return _model_file(path) if path.is_dir() else path
 
     def _tokenizer_of(self, content: bytes) -> SentencePieceTokenizer:

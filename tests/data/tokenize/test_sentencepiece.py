@@ -19,7 +19,17 @@ from mtx.errors import ConfigError, TokenizerError
 WORDS = [f"{a}{b}{c}" for a in ("ka", "lo", "mi", "Tu") for b in ("ren", "sho", "ba") for c in ("", "el", "dri", "un")]
 TEXTS = [" ".join(WORDS[(i * k) % len(WORDS)] for k in range(1, 9)) + "." for i in range(1, 300)]
 UNUSUAL = [
-    *("", " ", "  kaba  loren ", "e\u0301 Z\u0327aby", "\u0915\u094d\u0937\u093f", "が", "a\x00b", "kaba \u2581", "\u2581"),
+    *(
+        "",
+        " ",
+        "  kaba  loren ",
+        "e\u0301 Z\u0327aby",
+        "\u0915\u094d\u0937\u093f",
+        "が",
+        "a\x00b",
+        "kaba \u2581",
+        "\u2581",
+    ),
     *(
         "kaba\u2581 loren",
         "<s>kaba</s>",
@@ -107,9 +117,11 @@ def test_stored_copies_and_pickles_give_the_same_ids(models: dict[str, Path], tm
         tokenizer_from_str(made.tokenizer.to_str()),
     ):
         assert encode_texts(tokenizer, TEXTS[:20]) == expected
-    assert stored.identity() == made.identity() == SentencePieceTokenization(
-        filepath=models["bpe"], pad_token="<pad>"
-    ).identity()
+    assert (
+        stored.identity()
+        == made.identity()
+        == SentencePieceTokenization(filepath=models["bpe"], pad_token="<pad>").identity()
+    )
     assert made.tokenizer.decode([*expected[0], 2, made.tokenizer.token_to_id("<pad>")]) == TEXTS[0]
 
 
