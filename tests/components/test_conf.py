@@ -46,7 +46,7 @@ GROUPS = {
     "score": {"rules", "near_duplicates", "duplicates", "contamination", "language", "given", "embeddings"},
     "normalise": {"default", "none", "steps"},
     "filter": {"default", "none", "selection", "opusfilter"},
-    "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},
+    "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained", "sentencepiece"},
     "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},
     "task": {"measure", "prepare", "scores", "show", "check", "fit"},
 }

@@ -41,8 +41,8 @@ class SentencePieceFile:
         pieces: all pieces in the order of their ids.
         model_type: how a text is split into pieces: unigram, bpe, word or char.
         special: the names of the tokens `unk`, `bos`, `eos` and `pad` that the model has.
-        splits_words: whether words have the same ids alone as in a text. This holds for BPE with the usual settings, but
-            not for unigram models, for which the library sums over a whole text.
+        splits_words: whether words have the same ids alone as in a text. This holds for BPE with the usual settings,
+            but not for unigram models, for which the library sums over a whole text.
     """
 
     pieces: tuple[Piece, ...]
@@ -52,7 +52,10 @@ class SentencePieceFile:
 
 
 def read_sentencepiece(content: bytes, path: object) -> SentencePieceFile:
-    """Return the content of a `.model` file, after a check of all its parts. Raises TokenizerError if it is none, or if it is damaged."""
+    """Return the content of a `.model` file.
+
+    All parts are checked. Raises TokenizerError if the file is no model, or is damaged.
+    """
     try:
         return _model(memoryview(content))
     except (ValueError, struct.error, IndexError, KeyError, TypeError) as error:

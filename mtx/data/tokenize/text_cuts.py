@@ -18,9 +18,9 @@ from mtx.data.tokenize.tokenization import encode_texts
 
 SPACE = 0x20
 NORMAL_FORMS = ("NFC", "NFKC", "NFD", "NFKD")
-# White space outside ASCII, and characters that are sometimes treated as white space, such as SentencePiece's mark. Their UTF-8 is compared as a
-# number of two or three bytes. Text is not split at a space after one of these characters or after an ASCII control
-# character.
+# White space outside ASCII, and characters that are sometimes treated as white space, such as SentencePiece's mark of a
+# space. Their UTF-8 is compared as a number of two or three bytes. Text is not split at a space after one of these
+# characters or after an ASCII control character.
 WIDE_SPACES = [*"\u2581\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff", *map(chr, range(0x2000, 0x200C))]
 WIDE_SPACES_UTF8 = np.array([int.from_bytes(char.encode()) for char in WIDE_SPACES], dtype=np.uint32)
 TWO_BYTES, THREE_BYTES = WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 < 1 << 16], WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 >= 1 << 16]

@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on 127.0.0.1, for the real client: repositories from folders, faults on demand.
 
-Serves `ROOT/OWNER/NAME/FILES…` as the dataset and the model `OWNER/NAME` at the one commit `Hub.commit`. Files with `lfs` in their
-path are said to be large ones, with a SHA-256.
+Serves `ROOT/OWNER/NAME/FILES…` as the dataset and the model `OWNER/NAME` at the one commit `Hub.commit`. Files
+with `lfs` in their path are said to be large ones, with a SHA-256.
 """
 
 import hashlib
