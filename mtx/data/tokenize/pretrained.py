@@ -1,9 +1,10 @@
 """Tokenizers from elsewhere: any `tokenizer.json` of the `tokenizers` library, or a folder that transformers saved."""
 
+import copy
 import hashlib
 import os
 import re
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
@@ -12,7 +13,7 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import Sequence, Split
 
 from mtx.components.checked_options import component
-from mtx.components.identity import JSON
+from mtx.components.identity import JSON, LATER
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.tokenization import (
     SPECIAL_TOKENS,
@@ -65,6 +66,7 @@ class PretrainedTokenization(Tokenization):
         unk_token: the token for unknown text; None: as the folder says, else `<UNK>`. If the vocabulary has none, such
             as a byte-level one, set any other token.
         revision: a branch, a tag or a commit of the repository; None: the newest commit, which the log names.
+        target_filepath: the tokenizer of the target side, with `joint` False; None: both sides have the same file.
     """
 
     kind: ClassVar[str] = "tokenizer/pretrained"
@@ -76,7 +78,8 @@ class PretrainedTokenization(Tokenization):
     bos_token: Token | None = None
     eos_token: Token | None = None
     unk_token: Token | None = None
-    revision: str | None = None
+    revision: str | None = field(default=None, metadata=LATER)
+    target_filepath: str | os.PathLike[str] | None = field(default=None, metadata=LATER)
 
     HUB_FILES: ClassVar[tuple[str, ...]] = (TOKENIZER_FILE, *TOKEN_FILES, *MODEL_FILES)
 
@@ -88,6 +91,12 @@ class PretrainedTokenization(Tokenization):
         if not self.filepath:
             raise ConfigError(
                 "tokenizer.filepath must be a file, but is not set. Set tokenizer.filepath=FOLDER/tokenizer.json"
+            )
+        self.target_filepath = None if self.target_filepath is None else os.fspath(self.target_filepath)
+        if self.target_filepath is not None and self.joint:
+            raise ConfigError(
+                f"tokenizer.target_filepath={self.target_filepath} is a vocabulary of its own, but tokenizer.joint is "
+                "true. Set tokenizer.joint=false"
             )
         if self.eos_token is not None:
             check_distinct(self.eos_token, self.pad_token)
@@ -111,6 +120,17 @@ class PretrainedTokenization(Tokenization):
         """Return a copy, including the tokenizer and the special tokens of its folder, with another file."""
         _ = self.special
         return super().at(filepath, phases)
+
+    def for_side(self, side: Side) -> Self:
+        """Return the tokenizer of a side: that of `target_filepath` for the target, if it is set."""
+        if self.target_filepath is None:
+            return self
+        other = copy.copy(self)
+        other.target_filepath = None
+        if side == "target":
+            other.filepath = self.target_filepath
+            other._content = other._special = other._downloaded = other._tokenizer = None
+        return other
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Raise TokenizerError, because a pretrained vocabulary is not trained."""
@@ -146,7 +166,10 @@ class PretrainedTokenization(Tokenization):
             "unk_token": special.unk,
         }
         described = super().identity()
-        del described["revision"]  # the content decides
+        for name in ("revision", "target_filepath"):  # the content decides
+            described.pop(name, None)
+        if self.target_filepath is not None:
+            described["target"] = self.for_side("target").identity()
         return {**described, **tokens, "sha256": hashlib.sha256(content).hexdigest()}
 
     def _location(self) -> Path:

@@ -32,6 +32,7 @@ class SentencePieceTokenization(PretrainedTokenization):
         eos_token: the token that ends a text; None: as the model says.
         unk_token: the token for unknown text; None: as the model says.
         revision: a branch, a tag or a commit of the repository; None: the newest commit, which the log names.
+        target_filepath: the model of the target side, with `joint` False; None: both sides have the same file.
     """
 
     kind: ClassVar[str] = "tokenizer/sentencepiece"

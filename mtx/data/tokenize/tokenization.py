@@ -139,6 +139,10 @@ class Tokenization(ABC):
         other._phases = phases
         return other
 
+    def for_side(self, side: Side) -> Self:
+        """Return the tokenizer of a side; only tokenizers with a file for each side have several."""
+        return self
+
     def identity(self) -> dict[str, JSON]:
         """Return what determines the vocabulary, including the `tokenizers` release if mtx trains the vocabulary."""
         described = identity(self, exclude=("filepath", "train_on", *self.SAMPLING))

@@ -14,6 +14,7 @@ import sentencepiece
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.data.tokenize.sentencepiece import SentencePieceTokenization
 from mtx.data.tokenize.tokenization import encode_texts, special_ids, tokenizer_from_str
+from mtx.data.tokenize.tokenizer_artifact import SEPARATE, load_pair
 from mtx.errors import ConfigError, TokenizerError
 
 WORDS = [f"{a}{b}{c}" for a in ("ka", "lo", "mi", "Tu") for b in ("ren", "sho", "ba") for c in ("", "el", "dri", "un")]
@@ -165,3 +166,17 @@ def test_a_folder_may_be_named(models: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "spiece.model").rename(tmp_path / "other.txt")
     with pytest.raises(TokenizerError, match=r"has no SentencePiece model, only other.txt"):
         loaded(tmp_path)
+
+
+def test_each_side_may_have_its_own_model(models: dict[str, Path], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"filepath": models["bpe"], "target_filepath": models["bytes"], "pad_token": "<s>"}
+    with pytest.raises(ConfigError, match=r"tokenizer\.joint=false"):
+        SentencePieceTokenization(**options)
+    config = SentencePieceTokenization(**options, joint=False)
+    for side, name in SEPARATE.items():
+        config.for_side(side).load().at(tmp_path / name).save()
+    pair = load_pair(config, tmp_path)
+    assert encode_texts(pair.source, TEXTS[:9]) == encode_texts(loaded(models["bpe"]).tokenizer, TEXTS[:9])
+    assert encode_texts(pair.target, TEXTS[:9]) == encode_texts(loaded(models["bytes"]).tokenizer, TEXTS[:9])
+    alone = SentencePieceTokenization(filepath=models["bpe"], pad_token="<s>", joint=False)
+    assert config.identity() != alone.identity()
