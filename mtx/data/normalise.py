@@ -6,6 +6,7 @@ The text dataset stores only the changed rows, with their row numbers; all other
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,8 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.components.checked_options import component
+from mtx.components.identity import LATER
 from mtx.data.bounded_pair_batches import pair_batches
-from mtx.errors import DataError
+from mtx.errors import ConfigError, DataError
 from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
@@ -57,6 +59,9 @@ class DefaultNormaliser(Normaliser):
     Args:
         strip: remove white space at the start and the end of each side, as `str.strip` does.
         form: Unicode normal form of each text, NFC or NFKC; None: no Unicode normalisation.
+        source_prefix: text before each source, such as the language tag `>>de<< ` of a multilingual model, or
+            `translate English to German: ` of T5. It counts in tokens, lengths and budgets like other text. Empty
+            sources, and those that begin with it, stay as they are. Checkpoints contain it.
     """
 
     kind: ClassVar[str] = "normalise/default"
@@ -64,12 +69,28 @@ class DefaultNormaliser(Normaliser):
 
     strip: bool = True
     form: Form | None = None
+    source_prefix: str = field(default="", metadata=LATER)
+
+    def __post_init__(self) -> None:
+        try:
+            self.source_prefix.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"normalise.source_prefix must be text without lone surrogates, but is {self.source_prefix!r}. Set "
+                "\"normalise.source_prefix='>>de<< '\""
+            ) from None
 
     def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the texts in the Unicode normal form `form`, stripped if `strip` is set."""
-        return pa.record_batch(
-            [self._normal_form(pairs.column(name)) for name in PAIR_SCHEMA.names], schema=PAIR_SCHEMA
-        )
+        """Return the texts in the Unicode normal form `form`, stripped if `strip` is set; sources with their prefix."""
+        source, target = (self._normal_form(pairs.column(name)) for name in PAIR_SCHEMA.names)
+        return pa.record_batch([self._prefixed(source), target], schema=PAIR_SCHEMA)
+
+    def _prefixed(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
+        if not self.source_prefix:
+            return texts
+        prefix = pa.scalar(self.source_prefix, pa.large_string())
+        stays = pc.or_(pc.equal(texts, ""), pc.starts_with(texts, self.source_prefix))
+        return pc.if_else(stays, texts, pc.binary_join_element_wise(prefix, texts, pa.scalar("", pa.large_string())))
 
     def _normal_form(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
         if self.form is not None and not pc.all(pc.string_is_ascii(texts)).as_py():  # ASCII never changes

@@ -182,12 +182,12 @@ class CheckpointTranslator:
             if not is_text(text):
                 raise DataError(f"text {number} contains a lone surrogate, which UTF-8 cannot encode. Remove it")
         tokenizer = self.state.source if side == "source" else self.state.target
-        return encode_texts(tokenizer, self.normalised(texts))
+        return encode_texts(tokenizer, self.normalised(texts, side))
 
-    def normalised(self, texts: Sequence[str]) -> list[str]:
-        """Return the texts as the normaliser of the training changes them."""
+    def normalised(self, texts: Sequence[str], side: str = "source") -> list[str]:
+        """Return the texts of a side as the normaliser of the training changes them."""
         pairs = pa.record_batch([_text_column(texts)] * 2, schema=PAIR_SCHEMA)
-        found: list[str] = self.state.normalise.apply(pairs).column("src").to_pylist()
+        found: list[str] = self.state.normalise.apply(pairs).column("src" if side == "source" else "tgt").to_pylist()
         return found
 
     def num_truncated(self, lengths: Sequence[int]) -> int:

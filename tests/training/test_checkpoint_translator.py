@@ -310,6 +310,10 @@ def test_a_typed_normaliser_replaces_that_of_a_users_own_code(trained: tuple[Pat
     torch.save(content, tmp_path / "own.ckpt")
     translator = load_translator(tmp_path / "own.ckpt", normalise=DefaultNormaliser(form="NFKC"))
     assert translator.normalised([" ﬁ "]) == ["fi"]
+    tagged = load_translator(tmp_path / "own.ckpt", normalise=DefaultNormaliser(source_prefix=">>de<< "))
+    assert tagged.normalised(["a", ""]) == [">>de<< a", ""]
+    assert tagged.encode(["a"]) == translator.encode([">>de<< a"])
+    assert tagged.encode(["a"], "target") == translator.encode(["a"], "target")
 
 
 def test_devices_that_do_not_exist_are_refused(trained: tuple[Path, Any, Any]) -> None:
