@@ -5,14 +5,15 @@ The text dataset stores only the changed rows, with their row numbers; all other
 
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import field
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import field, replace
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mtx.components.checked_options import component
 from mtx.components.identity import LATER
@@ -22,6 +23,10 @@ from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
 Form = Literal["NFC", "NFKC"]
+Prefix = Annotated[
+    str | Mapping[str, str],
+    Field(description="a text, or a text for the name of each part, such as {web: '>>de<< ', news: '>>fr<< '}"),
+]
 CHANGES_SCHEMA = pa.schema([pa.field(ROW_COLUMN, pa.int64()), *PAIR_SCHEMA])
 
 
@@ -33,6 +38,16 @@ class Normaliser(ABC):
     """
 
     changes_text: ClassVar[bool] = True  # False: the stage skips this normaliser and uses the raw rows as text
+
+    @property
+    def part_prefixes(self) -> tuple[str, ...]:
+        """The different texts that stand before the sources of parts of the corpus, such as tags; empty: none."""
+        return ()
+
+    def for_part(self, name: str) -> "Normaliser":
+        """Return the normaliser of a part of a mixture, or of a validation set, by its name."""
+        del name
+        return self
 
     @abstractmethod
     def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
@@ -61,7 +76,8 @@ class DefaultNormaliser(Normaliser):
         form: Unicode normal form of each text, NFC or NFKC; None: no Unicode normalisation.
         source_prefix: text before each source, such as the language tag `>>de<< ` of a multilingual model, or
             `translate English to German: ` of T5. It counts in tokens, lengths and budgets like other text. Empty
-            sources, and those that begin with it, stay as they are. Checkpoints contain it.
+            sources, and those that begin with it, stay as they are. Checkpoints contain it. A mapping gives one to
+            each part of a mixture and each validation set, by name; the split and the search for leaks ignore it.
     """
 
     kind: ClassVar[str] = "normalise/default"
@@ -69,16 +85,29 @@ class DefaultNormaliser(Normaliser):
 
     strip: bool = True
     form: Form | None = None
-    source_prefix: str = field(default="", metadata=LATER)
+    source_prefix: Prefix = field(default="", metadata=LATER)
 
     def __post_init__(self) -> None:
-        try:
-            self.source_prefix.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(
-                f"normalise.source_prefix must be text without lone surrogates, but is {self.source_prefix!r}. Set "
-                "\"normalise.source_prefix='>>de<< '\""
-            ) from None
+        given = self.source_prefix
+        for prefix in [given] if isinstance(given, str) else given.values():
+            try:
+                prefix.encode()
+            except UnicodeEncodeError:
+                raise ConfigError(
+                    f"normalise.source_prefix must be text without lone surrogates, but is {prefix!r}. Set "
+                    "\"normalise.source_prefix='>>de<< '\""
+                ) from None
+
+    @property
+    def part_prefixes(self) -> tuple[str, ...]:
+        """The different prefixes of parts; empty if all sources have one prefix or none."""
+        given = self.source_prefix
+        return () if isinstance(given, str) else tuple(dict.fromkeys(filter(None, given.values())))
+
+    def for_part(self, name: str) -> "DefaultNormaliser":
+        """Return the normaliser with the prefix of a part."""
+        given = self.source_prefix
+        return self if isinstance(given, str) else replace(self, source_prefix=given.get(name, ""))
 
     def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
         """Return the texts in the Unicode normal form `form`, stripped if `strip` is set; sources with their prefix."""
@@ -86,7 +115,7 @@ class DefaultNormaliser(Normaliser):
         return pa.record_batch([self._prefixed(source), target], schema=PAIR_SCHEMA)
 
     def _prefixed(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
-        if not self.source_prefix:
+        if not self.source_prefix or not isinstance(self.source_prefix, str):
             return texts
         prefix = pa.scalar(self.source_prefix, pa.large_string())
         stays = pc.or_(pc.equal(texts, ""), pc.starts_with(texts, self.source_prefix))
@@ -110,6 +139,15 @@ class NoNormaliser(Normaliser):
     def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
         """Return the texts unchanged."""
         return pairs.select(PAIR_SCHEMA.names)
+
+
+def without_prefixes(pairs: Iterable[pa.RecordBatch], prefixes: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    """Stream pairs without the prefixes of their sources, so that a sentence is one sentence with any tag."""
+    for batch in pairs:
+        texts = batch.column("src")
+        for prefix in prefixes:
+            texts = pc.if_else(pc.starts_with(texts, prefix), pc.utf8_slice_codeunits(texts, start=len(prefix)), texts)
+        yield batch.set_column(batch.schema.get_field_index("src"), "src", texts) if prefixes else batch
 
 
 def changed_rows(

@@ -32,13 +32,13 @@ from mtx.data.split import HeldOut
 from mtx.data.split_and_filter_stages import build_filtered
 from mtx.data.stage_runner import Stage, StageRunner
 from mtx.data.store import Store
-from mtx.data.text_stages import build_raw, build_raw_parts, build_text
+from mtx.data.text_stages import build_part_texts, build_raw, build_raw_parts, build_text
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import get_or_train
 from mtx.data.tokenize.word_index import get_or_build_words
 from mtx.data.validation_sets import CONFIG_KEY as SETS_KEY
 from mtx.data.validation_sets import PREDICT_NAME, named_errors
-from mtx.errors import ConfigError
+from mtx.errors import ConfigError, choices
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
@@ -149,9 +149,11 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     raw, text = _build_raw_and_text(recipe, runner)
     sets_raw = _build_raw_sets(recipe, runner, info)
     beside_raw = {**sets_raw, **_build_raw_to_predict(recipe, runner)}
-    beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
+    beside_text = {
+        name: build_text(recipe.normalise.for_part(name), runner, raw_id) for name, raw_id in beside_raw.items()
+    }
 
-    corpus = Corpus(downloader, info, text, repo)
+    corpus = Corpus(downloader, info, text, repo, recipe.normalise.part_prefixes)
     _check_columns(recipe, corpus, weight_by)
     sets = [beside_text[name] for name in sets_raw]
     scored, splits = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
@@ -221,18 +223,31 @@ def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = No
     with closing(runner), runner.repo.connection():
         recipe = _recipe_with_revision_cache(recipe, store)
         _, text = _build_raw_and_text(recipe, runner)
-        corpus = Corpus(recipe.downloader, recipe.downloader.info(), text, runner.repo)
+        info = recipe.downloader.info()
+        corpus = Corpus(recipe.downloader, info, text, runner.repo, recipe.normalise.part_prefixes)
         if not needs_split(recipe.scorers):
             return PreparedScores(corpus, build_text_scores(runner, corpus, recipe.scorers), runner.built)
         raw = _build_raw_sets(recipe, runner, corpus.info)
-        sets = [build_text(recipe.normalise, runner, raw_id) for raw_id in raw.values()]
+        sets = [build_text(recipe.normalise.for_part(name), runner, raw_id) for name, raw_id in raw.items()]
         scored, _ = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
         return PreparedScores(corpus, scored, runner.built)
 
 
 def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, str], dict[str, str]]:
     raw = build_raw_parts(recipe.downloader, runner)
-    return raw, {key: build_text(recipe.normalise, runner, raw_id) for key, raw_id in raw.items()}
+    _check_prefix_names(recipe)
+    return raw, build_part_texts(recipe.normalise, runner, raw)
+
+
+def _check_prefix_names(recipe: Recipe) -> None:
+    given = getattr(recipe.normalise, "source_prefix", "")
+    known = [*filter(None, recipe.downloader.parts), *recipe.validation_sets]
+    for name in () if isinstance(given, str) else given:
+        if name not in known:
+            raise ConfigError(
+                f"normalise.source_prefix has {name!r}, which is neither a part of the mixture nor a validation set; "
+                f"present: {choices(name, known)}. For one prefix, set \"normalise.source_prefix='>>de<< '\""
+            )
 
 
 def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:

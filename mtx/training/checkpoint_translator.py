@@ -5,6 +5,7 @@
 Shapes: B sentences of a batch, S source positions.
 """
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import network_of
 from mtx.training.translation_state import TranslationState, translation_state
+
+log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 4096  # padded source positions of a batch, times the beam
 
@@ -131,6 +134,7 @@ class CheckpointTranslator:
         self.state = state
         self.generator = generator
         self.device = device
+        self._has_warned = False
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -186,6 +190,12 @@ class CheckpointTranslator:
 
     def normalised(self, texts: Sequence[str], side: str = "source") -> list[str]:
         """Return the texts of a side as the normaliser of the training changes them."""
+        prefixes = self.state.normalise.part_prefixes
+        if side == "source" and prefixes and not self._has_warned:
+            num_untagged = sum(bool(text.strip()) and not text.lstrip().startswith(prefixes) for text in texts)
+            self._has_warned = num_untagged > 0
+            if num_untagged:
+                log.warning(_untagged_message(num_untagged, len(texts), prefixes))
         pairs = pa.record_batch([_text_column(texts)] * 2, schema=PAIR_SCHEMA)
         found: list[str] = self.state.normalise.apply(pairs).column("src" if side == "source" else "tgt").to_pylist()
         return found
@@ -227,6 +237,13 @@ class CheckpointTranslator:
     def _text(self, ids: list[int]) -> str:
         text: str = self.state.target.decode(ids)
         return text.strip()
+
+
+def _untagged_message(num_untagged: int, num_texts: int, prefixes: Sequence[str]) -> str:
+    return (
+        f"the checkpoint was trained with {' or '.join(map(repr, prefixes))} before each source, but {num_untagged} of "
+        f"{num_texts} sources have none. Set one: \"normalise.source_prefix='{prefixes[0]}'\""
+    )
 
 
 def _text_column(texts: Sequence[str]) -> pa.LargeStringArray:

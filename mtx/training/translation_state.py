@@ -138,6 +138,7 @@ def translation_state(
     target = source
     if stored.target_tokenizer is not None:
         target = _tokenizer(stored.target_tokenizer, stored.target_ids, path)
+    _check_prefix(normalise, stored.normalise, path)
     corpus = modules[0].get("data", {})
     return TranslationState(
         source=source,
@@ -170,6 +171,17 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
     if max(ids) >= size:
         raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))
     return prepare_tokenizer(tokenizer)
+
+
+def _check_prefix(typed: Normaliser | None, stored: Mapping[str, Any], path: object) -> None:
+    """Raise ConfigError if the user types a prefix of sources that is none of those of the training's parts."""
+    prefix, trained = getattr(typed, "source_prefix", None), stored.get("source_prefix")
+    if isinstance(prefix, str) and isinstance(trained, Mapping) and prefix not in ("", *trained.values()):
+        known = ", ".join(dict.fromkeys(repr(value) for value in trained.values()))
+        raise ConfigError(
+            f"normalise.source_prefix={prefix!r} is unknown to ckpt={path}, which was trained with {known[:300]}. Set "
+            "one of these"
+        )
 
 
 def _normaliser(described: Mapping[str, Any], path: object) -> Normaliser:
