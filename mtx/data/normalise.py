@@ -5,7 +5,7 @@ The text dataset stores only the changed rows, with their row numbers; all other
 
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Annotated, ClassVar, Literal
 
@@ -18,7 +18,7 @@ from pydantic import Field
 from mtx.components.checked_options import component
 from mtx.components.identity import LATER
 from mtx.data.bounded_pair_batches import pair_batches
-from mtx.errors import ConfigError, DataError
+from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
@@ -148,6 +148,28 @@ def without_prefixes(pairs: Iterable[pa.RecordBatch], prefixes: tuple[str, ...])
         for prefix in prefixes:
             texts = pc.if_else(pc.starts_with(texts, prefix), pc.utf8_slice_codeunits(texts, start=len(prefix)), texts)
         yield batch.set_column(batch.schema.get_field_index("src"), "src", texts) if prefixes else batch
+
+
+def check_prefix_names(normaliser: Normaliser, known: Sequence[str]) -> None:
+    """Raise ConfigError if a normaliser has a prefix for a part that is not `known`."""
+    given = getattr(normaliser, "source_prefix", "")
+    for name in () if isinstance(given, str) else given:
+        if name not in known:
+            raise ConfigError(
+                f"normalise.source_prefix has {name!r}, which is neither a part of the mixture nor a validation set; "
+                f"present: {choices(name, known)}. For one prefix, set \"normalise.source_prefix='>>de<< '\""
+            )
+
+
+def untagged_message(texts: Sequence[str], prefixes: tuple[str, ...]) -> str | None:
+    """Return a warning if sources lack one of the prefixes of the training; None if there is nothing to warn of."""
+    count = sum(bool(text.strip()) and not text.lstrip().startswith(prefixes) for text in texts) if prefixes else 0
+    if not count:
+        return None
+    return (
+        f"the checkpoint was trained with {' or '.join(map(repr, prefixes))} before each source, but {count} of "
+        f"{len(texts)} sources have none. Set one: \"normalise.source_prefix='{prefixes[0]}'\""
+    )
 
 
 def changed_rows(

@@ -21,7 +21,7 @@ from mtx.data.encoding_stage import PairEncoder, joined_ids, text_range_batches
 from mtx.data.filter.column_rule import weight_column
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
-from mtx.data.normalise import DefaultNormaliser, Normaliser
+from mtx.data.normalise import DefaultNormaliser, Normaliser, check_prefix_names
 from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_stage import score_fields
@@ -38,7 +38,7 @@ from mtx.data.tokenize.tokenizer_artifact import get_or_train
 from mtx.data.tokenize.word_index import get_or_build_words
 from mtx.data.validation_sets import CONFIG_KEY as SETS_KEY
 from mtx.data.validation_sets import PREDICT_NAME, named_errors
-from mtx.errors import ConfigError, choices
+from mtx.errors import ConfigError
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
@@ -235,19 +235,8 @@ def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = No
 
 def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, str], dict[str, str]]:
     raw = build_raw_parts(recipe.downloader, runner)
-    _check_prefix_names(recipe)
+    check_prefix_names(recipe.normalise, [*filter(None, recipe.downloader.parts), *recipe.validation_sets])
     return raw, build_part_texts(recipe.normalise, runner, raw)
-
-
-def _check_prefix_names(recipe: Recipe) -> None:
-    given = getattr(recipe.normalise, "source_prefix", "")
-    known = [*filter(None, recipe.downloader.parts), *recipe.validation_sets]
-    for name in () if isinstance(given, str) else given:
-        if name not in known:
-            raise ConfigError(
-                f"normalise.source_prefix has {name!r}, which is neither a part of the mixture nor a validation set; "
-                f"present: {choices(name, known)}. For one prefix, set \"normalise.source_prefix='>>de<< '\""
-            )
 
 
 def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:

@@ -4,10 +4,12 @@
 machine can translate without the store and without the corpus.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
@@ -19,6 +21,7 @@ from mtx.data.normalise_steps import StepsNormaliser
 from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.tokenization import prepare_tokenizer, tokenizer_from_str, vocabulary_size
 from mtx.errors import ConfigError, MtxError
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
 if TYPE_CHECKING:
     from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -76,6 +79,20 @@ class TranslationState:
     languages: tuple[str, str]
     corpus: Mapping[str, Any]
     eval_max_bytes: int | None = None
+
+    def normalised(self, texts: Sequence[str], side: str) -> list[str]:
+        """Return the texts of a side as the normaliser of the training changes them."""
+        pairs = pa.record_batch([_text_column(texts)] * 2, schema=PAIR_SCHEMA)
+        found: list[str] = self.normalise.apply(pairs).column("src" if side == "source" else "tgt").to_pylist()
+        return found
+
+
+def _text_column(texts: Sequence[str]) -> pa.LargeStringArray:
+    """Return texts as an Arrow array; `pa.array` would import pandas, which takes a third of a second."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(each) for each in encoded], out=offsets[1:])
+    return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
 def stored_state(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from tokenizers import AddedToken, Tokenizer, normalizers
 from tokenizers.normalizers import Normalizer
@@ -230,8 +230,7 @@ def tokenizer_from_str(content: str) -> Tokenizer:
     Raises TokenizerError for a damaged SentencePiece model, and what the `tokenizers` library raises otherwise.
     """
     if content.startswith(f'{{"{FORMAT_KEY}"'):
-        found: Any = SentencePieceTokenizer.from_str(content)
-        return found
+        return cast(Tokenizer, SentencePieceTokenizer.from_str(content))
     return Tokenizer.from_str(content)
 
 

@@ -38,6 +38,7 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str]) 
     from huggingface_hub import HfApi, errors, snapshot_download
 
     chosen = list(patterns)
+    failures: tuple[type[Exception], ...] = (errors.OfflineModeIsEnabled, *network_errors())
     if COMMIT.fullmatch(revision or ""):
         with suppress(errors.LocalEntryNotFoundError, OSError):
             return Path(snapshot_download(name, revision=revision, allow_patterns=chosen, local_files_only=True))
@@ -61,7 +62,7 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str]) 
             f"tokenizer.filepath={name} is no file, no folder, and no repository of {endpoint()}, or is private. "
             "Correct the path or the name, or run `hf auth login`"
         ) from error
-    except (errors.OfflineModeIsEnabled, *network_errors()) as error:
+    except failures as error:
         return _cached_folder(name, revision, chosen, error)
 
 
