@@ -50,6 +50,37 @@ def test_each_part_has_its_prefix_and_a_sentence_is_held_out_in_all_parts(tmp_pa
     assert not sentences["validation"] & sentences["train"]
 
 
+def test_in_both_directions_no_training_pair_shares_a_side_with_a_held_out_one(tmp_path: Path) -> None:
+    """Each corpus line is read both ways; some sentences have several translations."""
+    path = tmp_path / "both.tsv"
+    path.write_text("".join(f"line {n}\tZeile {n // 2}\n" for n in range(120)))
+    ways = {"de": {"source_column": "1", "target_column": "2"}, "en": {"source_column": "2", "target_column": "1"}}
+    files = {name: LocalDownloader(path=str(path), header=False, **columns) for name, columns in ways.items()}
+    counts = {}
+    for drop_leaks in (True, "either_side"):
+        recipe = Recipe(
+            downloader=MixtureDownloader(sources=files, languages=("mul", "mul")),
+            held_out=HeldOut(validation=20, test=10, drop_leaks=drop_leaks),
+            filter=NoFilter(),
+            tokenizer=ByteTokenization(),
+            normalise=DefaultNormaliser(source_prefix={"de": ">>de<< ", "en": ">>en<< "}),
+        )
+        store = Store(root=tmp_path / "store", objects=SQLiteObjectLayer, files=ArrowFileLayer)
+        ids = prepare(recipe, store)
+        sides = {
+            split: {
+                text.removeprefix(">>de<< ").removeprefix(">>en<< ")
+                for pair in store.repo.get(ids.split[split]).rows
+                for text in (pair["src"], pair["tgt"])
+            }
+            for split in ("train", "validation", "test")
+        }
+        counts[drop_leaks] = len(sides["train"] & (sides["validation"] | sides["test"]))
+        assert sides["train"]
+    assert counts[True] > 0
+    assert counts["either_side"] == 0
+
+
 def test_a_prefix_of_an_unknown_part_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"source_prefix has 'es', which is neither a part.*present: de, fr"):
         prepared(tmp_path, {"es": ">>es<< "})
