@@ -29,7 +29,7 @@ from mtx.data.tokenize.tokenization import (
     prepare_tokenizer,
 )
 from mtx.data.tokenize.training_text import check_vocabulary_bound, training_texts
-from mtx.data.tokenize.user_symbols import Symbols, add_symbols, check_symbols
+from mtx.data.tokenize.user_symbols import Symbols, add_symbols, check_symbols, texts_between_symbols
 from mtx.data.tokenize.word_index import WordIndex
 
 NUM_BYTES = 256
@@ -100,7 +100,7 @@ class BPETokenization(Tokenization):
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(stream.to_learn_from(), trainer)
+        tokenizer.train_from_iterator(texts_between_symbols(stream.to_learn_from(), self.symbols), trainer)
         tokenizer.pre_tokenizer = cut_words
         self._tokenizer = prepare_tokenizer(add_symbols(tokenizer, self.symbols))
         return self

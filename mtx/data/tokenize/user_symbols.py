@@ -4,7 +4,8 @@ The `tokenizers` library finds them before all other steps, so that no merge cro
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -39,3 +40,13 @@ def symbol_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """Return the ids of the symbols of a tokenizer."""
     added = json.loads(tokenizer.to_str())["added_tokens"]
     return {token["content"]: token["id"] for token in added if not token["special"]}
+
+
+def texts_between_symbols(batches: Iterator[list[str]], symbols: Sequence[str]) -> Iterator[list[str]]:
+    """Stream the parts of texts around symbols, for trainers, which do not look for symbols."""
+    if not symbols:
+        yield from batches
+        return
+    pattern = re.compile("|".join(re.escape(symbol) for symbol in sorted(symbols, key=len, reverse=True)))
+    for batch in batches:
+        yield [part for text in batch for part in pattern.split(text) if part]

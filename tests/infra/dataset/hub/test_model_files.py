@@ -31,6 +31,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     (folder / "weights.bin").write_bytes(b"not asked for")
     with serving(tmp_path / "hub") as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + constants.HUGGINGFACE_CO_URL_TEMPLATE[len("https://huggingface.co") :]
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.chdir(tmp_path)
