@@ -262,7 +262,7 @@ def test_tensors_that_share_bytes_are_refused(tmp_path: Path) -> None:
 def test_a_panic_of_the_tokenizer_is_an_error(trained: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     panic: Any = type("PanicException", (BaseException,), {})
     monkeypatch.setattr(
-        "mtx.training.translation_state.Tokenizer", Mock(**{"from_str.side_effect": panic("index out of range")})
+        "mtx.training.translation_state.tokenizer_from_str", Mock(side_effect=panic("index out of range"))
     )
     with pytest.raises(ConfigError, match=r"a tokenizer is damaged \(index out of range\)"):
         load_translator(trained[0])
