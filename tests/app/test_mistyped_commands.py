@@ -9,11 +9,12 @@ import pytest
 from command_line import Mtx
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from mtx.app.command import compose, unwritable_folder_message
+from mtx.app.command import compose
 from mtx.app.corrected_command import is_override, quoted_override, shell_word
 from mtx.app.hydra_internals import command_line
 from mtx.app.launch_settings_check import check_job_folders, check_launch, check_ranges
 from mtx.app.override_errors import check_flags, composition_error_message, hydra_loader, search_path_of
+from mtx.app.run_start_errors import run_error_message
 from mtx.errors import ConfigError
 from mtx.infra.dal.tilde_expansion import expanded_path
 
@@ -382,7 +383,7 @@ UNWRITABLE: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("make", UNWRITABLE.values(), ids=UNWRITABLE)
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(make: Callable[[], object]) -> None:
-    told = unwritable_folder_message(raised(make))
+    told = run_error_message(raised(make), [])
     assert told is not None
     assert "the folder of the run cannot be written: " in told
     assert "hydra.run.dir=FOLDER" in told
@@ -390,7 +391,28 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(make: Callable[[], 
 
 
 def test_another_error_is_no_unwritable_folder() -> None:
-    assert unwritable_folder_message(ValueError("a bug")) is None
+    assert run_error_message(ValueError("a bug"), ["task=show", "seed=1"]) is None
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("hydra.verbose=3", "'hydra.verbose=[3]'", "hydra.job_logging.version=3", "'hydra.job.env_copy=[NONE]'"),
+        *("+hydra.callbacks.x._target_=a.B", "'hydra.searchpath=[nope://x]'"),
+    ],
+)
+def test_a_setting_at_which_hydra_fails_is_named_in_one_line(typed: str) -> None:
+    error = raised(lambda: [][1])
+    told = run_error_message(error, ["task=show", typed.strip("'"), "hydra.run.dir=run"])
+    assert told is not None
+    assert told.startswith(f"Hydra cannot start the run with {typed} (list index out of range). Leave out or correct ")
+    assert "\n" not in told
+
+
+def test_an_error_inside_the_job_is_no_setting_of_hydra() -> None:
+    namespace = {"__name__": "mtx.app.command"}
+    exec("def _hydra_main():\n    raise ValueError('a bug')", namespace)  # a frame as that of the job
+    assert run_error_message(raised(namespace["_hydra_main"]), ["hydra.verbose=3"]) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
