@@ -20,6 +20,7 @@ from mtx.data.exchange.safe_unpacking import unpack
 from mtx.data.store import WORK_LOCK, Store
 from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.errors import SourceError
+from mtx.exhausted_resources import panics_as_errors
 from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
 from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dal.locks import path_lock
@@ -93,7 +94,8 @@ def _checked_tokenizer(folder: Path) -> Mapping[str, JSON]:
     check_files(folder, manifest, full=True)
     for name in sorted(names):
         try:
-            Tokenizer.from_str((folder / name).read_text(encoding="utf-8"))
+            with panics_as_errors():
+                Tokenizer.from_str((folder / name).read_text(encoding="utf-8"))
         except Exception as error:  # the library raises plain Exception
             raise SourceError(f"{name} of {folder.name} is not a tokenizer: {error}. Nothing was imported") from error
     return manifest.described
