@@ -54,7 +54,9 @@ def omegaconf_message(error: OmegaConfBaseException) -> str:
 
 def _interpolation_message(error: OmegaConfBaseException, key: str) -> str:
     """Return the message for a value with `${`, such as `${nope}`."""
-    cause = error.__cause__ or error.__context__
+    cause: BaseException | None = error
+    while isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__ or cause.__context__
     if isinstance(cause, MtxError):  # of one of mtx's resolvers
         return str(cause)
     found = next((told for kind, told in INTERPOLATIONS.items() if isinstance(error, kind)), None)
