@@ -57,7 +57,7 @@ def main() -> int:
         with TemporaryDirectory(prefix="mtx-limits-") as folder:
             command = COMMANDS[name]
             os.chdir(folder)
-            largest = _largest_limit(command, options.resolution, options.largest)
+            largest = _largest_limit(command, options)
             for limit in (largest, largest // 2):
                 run, problems = _checked(command, limit)
                 while run.code == 0 and limit > largest // 2:  # near the limit, chance decides
@@ -76,17 +76,17 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _largest_limit(command: Sequence[str], resolution_mb: int, largest_mb: int) -> int:
-    """Return the largest limit in MB at which the command fails, to `resolution_mb`."""
-    fails, passes = 0, largest_mb
-    while passes - fails > resolution_mb:
+def _largest_limit(command: Sequence[str], options: argparse.Namespace) -> int:
+    """Return the largest limit in MB at which the command fails, by bisection between two limits."""
+    fails, passes = options.smallest, options.largest
+    while passes - fails > options.resolution:
         middle = (fails + passes) // 2
         with TemporaryDirectory(prefix="mtx-limit-") as folder:
             if _run(command, middle, folder).code:
                 fails = middle
             else:
                 passes = middle
-    if passes == largest_mb:
+    if passes == options.largest:
         raise RuntimeError(f"{command} fails with {fails} MB, so the script proves nothing")
     return fails
 
@@ -150,6 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="which commands")
     parser.add_argument("--resolution", type=int, default=16, help="of the limit, in MB (default: 16)")
     parser.add_argument("--largest", type=int, default=LARGEST_MB, help="limit that stops no command, in MB")
+    parser.add_argument("--smallest", type=int, default=0, help="limit that stops each command, in MB (default: 0)")
     parser.add_argument("--verbose", action="store_true", help="print the output of each run with a problem")
     return parser.parse_args()
 

@@ -178,10 +178,19 @@ def missing_option_message(error: MissingConfigException) -> str:
     """Return a message that a config group has no option of a name, with its options or the plug-in that it needs."""
     if (told := missing_plug_in_message(error)) is not None:
         return told
-    if error.missing_cfg_file is None or error.options is None:
-        return unreadable_config_message(error)
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    return f"{group} has no option {name!r}. Its options: {choices(name, error.options)}"
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    options = error.options
+    if group and options is None:  # of a group that takes several options
+        with main_loader(CONFIG_MODULE, None) as loader:
+            options = loader.get_group_options(group, ObjectType.CONFIG)
+    if group and options:
+        return f"{group} has no option {name!r}. Its options: {choices(name, options)}"
+    if name:
+        return (
+            f"there is no config {name!r}. --config-name takes the name of a YAML file in the folder of --config-dir, "
+            "without .yaml"
+        )
+    return unreadable_config_message(error)
 
 
 def unreadable_config_message(error: Exception) -> str:
@@ -218,6 +227,8 @@ def composition_error_message(
         problems += [several_values_problem(o, arguments, is_group=o.key_or_group in groups) for o in several]
     if not problems:
         problems = _key_problems(loader, groups, parsed, arguments)
+    if not problems and isinstance(error, MissingConfigException):
+        return missing_option_message(error)
     return "\n".join(problems) or refused_override_message(error, parsed, groups, loader)
 
 

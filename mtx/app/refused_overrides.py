@@ -44,7 +44,7 @@ def refused_override_message(
         typed = [str(override.input_line) for override in parsed]
         settings = " ".join(map(shell_word, typed)) or "these options"
         reason = " ".join(str(error).split()) or type(error).__name__
-        return hydra_setting_message(error, typed) or (
+        return hydra_setting_message(error, typed, with_folders=False) or (
             f"the config cannot be composed with {settings} ({reason}). Leave out the override that causes it"
         )
     message = omegaconf_message(cause)

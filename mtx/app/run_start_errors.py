@@ -28,10 +28,16 @@ def run_error_message(error: BaseException, arguments: Sequence[str]) -> str | N
     return _folder_message(error) or exhausted_message(error) or hydra_setting_message(error, arguments)
 
 
-def hydra_setting_message(error: BaseException, arguments: Sequence[str]) -> str | None:
-    """Return a message that Hydra fails with the settings of its own that are on the command line; None without any."""
-    typed = [text for text in arguments if HYDRA_SETTING.match(text)]
-    typed = [text for text in typed if not FOLDER_SETTING.match(text)] or typed
+def hydra_setting_message(error: BaseException, arguments: Sequence[str], *, with_folders: bool = True) -> str | None:
+    """Return a message that Hydra fails with the settings of its own that are on the command line; None without any.
+
+    Args:
+        error: the error.
+        arguments: command line.
+        with_folders: whether the folder of the run can be the cause, if no other setting is there.
+    """
+    of_hydra = [text for text in arguments if HYDRA_SETTING.match(text)]
+    typed = [text for text in of_hydra if not FOLDER_SETTING.match(text)] or (of_hydra if with_folders else [])
     if not typed:
         return None
     reasons: list[str] = []

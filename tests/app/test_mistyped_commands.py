@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import Mtx
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import MissingConfigException
 
 from mtx.app.command import compose
 from mtx.app.corrected_command import is_override, quoted_override, shell_word
@@ -99,6 +100,13 @@ FLAGS = {
     ("--cfg", "yaml"): "--cfg takes one of job, hydra, all, as in: mtx --cfg job",
     ("--info=all_of_it",): "--info takes one of all, config, defaults, ",
     ("task=fit", "--config-dir"): "--config-dir takes a value, as in: mtx --config-dir VALUE",
+    (
+        "--config-dir",
+        "/nope/x",
+        "task=check",
+    ): "--config-dir takes a folder with your own options, but '/nope/x' is ",
+    ("--config-path=/nope",): "--config-path takes a folder that replaces all configs of mtx, but '/nope' is no folder",
+    ("--resolve", "task=check"): "--resolve is used together with --cfg or --help, as in: mtx --cfg job --resolve",
     ("--con=x",): "--con may be one of --config-path, --config-name, --config-dir. Write the flag in full",
 }
 
@@ -301,6 +309,15 @@ def test_an_option_that_is_not_there_is_told_with_those_that_are(text: str, mess
     assert message in told
     assert "\n" not in told
     assert "--config-dir" not in told
+
+
+def test_an_option_in_a_list_and_a_config_that_are_not_there_are_told() -> None:
+    with pytest.raises(ConfigError, match=r"^score has no option 'nope'\. Its options: "):
+        compose(["score=[rules,nope]"])
+    error = MissingConfigException("Cannot find primary config 'nope'", missing_cfg_file="nope")
+    with hydra_loader() as loader:
+        told = composition_error_message(error, ["--config-name=nope", "seed=1"], loader=loader)
+    assert told.startswith("there is no config 'nope'. --config-name takes the name of a YAML file ")
 
 
 LAUNCHES = [
