@@ -8,6 +8,7 @@ complete without a limit on the same store. The exit code is 1 if any check fail
 
 import argparse
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -28,7 +29,8 @@ COMMANDS = {
     "fit": ["task=fit", *DATA, *TINY_MODEL, "trainer.enable_progress_bar=false", "hydra.run.dir=run"],
     "sweep": ["-m", "sampler=random,bucket", *DATA, "hydra.sweep.dir=sweep"],
 }
-SPOKEN = ("mtx: ", "job ")  # how lines begin that tell the user what ended a run or a job
+# How lines begin that tell the user what ended a run or a job; a sweep counts its jobs, as in 1/2.
+SPOKEN = re.compile(r"mtx: |\s*(\d+/\d+\s+)?job |\s*there is too little memory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Run:
 
     def problems(self) -> list[str]:
         """Return what is wrong with the way in which the run says that memory is exhausted."""
-        told = [line for line in self.output.splitlines() if line.startswith(SPOKEN)]
+        told = [line for line in self.output.splitlines() if SPOKEN.match(line)]
         problems = [] if self.code else ["exit code 0"]
         problems += ["a stack trace"] if "Traceback (most recent call last)" in self.output else []
         problems += ["no message of mtx"] if not any("memory" in line for line in told) else []
@@ -141,7 +143,7 @@ def _is_native(line: str) -> bool:
 
 
 def _message(output: str) -> str:
-    told = [line for line in output.splitlines() if line.startswith(SPOKEN) and "memory" in line]
+    told = [line for line in output.splitlines() if SPOKEN.match(line) and "memory" in line]
     return told[-1][:200] if told else "(none)"
 
 
