@@ -96,8 +96,7 @@ def fit(
         record = TrainingRecord(run.output_dir / "training.json")
         try:
             shapes = {} if path is None else weight_shapes(path, trusted=trust_ckpt)  # before data is prepared
-            budget = run.build("budget")
-            trainer = build_trainer(run, record, budget)
+            trainer = build_trainer(run, record, run.build("budget"))
             check_model(run)
             data, profile = prepared(run, trainer)
             model = run.build("model", **run.datamodule.facts())
