@@ -18,6 +18,10 @@ from fuzz_setting_values import ANY, override_forms, values_of
 
 OPUSFILTER_CONFIG = "steps: [{type: filter, parameters: {filters: [{LengthFilter: {unit: word}}]}}]"
 MAX_SHOWN = 40  # failures of an option that are printed
+FOREIGN = re.compile(  # sentences of Hydra and OmegaConf, which no refusal has as its message
+    r"^[\w.: ]*(Could not |Invalid type assigned|Cannot (convert|assign|merge)|Value '.*' (is not a valid|of type)|"
+    r"Key '.*' is not in struct|Unsupported interpolation|Interpolation key|no viable alternative|Error merging)"
+)
 COMMAND = re.compile(r": (mtx .+)$", re.MULTILINE)
 
 
@@ -71,12 +75,14 @@ class Checker:
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
 
+        from mtx.app.hydra_internals import invalid_keys_of_lists
         from mtx.app.override_errors import composition_error_message, readable_configs
         from mtx.app.sweep_plan import check_sweep_settings
         from mtx.errors import ConfigError
 
         try:
-            cfg = self._original(self._name, list(overrides), run_mode=RunMode.MULTIRUN)
+            with invalid_keys_of_lists():
+                cfg = self._original(self._name, list(overrides), run_mode=RunMode.MULTIRUN)
             check_sweep_settings(cfg)
         except (HydraException, OmegaConfBaseException) as error:
             with readable_configs():
@@ -173,6 +179,8 @@ def refusal_problem(message: str, shown: Sequence[str]) -> str | None:
     """Return why the message of a refusal is not good enough: it names no key, or its command does not parse."""
     if not any(name in message for name in shown):
         return f"names no key: {message[:300]}"
+    if FOREIGN.match(message):
+        return f"is a sentence of another library: {message[:300]}"
     if len(message.splitlines()) > 6:
         return f"has {len(message.splitlines())} lines: {message[:300]}"
     for command in COMMAND.findall(message):

@@ -8,6 +8,7 @@ complete without a limit on the same store. The exit code is 1 if any check fail
 
 import argparse
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -28,7 +29,8 @@ COMMANDS = {
     "fit": ["task=fit", *DATA, *TINY_MODEL, "trainer.enable_progress_bar=false", "hydra.run.dir=run"],
     "sweep": ["-m", "sampler=random,bucket", *DATA, "hydra.sweep.dir=sweep"],
 }
-SPOKEN = ("mtx: ", "job ")  # how lines begin that tell the user what ended a run or a job
+# How lines begin that tell the user what ended a run or a job; a sweep counts its jobs, as in 1/2.
+SPOKEN = re.compile(r"mtx: |\s*(\d+/\d+\s+)?job |\s*there is too little memory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Run:
 
     def problems(self) -> list[str]:
         """Return what is wrong with the way in which the run says that memory is exhausted."""
-        told = [line for line in self.output.splitlines() if line.startswith(SPOKEN)]
+        told = [line for line in self.output.splitlines() if SPOKEN.match(line)]
         problems = [] if self.code else ["exit code 0"]
         problems += ["a stack trace"] if "Traceback (most recent call last)" in self.output else []
         problems += ["no message of mtx"] if not any("memory" in line for line in told) else []
@@ -57,7 +59,7 @@ def main() -> int:
         with TemporaryDirectory(prefix="mtx-limits-") as folder:
             command = COMMANDS[name]
             os.chdir(folder)
-            largest = _largest_limit(command, options.resolution, options.largest)
+            largest = _largest_limit(command, options)
             for limit in (largest, largest // 2):
                 run, problems = _checked(command, limit)
                 while run.code == 0 and limit > largest // 2:  # near the limit, chance decides
@@ -76,17 +78,17 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _largest_limit(command: Sequence[str], resolution_mb: int, largest_mb: int) -> int:
-    """Return the largest limit in MB at which the command fails, to `resolution_mb`."""
-    fails, passes = 0, largest_mb
-    while passes - fails > resolution_mb:
+def _largest_limit(command: Sequence[str], options: argparse.Namespace) -> int:
+    """Return the largest limit in MB at which the command fails, by bisection between two limits."""
+    fails, passes = options.smallest, options.largest
+    while passes - fails > options.resolution:
         middle = (fails + passes) // 2
         with TemporaryDirectory(prefix="mtx-limit-") as folder:
             if _run(command, middle, folder).code:
                 fails = middle
             else:
                 passes = middle
-    if passes == largest_mb:
+    if passes == options.largest:
         raise RuntimeError(f"{command} fails with {fails} MB, so the script proves nothing")
     return fails
 
@@ -141,7 +143,7 @@ def _is_native(line: str) -> bool:
 
 
 def _message(output: str) -> str:
-    told = [line for line in output.splitlines() if line.startswith(SPOKEN) and "memory" in line]
+    told = [line for line in output.splitlines() if SPOKEN.match(line) and "memory" in line]
     return told[-1][:200] if told else "(none)"
 
 
@@ -150,6 +152,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="which commands")
     parser.add_argument("--resolution", type=int, default=16, help="of the limit, in MB (default: 16)")
     parser.add_argument("--largest", type=int, default=LARGEST_MB, help="limit that stops no command, in MB")
+    parser.add_argument("--smallest", type=int, default=0, help="limit that stops each command, in MB (default: 0)")
     parser.add_argument("--verbose", action="store_true", help="print the output of each run with a problem")
     return parser.parse_args()
 

@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import hydra
@@ -40,6 +39,7 @@ from mtx.app.override_errors import (
 )
 from mtx.app.plain_config import plain_config
 from mtx.app.resolvers import READ_ONLY_TASKS, has_no_folder  # the import also registers the resolvers
+from mtx.app.run_start_errors import run_error_message
 from mtx.app.varied_group_overrides import hydra_arguments
 from mtx.assumption_log import assume, collected_assumptions
 from mtx.errors import ConfigError, MtxError
@@ -97,7 +97,7 @@ def main() -> None:
             raise
         _fail(unreadable_config_message(error))
     except Exception as error:
-        told = unwritable_folder_message(error) or exhausted_message(error)
+        told = run_error_message(error, arguments)
         if wants_traces() or told is None:
             raise
         _fail(told, is_exhausted=True)
@@ -174,24 +174,6 @@ def _hydra_main(cfg: DictConfig) -> Any:
         if told is None or HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise
         _fail(told, is_exhausted=True)  # Hydra would print a line of its own first
-
-
-def unwritable_folder_message(error: BaseException) -> str | None:
-    """Return a message that Hydra cannot write into the folder of a run; None if the error comes from the job itself.
-
-    logging raises a ValueError if it cannot open a log file, with the OSError as its cause.
-    """
-    job = _hydra_main.__wrapped__.__code__
-    cause = error.__cause__ if isinstance(error, ValueError) else error
-    if not isinstance(cause, OSError) or any(frame.f_code is job for frame, _ in walk_tb(error.__traceback__)):
-        return None
-    is_sweep = any(frame.f_code.co_name in ("run_sweep", "multirun") for frame, _ in walk_tb(error.__traceback__))
-    key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
-    return (
-        f"the folder of the run cannot be written: {cause.strerror or cause}"
-        + (f", at {cause.filename!r}" if cause.filename else "")
-        + f". The working folder is {str(Path.cwd())!r}. Choose a folder for the run with {key}=FOLDER"
-    )
 
 
 def job_of(config: dict[str, Any], hydra_config: Any) -> "Job":

@@ -128,6 +128,23 @@ def wrong_flag_problem(arguments: Sequence[str]) -> str | None:
         choices = tuple(map(str, action.choices or ()))
         rule = f"one of {', '.join(choices)}" if choices else "a value"
         return f"{flag} takes {rule}, as in: mtx {flag} {choices[0] if choices else 'VALUE'}"
+    return _unusable_flag_problem(command_line(arguments))
+
+
+def _unusable_flag_problem(typed: Namespace) -> str | None:
+    """Return which flag cannot be used on this command line: a folder that does not exist, or --resolve alone."""
+    if typed.config_dir is not None and not Path(typed.config_dir).is_dir():
+        return (
+            f"--config-dir takes a folder with your own options, but {typed.config_dir!r} is no folder. Create it, or "
+            "leave out --config-dir"
+        )
+    if typed.config_path is not None and not Path(typed.config_path).is_dir():
+        return (
+            f"--config-path takes a folder that replaces all configs of mtx, but {typed.config_path!r} is no folder. "
+            "To add options of your own, type --config-dir FOLDER"
+        )
+    if typed.resolve and not (typed.cfg or typed.help):
+        return "--resolve is used together with --cfg or --help, as in: mtx --cfg job --resolve"
     return None
 
 

@@ -1,14 +1,14 @@
 """Check command-line overrides, and explain which override is wrong if Hydra cannot compose the config."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep, ValueType
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -19,7 +19,7 @@ from mtx.app.corrected_command import is_override
 from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags, wrong_flag_problem
 from mtx.app.missing_plug_ins import PLUG_IN_PACKAGES, missing_plug_in_message, needed_plug_in_message
 from mtx.app.mistyped_words import several_values_problem, word_problems
-from mtx.app.plain_config import unresolved_message
+from mtx.app.refused_overrides import hydra_group_problem, package_problem, refused_override_message
 from mtx.app.unknown_keys import key_problem
 from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError, choices
@@ -29,13 +29,16 @@ from mtx.redaction_and_escaping import redacted_override
 CONFIG_MODULE = "mtx.conf"
 CONFIG_NAME = "config"
 
-# GROUP=VALUE with a value, or one of several, that Hydra does not read as a name, such as null or 3.
+# GROUP=VALUE with a value, or one of several, that Hydra does not read as a name, such as null, 3, 1e3 or nan.
 INVALID_OPTION = re.compile(
-    r"\+{0,2}([\w/]+)=(?:.*,)?(null|true|false|[-+.\d]+|[\[{].*)(?:,.*)?", re.IGNORECASE | re.DOTALL
+    r"\+{0,2}([\w/]+)=(?:.*,)?(null|true|false|[-+]?(?:nan|inf)|[-+]?[.\d][-+.\w]*|[\[{].*)(?:,.*)?",
+    re.IGNORECASE | re.DOTALL,
 )
 
 # Overrides of Hydra at which it may fail with an error of Python; other keys are not composed twice.
-HYDRA_OVERRIDE = re.compile(r"[~+]{0,2}(hydra/|hydra\.sweeper\.params)")
+HYDRA_OVERRIDE = re.compile(r"[~+]{0,2}hydra([=/]|$|\.sweeper\.params)")
+
+SWEEPER_PARAMS = "hydra.sweeper.params"
 
 MAX_DIGITS = 4300  # Python converts no text with more digits to a number
 TOO_MANY_DIGITS = re.compile(rf"\d{{{MAX_DIGITS + 1},}}")
@@ -107,16 +110,30 @@ def _check_option_names(asked: Sequence[re.Match[str]]) -> None:
             if group in groups and not (group in GROUPS and GROUPS[group].is_multiple and value.startswith("[")):
                 if value.startswith("["):
                     raise ConfigError(list_problem(group, value))
+                if group == "hydra":
+                    continue  # is explained later
                 options = loader.get_group_options(group, ObjectType.CONFIG)
                 raise ConfigError(f"{group} has no option {value!r}. Its options: {choices(value, options)}")
 
 
 def _check_hydra_overrides(overrides: Sequence[str]) -> None:
-    """Refuse overrides of Hydra's config at which Hydra fails with an error of Python, as at `hydra/launcher=nan`."""
+    """Refuse overrides of Hydra's config at which Hydra fails with an error of Python, as at `hydra/launcher=nan`.
+
+    Options of Hydra's groups that are deleted are refused, too: Hydra fails without them, in some cases after the run.
+    """
     with hydra_loader() as loader, suppress(HydraException, OmegaConfBaseException):  # which are explained later
+        groups = group_names(loader)
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+        if told := [problem for override in parsed if (problem := hydra_group_problem(override, groups, loader))]:
+            raise ConfigError("\n".join(told))
         try:
             loader.load_configuration(CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN)
         except (AssertionError, AttributeError, TypeError, ValueError) as error:
+            if params := [text for text in overrides if SWEEPER_PARAMS in text]:
+                raise ConfigError(
+                    f"{params[0]}: Hydra reads {SWEEPER_PARAMS} only from config files. Type the values of a sweep as "
+                    "overrides: mtx -m KEY=VALUE,VALUE"
+                ) from error
             raise ConfigError(
                 f"{' '.join(overrides)} cannot be applied to Hydra's config: a group takes the name of an option, and "
                 "a key is set below one that has keys. Leave it out, or see all keys with mtx --cfg hydra"
@@ -161,10 +178,19 @@ def missing_option_message(error: MissingConfigException) -> str:
     """Return a message that a config group has no option of a name, with its options or the plug-in that it needs."""
     if (told := missing_plug_in_message(error)) is not None:
         return told
-    if error.missing_cfg_file is None or error.options is None:
-        return unreadable_config_message(error)
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    return f"{group} has no option {name!r}. Its options: {choices(name, error.options)}"
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    options = error.options
+    if group and options is None:  # of a group that takes several options
+        with main_loader(CONFIG_MODULE, None) as loader:
+            options = loader.get_group_options(group, ObjectType.CONFIG)
+    if group and options:
+        return f"{group} has no option {name!r}. Its options: {choices(name, options)}"
+    if name:
+        return (
+            f"there is no config {name!r}. --config-name takes the name of a YAML file in the folder of --config-dir, "
+            "without .yaml"
+        )
+    return unreadable_config_message(error)
 
 
 def unreadable_config_message(error: Exception) -> str:
@@ -192,14 +218,18 @@ def composition_error_message(
     groups = group_names(loader)
     wrong = [text for text in said.overrides if not is_override(text)]
     problems = word_problems(arguments, wrong, _own_options(loader)) if wrong else []
-    parsed = OverridesParser.create().parse_overrides([text for text in said.overrides if text not in wrong])
-    problems += [problem for override in parsed if (problem := option_problem(loader, groups, override))]
+    parser = OverridesParser.create(config_loader=loader)  # which `glob(*)` needs
+    parsed = parser.parse_overrides([text for text in said.overrides if text not in wrong])
+    complete = [o for o in parsed if not (problems and str(o.input_line).endswith("="))]  # not `task=` of `task= fit`
+    problems += [problem for override in complete if (problem := option_problem(loader, groups, override))]
     if not problems and not (said.multirun or in_sweep):
         several = [one for one in parsed if one.is_sweep_override()]
         problems += [several_values_problem(o, arguments, is_group=o.key_or_group in groups) for o in several]
     if not problems:
         problems = _key_problems(loader, groups, parsed, arguments)
-    return "\n".join(problems) or _unexplained(error, parsed)
+    if not problems and isinstance(error, MissingConfigException):
+        return missing_option_message(error)
+    return "\n".join(problems) or refused_override_message(error, parsed, groups, loader)
 
 
 def _own_options(loader: ConfigLoader) -> dict[str, list[str]]:
@@ -211,8 +241,8 @@ def _own_options(loader: ConfigLoader) -> dict[str, list[str]]:
 def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -> str | None:
     """Return what is wrong with the override `group=option`, or None."""
     key = override.key_or_group
-    if key not in groups:
-        return None
+    if (told := hydra_group_problem(override, groups, loader)) is not None or key not in groups:
+        return told
     options = loader.get_group_options(key, ObjectType.CONFIG)
     if override.value_type == ValueType.INTERVAL_SWEEP:
         return f"{key} takes names of options, but is an interval. Its options: {', '.join(options)}"
@@ -220,7 +250,7 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
     for value in override.sweep_string_iterator() if override.is_sweep_override() else [chosen]:
         names = value if isinstance(value, list) else str(value).strip("[]").split(",") if value is not None else []
         for name in (str(one).strip(" '\"") for one in names):
-            if name and name not in options:
+            if (name or value == "") and name not in options:
                 if (needed := PLUG_IN_PACKAGES.get(f"{key}/{name}")) is not None:
                     return needed_plug_in_message(key, name, needed)
                 return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
@@ -255,52 +285,9 @@ def _key_problems(
         try:
             cfg = loader.load_configuration(CONFIG_NAME, chosen, run_mode=RunMode.RUN)
         except HydraException:
-            return [_package_problem(o) for o in parsed if o.package is not None and not o.is_add()]
+            return [package_problem(o) for o in parsed if o.package is not None and not o.is_add()]
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     of_hydra = {"hydra": config.pop("hydra")}
     problems = [problem for o in keys if (problem := key_problem(config, groups, o, arguments, loader))]
     others = [o for o in parsed if o.is_hydra_override() and o.key_or_group not in groups]
     return problems + [told for o in others if (told := key_problem(of_hydra, groups, o, arguments, loader))]
-
-
-def _unexplained(error: BaseException, parsed: Sequence[Override]) -> str:
-    """Return what an error that no override explains needs, or its first line with the overrides that may be meant."""
-    if isinstance(error, Exception) and (needed := missing_plug_in_message(error)) is not None:
-        return needed
-    if nested := [str(override.input_line) for override in parsed if _has_nested_sweep(override)]:
-        return (
-            f"{', '.join(nested)} has a sweep inside of a value, but only a whole value can vary. Write each value in "
-            "full: -m 'KEY=choice(VALUE,VALUE)'"
-        )
-    told = _first_line(error)
-    if any(override.key_or_group in told for override in parsed):
-        return told
-    suspects = [str(override.input_line) for override in parsed if "${" in str(override.input_line)]
-    return f"{', '.join(suspects)}: {told}" if suspects else told
-
-
-def _package_problem(override: Override) -> str:
-    return (
-        f"{override.input_line} replaces an option at {override.package}, but the chosen options have none there. "
-        f"Choose an option that has one, such as filter=selection for filter.before, or add one: +{override.input_line}"
-    )
-
-
-def _has_nested_sweep(override: Override) -> bool:
-    """Return whether a list or mapping in an override contains a sweep, such as `choice(1,2)`."""
-
-    def has_sweep(value: Any) -> bool:
-        if isinstance(value, Mapping):
-            return any(map(has_sweep, value.values()))
-        return any(map(has_sweep, value)) if isinstance(value, list) else isinstance(value, Sweep)
-
-    return not override.is_sweep_override() and not override.is_delete() and has_sweep(override.value())
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of the error, or of the error of OmegaConf that Hydra has wrapped, with its key."""
-    for each in (error, error.__cause__):
-        if isinstance(each, OmegaConfBaseException):
-            return unresolved_message(each)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from omegaconf import Container, DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
+from mtx.app.omegaconf_messages import omegaconf_message
 from mtx.components.check_and_build import TARGET_KEY
 from mtx.components.groups import GROUPS, KEYS
 from mtx.errors import ConfigError
@@ -61,16 +62,7 @@ def told_interpolations() -> Iterator[None]:
     try:
         yield
     except OmegaConfBaseException as error:
-        raise ConfigError(unresolved_message(error)) from error
-
-
-def unresolved_message(error: OmegaConfBaseException) -> str:
-    """Return the first line of an error of OmegaConf, with the key at which it occurred."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    if lines[0].endswith("does not support deletion") and error.full_key:
-        return f"{error.full_key} cannot be deleted. Leave out ~{error.full_key}"
-    key, is_unknown = error.full_key, isinstance(error, ConfigKeyError | ConfigAttributeError)
-    return f"{key}: {lines[0]}{'' if is_unknown else f'. Set {key}=VALUE'}" if key else lines[0]
+        raise ConfigError(omegaconf_message(error)) from error
 
 
 def _is_there(key: str, config: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 CONFIGS = "mtx.conf"
 PRIMARY_CONFIG = "config.yaml"
 INTERPOLATION = "${"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # as yaml.safe_load, but by libyaml where it is there
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # of yaml.safe_load, by libyaml where it is there
 
 
 def is_packaged(group: str, config: Mapping[str, Any], name: str | None = None) -> bool:
@@ -75,7 +75,7 @@ def _with_bases(folder: Traversable, name: str) -> Mapping[str, Any]:
 
 
 def _read(text: str) -> Mapping[str, Any]:
-    found = yaml.load(text, Loader=LOADER)
+    found = LOADER(text).get_single_data()
     return found if isinstance(found, Mapping) else {}
 
 

@@ -41,7 +41,7 @@ from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
-from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
+from mtx.training.checkpoint_selection import check_shapes, checkpoint_path, weight_shapes, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.progress_log_callback import TrainingLines
 from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
@@ -95,13 +95,13 @@ def fit(
         path = checkpoint_path(ckpt, config=run.config, output_dir=run.output_dir, say=assume)
         record = TrainingRecord(run.output_dir / "training.json")
         try:
-            budget = run.build("budget")
-            trainer = build_trainer(run, record, budget)
+            shapes = {} if path is None else weight_shapes(path, trusted=trust_ckpt)  # before data is prepared
+            trainer = build_trainer(run, record, run.build("budget"))
             check_model(run)
             data, profile = prepared(run, trainer)
             model = run.build("model", **run.datamodule.facts())
             if path is not None:
-                check_compatible(path, model, trusted=trust_ckpt)
+                check_shapes(path, shapes, model)
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
         except MisconfigurationException as error:
             raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error

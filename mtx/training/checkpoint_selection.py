@@ -78,22 +78,37 @@ def write_run_key(config: Config, output_dir: Path) -> None:
 def check_compatible(path: Path, model: pl.LightningModule, *, trusted: bool = False) -> None:
     """Check that a checkpoint is complete, and that its weights have the same shapes as the model's weights.
 
-    All checksums of the file are compared, which reads the whole file.
+    Raises ConfigError if the file is damaged, holds other Python objects, or has weights of another shape.
+    """
+    check_shapes(path, weight_shapes(path, trusted=trusted), model)
+
+
+def weight_shapes(path: Path, *, trusted: bool = False) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight in a checkpoint, after all checksums of the file were compared.
+
+    The function reads the whole file, and needs no model, so that it can run before data is prepared.
 
     By default, only tensors and plain values are read, and no class or function named in the file is imported.
     If `trusted` is true, the file is unpickled without restriction, which may run any code.
 
-    Raises ConfigError if the file is damaged, holds other Python objects, or has weights of another shape.
+    Raises ConfigError if the file is damaged, is no checkpoint, or holds other Python objects.
     """
     if is_zip(path) and (damage := damage_of(path)):  # torch's older format is no zip file
         raise ConfigError(_unreadable_message(path, damage))
     try:
         weights = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=True)["state_dict"]
-        there = {name: tuple(weights[name].shape) for name in model.state_dict() if name in weights}
+        return {name: tuple(weight.shape) for name, weight in weights.items()}
     except pickle.UnpicklingError as error:
         raise ConfigError(_unsafe_content_message(path)) from error
     except Exception as error:  # torch.load may raise any exception for a damaged file
-        raise ConfigError(_unreadable_message(path, str(error))) from error
+        raise ConfigError(_unreadable_message(path, _reason(error))) from error
+
+
+def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.LightningModule) -> None:
+    """Check that the weights of a checkpoint, whose shapes `there` has, have the same shapes as the model's weights.
+
+    Raises ConfigError if a weight has another shape.
+    """
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     other = [
         f"{name} has shape {there[name]} in the checkpoint and {shape} in this model"
@@ -106,6 +121,13 @@ def check_compatible(path: Path, model: pl.LightningModule, *, trusted: bool = F
             "tokenizer and model settings of the run that wrote the checkpoint, or set ckpt=null to train from the "
             "beginning"
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error; for a key that the file lacks, a sentence."""
+    if isinstance(error, KeyError):
+        return f"it holds no {error.args[0]} of a model"
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _unreadable_message(path: Path, reason: str) -> str:

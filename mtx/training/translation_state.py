@@ -19,7 +19,8 @@ from mtx.components.identity import JSON, identity
 from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser
 from mtx.data.normalise_steps import StepsNormaliser
 from mtx.data.token_rows import SpecialIds
-from mtx.data.tokenize.tokenization import prepare_tokenizer, tokenizer_from_str, vocabulary_size
+from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
+from mtx.data.tokenize.tokenization import prepare_tokenizer, vocabulary_size
 from mtx.errors import ConfigError, MtxError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
@@ -181,9 +182,7 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
         size = vocabulary_size(tokenizer)
     except MtxError as error:
         raise ConfigError(f"ckpt={path}: {error}") from error
-    except BaseException as error:  # the library raises plain Exception, or a panic of Rust, which is no Exception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
+    except Exception as error:  # the library raises plain Exception
         raise ConfigError(_invalid(path, f"a tokenizer is damaged ({error})")) from error
     if max(ids) >= size:
         raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))

@@ -1,6 +1,7 @@
 """`task=check` builds the Trainer, its callbacks, the logger and the model if their settings are changed."""
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,13 @@ def test_changed_settings_that_work_are_valid(mtx: Mtx) -> None:
 def test_a_fit_checks_the_model_before_it_reads_any_text(mtx: Mtx) -> None:
     told = mtx("task=fit", "downloader=local", "downloader.path=not_there.tsv", "model.d_model=17").err
     assert "model.d_model must be even" in told
+    assert "there is no file" not in told
+
+
+def test_a_fit_checks_the_checkpoint_before_it_reads_any_text(mtx: Mtx, tmp_path: Path) -> None:
+    (tmp_path / "my.ckpt").write_text("no checkpoint")
+    told = mtx("task=fit", "downloader=local", "downloader.path=not_there.tsv", f"ckpt={tmp_path / 'my.ckpt'}").err
+    assert "my.ckpt cannot be read as a checkpoint: " in told
     assert "there is no file" not in told
 
 

@@ -103,7 +103,7 @@ def test_without_a_scorer_its_rules_are_off(application: Path) -> None:
         ({"tokenizer": "bpe"}, "use `translation_data@data` and give cfg.data"),
         ({"sampler": {"_target_": "os.system"}}, "sampler"),
         ({"datamodule": {"_target_": "mtx.training.datamodule.TranslationDataModule", "no_key": 1}}, "no_key"),
-        ({"seed": "${nothing}"}, "Interpolation key 'nothing' not found"),
+        ({"seed": "${nothing}"}, "refers to a key that the config does not have"),
     ],
 )
 def test_what_is_wrong_is_told_before_any_work(change: dict[str, Any], told: str) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from command_line import Mtx
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import MissingConfigException
 
-from mtx.app.command import compose, unwritable_folder_message
+from mtx.app.command import compose
 from mtx.app.corrected_command import is_override, quoted_override, shell_word
 from mtx.app.hydra_internals import command_line
 from mtx.app.launch_settings_check import check_job_folders, check_launch, check_ranges
 from mtx.app.override_errors import check_flags, composition_error_message, hydra_loader, search_path_of
+from mtx.app.run_start_errors import run_error_message
 from mtx.errors import ConfigError
 from mtx.infra.dal.tilde_expansion import expanded_path
 
@@ -98,6 +100,13 @@ FLAGS = {
     ("--cfg", "yaml"): "--cfg takes one of job, hydra, all, as in: mtx --cfg job",
     ("--info=all_of_it",): "--info takes one of all, config, defaults, ",
     ("task=fit", "--config-dir"): "--config-dir takes a value, as in: mtx --config-dir VALUE",
+    (
+        "--config-dir",
+        "/nope/x",
+        "task=check",
+    ): "--config-dir takes a folder with your own options, but '/nope/x' is ",
+    ("--config-path=/nope",): "--config-path takes a folder that replaces all configs of mtx, but '/nope' is no folder",
+    ("--resolve", "task=check"): "--resolve is used together with --cfg or --help, as in: mtx --cfg job --resolve",
     ("--con=x",): "--con may be one of --config-path, --config-name, --config-dir. Write the flag in full",
 }
 
@@ -302,6 +311,15 @@ def test_an_option_that_is_not_there_is_told_with_those_that_are(text: str, mess
     assert "--config-dir" not in told
 
 
+def test_an_option_in_a_list_and_a_config_that_are_not_there_are_told() -> None:
+    with pytest.raises(ConfigError, match=r"^score has no option 'nope'\. Its options: "):
+        compose(["score=[rules,nope]"])
+    error = MissingConfigException("Cannot find primary config 'nope'", missing_cfg_file="nope")
+    with hydra_loader() as loader:
+        told = composition_error_message(error, ["--config-name=nope", "seed=1"], loader=loader)
+    assert told.startswith("there is no config 'nope'. --config-name takes the name of a YAML file ")
+
+
 LAUNCHES = [
     ({"n_jobs": 0}, {}, "hydra.launcher.n_jobs is an integer of at least 1, or -1 for all cores, but is 0"),
     ({"timeout_min": 0}, {}, "hydra.launcher.timeout_min is an integer of at least 1, but is 0"),
@@ -382,7 +400,7 @@ UNWRITABLE: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("make", UNWRITABLE.values(), ids=UNWRITABLE)
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(make: Callable[[], object]) -> None:
-    told = unwritable_folder_message(raised(make))
+    told = run_error_message(raised(make), [])
     assert told is not None
     assert "the folder of the run cannot be written: " in told
     assert "hydra.run.dir=FOLDER" in told
@@ -390,7 +408,28 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(make: Callable[[], 
 
 
 def test_another_error_is_no_unwritable_folder() -> None:
-    assert unwritable_folder_message(ValueError("a bug")) is None
+    assert run_error_message(ValueError("a bug"), ["task=show", "seed=1"]) is None
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("hydra.verbose=3", "'hydra.verbose=[3]'", "hydra.job_logging.version=3", "'hydra.job.env_copy=[NONE]'"),
+        *("+hydra.callbacks.x._target_=a.B", "'hydra.searchpath=[nope://x]'"),
+    ],
+)
+def test_a_setting_at_which_hydra_fails_is_named_in_one_line(typed: str) -> None:
+    error = raised(lambda: [][1])
+    told = run_error_message(error, ["task=show", typed.strip("'"), "hydra.run.dir=run"])
+    assert told is not None
+    assert told.startswith(f"Hydra cannot start the run with {typed} (list index out of range). Leave out or correct ")
+    assert "\n" not in told
+
+
+def test_an_error_inside_the_job_is_no_setting_of_hydra() -> None:
+    namespace = {"__name__": "mtx.app.command"}
+    exec("def _hydra_main():\n    raise ValueError('a bug')", namespace)  # a frame as that of the job
+    assert run_error_message(raised(namespace["_hydra_main"]), ["hydra.verbose=3"]) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,18 @@ REFUSED = [
     ("~datamodule", "a run needs datamodule, "),
     ("~seed", "a run needs seed, but the config has no such key. Leave out ~seed"),
     ("~sampler._target_", "a run needs sampler, "),
-    ("seed=${nope:1}", "seed: Unsupported interpolation type nope. Set seed=VALUE"),
-    ("seed=${nope}", "seed: Interpolation key 'nope' not found. Set seed=VALUE"),
-    ("sampler.max_tokens=${oc.env:MTX_NOPE}", "sampler.max_tokens: "),
+    ("seed=${nope:1}", "seed is '${nope:1}', which calls a resolver that does not exist. Set seed=VALUE"),
+    ("seed=${nope}", "seed is '${nope}', which refers to a key that the config does not have. Set seed=VALUE"),
+    ("seed=${sampler.nope}", "seed is '${sampler.nope}', which refers to a key that the config does not have. Set "),
+    (
+        "sampler.max_tokens=${oc.env:MTX_NOPE}",
+        "sampler.max_tokens is '${oc.env:MTX_NOPE}', which cannot be resolved (Environment variable 'MTX_NOPE' not "
+        "found). Set sampler.max_tokens=VALUE",
+    ),
+    ("seed=${oc.decode:[}", "seed is '${oc.decode:[}', which is not an interpolation, which is ${KEY} or ${RESOLVER:"),
+    ("~downloader=local", "~downloader=local deletes a key, but the config has no downloader with the value 'local'. "),
+    ("seed@x=3", "seed@x=3: @ names the place of a group's option, but seed is no group. "),
+    ("sampler=", "sampler has no option ''. Its options: bucket, "),
     (
         "trainer.callbacks=[{a: choice(1,2)}]",
         "trainer.callbacks=[{a: choice(1,2)}] has a sweep inside of a value, but ",
@@ -47,11 +56,19 @@ def test_a_config_that_no_run_can_use_is_refused_by_its_key(composer: JobCompose
 
 
 HYDRA = [
-    (
-        "hydra.job.num=abc",
-        "hydra.job.num: Value 'abc' of type 'str' could not be converted to Integer. Set hydra.job.num=",
-    ),
-    ("hydra.run.dir=null", "hydra.run.dir: "),
+    ("hydra.job.num=abc", "hydra.job.num is an integer, but is 'abc'. Set hydra.job.num=1"),
+    ("hydra.job.chdir=7.5", "hydra.job.chdir is true or false, or null, but is '7.5'. Set hydra.job.chdir=true"),
+    ("hydra.run.dir=null", "hydra.run.dir is a text, but is None. Set hydra.run.dir=TEXT"),
+    ("hydra.job.env_copy=3", "hydra.job.env_copy is a list, but is 3. Set 'hydra.job.env_copy=[ITEM,ITEM]'"),
+    ("+hydra.job.env_set.A={b: 1}", "hydra.job.env_set.A is a single value, but is {'b': 1}. Set hydra.job.env_set.A="),
+    ("hydra.job.env_set={A: 1}", "hydra.job.env_set has no key 'A'. A new key is added with +, as in +hydra.job.env_"),
+    ("hydra.sweeper.params=3", "hydra.sweeper.params is a mapping, but is 3. Set 'hydra.sweeper.params={KEY: VALUE}'"),
+    ("hydra.run=3", "hydra.run has keys of its own, and takes no single value. Set one of them, as in hydra.run.dir="),
+    ("hydra.mode=FOO", "hydra.mode is one of MULTIRUN, RUN, but is 'FOO'. Set hydra.mode=RUN"),
+    ("hydra.searchpath=3", "hydra.searchpath is a list of folders and packages, but is 3. Set 'hydra.searchpath=["),
+    ("hydra.run.dir='${'", "hydra.run.dir is '${', which is not an interpolation, which is ${KEY} or "),
+    ("~hydra.mode", "~hydra.mode deletes a key, but the config has no hydra.mode with a value. Leave out ~hydra.mode"),
+    ("~hydra.run", "hydra.run cannot be deleted. Leave out ~hydra.run"),
     ("hydra.nope=1", "hydra has no key 'nope'. There are: callbacks, "),
 ]
 
@@ -66,17 +83,55 @@ def test_a_setting_of_hydra_is_refused_by_its_key(override: str, message: str) -
     assert "\n" not in told
 
 
-@pytest.mark.parametrize("override", ["hydra/sweeper=null", "hydra/launcher=3", "+hydra/sweeper=true", "sampler=null"])
+SAMPLERS = [
+    "sampler=null",
+    "sampler=nan",
+    "sampler=-inf",
+    "sampler=1e3",
+    "sampler=1_000",
+    "sampler=.5",
+    "sampler={a: 1}",
+]
+
+
+@pytest.mark.parametrize("override", ["hydra/sweeper=null", "hydra/launcher=3", "+hydra/sweeper=true", *SAMPLERS])
 def test_a_group_whose_option_is_no_name_is_refused(override: str) -> None:
-    with pytest.raises(ConfigError, match=r"^[\w/]+ has no option '\w+'. Its options: "):
+    with pytest.raises(ConfigError, match=r"^[\w/]+ has no option '[^']+'. Its options: "):
         check_options([override])
+
+
+OF_HYDRA = [
+    (
+        "~hydra/launcher",
+        "Hydra needs an option of hydra/launcher. Leave out ~hydra/launcher, or choose another option: ",
+    ),
+    ("~hydra/job_logging", "Hydra needs an option of hydra/job_logging. "),
+    ("~hydra/sweeper=basic", "Hydra needs an option of hydra/sweeper. Leave out ~hydra/sweeper=basic, or choose "),
+    ("~hydra", "~hydra is refused: Hydra's own settings are set one by one, as in hydra.run.dir="),
+    ("hydra=3", "hydra=3 is refused: Hydra's own settings are "),
+    ("hydra={run: 3}", "hydra={run: 3} is refused: Hydra's own settings are "),
+    ("hydra.sweeper.params={seed: 1}", "hydra.sweeper.params={seed: 1}: Hydra reads hydra.sweeper.params only from "),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), OF_HYDRA)
+def test_overrides_of_the_groups_of_hydra_are_refused_before_a_run(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_options([override])
+    assert str(error.value).startswith(message)
+
+
+def test_a_glob_of_options_is_explained_with_the_options() -> None:
+    with hydra_loader() as loader:
+        told = composition_error_message(ValueError("no loader"), ["sampler=glob(*)"], loader=loader)
+    assert told.startswith("'sampler=glob(*)' has several values, and only a sweep runs a job for each. Type: mtx -m ")
 
 
 def test_an_interpolation_without_a_key_is_told_with_its_override() -> None:
     error = InterpolationKeyError("Interpolation key 'nope' not found\n    full_key: ")
     with hydra_loader() as loader:
         told = composition_error_message(error, ["launcher=basic", "+hydra.launcher.x=${nope}"], loader=loader)
-    assert told == "+hydra.launcher.x=${nope}: Interpolation key 'nope' not found"
+    assert told == "+hydra.launcher.x=${nope}: an interpolation refers to a key that the config does not have"
 
 
 def test_a_group_that_cannot_be_deleted_is_told() -> None:

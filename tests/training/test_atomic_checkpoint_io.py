@@ -7,6 +7,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import torch
 from mtx.errors import ConfigError, StoreError
 from mtx.training.atomic_checkpoint_io import AtomicCheckpointIO
 from mtx.training.checkpoint_content import damage_of
-from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, write_run_key
+from mtx.training.checkpoint_selection import check_compatible, checkpoint_path, weight_shapes, write_run_key
 
 SMALL = {"state_dict": {"weight": torch.zeros(10)}}
 LARGE = {"state_dict": {"weight": torch.zeros(100_000)}}  # 0.4 MB
@@ -144,6 +145,31 @@ def test_a_damaged_file_that_is_named_is_refused(damage: Callable[[Path], None],
     damage(kept)
     with pytest.raises(ConfigError, match=r"last\.ckpt cannot be read as a checkpoint: .*set ckpt=null"):
         check_compatible(kept, pl.LightningModule())
+
+
+NO_CHECKPOINTS = {
+    "an empty file": b"",
+    "a text": b"src\ttgt\n",
+    "half a zip file": b"PK\3\4" + bytes(40),
+    "a list": [1, 2],
+    "no weights": {"epoch": 3},
+    "weights that are no tensors": {"state_dict": {"layer.weight": [1.0]}},
+    "weights without names": {"state_dict": 3},
+}
+
+
+@pytest.mark.parametrize("content", NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
+def test_a_file_that_is_no_checkpoint_is_refused_without_a_model(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "my.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(
+        ConfigError, match=r"^ckpt=\S+my\.ckpt cannot be read as a checkpoint: .+set ckpt=null"
+    ) as refused:
+        weight_shapes(path)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_checkpoint_that_ends_like_a_zip_file_of_several_disks_is_refused(tmp_path: Path) -> None:

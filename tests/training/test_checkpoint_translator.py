@@ -21,6 +21,7 @@ import mtx
 from mtx.data.normalise import DefaultNormaliser
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import n_best_search
+from mtx.exhausted_resources import PANIC_MODULE
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import SearchOptions, batches_by_length, load_translator
 from mtx.training.reference.incremental_decoding import search_translations
@@ -260,11 +261,10 @@ def test_tensors_that_share_bytes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_panic_of_the_tokenizer_is_an_error(trained: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    panic: Any = type("PanicException", (BaseException,), {})
-    monkeypatch.setattr(
-        "mtx.training.translation_state.tokenizer_from_str", Mock(side_effect=panic("index out of range"))
-    )
-    with pytest.raises(ConfigError, match=r"a tokenizer is damaged \(index out of range\)"):
+    panic: Any = type("PanicException", (BaseException,), {"__module__": PANIC_MODULE})
+    library = Mock(from_str=Mock(side_effect=panic("index out of range")))
+    monkeypatch.setattr("mtx.data.tokenize.stored_tokenizer.Tokenizer", library)
+    with pytest.raises(ConfigError, match=r"a tokenizer is damaged \(PanicException: index out of range\)"):
         load_translator(trained[0])
 
 

@@ -16,7 +16,8 @@ from mtx.data.exchange.export_formats import (
 from mtx.data.exchange.export_manifest import ExportedFile, ExportManifest, rows_path
 from mtx.data.exchange.safe_unpacking import unpack
 from mtx.data.store import WORK_LOCK, Store
-from mtx.data.tokenize.tokenization import tokenizer_from_str, vocabulary_size
+from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
+from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.errors import SourceError
 from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
 from mtx.infra.dal.atomic_file import convert_disk_errors

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from tokenizers import AddedToken, Tokenizer, normalizers
 from tokenizers.normalizers import Normalizer
@@ -23,8 +23,9 @@ from mtx.components.checked_options import component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.dataset import TranslationDataset
 from mtx.data.token_rows import SpecialIds
-from mtx.data.tokenize.sentencepiece_library import FORMAT_KEY, SentencePieceTokenizer
+from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.errors import StoreError, TokenizerError
+from mtx.exhausted_resources import panics_as_errors, raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file
 
 if TYPE_CHECKING:  # names for annotations only; at run time, these imports would be circular
@@ -194,7 +195,8 @@ class Tokenization(ABC):
 
     def _parse(self, content: bytes) -> Tokenizer:
         try:
-            tokenizer = Tokenizer.from_str(content.decode())
+            with panics_as_errors():
+                tokenizer = Tokenizer.from_str(content.decode())
         except Exception as error:  # the library raises plain Exception
             raise TokenizerError(
                 f"{self.filepath} is not a tokenizer file, which is JSON of the `tokenizers` library "
@@ -224,16 +226,6 @@ class Tokenization(ABC):
         return self
 
 
-def tokenizer_from_str(content: str) -> Tokenizer:
-    """Return the tokenizer that a file of the store or a checkpoint contains.
-
-    Raises TokenizerError for a damaged SentencePiece model, and what the `tokenizers` library raises otherwise.
-    """
-    if content.startswith(f'{{"{FORMAT_KEY}"'):
-        return cast(Tokenizer, SentencePieceTokenizer.from_str(content))
-    return Tokenizer.from_str(content)
-
-
 def prepare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     """Set `tokenizer` to encode texts completely and literally; return the same object.
 
@@ -252,14 +244,28 @@ def prepare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of each text, without BOS and EOS, and without the tokenizer's post-processor.
 
-    Runs in parallel over `texts` unless `TOKENIZERS_PARALLELISM=false`. Raises TypeError if a text is no str or is not
-    encodable as UTF-8.
+    Runs in parallel over `texts` unless `TOKENIZERS_PARALLELISM=false`.
+
+    Raises:
+        TypeError: a text is no str, or is not encodable as UTF-8.
+        TokenizerError: the library fails, as with a tokenizer file whose parts contradict each other.
     """
     if isinstance(tokenizer, SentencePieceTokenizer):
         return tokenizer.ids_of(texts)
     if not tokenizer.encode_special_tokens:  # pickling resets this setting
         prepare_tokenizer(tokenizer)
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    try:
+        with panics_as_errors():
+            return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    except TypeError:
+        raise
+    except Exception as error:  # the library raises plain Exception
+        raise_if_exhausted(error)
+        reason = str(error).strip().partition("\n")[0]
+        raise TokenizerError(
+            f"the tokenizer cannot encode a text, because the library `tokenizers` fails ({reason}). Correct the "
+            "tokenizer file, or choose another with tokenizer.filepath"
+        ) from error
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:

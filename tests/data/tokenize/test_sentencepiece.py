@@ -13,7 +13,8 @@ import sentencepiece
 
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.data.tokenize.sentencepiece import SentencePieceTokenization
-from mtx.data.tokenize.tokenization import encode_texts, special_ids, tokenizer_from_str
+from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
+from mtx.data.tokenize.tokenization import encode_texts, special_ids
 from mtx.data.tokenize.tokenizer_artifact import SEPARATE, load_pair
 from mtx.errors import ConfigError, TokenizerError
 

@@ -1,0 +1,105 @@
+"""Messages for errors of OmegaConf: the key, the rule, the value found, and what to type instead."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import BooleanNode, DictConfig, EnumNode, FloatNode, IntegerNode, ListConfig, StringNode
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    GrammarParseError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    UnsupportedInterpolationType,
+)
+
+from mtx.app.corrected_command import shell_word
+from mtx.errors import MtxError, choices
+
+# Rules for the values of typed keys, such as Hydra's, and a valid value of each.
+RULES: Mapping[type, tuple[str, str]] = {
+    BooleanNode: ("true or false", "true"),
+    IntegerNode: ("an integer", "1"),
+    FloatNode: ("a number", "1.0"),
+    StringNode: ("a text", "TEXT"),
+    ListConfig: ("a list", "[ITEM,ITEM]"),
+}
+MAPPING_RULE = ("a mapping", "{KEY: VALUE}")
+# What is wrong with an interpolation, the most special errors first.
+INTERPOLATIONS: Mapping[type, str] = {
+    UnsupportedInterpolationType: "calls a resolver that does not exist",
+    InterpolationKeyError: "refers to a key that the config does not have",
+    InterpolationToMissingValueError: "refers to a key that has no value",
+    GrammarParseError: "is not an interpolation, which is ${KEY} or ${RESOLVER:ARGUMENT}",
+}
+
+
+def omegaconf_message(error: OmegaConfBaseException) -> str:
+    """Return the message for an error of OmegaConf, which has the key at which it occurred, or no key."""
+    key = error.full_key or ""
+    if isinstance(error, InterpolationResolutionError | GrammarParseError):
+        return _interpolation_message(error, key)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key or 'a key'} has no value. Set {key or 'KEY'}=VALUE"
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and key:
+        inside, _, name = key.rpartition(".")
+        return f"{inside or 'the config'} has no key {name!r}. A new key is added with +, as in +{key}=VALUE"
+    if not key:
+        return f"the config cannot be composed: {_first_line(error)}"
+    return _value_message(error, key)
+
+
+def _interpolation_message(error: OmegaConfBaseException, key: str) -> str:
+    """Return the message for a value with `${`, such as `${nope}`."""
+    cause: BaseException | None = error
+    while isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, MtxError):  # of one of mtx's resolvers
+        return str(cause)
+    found = next((told for kind, told in INTERPOLATIONS.items() if isinstance(error, kind)), None)
+    if found is None:
+        reason = _first_line(cause or error).strip('"')
+        found = f"cannot be resolved ({reason})"
+    typed = _typed_value(error)
+    name = f"{key} is {typed!r}, which {found}" if typed is not None else f"{key or 'an interpolation'} {found}"
+    return f"{name}. Set {key}=VALUE" if key else name
+
+
+def _typed_value(error: OmegaConfBaseException) -> str | None:
+    """Return the interpolation as it is in the config; None if it is not known."""
+    if isinstance(error.value, str):
+        return error.value
+    node = error.child_node
+    value = node._value() if node is not None else None
+    return value if isinstance(value, str) else None
+
+
+def _value_message(error: OmegaConfBaseException, key: str) -> str:
+    """Return the message for a value that is not of the type of its key, as in `hydra.job.num=abc`."""
+    node, value = error.child_node, error.value
+    if isinstance(node, DictConfig) and (names := [str(name) for name in node]):
+        return f"{key} has keys of its own, and takes no single value. Set one of them, as in {key}.{names[0]}=VALUE"
+    if isinstance(node, EnumNode):
+        names = [member.name for member in node.enum_type]
+        return f"{key} is one of {choices(str(value), names)}, but is {value!r}. Set {key}={names[0]}"
+    rule, example = next(
+        (each for kind, each in RULES.items() if isinstance(node, kind)), ("a mapping", "{KEY: VALUE}")
+    )
+    if node is None and isinstance(value, dict | list):
+        rule, example = "a single value", "VALUE"
+    elif node is not None and node._is_optional() and isinstance(node, tuple(RULES)):
+        rule += ", or null"
+    found = "its value has another form" if value is None and node is None else f"is {_plain(value)!r}"
+    return f"{key} is {rule}, but {found}. Set {shell_word(f'{key}={example}')}"
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) else value
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,20 @@
+"""Reads a tokenizer from the text of its file, which a store, an imported dataset or a checkpoint contains."""
+
+from typing import cast
+
+from tokenizers import Tokenizer
+
+from mtx.data.tokenize.sentencepiece_library import FORMAT_KEY, SentencePieceTokenizer
+from mtx.exhausted_resources import panics_as_errors
+
+
+def tokenizer_from_str(content: str) -> Tokenizer:
+    """Return the tokenizer that a file contains.
+
+    Raises TokenizerError for a damaged SentencePiece model, and otherwise what the `tokenizers` library raises. A panic
+    of that library is a RuntimeError.
+    """
+    if content.startswith(f'{{"{FORMAT_KEY}"'):
+        return cast(Tokenizer, SentencePieceTokenizer.from_str(content))
+    with panics_as_errors():
+        return Tokenizer.from_str(content)
