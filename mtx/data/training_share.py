@@ -1,7 +1,7 @@
 """Nested shares of the training pairs: the rows whose source sentence has one of the lowest hashes.
 
-A share comes after the filter, in the stage filtered. Whether a row is in it depends on this row alone. So it is the same
-for any order of the corpus, number of workers and filter, and a smaller share is a subset of each larger one.
+A share comes after the filter, in the stage filtered. Whether a row is in it depends on this row alone. So it is the
+same for any order of the corpus, number of workers and filter, and a smaller share is a subset of each larger one.
 """
 
 from collections.abc import Iterator

@@ -15,6 +15,7 @@ from mtx.page.failures_section import failures
 from mtx.page.job_links import arm_commands, job_link, signatures, without_samples
 from mtx.page.pareto import Front, fronts
 from mtx.page.plots.matplotlib_svg import Plot
+from mtx.page.plots.power_law_bands import data_curve_plot
 from mtx.page.plots.rule_worth_intervals import worth_plot
 from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
 from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
@@ -23,7 +24,15 @@ from mtx.page.scripts import library_style, page_data, script_sources, scripts
 from mtx.page.slices_section import SlicesSection, run_slices, slices_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
 from mtx.records.cohorts import Cohort, cohorts
+from mtx.records.data_curve import CURVE_HEADINGS, DataCurves, curve_cells, data_curves
 from mtx.records.evaluation_report import HEADINGS, difference_cell, metric_cell
+from mtx.records.learning_rate_order import (
+    LearningRateOrder,
+    agreement_rows,
+    learning_rate_order,
+    order_headings,
+    order_rows,
+)
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile, read_profile
 from mtx.records.ranking_agreement import Agreement, agreements
@@ -57,6 +66,11 @@ TEMPLATE_FUNCTIONS = {
     "difference_cell": difference_cell,
     "worth_cells": worth_cells,
     "worth_headings": WORTH_HEADINGS,
+    "curve_cells": curve_cells,
+    "order_headings": order_headings,
+    "order_rows": order_rows,
+    "agreement_rows": agreement_rows,
+    "curve_headings": CURVE_HEADINGS,
 }
 
 
@@ -79,6 +93,8 @@ class Comparison:
         time_to_quality: The time and the tokens of each row to reach the same quality; None if it cannot be computed.
         slices: Bits per byte by slice; None if the best arm has no slices.
         worths: What each rule is worth, with its plot, in a sweep over `filter.ablation`.
+        learning_rates: The order of the arms by learning rate, in a sweep that varies it.
+        more_pairs: What more pairs are worth, with its plot, in a sweep over `datamodule.share`.
     """
 
     cohort: Cohort
@@ -95,6 +111,8 @@ class Comparison:
     time_to_quality: TimeToQuality | None
     slices: SlicesSection | None
     worths: tuple[tuple[RuleWorths, Plot], ...] = ()
+    more_pairs: tuple[DataCurves, Plot] | None = None
+    learning_rates: LearningRateOrder | None = None
 
 
 def page_content(results: Results, folder: Path) -> dict[str, Any]:
@@ -211,6 +229,7 @@ def _comparison(
     common = time_to_quality(table.rows, profiles) if with_plots else None
     found_effects = effects(results) if with_plots else ()
     found_fronts = fronts(results) if with_plots else ()
+    shares = data_curves(results) if with_plots else None
     return Comparison(
         cohort=cohort,
         ranking=table,
@@ -226,6 +245,8 @@ def _comparison(
         time_to_quality=common,
         slices=slices_section(table.rows) if with_plots else None,
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
+        learning_rates=learning_rate_order(results) if with_plots else None,
+        more_pairs=(shares, data_curve_plot(drawing, shares)) if shares is not None else None,
     )
 
 

@@ -1,6 +1,7 @@
 """Nested shares of the training pairs: by hash, whatever the order and the filter, and each pair is accounted for."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_shares_are_nested_and_the_same_for_any_order_and_filter(tmp_path: Path,
     source, turned = corpus(tmp_path / "a.jsonl", PAIRS), corpus(tmp_path / "b.jsonl", PAIRS[::-1])
     found = {share: prepared(source, share, where) for share in SHARES}
     rows = [trained_on(where, ids) for ids in found.values()]
-    for smaller, larger in zip(rows, rows[1:], strict=False):
+    for smaller, larger in pairwise(rows):
         assert smaller == [pair for pair in larger if pair in set(smaller)], "a subset, in the order of the corpus"
     for share, pairs in zip(SHARES, rows, strict=True):
         assert len(pairs) == pytest.approx(share * 580, rel=0.25)
