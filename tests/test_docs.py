@@ -37,7 +37,7 @@ ONLY_CHECKED = {
     r"launcher=(joblib|submitit_local|submitit_slurm|ray)\b": "starts processes; so does tests/sweep/test_launchers.py",
     r"trainer=ddp\b": "starts processes; so does tests/training/test_ranks.py",
     r"sweeper=optuna\b": "40 jobs; tests/sweep/test_optuna.py runs short searches",
-    r"-m .*task=fit|=(data_curve|proxy|vocabulary_comparison|worth_of_rules)": "many trainings; in tests/test_recipes.py",
+    r"-m .*task=fit|=(data_curve|proxy|vocabulary_comparison|worth_of_rules)": "many trainings; tests/test_recipes.py",
     r"tokenizer\.(alpha|dropout)=": "compiles kernels; tests/training/test_sampled_epochs.py trains with both",
     r"ckpt=(outputs/|\S+\.ckpt)": "needs a checkpoint of the reader; tests/experiment/test_translate.py has one",
     r"runs=\[outputs/2026": "names runs of the reader",
