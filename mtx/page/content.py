@@ -222,10 +222,8 @@ def _translations(results: Results) -> list[dict[str, str]]:
 
 def _slices(results: Results, comparisons: Sequence[Comparison]) -> list[SlicesSection]:
     """Return the section on slices of a page with one job, or of each comparison that has one."""
-    if len(results.jobs) == 1:
-        found = [run_slices(results.jobs[0])]
-    else:
-        found = [one.slices for one in comparisons]
+    is_single = len(results.jobs) == 1
+    found = [run_slices(results.jobs[0])] if is_single else [one.slices for one in comparisons]
     return [section for section in found if section is not None]
 
 
