@@ -40,6 +40,7 @@ MAX_FUNNELS = 6  # tables of pairs kept and dropped; further ones get one line e
 MAX_TRANSLATIONS = 5
 MAX_COMMANDS = 2000  # arms whose commands are listed
 NO_SAMPLES: dict[str, Any] = {"rejects": {}, "rules": {}}  # fields of a profile with sentences of the corpus
+LARGE_JOBS = 200  # jobs; with more, the browser lays out a section when it comes into view
 REFRESH_S = 20  # seconds after which the page of a running sweep reloads
 MAX_VALUES = 12  # values listed for each setting that varied
 
@@ -122,6 +123,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
             for number, row in placed[:MAX_COMMANDS]
         ],
         "max_commands": MAX_COMMANDS,
+        "large_jobs": LARGE_JOBS,
         "signatures": signatures(completed),
         **TEMPLATE_FUNCTIONS,
     }

@@ -69,9 +69,12 @@
         keep();
       });
     });
+    let filtered = false;
     const filter = make("input", undefined, { type: "search", placeholder: "filter rows", "aria-label": "filter rows" });
     const apply = () => {
-      const words = (mine.filter || "").toLowerCase().split(/\s+/);
+      const words = (mine.filter || "").toLowerCase().split(/\s+/).filter(word => word);
+      if (!words.length && !filtered) return;  // reading the text of thousands of rows takes time
+      filtered = words.length > 0;
       for (const row of table.tBodies[0].rows)
         row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
     };
@@ -249,7 +252,10 @@
     panel.id || panel.firstElementChild.textContent.replace(/[\d,.]+/g, "").slice(0, 80), panel,
   ]);
   part(() => panels.forEach(([name, panel]) => { if ((state.open || []).includes(name)) panel.open = true; }), open);
-  if (state.scroll !== undefined && location.hash === (state.hash || "")) scrollTo(0, state.scroll);
+  if (state.scroll && location.hash === (state.hash || "")) {
+    document.body.classList.add("whole");  // or sections above the place would have no height yet
+    scrollTo(0, state.scroll);
+  }
   addEventListener("pagehide", () => {
     state.scroll = scrollY;
     state.hash = location.hash;
