@@ -66,7 +66,8 @@ class LearningRateOrder:
             return "The order of the arms at several learning rates is not known, since jobs are missing."
         ranks = {rate: tuple(self.rank(rate, arm) for arm in self.arms) for rate in complete}
         if len(set(ranks.values())) == 1:
-            return f"The order of the {len(self.arms)} arms is the same at all {len(complete)} learning rates."
+            all_rates = "both" if len(complete) == 2 else f"all {len(complete)}"
+            return f"The order of the {len(self.arms)} arms is the same at {all_rates} learning rates."
         first = {rate: self.arms[ranks[rate].index(1)] for rate in complete}
         if len(set(first.values())) == 1:
             return f"The order of the arms depends on the learning rate, but {first[complete[0]]} is best at each."

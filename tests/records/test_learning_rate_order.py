@@ -41,7 +41,7 @@ def test_each_learning_rate_is_compared_with_the_arms_at_their_best_ones(tmp_pat
     assert order.budgets == ("a tenth", "a quarter", "half", "the whole")
     same = {rate: [one.num_same for one in of if one is not None] for rate, of in order.agreements.items()}
     assert same == {0.0005: [3, 3, 3, 3], 0.005: [0, 0, 0, 3]}
-    assert order.sentence == "The order of the 3 arms is the same at all 2 learning rates."
+    assert order.sentence == "The order of the 3 arms is the same at both learning rates."
     assert order_rows(order)[0][1].startswith("1: 2.41")
     assert agreement_rows(order)[1][1].startswith("0 of 3 [0 to ")
     section = render(results, tmp_path).split('id="learning-rates"')[1].split("</section>")[0]
