@@ -75,6 +75,7 @@
       const words = (mine.filter || "").toLowerCase().split(/\s+/).filter(word => word);
       if (!words.length && !filtered) return;  // reading the text of thousands of rows takes time
       filtered = words.length > 0;
+      if (name === "ranking1") document.body.classList.toggle("filtered", filtered);  // then all rows can be seen
       for (const row of table.tBodies[0].rows)
         row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
     };

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from jobs_on_disk import measured, profile, trained, write_job
 from lxml import html
 
@@ -53,3 +54,11 @@ def test_the_shares_of_a_mixture_are_those_of_pairs_and_of_draws(tmp_path: Path)
 def test_a_single_source_has_no_shares(tmp_path: Path) -> None:
     write_job(tmp_path / "0", {"seed": 1}, measured())
     assert mixture_shares(read_results([tmp_path]).jobs, ()) == ()
+
+
+def test_a_page_of_many_jobs_is_laid_out_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+        write_job(tmp_path / str(number), {"seed": 1, "a": number}, measured(0.1 + number / 10))
+    assert '<body class="large">' not in render(read_results([tmp_path]), tmp_path)
+    monkeypatch.setattr("mtx.page.content.LARGE_JOBS", 1)
+    assert '<body class="large">' in render(read_results([tmp_path]), tmp_path)
