@@ -34,7 +34,7 @@ class CurvePoint:
     Attributes:
         share: the share of the filtered pairs.
         num_pairs: the number of training pairs.
-        times_read: how often training read the source text of the share, the mean over jobs; None if it is not known.
+        times_read: how often training read the pairs of the share, the mean over jobs; None if it is not known.
         losses: bits per byte by seed.
         mean, spread: their mean, and their standard deviation or None.
     """
@@ -168,11 +168,15 @@ def _point(arm: Group) -> CurvePoint | None:
 
 
 def _times_read(job: JobRecord) -> float | None:
-    """Return how often a job read the source text of its training pairs."""
-    spent, available = job.report.spent, job.report.train_tokens.get("source_bytes")
-    if spent is None or not spent.source_bytes or not available:
+    """Return how often a job read its training pairs, by source bytes, or by tokens if the job did not count bytes."""
+    spent, counts = job.report.spent, job.report.train_tokens
+    if spent is None:
         return None
-    return spent.source_bytes / available
+    num_tokens = counts.get("source_tokens", 0) + counts.get("target_tokens", 0)
+    for amount, available in ((spent.source_bytes, counts.get("source_bytes", 0)), (spent.real_tokens, num_tokens)):
+        if amount and available:
+            return amount / available
+    return None
 
 
 def _comparisons(curves: Sequence[DataCurve]) -> list[str]:

@@ -1,5 +1,6 @@
 """What more pairs are worth: a power law over shares, with its interval, from the jobs of a sweep."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mtx.page.render import render
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.data_curve import curve_table, data_curves
 from mtx.records.job_records import read_results
+from mtx.records.report_record import Spent
 from mtx.records.result_types import Results
 from mtx.sweep.terminal_summary import print_summary
 
@@ -113,6 +115,12 @@ def test_what_limits_the_answer_is_told(tmp_path: Path) -> None:
     unread = data_curves(sweep(tmp_path / "unread", {"none": 0.0}, read=0.5))
     assert unread is not None
     assert "Training read the largest share only 0.5 times" in " ".join(unread.sentences)
+    results = sweep(tmp_path / "tokens", {"none": 0.0})
+    counts = {"train_tokens": {"source_tokens": 40, "target_tokens": 60}, "spent": Spent(real_tokens=250)}
+    jobs = tuple(replace(job, report=job.report.model_copy(update=counts)) for job in results.jobs)
+    by_tokens = data_curves(replace(results, jobs=jobs))
+    assert by_tokens is not None
+    assert by_tokens.curves[0].largest.times_read == 2.5
     assert data_curves(sweep(tmp_path / "other", {"none": 0.0, "default": 0.1}, shares=(1.0,))) is None
 
 
