@@ -182,15 +182,7 @@ def build_filtered(
     Raises ConfigError if the filter reads scores, but the pairs have none, because they do not come from the source's
     training split.
     """
-    scores = (scores or ScoredCorpus()).read_by(keeper.columns)
-    if scores.scored and splits.of_raw(split) != "train":
-        if keeper.columns is not None:
-            raise ConfigError(
-                f"datamodule.held_out_filter compares scores of {choices('', scores.scored)}, but mtx scores only the "
-                f"source's training split, and {split} is a split of the source. Let it compare lengths or columns of "
-                "the corpus"
-            )
-        scores = ScoredCorpus()
+    scores = _scores_read(keeper, scores or ScoredCorpus(), splits, split)
     split_id = splits.ids[split]
     described: dict[str, JSON] = {
         "stage": "filtered",
@@ -232,6 +224,20 @@ def build_filtered(
 
     runner.run(filtered_id, stage)
     return filtered_id
+
+
+def _scores_read(keeper: PairFilter, scores: ScoredCorpus, splits: Splits, split: Split) -> ScoredCorpus:
+    """Return the scores that a filter reads of a split. Raises ConfigError as `build_filtered` does."""
+    scores = scores.read_by(keeper.columns)
+    if scores.scored and splits.of_raw(split) != "train":
+        if keeper.columns is not None:
+            raise ConfigError(
+                f"datamodule.held_out_filter compares scores of {choices('', scores.scored)}, but mtx scores only the "
+                f"source's training split, and {split} is a split of the source. Let it compare lengths or columns of "
+                "the corpus"
+            )
+        scores = ScoredCorpus()
+    return scores
 
 
 def _score_table(runner: StageRunner, corpus: Corpus, scores: ScoredCorpus) -> ScoreTable | None:

@@ -9,7 +9,7 @@ from mtx.evaluation.verdict_text import difference_text
 from mtx.page import data_section, provenance
 from mtx.page.cohort_content import Comparison, comparison
 from mtx.page.failures_section import failures
-from mtx.page.job_links import arm_commands, job_link, signatures, without_samples
+from mtx.page.job_links import ArmCommands, arm_commands, job_link, signatures, without_samples
 from mtx.page.mixture_section import mixture_shares
 from mtx.page.ranking import heading, job_label, metric_columns
 from mtx.page.result_plots import PageFigures, batch_plots, histogram_plot
@@ -118,10 +118,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "library_style": library_style(),
         "data": page_data(compared[0].results, comparisons[0].ranking, comparisons[0].labels, {**profiles, **running}),
         "mixtures": mixture_shares(completed, varied),
-        "arms": [
-            arm_commands(row, comparisons[number - 1].ranking.rows[0], folder, number)
-            for number, row in placed[:MAX_COMMANDS]
-        ],
+        "arms": _arms(comparisons, folder),
         "max_commands": MAX_COMMANDS,
         "large_jobs": LARGE_JOBS,
         "signatures": signatures(completed),
@@ -227,6 +224,16 @@ def _slices(results: Results, comparisons: Sequence[Comparison]) -> list[SlicesS
     is_single = len(results.jobs) == 1
     found = [run_slices(results.jobs[0])] if is_single else [one.slices for one in comparisons]
     return [section for section in found if section is not None]
+
+
+def _arms(comparisons: Sequence[Comparison], folder: Path) -> list[ArmCommands]:
+    """Return what repeats each arm of each comparison, compared with the first row; at most `MAX_COMMANDS`."""
+    found = [
+        arm_commands(row, one.ranking.rows[0], folder, number)
+        for number, one in enumerate(comparisons, 1)
+        for row in one.ranking.rows
+    ]
+    return found[:MAX_COMMANDS]
 
 
 def _first_completed(jobs: Sequence[JobRecord]) -> JobRecord | None:

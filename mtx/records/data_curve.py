@@ -78,7 +78,7 @@ class DataCurve:
         if self.laws is None:
             return (
                 f"{subject} as many pairs cannot be judged: a power law needs {MIN_SIZES} shares with different "
-                f"numbers of pairs, but there are {len({point.num_pairs for point in self.points})}. Add shares: "
+                f"numbers of pairs, of which there are {len({point.num_pairs for point in self.points})}. Add shares: "
                 f"{OPTION}=0.125,0.25,0.5,1",
             )
         gain, doubled = self.laws.gain_of_twice, 2 * self.largest.num_pairs

@@ -7,7 +7,7 @@ Practice", ICLR, arXiv 2512.24503).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -88,7 +88,7 @@ def learning_rate_order(results: Results) -> LearningRateOrder | None:
     rates = tuple(sorted(jobs))
     numbers = {rate: _numbers(jobs[rate], objective) for rate in rates}
     is_least_best = results.direction == "minimize"
-    pick = min if is_least_best else max
+    pick: Callable[..., float] = min if is_least_best else max
     means = [_means(numbers[rate]) for rate in rates]
     tuned = {arm: pick(known) for arm in arms if (known := [of[arm] for of in means if arm in of])}
     budgets, early = _at_shares(results, jobs)

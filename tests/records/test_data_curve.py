@@ -111,7 +111,7 @@ def test_a_larger_gain_of_better_pairs_is_told_as_well(tmp_path: Path) -> None:
 def test_what_limits_the_answer_is_told(tmp_path: Path) -> None:
     few = data_curves(sweep(tmp_path / "few", {"none": 0.0}, shares=(0.25, 0.5, 1.0)))
     assert few is not None
-    assert "needs 4 shares with different numbers of pairs, but there are 3" in few.sentences[0]
+    assert "needs 4 shares with different numbers of pairs, of which there are 3" in few.sentences[0]
     unread = data_curves(sweep(tmp_path / "unread", {"none": 0.0}, read=0.5))
     assert unread is not None
     assert "Training read the largest share only 0.5 times" in " ".join(unread.sentences)
