@@ -37,12 +37,14 @@ ONLY_CHECKED = {
     r"launcher=(joblib|submitit_local|submitit_slurm|ray)\b": "starts processes; so does tests/sweep/test_launchers.py",
     r"trainer=ddp\b": "starts processes; so does tests/training/test_ranks.py",
     r"sweeper=optuna\b": "40 jobs; tests/sweep/test_optuna.py runs short searches",
-    r"-m .*task=fit|=(vocabulary_comparison|worth_of_rules)": "many trainings; tests/test_recipes.py runs some",
+    r"-m .*task=fit|=(data_curve|proxy|vocabulary_comparison|worth_of_rules)": "many trainings; tests/test_recipes.py",
     r"tokenizer\.(alpha|dropout)=": "compiles kernels; tests/training/test_sampled_epochs.py trains with both",
     r"ckpt=(outputs/|\S+\.ckpt)": "needs a checkpoint of the reader; tests/experiment/test_translate.py has one",
     r"tokenizer=(pretrained|sentencepiece)\b": "needs a vocabulary of the reader; tests/data/tokenize has some",
     r"runs=\[outputs/2026": "names runs of the reader",
 }
+# Arguments that make a sweep of a command.
+SWEEPS = {"-m", *(f"experiment={name}" for name in ("data_curve", "proxy", "vocabulary_comparison", "worth_of_rules"))}
 # Commands of other programs that do not run here, with the reason. Scripts of mtx have to be there, and to have the
 # options that are named.
 OTHER_PROGRAMS = {
@@ -178,7 +180,7 @@ def check(arguments: list[str]) -> None:
     """Compose the config of a run, or those of all jobs of a sweep, and check them."""
     if "launcher=ray" in arguments:  # its plug-in does not go into the environment of the tests
         arguments = [argument for argument in arguments if "launcher" not in argument]
-    if {"-m", "experiment=vocabulary_comparison", "experiment=worth_of_rules"} & set(arguments):
+    if SWEEPS & set(arguments):
         overrides = [argument for argument in hydra_arguments(shorter(arguments)) if argument != "-m"]
         with hydra_loader() as loader:
             planned(overrides, loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN), loader)

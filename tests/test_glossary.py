@@ -96,7 +96,7 @@ def test_each_key_of_a_record_has_an_entry() -> None:
 def test_each_heading_of_the_pages_has_an_entry() -> None:
     headings = page_headings() | {heading for heading, _ in KEY_METRICS.values()}
     assert {
-        "Ranking",
+        "How do the arms rank?",
         "Tokenizer statistics",
         "tokens per word",
         "largest batch, padded tokens of one side",

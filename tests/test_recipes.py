@@ -22,14 +22,16 @@ SHORT = "budget.seconds=0.1"
 # What a recipe is held to here, and how many jobs that makes where it is a sweep.
 LIMITS = {
     "budget_of_one_minute": [SHORT, "tokenizer=byte"],
+    "data_curve": [SHORT, "tokenizer=byte", "filter=none", "datamodule.share=0.5,1", "seed=1"],
     "original": ["tokenizer=byte"],
+    "proxy": [SHORT, "tokenizer=byte", "filter=none", "model.learning_rate=0.001,0.005", "seed=1"],
     "quick_fit": ["trainer.max_steps=2", "tokenizer=byte"],
     "quick_look": ["tokenizer.vocab_size=400"],
     "sampler_comparison": ["sampler=random,token_budget", "tokenizer=byte"],
     "vocabulary_comparison": [SHORT, "tokenizer.vocab_size=400", "seed=1,2"],
     "worth_of_rules": [SHORT, "tokenizer=byte", "filter.ablation=all,random_besides_length_z", "seed=1"],
 }
-NUM_JOBS = {"sampler_comparison": 2, "vocabulary_comparison": 2, "worth_of_rules": 2}
+NUM_JOBS = {"data_curve": 2, "proxy": 2, "sampler_comparison": 2, "vocabulary_comparison": 2, "worth_of_rules": 2}
 
 
 @pytest.fixture(autouse=True)

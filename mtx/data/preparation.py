@@ -61,6 +61,7 @@ class Recipe:
         scorers: give columns to all pairs of the source's training split, by name.
         held_out_filter: drops pairs of validation and test. By default it drops none, so that runs with other filters
             are measured on the same pairs.
+        share: the share of the filtered training pairs that is trained on, by a hash of the source sentence.
     """
 
     downloader: Downloader
@@ -72,6 +73,7 @@ class Recipe:
     normalise: Normaliser = field(default_factory=DefaultNormaliser)
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     held_out_filter: PairFilter = field(default_factory=NoFilter)
+    share: float = 1.0
 
     def filter_of(self, split: Split) -> PairFilter:
         """Return the filter of a split."""
@@ -159,7 +161,13 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     scored, splits = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
     filtered: dict[str, str] = {
         split: build_filtered(
-            recipe.filter_of(split), corpus, splits, split, runner, ScoredCorpus(recipe.scorers, scored)
+            recipe.filter_of(split),
+            corpus,
+            splits,
+            split,
+            runner,
+            ScoredCorpus(recipe.scorers, scored),
+            recipe.share if split == "train" else 1.0,
         )
         for split in splits.ids
     }

@@ -19,6 +19,7 @@ from mtx.data.filter.selection import SelectionFilter
 from mtx.data.repo import DatasetRepo, input_ids
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.score.scorer import shown_name
+from mtx.data.training_share import OUTSIDE_SHARE
 from mtx.errors import ConfigError, DamagedError, MtxError, NotStoredError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
 
@@ -235,7 +236,7 @@ def drop_reason(repo: DatasetRepo, membership: Membership, given: PairFilter | N
     except ConfigError as error:  # an earlier version of mtx did not store under which names the filter read scores
         log.warning("the rule by which %s drops the row is not known: %s", dataset.id, error)
         return None
-    return watch.reason
+    return watch.reason or (OUTSIDE_SHARE if "share" in dataset.provenance else None)
 
 
 def _names_sources(keeper: PairFilter) -> bool:

@@ -17,12 +17,14 @@ from mtx.components.identity import JSON, digest, identity
 from mtx.data.concatenated_corpus import Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
+from mtx.data.filter.selection_check import SelectionCheck
 from mtx.data.row_split_assignment import TrainingAssignment
 from mtx.data.score.score_table import ScoredCorpus, ScoreTable
 from mtx.data.split import CONTAMINATED, LEAK, TRAIN, HeldOut
 from mtx.data.split_groups import SplitGroups
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
-from mtx.errors import ConfigError, DataError, choices
+from mtx.data.training_share import pairs_in_share
+from mtx.errors import ConfigError, choices
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 
@@ -171,23 +173,16 @@ def build_filtered(
     split: Split,
     runner: StageRunner,
     scores: ScoredCorpus | None = None,
+    share: float = 1.0,
 ) -> str:
-    """Store which rows of a split the filter keeps.
+    """Store which rows of a split the filter keeps; below 1, only `share` of them, by a hash of the source sentence.
 
     Only the scores that the filter reads are part of the id, so further scorers build nothing anew.
 
     Raises ConfigError if the filter reads scores, but the pairs have none, because they do not come from the source's
     training split.
     """
-    scores = (scores or ScoredCorpus()).read_by(keeper.columns)
-    if scores.scored and splits.of_raw(split) != "train":
-        if keeper.columns is not None:
-            raise ConfigError(
-                f"datamodule.held_out_filter compares scores of {choices('', scores.scored)}, but mtx scores only the "
-                f"source's training split, and {split} is a split of the source. Let it compare lengths or columns of "
-                "the corpus"
-            )
-        scores = ScoredCorpus()
+    scores = _scores_read(keeper, scores or ScoredCorpus(), splits, split)
     split_id = splits.ids[split]
     described: dict[str, JSON] = {
         "stage": "filtered",
@@ -196,6 +191,8 @@ def build_filtered(
         "scores": scores.ids(),
         "filter": identity(keeper),
     }
+    of_share: dict[str, JSON] = {"share": share} if share < 1 else {}
+    described |= of_share
     filtered_id = f"filtered-{split}-{digest(described)}"
 
     def stage() -> Stage:
@@ -210,6 +207,7 @@ def build_filtered(
                 provenance={
                     "inputs": [split_id, *(name for of in scores.scored.values() for name in of.scores.values())],
                     "filter": identity(keeper),
+                    **of_share,
                     **scores.names_read(corpus.names),
                 },
                 selects=before.selects,
@@ -217,13 +215,29 @@ def build_filtered(
             description=f"filtering {split}",
             num_rows=before.n or 0,
             read=read,
-            transform=partial(_filtered_rows, keeper, corpus.names, before.metrics, partial(read, 0, before.n or 0)),
+            transform=partial(
+                _filtered_rows, keeper, share, corpus.names, before.metrics, partial(read, 0, before.n or 0)
+            ),
             is_shardable=False,  # a filter may depend on earlier pairs, such as the duplicate filter
             gather=_joined_rows,
         )
 
     runner.run(filtered_id, stage)
     return filtered_id
+
+
+def _scores_read(keeper: PairFilter, scores: ScoredCorpus, splits: Splits, split: Split) -> ScoredCorpus:
+    """Return the scores that a filter reads of a split. Raises ConfigError as `build_filtered` does."""
+    scores = scores.read_by(keeper.columns)
+    if scores.scored and splits.of_raw(split) != "train":
+        if keeper.columns is not None:
+            raise ConfigError(
+                f"datamodule.held_out_filter compares scores of {choices('', scores.scored)}, but mtx scores only the "
+                f"source's training split, and {split} is a split of the source. Let it compare lengths or columns of "
+                "the corpus"
+            )
+        scores = ScoredCorpus()
+    return scores
 
 
 def _score_table(runner: StageRunner, corpus: Corpus, scores: ScoredCorpus) -> ScoreTable | None:
@@ -240,6 +254,7 @@ def _scored_range_batches(rows: Rows, table: ScoreTable | None, first: int, end:
 
 def _filtered_rows(
     keeper: PairFilter,
+    share: float,
     names: list[str],
     before: Mapping[str, Any],
     read: Callable[[], Batches],
@@ -248,10 +263,10 @@ def _filtered_rows(
     counts: Counts,
 ) -> Batches:
     tally = SourceTally(names, before)
-    check = _SelectionCheck(keeper, batches)
+    check = SelectionCheck(keeper, batches)
     text = {f"{side}_{unit}": 0 for side in ("source", "target") for unit in ("chars", "bytes", "words")}
-    for batch in keeper.for_mixture(names).fitted(read).apply(check.input_batches(), tally.dropped):
-        check.check_batch(batch)
+    kept = check.checked_batches(keeper.for_mixture(names).fitted(read).apply(check.input_batches(), tally.dropped))
+    for batch in kept if share >= 1 else pairs_in_share(kept, share, tally.dropped):
         tally.count_kept(batch.column(SOURCE_COLUMN).to_numpy() if names else None)
         for side, name in (("source", "src"), ("target", "tgt")):
             column = batch.column(name)
@@ -262,49 +277,6 @@ def _filtered_rows(
     tally.write_metrics()
     counts.update(tally.metrics)
     counts["text"] = text
-
-
-class _SelectionCheck:
-    """Checks that a filter only selects rows: it must return the column `row`, and must not change texts or order."""
-
-    def __init__(self, keeper: PairFilter, batches: Batches) -> None:
-        self._name = type(keeper).__name__
-        self._is_own = type(keeper).__module__.startswith("mtx.")
-        self._batches = batches
-        self._waiting: list[pa.RecordBatch] = []  # input batches that the filter may not have returned yet
-
-    def input_batches(self) -> Batches:
-        """Stream the pairs to the filter, and remember them for `check_batch`."""
-        for batch in self._batches:
-            if not self._is_own:
-                self._waiting.append(batch)
-            yield batch
-
-    def check_batch(self, batch: pa.RecordBatch) -> None:
-        """Raise DataError if a batch that the filter returns is not a selection of the input rows."""
-        missing = [name for name in ("src", "tgt", ROW_COLUMN) if name not in batch.schema.names]
-        if missing:
-            raise DataError(
-                f"{self._name} returned the columns {', '.join(batch.schema.names)}, but {' and '.join(missing)} is "
-                "missing, which identifies the pairs. Let its apply() select rows of the batches of "
-                "pair_batches(pairs) instead of building new batches"
-            )
-        if self._is_own or not batch.num_rows:
-            return
-        rows = batch.column(ROW_COLUMN).to_numpy()
-        while self._waiting and self._waiting[0].column(ROW_COLUMN)[-1].as_py() < rows[0]:
-            self._waiting.pop(0)
-        given = pa.Table.from_batches(self._waiting).combine_chunks()
-        places = np.searchsorted(given[ROW_COLUMN].to_numpy(), rows)
-        if len(given) and (np.diff(rows) > 0).all() and int(places.max()) < len(given):
-            same = given.select(["src", "tgt", ROW_COLUMN]).take(pa.array(places)).combine_chunks()
-            if all(same[name].combine_chunks().equals(pa.chunked_array([batch.column(name)]).combine_chunks())
-                   for name in ("src", "tgt")) and np.array_equal(same[ROW_COLUMN].to_numpy(), rows):  # fmt: skip
-                return
-        raise DataError(
-            f"{self._name} returned pairs that are not in its input, or changed their order. A filter must only select "
-            "pairs. To change text, use a normaliser: normalise=default, or a Normaliser of your own"
-        )
 
 
 def _joined_rows(batches: Batches) -> Batches:

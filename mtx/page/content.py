@@ -1,38 +1,36 @@
 """Compute the content of the page as plain values for its template; the only markup is the SVG of the plots."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mtx.evaluation.verdict_text import difference_text
 from mtx.page import data_section, provenance
-from mtx.page.answers import Answer, answers
-from mtx.page.copied_tables import both_tables
-from mtx.page.effects import Effect, effects
+from mtx.page.cohort_content import Comparison, comparison
 from mtx.page.failures_section import failures
-from mtx.page.job_links import arm_commands, job_link, signatures, without_samples
-from mtx.page.pareto import Front, fronts
-from mtx.page.plots.matplotlib_svg import Plot
-from mtx.page.plots.rule_worth_intervals import worth_plot
-from mtx.page.ranking import Ranking, heading, job_label, metric_columns, ranking
-from mtx.page.result_plots import PageFigures, batch_plots, curve_plots, effect_plot, front_plot, histogram_plot
+from mtx.page.job_links import ArmCommands, arm_commands, job_link, signatures, without_samples
+from mtx.page.mixture_section import mixture_shares
+from mtx.page.ranking import heading, job_label, metric_columns
+from mtx.page.result_plots import PageFigures, batch_plots, histogram_plot
 from mtx.page.scores_section import scores_section
 from mtx.page.scripts import library_style, page_data, script_sources, scripts
-from mtx.page.slices_section import SlicesSection, run_slices, slices_section
-from mtx.page.time_to_quality import TimeToQuality, time_to_quality
-from mtx.records.cohorts import Cohort, cohorts
+from mtx.page.slices_section import SlicesSection, run_slices
+from mtx.records.cohorts import cohorts
+from mtx.records.data_curve import CURVE_HEADINGS, curve_cells
 from mtx.records.evaluation_report import HEADINGS, difference_cell, metric_cell
-from mtx.records.objective_at_equal_budget import condition_lines
-from mtx.records.plot_data_record import RunProfile, read_profile
-from mtx.records.ranking_agreement import Agreement, agreements
+from mtx.records.learning_rate_order import (
+    agreement_rows,
+    order_headings,
+    order_rows,
+)
+from mtx.records.plot_data_record import read_profile
 from mtx.records.report_record import Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
-from mtx.records.rule_worth import WORTH_HEADINGS, RuleWorths, rule_worths, worth_cells
+from mtx.records.rule_worth import WORTH_HEADINGS, worth_cells
 from mtx.records.running_training import read_running_profile
 from mtx.records.setting_notation import brief_key, brief_text, brief_value, metric_text
-from mtx.records.verdict_lines import separation_text, verdict_text
+from mtx.records.verdict_lines import separation_text
 
 LISTED_STATES: tuple[RecordState, ...] = ("completed", "failed", "interrupted", "running", "missing")
 MAX_COHORTS = 3  # cohorts with plots
@@ -40,8 +38,9 @@ MAX_BATCH_ROWS = 8  # rows of the ranking whose batches are plotted
 MAX_HISTOGRAMS = 6
 MAX_FUNNELS = 6  # tables of pairs kept and dropped; further ones get one line each
 MAX_TRANSLATIONS = 5
-MAX_COMMANDS = 100  # arms whose commands are listed
+MAX_COMMANDS = 2000  # arms whose commands are listed
 NO_SAMPLES: dict[str, Any] = {"rejects": {}, "rules": {}}  # fields of a profile with sentences of the corpus
+LARGE_JOBS = 200  # jobs; with more, the browser lays out a section when it comes into view
 REFRESH_S = 20  # seconds after which the page of a running sweep reloads
 MAX_VALUES = 12  # values listed for each setting that varied
 
@@ -57,44 +56,12 @@ TEMPLATE_FUNCTIONS = {
     "difference_cell": difference_cell,
     "worth_cells": worth_cells,
     "worth_headings": WORTH_HEADINGS,
+    "curve_cells": curve_cells,
+    "order_headings": order_headings,
+    "order_rows": order_rows,
+    "agreement_rows": agreement_rows,
+    "curve_headings": CURVE_HEADINGS,
 }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One cohort of jobs, with everything that the page shows about it.
-
-    Attributes:
-        cohort: The jobs, all evaluated on the same held-out pairs.
-        ranking: The table of arms, best first.
-        verdict: The sentence that names the winner, or says why there is none; empty if there is one arm.
-        conditions: The amounts of training that are equal for all arms, and those that differ.
-        effects: The effect of each varied setting, with its plot.
-        fronts: The Pareto front of each pair of metrics, with its plot.
-        curves: The plots of learning curves.
-        labels: The name of each job's arm with its row number, by the job's folder.
-        answers: The answers to the questions at the top of the page.
-        agreements: How far shorter trainings would have ranked the arms alike.
-        copies: The ranking in Markdown and in LaTeX, each with the label of its button.
-        time_to_quality: The time and the tokens of each row to reach the same quality; None if it cannot be computed.
-        slices: Bits per byte by slice; None if the best arm has no slices.
-        worths: What each rule is worth, with its plot, in a sweep over `filter.ablation`.
-    """
-
-    cohort: Cohort
-    ranking: Ranking
-    verdict: str
-    conditions: tuple[str, ...]
-    effects: tuple[tuple[Effect, Plot], ...]
-    fronts: tuple[tuple[Front, Plot], ...]
-    curves: tuple[Plot, ...]
-    labels: Mapping[Path, str]
-    answers: tuple[Answer, ...]
-    copies: Sequence[tuple[str, str]]
-    agreements: tuple[Agreement, ...]
-    time_to_quality: TimeToQuality | None
-    slices: SlicesSection | None
-    worths: tuple[tuple[RuleWorths, Plot], ...] = ()
 
 
 def page_content(results: Results, folder: Path) -> dict[str, Any]:
@@ -117,7 +84,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
     }
     compared = cohorts(results)
     comparisons = [
-        _comparison(cohort, varied, {**profiles, **running}, drawing, with_plots=number < MAX_COHORTS)
+        comparison(cohort, varied, {**profiles, **running}, drawing, with_plots=number < MAX_COHORTS)
         for number, cohort in enumerate(compared)
     ]
     funnels = data_section.funnels(completed, varied, profiles)
@@ -150,7 +117,10 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "script_sources": script_sources(),
         "library_style": library_style(),
         "data": page_data(compared[0].results, comparisons[0].ranking, comparisons[0].labels, {**profiles, **running}),
-        "arms": [arm_commands(row, folder, number) for number, row in placed[:MAX_COMMANDS]],
+        "mixtures": mixture_shares(completed, varied),
+        "arms": _arms(comparisons, folder),
+        "max_commands": MAX_COMMANDS,
+        "large_jobs": LARGE_JOBS,
         "signatures": signatures(completed),
         **TEMPLATE_FUNCTIONS,
     }
@@ -194,39 +164,6 @@ def _title(results: Results) -> str:
     keys = [brief_key(key, results.varied) for key in results.varied if key != SEED]
     by = f" by {', '.join(keys[:4])}{', …' if len(keys) > 4 else ''}" if keys else ""
     return f"{len(results.jobs)} jobs{by}{f': {about}' if about else ''}"
-
-
-def _comparison(
-    cohort: Cohort,
-    varied: Sequence[str],
-    profiles: Mapping[Path, RunProfile],
-    drawing: PageFigures,
-    *,
-    with_plots: bool,
-) -> Comparison:
-    results = cohort.results
-    table = ranking(results, varied)
-    objective = heading(results.objective)
-    labels = {job.folder: f"{row.number}. {row.label}" for row in table.rows for job in row.jobs}
-    common = time_to_quality(table.rows, profiles) if with_plots else None
-    found_effects = effects(results) if with_plots else ()
-    found_fronts = fronts(results) if with_plots else ()
-    return Comparison(
-        cohort=cohort,
-        ranking=table,
-        verdict=verdict_text(results),
-        conditions=condition_lines(results),
-        effects=tuple((effect, effect_plot(drawing, effect, objective)) for effect in found_effects),
-        fronts=tuple((front, front_plot(drawing, front, results, varied)) for front in found_fronts),
-        curves=curve_plots(drawing, results, labels, profiles) if with_plots else (),
-        labels=labels,
-        answers=answers(results, common, profiles),
-        copies=both_tables(table),
-        agreements=agreements(results) if with_plots else (),
-        time_to_quality=common,
-        slices=slices_section(table.rows) if with_plots else None,
-        worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
-    )
 
 
 def _number_rows(results: Results) -> list[tuple[str, str]]:
@@ -284,11 +221,19 @@ def _translations(results: Results) -> list[dict[str, str]]:
 
 def _slices(results: Results, comparisons: Sequence[Comparison]) -> list[SlicesSection]:
     """Return the section on slices of a page with one job, or of each comparison that has one."""
-    if len(results.jobs) == 1:
-        found = [run_slices(results.jobs[0])]
-    else:
-        found = [comparison.slices for comparison in comparisons]
+    is_single = len(results.jobs) == 1
+    found = [run_slices(results.jobs[0])] if is_single else [one.slices for one in comparisons]
     return [section for section in found if section is not None]
+
+
+def _arms(comparisons: Sequence[Comparison], folder: Path) -> list[ArmCommands]:
+    """Return what repeats each arm of each comparison, compared with the first row; at most `MAX_COMMANDS`."""
+    found = [
+        arm_commands(row, one.ranking.rows[0], folder, number)
+        for number, one in enumerate(comparisons, 1)
+        for row in one.ranking.rows
+    ]
+    return found[:MAX_COMMANDS]
 
 
 def _first_completed(jobs: Sequence[JobRecord]) -> JobRecord | None:

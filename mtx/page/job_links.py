@@ -10,23 +10,55 @@ from urllib.parse import quote
 from mtx.evaluation.slices import COLUMN_PREFIX, NO_VALUE, OTHERS
 from mtx.page.ranking import Row
 from mtx.records.report_record import REPORT_FILE
-from mtx.records.result_types import JobRecord, Results
+from mtx.records.result_types import LOCATION_KEYS, SEED, SEED_KEYS, UNCOMPARED_GROUPS, JobRecord, Results
+from mtx.records.setting_notation import brief_text, brief_value
 from mtx.records.slice_report import Slice
 from mtx.records.sweep_record import PAGE_FILE
 
 MAX_LINKS = 20  # jobs of an arm that are linked beside its command
+MAX_DIFFERENCES = 30  # settings of an arm that differ from those of the first arm
+MAX_COMMAND_CHARS = 4000  # characters of a command; config.json of the job has all settings
 CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
+class JobLinks:
+    """The links from the page to the files of a job; None for a file that does not exist.
+
+    Attributes:
+        job: the job.
+        page: its page, report or log, the first that exists.
+        config: its whole config.
+        log: its log.
+    """
+
+    job: JobRecord
+    page: str | None
+    config: str | None
+    log: str | None
+
+
+@dataclass(frozen=True)
 class ArmCommands:
-    """The command of an arm's first job, and for each of its jobs the links to its page and its config."""
+    """What repeats an arm, and what distinguishes it.
+
+    Attributes:
+        anchor: the id of its element on the page.
+        number: the number of its row in the ranking.
+        label: its name.
+        command: the command of its first job; None if it is not known.
+        differences: settings that differ from those of the first arm: key, value, and value of the first arm.
+        more: number of further differences.
+        links: the files of its jobs, at most `MAX_LINKS` of them.
+    """
 
     anchor: str
     number: int
     label: str
     command: str | None
-    links: Sequence[tuple[JobRecord, str | None, str | None]]
+    differences: Sequence[tuple[str, str, str]]
+    more: int
+    links: Sequence[JobLinks]
 
 
 def without_samples(results: Results) -> Results:
@@ -51,13 +83,36 @@ def _numbered_values(slices: Mapping[str, Sequence[Slice]]) -> dict[str, tuple[S
     }
 
 
-def arm_commands(row: Row, folder: Path, cohort: int = 1) -> ArmCommands:
-    """Return what repeats an arm of a cohort: the command of its first job, and links to the pages of its jobs."""
+def arm_commands(row: Row, best: Row, folder: Path, cohort: int = 1) -> ArmCommands:
+    """Return what repeats an arm of a cohort, how its settings differ from the best arm's, and links to its jobs."""
     anchor = f"arm-{row.number}" if cohort == 1 else f"arm-{cohort}-{row.number}"
     first = row.jobs[0]
     command = shlex.join(["mtx", *first.overrides]) if first.overrides else None
-    links = [(job, job_link(job, folder), _relative(job.folder / CONFIG_FILE, folder)) for job in row.jobs[:MAX_LINKS]]
-    return ArmCommands(anchor, row.number, row.label, command, links)
+    differences = [] if row.number == best.number else _differences(first, best.jobs[0])
+    links = [
+        JobLinks(
+            job,
+            job_link(job, folder),
+            _relative(job.folder / CONFIG_FILE, folder),
+            None if job.log is None else _relative(job.log, folder),
+        )
+        for job in row.jobs[:MAX_LINKS]
+    ]
+    shown = differences[:MAX_DIFFERENCES]
+    told = command and brief_text(command, MAX_COMMAND_CHARS)
+    return ArmCommands(anchor, row.number, row.label, told, shown, len(differences) - len(shown), links)
+
+
+def _differences(job: JobRecord, other: JobRecord) -> list[tuple[str, str, str]]:
+    """Return the options, then the other settings, in which two jobs differ; the seed is none of them."""
+    keys = dict.fromkeys([*job.choices, *other.choices, *sorted({*job.config, *other.config})])
+    return [
+        (key, brief_value(job.value(key)), brief_value(other.value(key)))
+        for key in keys
+        if key.partition(".")[0] not in UNCOMPARED_GROUPS
+        and key not in (SEED, *SEED_KEYS, *LOCATION_KEYS)
+        and job.value(key) != other.value(key)
+    ]
 
 
 def signatures(jobs: Sequence[JobRecord]) -> tuple[str, ...]:

@@ -17,6 +17,22 @@
   const grid = () => getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
   const short = value => value === null ? "–" : Math.abs(value) >= 1e6 ? (value / 1e6).toPrecision(3) + " M"
     : Math.abs(value) >= 1e4 ? (value / 1e3).toPrecision(3) + " k" : String(Number(value.toPrecision(5)));
+  const armOf = label => label.replace(/^\d+\. /, "");  // without the rank, which changes while the sweep runs
+  const redraws = [];  // functions of plots that show or hide arms
+  state.hidden = state.hidden || {};
+  const hide = (label, hidden) => {
+    if (Boolean(state.hidden[armOf(label)]) === hidden) return;
+    state.hidden[armOf(label)] = hidden;
+    keep();
+    redraws.forEach(run => part(run));
+  };
+  const go = number => {
+    const target = document.getElementById("arm-" + number);
+    if (!target) return;
+    target.open = true;
+    location.hash = "arm-" + number;
+    target.scrollIntoView();
+  };
   const part = (...functions) => functions.forEach(run => {
     try { run(); } catch (error) { console.error(error); }
   });
@@ -53,9 +69,13 @@
         keep();
       });
     });
+    let filtered = false;
     const filter = make("input", undefined, { type: "search", placeholder: "filter rows", "aria-label": "filter rows" });
     const apply = () => {
-      const words = (mine.filter || "").toLowerCase().split(/\s+/);
+      const words = (mine.filter || "").toLowerCase().split(/\s+/).filter(word => word);
+      if (!words.length && !filtered) return;  // reading the text of thousands of rows takes time
+      filtered = words.length > 0;
+      if (name === "ranking1") document.body.classList.toggle("filtered", filtered);  // then all rows can be seen
       for (const row of table.tBodies[0].rows)
         row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
     };
@@ -95,14 +115,13 @@
     const curves = document.getElementById("interactive-curves");
     if (!curves || !data.curves.length) return;
     let plot = null;
-    state.hidden = state.hidden || {};
     const place = make("div");
     const draw = unit => {
       if (plot) plot.destroy();
       const found = data.curves.find(one => one.unit === unit);
       const series = [{ label: found.axis, value: (_, x) => x === null ? "–" : short(x) }], columns = [found.x], bands = [];
       found.arms.forEach((arm, number) => {
-        const stroke = colour(number), shown = !state.hidden[arm.label];
+        const stroke = colour(number), shown = !state.hidden[armOf(arm.label)];
         series.push({ label: arm.label, stroke, width: 2, show: shown, spanGaps: true, dash: number < 8 ? undefined : [6, 3],
           value: (_, y) => y === null || y === undefined ? "–" : y.toFixed(4) });
         columns.push(arm.mean);
@@ -126,8 +145,18 @@
           u.series.forEach((one, other) => {
             if (other !== number && other > 0 && one.label === label && one.show !== options.show) u.setSeries(other, { show: options.show }, false);
           });
-          state.hidden[label] = !options.show;
-          keep();
+          hide(label, !options.show);
+        }], init: [u => {
+          u.over.addEventListener("click", () => {
+            const at = u.cursor.idx;
+            let [nearest, distance] = [null, 40];  // pixels
+            if (at !== null && at !== undefined) u.series.forEach((one, other) => {
+              const y = other > 0 && one.show && one.class !== "band" ? u.data[other][at] : null;
+              const away = y === null || y === undefined ? Infinity : Math.abs(u.valToPos(y, "y") - u.cursor.top);
+              if (away < distance) [nearest, distance] = [one.label, away];
+            });
+            if (nearest !== null) go(found.arms.find(arm => arm.label === nearest).number);
+          });
         }] },
       }, columns, place);
     };
@@ -136,6 +165,10 @@
     });
     curves.append(box, place);
     draw(list.value);
+    redraws.push(() => plot.series.forEach((one, number) => {
+      const shown = number === 0 || !state.hidden[armOf(one.label)];
+      if (number > 0 && one.show !== shown) plot.setSeries(number, { show: shown }, false);
+    }));
     addEventListener("resize", () => plot.setSize({ width: Math.max(place.clientWidth, 280), height: 380 }));
     document.querySelectorAll(".without-script").forEach(element => { element.hidden = true; });
   });
@@ -156,7 +189,8 @@
     const place = make("div");
     const draw = () => {
       const [x, y] = [xs.value, ys.value];
-      const points = data.arms.filter(arm => arm.metrics[x] && arm.metrics[y]);
+      const points = data.arms.filter(arm => arm.metrics[x] && arm.metrics[y] && !state.hidden[arm.label]);
+      if (!points.length) { place.replaceChildren(make("p", "All arms are hidden.")); return; }
       const range = name => {
         const ends = points.flatMap(arm => [arm.metrics[name][0] - arm.metrics[name][1], arm.metrics[name][0] + arm.metrics[name][1]]);
         const [least, most] = [Math.min(...ends), Math.max(...ends)];
@@ -177,6 +211,7 @@
       points.forEach(arm => {
         const [cx, cy, stroke] = [atX(arm.metrics[x][0]), atY(arm.metrics[y][0]), colour(arm.number - 1)];
         const link = shape("a", { href: "#arm-" + arm.number });
+        link.addEventListener("click", event => { event.preventDefault(); go(arm.number); });
         link.append(shape("line", { x1: atX(arm.metrics[x][0] - arm.metrics[x][1]), x2: atX(arm.metrics[x][0] + arm.metrics[x][1]), y1: cy, y2: cy, stroke }),
           shape("line", { y1: atY(arm.metrics[y][0] - arm.metrics[y][1]), y2: atY(arm.metrics[y][0] + arm.metrics[y][1]), x1: cx, x2: cx, stroke }),
           shape("circle", { cx, cy, r: 6, fill: stroke }),
@@ -191,7 +226,20 @@
     const [yBox, ys] = select("y", metrics, state.y || metrics[0][0], draw);
     const figure = make("figure");
     figure.append(place);
-    scatter.append(xBox, yBox, figure);
+    const shown = make("details"), boxes = make("div", undefined, { class: "arms" });
+    shown.append(make("summary", "Arms shown in the plots"), boxes);
+    data.arms.forEach(arm => {
+      const label = make("label"), box = make("input", undefined, { type: "checkbox" });
+      box.addEventListener("change", () => hide(arm.label, !box.checked));
+      label.append(box, ` ${arm.number}. ${arm.label}`);
+      boxes.append(label);
+    });
+    const check = () => data.arms.forEach((arm, number) => {
+      boxes.children[number].firstChild.checked = !state.hidden[arm.label];
+    });
+    redraws.push(() => { check(); draw(); });
+    scatter.append(xBox, yBox, figure, shown);
+    check();
     draw();
   });
 
@@ -200,9 +248,21 @@
     if (target && target.tagName === "DETAILS") target.open = true;
   };
   addEventListener("hashchange", open);
-  part(open);
-  if (state.scroll !== undefined && !location.hash) scrollTo(0, state.scroll);
-  addEventListener("pagehide", () => { state.scroll = scrollY; keep(); });
+  // What is open, and the place, survive a reload; a link to an arm that was not followed before goes to the arm.
+  const panels = [...document.querySelectorAll("details")].map(panel => [
+    panel.id || panel.firstElementChild.textContent.replace(/[\d,.]+/g, "").slice(0, 80), panel,
+  ]);
+  part(() => panels.forEach(([name, panel]) => { if ((state.open || []).includes(name)) panel.open = true; }), open);
+  if (state.scroll && location.hash === (state.hash || "")) {
+    document.body.classList.add("whole");  // or sections above the place would have no height yet
+    scrollTo(0, state.scroll);
+  }
+  addEventListener("pagehide", () => {
+    state.scroll = scrollY;
+    state.hash = location.hash;
+    state.open = panels.filter(([, panel]) => panel.open).map(([name]) => name).slice(0, 200);
+    keep();
+  });
   if (data.is_followed && Date.now() - Date.parse(data.as_of) > 600000) {
     const told = document.querySelector(".progress");
     if (told) told.append(make("b", " No news for more than 10 minutes: the sweep may have been killed."));

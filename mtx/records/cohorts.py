@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+from mtx.records.missing_in_common import missing_notes
 from mtx.records.objective_at_equal_budget import at_equal_budget
 from mtx.records.report_metrics import HELD_OUT_PREFIXES
 from mtx.records.report_record import Report
@@ -17,7 +18,7 @@ class Cohort:
         held_out: what tells their held-out pairs apart from those of others. None if the objective is not measured on
             held-out pairs, or if no job says what it held out: then all jobs are one cohort.
         results: those jobs, with their objectives at equal budgets.
-        notes: what to say about their budgets before the verdict, one sentence each.
+        notes: what to say before the verdict, one sentence each: what the jobs lack, and their budgets.
     """
 
     held_out: str | None
@@ -49,7 +50,8 @@ def cohorts(results: Results) -> tuple[Cohort, ...]:
 
 
 def _cohort(held_out: str | None, results: Results) -> Cohort:
-    return Cohort(held_out, *at_equal_budget(results))
+    equal, notes = at_equal_budget(results)
+    return Cohort(held_out, equal, (*missing_notes(results), *notes))
 
 
 def held_out_digest(report: Report) -> str | None:

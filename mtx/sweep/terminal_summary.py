@@ -15,7 +15,9 @@ from mtx.evaluation.verdict import Verdict
 from mtx.evaluation.verdict_text import difference_texts
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.cohorts import cohorts
+from mtx.records.data_curve import curve_table, data_curves
 from mtx.records.job_records import read_results
+from mtx.records.learning_rate_order import learning_rate_order, order_tables
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.ranking_agreement import agreements
 from mtx.records.report_metrics import KEY_METRICS
@@ -79,9 +81,8 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
                     console.print(escape(told), highlight=False)
             for one in agreements(cohort.results):
                 console.print(escape(one.text), highlight=False)
-            for worths in rule_worths(cohort.results):
-                console.print(worth_table(worths))
-                console.print(escape(worths.summary), highlight=False)
+            for shown in _experiment_results(cohort.results):
+                console.print(shown, highlight=False)
     for line in _failure_lines(results):
         console.print(line, highlight=False, soft_wrap=True)
     for note in [*results.notes, *(note for job in results.jobs for note in job.notes)]:
@@ -92,6 +93,19 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
             console.print(f"  {stage}: {by}", highlight=False, soft_wrap=True)
     if resume_command is not None and results.count("completed") < len(results.jobs):
         console.print(f"to run what is missing:\n  {escape(resume_command)}", highlight=False, soft_wrap=True)
+
+
+def _experiment_results(results: Results) -> Iterator[Table | str]:
+    """Yield the tables and sentences about what some sweeps vary: learning rates, shares of the pairs, and rules."""
+    if (order := learning_rate_order(results)) is not None:
+        yield from order_tables(order)
+        yield escape(order.sentence)
+    if (shares := data_curves(results)) is not None:
+        yield from map(curve_table, shares.curves)
+        yield from map(escape, shares.sentences)
+    for worths in rule_worths(results):
+        yield worth_table(worths)
+        yield escape(worths.summary)
 
 
 def headline(results: Results) -> str:

@@ -30,6 +30,7 @@ from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
+from mtx.data.training_share import Share
 from mtx.data.validation_sets import PREDICT_NAME, SetConfig, validation_downloaders
 from mtx.errors import DataError
 from mtx.infra.dataset.download import Downloader
@@ -81,6 +82,9 @@ class TranslationData:
             downloader whose training split is used. Validation sets are not filtered. `val_names` lists them in the
             order of the loaders.
         predict_from: a file of text to translate, UTF-8, one sentence per line; None: the test split is translated.
+        share: the share of the filtered training pairs that is trained on, above 0 and at most 1. A source sentence is
+            in a share by its hash, so a smaller share is a subset of each larger one. The other pairs are counted as
+            `outside_share`.
         max_source_tokens: maximal length of a training source in positions, EOS included; None: no limit.
         max_target_tokens: maximal length of a training target in positions, BOS or EOS included; None: no limit.
         too_long: what happens to a training pair that exceeds a maximum: `drop` or `truncate`. Both are counted.
@@ -133,6 +137,7 @@ class TranslationData:
         drop_contaminated: DropContaminated = False,
         validation_sets: Mapping[str, SetConfig] | None = None,
         predict_from: str | os.PathLike[str] | None = None,
+        share: Share = 1.0,
         max_source_tokens: MaxTokens | None = 256,
         max_target_tokens: MaxTokens | None = 256,
         too_long: TooLong = "drop",
@@ -179,6 +184,7 @@ class TranslationData:
             normalise or DefaultNormaliser(),
             score or {},
             held_out_filter or NoFilter(),
+            share,
         )
         self.sampler = self._given_sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)

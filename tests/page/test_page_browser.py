@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -63,6 +64,51 @@ run.onload = () => {{
   const names = [...page.querySelectorAll("table[data-sort=ranking1] tbody tr")].map(row => row.cells[2].textContent);
   const found = [names, page.querySelectorAll("th[aria-sort=ascending]").length, page.querySelectorAll(".copy").length];
   document.body.dataset.found = encodeURIComponent(JSON.stringify(found));
+}};
+</script>
+"""
+
+WIDTHS = """<!DOCTYPE html><body>
+{frames}
+<script>
+onload = () => {{
+  const found = [...document.querySelectorAll("iframe")].map(frame => {{
+    const page = frame.contentDocument, boxes = [...page.querySelectorAll("main > section > *")];
+    const edges = boxes.map(box => box.getBoundingClientRect()).filter(box => box.width > 0);
+    const used = Math.max(...edges.map(box => box.right)) - Math.min(...edges.map(box => box.left));
+    return [frame.className, page.documentElement.scrollWidth, used / frame.clientWidth];
+  }});
+  document.body.dataset.found = encodeURIComponent(JSON.stringify(found));
+}};
+</script>
+"""
+
+FOLLOWED_AND_HIDDEN = """<!DOCTYPE html><body>
+<iframe id=run style="width: 1000px; height: 500px" src="{page}"></iframe>
+<script>
+let loads = 0, before = null;
+const points = page => [...page.querySelectorAll("#interactive-scatter a")].map(link => link.getAttribute("href"));
+run.onload = () => {{
+  loads += 1;
+  const page = run.contentDocument, inside = run.contentWindow;
+  if (loads === 1) {{
+    before = points(page);
+    page.querySelectorAll("#interactive-scatter .arms input")[1].click();
+    const arm = page.querySelector("#interactive-scatter a[href='#arm-3']");
+    arm.dispatchEvent(new MouseEvent("click", {{ bubbles: true }}));
+    const filter = page.querySelector("input[type=search]");
+    filter.value = "sampler-c";
+    filter.dispatchEvent(new Event("input"));
+    inside.scrollTo(0, 300);
+    inside.location.reload();
+    return;
+  }}
+  const rows = [...page.querySelectorAll("table[data-sort=ranking1] tbody tr")].filter(row => !row.hidden);
+  const legend = [...page.querySelectorAll(".u-legend tr.u-off")].map(row => row.textContent);
+  document.body.dataset.found = encodeURIComponent(JSON.stringify({{
+    before, after: points(page), open: page.getElementById("arm-3").open, closed: page.getElementById("arm-1").open,
+    scroll: inside.scrollY, rows: rows.length, legend: legend.filter(text => text).length,
+  }}));
 }};
 </script>
 """
@@ -167,7 +213,7 @@ def test_scripts_run_by_their_hash_alone_and_the_page_is_whole_without_them(tmp_
     document = browse(tmp_path, frame.as_uri(), "--allow-file-access-from-files", "--dump-dom")
     without = unquote(document.partition('data-found="')[2].partition('"')[0])
     assert 'class="sort"' not in without
-    for words in ("Which arm is best", "Learning curves", "| arm |", "begin{tabular}", "to reach 3.000"):
+    for words in ("Which arm is best", "bits per byte fall?", "| arm |", "begin{tabular}", "to reach 3.000"):
         assert words in without
 
 
@@ -186,6 +232,48 @@ def test_rows_of_jobs_that_wait_stay_last_in_any_order_and_a_reload_keeps_the_or
     assert names[2].startswith("sampler=c")
     assert num_sorted == 1
     assert num_copies > 0
+
+
+def three_arms(folder: Path) -> Path:
+    """Write a sweep of three arms with curves and logs, and its page."""
+    for number, bits in enumerate([2.0, 2.5, 3.0]):
+        report = trained(bits, fit_s=10.0 + number, spent={"steps": 10, "seconds": 5.0, "real_tokens": 10000})
+        choices = {"sampler": f"sampler-{'abc'[number]}"}
+        config = {"sampler": {}, "seed": 1}
+        write_job(folder / str(number), config, report, choices=choices, objective="bits_per_byte", profile=profile())
+    return write_page(read_results([folder]), folder)
+
+
+def found_by(folder: Path, page: str) -> Any:
+    """Return what the script of a page around the page wrote into its body."""
+    frame = folder / "frame.html"
+    frame.write_text(page, encoding="utf-8")
+    document = browse(folder, frame.as_uri(), "--allow-file-access-from-files", "--dump-dom")
+    return json.loads(unquote(document.partition('data-found="')[2].partition('"')[0]))
+
+
+def test_points_lead_to_arms_and_a_reload_keeps_what_is_hidden_open_filtered_and_scrolled(tmp_path: Path) -> None:
+    found = found_by(tmp_path, FOLLOWED_AND_HIDDEN.format(page=three_arms(tmp_path / "sweep").as_uri()))
+    assert found["before"] == ["#arm-1", "#arm-2", "#arm-3"]
+    assert found["after"] == ["#arm-1", "#arm-3"], "the second arm is hidden"
+    assert found["legend"] == 1, "in the curves, too"
+    assert (found["open"], found["closed"]) == (True, False)
+    assert found["rows"] == 1
+    assert found["scroll"] == 300
+
+
+def test_the_page_fits_three_widths_with_scripts_and_without(tmp_path: Path) -> None:
+    page = three_arms(tmp_path / "sweep").as_uri()
+    frames = "".join(
+        f'<iframe class="{kind}" style="border: 0; width: {width}px; height: 900px" {limits} src="{page}"></iframe>'
+        for width in (1440, 1024, PHONE)
+        for kind, limits in (("scripts", ""), ("none", 'sandbox="allow-same-origin"'))
+    )
+    found = found_by(tmp_path, WIDTHS.format(frames=frames))
+    assert [(kind, width) for kind, width, _ in found] == [
+        (kind, width) for width in (1440, 1024, PHONE) for kind in ("scripts", "none")
+    ], "nothing scrolls sideways"
+    assert all(used >= 0.85 for _, _, used in found)
 
 
 def test_the_browser_of_these_tests_would_run_and_fetch(tmp_path: Path, asked: tuple[str, list[str]]) -> None:

@@ -65,7 +65,7 @@ def test_the_page_of_a_sweep_says_what_varied_what_is_best_and_what_failed(tmp_p
     assert "★ best" in words
     assert "3 c failed" in words
     assert "1 job failed DataError: no job 4: c" in words
-    for heading in ("Trade-offs", "Learning curves", "Data", "Batches of an ep"):
+    for heading in ("the best trade-offs?", "bits per byte fall?", "Which data", "What do the batches look"):
         assert heading in words
     assert "Time and tokens to reach 3.000 bits per byte The lowest bits per byte that every job reached." in words
     assert "1 a 5.0 ± 0.0 10,000 ± 0 2 b 5.0 ± 0.0 10,000 ± 0" in words
@@ -110,7 +110,7 @@ def test_the_effects_of_two_choices_have_intervals(tmp_path: Path) -> None:
                 job, report = tmp_path / f"{sampler}{size}{seed}", trained(next(bits))
                 write_job(job, config, report, choices={"sampler": sampler}, objective="bits_per_byte")
     words = text_of(render(read_results([tmp_path]), tmp_path))
-    assert "Effect of each setting on bits per byte" in words
+    assert "What does each setting change in bits per byte?" in words
     assert "value difference to best [95 %] jobs bucket ★ best best mean 4 random +0.20 [+0.02, +0.38] 4" in words
 
 
@@ -136,7 +136,7 @@ def test_the_page_of_a_run_has_its_numbers_and_its_translations(tmp_path: Path) 
     words = text_of((tmp_path / "run" / "report.html").read_text())
     assert "bits per byte 2.5000" in words
     assert "source one reference eins output (empty)" in words
-    assert "Varied settings and jobs" not in words
+    assert "What did the sweep vary?" not in words
     assert "page: " in "".join(out)
 
 

@@ -107,7 +107,7 @@ def test_a_sweep_over_other_settings_has_no_worths(tmp_path: Path) -> None:
 def test_the_page_and_the_terminal_show_the_worth_of_each_rule(tmp_path: Path) -> None:
     results = sweep(tmp_path, {**ARMS, "without_<b>": (2.0, 900)})
     html = render(results, tmp_path)
-    assert '<h2 id="worth">Worth of each rule</h2>' in html
+    assert '<h2 id="worth">What is each rule worth?</h2>' in html
     assert "gain; better than chance" in html
     assert 'href="#worth"' in html
     assert "<b>" not in html.split('id="worth"')[1].split("</section>")[0].replace("<bdi>", "")

@@ -1,0 +1,64 @@
+"""What the page says of each arm: its command, its settings, its files; and the shares of a mixture."""
+
+from pathlib import Path
+
+import pytest
+from jobs_on_disk import measured, profile, trained, write_job
+from lxml import html
+
+from mtx.page.mixture_section import mixture_shares
+from mtx.page.render import render
+from mtx.records.job_records import read_results
+
+
+def test_an_arm_has_its_differences_and_the_files_that_exist(tmp_path: Path) -> None:
+    for number, size in enumerate((8, 16)):
+        config = {"seed": number, "sampler": {"batch_size": size, "note": "<b>" * number}, "same": 1}
+        write_job(tmp_path / str(number), config, trained(2.0 + number), objective="bits_per_byte")
+    (tmp_path / "1" / "mtx.log").write_text("log")
+    (tmp_path / "1" / "report.html").write_text("page")
+    page = html.fromstring(render(read_results([tmp_path]), tmp_path).encode())
+    first, second = (page.get_element_by_id(f"arm-{number}") for number in (1, 2))
+    assert "Differs from" not in first.text_content()
+    told = [" ".join(item.text_content().split()) for item in second.xpath(".//li")]
+    assert told[:2] == ["sampler.batch_size: 16 instead of 8", "sampler.note: <b> instead of"]
+    links = {link.text: link.get("href") for link in second.xpath(".//a")}
+    assert links == {"1": "1/report.html", "settings": "1/config.json", "log": "1/mtx.log"}
+    assert [link.text for link in first.xpath(".//a")] == ["0", "settings"], "a job without a log has no link to one"
+    assert [row.get("href") for row in page.xpath("//table[@data-sort='ranking1']//th/a")] == ["#arm-1", "#arm-2"]
+
+
+def test_the_shares_of_a_mixture_are_those_of_pairs_and_of_draws(tmp_path: Path) -> None:
+    counts = {"dropped_length": 0, "dropped_remainder": 0}
+    for number, draws in enumerate(((300, 100), (200, 200))):
+        ledger = {
+            name: {"num_pairs": pairs, "batched": pairs, "drawn": drawn, **counts}
+            for name, pairs, drawn in zip(("web", "<i>news"), (300, 100), draws, strict=True)
+        }
+        config = {"seed": 1, "downloader": {"temperature": number + 1}}
+        write_job(tmp_path / str(number), config, measured(ledger_by_source=ledger), profile=profile())
+    results = read_results([tmp_path])
+    plain, lifted = mixture_shares(results.jobs, results.varied)
+    assert [(part.share, part.drawn_share) for part in plain.parts] == [(0.75, 0.75), (0.25, 0.25)]
+    assert [(part.name, part.drawn, part.drawn_share) for part in lifted.parts] == [
+        ("web", 200, 0.5),
+        ("<i>news", 200, 0.5),
+    ]
+    assert lifted.label == "temperature=2"
+    page = render(results, tmp_path)
+    assert page.count("Shares of the mixture") == 2
+    assert "&lt;i&gt;news" in page
+    assert "<i>news" not in page
+
+
+def test_a_single_source_has_no_shares(tmp_path: Path) -> None:
+    write_job(tmp_path / "0", {"seed": 1}, measured())
+    assert mixture_shares(read_results([tmp_path]).jobs, ()) == ()
+
+
+def test_a_page_of_many_jobs_is_laid_out_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+        write_job(tmp_path / str(number), {"seed": 1, "a": number}, measured(0.1 + number / 10))
+    assert '<body class="large">' not in render(read_results([tmp_path]), tmp_path)
+    monkeypatch.setattr("mtx.page.content.LARGE_JOBS", 1)
+    assert '<body class="large">' in render(read_results([tmp_path]), tmp_path)
