@@ -2,8 +2,8 @@
 
 Only files that the export's manifest lists are unpacked: regular files with plain names and with the listed size and
 SHA-256. A dataset card and members that an operating system adds are passed over; any other file is refused. The sum of
-the listed sizes is limited relative to the archive's size before anything is written. Reading stops at the listed size, so that a
-small archive cannot fill the disk.
+the listed sizes is limited relative to the archive's size before anything is written. Reading stops at the listed size,
+so that a small archive cannot fill the disk.
 """
 
 import gzip
