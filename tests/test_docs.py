@@ -177,7 +177,7 @@ def check(arguments: list[str]) -> None:
     """Compose the config of a run, or those of all jobs of a sweep, and check them."""
     if "launcher=ray" in arguments:  # its plug-in does not go into the environment of the tests
         arguments = [argument for argument in arguments if "launcher" not in argument]
-    if {"-m", "experiment=vocabulary_comparison", "experiment=quick_comparison", "experiment=worth_of_rules"} & set(arguments):
+    if {"-m", "experiment=vocabulary_comparison", "experiment=worth_of_rules"} & set(arguments):
         overrides = [argument for argument in hydra_arguments(shorter(arguments)) if argument != "-m"]
         with hydra_loader() as loader:
             planned(overrides, loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN), loader)
