@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtx.data.exchange.dataset_card import dataset_card
-from mtx.data.exchange.dataset_export import Format, export_dataset
+from mtx.data.exchange.dataset_export import ExportSummary, Format, export_dataset
 from mtx.data.exchange.export_formats import ExtraColumns, Newlines
 from mtx.errors import ConfigError, NotStoredError
 from mtx.experiment.dataset_of_run import building_command, dataset_of_run
 from mtx.experiment.run_context import Run, needs
-from mtx.experiment.show_listing import size_text
 from mtx.infra.dal.atomic_file import atomic_file, make_folder
 from mtx.infra.dal.maintenance_protocols import num_bytes_of
 from mtx.infra.dal.protocols import is_name
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.progress.formatting import size_text
 
 
 @needs("storage")
@@ -79,6 +79,10 @@ def export(
         )
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
+    _print_summary(run, done, dataset, target)
+
+
+def _print_summary(run: Run, done: ExportSummary, dataset: str, target: Path) -> None:
     told = [f"{done.num_pairs:,} pairs", size_text(num_bytes_of(target))]
     if others := [name for name in (*done.datasets, *done.tokenizers) if name != dataset]:
         told.append(f"with {', '.join(others)}")

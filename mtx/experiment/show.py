@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from mtx.components.checked_options import Natural
+from mtx.components.bounded_numbers import Natural
 from mtx.data.dataset import Split, Stage
 from mtx.data.store_tree import StoredItem, stored_items, trees
 from mtx.experiment.run_context import Run, needs
-from mtx.experiment.show_listing import present_time, run_lines, size_text, tree_lines, use_counts, with_path
+from mtx.experiment.show_listing import present_time, run_lines, tree_lines, use_counts, with_path
 from mtx.infra.dal.maintenance_protocols import Damage
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.progress.formatting import size_text
 from mtx.records.run_list import ListedEntry, listed_entries
-
-__all__ = ["show", "size_text"]
 
 
 @needs("storage")

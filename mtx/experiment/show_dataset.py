@@ -8,7 +8,8 @@ from mtx.data.row_trace import found_dataset
 from mtx.data.store import Store
 from mtx.data.store_tree import StoredItem, stored_items
 from mtx.experiment.run_context import Run
-from mtx.experiment.show_listing import age_text, entry_lines, fitted, present_time, size_text
+from mtx.experiment.show_listing import age_text, entry_lines, fitted, present_time
+from mtx.progress.formatting import size_text
 from mtx.records.run_list import ListedEntry
 
 LABEL_WIDTH = 11

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 from mtx.data.store_tree import TreeNode
+from mtx.progress.formatting import size_text
 from mtx.records.run_list import ListedEntry, ListedRun, started_seconds
 from mtx.redaction_and_escaping import one_line, redacted_text, visible_text
 
@@ -20,15 +21,6 @@ MONTH_S, YEAR_S = 30 * 86_400, 365 * 86_400
 METRICS = {"bits_per_byte": "{:.3f} bits/byte", "padding_ratio": "padding {:.1%}"}
 MAX_RESULT = 18  # columns of a result with a metric of a user
 HEADINGS = ("pairs", "size", "age", "runs")
-
-
-def size_text(num_bytes: float) -> str:
-    """Return a number of bytes as text for people, such as `3.4 MB`, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"
 
 
 def age_text(then: float | None, now: float) -> str:
