@@ -6,6 +6,7 @@ from pathlib import Path
 from mtx.data.exchange.dataset_card import dataset_card
 from mtx.data.exchange.dataset_export import ExportSummary, Format, export_dataset
 from mtx.data.exchange.export_formats import ExtraColumns, Newlines
+from mtx.data.store import Store
 from mtx.errors import ConfigError, NotStoredError
 from mtx.experiment.dataset_of_run import building_command, dataset_of_run
 from mtx.experiment.run_context import Run, needs
@@ -55,13 +56,9 @@ def export(
             "FILE.tar.gz. mtx task=show lists the ids"
         )
     store, target = run.build("storage"), expanded_path(to).absolute()
-    folders = [expanded_path(each) for each in ([runs] if isinstance(runs, str) else runs)]
-    if (folder := expanded_path(dataset)).is_dir() and not (is_name(dataset) and store.repo.exists(dataset)):
-        dataset, folders = dataset_of_run(folder), [folder]
-    text = None
+    dataset, folders = _dataset_and_runs(store, dataset, runs)
     try:
-        if card:
-            text = dataset_card(store, dataset, building_command(dataset, folders))
+        text = dataset_card(store, dataset, building_command(dataset, folders)) if card else None
         if text is not None and target.suffix == ".md":
             _write_card(text, target, overwrite=overwrite)
             run.console.print(f"card of {dataset}: {target}", highlight=False, soft_wrap=True)
@@ -80,6 +77,13 @@ def export(
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
     _print_summary(run, done, dataset, target)
+
+
+def _dataset_and_runs(store: Store, dataset: str, runs: str | Sequence[str]) -> tuple[str, list[Path]]:
+    """Return the id of a dataset, which may be given by the folder of a run, and the folders to look for its run in."""
+    if (folder := expanded_path(dataset)).is_dir() and not (is_name(dataset) and store.repo.exists(dataset)):
+        return dataset_of_run(folder), [folder]
+    return dataset, [expanded_path(each) for each in ([runs] if isinstance(runs, str) else runs)]
 
 
 def _print_summary(run: Run, done: ExportSummary, dataset: str, target: Path) -> None:
