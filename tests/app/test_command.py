@@ -117,7 +117,7 @@ def test_show_lists_the_store(mtx: Mtx) -> None:
     mtx(*SMALL)
     result = mtx("task=show", "stage=filtered", "split=train")
     assert result.code == 0
-    assert "with stage=filtered split=train in" in result.out
+    assert "with stage=filtered split=train, " in result.out
     assert "filtered-train-" in result.out
     assert "filtered-test-" not in result.out
     assert "No dataset" in mtx("task=show", "storage.root=empty").out
