@@ -91,7 +91,7 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
             f"the Hub at {endpoint()} answered that {dataset} at {revision or 'main'} is the commit {found.sha!r}, but "
             f"a commit is the requested one, of 40 hexadecimal digits. Run again, {OTHER_SOURCES_HINT}"
         )
-    given = getattr(found.card_data, "license", None)
+    given = getattr(getattr(found, "card_data", None), "license", None)
     licences = tuple(each for each in (given if isinstance(given, list) else [given]) if isinstance(each, str) and each)
     return PinnedDataset(commit=str(found.sha), name=str(found.id), licences=licences)
 
