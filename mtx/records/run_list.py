@@ -5,6 +5,7 @@ file that cannot be read leaves out what it would tell: `task=compare` names dam
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -57,7 +58,7 @@ class ListedEntry:
 
 def listed_entries(roots: Sequence[Path]) -> list[ListedEntry]:
     """Return all runs and sweeps in some folders, the newest first."""
-    found = {entry.folder: entry for root in roots if root.is_dir() for entry in _entries(root, MAX_DEPTH)}
+    found = {entry.folder: entry for root in roots for entry in _entries(root, MAX_DEPTH)}
     return sorted(found.values(), key=lambda entry: (_seconds(entry.started), str(entry.folder)), reverse=True)
 
 
@@ -68,14 +69,15 @@ def started_seconds(run: ListedRun | ListedEntry) -> float | None:
 
 def _entries(folder: Path, depth: int) -> Iterator[ListedEntry]:
     try:
-        names = {path.name for path in folder.iterdir()}
-    except OSError:
+        with os.scandir(folder) as listed:
+            found = {entry.name: entry.is_dir(follow_symlinks=False) for entry in listed}
+    except OSError:  # no permission, or removed
         return
+    names = set(found)
     if {STATUS_FILE, REPORT_FILE} & names:
         yield ListedEntry(folder, (_run(folder, names),))
         return
-    inner = [folder / name for name in sorted(names) if not name.startswith(".")]
-    inner = [path for path in inner if path.is_dir() and not path.is_symlink()] if depth else []
+    inner = [folder / name for name in sorted(names) if depth and found[name] and not name.startswith(".")]
     if SWEEP_FILE not in names:
         for path in inner:
             yield from _entries(path, depth - 1)
