@@ -19,8 +19,16 @@ from mtx.redaction_and_escaping import one_line, redacted_json, redacted_text, v
 CARD_FILE = "README.md"
 LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9]+)*")  # what the Hub accepts as a language
 MAX_TEXT_CHARS = 300  # of a name, an id or a licence in the card
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-SIZES = (*SIZES, (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B"))
+SIZES = (
+    *((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")),
+    *((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B")),
+)
+TITLES = {  # key of a manifest's provenance, and the question that it answers
+    "normalise": "How were texts normalised?",
+    "held_out": "Which pairs are held out?",
+    "filter": "Which rules dropped pairs?",
+    "scorer": "Which scores do the pairs have?",
+}
 NOT_GIVEN = "not given by the source"
 
 
@@ -98,7 +106,7 @@ def _front_matter(dataset: TranslationDataset, chain: Sequence[TranslationDatase
     only = next(iter(licences)) if len(licences) == 1 and all_given else ""
     is_known = re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,40}", only)  # as the Hub writes licences
     values["license"] = only if is_known else ("other" if licences else "unknown")
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def _sources(chain: Sequence[TranslationDataset]) -> Iterator[str]:
@@ -130,9 +138,7 @@ def _funnel(chain: Sequence[TranslationDataset]) -> Iterator[str]:
 
 
 def _options(store: Store, dataset: TranslationDataset, chain: Sequence[TranslationDataset]) -> Iterator[str]:
-    titles = (("normalise", "How were texts normalised?"), ("held_out", "Which pairs are held out?"))
-    titles = (*titles, ("filter", "Which rules dropped pairs?"), ("scorer", "Which scores do the pairs have?"))
-    for key, title in titles:
+    for key, title in TITLES.items():
         found = {each.id: each.provenance[key] for each in chain if key in each.provenance}
         yield from (f"## {title}", "", *(_block(found) if found else ["None.", ""]))
     tokenizers = [
