@@ -21,8 +21,9 @@ from mtx.app.missing_plug_ins import PLUG_IN_PACKAGES, missing_plug_in_message, 
 from mtx.app.mistyped_words import several_values_problem, word_problems
 from mtx.app.refused_overrides import hydra_group_problem, package_problem, refused_override_message
 from mtx.app.unknown_keys import key_problem
+from mtx.app.unknown_option import unknown_option_message
 from mtx.components.groups import GROUPS
-from mtx.errors import ConfigError, choices
+from mtx.errors import ConfigError
 from mtx.infra.dal.remote_url_check import checked_url, is_url
 from mtx.redaction_and_escaping import redacted_override
 
@@ -113,7 +114,7 @@ def _check_option_names(asked: Sequence[re.Match[str]]) -> None:
                 if group == "hydra":
                     continue  # is explained later
                 options = loader.get_group_options(group, ObjectType.CONFIG)
-                raise ConfigError(f"{group} has no option {value!r}. Its options: {choices(value, options)}")
+                raise ConfigError(unknown_option_message(group, value, options))
 
 
 def _check_hydra_overrides(overrides: Sequence[str]) -> None:
@@ -184,7 +185,7 @@ def missing_option_message(error: MissingConfigException) -> str:
         with main_loader(CONFIG_MODULE, None) as loader:
             options = loader.get_group_options(group, ObjectType.CONFIG)
     if group and options:
-        return f"{group} has no option {name!r}. Its options: {choices(name, options)}"
+        return unknown_option_message(group, name, options)
     if name:
         return (
             f"there is no config {name!r}. --config-name takes the name of a YAML file in the folder of --config-dir, "
@@ -253,7 +254,7 @@ def option_problem(loader: ConfigLoader, groups: set[str], override: Override) -
             if (name or value == "") and name not in options:
                 if (needed := PLUG_IN_PACKAGES.get(f"{key}/{name}")) is not None:
                     return needed_plug_in_message(key, name, needed)
-                return f"{key} has no option {name!r}. Its options: {choices(name, options)}"
+                return unknown_option_message(key, name, options)
     return None
 
 

@@ -61,7 +61,7 @@ KEYS = frozenset({"experiment", "seed", "ckpt", "sweep", "page", "stage", "split
     *("only", "to"),  # keys of task=options
     *("runs", "to"),  # keys of task=compare
     *("input", "output"),  # keys of task=translate
-    *("dataset", "to", "from", "format", "overwrite"),  # keys of task=export and task=import
+    *("dataset", "to", "from", "format", "overwrite", "card"),  # keys of task=export and task=import
 }
 
 # Keys that set an option of a task of another name. The others set the option of their own name.

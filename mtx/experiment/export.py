@@ -1,10 +1,18 @@
 """`task=export`: write a stored dataset as files for other tools."""
 
-from mtx.data.exchange.dataset_export import Format, export_dataset
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtx.data.exchange.dataset_card import dataset_card
+from mtx.data.exchange.dataset_export import ExportSummary, Format, export_dataset
 from mtx.data.exchange.export_formats import ExtraColumns, Newlines
+from mtx.data.store import Store
 from mtx.errors import ConfigError, NotStoredError
+from mtx.experiment.dataset_of_run import building_command, dataset_of_run
 from mtx.experiment.run_context import Run, needs
+from mtx.infra.dal.atomic_file import atomic_file, make_folder
 from mtx.infra.dal.maintenance_protocols import num_bytes_of
+from mtx.infra.dal.protocols import is_name
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.progress.formatting import size_text
 
@@ -20,18 +28,23 @@ def export(
     inputs: bool = False,
     newlines: Newlines = "refuse",
     columns: ExtraColumns = "refuse",
+    card: bool = False,
+    runs: str | Sequence[str] = ("outputs", "multirun"),
 ) -> None:
     """Write a stored dataset to a folder or an archive.
 
     Args:
         run: The run of this task, which provides the store and the console.
-        dataset: The id of the dataset.
-        to: The target: a folder, or an archive if the name ends in `.zip`, `.tar.gz` or `.tgz`.
+        dataset: The id of the dataset, or the folder of a run, which stands for its filtered training pairs.
+        to: The target: a folder, or an archive if the name ends in `.zip`, `.tar.gz` or `.tgz`. With `card`, a name
+            that ends in `.md` is the target of the card alone.
         format: The file format of the export.
         overwrite: Replace an earlier export at `to`.
         inputs: Also export the stored datasets and tokenizers that the dataset was built from.
         newlines: The treatment of texts with a line break in `format=moses`.
         columns: The treatment of further columns in `format=moses`.
+        card: Also write a dataset card, `README.md`: sources, licences, counts, rules, scores, and a command.
+        runs: The folders in which a run that used the dataset is looked for; its command is in the card.
 
     Raises:
         ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset.
@@ -43,7 +56,13 @@ def export(
             "FILE.tar.gz. mtx task=show lists the ids"
         )
     store, target = run.build("storage"), expanded_path(to).absolute()
+    dataset, folders = _dataset_and_runs(store, dataset, runs)
     try:
+        text = dataset_card(store, dataset, building_command(dataset, folders)) if card else None
+        if text is not None and target.suffix == ".md":
+            _write_card(text, target, overwrite=overwrite)
+            run.console.print(f"card of {dataset}: {target}", highlight=False, soft_wrap=True)
+            return
         done = export_dataset(
             store,
             dataset,
@@ -53,9 +72,21 @@ def export(
             newlines=newlines,
             columns=columns,
             overwrite=overwrite,
+            card=text,
         )
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
+    _print_summary(run, done, dataset, target)
+
+
+def _dataset_and_runs(store: Store, dataset: str, runs: str | Sequence[str]) -> tuple[str, list[Path]]:
+    """Return the id of a dataset, which may be given by the folder of a run, and the folders to look for its run in."""
+    if (folder := expanded_path(dataset)).is_dir() and not (is_name(dataset) and store.repo.exists(dataset)):
+        return dataset_of_run(folder), [folder]
+    return dataset, [expanded_path(each) for each in ([runs] if isinstance(runs, str) else runs)]
+
+
+def _print_summary(run: Run, done: ExportSummary, dataset: str, target: Path) -> None:
     told = [f"{done.num_pairs:,} pairs", size_text(num_bytes_of(target))]
     if others := [name for name in (*done.datasets, *done.tokenizers) if name != dataset]:
         told.append(f"with {', '.join(others)}")
@@ -70,3 +101,13 @@ def export(
             "end of a line. Split the files at LF only",
             highlight=False,
         )
+
+
+def _write_card(text: str, target: Path, *, overwrite: bool) -> None:
+    """Write a card to a file. Raises ConfigError if the file exists and must not be replaced."""
+    make_folder(target.parent)
+    try:
+        with atomic_file(target, replace=overwrite) as file:
+            file.write(text.encode("utf-8"))
+    except FileExistsError as error:
+        raise ConfigError(f"{target} exists. Set overwrite=true, or choose another file with to=FILE.md") from error

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -24,13 +25,17 @@ from mtx.records.report_metrics import KEY_METRICS
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import SEED, Group, JobRecord, RecordState, Results
 from mtx.records.rule_worth import rule_worths, worth_table
-from mtx.records.setting_notation import mean_texts, setting_text, short_key
+from mtx.records.setting_notation import mean_texts, metric_text, setting_text, short_key
 from mtx.records.sweep_record import add_assumptions
 from mtx.records.verdict_lines import separation_text, verdict_text
+from mtx.sweep.summary_lines import effect_lines, other_answers, size_text
 
 MAX_COLUMNS = 3  # of what varied; more are written into one, a line each
 MIN_WIDTH = 26  # of that one
 MAX_METRICS = 3  # beside the objective; one less where each has its spread beside it, or what varied takes much room
+WIDTH = 80  # columns of a table in which each arm takes one line
+SEPARATOR = " │ "
+MAX_ARMS = 20  # rows of the table; the page has all
 MAX_FAILED = 10  # jobs shown with their errors
 
 
@@ -51,8 +56,9 @@ def end_sweep(folder: Path, *, resume_command: str | None = None, console: Conso
         if notes := [note for cohort in cohorts(results) for note in cohort.notes]:
             add_assumptions(folder, notes)
             results = replace(results, assumptions=tuple(dict.fromkeys((*results.assumptions, *notes))))
-        for path in write_results(results, folder):
-            console.print(f"results: {path}", highlight=False, soft_wrap=True)
+        first, *others = write_results(results, folder)
+        told = ", ".join([str(first), *(path.name for path in others)])
+        console.print(f"results: {told}", highlight=False, soft_wrap=True)
     except StoreError as error:  # the jobs are done and their own files whole
         console.print(f"results were not written: {error}", highlight=False, soft_wrap=True)
     write_results_page(results, folder, console)
@@ -76,9 +82,12 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
             for line in (*cohort.notes, *condition_lines(cohort.results)):
                 console.print(escape(line), highlight=False)
             console.print(summary_table(cohort.results))
-            for told in (verdict_text(cohort.results), cohort.results.sentences.basis):
-                if told:
-                    console.print(escape(told), highlight=False)
+            if line := left_out_text(cohort.results):
+                console.print(escape(line), highlight=False)
+            told = (verdict_text(cohort.results), cohort.results.sentences.basis, *other_answers(cohort.results))
+            for line in (*told, *effect_lines(cohort.results)):
+                if line:
+                    console.print(escape(line), highlight=False)
             for one in agreements(cohort.results):
                 console.print(escape(one.text), highlight=False)
             for shown in _experiment_results(cohort.results):
@@ -88,9 +97,8 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
     for note in [*results.notes, *(note for job in results.jobs for note in job.notes)]:
         console.print(f"note: {escape(note)}", highlight=False, soft_wrap=True)
     if built := built_by(results):
-        console.print("Stages built once in this sweep:", highlight=False)
-        for stage, by in built.items():
-            console.print(f"  {stage}: {by}", highlight=False, soft_wrap=True)
+        counts = ", ".join(f"{number} {stage}" for stage, number in built.items())
+        console.print(f"Built once in this sweep and shared: {counts}", highlight=False)
     if resume_command is not None and results.count("completed") < len(results.jobs):
         console.print(f"to run what is missing:\n  {escape(resume_command)}", highlight=False, soft_wrap=True)
 
@@ -109,50 +117,107 @@ def _experiment_results(results: Results) -> Iterator[Table | str]:
 
 
 def headline(results: Results) -> str:
-    """Say how many jobs there are in which state."""
+    """Say how many jobs there are in which state, the arms and seeds, and the time of all."""
     counts = Counter(job.state for job in results.jobs)
     states: tuple[RecordState, ...] = ("completed", "failed", "interrupted", "running", "missing")
     told = ", ".join(f"{counts[state]} {state}" for state in states if counts[state])
     if reused := sum(job.reused for job in results.jobs):
         told += f"; {reused} of them from an earlier attempt"
     number = f"{len(results.jobs)} job{'s' * (len(results.jobs) != 1)}"
-    return f"\n{number} in {escape(', '.join(map(str, results.folders)))}: {told or 'none'}"
+    size = size_text(results)
+    about = f"; {size}" if size else ""
+    return f"\n{number} in {escape(', '.join(map(str, results.folders)))}: {told or 'none'}{escape(about)}"
 
 
 def summary_table(results: Results) -> Table:
-    """Show what varied, the objective with its difference to the best, and a few key metrics, one row per arm."""
+    """Show what varied, the objective with its difference to the best, and a few key metrics, one row per arm.
+
+    Metrics that do not fit into `WIDTH` columns are left out, from the right, so that an arm takes one line.
+    """
     keys = [key for key in results.varied if key != SEED]
     repeats = any(len(group.jobs) > 1 for group in results.groups)
     joined = len(keys) > MAX_COLUMNS
-    shown = Table(pad_edge=False, show_edge=False)
-    shown.add_column("", width=1)
-    shown.add_column("seeds" if repeats else "job", justify="right")
-    for heading in ["what varied"] if joined else [short_key(key, keys) for key in keys]:
-        shown.add_column(Text(heading), overflow="fold", min_width=MIN_WIDTH if joined else None)
     to_best = difference_headings(results.verdict)
     others = results.metrics[: max(0, MAX_METRICS - repeats - joined - len(to_best))]
-    metrics = [*([results.objective] if results.objective else []), *others]
-    headings = [KEY_METRICS[metric][0] if metric in KEY_METRICS else metric for metric in metrics]
-    headings[1:1] = to_best
-    for heading in headings:
-        shown.add_column(Text(heading), justify="right")
-    for group in results.groups:
-        completed = sum(job.state == "completed" for job in group.jobs)
-        if not completed and not group.is_failed:
-            continue
-        values = [setting_text(group.values.get(key)) for key in keys]
-        if joined:
-            said = [(key, value) for key, value in zip(keys, values, strict=True) if group.values.get(key) is not None]
-            values = ["\n".join(f"{short_key(key, keys)}={value}" for key, value in said)]
-        all_jobs = "" if completed == len(group.jobs) else f" of {len(group.jobs)}"
-        new = " new" * group.jobs[0].confirms
-        who = f"{completed}{all_jobs}{new}" if repeats else group.jobs[0].name
-        numbers = [_metric_text(group, metric) for metric in metrics]
-        if group.is_failed and numbers:
-            numbers[0] = "failed"
-        numbers[1:1] = difference_texts(results.verdict, results.arm_name(group))
-        shown.add_row(*(Text(cell) for cell in (results.mark(group), who, *values, *numbers)))
+    groups = [group for group in shown_groups(results) if group.is_failed or _num_completed(group)]
+    settings = ["what varied"] if joined else [short_key(key, keys) for key in keys]
+    while True:
+        metrics = [*([results.objective] if results.objective else []), *others]
+        headings = [KEY_METRICS[metric][0] if metric in KEY_METRICS else metric for metric in metrics]
+        headings[1:1] = to_best
+        numbers = [_number_texts(results, group, metrics) for group in groups]
+        rows = [
+            [results.mark(group), _who(group, repeats=repeats), *_setting_texts(group, keys, joined=joined), *cells]
+            for group, cells in zip(groups, numbers, strict=True)
+        ]
+        titles = ["", "seeds" if repeats else "job", *settings, *headings]
+        if not others or _table_width([titles, *rows]) <= WIDTH:
+            break
+        others = others[:-1]
+    fits = _table_width([titles, *rows]) <= WIDTH
+    shown = Table(pad_edge=False, show_edge=False)
+    shown.add_column("", width=1)
+    shown.add_column("seeds" if repeats else "job", justify="right", no_wrap=fits)
+    for title in settings:
+        shown.add_column(Text(title), overflow="fold", min_width=MIN_WIDTH if joined else None)
+    for title in headings:
+        shown.add_column(Text(title), justify="right", no_wrap=fits)
+    for row in rows:
+        shown.add_row(*(Text(cell) for cell in row))
     return shown
+
+
+def _table_width(rows: Sequence[Sequence[str]]) -> int:
+    """Return the columns of a table without wrapping, but with headings broken at their spaces."""
+    titles, *body = rows
+    words = [max((cell_len(word) for word in title.split()), default=0) for title in titles]
+    cells = [max((cell_len(line) for line in cell.split("\n")), default=0) for row in body for cell in row]
+    columns = [max([word, *cells[number :: len(titles)]]) for number, word in enumerate(words)]
+    return sum(columns) + len(SEPARATOR) * (len(columns) - 1)
+
+
+def _num_completed(group: Group) -> int:
+    return sum(job.state == "completed" for job in group.jobs)
+
+
+def _who(group: Group, *, repeats: bool) -> str:
+    completed = _num_completed(group)
+    all_jobs = "" if completed == len(group.jobs) else f" of {len(group.jobs)}"
+    return f"{completed}{all_jobs}{' new' * group.jobs[0].confirms}" if repeats else group.jobs[0].name
+
+
+def _setting_texts(group: Group, keys: Sequence[str], *, joined: bool) -> list[str]:
+    values = [setting_text(group.values.get(key)) for key in keys]
+    if not joined:
+        return values
+    said = [(key, value) for key, value in zip(keys, values, strict=True) if group.values.get(key) is not None]
+    return ["\n".join(f"{short_key(key, keys)}={value}" for key, value in said)]
+
+
+def _number_texts(results: Results, group: Group, metrics: Sequence[str]) -> list[str]:
+    numbers = [_metric_text(group, metric) for metric in metrics]
+    if group.is_failed and numbers:
+        numbers[0] = "failed"
+    numbers[1:1] = difference_texts(results.verdict, results.arm_name(group))
+    return numbers
+
+
+def shown_groups(results: Results) -> tuple[Group, ...]:
+    """Return the arms that the table shows: the first `MAX_ARMS`, and after them those that failed."""
+    rest = results.groups[MAX_ARMS:]
+    return (*results.groups[:MAX_ARMS], *(group for group in rest if group.is_failed))
+
+
+def left_out_text(results: Results) -> str:
+    """Say how many arms the table leaves out, and the range of their objective; empty if it shows all."""
+    rest = [group for group in results.groups[MAX_ARMS:] if not group.is_failed]
+    metric = results.objective
+    means = [mean for group in rest if metric is not None and (mean := group.mean(metric)) is not None]
+    if not rest or metric is None or not means:
+        return ""
+    last = rest[-1]
+    told = f"{metric_text(metric, means[0])} to {metric_text(metric, means[-1])}"
+    return f"… {len(rest)} more arm{'s' * (len(rest) != 1)} on the page, {told}; the last: {results.arm_name(last)}"
 
 
 def difference_headings(verdict: Verdict) -> list[str]:
@@ -164,16 +229,9 @@ def difference_headings(verdict: Verdict) -> list[str]:
     return [*over_seeds, f"{level} over\nsentences" if over_seeds else f"to best {level}\nover sentences"]
 
 
-def built_by(results: Results) -> dict[str, str]:
-    """Say for each stage how many of its outputs were built, and by which jobs: `{"raw": "1 by job 0"}`."""
-    found: dict[str, Counter[str]] = {}
-    for job in results.jobs:
-        for name in job.report.built:
-            found.setdefault(name.partition("-")[0], Counter())[job.name] += 1
-    return {
-        stage: f"{by.total()} by job{'s' * (len(by) > 1)} {escape(_names_text(list(by)))}"
-        for stage, by in found.items()
-    }
+def built_by(results: Results) -> Counter[str]:
+    """Return for each stage how many of its outputs the jobs built."""
+    return Counter(name.partition("-")[0] for job in results.jobs for name in job.report.built)
 
 
 def _metric_text(group: Group, metric: str) -> str:

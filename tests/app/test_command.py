@@ -77,6 +77,7 @@ def test_both_storages_give_the_same_batches(mtx: Mtx) -> None:
     ("argument", "told"),
     [
         ("sampler=null", ["sampler has no option 'null'. Its options: bucket, random, "]),
+        ("trainer=gpu", ["Its options: cpu, ", ". trainer=default takes a GPU where there is one"]),
         ("sampler=64", ["sampler has no option '64'. Its options: bucket, random, "]),
         ("tokenizer=[bpe]", ["tokenizer takes one option, but is a list. Choose one, such as tokenizer=bpe"]),
         ("experiment=null", ["experiment has no option 'null'. Its options: ", "none"]),
@@ -116,7 +117,7 @@ def test_show_lists_the_store(mtx: Mtx) -> None:
     mtx(*SMALL)
     result = mtx("task=show", "stage=filtered", "split=train")
     assert result.code == 0
-    assert "with stage=filtered split=train in" in result.out
+    assert "with stage=filtered split=train, " in result.out
     assert "filtered-train-" in result.out
     assert "filtered-test-" not in result.out
     assert "No dataset" in mtx("task=show", "storage.root=empty").out

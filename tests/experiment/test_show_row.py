@@ -74,7 +74,6 @@ def test_a_row_is_followed_back_and_on(prepared: list[str], mtx: Mtx) -> None:
         (["dataset=corpos", "row=0"], "there is no dataset 'corpos'. There are: corpus, "),
         (["dataset=corpus", "row=0"], "datasets are called corpus. Give one of their ids with dataset=ID: encoded-"),
         (["row=0"], "task=show shows one row by both: mtx task=show dataset=ID row=0"),
-        (["dataset=corpus", "stage=text"], "task=show shows one row by both"),
         (["dataset=corpus", "row=-1"], "row is an integer of at least 0, or null, but is -1"),
     ]:
         told = mtx("task=show", *arguments)

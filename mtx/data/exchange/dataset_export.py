@@ -7,6 +7,7 @@ from typing import Literal
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.atomic_export_target import atomic_target
+from mtx.data.exchange.dataset_card import CARD_FILE
 from mtx.data.exchange.dependency_order import input_names, inputs_first, stored_inputs
 from mtx.data.exchange.export_formats import (
     ExtraColumns,
@@ -47,6 +48,7 @@ def export_dataset(
     newlines: Newlines = "refuse",
     columns: ExtraColumns = "refuse",
     overwrite: bool = False,
+    card: str | None = None,
 ) -> ExportSummary:
     """Write a dataset to a folder or an archive, atomically: the target is complete, or it does not exist.
 
@@ -59,6 +61,7 @@ def export_dataset(
         newlines: see `write_moses`.
         columns: see `write_moses`.
         overwrite: replace an earlier export.
+        card: text of the dataset card to add as `README.md`; None: no card.
 
     Raises NotStoredError, DamagedError, ConfigError, StoreError, and DataError as `write_moses` does.
     """
@@ -66,6 +69,9 @@ def export_dataset(
         raise ConfigError(f"task.inputs=true goes with format=parquet, but the format is {format}. Set format=parquet")
     dataset = store.repo.get_checked(dataset_id)
     with atomic_target(expanded_path(to).absolute(), overwrite=overwrite) as folder:
+        if card is not None:
+            with convert_disk_errors(folder):
+                (folder / CARD_FILE).write_text(card, encoding="utf-8")
         if format == "parquet":
             return _write_export(store, [*_input_datasets(store, dataset)] * inputs + [dataset], folder)
         with CountedWork(f"writing {dataset_id}", unit=None, phase="export"):

@@ -1,9 +1,9 @@
 """Unpacks untrusted archives of exports safely.
 
 Only files that the export's manifest lists are unpacked: regular files with plain names and with the listed size and
-SHA-256. Members that an operating system adds are passed over, and any other file is refused. The sum of the listed
-sizes is limited relative to the archive's size before anything is written. Reading stops at the listed size, so that a
-small archive cannot fill the disk.
+SHA-256. A dataset card and members that an operating system adds are passed over; any other file is refused. The sum of
+the listed sizes is limited relative to the archive's size before anything is written. Reading stops at the listed size,
+so that a small archive cannot fill the disk.
 """
 
 import gzip
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from mtx.data.exchange.atomic_export_target import COPY_BYTES
+from mtx.data.exchange.dataset_card import CARD_FILE
 from mtx.data.exchange.export_manifest import EXPORT_FILE, MAX_MANIFEST_BYTES, ExportManifest, parse_manifest
 from mtx.errors import DamagedError, SourceError
 from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
@@ -60,6 +61,10 @@ def unpack(source: Path, into: Path, *, max_ratio: float) -> ExportManifest:
     return manifest
 
 
+def _is_passed_over(name: str) -> bool:
+    return name == CARD_FILE or is_hidden_member(name)
+
+
 def _is_gzip(source: Path) -> bool:
     with source.open("rb") as file:
         return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
@@ -93,7 +98,7 @@ def _unpack_zip(source: Path, into: Path, max_ratio: float) -> ExportManifest:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if member.flag_bits & ENCRYPTED_FLAG or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _not_plain_error(source, member.filename)
-            if member.is_dir() or is_hidden_member(member.filename):
+            if member.is_dir() or _is_passed_over(member.filename):
                 continue
             if member.filename in members:
                 raise _duplicate_error(source, member.filename)
@@ -125,7 +130,7 @@ def _unpack_tar(source: Path, into: Path, max_ratio: float) -> ExportManifest:
                     continue
                 if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse is not None:
                     raise _not_plain_error(source, member.name)
-                if is_hidden_member(member.name):
+                if _is_passed_over(member.name):
                     continue
                 if member.name in seen:
                     raise _duplicate_error(source, member.name)

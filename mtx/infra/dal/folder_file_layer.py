@@ -83,6 +83,10 @@ class FolderFileLayer(ABC):
         """Return the size of the payload's file in bytes, without reading the file. Raises NotStoredError."""
         return self._stored_path(name).stat().st_size
 
+    def written(self, name: str) -> float:
+        """Return the time at which the payload's file was written, in seconds since 1970. Raises NotStoredError."""
+        return self._stored_path(name).stat().st_mtime
+
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the lock for building the payload `name`. A thread that holds the lock can acquire the lock again.
 

@@ -97,6 +97,14 @@ class ArtifactMaintenance(Protocol):
         """Yield the temporary folders of processes that were killed while they built an artifact."""
 
 
+@runtime_checkable
+class WriteTimes(Protocol):
+    """A layer that knows when it wrote what it stores."""
+
+    def written(self, name: str) -> float:
+        """Return the time at which `name` was written, in seconds since 1970. Raises NotStoredError."""
+
+
 def remove_all(path: Path) -> None:
     """Remove a file, a symbolic link, or a folder with its content; do nothing if `path` does not exist.
 

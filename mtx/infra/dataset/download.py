@@ -229,10 +229,9 @@ class HFDatasetDownloader(RemoteDownloader):
     def info(self) -> SourceInfo:
         """Request the commit, the splits and the columns from the Hub. Raises SourceError if a request fails."""
         info = self.at_revision(self._pinned_dataset.commit).pinned_info(self._columns.languages, tuple(self._names))
-        renamed: dict[str, JSON] = (
-            {} if self._pinned_dataset.name == self.dataset else {"renamed_to": self._pinned_dataset.name}
-        )
-        return replace(info, provenance=renamed)
+        pinned = self._pinned_dataset
+        found: dict[str, JSON] = {} if pinned.name == self.dataset else {"renamed_to": pinned.name}
+        return replace(info, provenance={**found, "licences": list(pinned.licences)} if pinned.licences else found)
 
     @property
     def revision_key(self) -> dict[str, JSON]:

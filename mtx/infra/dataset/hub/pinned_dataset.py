@@ -41,10 +41,11 @@ COMMIT = re.compile("[0-9a-f]{40}")  # a full commit hash; the Hub must resolve 
 
 @dataclass(frozen=True)
 class PinnedDataset:
-    """A commit of a dataset, and the dataset's current name on the Hub, which can differ after a rename."""
+    """A commit of a dataset, its current name on the Hub, which differs after a rename, and the licences it gives."""
 
     commit: str
     name: str
+    licences: tuple[str, ...] = ()
 
 
 def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> PinnedDataset:
@@ -90,7 +91,9 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
             f"the Hub at {endpoint()} answered that {dataset} at {revision or 'main'} is the commit {found.sha!r}, but "
             f"a commit is the requested one, of 40 hexadecimal digits. Run again, {OTHER_SOURCES_HINT}"
         )
-    return PinnedDataset(commit=str(found.sha), name=str(found.id))
+    given = getattr(getattr(found, "card_data", None), "license", None)
+    licences = tuple(each for each in (given if isinstance(given, list) else [given]) if isinstance(each, str) and each)
+    return PinnedDataset(commit=str(found.sha), name=str(found.id), licences=licences)
 
 
 def open_splits(dataset: str, config: str | None, commit: str, policy: RetryPolicy) -> dict[str, Any]:

