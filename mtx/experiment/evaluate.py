@@ -33,6 +33,7 @@ from mtx.records.report_record import Report
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import CheckpointTranslator, SearchOptions
 
+GUIDE = "docs/howto/own_model.md"
 NUM_DECIMALS = 4  # decimal places of a score in the report
 
 
@@ -217,7 +218,7 @@ def _print_notes(run: Run, found: Mapping[str, SetEvaluation]) -> None:
         if each.left_out:
             lines.append(f"{name}: {each.left_out} pairs are too long for bits per byte, and are in the other scores")
         if each.bits_per_byte is None:
-            lines.append(f"{name}: bits per byte are known only for the reference model")
+            lines.append(f"{name}: bits per byte need the model's method target_nats(batch). See {GUIDE}")
     if not signatures:
         lines.append(f"BLEU, chrF, chrF++ and TER need sacrebleu. Install it: {INSTALL_COMMAND}")
     for line in lines:

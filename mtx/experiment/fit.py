@@ -1,7 +1,7 @@
 """`task=fit`: train a model with Lightning's Trainer on mtx's batches, and write its report.
 
 Any LightningModule can be trained. If it logs `val/bits_per_byte`, mtx also keeps its best checkpoint and reports
-held-out bits per byte.
+held-out bits per byte. The summary names the figures that a model does not give.
 """
 
 import logging
@@ -25,6 +25,7 @@ from mtx.errors import ConfigError
 from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
 from mtx.experiment.held_out_slicings import slicings_or_none
 from mtx.experiment.measure import data_report_and_profile
+from mtx.experiment.missing_figures import missing_figures
 from mtx.experiment.model_check import check_model
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
@@ -119,7 +120,8 @@ def fit(
     sets = score_named_sets(run, model, device, progress, scored=scored_sentences, beam=beam)
     report = Report.of(report, {"evaluation": sets} if sets else {})
     written = run.write_report(report)
-    show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
+    missing = missing_figures(model, report)
+    show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started, missing))
     return progress.held_out(METRIC)[1]
 
 

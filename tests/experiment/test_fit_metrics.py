@@ -16,6 +16,7 @@ import torch
 import warm_process
 from fit_runs import DATA, NUM_TOKENS, NUM_TRAIN, FakeRun, Loader, Silent, alone, restored_sigint, started
 from rich.console import Console
+from torch import Tensor
 
 from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import METRICS
@@ -227,7 +228,36 @@ def test_any_lightning_module_trains(tmp_path: Path) -> None:
     assert report["bits_per_byte"] is report["bits_per_byte_first"] is report["best_checkpoint"] is None
     assert report["train_loss"] > 0
     assert Path(report["checkpoint"]).is_file()
-    assert "result    held-out bits/byte not logged\n" in run.out.getvalue()
+    told = run.out.getvalue()
+    assert "\nresult " not in told  # no figure, so no line
+    assert (
+        "missing   bits per byte: Silent does not log val/bits_per_byte. Call mtx.evaluation.log_held_out in a "
+        "validation_step, which it lacks\n"
+        "          best checkpoint: Silent logs neither val/bits_per_byte nor val/loss or val_loss. Only the last one is "
+        "kept\n"
+        "          BLEU, chrF and translations: Silent lacks the method translate(batch, max_tokens, *, beam=1)\n"
+        "          contrastive accuracy: Silent lacks the method target_nats(batch)\n"
+        "          each is described in docs/howto/own_model.md\n"
+    ) in told
+
+
+def test_a_model_without_bits_per_byte_keeps_the_best_checkpoint_by_its_loss(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", model={"_target_": f"{HERE}.OnlyLoss"})
+    assert started(run) is None
+    told = run.out.getvalue()
+    assert torch.load(run.report["best_checkpoint"], weights_only=True)["global_step"] == 2
+    assert "best.ckpt (lowest val_loss)\n" in told
+    assert re.search(r"update +tokens +time +train loss +val_loss\n", told)
+    assert "2.000  best\n" in told
+    assert "Call mtx.evaluation.log_held_out in its validation_step\n" in told
+    assert "best checkpoint:" not in told
+
+
+class OnlyLoss(Silent):
+    """A model that logs its own name for the loss 3, 2, 4, 5; the second validation is the best."""
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.log("val_loss", {0: 3.0, 2: 2.0, 4: 4.0}.get(self.trainer.global_step, 5.0), batch_size=1)
 
 
 def test_without_held_out_text_training_runs_and_keeps_its_last_state(tmp_path: Path) -> None:
