@@ -29,6 +29,7 @@ from mtx.experiment.missing_figures import missing_figures
 from mtx.experiment.model_check import check_model
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
+from mtx.experiment.run_log import begun_log, run_loggers
 from mtx.experiment.trained_model_report import complete_statistics, evaluated
 from mtx.progress.progress_log import say
 from mtx.records.held_out_sentences import HELD_OUT_FILE, write_likelihoods
@@ -100,6 +101,7 @@ def fit(
             trainer = build_trainer(run, record, budget)
             check_model(run)
             data, profile = prepared(run, trainer)
+            logged = begun_log(run, trainer, data)
             model = run.build("model", **run.datamodule.facts())
             if path is not None:
                 check_compatible(path, model, trusted=trust_ckpt)
@@ -122,6 +124,7 @@ def fit(
     written = run.write_report(report)
     missing = missing_figures(model, report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started, missing))
+    logged.figures(report.numbers(), progress.num_steps)
     return progress.held_out(METRIC)[1]
 
 
@@ -163,7 +166,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         callbacks.append(StepBar(run.console))
     if options.get("enable_checkpointing") is not False:
         callbacks.append(LastAndBestCheckpoint(run.output_dir / "checkpoints", metric=METRIC))
-    given["logger"] = run.build("logger", save_dir=str(run.output_dir))
+    given["logger"] = run_loggers(run)
     installed, replaced = with_defaults(own, callbacks)
     for told in replaced:
         assume(f"trainer.callbacks: {told} of task=fit, because a Trainer uses one of its kind")

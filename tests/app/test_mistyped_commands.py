@@ -215,7 +215,9 @@ PLUS = {
     ("task=fit", "trainer.benchmark=true"): "+trainer.benchmark=true",
     ("trainer.strategy=ddp_fork",): "+trainer.strategy=ddp_fork",
     ("trainer.overfit_batches=2", "seed=1"): "+trainer.overfit_batches=2",
-    ("logger.prefix=a",): "+logger.prefix=a",
+    ("logger.prefix=a",): "+logger.csv.prefix=a",
+    ("logger.name=a",): "logger.csv.name=a",
+    ("logger._target_=own_lamp_model.MyLogger",): "+logger.own._target_=own_lamp_model.MyLogger",
     ("model._target_=own_lamp_model.MyModel", "model.hidden=64"): "+model.hidden=64",
 }
 

@@ -387,7 +387,7 @@ def test_accumulated_batches_show_their_whole_loss(tmp_path: Path) -> None:
 
 
 def test_no_logger_is_no_error(tmp_path: Path) -> None:
-    run = FakeRun(tmp_path / "out", logger={"_target_": "mtx.training.loggers.none"})
+    run = FakeRun(tmp_path / "out", logger={"csv": None, "none": {"_target_": "mtx.training.loggers.none"}})
     started(run)
     assert not (tmp_path / "out" / "log").exists()
 
