@@ -3,7 +3,6 @@
 import importlib.util
 import math
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,12 +32,12 @@ def example(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("own_models")
     dm = mtx.compose_datamodule([*TINY, f"storage.root={folder}"])
     dm.prepare_data()
     dm.setup("fit")
-    yield dm
+    return dm
 
 
 def trained(model: pl.LightningModule, data: Any) -> tuple[pl.Trainer, dict[str, Any]]:

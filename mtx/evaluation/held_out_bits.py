@@ -3,7 +3,7 @@
 `bits_per_byte_of` computes the figure of a batch, and `log_held_out` logs it, so that Lightning computes that of all
 batches and ranks.
 
-Shapes: B pairs, T target positions, N real labels, V target vocabulary. A flat batch has N positions in place of [B, T].
+Shapes: B pairs, T target positions, N real labels, V target vocabulary. A flat batch has [N] in place of [B, T].
 """
 
 import math
@@ -91,7 +91,8 @@ def log_held_out(
         )
     if not hasattr(data, "num_target_bytes"):
         raise DataError(
-            f"bits per byte need the data module's num_target_bytes, which {type(data).__name__} lacks. {DATAMODULE_HELP}"
+            f"bits per byte need the data module's num_target_bytes, which {type(data).__name__} lacks. "
+            + DATAMODULE_HELP
         )
     is_test = module.trainer.state.fn == "test"
     names = ["test"] if is_test else list(data.val_names)
@@ -143,7 +144,7 @@ def _label_nats(logits: Tensor, labels: Tensor, mask: Tensor | None) -> tuple[Te
     if logits.shape[:-1] != labels.shape or (mask is not None and mask.shape != labels.shape):
         shapes = f"logits {list(logits.shape)}, labels {list(labels.shape)}"
         shapes += "" if mask is None else f", mask {list(mask.shape)}"
-        raise DataError(f"logits have the shape of labels, and one more dimension for the vocabulary, but are: {shapes}")
+        raise DataError(f"logits have the shape of labels and a last dimension for the vocabulary, but are: {shapes}")
     real = labels != IGNORED_LABEL if mask is None else mask.bool() & (labels != IGNORED_LABEL)
     chosen, wanted = logits.detach()[real], labels[real]
     at_once = max(1, MAX_LOGITS // logits.shape[-1])

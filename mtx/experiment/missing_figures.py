@@ -30,7 +30,9 @@ def missing_figures(model: torch.nn.Module, report: Report) -> list[str]:
         )
         if report.best_checkpoint is None and report.checkpoint is not None:
             others = " or ".join(OTHER_METRICS)
-            lines.append(f"best checkpoint: {name} logs neither val/bits_per_byte nor {others}. Only the last one is kept")
+            lines.append(
+                f"best checkpoint: {name} logs neither val/bits_per_byte nor {others}, so only the last is kept"
+            )
     if not isinstance(model, Translator):
         lines.append(f"BLEU, chrF and translations: {name} lacks the method translate(batch, max_tokens, *, beam=1)")
     if not isinstance(model, TargetScorer):

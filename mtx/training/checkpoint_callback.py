@@ -10,7 +10,6 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from typing_extensions import override
 
-
 BITS_PER_BYTE = "val/bits_per_byte"
 OTHER_METRICS = ("val/loss", "val_loss")  # of a user's own model that logs no bits per byte, best choice first
 

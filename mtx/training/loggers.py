@@ -63,8 +63,8 @@ def mlflow(
         save_dir: not used: MLflow's store has all runs.
         experiment_name: the experiment of the run.
         run_name: the name of the run; None: MLflow chooses one.
-        tracking_uri: the store of the runs; None: `MLFLOW_TRACKING_URI`, else the SQLite file `mlflow.db` in the working
-            folder, with files in `mlruns`.
+        tracking_uri: the store of the runs; None: `MLFLOW_TRACKING_URI`, else the SQLite file `mlflow.db` in the
+            working folder, with files in `mlruns`.
         tags: tags of the run.
         run_group: the value of the tag `mtx.sweep`; `task=fit` fills in the sweep.
 
