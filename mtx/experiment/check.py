@@ -18,8 +18,8 @@ def check_only(run: Run) -> None:
 
     The function builds the store, downloader, filter, tokenizer, sampler and data module, and, if their settings are
     changed, the Trainer with its callbacks, and the loggers. If settings of the reference model are changed, the model
-    is built for a stand-in vocabulary. The arguments of other models are checked against their signature, because the data
-    decides the sizes. mtx's own options need no import for this check. Torch and Lightning are imported only for
+    is built for a stand-in vocabulary. The arguments of other models are checked against their signature, because the
+    data decides the sizes. mtx's own options need no import for this check. Torch and Lightning are imported only for
     user-defined components, and for changed settings of the model, the Trainer or the logger.
     """
     config = without_lightning(run.config)
