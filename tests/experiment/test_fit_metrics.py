@@ -251,8 +251,8 @@ def test_any_lightning_module_trains(tmp_path: Path) -> None:
     assert (
         "missing   bits per byte: Silent does not log val/bits_per_byte. Call mtx.evaluation.log_held_out in a "
         "validation_step, which it lacks\n"
-        "          best checkpoint: Silent logs neither val/bits_per_byte nor val/loss or val_loss, so only the last is "
-        "kept\n"
+        "          best checkpoint: Silent logs neither val/bits_per_byte nor val/loss or val_loss, so only the last "
+        "is kept\n"
         "          BLEU, chrF and translations: Silent lacks the method translate(batch, max_tokens, *, beam=1)\n"
         "          contrastive accuracy: Silent lacks the method target_nats(batch)\n"
         "          each is described in docs/howto/own_model.md\n"
