@@ -65,7 +65,7 @@ def test_what_decides_the_pairs_decides_the_id(ckpt: Path, text: Path, tmp_path:
 def test_back_translations_are_a_part_of_a_mixture(ckpt: Path, text: Path, tmp_path: Path) -> None:
     target, source = load_translator(ckpt).languages
     real = tmp_path / "real.tsv"
-    real.write_text("".join(f"quelle {n}\tziel {n}\n" for n in range(30)))
+    real.write_text("src\ttgt\n" + "".join(f"quelle {n}\tziel {n}\n" for n in range(30)))
     typed = ",".join(
         f"{key}: '{value}'" if isinstance(value, str) else f"{key}: {value}"
         for key, value in options(ckpt, text).items()
