@@ -174,7 +174,14 @@ def build_multiple(config: Config, group: str, **extra: Any) -> dict[str, Any]:
 def _problems_of_multiple(group: str, config: Config) -> list[str]:
     problems = []
     for name, options in config[group].items():
-        if not isinstance(options, Mapping) or TARGET_KEY not in options:
+        if name == TARGET_KEY:
+            problems.append(
+                f"{group} has a {TARGET_KEY} of its own, but each of its components has a name. Begin the YAML file with "
+                f"# @package {group}.NAME, or type +{group}.own.{TARGET_KEY}={options}"
+            )
+        elif TARGET_KEY in config[group]:
+            continue  # the arguments of that component
+        elif not isinstance(options, Mapping) or TARGET_KEY not in options:
             problems.append(
                 f"{group}.{name} must be {GROUPS[group].noun}, but has no {TARGET_KEY}. Choose packaged options with "
                 f"{group}=[NAME], or name a class with +{group}.{name}.{TARGET_KEY}=MODULE.CLASS"
