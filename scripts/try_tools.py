@@ -160,7 +160,7 @@ def optuna() -> str:
 
 
 def loggers() -> str:
-    """Train with all loggers: W&B writes an offline run, MLflow its SQLite store; both get config, ids, figures, page."""
+    """Train with all loggers: W&B writes an offline run, MLflow its SQLite store; both get all that mtx logs."""
     small = [*SMALL, "model.d_model=16", "trainer.max_steps=2", "task.scored_sentences=2", "task.contrastive_pairs=0"]
     chosen = ["logger=[csv,tensorboard,wandb,mlflow]", "logger.wandb.offline=true", "hydra.run.dir=run"]
     _run_command("task=fit", *small, *chosen)

@@ -176,8 +176,8 @@ def _problems_of_multiple(group: str, config: Config) -> list[str]:
     for name, options in config[group].items():
         if name == TARGET_KEY:
             problems.append(
-                f"{group} has a {TARGET_KEY} of its own, but each of its components has a name. Begin the YAML file with "
-                f"# @package {group}.NAME, or type +{group}.own.{TARGET_KEY}={options}"
+                f"{group} has a {TARGET_KEY} of its own, but each of its components has a name. Begin the YAML file "
+                f"with # @package {group}.NAME, or type +{group}.own.{TARGET_KEY}={options}"
             )
         elif TARGET_KEY in config[group]:
             continue  # the arguments of that component
