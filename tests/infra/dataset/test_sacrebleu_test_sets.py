@@ -31,7 +31,7 @@ def test_a_set_has_its_pairs_and_languages(folder: Path, name: str, stem: str, e
     [
         (
             "sacrebleu:wmt20:en-de",
-            r"is not in .*wmt20 for en-de, and mtx downloads none. Download it with: sacrebleu -t ",
+            r"is not in .*wmt20 for en-de, and mtx downloads none. .*: sacrebleu -t wmt20 -l en-de ",
         ),
         ("sacrebleu:wmt20", r"is sacrebleu:NAME:SOURCE-TARGET, but is 'sacrebleu:wmt20'. Type sacrebleu:wmt20:en-de"),
         ("sacrebleu:../x:en-de", "is sacrebleu:NAME:SOURCE-TARGET"),

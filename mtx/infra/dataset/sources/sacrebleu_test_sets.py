@@ -36,8 +36,8 @@ def test_set_options(text: str) -> dict[str, str]:
     references = sorted(path for path in folder.glob("*.ref*") if path.name.startswith(f"{stem}.ref"))
     if not source.is_file() or not references:
         raise SourceError(
-            f"the test set {name} is not in {folder} for {pair}, and mtx downloads none. Download it with: sacrebleu -t "
-            f"{name} -l {pair} --echo src"
+            f"the test set {name} is not in {folder} for {pair}, and mtx downloads none. Download it with: sacrebleu "
+            f"-t {name} -l {pair} --echo src"
         )
     return {
         "source_path": str(source),
