@@ -26,7 +26,7 @@ def main() -> None:
 
         print(help_text())
         return
-    os.environ["MTX_OWN_PROCESS"] = str(os.getpid())  # `mtx.sweep.job_processes` may fork this process
+    os.environ["MTX_OWN_PROCESS"] = str(os.getpid())  # this process may fork: see `mtx.own_process`
     gc.disable()  # until a job starts: nothing is garbage before, and collections take a tenth of the start-up time
     from mtx.app.command import main as run
 

@@ -1,6 +1,7 @@
 """One line for errors that say that memory, disk space, files or threads are exhausted, from any library."""
 
 import errno
+import mmap
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ MEMORY_WORDS = (
         "failed to launch worker thread",
     ),
 )
-RESERVE = [bytearray(8 << 20)]  # address space, freed before a message is made, since that needs memory itself
+RESERVE = [mmap.mmap(-1, 8 << 20)]  # address space, freed before a message is made, since that needs memory itself
 PANIC_MODULE = "pyo3_runtime"  # of the exception for a panic of tokenizers, which is a BaseException
 LARGEST_ALLOCATION = 1 << 36  # bytes that a library may need to read whole data
 LONGEST_DETAIL = 160  # characters of the error that the line quotes

@@ -25,6 +25,7 @@ from yaml import YAMLError
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
 from mtx.app.fatal_signal_report import watch_process
 from mtx.app.hydra_internals import invalid_keys_of_lists, run_single
+from mtx.app.libyaml_reader import read_by_libyaml
 from mtx.app.override_errors import (
     CONFIG_MODULE,
     CONFIG_NAME,
@@ -71,6 +72,7 @@ def main() -> None:
     # process uses one of the cores. torch reads the variable when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.path.append(str(Path.cwd()))  # finds a user's own classes, such as `model._target_=my_module.MyModel`
+    read_by_libyaml()
     arguments = completed_arguments(sys.argv[1:])
     try:
         check_no_secret(arguments)  # before Hydra writes the overrides to files
@@ -286,10 +288,11 @@ def checked_config(config: Mapping[str, Any], overrides: Sequence[str]) -> Mappi
     from mtx.components.allowed_targets import TARGET_KEY, allowed_target
     from mtx.components.check_and_build import check_config
     from mtx.experiment.run_context import needed_config, without_lightning
-    from mtx.training.trainer_settings import check_trainer_settings
 
     needed = needed_config(allowed_target(config["task"][TARGET_KEY], "task"), config, overrides)
     if "trainer" in needed:
+        from mtx.training.trainer_settings import check_trainer_settings
+
         check_trainer_settings(needed["trainer"])
     check_config(without_lightning(needed))  # both data modules take the same options
     return needed
@@ -301,10 +304,7 @@ def _is_own_group(group: str, option: str | None) -> bool:
 
 
 def _is_output_closed() -> bool:
-    """Return whether standard output is closed, as in `mtx … | head`.
-
-    If it is closed, redirect it to the null device, so that Python does not print an error at exit.
-    """
+    """Return whether standard output is closed, as in `mtx … | head`. Python then prints no error at exit, either."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mtx.exhausted_resources import MEMORY_ADVICE
-from mtx.sweep.job_processes import OWN_PROCESS_VARIABLE, is_own_process
+from mtx.own_process import OWN_PROCESS_VARIABLE, is_own_process
 
 EXIT_CODE_FIELD = 49  # of /proc/PID/stat, counted after the name in parentheses
 SHOWN_RANK = ("LOCAL_RANK", "RANK")  # variables of a process that Lightning or torchrun has started

@@ -43,9 +43,9 @@ class SweepCallback(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             from mtx.app.command import job_of
+            from mtx.own_process import OWN_PROCESS_VARIABLE
             from mtx.progress.literal_console import PlainConsole
             from mtx.sweep.job_lines import job_line
-            from mtx.sweep.job_processes import OWN_PROCESS_VARIABLE
             from mtx.sweep.live_page import write_page_of_running_sweep
 
             job = job_of({}, config.hydra)

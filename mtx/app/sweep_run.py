@@ -24,6 +24,7 @@ from mtx.app.search_launch import launch_in_children
 from mtx.app.sweep_plan import Sweep, planned
 from mtx.assumption_log import assume
 from mtx.errors import StoreError
+from mtx.own_process import is_own_process
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import hold_lock, read_status
@@ -31,7 +32,7 @@ from mtx.records.sweep_progress import SWEEP_LOCK
 from mtx.records.sweep_record import PAGE_FILE, add_assumptions
 from mtx.sweep.confirmation import confirmation_folders, confirmation_overrides, plan_confirmation
 from mtx.sweep.job_lines import duration_line, first_line, job_line
-from mtx.sweep.job_processes import has_died, in_child, is_own_process, launch_jobs
+from mtx.sweep.job_processes import has_died, in_child, launch_jobs
 from mtx.sweep.live_page import LivePage
 from mtx.sweep.terminal_summary import end_sweep
 

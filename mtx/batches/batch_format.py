@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mtx.batches.schema import supported_schema
-from mtx.components.checked_options import MAX_INTEGER, component
+from mtx.components.bounded_numbers import MAX_INTEGER
+from mtx.components.checked_options import component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
 
 MaxTokens = Annotated[int, Field(ge=2, le=MAX_INTEGER, description="room for one token and EOS")]

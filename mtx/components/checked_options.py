@@ -17,6 +17,16 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass as checked_dataclass
 from pydantic.fields import FieldInfo
 
+from mtx.components.bounded_numbers import (
+    MAX_AMOUNT,
+    MAX_INTEGER,
+    Amount,
+    Count,
+    Multiple,
+    Natural,
+    Probability,
+    Seconds,
+)
 from mtx.errors import ConfigError, choices
 
 __all__ = [
@@ -35,16 +45,6 @@ __all__ = [
 
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-MAX_INTEGER = 2**31 - 1  # the largest number of rows, and of most else; messages name this bound only if it is exceeded
-MAX_AMOUNT = 2**63 - 1  # the largest integer of numpy and Arrow
-
-Count = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
-Natural = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
-Multiple = Annotated[int, Field(ge=1, le=1 << 16)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
 
 # Strict: pydantic converts no text to a number, and no number to true or false.
 CHECKS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)

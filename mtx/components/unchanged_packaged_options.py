@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 CONFIGS = "mtx.conf"
 PRIMARY_CONFIG = "config.yaml"
 INTERPOLATION = "${"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # as yaml.safe_load, but by libyaml where it is there
 
 
 def is_packaged(group: str, config: Mapping[str, Any], name: str | None = None) -> bool:
@@ -22,19 +23,26 @@ def is_packaged(group: str, config: Mapping[str, Any], name: str | None = None) 
     """
     if name is not None:
         return name in _packaged(group) and _is_same(config[group][name], _packaged(group)[name])
-    options = config[group]
-    return any(
-        _is_same(options, packaged, any_for=INTERPOLATION) and _is_same(options, _resolved(group, packaged, config))
-        for packaged in _packaged(group).values()
-    )
+    for packaged in _packaged(group).values():
+        # An option of the package `_global_` has its group as a key, beside top-level keys such as `stage`.
+        own = packaged if group in packaged else {group: packaged}
+        options = {key: config.get(key) for key in own}
+        if _is_same(options, own, any_for=INTERPOLATION) and _is_same(options, _resolved(own, config)):
+            return True
+    return False
 
 
-def _resolved(group: str, packaged: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """Return a packaged option with its interpolations resolved in this config, or None if one cannot be resolved."""
+def _resolved(packaged: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """Return packaged keys with their interpolations resolved in this config, or None if one cannot be resolved."""
     if INTERPOLATION not in str(packaged):
         return packaged
     try:
-        return OmegaConf.to_container(OmegaConf.create({**config, group: packaged})[group], resolve=True)
+        resolved = OmegaConf.create({**config, **packaged})
+        values = {key: resolved[key] for key in packaged}
+        return {
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in values.items()
+        }
     except OmegaConfBaseException:
         return None
 
@@ -67,7 +75,7 @@ def _with_bases(folder: Traversable, name: str) -> Mapping[str, Any]:
 
 
 def _read(text: str) -> Mapping[str, Any]:
-    found = yaml.safe_load(text)
+    found = yaml.load(text, Loader=LOADER)
     return found if isinstance(found, Mapping) else {}
 
 

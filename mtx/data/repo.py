@@ -122,14 +122,14 @@ class DatasetRepo:
                 f"DatasetRepo.remove; the next run builds both again"
             ) from error
 
-    def verify(self, dataset_id: str, *, full: bool = True) -> None:
+    def verify(self, dataset_id: str, *, full: bool = True) -> TranslationDataset:
         """Compare a dataset's payload with its manifest: its size and number of rows; if `full`, also every byte.
 
-        Raises NotStoredError, NewerFormatError, or DamagedError if the payload differs.
+        Returns the dataset. Raises NotStoredError, NewerFormatError, or DamagedError if the payload differs.
         """
         dataset = self.get(dataset_id)
         if not full:
-            return
+            return dataset
         import pyarrow as pa
 
         rows = dataset.rows.stored_rows
@@ -147,6 +147,7 @@ class DatasetRepo:
             numbers = row_numbers(rows)
             if not 0 <= int(numbers.min()) <= int(numbers.max()) < (most or 0):
                 raise DamagedError(f"{dataset_id} refers to rows beyond the existing {most} rows. {VERIFY_HINT}")
+        return dataset
 
     def quarantine(self, dataset_id: str, to: str | os.PathLike[str]) -> list[str]:
         """Move a damaged dataset out of the repository to the folder `to`, and return the new paths of its parts.

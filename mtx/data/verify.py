@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtx.data.remembered_sources import check_record, quarantine_record, record_names
+from mtx.data.repo_read_cache import RepoSession
 from mtx.data.store import Store
 from mtx.errors import DamagedError, InUseError, NewerFormatError, NotStoredError, StoreError
 from mtx.infra.dal.artifact import ArtifactLayer
@@ -71,7 +72,8 @@ def verify_store(store: Store, *, full: bool = False, repair: bool = False) -> V
         found.findings.append(finding)
     checks = list(_checks(store, found, full=full, repair=repair))
     with (
-        CountedWork("verifying the store", len(checks), "verify", unit="things") if full else nullcontext() as progress
+        RepoSession(store.repo).connection(),
+        CountedWork("verifying the store", len(checks), "verify", unit="things") if full else nullcontext() as progress,
     ):
         for number, (name, check, quarantine) in enumerate(checks, 1):
             _check_item(found, name, check, quarantine)
@@ -147,8 +149,7 @@ def _dataset_names(store: Store) -> list[str]:
 
 def _check_dataset(store: Store, found: Verification, name: str, full: bool) -> None:
     manifest = store.repo.oal.read(name)
-    store.repo.verify(name, full=full)
-    payload = store.repo.manifest(name).payload
+    payload = store.repo.verify(name, full=full).payload
     found.num_bytes += payload.num_bytes if payload else 0
     if isinstance(manifest, dict) and manifest["format_version"] == 1:
         found.undigested.append(name)

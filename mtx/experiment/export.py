@@ -4,9 +4,9 @@ from mtx.data.exchange.dataset_export import Format, export_dataset
 from mtx.data.exchange.export_formats import ExtraColumns, Newlines
 from mtx.errors import ConfigError, NotStoredError
 from mtx.experiment.run_context import Run, needs
-from mtx.experiment.show import size_text
 from mtx.infra.dal.maintenance_protocols import num_bytes_of
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.progress.formatting import size_text
 
 
 @needs("storage")

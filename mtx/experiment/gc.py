@@ -11,8 +11,8 @@ from mtx.data.garbage_collection import store_leftovers
 from mtx.data.store import Store
 from mtx.errors import InUseError, StoreError
 from mtx.experiment.run_context import Run, needs
-from mtx.experiment.show import size_text
 from mtx.infra.dal.maintenance_protocols import Leftover
+from mtx.progress.formatting import size_text
 
 
 @needs("storage")

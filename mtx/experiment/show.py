@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from mtx.components.checked_options import Natural
+from mtx.components.bounded_numbers import Natural
 from mtx.components.identity import ID_DIGITS
 from mtx.data.dataset import Split, Stage, TranslationDataset
 from mtx.data.garbage_collection import artifact_inputs
@@ -17,6 +17,7 @@ from mtx.data.store import Store
 from mtx.errors import DamagedError, NewerFormatError, NotStoredError
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.maintenance_protocols import Damage
+from mtx.progress.formatting import size_text
 
 LONG_DIGEST = re.compile(f"[0-9a-fA-F]{{{ID_DIGITS + 1},}}")
 WIDEST_ID = 40  # columns of a terminal; ids of mtx have at most 36
@@ -117,15 +118,6 @@ def print_table(
     total = sum(dataset.payload.num_bytes for dataset in datasets if dataset.payload)
     total += sum(num_bytes for *_, num_bytes in artifacts)
     run.console.print(f"total: {size_text(total)}", highlight=False)
-
-
-def size_text(num_bytes: float) -> str:
-    """Return a number of bytes as text for people, such as `3.4 MB`, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"
 
 
 def _artifact_rows(store: Store, unreadable: list[Damage]) -> Iterator[tuple[str, str, list[str], int]]:

@@ -6,7 +6,7 @@ from rich.text import Text
 from mtx.data.verify import Verification, verify_store
 from mtx.errors import DamagedError
 from mtx.experiment.run_context import Run, needs
-from mtx.experiment.show import size_text
+from mtx.progress.formatting import size_text
 
 
 @needs("storage")

@@ -93,3 +93,12 @@ def _number(key: str, value: float) -> str:
     if key.endswith("_per_s") or key == "left_s":
         return f"{value:.0f}"
     return f"{value:.1f}" if key == "s" else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def size_text(num_bytes: float) -> str:
+    """Return a number of bytes as text for people, such as `3.4 MB`, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"

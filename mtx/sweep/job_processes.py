@@ -22,12 +22,12 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import mtx.errors
 from mtx.errors import JobFailedError, StoreError
+from mtx.own_process import OWN_PROCESS_VARIABLE
 from mtx.records.job_status import JobStatus, read_status, write_status
 
 if TYPE_CHECKING:
     from mtx.records.result_types import JobRecord
 
-OWN_PROCESS_VARIABLE = "MTX_OWN_PROCESS"  # the id of a process that runs nothing but the command
 DIED = "its process was ended by "  # the error of each job whose process died begins with these words
 SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -118,11 +118,6 @@ def in_child(launch: Launch, while_waiting: Callable[[], None] = lambda: None) -
             return _result_of(pid, told, while_waiting)
 
     return launched
-
-
-def is_own_process() -> bool:
-    """Return whether this process runs nothing but the command, so that it may fork."""
-    return hasattr(os, "fork") and os.environ.get(OWN_PROCESS_VARIABLE) == str(os.getpid())
 
 
 def has_died(status: "JobStatus | JobRecord | None") -> bool:

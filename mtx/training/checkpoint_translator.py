@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, collate_rows
-from mtx.components.checked_options import MAX_INTEGER
+from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.data.normalise import Normaliser
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.tokenization import encode_texts, vocabulary_size

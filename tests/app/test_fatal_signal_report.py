@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from mtx.app.fatal_signal_report import ended_by, watch_process
-from mtx.sweep.job_processes import OWN_PROCESS_VARIABLE
+from mtx.own_process import OWN_PROCESS_VARIABLE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
