@@ -1,6 +1,5 @@
 """What mtx asks of a model in order to translate held-out sentences and files."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ class Translator(Protocol):
     translate with its checkpoints.
     """
 
-    def translate(self, batch: "Mapping[str, Tensor]", max_tokens: int, *, beam: int = 1) -> list[list[int]]:
+    def translate(self, batch: "dict[str, Tensor]", max_tokens: int, *, beam: int = 1) -> list[list[int]]:
         """Return the target token ids of each sentence of a batch, without BOS and EOS.
 
         Args:

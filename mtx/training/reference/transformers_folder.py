@@ -62,7 +62,7 @@ def blenderbot_of(network: Transformer, layout: BatchFormat) -> Any:
     """Return transformers' model with the weights of a network, in evaluation mode."""
     from transformers import BlenderbotConfig, BlenderbotForConditionalGeneration
 
-    first = network.encoder.layers[0]
+    first: Any = network.encoder.layers[0]
     config = BlenderbotConfig(
         vocab_size=network.target_embedding.num_embeddings,
         d_model=network.d_model,
@@ -98,7 +98,7 @@ def _weights(network: Transformer) -> Iterator[tuple[str, Tensor]]:
     for side in SIDES:
         yield f"model.{side}.embed_tokens.weight", network.target_embedding.weight
         yield f"model.{side}.embed_positions.weight", network.positions
-        stack = getattr(network, side)
+        stack: Any = getattr(network, side)
         yield from _renamed(stack.norm, f"model.{side}.layer_norm")
         for number, layer in enumerate(stack.layers):
             name = f"model.{side}.layers.{number}"
