@@ -28,7 +28,6 @@ KEYS = (
     ("storage.root=FOLDER", "the store"),
 )
 MORE = (
-    ("mtx task=options", "every option of every group"),
     ("mtx task=options only=sampler", "every key of a group or option"),
     ("mtx --cfg job", "the complete config, without running it"),
 )

@@ -1,8 +1,11 @@
-"""`task=export`: write a stored dataset as files for other tools."""
+"""`task=export`: write a stored dataset, or the model of a checkpoint, as files for other tools."""
+
+from typing import Literal
 
 from mtx.data.exchange.dataset_export import Format, export_dataset
 from mtx.data.exchange.export_formats import ExtraColumns, Newlines
 from mtx.errors import ConfigError, NotStoredError
+from mtx.experiment.model_export import export_model
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.maintenance_protocols import num_bytes_of
 from mtx.infra.dal.tilde_expansion import expanded_path
@@ -15,18 +18,20 @@ def export(
     *,
     dataset: str | None = None,
     to: str | None = None,
-    format: Format = "parquet",
+    ckpt: str | None = None,
+    format: Format | Literal["transformers"] = "parquet",
     overwrite: bool = False,
     inputs: bool = False,
     newlines: Newlines = "refuse",
     columns: ExtraColumns = "refuse",
 ) -> None:
-    """Write a stored dataset to a folder or an archive.
+    """Write a stored dataset to a folder or an archive, or the model of a checkpoint to a folder.
 
     Args:
         run: The run of this task, which provides the store and the console.
         dataset: The id of the dataset.
         to: The target: a folder, or an archive if the name ends in `.zip`, `.tar.gz` or `.tgz`.
+        ckpt: The checkpoint, for `format=transformers`.
         format: The file format of the export.
         overwrite: Replace an earlier export at `to`.
         inputs: Also export the stored datasets and tokenizers that the dataset was built from.
@@ -37,6 +42,9 @@ def export(
         ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset.
         NotStoredError: The store has no dataset with this id.
     """
+    if format == "transformers":
+        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite)
+        return
     if not dataset or not to:
         raise ConfigError(
             "task=export needs a dataset and a target: mtx task=export dataset=ID to=FOLDER, or to=FILE.zip or "

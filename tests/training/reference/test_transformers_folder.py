@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[2]))
 import tiny_checkpoint
 
 from mtx.errors import ConfigError
-from mtx.experiment.export_model import export_model
+from mtx.experiment.model_export import export_model
 from mtx.training.checkpoint_translator import load_translator
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
@@ -48,7 +48,10 @@ def test_a_folder_gives_the_same_logits_tokens_and_translations(tmp_path: Path) 
 
 def test_what_cannot_be_exported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, *_ = tiny_checkpoint.shared()
-    with pytest.raises(ConfigError, match=r"needs a folder. Type: mtx task=export_model ckpt=best.ckpt to=FOLDER"):
+    with pytest.raises(
+        ConfigError,
+        match=r"needs a checkpoint and a folder\. Type: mtx task=export ckpt=best.ckpt to=FOLDER format=tra",
+    ):
         export_model(RUN, ckpt=str(path), to=None)
     translator = load_translator(path)
     translator.generator.network.source_embedding = torch.nn.Embedding(2, 2)  # type: ignore[attr-defined]

@@ -1,17 +1,17 @@
-"""`task=export_model`: write the model of a checkpoint as a folder of transformers."""
+"""The part of `task=export` that writes the model of a checkpoint as a folder of transformers."""
 
 from typing import Any
 
 from mtx import __version__
-from mtx.components.checked_options import checked
 from mtx.components.identity import identity
 from mtx.errors import ConfigError
-from mtx.experiment.run_context import Run, needs
+from mtx.experiment.run_context import Run
 from mtx.infra.dal.tilde_expansion import expanded_path
 
+FORMAT = "transformers"
+COMMAND = f"mtx task=export ckpt=best.ckpt to=FOLDER format={FORMAT}"
 
-@needs()
-@checked("task")
+
 def export_model(run: Run, *, ckpt: str | None, to: str | None, overwrite: bool = False) -> None:
     """Write the reference model of a checkpoint with its tokenizer, for `AutoModelForSeq2SeqLM.from_pretrained`.
 
@@ -22,7 +22,7 @@ def export_model(run: Run, *, ckpt: str | None, to: str | None, overwrite: bool 
         overwrite: Whether to replace an earlier export.
 
     Raises:
-        ConfigError: `to` is missing, or the checkpoint is of another model or has two vocabularies.
+        ConfigError: `ckpt` or `to` is missing, or the checkpoint is of another model or has two vocabularies.
     """
     from mtx.data.exchange.atomic_export_target import atomic_target
     from mtx.data.exchange.export_formats import write_description
@@ -30,9 +30,9 @@ def export_model(run: Run, *, ckpt: str | None, to: str | None, overwrite: bool 
     from mtx.training.checkpoint_translator import ReferenceGenerator, load_translator
     from mtx.training.reference.transformers_folder import write_folder
 
-    if not to:
-        raise ConfigError("task=export_model needs a folder. Type: mtx task=export_model ckpt=best.ckpt to=FOLDER")
-    path, target = existing_checkpoint(ckpt, task="export_model"), expanded_path(to).absolute()
+    if not ckpt or not to:
+        raise ConfigError(f"format={FORMAT} needs a checkpoint and a folder. Type: {COMMAND}")
+    path, target = existing_checkpoint(ckpt, task="export"), expanded_path(to).absolute()
     translator = load_translator(path, device="cpu")
     assert isinstance(translator.generator, ReferenceGenerator)  # no other model is built without a typed class
     with atomic_target(target, overwrite=overwrite) as folder:
