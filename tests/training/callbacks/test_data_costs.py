@@ -94,8 +94,9 @@ def test_waiting_is_the_share_of_time_in_the_loader() -> None:
             time.sleep(0.05)
             return super().training_step(batch, batch_idx)
 
-    assert min(metrics["data/waiting"] for metrics in logged(model=SlowData())) > 0.6
-    assert max(metrics["data/waiting"] for metrics in logged(model=SlowSteps())) < 0.2
+    of_slow_data = min(metrics["data/waiting"] for metrics in logged(model=SlowData()))
+    of_slow_steps = max(metrics["data/waiting"] for metrics in logged(model=SlowSteps()))
+    assert of_slow_data > 2 * of_slow_steps  # no fixed shares: other work on the machine makes steps slower
 
 
 def test_looks_at_held_out_text_take_no_time() -> None:
