@@ -83,7 +83,8 @@ def log_held_out(
     Raises:
         DataError: the batch has no `row_ids`, the Trainer has another data module, or the shapes differ.
     """
-    rows, data = batch.get("row_ids"), getattr(module.trainer, "datamodule", None)
+    rows = batch.get("row_ids")
+    data: Any = getattr(module.trainer, "datamodule", None)
     if rows is None:
         raise DataError(
             "bits per byte need the row_ids of a batch, which batches of datamodule.batch_format=huggingface lack. Set "
