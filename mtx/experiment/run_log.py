@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 from mtx.assumption_log import assume
 from mtx.components.check_and_build import build_multiple
@@ -13,7 +14,7 @@ from mtx.records.config_record import JobConfig
 from mtx.records.page_recipients import send_files_to
 from mtx.records.report_record import Report
 from mtx.redaction_and_escaping import json_redactor
-from mtx.training.logged_run import LoggedRun, flat_ids
+from mtx.training.logged_run import LoggedRun, SettingsLog, flat_ids
 from mtx.training.loggers import given_loggers
 
 
@@ -34,11 +35,14 @@ def sweep_name(run: Run) -> str | None:
 def begun_log(run: Run, trainer: pl.Trainer, data: Report) -> LoggedRun:
     """Give the loggers of a run its whole config, without secrets, and the ids of its data.
 
-    The loggers get the files of the run, too, once its page is written. Later ranks log nothing.
+    The loggers get the files of the run, too, once its page is written. Later ranks log nothing. A strategy that forks or
+    spawns trains in other processes, whose loggers this process cannot continue, so these get no figures and no files.
     """
-    logged = LoggedRun(trainer.loggers if trainer.is_global_zero else [], assume)
     settings = JobConfig(json_redactor(run.config)(run.config)).settings()
-    logged.begin(settings, flat_ids(data.to_json().get("ids") or {}))
+    ids = flat_ids(data.to_json().get("ids") or {})
+    trainer.callbacks.append(SettingsLog(settings, ids))  # type: ignore[attr-defined]  # a list
+    is_here = trainer.is_global_zero and not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+    logged = LoggedRun(trainer.loggers if is_here else [], assume)
 
     def send(paths: Sequence[Path]) -> None:
         logged.files(paths)

@@ -39,7 +39,7 @@ class BackTranslationDownloader(Downloader):
 
     Args:
         ckpt: the checkpoint, which translates from the target language of the pairs into their source language.
-        path: the text, UTF-8, one sentence per line, optionally with `.gz` or `.zst` added.
+        text: the file of lines, UTF-8, one sentence per line, optionally with `.gz` or `.zst` added.
         beam: the number of hypotheses in beam search; 1 is greedy search.
         length_penalty: the exponent of the length in the score of a hypothesis.
         tag: a word that is put before each source, so that the model can tell it from human text; None: none.
@@ -52,7 +52,7 @@ class BackTranslationDownloader(Downloader):
     version: ClassVar[int] = 1
 
     ckpt: str
-    path: str
+    text: str
     beam: Count = 4
     length_penalty: Annotated[float, Field(ge=0, le=10)] = 1.0
     tag: str | None = "<BT>"
@@ -131,7 +131,7 @@ class BackTranslationDownloader(Downloader):
 
     @cached_property
     def _file(self) -> SourceFile:
-        return find_text(self.path, "downloader.path")
+        return find_text(self.text, "downloader.text")
 
     @cached_property
     def _checkpoint_sha256(self) -> str:

@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from typing_extensions import override
+
+from mtx.assumption_log import assume
 
 Value = None | bool | int | float | str
 
@@ -106,3 +110,21 @@ def flat_ids(ids: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
         else:
             found[f"{prefix}{key}"] = value if isinstance(value, str | int | float | None) else str(value)
     return found
+
+
+class SettingsLog(pl.Callback):
+    """Logs the settings and the ids of a run when its training begins, in the process that trains.
+
+    Args:
+        settings: the settings of the config by dotted names, without secrets.
+        ids: the ids of the data by dotted names.
+    """
+
+    def __init__(self, settings: Mapping[str, Value], ids: Mapping[str, Value]) -> None:
+        self._settings = dict(settings)
+        self._ids = dict(ids)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            LoggedRun(trainer.loggers, assume).begin(self._settings, self._ids)

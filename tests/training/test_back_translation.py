@@ -33,7 +33,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(ckpt: Path, text: Path, **others: Any) -> dict[str, Any]:
-    return {"ckpt": str(ckpt), "path": str(text), "beam": 2, **others}
+    return {"ckpt": str(ckpt), "text": str(text), "beam": 2, **others}
 
 
 def test_each_line_is_the_target_of_its_translation(ckpt: Path, text: Path) -> None:
