@@ -35,8 +35,8 @@ def sweep_name(run: Run) -> str | None:
 def begun_log(run: Run, trainer: pl.Trainer, data: Report) -> LoggedRun:
     """Give the loggers of a run its whole config, without secrets, and the ids of its data.
 
-    The loggers get the files of the run, too, once its page is written. Later ranks log nothing. A strategy that forks or
-    spawns trains in other processes, whose loggers this process cannot continue, so these get no figures and no files.
+    The loggers get the files of the run, too, once its page is written. Later ranks log nothing. A strategy that forks
+    or spawns trains in other processes, whose loggers this process cannot continue. So these get no figures and files.
     """
     settings = JobConfig(json_redactor(run.config)(run.config)).settings()
     ids = flat_ids(data.to_json().get("ids") or {})
