@@ -83,18 +83,7 @@ def log_held_out(
     Raises:
         DataError: the batch has no `row_ids`, the Trainer has another data module, or the shapes differ.
     """
-    rows = batch.get("row_ids")
-    data: Any = getattr(module.trainer, "datamodule", None)
-    if rows is None:
-        raise DataError(
-            "bits per byte need the row_ids of a batch, which batches of datamodule.batch_format=huggingface lack. Set "
-            "datamodule.batch_format=mtx, and pass its tensors to the model by name"
-        )
-    if not hasattr(data, "num_target_bytes"):
-        raise DataError(
-            f"bits per byte need the data module's num_target_bytes, which {type(data).__name__} lacks. "
-            + DATAMODULE_HELP
-        )
+    rows, data = _rows_and_data(batch, module)
     is_test = module.trainer.state.fn == "test"
     names = ["test"] if is_test else list(data.val_names)
     name, prefix = names[dataloader_idx], "test" if is_test else "val"
@@ -119,6 +108,23 @@ def log_held_out(
                 sync_dist=True,
                 add_dataloader_idx=False,
             )
+
+
+def _rows_and_data(batch: Mapping[str, Tensor], module: Any) -> tuple[Tensor, Any]:
+    """Return the row numbers of a batch and the data module; see `log_held_out` for the errors."""
+    rows = batch.get("row_ids")
+    data: Any = getattr(module.trainer, "datamodule", None)
+    if rows is None:
+        raise DataError(
+            "bits per byte need the row_ids of a batch, which batches of datamodule.batch_format=huggingface lack. Set "
+            "datamodule.batch_format=mtx, and pass its tensors to the model by name"
+        )
+    if not hasattr(data, "num_target_bytes"):
+        raise DataError(
+            f"bits per byte need the data module's num_target_bytes, which {type(data).__name__} lacks. "
+            + DATAMODULE_HELP
+        )
+    return rows, data
 
 
 def pair_likelihood(batch: Mapping[str, Tensor], logits: Tensor, labels: Tensor | None = None) -> BatchLikelihood:

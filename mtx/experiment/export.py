@@ -1,8 +1,9 @@
 """`task=export`: write a stored dataset, or the model of a checkpoint, as files for other tools."""
 
+from pathlib import Path
 from typing import Literal
 
-from mtx.data.exchange.dataset_export import Format, export_dataset
+from mtx.data.exchange.dataset_export import ExportSummary, Format, export_dataset
 from mtx.data.exchange.export_formats import ExtraColumns, Newlines
 from mtx.errors import ConfigError, NotStoredError
 from mtx.experiment.model_export import export_model
@@ -64,6 +65,10 @@ def export(
         )
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
+    _print_summary(run, dataset, target, done)
+
+
+def _print_summary(run: Run, dataset: str, target: Path, done: ExportSummary) -> None:
     told = [f"{done.num_pairs:,} pairs", size_text(num_bytes_of(target))]
     if others := [name for name in (*done.datasets, *done.tokenizers) if name != dataset]:
         told.append(f"with {', '.join(others)}")

@@ -115,11 +115,9 @@ def fit(
     run.write_report(report)  # before slicing and translating, so that their failure loses no result
     RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
     slicings = slicings_or_none(run.datamodule, run.console)
-    sizes = {"shown": translations, "scored": scored_sentences, "beam": beam}
-    started = time.perf_counter()
-    report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, **sizes)
-    device = trainer.strategy.root_device
-    sets = score_named_sets(run, model, device, progress, scored=scored_sentences, beam=beam)
+    sizes, started = {"scored": scored_sentences, "beam": beam}, time.perf_counter()
+    report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, shown=translations, **sizes)
+    sets = score_named_sets(run, model, trainer.strategy.root_device, progress, **sizes)
     report = Report.of(report, {"evaluation": sets} if sets else {})
     written = run.write_report(report)
     missing = missing_figures(model, report)
