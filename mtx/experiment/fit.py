@@ -97,8 +97,7 @@ def fit(
         path = checkpoint_path(ckpt, config=run.config, output_dir=run.output_dir, say=assume)
         record = TrainingRecord(run.output_dir / "training.json")
         try:
-            budget = run.build("budget")
-            trainer = build_trainer(run, record, budget)
+            trainer = build_trainer(run, record, run.build("budget"))
             check_model(run)
             data, profile = prepared(run, trainer)
             logged = begun_log(run, trainer, data)
