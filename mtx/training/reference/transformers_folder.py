@@ -7,7 +7,7 @@ has its layer norms after the blocks.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -30,10 +30,10 @@ def write_folder(network: Transformer, state: TranslationState, folder: Path) ->
         ConfigError: transformers is not installed, or the model has two vocabularies, which the class does not have.
     """
     try:
-        from transformers import GenerationConfig, PreTrainedTokenizerFast
+        import transformers
     except ImportError as error:
         raise ConfigError(f"a folder of transformers needs the transformers package. Type: {INSTALL}") from error
-    layout = state.batch_format
+    layout, library = state.batch_format, cast(Any, transformers)  # which has few types
     if network.source_embedding is not network.target_embedding or layout.source != layout.target:
         raise ConfigError(
             "the model has a vocabulary for each side, but transformers' class of it has one for both. Train with "
@@ -41,7 +41,7 @@ def write_folder(network: Transformer, state: TranslationState, folder: Path) ->
         )
     model = blenderbot_of(network, layout)
     ids = layout.target
-    model.generation_config = GenerationConfig(
+    model.generation_config = library.GenerationConfig(
         pad_token_id=ids.pad,
         bos_token_id=ids.bos,
         eos_token_id=ids.eos,
@@ -51,19 +51,20 @@ def write_folder(network: Transformer, state: TranslationState, folder: Path) ->
         num_beams=4,
     )
     model.save_pretrained(folder)
-    names = {f"{name}_token": state.target.id_to_token(getattr(ids, name)) for name in ("pad", "bos", "eos", "unk")}
+    names = {f"{name}_token": str(state.target.id_to_token(getattr(ids, name))) for name in ids._fields}
     tokenizer = _with_eos(state.source, names["eos_token"], ids.eos) if layout.source_eos else state.source
-    PreTrainedTokenizerFast(
+    library.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=network.max_positions, clean_up_tokenization_spaces=False, **names
     ).save_pretrained(folder)
 
 
 def blenderbot_of(network: Transformer, layout: BatchFormat) -> Any:
     """Return transformers' model with the weights of a network, in evaluation mode."""
-    from transformers import BlenderbotConfig, BlenderbotForConditionalGeneration
+    import transformers
 
+    library = cast(Any, transformers)
     first: Any = network.encoder.layers[0]
-    config = BlenderbotConfig(
+    config = library.BlenderbotConfig(
         vocab_size=network.target_embedding.num_embeddings,
         d_model=network.d_model,
         encoder_layers=len(network.encoder.layers),
@@ -83,7 +84,7 @@ def blenderbot_of(network: Transformer, layout: BatchFormat) -> Any:
         forced_eos_token_id=None,
         encoder_no_repeat_ngram_size=0,
     )
-    model = BlenderbotForConditionalGeneration(config).eval()
+    model = library.BlenderbotForConditionalGeneration(config).eval()
     given = dict(_weights(network))
     found = model.load_state_dict(given, strict=False)
     tied = {"lm_head.weight", "final_logits_bias", *(f"model.{side}.embed_tokens.weight" for side in SIDES)}
