@@ -4,17 +4,20 @@
     scripts/bench_scores --per-kind 4000
     scripts/bench_scores --exact              also which share of all near-duplicates is found
     scripts/bench_scores --scorers alignment     one scorer alone: its peak memory
+    scripts/bench_scores --store FOLDER          keeps the scores, so that a stopped run resumes, without rates
 
 A corpus that is missing is skipped with a message. Rates are wall clock on all cores, and CPU seconds beside them.
 """
 
 import argparse
 import gettext
+import logging
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -83,21 +86,22 @@ def share_kept(rules: SelectionFilter, columns: dict[str, np.ndarray]) -> float:
     return sum(batch.num_rows for batch in kept) / num_pairs
 
 
-def cpu_rate(datamodule: TranslationData, scorer: str, model_id: str | None, text_id: str) -> float:
-    """Return the pairs that a scorer scores in a second of CPU time, from texts that are in memory."""
+def trained_rates(datamodule: TranslationData, scorer: str, model_id: str | None, text_id: str) -> tuple[float, float]:
+    """Return the pairs that a scorer scores in a second of wall clock and of CPU time, with the texts in memory."""
     store, component = datamodule.storage, datamodule.recipe.scorers[scorer]
     batches = list(pair_batches(store.repo.get(text_id).rows.batches()))
     assert isinstance(component, TrainedScorer)
     assert model_id is not None
     model = component.load(store.models.open(model_id))
     model.scores(batches[0].slice(0, 1), np.zeros(1, dtype=np.bool_))  # loads tables that all calls share
-    started = time.process_time()
+    num_pairs = sum(batch.num_rows for batch in batches)
+    wall, cpu = time.perf_counter(), time.process_time()
     for batch in batches:
         model.scores(batch, np.ones(batch.num_rows, dtype=np.bool_))
-    return sum(batch.num_rows for batch in batches) / (time.process_time() - started)
+    return num_pairs / (time.perf_counter() - wall), num_pairs / (time.process_time() - cpu)
 
 
-def memory_rates(datamodule: TranslationData, scorer: str, text_ids: list[str]) -> tuple[float, float]:
+def corpus_rates(datamodule: TranslationData, scorer: str, text_ids: list[str]) -> tuple[float, float]:
     """Return the pairs that a scorer of a whole corpus scores in a second of wall clock and of CPU time.
 
     The texts are in memory, and the kernels are loaded, so that neither files nor the start of a process count.
@@ -150,7 +154,7 @@ def print_gaps(
 
 def measure(name: str, overrides: list[str], others: list[str], given: argparse.Namespace) -> None:
     """Print the figures of all scorers on one corpus."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if given.store is None else nullcontext(str(given.store)) as folder:
         datamodule = mtx.compose_datamodule(
             [
                 *(f"score=[{given.scorers}]", "filter=selection", "tokenizer=byte", f"storage.root={folder}"),
@@ -171,14 +175,17 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s, at most {peak:.2f} GB")
         for scorer, of in prepared.scored.items():
-            rate = num_pairs / of.built_s if of.built_s else float("nan")
-            line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {rate:,.0f} pairs/s (wall clock, disk to disk)"
+            line = f"  {scorer}: stored by an earlier run"
+            if of.built_s:
+                line = f"  {scorer}: trained in {of.trained_s or 0:.1f} s, {num_pairs / of.built_s:,.0f} pairs/s"
+                line += " (wall clock, disk to disk)"
             component = recipe.scorers[scorer]
+            rates = None
             if isinstance(component, TrainedScorer) and not isinstance(component, CombiningScorer):
-                of_cpu = cpu_rate(datamodule, scorer, of.model, parts[0].id)
-                line += f", {of_cpu:,.0f} pairs per CPU second and core"
-            if isinstance(component, CorpusScorer):
-                rates = memory_rates(datamodule, scorer, [part.id for part in parts])
+                rates = trained_rates(datamodule, scorer, of.model, parts[0].id)
+            elif isinstance(component, CorpusScorer):
+                rates = corpus_rates(datamodule, scorer, [part.id for part in parts])
+            if rates is not None:
                 line += f"; in memory, without the start of a process: {rates[0]:,.0f} pairs/s (wall clock), "
                 line += f"{rates[1]:,.0f} pairs per CPU second"
             print(line)
@@ -271,9 +278,11 @@ def main() -> None:
     parser.add_argument(
         "--exact", action="store_true", help="compare near-duplicates with an exact search, for minutes"
     )
+    parser.add_argument("--store", type=Path, help="folder that keeps what is built; default: a temporary one")
     parser.add_argument("--other-language", default="fr", help="language of the texts of the noise wrong_language")
     parser.add_argument("--scorers", default=",".join(SCORERS), help="scorers, separated by commas")
     given = parser.parse_args()
+    logging.getLogger("mtx.data.filter.selection").setLevel(logging.ERROR)  # which warns of noise that rules drop
     others = other_texts(given.other_language)
     folder = folder_of_corpora(given.data)
     if given.sample_only:

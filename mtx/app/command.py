@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
+from mtx.app.experiment_task_keys import without_keys_of_another_task
 from mtx.app.fatal_signal_report import watch_process
 from mtx.app.hydra_internals import invalid_keys_of_lists, run_single
 from mtx.app.libyaml_reader import read_by_libyaml
@@ -161,7 +162,9 @@ def _run(arguments: Sequence[str]) -> None:
 def _hydra_main(cfg: DictConfig) -> Any:
     gc.enable()  # `mtx.__main__` disabled it for a faster start
     try:
-        return _run_job(plain_config(cfg, also=_hydra_overrides()), HydraConfig.get())
+        config = plain_config(cfg, also="\n".join(HydraConfig.get().overrides.hydra))  # may refer to variables
+        runtime = cast(Mapping[str, Any], HydraConfig.get().runtime)
+        return _run_job(without_keys_of_another_task(config, runtime), HydraConfig.get())
     except MtxError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise  # the sweep then continues with its other jobs
@@ -171,11 +174,6 @@ def _hydra_main(cfg: DictConfig) -> Any:
         if told is None or HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise
         _fail(told, is_exhausted=True)  # Hydra would print a line of its own first
-
-
-def _hydra_overrides() -> str:
-    """Return the overrides of Hydra's own options, which may refer to variables of the user."""
-    return "\n".join(HydraConfig.get().overrides.hydra)
 
 
 def unwritable_folder_message(error: BaseException) -> str | None:

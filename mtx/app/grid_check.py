@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mtx.app.experiment_task_keys import without_keys_of_another_task
 from mtx.app.hydra_internals import apply_overrides, group_names
 from mtx.app.override_errors import composition_error_message
 from mtx.app.plain_config import plain_config
@@ -101,7 +102,7 @@ class JobComposer:
         self._config_name = config_name
         self._parser = OverridesParser.create(config_loader=loader)
         self._groups = group_names(loader)
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
 
     def config(self, overrides: Sequence[str]) -> dict[str, Any] | None:
         """Return a job's config as plain values, or None if the config depends on the run.
@@ -111,13 +112,14 @@ class JobComposer:
         """
         try:
             parsed = self._parser.parse_overrides(list(overrides))
-            cfg = copy.deepcopy(self._base_config(tuple(str(o.input_line) for o in parsed if self._is_choice(o))))
+            base, runtime = self._base_config(tuple(str(o.input_line) for o in parsed if self._is_choice(o)))
+            cfg = copy.deepcopy(base)
             apply_overrides([o for o in parsed if not self._is_choice(o)], cfg)
         except (HydraException, OmegaConfBaseException) as error:
             message = composition_error_message(error, overrides, loader=self._loader, in_sweep=self._in_sweep)
             raise ConfigError(message) from error
         try:
-            return plain_config(cfg)
+            return without_keys_of_another_task(plain_config(cfg), runtime)
         except ConfigError as error:
             if "hydra" in str(error).lower():  # the config uses a value of the run, such as ${hydra:job.num}
                 return None
@@ -126,13 +128,15 @@ class JobComposer:
     def _is_choice(self, override: Override) -> bool:
         return override.key_or_group in self._groups or override.package is not None
 
-    def _base_config(self, chosen: tuple[str, ...]) -> DictConfig:
+    def _base_config(self, chosen: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
+        """Return the config with some options chosen, and what Hydra has composed it from: `hydra.runtime`."""
         if chosen not in self._bases:
             cfg = self._loader.load_configuration(self._config_name, overrides=list(chosen), run_mode=RunMode.RUN)
+            runtime = cast(dict[str, Any], OmegaConf.to_container(cfg.hydra.runtime))
             OmegaConf.set_struct(cfg, False)
             del cfg["hydra"]
             OmegaConf.set_struct(cfg, True)
-            self._bases[chosen] = cfg
+            self._bases[chosen] = cfg, runtime
         return self._bases[chosen]
 
 

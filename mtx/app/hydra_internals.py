@@ -6,25 +6,28 @@ The functions are tested with the version of Hydra that pyproject.toml requires.
 import copy
 import threading
 from argparse import Action, ArgumentError, Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from hydra.types import TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 LOCK = threading.RLock()  # Hydra has one application in a process, which `main_loader` replaces for a time
@@ -178,3 +181,44 @@ def _groups(repository: IConfigRepository, parent: str = "") -> Iterable[str]:
         if not group.startswith("__"):
             yield group
             yield from _groups(repository, group)
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    """A config file before it is composed.
+
+    Attributes:
+        package: where its keys go, such as `_global_`.
+        content: its keys and values, without the defaults list; interpolations are not resolved.
+        options: the options that its defaults list chooses by name: group → option.
+        configs: other configs of its defaults list.
+    """
+
+    package: str
+    content: Mapping[str, Any]
+    options: Mapping[str, str]
+    configs: tuple[str, ...]
+
+
+def stored_config(path: str, sources: Iterable[Mapping[str, str]]) -> StoredConfig | None:
+    """Return a config file, or None if there is none.
+
+    Args:
+        path: group and name, such as `task/fit`.
+        sources: where Hydra looks for configs: the key `hydra.runtime.config_sources`.
+    """
+    places = ConfigSearchPathImpl()
+    for source in sources:
+        places.append(source["provider"], f"{source['schema']}://{source['path']}")
+    found = ConfigRepository(places).load_config(path)
+    if found is None:
+        return None
+    content = OmegaConf.to_container(found.config, resolve=False)
+    defaults = found.defaults_list or []
+    options = [each for each in defaults if isinstance(each, GroupDefault) and isinstance(each.value, str)]
+    return StoredConfig(
+        found.header.get("package") or path.rpartition("/")[0].replace("/", "."),
+        cast(dict[str, Any], content) if isinstance(content, dict) else {},
+        {str(each.group): str(each.value) for each in options},
+        tuple(str(each.path) for each in defaults if isinstance(each, ConfigDefault) and each.path != "_self_"),
+    )

@@ -23,6 +23,7 @@ from mtx.app.override_errors import readable_configs
 from mtx.app.search_launch import launch_in_children
 from mtx.app.sweep_plan import Sweep, planned
 from mtx.assumption_log import assume
+from mtx.cpu_count import usable_cores
 from mtx.errors import StoreError
 from mtx.own_process import is_own_process
 from mtx.progress.literal_console import PlainConsole
@@ -68,7 +69,7 @@ def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunctio
         record.write(sweep.folder)
         _set_up(cfg, sweep)
         print(first_line(sweep.folder, record), flush=True)
-        if (line := duration_line(record, OmegaConf.select(cfg, "budget.seconds"))) is not None:
+        if (line := duration_line(record, OmegaConf.select(cfg, "budget.seconds"), _jobs_at_a_time(cfg))) is not None:
             print(line, flush=True)
         if record.num_jobs is None or record.num_done < record.num_jobs:
             LivePage(sweep.folder).write()
@@ -192,3 +193,9 @@ def _search(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function:
                 is_basic=is_basic,
             )
         return sweeper.sweep(list(sweep.overrides))
+
+
+def _jobs_at_a_time(cfg: DictConfig) -> int:
+    """Return how many jobs run at a time, as far as the launcher's option n_jobs says it; else 1."""
+    number = int(OmegaConf.select(cfg, "hydra.launcher.n_jobs") or 1)
+    return max(number if number > 0 else usable_cores() + 1 + number, 1)  # -1: as many as there are cores

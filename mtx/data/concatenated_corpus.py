@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mtx.components.identity import JSON
 from mtx.data.dataset import SelectedDataset
 from mtx.data.filter.filter_protocol import DropCounts
+from mtx.data.normalise import without_prefixes
 from mtx.data.repo import DatasetRepo
 from mtx.data.stage_runner import row_range_batches
 from mtx.infra.dal.row_views import common_columns
@@ -59,9 +60,18 @@ class Corpus:
         info: the name, languages and splits of the source.
         text: ids of the text datasets, by `part_key`.
         repo: the repository that stores the text datasets.
+        prefixes: the different texts before the sources of parts, which `untagged_batches` removes.
     """
 
-    def __init__(self, downloader: Downloader, info: SourceInfo, text: Mapping[str, str], repo: DatasetRepo) -> None:
+    def __init__(
+        self,
+        downloader: Downloader,
+        info: SourceInfo,
+        text: Mapping[str, str],
+        repo: DatasetRepo,
+        prefixes: tuple[str, ...] = (),
+    ) -> None:
+        self.prefixes = prefixes
         self.info = info
         self.text = text
         self.names = part_names(downloader)
@@ -97,6 +107,10 @@ class Corpus:
         for rows, num_rows in opened:
             for batch in row_range_batches(rows, 0, num_rows):
                 yield batch.select(names)
+
+    def untagged_batches(self, split: str) -> Iterator[pa.RecordBatch]:
+        """Stream the text rows of a split without the prefixes of parts, so that equal sentences are equal."""
+        return without_prefixes(self.batches(split), self.prefixes)
 
     def source_of(self, split: str) -> NDArray[np.uint16] | None:
         """Return the index of each row's source in the mixture, as uint16 [n]; None for a single source."""

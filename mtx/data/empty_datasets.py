@@ -59,5 +59,6 @@ def _check_sources(train: TranslationDataset, *, is_weighted: bool) -> None:
 
 
 def _dropped_text(counts: Mapping[str, JSON]) -> str:
-    dropped = cast(dict[str, int], counts["dropped"])
-    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()) or "none; the source has no pair"
+    """Return the counts of dropped pairs by reason, the largest first."""
+    dropped = sorted(cast(dict[str, int], counts["dropped"]).items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {reason}" for reason, count in dropped) or "none; the source has no pair"

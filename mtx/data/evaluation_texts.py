@@ -18,7 +18,7 @@ from mtx.data.score_and_split_stages import build_scores_and_splits
 from mtx.data.split import CLUSTER_GROUPS
 from mtx.data.split_groups import cluster_scorer
 from mtx.data.stage_runner import StageRunner
-from mtx.data.text_stages import build_raw, build_raw_parts, build_text
+from mtx.data.text_stages import build_part_texts, build_raw, build_raw_parts
 from mtx.data.validation_sets import named_errors
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.infra.dataset.download import Downloader
@@ -166,8 +166,8 @@ def _held_out_texts(
     """Return the name and the pairs of the held-out split of the corpus that checkpoints were trained on."""
     for training in trained_on:
         _check_held_out(recipe, training)
-    text = {key: build_text(recipe.normalise, runner, raw_id) for key, raw_id in raw.items()}
-    corpus = Corpus(downloader, downloader.info(), text, runner.repo)
+    text = build_part_texts(recipe.normalise, runner, raw)
+    corpus = Corpus(downloader, downloader.info(), text, runner.repo, recipe.normalise.part_prefixes)
     scorers = {}
     if recipe.held_out.by == CLUSTER_GROUPS:
         name, scorer = cluster_scorer(recipe.scorers)

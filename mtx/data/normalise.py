@@ -5,21 +5,28 @@ The text dataset stores only the changed rows, with their row numbers; all other
 
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field, replace
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mtx.components.checked_options import component
+from mtx.components.identity import LATER
 from mtx.data.bounded_pair_batches import pair_batches
-from mtx.errors import DataError
+from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
 Form = Literal["NFC", "NFKC"]
+Prefix = Annotated[
+    str | Mapping[str, str],
+    Field(description="a text, or a text for the name of each part, such as {web: '>>de<< ', news: '>>fr<< '}"),
+]
 CHANGES_SCHEMA = pa.schema([pa.field(ROW_COLUMN, pa.int64()), *PAIR_SCHEMA])
 
 
@@ -31,6 +38,16 @@ class Normaliser(ABC):
     """
 
     changes_text: ClassVar[bool] = True  # False: the stage skips this normaliser and uses the raw rows as text
+
+    @property
+    def part_prefixes(self) -> tuple[str, ...]:
+        """The different texts that stand before the sources of parts of the corpus, such as tags; empty: none."""
+        return ()
+
+    def for_part(self, name: str) -> "Normaliser":
+        """Return the normaliser of a part of a mixture, or of a validation set, by its name."""
+        del name
+        return self
 
     @abstractmethod
     def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
@@ -57,6 +74,10 @@ class DefaultNormaliser(Normaliser):
     Args:
         strip: remove white space at the start and the end of each side, as `str.strip` does.
         form: Unicode normal form of each text, NFC or NFKC; None: no Unicode normalisation.
+        source_prefix: text before each source, such as the language tag `>>de<< ` of a multilingual model, or
+            `translate English to German: ` of T5. It counts in tokens, lengths and budgets like other text. Empty
+            sources, and those that begin with it, stay as they are. Checkpoints contain it. A mapping gives one to
+            each part of a mixture and each validation set, by name; the split and the search for leaks ignore it.
     """
 
     kind: ClassVar[str] = "normalise/default"
@@ -64,12 +85,41 @@ class DefaultNormaliser(Normaliser):
 
     strip: bool = True
     form: Form | None = None
+    source_prefix: Prefix = field(default="", metadata=LATER)
+
+    def __post_init__(self) -> None:
+        given = self.source_prefix
+        for prefix in [given] if isinstance(given, str) else given.values():
+            try:
+                prefix.encode()
+            except UnicodeEncodeError:
+                raise ConfigError(
+                    f"normalise.source_prefix must be text without lone surrogates, but is {prefix!r}. Set "
+                    "\"normalise.source_prefix='>>de<< '\""
+                ) from None
+
+    @property
+    def part_prefixes(self) -> tuple[str, ...]:
+        """The different prefixes of parts; empty if all sources have one prefix or none."""
+        given = self.source_prefix
+        return () if isinstance(given, str) else tuple(dict.fromkeys(filter(None, given.values())))
+
+    def for_part(self, name: str) -> "DefaultNormaliser":
+        """Return the normaliser with the prefix of a part."""
+        given = self.source_prefix
+        return self if isinstance(given, str) else replace(self, source_prefix=given.get(name, ""))
 
     def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the texts in the Unicode normal form `form`, stripped if `strip` is set."""
-        return pa.record_batch(
-            [self._normal_form(pairs.column(name)) for name in PAIR_SCHEMA.names], schema=PAIR_SCHEMA
-        )
+        """Return the texts in the Unicode normal form `form`, stripped if `strip` is set; sources with their prefix."""
+        source, target = (self._normal_form(pairs.column(name)) for name in PAIR_SCHEMA.names)
+        return pa.record_batch([self._prefixed(source), target], schema=PAIR_SCHEMA)
+
+    def _prefixed(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
+        if not self.source_prefix or not isinstance(self.source_prefix, str):
+            return texts
+        prefix = pa.scalar(self.source_prefix, pa.large_string())
+        stays = pc.or_(pc.equal(texts, ""), pc.starts_with(texts, self.source_prefix))
+        return pc.if_else(stays, texts, pc.binary_join_element_wise(prefix, texts, pa.scalar("", pa.large_string())))
 
     def _normal_form(self, texts: pa.LargeStringArray) -> pa.LargeStringArray:
         if self.form is not None and not pc.all(pc.string_is_ascii(texts)).as_py():  # ASCII never changes
@@ -89,6 +139,37 @@ class NoNormaliser(Normaliser):
     def apply(self, pairs: pa.RecordBatch) -> pa.RecordBatch:
         """Return the texts unchanged."""
         return pairs.select(PAIR_SCHEMA.names)
+
+
+def without_prefixes(pairs: Iterable[pa.RecordBatch], prefixes: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    """Stream pairs without the prefixes of their sources, so that a sentence is one sentence with any tag."""
+    for batch in pairs:
+        texts = batch.column("src")
+        for prefix in prefixes:
+            texts = pc.if_else(pc.starts_with(texts, prefix), pc.utf8_slice_codeunits(texts, start=len(prefix)), texts)
+        yield batch.set_column(batch.schema.get_field_index("src"), "src", texts) if prefixes else batch
+
+
+def check_prefix_names(normaliser: Normaliser, known: Sequence[str]) -> None:
+    """Raise ConfigError if a normaliser has a prefix for a part that is not `known`."""
+    given = getattr(normaliser, "source_prefix", "")
+    for name in () if isinstance(given, str) else given:
+        if name not in known:
+            raise ConfigError(
+                f"normalise.source_prefix has {name!r}, which is neither a part of the mixture nor a validation set; "
+                f"present: {choices(name, known)}. For one prefix, set \"normalise.source_prefix='>>de<< '\""
+            )
+
+
+def untagged_message(texts: Sequence[str], prefixes: tuple[str, ...]) -> str | None:
+    """Return a warning if sources lack one of the prefixes of the training; None if there is nothing to warn of."""
+    count = sum(bool(text.strip()) and not text.lstrip().startswith(prefixes) for text in texts) if prefixes else 0
+    if not count:
+        return None
+    return (
+        f"the checkpoint was trained with {' or '.join(map(repr, prefixes))} before each source, but {count} of "
+        f"{len(texts)} sources have none. Set one: \"normalise.source_prefix='{prefixes[0]}'\""
+    )
 
 
 def changed_rows(

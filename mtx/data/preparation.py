@@ -21,7 +21,7 @@ from mtx.data.encoding_stage import PairEncoder, joined_ids, text_range_batches
 from mtx.data.filter.column_rule import weight_column
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
-from mtx.data.normalise import DefaultNormaliser, Normaliser
+from mtx.data.normalise import DefaultNormaliser, Normaliser, check_prefix_names
 from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_stage import score_fields
@@ -32,7 +32,7 @@ from mtx.data.split import HeldOut
 from mtx.data.split_and_filter_stages import build_filtered
 from mtx.data.stage_runner import Stage, StageRunner
 from mtx.data.store import Store
-from mtx.data.text_stages import build_raw, build_raw_parts, build_text
+from mtx.data.text_stages import build_part_texts, build_raw, build_raw_parts, build_text
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import get_or_train
 from mtx.data.tokenize.word_index import get_or_build_words
@@ -149,9 +149,11 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     raw, text = _build_raw_and_text(recipe, runner)
     sets_raw = _build_raw_sets(recipe, runner, info)
     beside_raw = {**sets_raw, **_build_raw_to_predict(recipe, runner)}
-    beside_text = {name: build_text(recipe.normalise, runner, raw_id) for name, raw_id in beside_raw.items()}
+    beside_text = {
+        name: build_text(recipe.normalise.for_part(name), runner, raw_id) for name, raw_id in beside_raw.items()
+    }
 
-    corpus = Corpus(downloader, info, text, repo)
+    corpus = Corpus(downloader, info, text, repo, recipe.normalise.part_prefixes)
     _check_columns(recipe, corpus, weight_by)
     sets = [beside_text[name] for name in sets_raw]
     scored, splits = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
@@ -221,18 +223,20 @@ def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = No
     with closing(runner), runner.repo.connection():
         recipe = _recipe_with_revision_cache(recipe, store)
         _, text = _build_raw_and_text(recipe, runner)
-        corpus = Corpus(recipe.downloader, recipe.downloader.info(), text, runner.repo)
+        info = recipe.downloader.info()
+        corpus = Corpus(recipe.downloader, info, text, runner.repo, recipe.normalise.part_prefixes)
         if not needs_split(recipe.scorers):
             return PreparedScores(corpus, build_text_scores(runner, corpus, recipe.scorers), runner.built)
         raw = _build_raw_sets(recipe, runner, corpus.info)
-        sets = [build_text(recipe.normalise, runner, raw_id) for raw_id in raw.values()]
+        sets = [build_text(recipe.normalise.for_part(name), runner, raw_id) for name, raw_id in raw.items()]
         scored, _ = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
         return PreparedScores(corpus, scored, runner.built)
 
 
 def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, str], dict[str, str]]:
     raw = build_raw_parts(recipe.downloader, runner)
-    return raw, {key: build_text(recipe.normalise, runner, raw_id) for key, raw_id in raw.items()}
+    check_prefix_names(recipe.normalise, [*filter(None, recipe.downloader.parts), *recipe.validation_sets])
+    return raw, build_part_texts(recipe.normalise, runner, raw)
 
 
 def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mtx.data.concatenated_corpus import Corpus
 from mtx.data.dataset import Split
+from mtx.data.normalise import without_prefixes
 from mtx.data.score.contaminated_pairs import ContaminatedPairs, contaminated_pairs
 from mtx.data.split import TRAIN, HeldOut, split_assignment
 from mtx.data.split_groups import SplitGroups
@@ -42,7 +43,7 @@ class TrainingAssignment:
         own = self._own_batches()
         if not (self.wanted or own):
             return np.full(self.corpus.num_rows("train"), TRAIN, dtype=np.uint8)
-        pairs, groups = self.corpus.batches("train"), self.groups
+        pairs, groups = self.corpus.untagged_batches("train"), self.groups
         if groups is None:
             return split_assignment(pairs, self.held_out, wanted=self.wanted, own=own)
         return split_assignment(
@@ -60,8 +61,9 @@ class TrainingAssignment:
         """Which training pairs have a held-out source or target; None without held-out pairs."""
         if not (self.wanted or self.own or self.kept_apart):
             return None
-        return contaminated_pairs(lambda: self.corpus.batches("train"), self.rows, self._own_batches())
+        return contaminated_pairs(lambda: self.corpus.untagged_batches("train"), self.rows, self._own_batches())
 
     def _own_batches(self) -> list[Batches]:
-        own = [self.corpus.batches(split) for split in self.own]
-        return own + [self.runner.repo.get_checked(text_id).rows.batches() for text_id in self.kept_apart]
+        own = [self.corpus.untagged_batches(split) for split in self.own]
+        apart = [self.runner.repo.get_checked(text_id).rows.batches() for text_id in self.kept_apart]
+        return own + [without_prefixes(batches, self.corpus.prefixes) for batches in apart]

@@ -40,6 +40,7 @@ HeldOutSize = Annotated[
     Field(description="a count of pairs (500), a fraction between 0 and 1 (0.01), or null for none"),
 ]
 SplitBy = Annotated[str | None, Field(title="split_by")]
+DropLeaks = bool | Literal["either_side"]
 DropContaminated = bool | Literal["ngram"]
 HashSeed = Annotated[int, Field(ge=0, le=MAX_SEED, title="held_out_seed")]
 
@@ -58,6 +59,8 @@ class HeldOut:
         test: number or fraction of pairs for test; None or 0: none.
         seed: seed of the hash, 0 to 2^64 - 1; another seed holds out other sentences.
         drop_leaks: drop training pairs whose source sentence also occurs in the source's validation or test split.
+            `either_side` also drops those that share a sentence of any side with any held-out pair, such as the same
+            pair in the other direction.
         by: a column of the corpus, such as a document, or `cluster`: all pairs with one value are held out together.
             Training pairs with a source sentence that was held out with another value are leaks, and so are those with
             a value that the source's own validation or test split has. None: no groups.
@@ -71,7 +74,7 @@ class HeldOut:
     validation: HeldOutSize = None
     test: HeldOutSize = None
     seed: HashSeed = 0
-    drop_leaks: bool = True
+    drop_leaks: DropLeaks = True
     by: SplitBy = field(default=None, metadata=LATER)
     drop_contaminated: DropContaminated = field(default=False, metadata=LATER)
 
@@ -118,14 +121,19 @@ def split_assignment(
         ConfigError: the held-out splits leave no pair for training.
     """
     sizes = {str(name): getattr(held_out, name) if name in wanted else None for name in SPLITS[1:]}
-    leaked = [source_hashes(part, seed=held_out.seed) for part in own] if held_out.drop_leaks else []
+    is_either = held_out.drop_leaks == "either_side"
+    kept_apart = [side_hashes(part, seed=held_out.seed) for part in own] if held_out.drop_leaks else []
+    leaked = [np.concatenate(sides) if is_either else sides[0] for sides in kept_apart]
     own_groups = [*own_groups] if held_out.drop_leaks else []
     if not leaked and not own_groups and not any(sizes.values()):
         return np.full(num_rows_of(pairs), TRAIN, dtype=np.uint8)
-    hashes = source_hashes(pairs, seed=held_out.seed)
+    hashes, target_hashes = side_hashes(pairs, seed=held_out.seed, with_targets=is_either)
     assignment = np.full(len(hashes), TRAIN, dtype=np.uint8)
     if leaked:
-        assignment[np.isin(hashes, np.unique(np.concatenate(leaked)))] = LEAK
+        unwanted = np.unique(np.concatenate(leaked))
+        assignment[np.isin(hashes, unwanted)] = LEAK
+        if is_either:
+            assignment[np.isin(target_hashes, unwanted)] = LEAK
     if groups is not None and own_groups:
         assignment[np.isin(groups, np.unique(np.concatenate(own_groups)))] = LEAK
     free = assignment == TRAIN
@@ -133,6 +141,10 @@ def split_assignment(
     if groups is not None and held_out.drop_leaks:
         is_held_out = (assignment == VALIDATION) | (assignment == TEST)
         assignment[(assignment == TRAIN) & np.isin(hashes, np.unique(hashes[is_held_out]))] = LEAK
+    if is_either:
+        is_held_out = (assignment == VALIDATION) | (assignment == TEST)
+        texts = np.unique(np.concatenate([hashes[is_held_out], target_hashes[is_held_out]]))
+        assignment[(assignment == TRAIN) & (np.isin(hashes, texts) | np.isin(target_hashes, texts))] = LEAK
     return assignment
 
 
@@ -147,12 +159,19 @@ def source_hashes(pairs: Pairs, *, seed: int = 0) -> NDArray[np.uint64]:
     Two sentences have the same hash if they differ only in their Unicode normal form or in white space. The white space
     may be around the sentence, or of another amount or kind between words.
     """
+    return side_hashes(pairs, seed=seed, with_targets=False)[0]
+
+
+def side_hashes(pairs: Pairs, *, seed: int, with_targets: bool = True) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the hashes of each pair's source and target, as `source_hashes`; without targets, the second is empty."""
     digest = partial(xxh3_64_intdigest, seed=seed)
-    parts = [
-        np.fromiter(map(digest, normalized_texts(batch.column("src"))), dtype=np.uint64, count=batch.num_rows)
-        for batch in pair_batches(pairs)
-    ]
-    return np.concatenate(parts)
+    names = ("src", "tgt") if with_targets else ("src",)
+    parts: dict[str, list[NDArray[np.uint64]]] = {name: [np.empty(0, dtype=np.uint64)] for name in ("src", "tgt")}
+    for batch in pair_batches(pairs):
+        for name in names:
+            texts = map(digest, normalized_texts(batch.column(name)))
+            parts[name].append(np.fromiter(texts, dtype=np.uint64, count=batch.num_rows))
+    return np.concatenate(parts["src"]), np.concatenate(parts["tgt"])
 
 
 def normalized_texts(text: pa.LargeStringArray) -> list[bytes]:

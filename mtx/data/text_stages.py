@@ -1,11 +1,12 @@
 """The stages raw and text: store the pairs of each split of each source, and the texts that the normaliser changes."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
 from mtx.components.identity import JSON, class_identity, digest, identity
 from mtx.data.bounded_pair_batches import batch_without_own_columns, pair_batches
-from mtx.data.concatenated_corpus import part_key
+from mtx.data.concatenated_corpus import NAME_SEPARATOR, part_key
 from mtx.data.dataset import Split, TranslationDataset
 from mtx.data.normalise import Normaliser, changed_rows
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
@@ -91,6 +92,12 @@ def build_text(normaliser: Normaliser, runner: StageRunner, raw_id: str) -> str:
 
     runner.run(text_id, stage)
     return text_id
+
+
+def build_part_texts(normaliser: Normaliser, runner: StageRunner, raw: Mapping[str, str]) -> dict[str, str]:
+    """Store the text datasets of raw datasets by `part_key`, each with the prefix of its part."""
+    parts = {key: normaliser.for_part(key.rpartition(NAME_SEPARATOR)[0]) for key in raw}
+    return {key: build_text(parts[key], runner, raw_id) for key, raw_id in raw.items()}
 
 
 def _changed_batches(normaliser: Normaliser, batches: Batches, first: int, counts: Counts) -> Batches:

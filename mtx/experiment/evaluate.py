@@ -176,7 +176,7 @@ def _likelihoods(
     translator: CheckpointTranslator, text: EvaluationText, sources: list[list[int]], options: SearchOptions
 ) -> NDArray[np.float64] | None:
     """Return nats and bytes of each target, float64 [n, 2]; NaN for pairs that are too long; None if not known."""
-    normalised = translator.normalised(text.references)
+    normalised = translator.normalised(text.references, "target")
     nats = target_nats(
         translator, sources, translator.encode(text.references, "target"), batch_tokens=options.batch_tokens
     )

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from mtx.assumption_log import assume
+from mtx.components.allowed_targets import TARGET_KEY
 from mtx.components.checked_options import Natural, checked
 from mtx.data.concatenated_corpus import Corpus
 from mtx.data.dataset import SelectedDataset
@@ -16,9 +18,9 @@ from mtx.data.preparation import PreparedScores, prepare_scores
 from mtx.data.score.other_texts import MEASURING
 from mtx.data.score.other_texts import other_texts as texts_of_file
 from mtx.data.score.planted_noise_scores import noise_scores, without_held_out
+from mtx.data.score.rules import RulesScorer
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
-from mtx.errors import ConfigError
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.experiment.score_examples import example_rows, example_texts
 from mtx.infra.dal.atomic_file import atomic_file
@@ -40,6 +42,7 @@ from mtx.records.score_report import ScorerReport, distribution, scores_table
 
 SCORES_FILE = "scores.parquet"
 CSV_FILE = "scores.csv"
+DEFAULT_SCORER = "rules"
 
 
 @needs(*DATA_GROUPS)
@@ -64,13 +67,12 @@ def write_scores(
             `wrong_language` is made. None: no such noise.
 
     Raises:
-        ConfigError: no scorer is chosen, or `other_texts` cannot be read.
+        ConfigError: `other_texts` cannot be read.
         DataError: `other_texts` has no texts.
     """
+    run = _with_scorer(run)
     recipe, store = run.datamodule.recipe, run.datamodule.storage
     others = texts_of_file(other_texts, "task.other_texts", MEASURING)
-    if not recipe.scorers:
-        raise ConfigError("task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'")
     prepared = prepare_scores(recipe, store, StageRunner(store, engine=run.datamodule.engine))
     parts = prepared.corpus.parts("train")
     table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
@@ -104,6 +106,25 @@ def write_scores(
     )
     _print_tables(run, scorers, noise, costs)
     run.console.print(f"report: {run.write_report(report)}", highlight=False, soft_wrap=True)
+
+
+def _with_scorer(run: Run) -> Run:
+    """Return a run with the scorer `rules` if none is chosen."""
+    if run.config.get("score"):
+        return run
+    assume(
+        f"the scorer {DEFAULT_SCORER} judges the pairs, because none is chosen. Choose others, such as "
+        "'score=[rules,language,alignment]'"
+    )
+    scorers = {DEFAULT_SCORER: {TARGET_KEY: f"{RulesScorer.__module__}.{RulesScorer.__qualname__}"}}
+    return Run(
+        {**run.config, "score": scorers},
+        output_dir=run.output_dir,
+        console=run.console,
+        in_sweep=run.in_sweep,
+        overrides=run.overrides,
+        assumptions=run.assumptions,
+    )
 
 
 def _print_tables(

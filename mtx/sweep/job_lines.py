@@ -36,12 +36,13 @@ def first_line(folder: Path, sweep: SweepRecord) -> str:
     return f"{number} in {folder}{f': {told}' if told else f': {len(seeds)} seeds' if seeds else ''}{done}"
 
 
-def duration_line(sweep: SweepRecord, budget_s: float | None) -> str | None:
+def duration_line(sweep: SweepRecord, budget_s: float | None, at_a_time: int = 1) -> str | None:
     """Return a line about how long the training of a sweep takes; None without a budget in seconds, or for a search.
 
     Args:
         sweep: The content of the sweep's `sweep.json`.
         budget_s: `budget.seconds` of the config that all jobs share; a job's own value comes first.
+        at_a_time: Number of jobs that run at a time.
     """
     num_left = len(sweep.jobs) - sweep.num_done
     said = [_settings(job.overrides).get(BUDGET_KEY) for job in sweep.jobs]
@@ -49,11 +50,12 @@ def duration_line(sweep: SweepRecord, budget_s: float | None) -> str | None:
     known = [seconds for seconds in budgets if seconds is not None]
     if num_left < 1 or len(known) < len(budgets):
         return None
-    total = sum(known) * num_left / len(budgets)
+    total = sum(known) / len(budgets) * -(-num_left // at_a_time)
+    order = "one after another" if at_a_time == 1 else f"{at_a_time} at a time"
     each = f" of {known[0]:g} s" if len(set(known)) == 1 else ""
     return (
-        f"{num_left} job{'s' * (num_left != 1)}{each} need {_clock(total)} of training, one after another; validations "
-        "and the first preparation come on top"
+        f"{num_left} job{'s' * (num_left != 1)}{each} need {_clock(total)} of training, {order}; validations and the "
+        "first preparation come on top"
     )
 
 

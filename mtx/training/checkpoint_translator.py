@@ -5,6 +5,7 @@
 Shapes: B sentences of a batch, S source positions.
 """
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,24 +14,25 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, collate_rows
 from mtx.components.bounded_numbers import MAX_INTEGER
-from mtx.data.normalise import Normaliser
+from mtx.data.normalise import Normaliser, untagged_message
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.tokenization import encode_texts, vocabulary_size
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import Hypothesis
-from mtx.infra.dataset.pair_stream import PAIR_SCHEMA, is_text
+from mtx.infra.dataset.pair_stream import is_text
 from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import network_of
 from mtx.training.translation_state import TranslationState, translation_state
+
+log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 4096  # padded source positions of a batch, times the beam
 
@@ -131,6 +133,7 @@ class CheckpointTranslator:
         self.state = state
         self.generator = generator
         self.device = device
+        self._has_warned = False
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -182,13 +185,15 @@ class CheckpointTranslator:
             if not is_text(text):
                 raise DataError(f"text {number} contains a lone surrogate, which UTF-8 cannot encode. Remove it")
         tokenizer = self.state.source if side == "source" else self.state.target
-        return encode_texts(tokenizer, self.normalised(texts))
+        return encode_texts(tokenizer, self.normalised(texts, side))
 
-    def normalised(self, texts: Sequence[str]) -> list[str]:
-        """Return the texts as the normaliser of the training changes them."""
-        pairs = pa.record_batch([_text_column(texts)] * 2, schema=PAIR_SCHEMA)
-        found: list[str] = self.state.normalise.apply(pairs).column("src").to_pylist()
-        return found
+    def normalised(self, texts: Sequence[str], side: str = "source") -> list[str]:
+        """Return the texts of a side as the normaliser of the training changes them."""
+        missing = untagged_message(texts, self.state.normalise.part_prefixes) if side == "source" else None
+        if missing is not None and not self._has_warned:
+            log.warning(missing)
+            self._has_warned = True
+        return self.state.normalised(texts, side)
 
     def num_truncated(self, lengths: Sequence[int]) -> int:
         """Return how many texts of these numbers of tokens are longer than the maximum of a source."""
@@ -227,14 +232,6 @@ class CheckpointTranslator:
     def _text(self, ids: list[int]) -> str:
         text: str = self.state.target.decode(ids)
         return text.strip()
-
-
-def _text_column(texts: Sequence[str]) -> pa.LargeStringArray:
-    """Return texts as an Arrow array; `pa.array` would import pandas, which takes a third of a second."""
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(each) for each in encoded], out=offsets[1:])
-    return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
 def batches_by_length(lengths: Sequence[int], options: SearchOptions) -> Iterator[list[int]]:

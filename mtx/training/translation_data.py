@@ -25,7 +25,7 @@ from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.repo_read_cache import RepoSession
 from mtx.data.score.scorer import Scorer
-from mtx.data.split import DropContaminated, HashSeed, HeldOut, HeldOutSize, SplitBy
+from mtx.data.split import DropContaminated, DropLeaks, HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import Tokenization
@@ -68,7 +68,8 @@ class TranslationData:
         test: pairs held out for test if the source has no test split: a count, a fraction, or None.
         held_out_seed: another seed holds out other sentences.
         drop_leaks: drop training pairs whose source sentence is also in a held-out split of the source, or in
-            `validation_sets`.
+            `validation_sets`. `either_side` also drops those that share a sentence of any side with any held-out
+            pair, such as the same pair in the other direction.
         held_out_filter: the rules by which pairs of validation and test are dropped, apart from those of `filter`, so
             that runs with other filters are measured on the same pairs. None: these pairs are neither filtered nor
             deduplicated.
@@ -126,7 +127,7 @@ class TranslationData:
         validation: HeldOutSize = 0.01,
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
-        drop_leaks: bool = True,
+        drop_leaks: DropLeaks = True,
         held_out_filter: PairFilter | None = None,
         split_by: SplitBy = None,
         drop_contaminated: DropContaminated = False,

@@ -4,10 +4,12 @@
 machine can translate without the store and without the corpus.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
@@ -17,8 +19,9 @@ from mtx.components.identity import JSON, identity
 from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser
 from mtx.data.normalise_steps import StepsNormaliser
 from mtx.data.token_rows import SpecialIds
-from mtx.data.tokenize.tokenization import prepare_tokenizer, vocabulary_size
+from mtx.data.tokenize.tokenization import prepare_tokenizer, tokenizer_from_str, vocabulary_size
 from mtx.errors import ConfigError, MtxError
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
 if TYPE_CHECKING:
     from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -76,6 +79,20 @@ class TranslationState:
     languages: tuple[str, str]
     corpus: Mapping[str, Any]
     eval_max_bytes: int | None = None
+
+    def normalised(self, texts: Sequence[str], side: str) -> list[str]:
+        """Return the texts of a side as the normaliser of the training changes them."""
+        pairs = pa.record_batch([_text_column(texts)] * 2, schema=PAIR_SCHEMA)
+        found: list[str] = self.normalise.apply(pairs).column("src" if side == "source" else "tgt").to_pylist()
+        return found
+
+
+def _text_column(texts: Sequence[str]) -> pa.LargeStringArray:
+    """Return texts as an Arrow array; `pa.array` would import pandas, which takes a third of a second."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(each) for each in encoded], out=offsets[1:])
+    return pa.LargeStringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
 def stored_state(
@@ -138,6 +155,7 @@ def translation_state(
     target = source
     if stored.target_tokenizer is not None:
         target = _tokenizer(stored.target_tokenizer, stored.target_ids, path)
+    _check_prefix(normalise, stored.normalise, path)
     corpus = modules[0].get("data", {})
     return TranslationState(
         source=source,
@@ -159,8 +177,10 @@ def translation_state(
 
 def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_str(content)
+        tokenizer = tokenizer_from_str(content)
         size = vocabulary_size(tokenizer)
+    except MtxError as error:
+        raise ConfigError(f"ckpt={path}: {error}") from error
     except BaseException as error:  # the library raises plain Exception, or a panic of Rust, which is no Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
@@ -168,6 +188,17 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
     if max(ids) >= size:
         raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))
     return prepare_tokenizer(tokenizer)
+
+
+def _check_prefix(typed: Normaliser | None, stored: Mapping[str, Any], path: object) -> None:
+    """Raise ConfigError if the user types a prefix of sources that is none of those of the training's parts."""
+    prefix, trained = getattr(typed, "source_prefix", None), stored.get("source_prefix")
+    if isinstance(prefix, str) and isinstance(trained, Mapping) and prefix not in ("", *trained.values()):
+        known = ", ".join(dict.fromkeys(repr(value) for value in trained.values()))
+        raise ConfigError(
+            f"normalise.source_prefix={prefix!r} is unknown to ckpt={path}, which was trained with {known[:300]}. Set "
+            "one of these"
+        )
 
 
 def _normaliser(described: Mapping[str, Any], path: object) -> Normaliser:

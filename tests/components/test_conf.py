@@ -38,6 +38,7 @@ NEEDED = {
         "score.embeddings.encoder={_target_: mtx.data.score.text_encoder.SentenceTransformersEncoder, folder: LaBSE}"
     ],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
+    "tokenizer/sentencepiece": ["tokenizer.filepath=spm.model"],
     "filter/opusfilter": [f"filter.path={CONF.parent / 'tests/data/filter/opusfilter_config.yaml'}"],
     "model/own": ["model._target_=pytorch_lightning.demos.boring_classes.BoringModel"],
 }
@@ -47,7 +48,7 @@ GROUPS = {
     "score": {"rules", "near_duplicates", "duplicates", "contamination", "language", "given", "embeddings"},
     "normalise": {"default", "none", "steps"},
     "filter": {"default", "none", "selection", "opusfilter"},
-    "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained"},
+    "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained", "sentencepiece"},
     "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},
     "task": {"measure", "prepare", "scores", "show", "check", "fit"},
 }
@@ -162,6 +163,7 @@ OTHER_ON_PURPOSE = {
     "filter/selection": {"before": {}},  # the defaults list puts filter=default there
     "storage/files_arrow": {"datasets": "datasets-files"},  # a folder of its own beside that of sqlite_arrow
     "tokenizer/pretrained": {"filepath": MISSING_VALUE},  # required; the class says so itself
+    "tokenizer/sentencepiece": {"filepath": MISSING_VALUE},
 }
 
 # Settings that the pipeline gives, or that the data fills in.

@@ -31,6 +31,7 @@ NEEDED = {
         "score.embeddings.encoder={_target_: mtx.data.score.text_encoder.SentenceTransformersEncoder, folder: LaBSE}"
     ],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
+    "tokenizer/sentencepiece": ["tokenizer.filepath=spm.model"],
     "filter/opusfilter": [f"filter.path={CONF.parent / 'tests/data/filter/opusfilter_config.yaml'}"],
 }
 

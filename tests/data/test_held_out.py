@@ -175,7 +175,7 @@ def test_normalizes_as_python_does(text: str) -> None:
         ),
         ({"seed": -1}, "datamodule.held_out_seed is an integer from 0 to 18446744073709551615, but is -1"),
         ({"seed": 2**64}, "datamodule.held_out_seed is an integer from 0 to"),
-        ({"drop_leaks": "no"}, "datamodule.drop_leaks is true or false, but is 'no'"),
+        ({"drop_leaks": "no"}, "datamodule.drop_leaks is true or false or either_side, but is 'no'"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_rule_and_value(fields: dict[str, object], message: str) -> None:

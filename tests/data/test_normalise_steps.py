@@ -128,3 +128,13 @@ def test_invalid_steps_are_refused(options: dict[str, Any], message: str) -> Non
 def test_a_step_that_returns_no_text_for_each_text_is_told(step: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         StepsNormaliser(steps=["mine"], own={"mine": step}).apply(pairs(("a", "b"), ("c", "d")))
+
+
+def test_a_prefix_stands_before_each_source_once() -> None:
+    normaliser = DefaultNormaliser(source_prefix=">>de<< ")
+    once = normaliser.apply(pairs((" a ", "b"), ("", "c"), (">>de<< d", ">>de<< e")))
+    assert once.to_pydict() == {"src": [">>de<< a", "", ">>de<< d"], "tgt": ["b", "c", ">>de<< e"]}
+    assert normaliser.apply(once).equals(once)
+    assert "source_prefix" not in identity(DefaultNormaliser())  # so that ids of older texts stay valid
+    with pytest.raises(ConfigError, match=r"normalise\.source_prefix must be text without lone surrogates"):
+        DefaultNormaliser(source_prefix="\ud800")

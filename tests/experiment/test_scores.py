@@ -182,9 +182,13 @@ def test_task_scores_writes_a_line_for_each_raw_pair_and_measures_noise(corpus: 
     (page_path,) = (path for path in Path.cwd().glob("outputs/*/*/report.html") if path.parent != folder)
     assert "kurz" not in page_path.read_text() + (page_path.parent / "report.json").read_text()
     (page_path.parent / "report.json").unlink()
-    nothing = mtx("task=scores", *corpus)
-    assert nothing.code == 1
-    assert "task=scores needs a scorer, but none is chosen. Choose one: mtx task=scores 'score=[rules]'" in nothing.err
+    default = mtx("task=scores", "task.noise_pairs=0", "task.example_pairs=0", *corpus)
+    assert default.code == 0, default.err
+    assert "assumed: the scorer rules judges the pairs, because none is chosen" in default.out
+    found = mtx_report()
+    assert list(found["scorers"]) == ["rules"]
+    assert not [name for name in found["built"] if name.startswith("scores")], "those of score=[rules] are reused"
+    assert found["assumptions"]
 
 
 def test_a_mixture_is_scored_by_source_and_names_it(corpus: list[str], mtx: Mtx) -> None:

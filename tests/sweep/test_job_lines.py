@@ -100,6 +100,7 @@ def test_a_sweep_says_beforehand_how_long_its_training_takes(tmp_path: Path) -> 
         "3 jobs of 60 s need 3:00 of training, one after another; validations and the first preparation come on top"
     )
     assert str(duration_line(sweep(tmp_path, num_done=1), 60)).startswith("2 jobs of 60 s need 2:00")
+    assert str(duration_line(sweep(tmp_path), 60, 2)).startswith("3 jobs of 60 s need 2:00 of training, 2 at a time; ")
     varied = [["budget.seconds=30"], ["budget.seconds=90"]]
     assert str(duration_line(sweep(tmp_path, varied), None)).startswith("2 jobs need 2:00 of training")
     for record, seconds in ((sweep(tmp_path), None), (sweep(tmp_path, []), 60.0)):

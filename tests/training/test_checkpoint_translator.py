@@ -280,7 +280,7 @@ def test_tensors_that_share_bytes_are_refused(tmp_path: Path) -> None:
 def test_a_panic_of_the_tokenizer_is_an_error(trained: tuple[Path, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     panic: Any = type("PanicException", (BaseException,), {})
     monkeypatch.setattr(
-        "mtx.training.translation_state.Tokenizer", Mock(**{"from_str.side_effect": panic("index out of range")})
+        "mtx.training.translation_state.tokenizer_from_str", Mock(side_effect=panic("index out of range"))
     )
     with pytest.raises(ConfigError, match=r"a tokenizer is damaged \(index out of range\)"):
         load_translator(trained[0])
@@ -328,6 +328,10 @@ def test_a_typed_normaliser_replaces_that_of_a_users_own_code(trained: tuple[Pat
     torch.save(content, tmp_path / "own.ckpt")
     translator = load_translator(tmp_path / "own.ckpt", normalise=DefaultNormaliser(form="NFKC"))
     assert translator.normalised([" ﬁ "]) == ["fi"]
+    tagged = load_translator(tmp_path / "own.ckpt", normalise=DefaultNormaliser(source_prefix=">>de<< "))
+    assert tagged.normalised(["a", ""]) == [">>de<< a", ""]
+    assert tagged.encode(["a"]) == translator.encode([">>de<< a"])
+    assert tagged.encode(["a"], "target") == translator.encode(["a"], "target")
 
 
 def test_devices_that_do_not_exist_are_refused(trained: tuple[Path, Any, Any]) -> None:

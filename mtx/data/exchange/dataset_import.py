@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from mtx.components.identity import JSON
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.dependency_order import check_inputs, input_names
@@ -18,7 +16,7 @@ from mtx.data.exchange.export_formats import (
 from mtx.data.exchange.export_manifest import ExportedFile, ExportManifest, rows_path
 from mtx.data.exchange.safe_unpacking import unpack
 from mtx.data.store import WORK_LOCK, Store
-from mtx.data.tokenize.tokenization import vocabulary_size
+from mtx.data.tokenize.tokenization import tokenizer_from_str, vocabulary_size
 from mtx.errors import SourceError
 from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
 from mtx.infra.dal.atomic_file import convert_disk_errors
@@ -93,7 +91,7 @@ def _checked_tokenizer(folder: Path) -> Mapping[str, JSON]:
     check_files(folder, manifest, full=True)
     for name in sorted(names):
         try:
-            Tokenizer.from_str((folder / name).read_text(encoding="utf-8"))
+            tokenizer_from_str((folder / name).read_text(encoding="utf-8"))
         except Exception as error:  # the library raises plain Exception
             raise SourceError(f"{name} of {folder.name} is not a tokenizer: {error}. Nothing was imported") from error
     return manifest.described
@@ -121,7 +119,7 @@ def _side_sizes(folder: Path) -> dict[str, int]:
     for column in ("source_ids", "target_ids"):
         path = folder / f"{column.removesuffix('_ids')}.json"
         path = path if path.exists() else folder / "tokenizer.json"
-        sizes[column] = vocabulary_size(Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        sizes[column] = vocabulary_size(tokenizer_from_str(path.read_text(encoding="utf-8")))
     return sizes
 
 

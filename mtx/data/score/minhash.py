@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 HALF = np.uint64(32)
 LOW_HALF = np.uint64(0xFFFFFFFF)
 LEAST_JACCARD = 0.5  # smaller values are not computed to the end, which saves time
+HASHES_PER_STEP = 32  # of the compiled kernel, which is slow if the number of hashes is no multiple of it
 HASH_SEED = 20260101  # of the hash functions; another value gives other candidates
 
 
@@ -64,7 +65,11 @@ class MinHash:
         if kernels is not None:
             found = np.empty((self.bands, num_texts), dtype=np.uint32)
             of_text = np.empty(num_texts, dtype=np.uint64)
-            kernels.fill_bands(codes, offsets, self.ngram, functions[0], functions[1], found, of_text)
+            by_row = np.zeros((2, -(-functions.shape[1] // HASHES_PER_STEP) * HASHES_PER_STEP), dtype=np.uint32)
+            by_row[:, : functions.shape[1]] = (
+                functions.reshape(2, self.bands, self.rows_per_band).transpose(0, 2, 1).reshape(2, -1)
+            )
+            kernels.fill_bands(codes, offsets, self.ngram, self.rows_per_band, by_row, found, of_text)
             return found, of_text
         grams, starts = ngram_hashes(codes, offsets, self.ngram)
         values = (grams >> HALF).astype(np.uint32)
@@ -73,7 +78,7 @@ class MinHash:
             least = np.minimum.reduceat(values * factor + addend, starts[:-1])
             band = number // self.rows_per_band
             found[band] = mixed((found[band] << HALF) ^ least ^ (found[band] >> HALF))
-        of_text = mixed(np.add.reduceat(mixed(grams + _places(starts)), starts[:-1]))
+        of_text = mixed(np.add.reduceat(grams * _odd_numbers(starts), starts[:-1]))
         return (found >> HALF).astype(np.uint32), of_text
 
     def jaccard(
@@ -138,7 +143,7 @@ def minhash_kernels() -> ModuleType | None:
     return numba_kernels("mtx.data.score.minhash_kernels", note, tell_missing=True)
 
 
-def _places(starts: Offsets) -> NDArray[Any]:
-    """Return the number of each n-gram in its text, in the high half: uint64 [n-grams]."""
+def _odd_numbers(starts: Offsets) -> NDArray[Any]:
+    """Return for each n-gram the odd number 2 i + 1, where i is its number in its text: uint64 [n-grams]."""
     counts = np.diff(starts)
-    return (np.arange(starts[-1]) - np.repeat(starts[:-1], counts)).astype(np.uint64) << HALF
+    return (2 * (np.arange(starts[-1]) - np.repeat(starts[:-1], counts)) + 1).astype(np.uint64)

@@ -20,6 +20,7 @@ BASE, MIX1, MIX2, ONE = (
 )
 S32, S33 = np.uint64(32), np.uint64(33)
 LARGEST = np.uint32(0xFFFFFFFF)
+GRAMS_PER_STEP = 4
 
 _compiled = partial(compiled, error_model="numpy")
 
@@ -61,35 +62,69 @@ def fill_grams(codes: Array, start: int, end: int, ngram: int, grams: Array) -> 
 
 
 @_compiled
+def fill_text_hash(grams: Array, num_grams: int, highs: Array) -> Any:
+    """Mix the hashes of the n-grams of a text, write their high halves, and return the hash of the text."""
+    total = np.uint64(0)
+    for place in range(num_grams):
+        gram = grams[place]
+        highs[place] = np.uint32(gram >> S32)
+        total += gram * np.uint64(2 * place + 1)
+    return mixed(total)
+
+
+@_compiled
+def fill_least(highs: Array, num_grams: int, factors: Array, addends: Array, least: Array) -> None:
+    """Write the least value of each hash function over the n-grams of a text: uint32 [hashes].
+
+    Four n-grams at a time, so that the processor reads and writes the least values once for four products.
+    """
+    least[:] = LARGEST
+    for start in range(0, num_grams, GRAMS_PER_STEP):
+        last = num_grams - 1
+        one, two = highs[start], highs[min(start + 1, last)]
+        three, four = highs[min(start + 2, last)], highs[min(start + 3, last)]
+        for number in range(factors.size):
+            factor, addend = factors[number], addends[number]
+            first = min(np.uint32(one * factor + addend), np.uint32(two * factor + addend))
+            second = min(np.uint32(three * factor + addend), np.uint32(four * factor + addend))
+            least[number] = min(least[number], min(first, second))
+
+
+@_compiled
 def fill_bands(
-    codes: Array, offsets: Array, ngram: int, factors: Array, addends: Array, bands: Array, of_text: Array
+    codes: Array, offsets: Array, ngram: int, rows: int, functions: Array, bands: Array, of_text: Array
 ) -> None:
-    """Write the hash of each band, uint32 [bands, n], and of each text, uint64 [n]; see `MinHash.band_hashes`."""
-    num_texts, num_hashes = offsets.size - 1, factors.size
+    """Write the hash of each band, uint32 [bands, n], and of each text, uint64 [n]; see `MinHash.band_hashes`.
+
+    Args:
+        codes: the characters of all texts.
+        offsets: the first character of each text, and the end of the last one.
+        ngram: number of characters of an n-gram.
+        rows: number of hashes of a band.
+        functions: the factors and the addends, uint32 [2, hashes]: the first hash of each band, then the second ones.
+            Further hashes have no effect.
+        bands: receives the hashes of the bands.
+        of_text: receives the hashes of the texts.
+    """
+    factors, addends = functions[0], functions[1]
     num_bands = bands.shape[0]
-    rows = num_hashes // num_bands
     longest = 1
-    for text in range(num_texts):
+    for text in range(offsets.size - 1):
         longest = max(longest, offsets[text + 1] - offsets[text])
-    grams = np.empty(longest, dtype=np.uint64)
-    least = np.empty(num_hashes, dtype=np.uint32)
-    for text in range(num_texts):
+    grams, highs = np.empty(longest, dtype=np.uint64), np.empty(longest, dtype=np.uint32)
+    least = np.empty(factors.size, dtype=np.uint32)
+    values = np.empty(num_bands, dtype=np.uint64)
+    for text in range(offsets.size - 1):
         num_grams = fill_grams(codes, offsets[text], offsets[text + 1], ngram, grams)
-        least[:] = LARGEST
-        total = np.uint64(0)
-        for place in range(num_grams):
-            gram = grams[place]
-            total += mixed(gram + (np.uint64(place) << S32))
-            high = np.uint32(gram >> S32)
-            for number in range(num_hashes):
-                hashed = np.uint32(high * factors[number] + addends[number])
-                least[number] = min(least[number], hashed)
-        of_text[text] = mixed(total)
+        of_text[text] = fill_text_hash(grams, num_grams, highs)
+        fill_least(highs, num_grams, factors, addends, least)
+        values[:] = 0
+        for row in range(rows):
+            for band in range(num_bands):
+                value = values[band]
+                values[band] = mixed((value << S32) ^ np.uint64(least[row * num_bands + band]) ^ (value >> S32))
         for band in range(num_bands):
-            value = np.uint64(0)
-            for row in range(rows):
-                value = mixed((value << S32) ^ np.uint64(least[band * rows + row]) ^ (value >> S32))
-            bands[band, text] = np.uint32(value >> S32)
+            bands[band, text] = np.uint32(values[band] >> S32)
 
 
 @_compiled

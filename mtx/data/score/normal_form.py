@@ -28,6 +28,7 @@ UNIFORM_BLOCKS = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xAC00, 0x
 BLOCK_ENDS = (0, *(block.stop for block in UNIFORM_BLOCKS))
 BLOCK_STARTS = (*(block.start for block in UNIFORM_BLOCKS), 0x32000)  # no letters beyond, except private ones
 POSITION_BITS = 32  # the low half of a hashed number is the character, and the high half its position in the text
+MAX_EXPANSION = 4  # characters that NFKC makes of one: at most as many as the bytes of UTF-8
 LEAST_COMPILED = 1000  # for fewer texts, numpy takes less time than the import of numba
 
 Codes = NDArray[np.uint32]
@@ -67,11 +68,16 @@ class FoldingTable:
         folded: uint32 [code points], the character in lower case; a space for white space.
         is_plain: bool [code points], False if NFKC may change a text with this character.
         is_word: bool [code points], True for letters, marks and numbers.
+        expansion: uint16 [code points], the row of `expansions` for a character that is not plain, and that NFKC
+            replaces by plain ones whatever its neighbours are; else 0.
+        expansions: uint32 [rows, 1 + MAX_EXPANSION], the number of characters, and these characters in lower case.
     """
 
     folded: Codes
     is_plain: NDArray[np.bool_]
     is_word: NDArray[np.bool_]
+    expansion: NDArray[np.uint16]
+    expansions: Codes
 
 
 @cache
@@ -96,7 +102,22 @@ def folding_table() -> FoldingTable:
         if category[0] == "M" or unicodedata.normalize("NFKC", character) != character:
             is_plain[code] = False
     is_plain[JOINING_JAMO.start : JOINING_JAMO.stop] = False
-    return FoldingTable(folded, is_plain, is_word)
+    return FoldingTable(folded, is_plain, is_word, *_expansions(folded, is_plain))
+
+
+def _expansions(folded: Codes, is_plain: NDArray[np.bool_]) -> tuple[NDArray[np.uint16], Codes]:
+    """Return `expansion` and `expansions` of the table, given its other columns."""
+    expansion = np.zeros(NUM_CODES, dtype=np.uint16)
+    rows = [[0] * (1 + MAX_EXPANSION)]
+    for code in np.flatnonzero(~is_plain).tolist():
+        found = [ord(character) for character in unicodedata.normalize("NFKC", chr(code))]
+        # The buffer of a text has room for as many characters as the text has bytes.
+        # The kernel drops a second space only where a character is not expanded into several.
+        fits = len(found) <= len(chr(code).encode()) and (len(found) == 1 or SPACE not in found)
+        if fits and is_plain[found].all():
+            expansion[code] = len(rows)
+            rows.append([len(found), *folded[found].tolist(), *[0] * (MAX_EXPANSION - len(found))])
+    return expansion, np.array(rows, dtype=np.uint32)
 
 
 def normal_texts(texts: pa.LargeStringArray, *, with_punctuation: bool = True, compiled: bool = True) -> NormalTexts:
@@ -164,7 +185,7 @@ def normal_form_kernels() -> ModuleType | None:
 def _folded_texts(
     kernels: ModuleType, texts: pa.LargeStringArray, with_punctuation: bool
 ) -> tuple[NormalTexts, NDArray[np.bool_]]:
-    """Return the folded texts, and for which of them NFKC changes nothing: bool [n]."""
+    """Return the folded texts, and for which of them this is the normal form, because NFKC joins nothing: bool [n]."""
     offsets, ends = np.zeros(len(texts) + 1, dtype=np.int64), np.zeros(len(texts) + 1, dtype=np.int64)
     is_plain = np.ones(len(texts), dtype=np.bool_)
     _, buffer, data = texts.buffers()
@@ -176,7 +197,7 @@ def _folded_texts(
     # because the kernel writes a character before it decides whether to keep it.
     codes = np.empty(int(offsets[-1] - offsets[0]) + 1, dtype=np.uint32)
     table = folding_table()
-    tables = (table.folded, table.is_plain, table.is_word)
+    tables = (table.folded, table.is_plain, table.is_word, table.expansion, table.expansions)
     end = kernels.fill_folded(octets, offsets, tables, with_punctuation, codes, ends[1:], is_plain)
     return NormalTexts(codes[:end], ends), is_plain
 

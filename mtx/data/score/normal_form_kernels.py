@@ -13,6 +13,7 @@ from mtx.data.compiled_kernels import compiled
 from mtx.data.score.minhash_kernels import ONE, S32, mixed
 
 Array = NDArray[Any]
+Tables = tuple[Array, Array, Array, Array, Array]
 
 SPACE = 32
 
@@ -34,51 +35,75 @@ def code_at(data: Array, place: int) -> tuple[Any, int]:
 
 
 @_compiled
+def fill_folded_text(
+    data: Array, place: int, end: int, tables: Tables, codes: Array, num_codes: int
+) -> tuple[int, bool]:
+    """Write the characters of a text, and return the end in `codes` and whether they are the normal form."""
+    folded, plain, _, expansion, expansions = tables
+    is_normal = True
+    previous = np.int64(-1)
+    while place < end:
+        first = np.int64(data[place])
+        if first < 0x80:  # which NFKC never changes
+            small = np.int64(folded[first])
+            place += 1
+        else:
+            code, place = code_at(data, place)
+            small = np.int64(folded[code])
+            if not plain[code]:
+                row = np.int64(expansion[code])
+                if row == 0:
+                    is_normal = False
+                else:
+                    # All but the last character of the expansion; the last one is written below.
+                    last = np.int64(expansions[row, 0])
+                    for number in range(1, last):
+                        previous = np.int64(expansions[row, number])
+                        codes[num_codes] = previous
+                        num_codes += 1
+                    small = np.int64(expansions[row, last])
+        codes[num_codes] = small
+        num_codes += not (small == SPACE and previous == SPACE)
+        previous = small
+    return num_codes, is_normal
+
+
+@_compiled
 def fill_folded(
     data: Array,
     offsets: Array,
-    table: tuple[Array, Array, Array],
+    tables: Tables,
     with_punctuation: bool,
     codes: Array,
     ends: Array,
-    is_plain: Array,
+    is_normal: Array,
 ) -> int:
     """Write the characters of n texts in lower case, and return their number; see `normal_form.normal_texts`.
 
     Args:
         data: the bytes of all texts, UTF-8.
         offsets: the first byte of each text, and the end of the last one: [n + 1].
-        table: the three arrays of `FoldingTable`.
+        tables: the arrays of `FoldingTable`.
         with_punctuation: False leaves out all but words, except in a text without a word.
         codes: receives the characters.
         ends: receives the end of each text in `codes`: [n].
-        is_plain: receives whether NFKC keeps all characters of each text, so that its result holds: [n].
+        is_normal: receives whether the characters of each text are its normal form, because NFKC joins nothing: [n].
     """
-    folded, plain, word = table
+    word = tables[2]
     num_codes = 0
-    previous: Any
     for text in range(offsets.size - 1):
-        first, place, previous = num_codes, offsets[text], -1
-        all_plain = True
-        while place < offsets[text + 1]:
-            code, place = code_at(data, place)
-            all_plain &= plain[code]
-            small = np.int64(folded[code])
-            codes[num_codes] = small
-            if with_punctuation:
-                num_codes += not (small == SPACE and previous == SPACE)
-            else:
-                num_codes += word[small]
-            previous = small
-        is_plain[text] = all_plain
-        if not with_punctuation and num_codes == first:
-            place, previous = offsets[text], -1
-            while place < offsets[text + 1]:
-                code, place = code_at(data, place)
-                small = np.int64(folded[code])
-                codes[num_codes] = small
-                num_codes += not (small == SPACE and previous == SPACE)
-                previous = small
+        first = num_codes
+        end, is_normal[text] = fill_folded_text(data, offsets[text], offsets[text + 1], tables, codes, first)
+        if with_punctuation:
+            num_codes = end
+        elif end > first:
+            head = codes[first]
+            for place in range(first, end):
+                code = codes[place]
+                codes[num_codes] = code
+                num_codes += word[code]
+            if num_codes == first:  # without a word, the loop has overwritten the first character alone
+                codes[first], num_codes = head, end
         ends[text] = num_codes
     return num_codes
 

@@ -91,13 +91,13 @@ class ScoreFile:
         unknown = self.rows[(self.rows < 0) | (self.rows >= num_pairs)]
         if len(unknown):
             raise DataError(
-                f"{self.path} names {len(unknown)} rows that the corpus does not have, such as {unknown[0]}. It has "
+                f"{self.path} names {_rows(len(unknown))} that the corpus does not have, such as {unknown[0]}. It has "
                 f"{num_pairs} pairs, with the rows from 0"
             )
         repeated = self.rows[1:][self.rows[1:] == self.rows[:-1]]
         if len(repeated):
             raise DataError(
-                f"{self.path} must name each row once, but names {len(np.unique(repeated))} rows several times, such "
+                f"{self.path} must name each row once, but names {_rows(len(np.unique(repeated)))} several times, such "
                 f"as {repeated[0]}"
             )
         if self.num_lines < num_pairs and not is_partial:
@@ -202,3 +202,7 @@ def _table(path: Path) -> pa.Table:
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a file of scores: {error}") from error
+
+
+def _rows(number: int) -> str:
+    return f"{number} row{'s' * (number != 1)}"

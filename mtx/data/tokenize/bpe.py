@@ -6,6 +6,7 @@ et al. 2016, Radford et al. 2019). Languages without spaces are split only at pu
 more seconds of training, but need no rules for a language.
 """
 
+from dataclasses import field
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 
 from mtx.components.checked_options import Count, Probability, component
+from mtx.components.identity import LATER
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.bpe_dropout import MergeSampler
 from mtx.data.tokenize.tokenization import (
@@ -27,6 +29,7 @@ from mtx.data.tokenize.tokenization import (
     prepare_tokenizer,
 )
 from mtx.data.tokenize.training_text import check_vocabulary_bound, training_texts
+from mtx.data.tokenize.user_symbols import Symbols, add_symbols, check_symbols, texts_between_symbols
 from mtx.data.tokenize.word_index import WordIndex
 
 NUM_BYTES = 256
@@ -50,6 +53,8 @@ class BPETokenization(Tokenization):
         min_frequency: minimum number of occurrences of a pair of tokens for a merge.
         normalization: Unicode normal form applied before tokenising, NFC or NFKC; None: no normalisation.
         max_train_pairs: maximum number of pairs for training the tokenizer, evenly spaced over the dataset.
+        symbols: texts that are always one token, such as language tags, wherever they occur. Their ids follow the
+            `vocab_size` learned ones.
         dropout: probability, in [0, 1], that a merge is dropped when training texts are encoded, drawn again in each
             epoch (BPE-dropout); 0: no dropout. Does not change the vocabulary.
 
@@ -72,7 +77,12 @@ class BPETokenization(Tokenization):
     min_frequency: Count = 2
     normalization: Normalization | None = None
     max_train_pairs: Count = 1_000_000
+    symbols: Symbols = field(default=(), metadata=LATER)
     dropout: Probability = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_symbols(self.symbols)
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Learn the merges from the texts of `dataset`; see `Tokenization.train`."""
@@ -90,9 +100,9 @@ class BPETokenization(Tokenization):
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(stream.to_learn_from(), trainer)
+        tokenizer.train_from_iterator(texts_between_symbols(stream.to_learn_from(), self.symbols), trainer)
         tokenizer.pre_tokenizer = cut_words
-        self._tokenizer = prepare_tokenizer(tokenizer)
+        self._tokenizer = prepare_tokenizer(add_symbols(tokenizer, self.symbols))
         return self
 
     @property

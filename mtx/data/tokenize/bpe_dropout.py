@@ -19,6 +19,8 @@ from tokenizers import Tokenizer
 from mtx.data.tokenize import subword_sampling
 from mtx.data.tokenize.counter_rng import derived_keys, draw, draw_threshold, draws
 from mtx.data.tokenize.subword_sampling import Ids, Int, id_type, offsets_of, read_only_view
+from mtx.data.tokenize.tokenization import vocabulary_size
+from mtx.data.tokenize.user_symbols import symbol_ids
 from mtx.data.tokenize.word_index import WordIndex
 from mtx.errors import TokenizerError
 
@@ -57,8 +59,9 @@ class MergeSampler:
         self._made = partial(type(self), tokenizer, words, dropout=dropout, compiled=compiled)
         self._rows = read_only_view(words.numbers), read_only_view(words.offsets)
         self._chance = draw_threshold(dropout)
-        self._dtype = id_type(max(vocab.values()) + 1)
-        self._symbols, self._symbol_offsets = _word_symbols(vocab, words.distinct, self._dtype)
+        self._dtype = id_type(vocabulary_size(tokenizer))
+        added = symbol_ids(tokenizer)
+        self._symbols, self._symbol_offsets = _word_symbols(vocab, words.distinct, added, self._dtype)
         left, right, self._merged = _merge_tables(vocab, model["merges"])
         self._kernels = None if compiled is False else subword_sampling.compiled_sampling_kernels()
         if self._kernels is None:
@@ -177,8 +180,15 @@ def _merge_tables(vocab: dict[str, int], merges: list[Any]) -> tuple[Int, Int, I
     return left, right, both
 
 
-def _word_symbols(vocab: dict[str, int], distinct: list[str], dtype: Any) -> tuple[Ids, Int]:
-    """Return the concatenated ids of the characters of all words, and the offset of each word."""
+def _word_symbols(vocab: dict[str, int], distinct: list[str], added: dict[str, int], dtype: Any) -> tuple[Ids, Int]:
+    """Return the concatenated ids of the characters of all words, and the offset of each word.
+
+    A user-defined symbol, one of `added`, is a word with one id, in which there is nothing to merge.
+    """
+    whole = {number: added[word] for number, word in enumerate(distinct) if word in added}
+    if whole:
+        stand_in = next(char for char in vocab if len(char) == 1)
+        distinct = [stand_in if number in whole else word for number, word in enumerate(distinct)]
     points = np.frombuffer("".join(distinct).encode("utf-32-le"), dtype=np.uint32)
     known = {ord(char): id for char, id in vocab.items() if len(char) == 1}
     alphabet = np.full(max([*known, int(points.max(initial=0))]) + 1, -1, dtype=np.int64)
@@ -186,7 +196,9 @@ def _word_symbols(vocab: dict[str, int], distinct: list[str], dtype: Any) -> tup
     ids = alphabet[points]
     if np.any(ids < 0):
         raise TokenizerError(NOT_BYTE_LEVEL)
-    return read_only_view(ids.astype(dtype)), offsets_of(list(map(len, distinct)))
+    offsets = offsets_of(list(map(len, distinct)))
+    ids[offsets[list(whole)]] = list(whole.values())
+    return read_only_view(ids.astype(dtype)), offsets
 
 
 def _rank_table(kernels: ModuleType, left: Int, right: Int) -> tuple[Array, Array]:

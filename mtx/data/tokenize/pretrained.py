@@ -1,9 +1,10 @@
 """Tokenizers from elsewhere: any `tokenizer.json` of the `tokenizers` library, or a folder that transformers saved."""
 
+import copy
 import hashlib
 import os
 import re
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
@@ -12,7 +13,7 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.pre_tokenizers import Sequence, Split
 
 from mtx.components.checked_options import component
-from mtx.components.identity import JSON
+from mtx.components.identity import JSON, LATER
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.tokenization import (
     SPECIAL_TOKENS,
@@ -23,8 +24,15 @@ from mtx.data.tokenize.tokenization import (
     encode_texts,
     special_ids,
 )
-from mtx.data.tokenize.tokenizer_folder import folder_special_tokens, tokenizer_file
+from mtx.data.tokenize.tokenizer_folder import (
+    MODEL_FILES,
+    TOKEN_FILES,
+    TOKENIZER_FILE,
+    folder_special_tokens,
+    tokenizer_file,
+)
 from mtx.errors import ConfigError, TokenizerError
+from mtx.infra.dataset.hub.model_files import is_repository_name, repository_folder
 
 if TYPE_CHECKING:
     from mtx.progress.tracking import Phases
@@ -46,7 +54,8 @@ class PretrainedTokenization(Tokenization):
     copy of the file.
 
     Args:
-        filepath: the tokenizer file, or a folder with `tokenizer.json`.
+        filepath: the tokenizer file, a folder with `tokenizer.json`, or the name of a repository of the Hugging Face
+            Hub with such a file, such as `google-t5/t5-small`.
         joint: True: both languages share this vocabulary; False: they count as two vocabularies of one file.
         pad_token: the padding token, as written in the vocabulary; None: as the files of the folder name it, else
             `<PAD>`. One token may serve several purposes, such as
@@ -56,6 +65,8 @@ class PretrainedTokenization(Tokenization):
         eos_token: the token that ends a text; None: as the folder says, else `<EOS>`.
         unk_token: the token for unknown text; None: as the folder says, else `<UNK>`. If the vocabulary has none, such
             as a byte-level one, set any other token.
+        revision: a branch, a tag or a commit of the repository; None: the newest commit, which the log names.
+        target_filepath: the tokenizer of the target side, with `joint` False; None: both sides have the same file.
     """
 
     kind: ClassVar[str] = "tokenizer/pretrained"
@@ -67,17 +78,28 @@ class PretrainedTokenization(Tokenization):
     bos_token: Token | None = None
     eos_token: Token | None = None
     unk_token: Token | None = None
+    revision: str | None = field(default=None, metadata=LATER)
+    target_filepath: str | os.PathLike[str] | None = field(default=None, metadata=LATER)
+
+    HUB_FILES: ClassVar[tuple[str, ...]] = (TOKENIZER_FILE, *TOKEN_FILES, *MODEL_FILES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._content: bytes | None = None
         self._special: SpecialTokens | None = None
+        self._downloaded: Path | None = None
         if not self.filepath:
             raise ConfigError(
                 "tokenizer.filepath must be a file, but is not set. Set tokenizer.filepath=FOLDER/tokenizer.json"
             )
-        if self.eos_token is not None and self.eos_token == self.pad_token:
-            raise ConfigError(_equal_tokens_message(self.eos_token))
+        self.target_filepath = None if self.target_filepath is None else os.fspath(self.target_filepath)
+        if self.target_filepath is not None and self.joint:
+            raise ConfigError(
+                f"tokenizer.target_filepath={self.target_filepath} is a vocabulary of its own, but tokenizer.joint is "
+                "true. Set tokenizer.joint=false"
+            )
+        if self.eos_token is not None:
+            check_distinct(self.eos_token, self.pad_token)
 
     @property
     def special(self) -> SpecialTokens:
@@ -86,12 +108,11 @@ class PretrainedTokenization(Tokenization):
         Reads the files of the folder on first use. Raises TokenizerError if they cannot be read.
         """
         if self._special is None:
-            path = Path(self.filepath or "")
+            path = self._location()
             named = folder_special_tokens(path) if path.is_dir() else SPECIAL_TOKENS
             typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
             special = replace(named, **{role: token for role, token in typed.items() if token is not None})
-            if special.eos == special.pad:
-                raise ConfigError(_equal_tokens_message(special.eos))
+            check_distinct(special.eos, special.pad)
             self._special = special
         return self._special
 
@@ -99,6 +120,17 @@ class PretrainedTokenization(Tokenization):
         """Return a copy, including the tokenizer and the special tokens of its folder, with another file."""
         _ = self.special
         return super().at(filepath, phases)
+
+    def for_side(self, side: Side) -> Self:
+        """Return the tokenizer of a side: that of `target_filepath` for the target, if it is set."""
+        if self.target_filepath is None:
+            return self
+        other = copy.copy(self)
+        other.target_filepath = None
+        if side == "target":
+            other.filepath = self.target_filepath
+            other._content = other._special = other._downloaded = other._tokenizer = None
+        return other
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Raise TokenizerError, because a pretrained vocabulary is not trained."""
@@ -133,21 +165,37 @@ class PretrainedTokenization(Tokenization):
             "eos_token": special.eos,
             "unk_token": special.unk,
         }
-        return {**super().identity(), **tokens, "sha256": hashlib.sha256(content).hexdigest()}
+        described = super().identity()
+        for name in ("revision", "target_filepath"):  # the content decides
+            described.pop(name, None)
+        if self.target_filepath is not None:
+            described["target"] = self.for_side("target").identity()
+        return {**described, **tokens, "sha256": hashlib.sha256(content).hexdigest()}
+
+    def _location(self) -> Path:
+        """Return the file or folder that `filepath` names, after a download if it names a repository of the Hub."""
+        name = os.fspath(self.filepath or "")
+        if not is_repository_name(name):
+            return Path(name)
+        if self._downloaded is None:
+            self._downloaded = repository_folder(name, self.revision, self.HUB_FILES)
+        return self._downloaded
 
     def _path(self) -> Path:
-        path = super()._path()
+        path = self._location()
         return tokenizer_file(path) if path.is_dir() else path
 
     def _parse(self, content: bytes) -> Tokenizer:
         return spell_out(add_special(super()._parse(content), self.special), self.special)
 
 
-def _equal_tokens_message(token: str) -> str:
-    return (
-        f"tokenizer.eos_token and tokenizer.pad_token must differ, but both are {token!r}: losses ignore padding, so "
-        "that a model would never learn to end. Choose another tokenizer.pad_token"
-    )
+def check_distinct(eos: str, pad: str | None) -> None:
+    """Raise ConfigError if one token ends a text and pads batches."""
+    if eos == pad:
+        raise ConfigError(
+            f"tokenizer.eos_token and tokenizer.pad_token must differ, but both are {eos!r}: losses ignore padding, so "
+            "that a model would never learn to end. Choose another tokenizer.pad_token"
+        )
 
 
 def spell_out(tokenizer: Tokenizer, special: SpecialTokens) -> Tokenizer:

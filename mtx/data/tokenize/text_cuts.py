@@ -13,14 +13,15 @@ from tokenizers import Tokenizer
 
 from mtx.data.tokenize import unigram
 from mtx.data.tokenize.byte import byte_chars
+from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.data.tokenize.tokenization import encode_texts
 
 SPACE = 0x20
 NORMAL_FORMS = ("NFC", "NFKC", "NFD", "NFKD")
-# White space outside ASCII, and two characters that are sometimes treated as white space. Their UTF-8 is compared as a
-# number of two or three bytes. Text is not split at a space after one of these characters or after an ASCII control
-# character.
-WIDE_SPACES = [*"\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff", *map(chr, range(0x2000, 0x200C))]
+# White space outside ASCII, and characters that are sometimes treated as white space, such as SentencePiece's mark of a
+# space. Their UTF-8 is compared as a number of two or three bytes. Text is not split at a space after one of these
+# characters or after an ASCII control character.
+WIDE_SPACES = [*"\u2581\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff", *map(chr, range(0x2000, 0x200C))]
 WIDE_SPACES_UTF8 = np.array([int.from_bytes(char.encode()) for char in WIDE_SPACES], dtype=np.uint32)
 TWO_BYTES, THREE_BYTES = WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 < 1 << 16], WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 >= 1 << 16]
 
@@ -74,6 +75,8 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
     `keep`: no token crosses such a position. `classes`: nor does one cross a position of `class_changes`. `drop`: as
     `keep`, but the tokenizer also prepends a space to each text.
     """
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return "keep" if tokenizer.file.splits_words else None
     described = json.loads(tokenizer.to_str())
     model, steps = described["model"], normalizer_steps(described["normalizer"])
     if any(not token["special"] for token in described["added_tokens"]) or model.get("dropout"):
@@ -124,6 +127,8 @@ def normalizer_steps(described: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 def byte_ids(tokenizer: Tokenizer) -> NDArray[np.int64] | None:
     """Return the token id of each byte, int64 [256], if each byte of a text is one token; else None."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return None
     described = json.loads(tokenizer.to_str())
     model, words = described["model"], described["pre_tokenizer"]
     if model["type"] != "BPE" or described["normalizer"] is not None:

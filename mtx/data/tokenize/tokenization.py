@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from tokenizers import AddedToken, Tokenizer, normalizers
 from tokenizers.normalizers import Normalizer
@@ -23,6 +23,7 @@ from mtx.components.checked_options import component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.dataset import TranslationDataset
 from mtx.data.token_rows import SpecialIds
+from mtx.data.tokenize.sentencepiece_library import FORMAT_KEY, SentencePieceTokenizer
 from mtx.errors import StoreError, TokenizerError
 from mtx.infra.dal.atomic_file import atomic_file
 
@@ -138,6 +139,10 @@ class Tokenization(ABC):
         other._phases = phases
         return other
 
+    def for_side(self, side: Side) -> Self:
+        """Return the tokenizer of a side; only tokenizers with a file for each side have several."""
+        return self
+
     def identity(self) -> dict[str, JSON]:
         """Return what determines the vocabulary, including the `tokenizers` release if mtx trains the vocabulary."""
         described = identity(self, exclude=("filepath", "train_on", *self.SAMPLING))
@@ -219,6 +224,16 @@ class Tokenization(ABC):
         return self
 
 
+def tokenizer_from_str(content: str) -> Tokenizer:
+    """Return the tokenizer that a file of the store or a checkpoint contains.
+
+    Raises TokenizerError for a damaged SentencePiece model, and what the `tokenizers` library raises otherwise.
+    """
+    if content.startswith(f'{{"{FORMAT_KEY}"'):
+        return cast(Tokenizer, SentencePieceTokenizer.from_str(content))
+    return Tokenizer.from_str(content)
+
+
 def prepare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     """Set `tokenizer` to encode texts completely and literally; return the same object.
 
@@ -226,6 +241,8 @@ def prepare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     is encoded as ordinary text instead of as the special id. The library saves this last setting neither in files nor
     in pickles, so it must be set after each load.
     """
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
@@ -238,6 +255,8 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     Runs in parallel over `texts` unless `TOKENIZERS_PARALLELISM=false`. Raises TypeError if a text is no str or is not
     encodable as UTF-8.
     """
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return tokenizer.ids_of(texts)
     if not tokenizer.encode_special_tokens:  # pickling resets this setting
         prepare_tokenizer(tokenizer)
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]

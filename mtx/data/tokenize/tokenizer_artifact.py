@@ -62,7 +62,7 @@ def get_or_train(config: Tokenization, runner: StageRunner, dataset_id: str) -> 
                 with Phases(f"training the tokenizer ({side})", f"tokenizer ({side})") as phases:
                     config.at(folder / name, phases).train(runner.repo.get_checked(dataset_id), side=side).save()
             else:
-                config.load().at(folder / name).save()
+                config.for_side(side).load().at(folder / name).save()
 
     with Waiting(tokenizer_id) as waiting:
         folder = runner.store.tokenizers.get_or_build(tokenizer_id, build, described)
@@ -75,7 +75,7 @@ def get_or_train(config: Tokenization, runner: StageRunner, dataset_id: str) -> 
 def load_pair(config: Tokenization, folder: Path) -> TokenizerPair:
     """Load the tokenizers of both sides from the files in `folder`. Raises TokenizerError."""
     files = JOINT if config.joint else SEPARATE
-    loaded = {side: config.at(folder / name).load() for side, name in files.items()}
+    loaded = {side: config.for_side(side).at(folder / name).load() for side, name in files.items()}
     source, target = loaded.get("both") or loaded["source"], loaded.get("both") or loaded["target"]
     return TokenizerPair(
         id=folder.name,

@@ -27,6 +27,7 @@ from mtx.data.stage_runner import StageRunner, say_reused
 from mtx.data.store import Store
 from mtx.data.tokenize.tokenization import encode_texts
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
+from mtx.data.tokenize.user_symbols import add_symbols, symbol_ids, texts_between_symbols
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.progress.tracking import Phases, Waiting
@@ -118,7 +119,9 @@ def cut_words(
 
     cutter = word_level_tokenizer(tokenizer)
     trainer = WordLevelTrainer(vocab_size=MAX_DISTINCT_WORDS, min_frequency=0, show_progress=False, special_tokens=[])
-    cutter.train_from_iterator(rows("finding words"), trainer)
+    symbols = [*symbol_ids(tokenizer)]
+    cutter.train_from_iterator(texts_between_symbols(rows("finding words"), symbols), trainer)
+    add_symbols(cutter, symbols)
     vocab = cutter.get_vocab()
     return sorted(vocab, key=vocab.__getitem__), (encode_texts(cutter, some) for some in rows("numbering words"))
 

@@ -4,6 +4,7 @@ White space is not encoded: decoding joins words with single spaces. Pieces insi
 """
 
 import json
+from dataclasses import field
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, PreTokenizer, Sequence, 
 from tokenizers.trainers import WordPieceTrainer
 
 from mtx.components.checked_options import Count, component
+from mtx.components.identity import LATER
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.tokenization import (
     SPECIAL_TOKENS,
@@ -33,6 +35,7 @@ from mtx.data.tokenize.training_text import (
     restricted_texts,
     training_texts,
 )
+from mtx.data.tokenize.user_symbols import Symbols, add_symbols, check_symbols
 
 NUM_FIXED = len(SPECIAL_TOKENS.as_list())
 PREFIX = "##"
@@ -59,6 +62,8 @@ class WordPieceTokenization(Tokenization):
             frequency. Words of these characters are never unknown.
         normalization: Unicode normal form applied before tokenising, NFC or NFKC; None: no normalisation.
         max_train_pairs: maximum number of pairs for training the tokenizer, evenly spaced over the dataset.
+        symbols: texts that are always one token, such as language tags, wherever they occur. Their ids follow the
+            `vocab_size` learned ones.
     """
 
     kind: ClassVar[str] = "tokenizer/wordpiece"
@@ -71,6 +76,11 @@ class WordPieceTokenization(Tokenization):
     character_coverage: Coverage = 0.9995
     normalization: Normalization | None = None
     max_train_pairs: Count = 1_000_000
+    symbols: Symbols = field(default=(), metadata=LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_symbols(self.symbols)
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Learn the vocabulary from the texts of `dataset`; see `Tokenization.train`."""
@@ -97,7 +107,7 @@ class WordPieceTokenization(Tokenization):
         )
         learner.train_from_iterator(restricted_texts(stream.to_learn_from(), characters), trainer)
         ids: dict[str, int] = json.loads(learner.to_str())["model"]["vocab"]
-        self._tokenizer = prepare_tokenizer(wordpiece_tokenizer(ids, self.normalization))
+        self._tokenizer = prepare_tokenizer(add_symbols(wordpiece_tokenizer(ids, self.normalization), self.symbols))
         return self
 
 

@@ -94,7 +94,7 @@ def test_several_columns_of_a_parquet_file_keep_their_names(store: Store, tmp_pa
             "row,q\n0,1\n4,1\n-1,1\n",
             r"names 2 rows that the corpus does not have, such as -1\. It has 4 pairs",
         ),
-        ("s.csv", "row,q\n0,1\n0,1\n", r"must name each row once, but names 1 rows several times, such as 0"),
+        ("s.csv", "row,q\n0,1\n0,1\n", r"must name each row once, but names 1 row several times, such as 0"),
         ("s.csv", "row,q\n0,1\n2,1\n", r"scores for 2 of the 4 raw pairs .* none for 2, such as row 1.*partial=true"),
         ("s.csv", "row,q\na,1\n", r"the column row of .* must be whole numbers, but is of type string"),
         ("s.csv", "row\n0\n", r"must have one column beside row, but has 0: none"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.data.score.contamination import unspaced_characters, word_hashes
-from mtx.data.score.normal_form import LEAST_COMPILED, normal_pairs, normal_texts
+from mtx.data.score.normal_form import LEAST_COMPILED, folding_table, normal_pairs, normal_texts
 from mtx.data.score.text_features import NUM_CODES, UNSPACED, character_table
 
 
@@ -46,7 +46,7 @@ def test_the_form_is_that_of_the_standard_library(texts: list[str]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.text(st.sampled_from("aB \t\u2028!é\u0301ﬁ語シ\u3099שָ😀\x00\u1112\u1161")), max_size=6),
+    st.lists(st.text(st.sampled_from("aB \t\u2028!é\u0301ﬁ語シ\u3099שָ😀\x00\u1112\u1161…\u00a0½ｶﾞ´™㍿")), max_size=6),
     st.booleans(),
 )
 def test_numpy_and_the_compiled_kernel_agree(texts: list[str], with_punctuation: bool) -> None:
@@ -56,6 +56,18 @@ def test_numpy_and_the_compiled_kernel_agree(texts: list[str], with_punctuation:
     assert one.offsets.tolist() == other.offsets.tolist()
     for found, expected in zip(word_hashes(one), word_hashes(one, compiled=False), strict=True):
         assert found.tolist() == expected.tolist()
+
+
+def test_the_compiled_kernel_expands_each_compatibility_character_as_the_library_does() -> None:
+    codes = np.flatnonzero(~folding_table().is_plain)
+    texts = [f" A{chr(code)}{chr(code)} b" for code in codes[(codes < 0xD800) | (codes > 0xDFFF)].tolist()]
+    array = pa.array(texts, pa.large_string())
+    for with_punctuation in (True, False):
+        one, other = (
+            normal_texts(array, with_punctuation=with_punctuation, compiled=compiled) for compiled in (True, False)
+        )
+        np.testing.assert_array_equal(one.offsets, other.offsets)
+        np.testing.assert_array_equal(one.codes, other.codes)
 
 
 def test_scripts_without_spaces_are_those_of_the_character_table() -> None:

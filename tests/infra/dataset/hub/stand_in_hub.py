@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub on 127.0.0.1, for the real client: repositories from folders, faults on demand.
 
-Serves `ROOT/OWNER/NAME/FILES…` as the dataset `OWNER/NAME` at the one commit `Hub.commit`. Files with `lfs` in their
-path are said to be large ones, with a SHA-256.
+Serves `ROOT/OWNER/NAME/FILES…` as the dataset and the model `OWNER/NAME` at the one commit `Hub.commit`. Files
+with `lfs` in their path are said to be large ones, with a SHA-256.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from urllib.parse import parse_qs, unquote, urlparse
 COMMIT = "a1b2c3d4" * 5
 BRANCH = "main"
 RENAMED = ("/datasets/mtx/old-name", "/datasets/mtx/jsonl")
-API = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
-FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+API = re.compile(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
+FILE = re.compile(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
 @dataclass

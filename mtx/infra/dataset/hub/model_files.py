@@ -1,0 +1,83 @@
+"""Download the files of a tokenizer from a model repository of the Hugging Face Hub, all from one commit."""
+
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from mtx.errors import TokenizerError
+from mtx.infra.dataset.hub.hub_errors import endpoint, error_text, offline_variables
+from mtx.infra.dataset.hub.pinned_dataset import COMMIT
+from mtx.infra.dataset.hub.retry import network_errors
+
+log = logging.getLogger(__name__)
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+FILE_ENDINGS = (".json", ".model", ".spm", ".txt", ".vocab", ".yml")
+
+
+def is_repository_name(path: str) -> bool:
+    """Return whether a path that does not exist may be the name of a repository, such as `google-t5/t5-small`."""
+    return NAME.fullmatch(path) is not None and not path.endswith(FILE_ENDINGS) and not Path(path).exists()
+
+
+def repository_folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """Return a folder with the files of a repository that match `patterns`, all from one commit.
+
+    A full commit hash that is in the client's cache needs no network, and so does a branch in offline mode. The log
+    says which commit a branch names, so that a config can pin it.
+
+    Args:
+        name: the repository, such as `google-t5/t5-small`.
+        revision: a branch, a tag or a commit; None: the branch main.
+        patterns: the names of the files.
+
+    Raises TokenizerError if the repository or the revision does not exist, or if the Hub does not answer.
+    """
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    chosen = list(patterns)
+    failures: tuple[type[Exception], ...] = (errors.OfflineModeIsEnabled, *network_errors())
+    if COMMIT.fullmatch(revision or ""):
+        with suppress(errors.LocalEntryNotFoundError, OSError):
+            return Path(snapshot_download(name, revision=revision, allow_patterns=chosen, local_files_only=True))
+    try:
+        commit = HfApi(endpoint=endpoint()).model_info(name, revision=revision).sha
+        folder = snapshot_download(name, revision=commit, allow_patterns=chosen, endpoint=endpoint())
+        if revision != commit:
+            log.info("the tokenizer %s is at the commit %s. Pin it with tokenizer.revision=%s", name, commit, commit)
+        return Path(folder)
+    except errors.RevisionNotFoundError as error:
+        raise TokenizerError(
+            f"the repository {name} has no revision {revision!r}. Set tokenizer.revision to a branch, a tag or a "
+            "commit, or to null for the newest"
+        ) from error
+    except errors.GatedRepoError as error:
+        raise TokenizerError(
+            f"the repository {name} requires a login. Request access on its page, and run `hf auth login`"
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise TokenizerError(
+            f"tokenizer.filepath={name} is no file, no folder, and no repository of {endpoint()}, or is private. "
+            "Correct the path or the name, or run `hf auth login`"
+        ) from error
+    except failures as error:
+        return _cached_folder(name, revision, chosen, error)
+
+
+def _cached_folder(name: str, revision: str | None, patterns: list[str], reason: Exception) -> Path:
+    """Return the folder of an earlier download. Raises TokenizerError if there is none."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        folder = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True)
+    except (errors.LocalEntryNotFoundError, OSError, ValueError) as error:
+        is_offline = isinstance(reason, errors.OfflineModeIsEnabled)
+        why = f"offline mode is on ({offline_variables()})" if is_offline else error_text(reason)
+        raise TokenizerError(
+            f"tokenizer.filepath={name} is no file and no folder, and the Hub at {endpoint()} cannot be asked for a "
+            f"repository of that name: {why}. Correct the path, or run once with a connection, which keeps the files"
+        ) from error
+    log.warning("the tokenizer %s comes from an earlier download, because the Hub does not answer", name)
+    return Path(folder)
