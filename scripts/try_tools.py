@@ -1,4 +1,4 @@
-"""Try mtx's loader in other tools: every pair once an epoch, other epochs, disjoint ranks, exact resume.
+"""Try mtx in other tools: its loader (every pair once an epoch, disjoint ranks, exact resume), loggers, and exports.
 
 scripts/try_tools installs what the trials need, and runs this module.
 """
@@ -159,6 +159,57 @@ def optuna() -> str:
     return f"8 trials in one thread and in 4, optuna {version('optuna')}"
 
 
+def loggers() -> str:
+    """Train with all loggers: W&B writes an offline run, MLflow its SQLite store; both get all that mtx logs."""
+    small = [*SMALL, "model.d_model=16", "trainer.max_steps=2", "task.scored_sentences=2", "task.contrastive_pairs=0"]
+    chosen = ["logger=[csv,tensorboard,wandb,mlflow]", "logger.wandb.offline=true", "hydra.run.dir=run"]
+    _run_command("task=fit", *small, *chosen)
+    from mlflow import MlflowClient
+
+    report = json.loads(Path("run/report.json").read_text())
+    client = MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
+    experiment = client.get_experiment_by_name("mtx")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["model.d_model"] == "16"
+    assert run.data.params["ids.raw.train"] == report["ids"]["raw"]["train"]
+    assert abs(run.data.metrics["report/bits_per_byte"] - report["bits_per_byte"]) < 1e-6
+    stored = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert stored == {"report.html", "report.json", "config.json"}, stored
+    (written,) = Path("run/wandb").glob("offline-run-*/*.wandb")
+    content = written.read_bytes()
+    for wanted in ("model.d_model", report["ids"]["raw"]["train"], "report/bits_per_byte", "report.html"):
+        assert wanted.encode() in content, wanted
+    assert list(Path("run/tensorboard").glob("events.*"))
+    _run_command("-m", "task=fit", *small, "logger=mlflow", "seed=1,2", "hydra.sweep.dir=many/sweep")
+    runs = client.search_runs([experiment.experiment_id], "tags.`mtx.sweep` = 'many/sweep'")
+    assert len(runs) == 2, len(runs)
+    return f"wandb {version('wandb')}, mlflow-skinny {version('mlflow-skinny')}, tensorboard {version('tensorboard')}"
+
+
+def megatron() -> str:
+    """Export token ids, and read them by Megatron Core's own class."""
+    _run_command("task=prepare", *SMALL, "hydra.run.dir=run")
+    from mtx.app.command import compose
+    from mtx.components.check_and_build import build
+
+    repo = build(compose([]), "storage").repo
+    name = repo.show(stage="encoded", split="train")["id"].values[0]
+    _run_command("task=export", f"dataset={name}", "to=ids", "format=megatron")
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+
+    table = repo.get(dataset_id=name).rows.table
+    for side in ("source", "target"):
+        read = IndexedDataset(f"ids/{side}")
+        assert [ids.tolist() for ids in read] == table[f"{side}_ids"].to_pylist()
+    return f"{len(table)} pairs, megatron-core {version('megatron-core')}"
+
+
+def _run_command(*arguments: str) -> None:
+    command = [sys.executable, "-m", "mtx", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def _check_epochs(dm: Any) -> int:
     """Check two epochs of a data module, and return the number of batches of each."""
     dm.prepare_data()
@@ -185,7 +236,7 @@ def _batches(folder: Path, rank: int) -> list[list[str]]:
 
 
 TRIALS: dict[str, Callable[[], str]] = {
-    each.__name__: each for each in (hydra_zen, notebook, transformers_ranks, optuna)
+    each.__name__: each for each in (hydra_zen, notebook, transformers_ranks, optuna, loggers, megatron)
 }
 
 

@@ -135,7 +135,7 @@ class FakeRun:
             "enable_model_summary": False,
             "log_every_n_steps": 1,
         }
-        logger = {"_target_": "pytorch_lightning.loggers.CSVLogger", "name": "", "version": "log"}
+        csv = {"_target_": "pytorch_lightning.loggers.CSVLogger", "name": "", "version": "log"}
         small = {
             "num_encoder_layers": 1,
             "num_decoder_layers": 1,
@@ -144,7 +144,8 @@ class FakeRun:
             "learning_rate": 0.02,
             "warmup_steps": 1,
         }
-        self.config: dict[str, Any] = {"model": {**model, **small}, "trainer": trainer, "logger": logger, "seed": 3}
+        self.config: dict[str, Any] = {"model": {**model, **small}, "trainer": trainer, "seed": 3}
+        self.config["logger"] = {"csv": csv}
         self.config["budget"] = {"_target_": "mtx.training.callbacks.TrainingBudget"}
         for group, options in groups.items():
             self.config[group] = {**({} if "_target_" in options else self.config[group]), **options}

@@ -40,6 +40,8 @@ ONLY_CHECKED = {
     r"-m .*task=fit|=(data_curve|proxy|vocabulary_comparison|worth_of_rules)": "many trainings; tests/test_recipes.py",
     r"tokenizer\.(alpha|dropout)=": "compiles kernels; tests/training/test_sampled_epochs.py trains with both",
     r"ckpt=(outputs/|\S+\.ckpt)": "needs a checkpoint of the reader; tests/experiment/test_translate.py has one",
+    r"back_translation": "needs a checkpoint of the reader; tests/training/test_back_translation.py has one",
+    r"logger=\S*(wandb|mlflow|tensorboard)": "needs an extra; scripts/try_tools runs them",
     r"tokenizer=(pretrained|sentencepiece)\b": "needs a vocabulary of the reader; tests/data/tokenize has some",
     r"runs=\[outputs/2026": "names runs of the reader",
 }

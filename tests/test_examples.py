@@ -29,6 +29,8 @@ def test_every_example_is_tried() -> None:
         "accelerate_loop.py",
         "huggingface.py",
         "lightning_cli.py",
+        "lora.py",  # test_own_model_examples.py
+        "marian.py",  # test_own_model_examples.py
         "own_downloader.py",
         "own_model.py",
         "own_scorer.py",

@@ -28,9 +28,8 @@ KEYS = (
     ("storage.root=FOLDER", "the store"),
 )
 MORE = (
-    ("mtx task=options", "every option of every group"),
+    ("mtx task=options", "every option; mtx --cfg job prints all values"),
     ("mtx task=options only=sampler", "every key of a group or option"),
-    ("mtx --cfg job", "the complete config, without running it"),
 )
 
 

@@ -98,6 +98,8 @@ def _meant(
     node: Any = config
     for part in parts[:depth]:
         node = node[part]
+    if depth == 1 and group in GROUPS and GROUPS[group].is_multiple:
+        return _meant_in_component(node, text, arguments)
     if isinstance(node, Mapping) and _takes(node, ".".join(parts[:depth]), parts[depth]):
         name = str(node[TARGET_KEY]).rpartition(".")[2]
         return f"{name} takes it; add it with +: {replaced(arguments, {text: f'+{text}'})}"
@@ -108,6 +110,19 @@ def _meant(
     kept = [argument for argument in arguments if argument.partition("=")[0] != group]
     told = f"{group}={options[0]} has it" + (f", as have {', '.join(options[1:])}" if options[1:] else "")
     return f"{told}: {replaced(kept, {text: text}, added=[f'{group}={options[0]}'])}"
+
+
+def _meant_in_component(components: Mapping[str, Any], text: str, arguments: Sequence[str]) -> str | None:
+    """Return the command with GROUP.NAME.KEY in place of GROUP.KEY, for a group of which several options are chosen."""
+    group, _, key = text.lstrip("+").partition(".")
+    first = key.partition("=")[0].partition(".")[0]
+    if first == TARGET_KEY:
+        return f"Name a component of your own: {replaced(arguments, {text: f'+{group}.own.{key}'})}"
+    for name, options in components.items():
+        if isinstance(options, Mapping) and (first in options or _takes(options, f"{group}.{name}", first)):
+            plus = "" if first in options else "+"
+            return f"{name} has it: {replaced(arguments, {text: f'{plus}{group}.{name}.{key}'})}"
+    return None
 
 
 def _takes(options: Mapping[str, Any], key: str, name: str) -> bool:

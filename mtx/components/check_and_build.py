@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
-from mtx.components.groups import GROUPS, KEYS, SHORT_KEYS
+from mtx.components.groups import GROUPS, KEYS, SHORT_KEYS, group_of
 from mtx.components.unchanged_packaged_options import is_packaged
 from mtx.errors import ConfigError, MtxError, choices
 from mtx.exhausted_resources import raise_if_exhausted
@@ -145,7 +145,7 @@ def _construction_error(group: str, options: Config, error: BaseException, refus
     name = str(options[TARGET_KEY]).rpartition(".")[2]
     if isinstance(error, ImportError):
         package = _missing_package(error)
-        other = ", or set logger=csv" if group == "logger" else ""
+        other = ", or set logger=csv" if group.partition(".")[0] == "logger" else ""
         return ConfigError(f"{group} needs the package {package} for {name}: pip install {package}{other}")
     reason = f"{group} cannot be built: {options[TARGET_KEY]} raised: {' '.join(str(error).split())}"
     if not refused:
@@ -161,20 +161,27 @@ def _missing_package(error: ImportError) -> str:
     return found[1] if found else (error.name or "").partition(".")[0] or said
 
 
-def build_multiple(config: Config, group: str) -> dict[str, Any]:
-    """Build all components of a group from which several options can be chosen, by name.
+def build_multiple(config: Config, group: str, **extra: Any) -> dict[str, Any]:
+    """Build all components of a group from which several options can be chosen, by name; see `build` for `extra`.
 
     Raises:
         ConfigError: a target is not allowed, or a component cannot be built.
     """
     found = config.get(group) or {}
-    return {name: build({f"{group}.{name}": options}, f"{group}.{name}") for name, options in found.items()}
+    return {name: build({f"{group}.{name}": options}, f"{group}.{name}", **extra) for name, options in found.items()}
 
 
 def _problems_of_multiple(group: str, config: Config) -> list[str]:
     problems = []
     for name, options in config[group].items():
-        if not isinstance(options, Mapping) or TARGET_KEY not in options:
+        if name == TARGET_KEY:
+            problems.append(
+                f"{group} has a {TARGET_KEY} of its own, but each of its components has a name. Begin the YAML file "
+                f"with # @package {group}.NAME, or type +{group}.own.{TARGET_KEY}={options}"
+            )
+        elif TARGET_KEY in config[group]:
+            continue  # the arguments of that component
+        elif not isinstance(options, Mapping) or TARGET_KEY not in options:
             problems.append(
                 f"{group}.{name} must be {GROUPS[group].noun}, but has no {TARGET_KEY}. Choose packaged options with "
                 f"{group}=[NAME], or name a class with +{group}.{name}.{TARGET_KEY}=MODULE.CLASS"
@@ -233,7 +240,8 @@ def _problems(key: str, options: Config, filled_in: frozenset[str]) -> list[str]
         return [str(error)]
     from mtx.components.checked_options import problem_of
 
-    is_completed = key in GROUPS and GROUPS[key].is_completed
+    group = group_of(key)
+    is_completed = group is not None and group.is_completed
     names, takes_any = parameter_annotations(target)
     problems = []
     for name, value in options.items():

@@ -48,6 +48,7 @@ GROUPS = {
         functions="mtx.training.loggers",
         noun="a Logger",
         is_completed=True,
+        is_multiple=True,
     ),
     "task": Group(base=None, functions="mtx.experiment", noun="a task of mtx", filled_in=frozenset({"run"})),
 }

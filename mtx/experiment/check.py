@@ -17,15 +17,16 @@ def check_only(run: Run) -> None:
     """Build the components that need no data, validate the others, and print their names and package versions.
 
     The function builds the store, downloader, filter, tokenizer, sampler and data module, and, if their settings are
-    changed, the Trainer with its callbacks, and the logger. If settings of the reference model are changed, it is built
-    for a stand-in vocabulary. The arguments of other models are checked against their signature, because the data
-    decides the sizes. mtx's own options need no import for this check. Torch and Lightning are imported only for
+    changed, the Trainer with its callbacks, and the loggers. If settings of the reference model are changed, the model
+    is built for a stand-in vocabulary. The arguments of other models are checked against their signature, because the
+    data decides the sizes. mtx's own options need no import for this check. Torch and Lightning are imported only for
     user-defined components, and for changed settings of the model, the Trainer or the logger.
     """
     config = without_lightning(run.config)
     datamodule_of(config)  # raises the errors that a component's constructor finds in its own values
-    changed = [group for group in ("trainer", "logger") if group in config and not is_packaged(group, config)]
-    if changed:
+    loggers = run.config.get("logger") or {}
+    is_changed = "trainer" in config and not is_packaged("trainer", config)
+    if is_changed or not all(is_packaged("logger", config, name) for name in loggers):
         _build_trainer(run)
     if "model" in config and not is_packaged("model", config):
         from mtx.experiment.model_check import check_model
@@ -36,8 +37,9 @@ def check_only(run: Run) -> None:
     scorers = config.get("score") or {}
     targets |= {f"score.{name}": str(of["_target_"]).rpartition(".")[2] for name, of in scorers.items()}
     run.console.print("built    " + ", ".join(f"{group} {name}" for group, name in targets.items()), highlight=False)
-    checked = [group for group in ("model", "trainer", "logger") if group in run.config]
-    names = ", ".join(f"{group} {str(run.config[group]['_target_']).rpartition('.')[2]}" for group in checked)
+    of_group = {group: run.config[group] for group in ("model", "trainer") if group in run.config}
+    checked = {**of_group, **{f"logger.{name}": of for name, of in loggers.items()}}
+    names = ", ".join(f"{key} {str(of['_target_']).rpartition('.')[2]}" for key, of in checked.items())
     run.console.print(f"checked  {names}", highlight=False)
     loaded = ", ".join(name for name in SLOW if name in sys.modules)
     run.console.print(f"loaded   {loaded or NOTHING_SLOW}", highlight=False)

@@ -17,10 +17,15 @@ from mtx.evaluation.corpus_metrics import bits_per_byte as bits_per_byte_of
 from mtx.evaluation.paired_bootstrap import bootstrap_differences
 from mtx.evaluation.translation_metrics import SystemScores, paired_differences, system_scores
 from mtx.evaluation.verdict import Difference
+from mtx.experiment.bleu_tokenizers import (
+    BleuTokenizer,
+    bleu_assumption,
+    bleu_tokenizer,
+    check_bleu_tokenizer,
+)
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.experiment.translate import Penalty, loaded_translator
 from mtx.experiment.translation_files import single_line
-from mtx.experiment.translations import bleu_assumption, bleu_tokenizer
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.progress.tracking import CountedWork
 from mtx.records.evaluation_report import (
@@ -33,6 +38,7 @@ from mtx.records.report_record import Report
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import CheckpointTranslator, SearchOptions
 
+GUIDE = "docs/howto/own_model.md"
 NUM_DECIMALS = 4  # decimal places of a score in the report
 
 
@@ -48,6 +54,7 @@ def evaluate(
     length_penalty: Penalty = 1.0,
     batch_tokens: Count = 4096,
     device: str | None = None,
+    bleu_tokenizer: BleuTokenizer | None = None,
 ) -> float | None:
     """Translate and score the pairs of the downloader and of each validation set, and write the report.
 
@@ -62,6 +69,7 @@ def evaluate(
         length_penalty: The exponent of the length in the score of a hypothesis.
         batch_tokens: The padded source positions of a batch, times `beam`.
         device: Where the model computes; None: a GPU if there is one.
+        bleu_tokenizer: How BLEU splits words; None: by the target language of each set.
 
     Returns:
         BLEU of the first set, which a sweep can maximise; None without sacrebleu.
@@ -70,6 +78,8 @@ def evaluate(
         ConfigError: A checkpoint cannot translate, or the pairs would contain training pairs.
         EmptyDatasetError: A set has no pairs.
     """
+    if bleu_tokenizer is not None:
+        check_bleu_tokenizer(bleu_tokenizer)
     options = SearchOptions(beam=beam, length_penalty=length_penalty, batch_tokens=batch_tokens)
     translators = {"checkpoint": loaded_translator(run, ckpt, device, task="evaluate")}
     if baseline is not None:
@@ -80,7 +90,7 @@ def evaluate(
     texts = evaluation_texts(recipe, StageRunner(store), trained_on=corpora, split=split)
     for languages in dict.fromkeys(state.languages for state in states):
         check_languages(texts, languages)
-    found = {name: _evaluated(run, name, text, translators, options) for name, text in texts.items()}
+    found = {name: _evaluated(run, name, text, translators, options, bleu_tokenizer) for name, text in texts.items()}
     first = next(iter(found.values()))
     report = Report.of(
         {"checkpoint": ckpt, "beam": beam, "seed": run.seed, "store": store.location},
@@ -117,15 +127,10 @@ def _evaluated(
     text: EvaluationText,
     translators: Mapping[str, CheckpointTranslator],
     options: SearchOptions,
+    typed_tokenizer: str | None,
 ) -> SetEvaluation:
     """Return the scores of a set, and the differences to the baseline if there is one."""
-    trained = next(iter(translators.values())).languages
-    own = text.languages[1]
-    is_known = bleu_tokenizer(own) != "13a" or bleu_assumption(own) is None
-    language = own if is_known else trained[1]
-    tokenizer = bleu_tokenizer(language)
-    if find_spec("sacrebleu") and (told := bleu_assumption(language)) is not None:
-        assume(told)
+    tokenizer = typed_tokenizer or _bleu_tokenizer(text.languages[1], next(iter(translators.values())).languages[1])
     scores: dict[str, SystemScores] = {}
     likelihoods: dict[str, NDArray[np.float64] | None] = {}
     for role, translator in translators.items():
@@ -156,6 +161,15 @@ def _evaluated(
         difference={metric: _difference(each) for metric, each in differences.items()},
         **({} if ours is None else {metric: _rounded(value) for metric, value in ours.scores.items()}),
     )
+
+
+def _bleu_tokenizer(own: str, trained: str) -> str:
+    """Return the tokenizer for BLEU by the target language of a set, or that of the checkpoint if it is no code."""
+    is_known = bleu_tokenizer(own) != "13a" or bleu_assumption(own) is None
+    language = own if is_known else trained
+    if find_spec("sacrebleu") and (told := bleu_assumption(language)) is not None:
+        assume(told)
+    return bleu_tokenizer(language)
 
 
 def _likelihoods(
@@ -217,7 +231,7 @@ def _print_notes(run: Run, found: Mapping[str, SetEvaluation]) -> None:
         if each.left_out:
             lines.append(f"{name}: {each.left_out} pairs are too long for bits per byte, and are in the other scores")
         if each.bits_per_byte is None:
-            lines.append(f"{name}: bits per byte are known only for the reference model")
+            lines.append(f"{name}: bits per byte need the model's method target_nats(batch). See {GUIDE}")
     if not signatures:
         lines.append(f"BLEU, chrF, chrF++ and TER need sacrebleu. Install it: {INSTALL_COMMAND}")
     for line in lines:

@@ -1,7 +1,8 @@
-"""`task=export`: write a stored dataset as files for other tools."""
+"""`task=export`: write a stored dataset, or the model of a checkpoint, as files for other tools."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from mtx.data.exchange.dataset_card import dataset_card
 from mtx.data.exchange.dataset_export import ExportSummary, Format, export_dataset
@@ -9,6 +10,7 @@ from mtx.data.exchange.export_formats import ExtraColumns, Newlines
 from mtx.data.store import Store
 from mtx.errors import ConfigError, NotStoredError
 from mtx.experiment.dataset_of_run import building_command, dataset_of_run
+from mtx.experiment.model_export import export_model
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.atomic_file import atomic_file, make_folder
 from mtx.infra.dal.maintenance_protocols import num_bytes_of
@@ -23,7 +25,8 @@ def export(
     *,
     dataset: str | None = None,
     to: str | None = None,
-    format: Format = "parquet",
+    ckpt: str | None = None,
+    format: Format | Literal["transformers"] = "parquet",
     overwrite: bool = False,
     inputs: bool = False,
     newlines: Newlines = "refuse",
@@ -31,13 +34,14 @@ def export(
     card: bool = False,
     runs: str | Sequence[str] = ("outputs", "multirun"),
 ) -> None:
-    """Write a stored dataset to a folder or an archive.
+    """Write a stored dataset to a folder or an archive, or the model of a checkpoint to a folder.
 
     Args:
         run: The run of this task, which provides the store and the console.
         dataset: The id of the dataset, or the folder of a run, which stands for its filtered training pairs.
         to: The target: a folder, or an archive if the name ends in `.zip`, `.tar.gz` or `.tgz`. With `card`, a name
             that ends in `.md` is the target of the card alone.
+        ckpt: The checkpoint, for `format=transformers`.
         format: The file format of the export.
         overwrite: Replace an earlier export at `to`.
         inputs: Also export the stored datasets and tokenizers that the dataset was built from.
@@ -50,6 +54,9 @@ def export(
         ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset.
         NotStoredError: The store has no dataset with this id.
     """
+    if format == "transformers":
+        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite)
+        return
     if not dataset or not to:
         raise ConfigError(
             "task=export needs a dataset and a target: mtx task=export dataset=ID to=FOLDER, or to=FILE.zip or "

@@ -1,7 +1,7 @@
 """`task=fit`: train a model with Lightning's Trainer on mtx's batches, and write its report.
 
 Any LightningModule can be trained. If it logs `val/bits_per_byte`, mtx also keeps its best checkpoint and reports
-held-out bits per byte.
+held-out bits per byte. The summary names the figures that a model does not give.
 """
 
 import logging
@@ -25,9 +25,11 @@ from mtx.errors import ConfigError
 from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
 from mtx.experiment.held_out_slicings import slicings_or_none
 from mtx.experiment.measure import data_report_and_profile
+from mtx.experiment.missing_figures import missing_figures
 from mtx.experiment.model_check import check_model
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
+from mtx.experiment.run_log import begun_log, run_loggers
 from mtx.experiment.trained_model_report import complete_statistics, evaluated
 from mtx.progress.progress_log import say
 from mtx.records.held_out_sentences import HELD_OUT_FILE, write_likelihoods
@@ -99,6 +101,7 @@ def fit(
             trainer = build_trainer(run, record, run.build("budget"))
             check_model(run)
             data, profile = prepared(run, trainer)
+            logged = begun_log(run, trainer, data)
             model = run.build("model", **run.datamodule.facts())
             if path is not None:
                 check_shapes(path, shapes, model)
@@ -112,14 +115,14 @@ def fit(
     run.write_report(report)  # before slicing and translating, so that their failure loses no result
     RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
     slicings = slicings_or_none(run.datamodule, run.console)
-    sizes = {"shown": translations, "scored": scored_sentences, "beam": beam}
-    started = time.perf_counter()
-    report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, **sizes)
-    device = trainer.strategy.root_device
-    sets = score_named_sets(run, model, device, progress, scored=scored_sentences, beam=beam)
+    sizes, started = {"scored": scored_sentences, "beam": beam}, time.perf_counter()
+    report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, shown=translations, **sizes)
+    sets = score_named_sets(run, model, trainer.strategy.root_device, progress, **sizes)
     report = Report.of(report, {"evaluation": sets} if sets else {})
     written = run.write_report(report)
-    show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started))
+    missing = missing_figures(model, report)
+    show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started, missing))
+    logged.figures(report.numbers(), progress.num_steps)
     return progress.held_out(METRIC)[1]
 
 
@@ -161,7 +164,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         callbacks.append(StepBar(run.console))
     if options.get("enable_checkpointing") is not False:
         callbacks.append(LastAndBestCheckpoint(run.output_dir / "checkpoints", metric=METRIC))
-    given["logger"] = run.build("logger", save_dir=str(run.output_dir))
+    given["logger"] = run_loggers(run)
     installed, replaced = with_defaults(own, callbacks)
     for told in replaced:
         assume(f"trainer.callbacks: {told} of task=fit, because a Trainer uses one of its kind")

@@ -19,6 +19,7 @@ from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent
 from mtx.sweep.run_start_end_log import near
 from mtx.training.callbacks.training_budget import UNITS
+from mtx.training.checkpoint_callback import held_out_metric
 
 METRIC = "val/bits_per_byte"
 LABEL_WIDTH = 10
@@ -75,18 +76,32 @@ def option_name(options: Mapping[str, Any]) -> str:
 
 
 def closing(
-    run: Run, report: Report, losses: Sequence[Sequence[float]], path: Path, translate_s: float
+    run: Run,
+    report: Report,
+    losses: Sequence[Sequence[float]],
+    path: Path,
+    translate_s: float,
+    missing: Sequence[str] = (),
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the labelled texts that `task=fit` prints after training: validations, result, end, checkpoints, report."""
-    if rows := validation_rows([each.model_dump() for each in report.validations], losses):
+    """Yield the labelled texts that `task=fit` prints after training: validations, result, end, checkpoints, report.
+
+    `missing` says which figures the model does not give, and how to get them.
+    """
+    validations = [each.model_dump() for each in report.validations]
+    metric = held_out_metric({name for each in validations for name, value in each.items() if value is not None})
+    if rows := validation_rows(validations, losses, metric or METRIC):
         yield "", aligned(rows)
     yield "training", training_text(report)
-    yield "result", result_text(report, translate_s)
+    if result := result_text(report, translate_s):
+        yield "result", result
+    if missing:
+        yield "missing", list(missing)
     yield "ended by", [report.ended_by or "no step was trained"]
     if report.checkpoint is None:
         yield "kept", ["no checkpoint was saved"]
     else:
-        best = [f"best: {near(report.best_checkpoint)}"] if report.best_checkpoint else []
+        by = "" if metric in (None, METRIC) else f" (lowest {metric})"
+        best = [f"best: {near(report.best_checkpoint)}{by}"] if report.best_checkpoint else []
         yield "kept", [*best, f"last: {near(report.checkpoint)}"]
         yield "continue", [run.command(ckpt="last", **more_of(report))]
     yield "report", [near(path)]
@@ -154,7 +169,8 @@ def validation_rows(
     best = min(range(len(looked)), key=lambda i: looked[i][metric])
     room = min(len(looked), MAX_ROWS - 1)
     chosen = {round(i * (len(looked) - 1) / max(room - 1, 1)) for i in range(room)} | {best}
-    rows: list[tuple[str, ...]] = [("update", "tokens", "time", "train loss", "held-out", "")]
+    heading = "held-out" if metric == METRIC else metric
+    rows: list[tuple[str, ...]] = [("update", "tokens", "time", "train loss", heading, "")]
     for i in sorted(chosen):
         found = looked[i]
         until = [loss for step, loss in losses if step <= found["step"]]
@@ -198,13 +214,13 @@ def training_text(report: Report) -> list[str]:
 
 
 def result_text(report: Report, translate_s: float) -> list[str]:
-    """Return the quality of the trained model: held-out bits per byte, BLEU and chrF."""
+    """Return the quality of the trained model: held-out bits per byte, BLEU and chrF; no line if nothing is known."""
     first, last = report.bits_per_byte_first, report.bits_per_byte
-    told = ["held-out bits/byte not logged" if last is None else f"{last:.3f} bits/byte ({first:.3f} at start)"]
+    told = [] if last is None else [f"{last:.3f} bits/byte ({first:.3f} at start)"]
     if scores := report.scores:
         told.append(f"BLEU {scores.bleu:.1f}")
         told.append(f"chrF {scores.chrf:.1f} on {scores.num_sentences} sentences ({translate_s:.0f} s)")
-    lines = [", ".join(told)]
+    lines = [", ".join(told)] if told else []
     if (contrastive := report.contrastive) is not None:
         lines.append(f"right target likeliest of {contrastive.num_candidates}: {contrastive.text}")
         if report.translations and contrastive.low <= READABLE:

@@ -6,12 +6,11 @@ import torch
 
 from mtx.assumption_log import assume
 from mtx.evaluation.translation_metrics import system_scores
+from mtx.evaluation.translator_protocol import Translator
+from mtx.experiment.bleu_tokenizers import bleu_assumption, bleu_tokenizer
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import (
     NUM_SCORES,
-    Translator,
-    bleu_assumption,
-    bleu_tokenizer,
     rows_to_translate,
     translate_held_out,
 )

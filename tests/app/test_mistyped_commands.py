@@ -219,12 +219,23 @@ def test_a_key_of_another_option_is_answered_with_that_option(arguments: tuple[s
     assert "\n" not in told
 
 
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [
+        ("logger.prefix=a", "+logger.csv.prefix=a"),
+        ("logger.name=a", "logger.csv.name=a"),
+        ("logger._target_=my.Logger", "+logger.own._target_=my.Logger"),
+    ],
+)
+def test_a_key_of_one_of_several_components_is_offered_with_its_name(argument: str, meant: str) -> None:
+    assert told_of("seed=1", argument).endswith(f": mtx seed=1 {meant}")
+
+
 PLUS = {
     ("trainer.precision=bf16-mixed",): "+trainer.precision=bf16-mixed",
     ("task=fit", "trainer.benchmark=true"): "+trainer.benchmark=true",
     ("trainer.strategy=ddp_fork",): "+trainer.strategy=ddp_fork",
     ("trainer.overfit_batches=2", "seed=1"): "+trainer.overfit_batches=2",
-    ("logger.prefix=a",): "+logger.prefix=a",
     ("model._target_=own_lamp_model.MyModel", "model.hidden=64"): "+model.hidden=64",
 }
 

@@ -30,6 +30,7 @@ CLASSES = [name for name, group in TABLE.items() if group.functions is None]
 # What a user has to give with an option, since there is no sensible default.
 NEEDED = {
     "downloader/hf": ["downloader.dataset=some/name", "downloader.language=de-en"],
+    "downloader/back_translation": ["downloader.ckpt=de-en.ckpt", "downloader.text=news.de"],
     "downloader/local": ["downloader.path=corpus.jsonl"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
     "score/given": ["score.given.column=quality"],
@@ -109,7 +110,7 @@ def test_every_option_says_what_it_is_for_how_to_launch_it_and_what_to_override(
     assert header, f"conf/{option}.yaml opens with a comment that says its purpose"
     launches = [line for line in header if re.match(r"#\s+mtx ", line)]
     is_multiple = group in TABLE and TABLE[group].is_multiple
-    choice = re.compile(rf"{group}=\[(\w+,)*{name}\]" if is_multiple else f"{group}={name}")
+    choice = re.compile(rf"{group}=(\[(\w+,)*{name}\]|{name}\b)" if is_multiple else f"{group}={name}")
     assert any(choice.search(line) for line in launches) or name == "default", launches
     assert any("." in line.split("=")[0].split()[-1] or line.count("=") > 1 for line in launches), launches
 

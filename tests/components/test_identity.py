@@ -22,6 +22,7 @@ GOLDEN = Path(__file__).parent / "golden_ids.json"
 GROUPS = ("downloader", "normalise", "score", "filter", "tokenizer", "sampler")
 OPTIONS = sorted(f"{group}/{path.stem}" for group in GROUPS for path in (CONF / group).glob("*.yaml"))
 NEEDED = {
+    "downloader/back_translation": ["downloader.ckpt=de-en.ckpt", "downloader.text=news.de"],
     "downloader/hf": ["downloader.dataset=some/name", "downloader.language=de-en"],
     "downloader/local": ["downloader.path=corpus.jsonl"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],

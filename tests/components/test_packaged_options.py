@@ -53,7 +53,7 @@ def test_a_value_less_is_checked(config: dict[str, Any]) -> None:
 
 
 def test_options_of_another_group_are_checked(config: dict[str, Any]) -> None:
-    assert not is_packaged("logger", {**config, "logger": config["sampler"]})
+    assert not is_packaged("logger", {**config, "logger": {"csv": config["sampler"]}}, "csv")
     assert not is_packaged("mine", {"mine": {"_target_": "os.system"}})
 
 

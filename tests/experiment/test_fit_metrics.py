@@ -1,5 +1,6 @@
 """task=fit with a data module of the tests' own: what it writes, keeps, shows and refuses."""
 
+import csv
 import json
 import logging
 import math
@@ -14,8 +15,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import warm_process
+import yaml
 from fit_runs import DATA, NUM_TOKENS, NUM_TRAIN, FakeRun, Loader, Silent, alone, restored_sigint, started
 from rich.console import Console
+from torch import Tensor
 
 from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import METRICS
@@ -25,7 +28,6 @@ from mtx.records.report_record import TrainingReport
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.callbacks.training_end_estimate import num_steps
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
-from mtx.training.loggers import tensorboard
 
 TREESPEC = r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"  # Lightning's own use of torch
 HERE = __name__
@@ -220,6 +222,23 @@ def test_the_best_checkpoint_is_that_of_the_lowest_figure(tmp_path: Path) -> Non
     assert steps == {"best": 2, "last": 6}
 
 
+def test_the_log_has_the_config_without_secrets_the_ids_and_the_figures(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", trainer={"max_steps": 2})
+    run.config["downloader"] = {"name": "pairs", "password": "hunter2hunter2"}
+    started(run)
+    log = tmp_path / "out" / "log"
+    settings = yaml.safe_load((log / "hparams.yaml").read_text())
+    assert settings["downloader.name"] == "pairs"
+    assert settings["downloader.password"] == "***"
+    assert settings["trainer.max_steps"] == 2
+    assert settings["ids.raw.train"] == "raw-1"
+    assert settings["d_model"] == 8  # Lightning's own, of the model
+    with (log / "metrics.csv").open() as file:
+        (last,) = [row for row in csv.DictReader(file) if row["report/bits_per_byte"]]
+    assert float(last["report/bits_per_byte"]) == pytest.approx(run.report["bits_per_byte"])
+    assert int(last["step"]) == 2
+
+
 def test_any_lightning_module_trains(tmp_path: Path) -> None:
     run = FakeRun(tmp_path / "out", model={"_target_": "fit_runs.Silent", "width": 2})
     assert started(run) is None
@@ -227,7 +246,36 @@ def test_any_lightning_module_trains(tmp_path: Path) -> None:
     assert report["bits_per_byte"] is report["bits_per_byte_first"] is report["best_checkpoint"] is None
     assert report["train_loss"] > 0
     assert Path(report["checkpoint"]).is_file()
-    assert "result    held-out bits/byte not logged\n" in run.out.getvalue()
+    told = run.out.getvalue()
+    assert "\nresult " not in told  # no figure, so no line
+    assert (
+        "missing   bits per byte: Silent does not log val/bits_per_byte. Call mtx.evaluation.log_held_out in a "
+        "validation_step, which it lacks\n"
+        "          best checkpoint: Silent logs neither val/bits_per_byte nor val/loss or val_loss, so only the last "
+        "is kept\n"
+        "          BLEU, chrF and translations: Silent lacks the method translate(batch, max_tokens, *, beam=1)\n"
+        "          contrastive accuracy: Silent lacks the method target_nats(batch)\n"
+        "          each is described in docs/howto/own_model.md\n"
+    ) in told
+
+
+def test_a_model_without_bits_per_byte_keeps_the_best_checkpoint_by_its_loss(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "out", model={"_target_": f"{HERE}.OnlyLoss"})
+    assert started(run) is None
+    told = run.out.getvalue()
+    assert torch.load(run.report["best_checkpoint"], weights_only=True)["global_step"] == 2
+    assert "best.ckpt (lowest val_loss)\n" in told
+    assert re.search(r"update +tokens +time +train loss +val_loss\n", told)
+    assert "2.000  best\n" in told
+    assert "Call mtx.evaluation.log_held_out in its validation_step\n" in told
+    assert "best checkpoint:" not in told
+
+
+class OnlyLoss(Silent):
+    """A model that logs its own name for the loss 3, 2, 4, 5; the second validation is the best."""
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.log("val_loss", {0: 3.0, 2: 2.0, 4: 4.0}.get(self.trainer.global_step, 5.0), batch_size=1)
 
 
 def test_without_held_out_text_training_runs_and_keeps_its_last_state(tmp_path: Path) -> None:
@@ -357,19 +405,10 @@ def test_accumulated_batches_show_their_whole_loss(tmp_path: Path) -> None:
 
 
 def test_no_logger_is_no_error(tmp_path: Path) -> None:
-    run = FakeRun(tmp_path / "out", logger={"_target_": "mtx.training.loggers.none"})
+    run = FakeRun(tmp_path / "out")
+    run.config["logger"] = {"none": {"_target_": "mtx.training.loggers.none"}}
     started(run)
     assert not (tmp_path / "out" / "log").exists()
-
-
-def test_a_missing_tensorboard_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def missing(*_: Any, **__: Any) -> None:
-        raise ModuleNotFoundError("no tensorboard")
-
-    monkeypatch.setattr("mtx.training.loggers.TensorBoardLogger", missing)
-    needed = r"logger=tensorboard needs .* pip install \"mtx\[tensorboard\]\", or set logger=csv"
-    with pytest.raises(ConfigError, match=needed):
-        tensorboard(save_dir=tmp_path)
 
 
 def test_a_terminal_gets_a_bar_of_all_steps(tmp_path: Path) -> None:

@@ -18,13 +18,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import mtx
+from mtx.errors import ConfigError
+from mtx.experiment import bleu_tokenizers
 from mtx.experiment import translations as module
+from mtx.experiment.bleu_tokenizers import bleu_assumption, bleu_tokenizer
 from mtx.experiment.fit import fit
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import (
     Translation,
-    bleu_assumption,
-    bleu_tokenizer,
     evenly_spaced_rows,
     labelled_text,
     print_translations,
@@ -155,7 +156,7 @@ def test_scores_are_those_of_sacrebleu_with_its_signatures() -> None:
 def test_bleu_counts_words_as_the_language_writes_them(
     language: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(bleu_tokenizers, "find_spec", lambda name: None)
     assert bleu_tokenizer(language) == expected
 
 
@@ -166,7 +167,10 @@ def test_bleu_counts_words_as_the_language_writes_them(
         ("pt-BR", None),
         ("ja", "counts characters as words .* the dictionary for 'ja' .* pip install 'sacrebleu\\[ja\\]'"),
         ("zh-TW", "tokenizer zh, because the target language is 'zh-TW'"),
-        ("th", "tokenizer char, because the target language is 'th'"),
+        (
+            "th",
+            "counts characters as words .* known for 'th'. .* flores200: type pip install sentencepiece",
+        ),
         ("tgt", "tokenizer 13a.* 'tgt' is no code of a language.* set downloader.target_language=NAME"),
         ("Deutsch", "'Deutsch' is no code"),
         ("", "'' is no code"),
@@ -175,16 +179,34 @@ def test_bleu_counts_words_as_the_language_writes_them(
 def test_what_bleu_assumes_about_words_is_told_where_it_matters(
     language: str, told: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(bleu_tokenizers, "find_spec", lambda name: None)
     found = bleu_assumption(language)
     assert found is None if told is None else re.search(told, found or "")
 
 
 def test_japanese_is_cut_into_words_where_its_dictionary_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(bleu_tokenizers, "find_spec", lambda name: object())
     assert bleu_tokenizer("ja") == "ja-mecab"
-    monkeypatch.setattr(module, "find_spec", lambda name: object() if name == "MeCab" else None)
+    monkeypatch.setattr(bleu_tokenizers, "find_spec", lambda name: object() if name == "MeCab" else None)
     assert bleu_tokenizer("ja") == "char"
+
+
+def test_pieces_of_flores_are_used_if_their_model_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bleu_tokenizers, "find_spec", lambda name: object() if name == "sentencepiece" else None)
+    monkeypatch.setenv("SACREBLEU", str(tmp_path))
+    assert bleu_tokenizer("th") == "char"
+    model = tmp_path / "models" / "flores200sacrebleuspm"
+    assert f"copy its model, which sacrebleu downloads, to {model}" in str(bleu_assumption("lo"))
+    with pytest.raises(ConfigError, match=r"task\.bleu_tokenizer=flores200 cannot be used: copy its model"):
+        bleu_tokenizers.check_bleu_tokenizer("flores200")
+    with pytest.raises(ConfigError, match=r"ja-mecab cannot be used: type pip install 'sacrebleu\[ja\]'\. Or set"):
+        bleu_tokenizers.check_bleu_tokenizer("ja-mecab")
+    model.parent.mkdir()
+    model.touch()
+    assert bleu_tokenizer("th") == "flores200"
+    assert "flores200, because the target language is 'km'" in str(bleu_assumption("km"))
+    bleu_tokenizers.check_bleu_tokenizer("flores200")
+    bleu_tokenizers.check_bleu_tokenizer("intl")
 
 
 def test_wide_characters_are_wrapped_by_the_room_they_take() -> None:

@@ -168,6 +168,24 @@ def test_another_model_is_built_only_if_the_user_types_it(
         load_translator(path, model=nn.Linear)
 
 
+class Scored(Own):
+    """A user's own model that gives each target as many nats as it has labels, EOS included."""
+
+    def target_nats(self, batch: dict[str, Tensor]) -> Tensor:
+        return batch["decoder_attn_mask"].sum(dim=1).double()
+
+
+def test_the_likelihood_of_another_model_is_that_of_its_method(trained: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    path = tmp_path / "own.ckpt"
+    torch.save({**content_of(trained[0]), "model_kind": "my.Model"}, path)
+    rows = ([[5, 6], [7] * 100, [8]], [[9], [9], [9, 9, 9]])
+    found = target_nats(load_translator(path, model=Scored), *rows, batch_tokens=8)
+    assert found is not None
+    assert [found[0], found[2]] == [2, 4]
+    assert found[1] != found[1]  # NaN: longer than the maximum of the training
+    assert target_nats(load_translator(path, model=Own), *rows, batch_tokens=8) is None
+
+
 class Bomb:
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("exploded"),)

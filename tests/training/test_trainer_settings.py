@@ -151,8 +151,8 @@ def test_a_logger_whose_package_is_missing_says_how_to_install_it(
 
     monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or sys.modules["test_trainer_settings"])
     with pytest.raises(ConfigError) as caught:
-        build({"logger": {"_target_": HERE, "said": said, "name": name}}, "logger")
-    assert f"logger needs the package {package} for NeedsPackage: pip install {package}, or set logger=csv" == str(
+        build({"logger.own": {"_target_": HERE, "said": said, "name": name}}, "logger.own")
+    assert f"logger.own needs the package {package} for NeedsPackage: pip install {package}, or set logger=csv" == str(
         caught.value
     )
 

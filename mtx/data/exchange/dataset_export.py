@@ -14,6 +14,7 @@ from mtx.data.exchange.export_formats import (
     Newlines,
     write_datasets,
     write_description,
+    write_megatron,
     write_moses,
     write_parquet,
 )
@@ -24,7 +25,7 @@ from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.progress.tracking import CountedWork
 
-Format = Literal["parquet", "moses", "datasets"]
+Format = Literal["parquet", "moses", "datasets", "megatron"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def export_dataset(
         store: the store of the dataset.
         dataset_id: id of the dataset.
         to: path of the target: an archive if it ends in .zip, .tar.gz or .tgz, else a folder.
-        format: `parquet`, which can be imported; `moses`, two line files; or `datasets`, for Hugging Face `datasets`.
+        format: `parquet`, which can be imported; `moses`, two line files; `datasets`, for Hugging Face `datasets`; or
+            `megatron`, token ids for Megatron-LM.
         inputs: also export the stored datasets that the dataset was built from; only for `parquet`.
         newlines: see `write_moses`.
         columns: see `write_moses`.
@@ -78,7 +80,8 @@ def export_dataset(
             if format == "moses":
                 described = write_moses(dataset, folder, newlines=newlines, columns=columns)
             else:
-                described = write_datasets(dataset, folder)
+                write = write_megatron if format == "megatron" else write_datasets
+                described = write(dataset, folder)
         write_description(described, folder)
         return ExportSummary(
             (dataset_id,),

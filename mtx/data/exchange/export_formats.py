@@ -1,4 +1,4 @@
-"""Export formats of datasets: Parquet (for import), Moses text, and the format of Hugging Face `datasets`."""
+"""Export formats of datasets: Parquet (for import), Moses text, Hugging Face `datasets`, and Megatron-LM."""
 
 import io
 import json
@@ -16,6 +16,7 @@ from mtx.data.bounded_pair_batches import OWN_COLUMNS
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.column_type_checks import check_columns, check_types
 from mtx.data.exchange.export_manifest import EXPORT_FILE, ExportedFile
+from mtx.data.exchange.megatron_files import largest_id_of, write_sides
 from mtx.errors import DamagedError, DataError, SourceError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
@@ -184,6 +185,17 @@ def write_datasets(dataset: TranslationDataset, folder: Path) -> dict[str, Any]:
             enable_progress_bars()
     files = {path.name: _file_entry(path) for path in sorted(folder.iterdir())}
     return {"format": "mtx-datasets", "dataset": dataset.to_manifest(), "num_pairs": len(dataset), "files": files}
+
+
+def write_megatron(dataset: TranslationDataset, folder: Path) -> dict[str, Any]:
+    """Write the token ids of an encoded dataset for Megatron-LM; return a description of the result.
+
+    Raises DataError if the dataset has no token ids, and StoreError if writing fails.
+    """
+    largest = largest_id_of(dataset.rows.batches(), dataset.id)
+    num_pairs = write_sides(_blocks(dataset), folder, largest_id=largest)
+    files = {path.name: _file_entry(path) for path in sorted(folder.iterdir())}
+    return {"format": "mtx-megatron", "dataset": dataset.to_manifest(), "num_pairs": num_pairs, "files": files}
 
 
 def write_description(described: dict[str, Any], folder: Path) -> None:

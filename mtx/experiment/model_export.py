@@ -1,0 +1,49 @@
+"""The part of `task=export` that writes the model of a checkpoint as a folder of transformers."""
+
+from typing import Any
+
+from mtx import __version__
+from mtx.components.identity import identity
+from mtx.errors import ConfigError
+from mtx.experiment.run_context import Run
+from mtx.infra.dal.tilde_expansion import expanded_path
+
+FORMAT = "transformers"
+COMMAND = f"mtx task=export ckpt=best.ckpt to=FOLDER format={FORMAT}"
+
+
+def export_model(run: Run, *, ckpt: str | None, to: str | None, overwrite: bool = False) -> None:
+    """Write the reference model of a checkpoint with its tokenizer, for `AutoModelForSeq2SeqLM.from_pretrained`.
+
+    Args:
+        run: The run, which provides the console.
+        ckpt: The checkpoint.
+        to: The folder.
+        overwrite: Whether to replace an earlier export.
+
+    Raises:
+        ConfigError: `ckpt` or `to` is missing, or the checkpoint is of another model or has two vocabularies.
+    """
+    from mtx.data.exchange.atomic_export_target import atomic_target
+    from mtx.data.exchange.export_formats import write_description
+    from mtx.training.checkpoint_content import existing_checkpoint
+    from mtx.training.checkpoint_translator import ReferenceGenerator, load_translator
+    from mtx.training.reference.transformers_folder import write_folder
+
+    if not ckpt or not to:
+        raise ConfigError(f"format={FORMAT} needs a checkpoint and a folder. Type: {COMMAND}")
+    path, target = existing_checkpoint(ckpt, task="export"), expanded_path(to).absolute()
+    translator = load_translator(path, device="cpu")
+    assert isinstance(translator.generator, ReferenceGenerator)  # no other model is built without a typed class
+    with atomic_target(target, overwrite=overwrite) as folder:
+        write_folder(translator.generator.network, translator.state, folder)
+        normalise: Any = identity(translator.state.normalise)
+        described = {"format": "mtx-transformers", "mtx": __version__, "normalise": normalise}
+        write_description({**described, "languages": list(translator.languages)}, folder)
+    run.console.print(f"exported the model of {path} to {target}", highlight=False, soft_wrap=True)
+    run.console.print(
+        f"Before its tokenizer, texts must be normalised as in the training: {normalise['kind']}. {target.name}/"
+        "mtx-export.json has all options",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,115 @@
+"""The examples of a user's own transformers models: their held-out figures, translations and checkpoints."""
+
+import importlib.util
+import math
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+import mtx
+from mtx.experiment.missing_figures import missing_figures
+from mtx.records.report_record import Report
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TINY = ["downloader.n=60", "tokenizer=byte", "datamodule.validation=6", "sampler.max_tokens=2048"]
+TINY += ["datamodule.max_source_tokens=120", "datamodule.max_target_tokens=120"]
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("own_models")
+    dm = mtx.compose_datamodule([*TINY, f"storage.root={folder}"])
+    dm.prepare_data()
+    dm.setup("fit")
+    return dm
+
+
+def trained(model: pl.LightningModule, data: Any) -> tuple[pl.Trainer, dict[str, Any]]:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(max_steps=1, num_sanity_val_steps=0, enable_model_summary=False, **quiet)
+    trainer.fit(model, datamodule=data)
+    (found,) = trainer.validate(model, datamodule=data, verbose=False)
+    return trainer, dict(found)
+
+
+def facts(data: Any, *names: str) -> dict[str, Any]:
+    special = ("target_vocab_size", "pad_id", "bos_id", "eos_id", "joint_vocabulary")
+    return {name: data.facts()[name] for name in (*special, *names)}
+
+
+def check(model: Any, data: Any, found: dict[str, Any], nats_of: Any) -> None:
+    """Check the logged figure against the losses of transformers, pair by pair, and the other methods."""
+    model.eval()
+    nats, num_bytes = 0.0, 0
+    for batch in data.val_dataloader():
+        with torch.inference_mode():
+            expected = nats_of(batch)
+        assert model.target_nats(batch).sum().item() == pytest.approx(expected, rel=1e-4)
+        nats += expected
+        num_bytes += int(data.num_target_bytes(batch["row_ids"], "validation").sum())
+        ids = model.translate(batch, 4, beam=2)
+        assert len(ids) == len(batch["row_ids"])
+        assert all(len(each) <= 4 and not {0, 1, 2} & set(each) for each in ids)
+    assert found["val/bits_per_byte"] == pytest.approx(nats / math.log(2) / num_bytes, rel=1e-4)
+    assert missing_figures(model, Report.of({"bits_per_byte": 1.0})) == []
+
+
+def test_marian(data: Any, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    marian = example("marian").Marian
+    lengths = ("source_vocab_size", "max_source_tokens", "max_target_tokens")
+    model = marian(**facts(data, *lengths), d_model=16, num_layers=1)
+    trainer, found = trained(model, data)
+
+    def nats_of(batch: dict[str, Any]) -> float:
+        labels = batch["labels"].masked_fill(~batch["decoder_attn_mask"], -100)
+        names = {"input_ids": "encoder_input_ids", "attention_mask": "encoder_attn_mask"}
+        given = {name: batch[of] for name, of in names.items()}
+        loss = model.model(**given, decoder_input_ids=batch["decoder_input_ids"], labels=labels).loss
+        return float(loss) * int((labels != -100).sum())
+
+    check(model, data, found, nats_of)
+    path = tmp_path / "own.ckpt"
+    trainer.save_checkpoint(path)
+    translator = mtx.load_translator(path, model=marian)
+    assert len(translator.translate(["Open the file.", "", "日本"], beam=1)) == 3
+
+
+def test_decoder_only_with_lora(data: Any) -> None:
+    pytest.importorskip("peft")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = example("lora").DecoderOnly(**facts(data), d_model=16, num_layers=1, rank=2)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    _, found = trained(model, data)
+    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed
+    assert all("lora_" in name or "wte" in name or "lm_head" in name for name in changed)  # the base stays frozen
+
+    def nats_of(batch: dict[str, Any]) -> float:
+        total = 0.0
+        for row in range(len(batch["row_ids"])):  # each pair alone, without padding
+            source = batch["encoder_input_ids"][row][batch["encoder_attn_mask"][row]]
+            target = batch["decoder_input_ids"][row][batch["decoder_attn_mask"][row]]
+            labels = batch["labels"][row][batch["decoder_attn_mask"][row]]
+            logits = model.model(input_ids=torch.cat([source, target])[None]).logits[0, len(source) :]
+            total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        return total
+
+    check(model, data, found, nats_of)
