@@ -236,12 +236,15 @@ def _proposal(key: str, annotation: Any, value: Any) -> str:
     bare, bounds, _ = _taken_apart(annotation)
     arguments = typing.get_args(bare)
     if typing.get_origin(bare) in (Union, UnionType):
-        return next((found for found in (_proposal(key, each, value) for each in arguments) if found), "")
+        found = next((found for found in (_proposal(key, each, value) for each in arguments) if found), "")
+        return found or (f". Set {key}=null, or leave it out" if type(None) in arguments else "")
     if typing.get_origin(bare) is Literal:
         closest = choices(str(value), [str(each) for each in arguments]).split(", ")[0]
         return f". Set {key}={closest}"
     if bare is bool:
         return f". Set {key}=true or {key}=false"
+    if bare is str:
+        return f". Set {key}=TEXT"
     limits = _limits(bounds)
     if "le" in limits and isinstance(value, int | float) and value > limits["le"]:
         return f". Set {key}={limits['le']} or less"

@@ -2,9 +2,13 @@
 
 import platform
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+from mtx.assumption_log import assume
 from mtx.components.unchanged_packaged_options import is_packaged
+from mtx.errors import ConfigError
 from mtx.experiment.run_context import DATA_GROUPS, Run, datamodule_of, without_lightning
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "datasets", "tokenizers", "pyarrow", "numpy")
@@ -20,7 +24,7 @@ def check_only(run: Run) -> None:
     changed, the Trainer with its callbacks, and the loggers. If settings of the reference model are changed, the model
     is built for a stand-in vocabulary. The arguments of other models are checked against their signature, because the
     data decides the sizes. mtx's own options need no import for this check. Torch and Lightning are imported only for
-    user-defined components, and for changed settings of the model, the Trainer or the logger.
+    user-defined components, for changed settings of the model, the Trainer or the logger, and for a checkpoint.
     """
     config = without_lightning(run.config)
     datamodule_of(config)  # raises the errors that a component's constructor finds in its own values
@@ -32,6 +36,8 @@ def check_only(run: Run) -> None:
         from mtx.experiment.model_check import check_model
 
         check_model(run)
+    if run.config.get("ckpt") is not None:
+        _check_checkpoint(run, run.config["ckpt"])
     targets = {group: str(config[group]["_target_"]).rpartition(".")[2] for group in DATA_GROUPS}
     run.console.print("The config is valid.")
     scorers = config.get("score") or {}
@@ -54,6 +60,19 @@ def _build_trainer(run: Run) -> None:
 
     with quiet_lightning():
         build_trainer(run, TrainingRecord(run.output_dir / "training.json"), run.build("budget"))
+
+
+def _check_checkpoint(run: Run, ckpt: Any) -> None:
+    """Read the checkpoint from which `task=fit` would resume. Raises ConfigError if it is none, or is damaged."""
+    from mtx.components.checked_options import problem_of
+    from mtx.training.checkpoint_selection import UnsafeContentError, checkpoint_path, weight_shapes
+
+    if problem := problem_of("ckpt", str, ckpt):
+        raise ConfigError(problem)
+    path = checkpoint_path(ckpt, config=run.config, output_dir=run.output_dir, say=assume)
+    if path is not None:
+        with suppress(UnsafeContentError):  # `task.trust_ckpt=true` allows it
+            weight_shapes(path)
 
 
 def _version(name: str) -> str:

@@ -22,6 +22,10 @@ RUN_KEY_GROUPS = ("downloader", "normalise", "filter", "tokenizer", "sampler", "
 RUN_KEY_FILE = "run_key.txt"  # beside the checkpoints: a hash of the config keys that a resumed run must share
 
 
+class UnsafeContentError(ConfigError):
+    """A checkpoint contains Python objects, which are read only if the user trusts the file."""
+
+
 def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: Callable[[str], None]) -> Path | None:
     """Return the checkpoint file that `ckpt` names; None if training starts from the beginning.
 
@@ -41,7 +45,7 @@ def checkpoint_path(ckpt: str | None, *, config: Config, output_dir: Path, say: 
         path = expanded_path(ckpt)
         if not path.is_file():
             raise ConfigError(
-                f"ckpt must be a checkpoint file, `last`, or null, but the file {path} does not exist. "
+                f"ckpt must be a checkpoint file, `last`, or null, but there is no file {str(path) if ckpt else ''!r}. "
                 f"{CHECKPOINT_PLACE}"
             )
         return path
@@ -93,13 +97,15 @@ def weight_shapes(path: Path, *, trusted: bool = False) -> dict[str, tuple[int, 
 
     Raises ConfigError if the file is damaged, is no checkpoint, or holds other Python objects.
     """
-    if is_zip(path) and (damage := damage_of(path)):  # torch's older format is no zip file
+    if not is_zip(path):
+        raise ConfigError(_unreadable_message(path, "it is no zip archive, which torch.save writes since torch 1.6"))
+    if damage := damage_of(path):
         raise ConfigError(_unreadable_message(path, damage))
     try:
         weights = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=True)["state_dict"]
         return {name: tuple(weight.shape) for name, weight in weights.items()}
     except pickle.UnpicklingError as error:
-        raise ConfigError(_unsafe_content_message(path)) from error
+        raise UnsafeContentError(_unsafe_content_message(path)) from error
     except Exception as error:  # torch.load may raise any exception for a damaged file
         raise ConfigError(_unreadable_message(path, _reason(error))) from error
 

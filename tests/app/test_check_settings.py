@@ -34,6 +34,9 @@ REFUSED = [
     ("model.max_positions=20", "takes at most model.max_positions=20 tokens, but batches may have 256"),
     ("model.d_model=2147483644", "must have less than 2**63 bytes, which model.d_model=2147483644 with"),
     ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches is an integer of at least 1, but is 0"),
+    ("ckpt=no.ckpt", "ckpt must be a checkpoint file, `last`, or null, but there is no file 'no.ckpt'. Each"),
+    ("ckpt=", "but there is no file ''. Each training run writes"),
+    ("ckpt=[a]", "ckpt is a text, but is ['a']. Set ckpt=TEXT"),
 ]
 
 

@@ -342,10 +342,10 @@ def test_no_training_batches_are_no_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [None, b"no checkpoint"])
 def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "my.ckpt"
-    told = r"ckpt must be a checkpoint file, `last`, or null, but the file .*my.ckpt does not exist"
+    told = r"ckpt must be a checkpoint file, `last`, or null, but there is no file '.*my.ckpt'"
     if content is not None:
         path.write_bytes(content)
-        told = r"ckpt=.*my.ckpt cannot be read as a checkpoint"
+        told = r"ckpt=.*my.ckpt cannot be read as a checkpoint: it is no zip archive"
     with pytest.raises(ConfigError, match=told):
         started(FakeRun(tmp_path / "out"), ckpt=str(path))
 
