@@ -55,8 +55,7 @@ def export(
         NotStoredError: The store has no dataset with this id.
     """
     if format == "transformers":
-        _check_no_card(card)
-        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite)
+        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite, card=card)
         return
     if not dataset or not to:
         raise ConfigError(
@@ -85,14 +84,6 @@ def export(
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
     _print_summary(run, done, dataset, target)
-
-
-def _check_no_card(card: bool) -> None:
-    if card:
-        raise ConfigError(
-            "card=true describes a stored dataset, but format=transformers writes a model. Set card=false, or export "
-            "the dataset: mtx task=export dataset=ID to=FOLDER card=true"
-        )
 
 
 def _dataset_and_runs(store: Store, dataset: str, runs: str | Sequence[str]) -> tuple[str, list[Path]]:
