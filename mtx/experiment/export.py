@@ -71,9 +71,7 @@ def export(
             run.console.print(f"card of {dataset}: {target}", highlight=False, soft_wrap=True)
             return
         done = export_dataset(
-            store,
-            dataset,
-            target,
+            *(store, dataset, target),
             format=format,
             inputs=inputs,
             newlines=newlines,
