@@ -1,6 +1,7 @@
 """`task=export`: write a stored dataset, or the model of a checkpoint, as files for other tools."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -70,15 +71,8 @@ def export(
             _write_card(text, target, overwrite=overwrite)
             run.console.print(f"card of {dataset}: {target}", highlight=False, soft_wrap=True)
             return
-        done = export_dataset(
-            *(store, dataset, target),
-            format=format,
-            inputs=inputs,
-            newlines=newlines,
-            columns=columns,
-            overwrite=overwrite,
-            card=text,
-        )
+        write = partial(export_dataset, store, dataset, target, newlines=newlines, columns=columns)
+        done = write(format=format, inputs=inputs, overwrite=overwrite, card=text)
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
     _print_summary(run, done, dataset, target)
