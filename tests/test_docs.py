@@ -306,7 +306,7 @@ def test_the_commands_of_scripts_run_have_a_valid_config(folder: Path) -> None:
     text = (
         (Path(__file__).parents[1] / "scripts/run").read_text(encoding="utf-8").replace("\\\n", " ").replace('"$@"', "")
     )
-    found = [shlex.split(line.partition("   ")[0]) for line in re.findall(r"\.venv/bin/mtx (.*)", text)]
+    found = [shlex.split(line.partition("   ")[0]) for line in re.findall(r"(?:/bin/mtx|\$mtx) (.*)", text)]
     assert len(found) == 4
     for arguments in found:
         check([argument.replace("FILE", "corpus.jsonl") for argument in arguments])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mtx.data.filter.filter_protocol import count_dropped
+from mtx.data.normalise import without_prefixes
 from mtx.data.split import NUM_HASHES, source_hashes
 
 OUTSIDE_SHARE = "outside_share"  # reason under which the pairs outside of the share are counted
@@ -35,7 +36,7 @@ def share_mask(pairs: pa.RecordBatch, share: float) -> NDArray[np.bool_]:
 
 
 def pairs_in_share(
-    batches: Iterator[pa.RecordBatch], share: float, dropped: dict[str, int]
+    batches: Iterator[pa.RecordBatch], share: float, dropped: dict[str, int], prefixes: tuple[str, ...] = ()
 ) -> Iterator[pa.RecordBatch]:
     """Stream the pairs of a share, and count the other pairs as `outside_share`.
 
@@ -43,8 +44,10 @@ def pairs_in_share(
         batches: the pairs that a filter keeps.
         share: the share, above 0 and at most 1.
         dropped: receives the count, as in `PairFilter.apply`.
+        prefixes: texts before sources, which the hash ignores, so that a sentence is in the same share with any tag.
     """
     for batch in batches:
-        is_inside = share_mask(batch, share)
+        (untagged,) = without_prefixes([batch], prefixes)
+        is_inside = share_mask(untagged, share)
         count_dropped(dropped, OUTSIDE_SHARE, ~is_inside, batch)
         yield batch if is_inside.all() else batch.filter(pa.array(is_inside))

@@ -28,6 +28,7 @@ NUM_PARAMETERS = 3
 MIN_SIZES = NUM_PARAMETERS + 1  # one more than parameters, or the law would pass through all means
 EXPONENTS = np.geomspace(0.05, 2.0, 150)  # published exponents of data are 0.07 to 0.35; 2 is flat after two doublings
 LACK_OF_FIT_LEVEL = 0.01
+MIN_DF = 2  # with one degree of freedom, intervals of 95 % hold the truth in 77 % only
 
 Vector = NDArray[np.float64]
 Losses = Mapping[float, Mapping[Any, float]]
@@ -74,7 +75,8 @@ class PowerLaws:
         above = losses - self.floor
         reached = (above > 0) & (self.amount > 0)
         ratio = np.where(reached, above, 1.0) / np.where(reached, self.amount, 1.0)
-        times: Vector = np.where(reached, ratio ** (-1 / self.exponent), math.inf)
+        with np.errstate(over="ignore"):  # infinite, as for a loss that no number of pairs reaches
+            times: Vector = np.where(reached, ratio ** (-1 / self.exponent), math.inf)
         return times
 
     def interval(self, values: Vector) -> Difference:
@@ -135,6 +137,7 @@ def _power_laws(
     means = np.array([numbers.mean() for numbers in of_size])
     is_balanced = is_paired and counts.min() > 1 and len({frozenset(of) for of in losses.values()}) == 1
     common, rest, df = _residuals(of_size, means, is_balanced=is_balanced)
+    df = df if df >= MIN_DF else 0
     resamples = means[None, :]
     if df > 0:
         effects = common[(seed_places[:, : int(counts.max())] * len(common)).astype(int)].mean(axis=1)

@@ -29,9 +29,9 @@ def dataset_of_run(folder: Path) -> str:
 
 
 def building_command(dataset_id: str, runs: Sequence[Path]) -> str | None:
-    """Return the command that builds a dataset anew, from the newest run in some folders that used it; None: no run."""
+    """Return the command that builds a dataset anew, by the newest run that used it and has a status; None: no run."""
     users = [run for entry in listed_entries(runs) for run in entry.runs if dataset_id in run.used]
-    return prepare_command(users[0]) if users else None
+    return next((command for run in users if (command := prepare_command(run)) is not None), None)
 
 
 def prepare_command(run: ListedRun) -> str | None:

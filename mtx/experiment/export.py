@@ -1,6 +1,7 @@
 """`task=export`: write a stored dataset, or the model of a checkpoint, as files for other tools."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ from mtx.data.exchange.dataset_card import dataset_card
 from mtx.data.exchange.dataset_export import ExportSummary, Format, export_dataset
 from mtx.data.exchange.export_formats import ExtraColumns, Newlines
 from mtx.data.store import Store
-from mtx.errors import ConfigError, NotStoredError
+from mtx.errors import ConfigError, NotStoredError, StoreError
 from mtx.experiment.dataset_of_run import building_command, dataset_of_run
 from mtx.experiment.model_export import export_model
 from mtx.experiment.run_context import Run, needs
@@ -51,11 +52,11 @@ def export(
         runs: The folders in which a run that used the dataset is looked for; its command is in the card.
 
     Raises:
-        ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset.
+        ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset or the format.
         NotStoredError: The store has no dataset with this id.
     """
     if format == "transformers":
-        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite)
+        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite, card=card)
         return
     if not dataset or not to:
         raise ConfigError(
@@ -70,17 +71,8 @@ def export(
             _write_card(text, target, overwrite=overwrite)
             run.console.print(f"card of {dataset}: {target}", highlight=False, soft_wrap=True)
             return
-        done = export_dataset(
-            store,
-            dataset,
-            target,
-            format=format,
-            inputs=inputs,
-            newlines=newlines,
-            columns=columns,
-            overwrite=overwrite,
-            card=text,
-        )
+        write = partial(export_dataset, store, dataset, target, newlines=newlines, columns=columns)
+        done = write(format=format, inputs=inputs, overwrite=overwrite, card=text)
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
     _print_summary(run, done, dataset, target)
@@ -111,8 +103,13 @@ def _print_summary(run: Run, done: ExportSummary, dataset: str, target: Path) ->
 
 
 def _write_card(text: str, target: Path, *, overwrite: bool) -> None:
-    """Write a card to a file. Raises ConfigError if the file exists and must not be replaced."""
-    make_folder(target.parent)
+    """Write a card to a file. Raises ConfigError if it cannot be there, or exists and must not be replaced."""
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder, so it cannot be the file of a card. Choose another name: to=FILE.md")
+    try:
+        make_folder(target.parent)
+    except StoreError as error:
+        raise ConfigError(f"the folder {target.parent} cannot be created. Choose another one: to=FILE.md") from error
     try:
         with atomic_file(target, replace=overwrite) as file:
             file.write(text.encode("utf-8"))

@@ -1,8 +1,11 @@
 """The part of `task=show` for one dataset or artifact: its inputs, its counts, what was built from it, and its runs."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from rich.cells import chop_cells
 
 from mtx.data.row_trace import found_dataset
 from mtx.data.store import Store
@@ -11,6 +14,7 @@ from mtx.experiment.run_context import Run
 from mtx.experiment.show_listing import age_text, entry_lines, fitted, present_time
 from mtx.progress.formatting import size_text
 from mtx.records.run_list import ListedEntry
+from mtx.redaction_and_escaping import one_line, redacted_override, redacted_text, visible_text
 
 LABEL_WIDTH = 11
 MAX_IDS = 10  # ids of items that were built from a dataset; more are counted
@@ -39,6 +43,9 @@ def show_dataset(
         if (used := tuple(each for each in entry.runs if item.id in each.used))
     ]
     lines = list(_lines(item, list(items.values()), users, run.console.width))
+    if item.dataset is not None and item.dataset.n:
+        where = [redacted_override(each) for each in run.overrides if each.lstrip("+~").startswith("storage")]
+        lines.append(f"to look at a pair: {shlex.join(['mtx', 'task=show', *where, f'dataset={item.id}', 'row=0'])}")
     run.console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
 
 
@@ -56,8 +63,6 @@ def _lines(item: StoredItem, items: Sequence[StoredItem], users: Sequence[Listed
     number = sum(len(entry.runs) for entry in users)
     yield _labelled("used by", f"{number:,} run{'s' * (number != 1)}", width)
     yield from entry_lines(users, width, now)
-    if dataset is not None:
-        yield f"to look at a pair: mtx task=show dataset={item.id} row=0"
 
 
 def _counts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -76,8 +81,10 @@ def _labelled(label: str, text: str, width: int) -> str:
 
 
 def _list(label: str, names: Sequence[str], width: int) -> Iterator[str]:
-    """Yield ids, each on a line; they are not shortened, so that they can be copied, but for revisions of sources."""
+    """Yield ids, each on a line; they are not shortened, so that they can be copied."""
     for number, name in enumerate(names[:MAX_IDS]):
-        yield _labelled("" if number else label, name, width)
+        shown = one_line(visible_text(redacted_text(name)))
+        for place, part in enumerate(chop_cells(shown, max(2, width - LABEL_WIDTH))):
+            yield f"{'' if number or place else label:<{LABEL_WIDTH}}{part}"
     if len(names) > MAX_IDS:
         yield _labelled("", f"and {len(names) - MAX_IDS:,} more", width)

@@ -38,6 +38,7 @@ def age_text(then: float | None, now: float) -> str:
 
 def fitted(text: str, width: int) -> str:
     """Return a text of any content as one visible line of at most `width` columns; `…` stands for what is left out."""
+    width = max(1, width)
     shown = one_line(visible_text(redacted_text(text[: 4 * width].replace("\n", " ").replace("\t", " "))))
     if cell_len(shown) <= width and len(text) <= 4 * width:
         return shown
@@ -59,7 +60,7 @@ def tree_lines(
     nodes = [[node for node in root.walk() if node.item.id in listed] for root in roots]
     cells = {node.item.id: _cells(node, uses, now) for own in nodes for node in own}
     widths = [max(map(len, (title, *column))) for title, *column in zip(HEADINGS, *cells.values(), strict=True)]
-    room = width - sum(widths) - len(GAP) * len(widths)
+    room = max(1, width - sum(widths) - len(GAP) * len(widths))
     for root, own in zip(roots, nodes, strict=True):
         if not own:
             continue
@@ -71,7 +72,7 @@ def tree_lines(
         for node in own:
             numbers = "".join(GAP + cell.rjust(of) for cell, of in zip(cells[node.item.id], widths, strict=True))
             indent = " " * min(INDENT * (node.depth - top), MAX_INDENT)
-            *before, last = chop_cells(node.item.id, room - len(indent))
+            *before, last = chop_cells(node.item.id, max(1, room - len(indent)))
             yield from (f"{indent}{part}" for part in before)
             yield f"{(indent + last):{room}}{numbers}"
 
@@ -142,7 +143,7 @@ def with_path(text: str, path: str, width: int) -> list[str]:
     shown = one_line(visible_text(redacted_text(path)))
     if cell_len(text) + 1 + cell_len(shown) <= width:
         return [f"{text} {shown}"]
-    return [text.rstrip(), *(f"    {part}" for part in chop_cells(shown, width - 4))]
+    return [text.rstrip(), *(f"    {part}" for part in chop_cells(shown, max(2, width - 4)))]
 
 
 def entry_texts(entry: ListedEntry) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from mtx.page.cohort_content import Comparison, comparison
 from mtx.page.failures_section import failures
 from mtx.page.job_links import ArmCommands, arm_commands, job_link, signatures, without_samples
 from mtx.page.mixture_section import mixture_shares
+from mtx.page.plots.power_law_bands import MAX_CURVES
 from mtx.page.ranking import heading, job_label, metric_columns
 from mtx.page.result_plots import PageFigures, batch_plots, histogram_plot
 from mtx.page.scores_section import scores_section
@@ -61,6 +62,7 @@ TEMPLATE_FUNCTIONS = {
     "order_rows": order_rows,
     "agreement_rows": agreement_rows,
     "curve_headings": CURVE_HEADINGS,
+    "max_data_curves": MAX_CURVES,
 }
 
 

@@ -11,7 +11,7 @@ from mtx.evaluation.slices import COLUMN_PREFIX, NO_VALUE, OTHERS
 from mtx.page.ranking import Row
 from mtx.records.report_record import REPORT_FILE
 from mtx.records.result_types import LOCATION_KEYS, SEED, SEED_KEYS, UNCOMPARED_GROUPS, JobRecord, Results
-from mtx.records.setting_notation import brief_text, brief_value
+from mtx.records.setting_notation import brief_value
 from mtx.records.slice_report import Slice
 from mtx.records.sweep_record import PAGE_FILE
 
@@ -46,7 +46,7 @@ class ArmCommands:
         anchor: the id of its element on the page.
         number: the number of its row in the ranking.
         label: its name.
-        command: the command of its first job; None if it is not known.
+        command: the command of its first job; None if it is not known, and empty if it is too long to be shown.
         differences: settings that differ from those of the first arm: key, value, and value of the first arm.
         more: number of further differences.
         links: the files of its jobs, at most `MAX_LINKS` of them.
@@ -99,7 +99,7 @@ def arm_commands(row: Row, best: Row, folder: Path, cohort: int = 1) -> ArmComma
         for job in row.jobs[:MAX_LINKS]
     ]
     shown = differences[:MAX_DIFFERENCES]
-    told = command and brief_text(command, MAX_COMMAND_CHARS)
+    told = command if command is None or len(command) <= MAX_COMMAND_CHARS else ""
     return ArmCommands(anchor, row.number, row.label, told, shown, len(differences) - len(shown), links)
 
 

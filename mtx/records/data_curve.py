@@ -75,20 +75,24 @@ class DataCurve:
     def sentences(self) -> tuple[str, ...]:
         """What twice as many pairs would gain, and what limits the answer."""
         subject = f"{self.label}: twice" if self.label else "Twice"
+        sizes = {point.num_pairs for point in self.points}
+        equal = f"{len(self.points) - len(sizes)} shares have as many pairs as another one, and count with it."
+        equals = [equal] if len(sizes) < len(self.points) else []
         if self.laws is None:
             return (
                 f"{subject} as many pairs cannot be judged: a power law needs {MIN_SIZES} shares with different "
-                f"numbers of pairs, of which there are {len({point.num_pairs for point in self.points})}. Add shares: "
-                f"{OPTION}=0.125,0.25,0.5,1",
+                f"numbers of pairs, of which there are {len(sizes)}. Add shares: {OPTION}=0.125,0.25,0.5,1",
+                *equals,
             )
         gain, doubled = self.laws.gain_of_twice, 2 * self.largest.num_pairs
         expected = metric_text(OBJECTIVE, float(self.laws.losses(doubled)[0]))
         told = [
             f"{subject} as many pairs, {doubled:,}, would lower bits per byte by {_gain_text(gain)}, to {expected}, by "
-            f"the power law through {len(self.points)} shares."
+            f"the power law through {len(sizes)} shares.",
+            *equals,
         ]
         if not math.isfinite(gain.low):
-            told.append("One seed tells no interval. Run two or more: seed=1,2,3")
+            told.append("So few seeds tell no interval. Run two or more for each share: seed=1,2,3")
         elif not gain.low > 0:
             told.append("This is not told apart from no gain.")
         if not self.laws.fits:
@@ -140,21 +144,35 @@ def data_curves(results: Results) -> DataCurves | None:
     if not found:
         return None
     ordered = {label: tuple(sorted(points, key=lambda point: point.share)) for label, points in found.items()}
-    losses = {label: {float(point.num_pairs): point.losses for point in points} for label, points in ordered.items()}
-    enough = {label: of for label, of in losses.items() if len(of) >= max(MIN_SIZES, len(ordered[label]))}
+    losses = {label: _losses_by_size(points) for label, points in ordered.items()}
+    enough = {label: of for label, of in losses.items() if len(of) >= MIN_SIZES}
     laws = fitted_power_laws(enough, paired=results.has_paired_seeds, rng=np.random.default_rng(RANDOM_SEED))
     curves = [DataCurve(label, points, laws.get(label)) for label, points in ordered.items()]
-    completed = sum(job.state == "completed" for arm in arms for job in arm.jobs)
-    shown = sum(len(point.losses) for curve in curves for point in curve.points)
-    return DataCurves(tuple(curves), tuple(_comparisons(curves)), completed - shown)
+    left_out = [job for arm in arms for job in arm.jobs if job.state == "completed" and not _is_known(job)]
+    return DataCurves(tuple(curves), tuple(_comparisons(curves)), len(left_out))
+
+
+def _losses_by_size(points: Sequence[CurvePoint]) -> dict[float, dict[Value, float]]:
+    """Return bits per byte by number of pairs and seed; of shares with equally many pairs, the mean of each seed."""
+    found: dict[float, dict[Value, list[float]]] = {}
+    for point in points:
+        for seed, loss in point.losses.items():
+            found.setdefault(float(point.num_pairs), {}).setdefault(seed, []).append(loss)
+    return {size: {seed: sum(each) / len(each) for seed, each in of.items()} for size, of in found.items()}
+
+
+def _is_known(job: JobRecord) -> bool:
+    """Return whether a job has finite bits per byte and a number of pairs."""
+    loss = job.number(OBJECTIVE)
+    return loss is not None and math.isfinite(loss) and bool(job.report.num_pairs_train)
 
 
 def _point(arm: Group) -> CurvePoint | None:
     share = arm.values.get(OPTION)
-    jobs = [job for job in arm.jobs if job.state == "completed" and job.report.num_pairs_train]
-    losses = {seed: loss for seed, loss in arm.numbers_by_seed(OBJECTIVE).items() if math.isfinite(loss)}
-    if not isinstance(share, (int, float)) or not jobs or not losses:
+    jobs = [job for job in arm.jobs if job.state == "completed" and _is_known(job)]
+    if not isinstance(share, (int, float)) or not jobs:
         return None
+    losses = Group(arm.values, tuple(jobs)).numbers_by_seed(OBJECTIVE)
     values = list(losses.values())
     read = [times for job in jobs if (times := _times_read(job)) is not None]
     return CurvePoint(
@@ -220,7 +238,9 @@ def _gain_text(gain: Difference) -> str:
 
 def _times_text(times: Difference) -> str:
     def text(value: float) -> str:
-        return f"more than {MANY_TIMES}" if value > MANY_TIMES else f"{value:.2g}"
+        if value > MANY_TIMES:
+            return f"more than {MANY_TIMES}"
+        return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
     if not math.isfinite(times.low):
         return f"{text(times.estimate)} times"

@@ -34,8 +34,8 @@ class LearningRateOrder:
         key: the config key of the learning rate.
         objective: the metric that ranks the arms.
         rates: the learning rates, ascending.
-        arms: the arms, named by the other settings, best first at their best learning rates.
-        numbers: by learning rate and arm, the objective of each completed job.
+        arms: the arms, named by the other settings, best first at their best learning rates; last those without a mean.
+        numbers: by learning rate and arm, the objective of each completed job, NaN and infinite ones included.
         is_least_best: whether a smaller objective is better.
         budgets: shares of the budget in words, ascending.
         agreements: by learning rate, for each share of the budget; None without curves or with fewer than three arms.
@@ -51,7 +51,7 @@ class LearningRateOrder:
     agreements: Mapping[float, tuple[Agreement | None, ...]]
 
     def rank(self, rate: float, arm: str) -> int | None:
-        """Return the rank of an arm among the arms with the same learning rate, from 1; None if it has no number."""
+        """Return the rank of an arm among the arms with the same learning rate, from 1; None if it has no mean."""
         means = _means(self.numbers[rate])
         if arm not in means:
             return None
@@ -61,18 +61,33 @@ class LearningRateOrder:
     @property
     def sentence(self) -> str:
         """Whether the order is the same at all learning rates, and the best arm of each if they differ."""
-        complete = [rate for rate in self.rates if set(_means(self.numbers[rate])) == set(self.arms)]
-        if len(complete) < 2 or len(self.arms) < 2:
-            return "The order of the arms at several learning rates is not known, since jobs are missing."
-        ranks = {rate: tuple(self.rank(rate, arm) for arm in self.arms) for rate in complete}
+        means = {rate: _means(numbers) for rate, numbers in self.numbers.items()}
+        arms = [arm for arm in self.arms if any(arm in of_rate for of_rate in means.values())]
+        complete = [rate for rate in self.rates if set(means[rate]) == set(arms)]
+        left_out = [f"{rate:g}" for rate in self.rates if rate not in complete]
+        about = f" Left out, since jobs are missing or diverged: learning rate {', '.join(left_out)}." * bool(left_out)
+        about += f" Jobs that diverged: {self.num_diverged}." * bool(self.num_diverged)
+        if len(complete) < 2 or len(arms) < 2:
+            return f"The order of the arms at several learning rates is not known.{about}"
+        ranks = {rate: tuple(self.rank(rate, arm) for arm in arms) for rate in complete}
         if len(set(ranks.values())) == 1:
             all_rates = "both" if len(complete) == 2 else f"all {len(complete)}"
-            return f"The order of the {len(self.arms)} arms is the same at {all_rates} learning rates."
-        first = {rate: self.arms[ranks[rate].index(1)] for rate in complete}
+            if left_out:
+                all_rates = f"{len(complete)} of {len(self.rates)}"
+            return f"The order of the {len(arms)} arms is the same at {all_rates} learning rates.{about}"
+        first = {rate: arms[ranks[rate].index(1)] for rate in complete}
         if len(set(first.values())) == 1:
-            return f"The order of the arms depends on the learning rate, but {first[complete[0]]} is best at each."
+            return (
+                f"The order of the arms depends on the learning rate, but {first[complete[0]]} is best at each.{about}"
+            )
         told = "; ".join(f"at {rate:g}, {arm}" for rate, arm in first.items())
-        return f"The best arm depends on the learning rate: {told}."
+        return f"The best arm depends on the learning rate: {told}.{about}"
+
+    @property
+    def num_diverged(self) -> int:
+        """The number of jobs whose objective is NaN or infinite. Their arms have no mean at that learning rate."""
+        every = (number for of_rate in self.numbers.values() for numbers in of_rate.values() for number in numbers)
+        return sum(not math.isfinite(number) for number in every)
 
 
 def learning_rate_order(results: Results) -> LearningRateOrder | None:
@@ -91,7 +106,8 @@ def learning_rate_order(results: Results) -> LearningRateOrder | None:
     pick: Callable[..., float] = min if is_least_best else max
     means = [_means(numbers[rate]) for rate in rates]
     tuned = {arm: pick(known) for arm in arms if (known := [of[arm] for of in means if arm in of])}
-    budgets, early = _at_shares(results, jobs)
+    sound = {rate: {arm: jobs[rate][arm] for arm in of} for rate, of in zip(rates, means, strict=True)}
+    budgets, early = _at_shares(results, sound)
     agreements = {
         rate: tuple(
             agreement(f"learning rate {rate:g} and {words} of the budget", short, tuned, results.direction)
@@ -99,17 +115,18 @@ def learning_rate_order(results: Results) -> LearningRateOrder | None:
         )
         for rate in rates
     }
-    ordered = tuple(sorted(tuned, key=lambda arm: tuned[arm] if is_least_best else -tuned[arm]))
-    return LearningRateOrder(keys[0], objective, rates, ordered, numbers, is_least_best, budgets, agreements)
+    ordered = sorted(tuned, key=lambda arm: tuned[arm] if is_least_best else -tuned[arm])
+    every = (*ordered, *(arm for arm in arms if arm not in tuned))
+    return LearningRateOrder(keys[0], objective, rates, every, numbers, is_least_best, budgets, agreements)
 
 
 def _jobs_by_rate(results: Results, key: str) -> dict[float, dict[str, list[JobRecord]]]:
-    """Return the completed jobs with a finite objective by learning rate and arm; jobs that confirm are left out."""
+    """Return the completed jobs with an objective by learning rate and arm; jobs that confirm are left out."""
     others = [name for name in results.varied if name not in (SEED, key)]
     found: dict[float, dict[str, list[JobRecord]]] = {}
     for job in results.jobs:
         rate, number = job.value(key), job.number(results.objective or "")
-        if job.state != "completed" or job.confirms or number is None or not math.isfinite(number):
+        if job.state != "completed" or job.confirms or number is None:
             continue
         if isinstance(rate, (int, float)) and not isinstance(rate, bool):
             settings: dict[str, Value] = {name: job.value(name) for name in others}
@@ -145,7 +162,8 @@ def _numbers(jobs: Mapping[str, Sequence[JobRecord]], objective: str) -> dict[st
 
 
 def _means(numbers: Losses) -> dict[str, float]:
-    return {arm: fmean(of_arm) for arm, of_arm in numbers.items()}
+    """Return the mean of each arm; an arm with a job that diverged has none."""
+    return {arm: fmean(of_arm) for arm, of_arm in numbers.items() if all(map(math.isfinite, of_arm))}
 
 
 def order_headings(order: LearningRateOrder) -> list[str]:
@@ -162,6 +180,9 @@ def order_rows(order: LearningRateOrder) -> list[list[str]]:
             numbers = order.numbers[rate].get(arm, ())
             if not numbers:
                 cells.append("–")
+                continue
+            if not all(map(math.isfinite, numbers)):
+                cells.append("diverged")
                 continue
             mean, spread = mean_texts(order.objective, fmean(numbers), stdev(numbers) if len(numbers) > 1 else None)
             cells.append(f"{order.rank(rate, arm)}: {mean}{'' if spread is None else f' ± {spread}'}")

@@ -59,12 +59,12 @@ class ListedEntry:
 def listed_entries(roots: Sequence[Path]) -> list[ListedEntry]:
     """Return all runs and sweeps in some folders, the newest first."""
     found = {entry.folder: entry for root in roots for entry in _entries(root, MAX_DEPTH)}
-    return sorted(found.values(), key=lambda entry: (_seconds(entry.started), str(entry.folder)), reverse=True)
+    return sorted(found.values(), key=lambda entry: (started_seconds(entry) or 0.0, str(entry.folder)), reverse=True)
 
 
 def started_seconds(run: ListedRun | ListedEntry) -> float | None:
     """Return the time of the start in seconds since 1970; None if it is not known."""
-    return _seconds(run.started) or None
+    return seconds_since_1970(run.started)
 
 
 def _entries(folder: Path, depth: int) -> Iterator[ListedEntry]:
@@ -149,8 +149,9 @@ def _is_locked(path: Path) -> bool:
     return is_locked(path)
 
 
-def _seconds(started: str) -> float:
+def seconds_since_1970(moment: str) -> float | None:
+    """Return a moment in ISO 8601, local time without a zone, in seconds since 1970; None if it is not valid."""
     try:
-        return datetime.fromisoformat(started).timestamp()
+        return datetime.fromisoformat(moment).timestamp()
     except (ValueError, OverflowError, OSError):
-        return 0.0
+        return None

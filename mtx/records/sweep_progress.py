@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtx.records.job_status import is_locked
+from mtx.records.run_list import seconds_since_1970
 
 if TYPE_CHECKING:
     from mtx.records.result_types import JobRecord
@@ -65,19 +66,17 @@ def sweep_progress(jobs: Iterable["JobRecord"], sweep: "SweepRecord | None", now
     """
     found = list(jobs)
     counts = Counter(job.state for job in found)
-    begun = sweep.attempt_started if sweep is not None else None
+    begun = seconds_since_1970(sweep.attempt_started or "") if sweep is not None else None
+    ended = [(job.started, moment) for job in found if (moment := seconds_since_1970(job.ended or "")) is not None]
     num_ended = 0
     if begun is not None:
-        start = datetime.fromisoformat(begun)
-        num_ended = sum(
-            job.ended is not None and datetime.fromisoformat(job.started or begun) >= start for job in found
-        )
+        num_ended = sum((seconds_since_1970(started or "") or begun) >= begun for started, _ in ended)
     num_jobs = None if sweep is None else sweep.num_jobs
     left_s = None
     if num_ended and begun is not None and num_jobs:
-        ends = [datetime.fromisoformat(job.ended) for job in found if job.ended is not None]
-        since_end = (now - max(ends)).total_seconds()
-        per_job = (max(ends) - datetime.fromisoformat(begun)).total_seconds() / num_ended
+        last = max(moment for _, moment in ended)
+        since_end = now.timestamp() - last
+        per_job = (last - begun) / num_ended
         left_s = max(per_job * (counts["running"] + counts["missing"]) - since_end, 0.0)
     return SweepProgress(
         as_of=now.isoformat(timespec="seconds"),

@@ -1,7 +1,6 @@
 """Lines at the end of a sweep: its size and time, the answers besides the best arm, effects, and shared stages."""
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 
 from mtx.evaluation.verdict_text import difference_text
 from mtx.page.answers import answers
@@ -11,6 +10,7 @@ from mtx.page.time_to_quality import time_to_quality
 from mtx.progress.formatting import duration
 from mtx.records.plot_data_record import read_profile
 from mtx.records.result_types import SEED, Results
+from mtx.records.run_list import seconds_since_1970
 from mtx.records.setting_notation import setting_text, short_key
 
 MAX_JOBS_WITH_CURVES = 200  # jobs whose learning curves the terminal reads; the page reads all
@@ -24,16 +24,15 @@ def size_text(results: Results) -> str:
     if keys and len(results.arms) > 1:
         names = ", ".join(short_key(key, results.varied) for key in keys)
         told.append(f"{len(results.arms)} arms ({names})" + (f" x {len(seeds)} seeds" if len(seeds) > 1 else ""))
-    starts = [job.started for job in results.jobs if job.started and not job.reused]
-    ends = [job.ended for job in results.jobs if job.ended and not job.reused]
-    if starts and ends and len(results.jobs) > 1:
-        seconds = (max(map(_time, ends)) - min(map(_time, starts))).total_seconds()
-        told.append(f"{duration(seconds)} in all")
+    own = [job for job in results.jobs if not job.reused]
+    starts, ends = _moments(job.started for job in own), _moments(job.ended for job in own)
+    if starts and ends and len(results.jobs) > 1 and results.command:  # runs of several commands have time between them
+        told.append(f"{duration(max(ends) - min(starts))} in all")
     return ", ".join(told)
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def _moments(texts: Iterable[str | None]) -> list[float]:
+    return [moment for text in texts if (moment := seconds_since_1970(text or "")) is not None]
 
 
 def other_answers(results: Results) -> Iterator[str]:

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -77,43 +77,43 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
     if any(job.state == "completed" for job in results.jobs):
         found = cohorts(results)
         if len(found) > 1:
-            console.print(escape(separation_text(results, found)), highlight=False)
+            console.print(separation_text(results, found), highlight=False)
         for cohort in found:
             for line in (*cohort.notes, *condition_lines(cohort.results)):
-                console.print(escape(line), highlight=False)
+                console.print(line, highlight=False)
             console.print(summary_table(cohort.results))
             if line := left_out_text(cohort.results):
-                console.print(escape(line), highlight=False)
+                console.print(line, highlight=False)
             told = (verdict_text(cohort.results), cohort.results.sentences.basis, *other_answers(cohort.results))
             for line in (*told, *effect_lines(cohort.results)):
                 if line:
-                    console.print(escape(line), highlight=False)
+                    console.print(line, highlight=False)
             for one in agreements(cohort.results):
-                console.print(escape(one.text), highlight=False)
+                console.print(one.text, highlight=False)
             for shown in _experiment_results(cohort.results):
                 console.print(shown, highlight=False)
     for line in _failure_lines(results):
         console.print(line, highlight=False, soft_wrap=True)
     for note in [*results.notes, *(note for job in results.jobs for note in job.notes)]:
-        console.print(f"note: {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     if built := built_by(results):
         counts = ", ".join(f"{number} {stage}" for stage, number in built.items())
         console.print(f"Built once in this sweep and shared: {counts}", highlight=False)
     if resume_command is not None and results.count("completed") < len(results.jobs):
-        console.print(f"to run what is missing:\n  {escape(resume_command)}", highlight=False, soft_wrap=True)
+        console.print(f"to run what is missing:\n  {resume_command}", highlight=False, soft_wrap=True)
 
 
 def _experiment_results(results: Results) -> Iterator[Table | str]:
     """Yield the tables and sentences about what some sweeps vary: learning rates, shares of the pairs, and rules."""
     if (order := learning_rate_order(results)) is not None:
         yield from order_tables(order)
-        yield escape(order.sentence)
+        yield order.sentence
     if (shares := data_curves(results)) is not None:
         yield from map(curve_table, shares.curves)
-        yield from map(escape, shares.sentences)
+        yield from shares.sentences
     for worths in rule_worths(results):
         yield worth_table(worths)
-        yield escape(worths.summary)
+        yield worths.summary
 
 
 def headline(results: Results) -> str:
@@ -126,7 +126,7 @@ def headline(results: Results) -> str:
     number = f"{len(results.jobs)} job{'s' * (len(results.jobs) != 1)}"
     size = size_text(results)
     about = f"; {size}" if size else ""
-    return f"\n{number} in {escape(', '.join(map(str, results.folders)))}: {told or 'none'}{escape(about)}"
+    return f"\n{number} in {', '.join(map(str, results.folders))}: {told or 'none'}{about}"
 
 
 def summary_table(results: Results) -> Table:
@@ -151,10 +151,13 @@ def summary_table(results: Results) -> Table:
             for group, cells in zip(groups, numbers, strict=True)
         ]
         titles = ["", "seeds" if repeats else "job", *settings, *headings]
-        if not others or _table_width([titles, *rows]) <= WIDTH:
+        widths = _column_widths(titles, rows)
+        fits = _table_width(widths) <= WIDTH
+        if not others or fits:
             break
         others = others[:-1]
-    fits = _table_width([titles, *rows]) <= WIDTH
+    if fits and _table_width(_column_widths(titles, [titles, *rows])) > WIDTH:  # Rich breaks no heading if `no_wrap`
+        headings = [_broken(title, width) for title, width in zip(headings, widths[len(settings) + 2 :], strict=True)]
     shown = Table(pad_edge=False, show_edge=False)
     shown.add_column("", width=1)
     shown.add_column("seeds" if repeats else "job", justify="right", no_wrap=fits)
@@ -167,13 +170,22 @@ def summary_table(results: Results) -> Table:
     return shown
 
 
-def _table_width(rows: Sequence[Sequence[str]]) -> int:
-    """Return the columns of a table without wrapping, but with headings broken at their spaces."""
-    titles, *body = rows
-    words = [max((cell_len(word) for word in title.split()), default=0) for title in titles]
-    cells = [max((cell_len(line) for line in cell.split("\n")), default=0) for row in body for cell in row]
-    columns = [max([word, *cells[number :: len(titles)]]) for number, word in enumerate(words)]
-    return sum(columns) + len(SEPARATOR) * (len(columns) - 1)
+def _column_widths(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column without wrapping, but with headings broken at their spaces."""
+    found = [max((cell_len(word) for word in title.split()), default=0) for title in titles]
+    for row in rows:
+        found = [max([width, *map(cell_len, cell.split("\n"))]) for width, cell in zip(found, row, strict=True)]
+    return found
+
+
+def _table_width(widths: Sequence[int]) -> int:
+    return sum(widths) + len(SEPARATOR) * (len(widths) - 1)
+
+
+def _broken(title: str, width: int) -> str:
+    """Return a heading with line ends, so that no line is wider than its column."""
+    parts = title.split("\n")
+    return "\n".join(line for part in parts for line in wrap(part, width, break_on_hyphens=False))
 
 
 def _num_completed(group: Group) -> int:
@@ -251,10 +263,10 @@ def _failure_lines(results: Results) -> Iterator[str]:
     for message, jobs in list(found.items())[:MAX_FAILED]:
         shared = _job_label(jobs, results.varied)
         names = f"job{'s' * (len(jobs) > 1)} {_names_text([job.name for job in jobs])} failed"
-        yield escape(f"{names} ({shared})" if shared else names)
-        yield f"  {escape(message)}"
+        yield f"{names} ({shared})" if shared else names
+        yield f"  {message}"
         if jobs[0].log is not None:
-            yield f"  {escape(str(jobs[0].log))}"
+            yield f"  {jobs[0].log}"
     if len(found) > MAX_FAILED:
         yield f"and {len(found) - MAX_FAILED} other failures"
 

@@ -8,7 +8,7 @@ from mtx.errors import ConfigError
 from mtx.training.callbacks.random_states_and_gradients import STATE_KEY as EXACT_RESUME
 from mtx.training.loader import EpochBatches
 
-NAMED_CAUSES = ("score.", "downloader.options.")
+NAMED_CAUSES = ("score.", "downloader.options.", "datamodule.share")
 MAX_NAMED_DIFFERENCES = 8  # differences that one error message lists
 
 
@@ -26,8 +26,8 @@ def flat_mapping(described: Mapping[str, JSON], prefix: str = "") -> dict[str, J
 def decides_pairs(key: str) -> bool:
     """Return whether a difference at this key of the data's description alone means that other pairs are served.
 
-    Scores, and options of the sources of a mixture, only name the cause: if they change the pairs, the id of the
-    filtered pairs differs, too.
+    Scores, the share, and options of the sources of a mixture only name the cause: if they change the pairs, the id of
+    the filtered pairs differs, too.
     """
     return not key.startswith(NAMED_CAUSES)
 

@@ -296,6 +296,7 @@ class PreparedData:
                 "seed": self._seed,
                 **self._layout.order_options(),
                 "too_long": self._too_long,
+                **({"share": self._recipe.share} if self._recipe.share < 1 else {}),
                 **({} if self._grouping is None else self._grouping.plain()),
                 **({} if self._weighting is None else self._training_columns().identity(self._weighting)),
             },

@@ -2,16 +2,21 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from command_line import Mtx
 from huggingface_hub import DatasetCard
+from jobs_on_disk import measured, write_job
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.exchange.dataset_card import code, dataset_card
+from mtx.data.exchange.dataset_card import _front_matter, code, dataset_card
 from mtx.data.store import Store
+from mtx.errors import ConfigError
+from mtx.experiment.dataset_of_run import building_command
+from mtx.experiment.export import _write_card, export
+from mtx.experiment.run_context import Run
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 
@@ -49,7 +54,7 @@ def filled(store: Store, title: str, licences: list[str]) -> None:
     add(store, "raw-a", "raw", source, {"skipped": {"bad_row": 2}}, title=title, n=9)
     add(store, "text-a", "text", {"inputs": ["raw-a"], "normalise": {"form": "NFC"}}, {"changed": 3}, title=title, n=9)
     add(store, "scores-a", "scores", {"inputs": ["text-a"], "scorer": {"kind": "score/rules"}}, {}, title=title, n=9)
-    made_from = {"inputs": ["text-a", "scores-a"], "filter": FILTER}
+    made_from = {"inputs": ["text-a", "scores-a"], "filter": FILTER, "share": 0.25}
     add(store, "filtered-a", "filtered", made_from, {"dropped": {"duplicate": 1, "too_long": 4}}, title=title, n=4)
 
 
@@ -65,6 +70,8 @@ def test_a_card_tells_sources_licences_counts_rules_and_scores(store: Store) -> 
         "| `filtered-a` | 4 | `too_long` 4, `duplicate` 1 |",
         "  form: NFC",
         "  kind: score/rules",
+        "## Which share of the pairs was taken?",
+        "filtered-a: 0.25",
         "mtx task=prepare filter=none",
     ):
         assert line in text.splitlines()
@@ -134,3 +141,29 @@ def test_export_writes_the_card_of_a_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert (
         "outputs/b has no report.json that names training pairs" in mtx("task=export", "dataset=outputs/b", "to=x").err
     )
+
+
+def test_a_card_is_written_to_a_file_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a folder, .* Choose another name: to=FILE\.md"):
+        _write_card("text", tmp_path, overwrite=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"/file cannot be created\. Choose another one: to=FILE\.md"):
+        _write_card("text", tmp_path / "file" / "card.md", overwrite=False)
+    with pytest.raises(ConfigError, match="card=true describes a stored dataset, but format=transformers"):
+        export(cast(Run, None), format="transformers", card=True)
+
+
+def test_the_command_is_that_of_the_newest_run_with_a_status(tmp_path: Path) -> None:
+    write_job(tmp_path / "a", {"seed": 1}, measured())
+    write_job(tmp_path / "b", {"seed": 1}, measured())
+    (tmp_path / "b" / "status.json").unlink()
+    assert building_command("filtered-1", [tmp_path / "b"]) is None
+    assert building_command("filtered-1", [tmp_path / "b", tmp_path / "a"]) == "mtx task=prepare"
+    assert building_command("filtered-1", [tmp_path]) == "mtx task=prepare"
+
+
+@pytest.mark.parametrize(("number", "name"), [(10**9, "1B<n<10B"), (10**11, "100B<n<1T"), (10**12, "n>1T")])
+def test_large_corpora_have_the_sizes_of_the_hub(number: int, name: str) -> None:
+    made = TranslationDataset(id="a", name="a", stage="raw", split="train", languages=("en", "de"), data=[])
+    object.__setattr__(made, "n", number)
+    assert name in _front_matter(made, [])

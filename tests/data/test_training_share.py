@@ -15,7 +15,7 @@ from mtx.data.row_trace import drop_reason, memberships, row_trace
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization
-from mtx.data.training_share import share_mask
+from mtx.data.training_share import pairs_in_share, share_mask
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.sources.local import LocalDownloader
@@ -94,3 +94,15 @@ def test_a_share_does_not_depend_on_batches_or_white_space() -> None:
     assert list(whole) == list(share_mask(plain, 0.5))
     assert len(share_mask(batch.slice(0, 0), 0.5)) == 0
     assert 0 < whole.sum() < 64
+
+
+def test_a_share_ignores_the_prefixes_of_parts() -> None:
+    def batch(tag: str) -> pa.RecordBatch:
+        texts = pa.array([f"{tag}sentence {number}" for number in range(64)], type=pa.large_string())
+        return pa.record_batch([texts, texts], names=["src", "tgt"])
+
+    dropped: dict[str, int] = {}
+    plain, first, second = pairs_in_share(map(batch, ("", "<de> ", "<fr> ")), 0.5, dropped, ("<de> ", "<fr> "))
+    assert first.column("src").to_pylist() == [f"<de> {text}" for text in plain.column("src").to_pylist()]
+    assert second.num_rows == plain.num_rows
+    assert dropped == {"outside_share": 3 * (64 - plain.num_rows)}

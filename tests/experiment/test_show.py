@@ -3,12 +3,14 @@
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from command_line import Mtx
+from jobs_on_disk import measured, write_job
 from rich.cells import cell_len
 
 from mtx.data.dataset import TranslationDataset
@@ -182,3 +184,24 @@ def test_an_empty_store_says_how_to_fill_it(store: Store, mtx: Mtx) -> None:
     assert "Build some: mtx task=prepare" in out
     assert "No run in outputs, multirun." in out
     assert not (store.root).exists()
+
+
+@pytest.mark.parametrize("width", [1, 4, 25, 45])
+def test_a_narrow_terminal_shortens_no_id(store: Store, mtx: Mtx, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    long = "text-0123456789abcdef0123456789abcdef0123456789abcdef"
+    add(store, "raw-a")
+    add(store, long, stage="text", provenance={"inputs": ["raw-a"]})
+    write_job(Path("outputs/a"), {}, measured())
+    assert mtx("task=show").code == 0
+    told = mtx("task=show", "dataset=raw-a", f"storage.root={store.root}").out
+    assert long in re.sub(r"\s+", "", told)
+    where = shlex.quote(f"storage.root={store.root}")
+    assert told.endswith(f"to look at a pair: mtx task=show {where} dataset=raw-a row=0\n")
+
+
+def test_an_empty_dataset_has_no_pair_to_look_at(store: Store, mtx: Mtx) -> None:
+    store.repo.add(
+        TranslationDataset(id="raw-a", name="x", stage="raw", split="train", languages=("en", "de"), data=[])
+    )
+    assert "to look at" not in mtx("task=show", "dataset=raw-a").out

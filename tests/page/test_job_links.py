@@ -62,3 +62,14 @@ def test_a_page_of_many_jobs_is_laid_out_in_parts(tmp_path: Path, monkeypatch: p
     assert '<body class="large">' not in render(read_results([tmp_path]), tmp_path)
     monkeypatch.setattr("mtx.page.content.LARGE_JOBS", 1)
     assert '<body class="large">' in render(read_results([tmp_path]), tmp_path)
+
+
+def test_a_command_that_is_too_long_is_not_cut_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtx.page.job_links.MAX_COMMAND_CHARS", 9)
+    for number, name in enumerate(("0", "a-longer-name")):
+        write_job(tmp_path / name, {"seed": 1, "a": number}, measured(0.1 + number / 10))
+    page = html.fromstring(render(read_results([tmp_path]), tmp_path).encode())
+    first, second = (page.get_element_by_id(f"arm-{number}") for number in (1, 2))
+    assert [pre.text for pre in first.xpath(".//pre")] == ["mtx job=0"]
+    assert second.xpath(".//pre") == []
+    assert "The command is too long for the page. config.json" in second.text_content()

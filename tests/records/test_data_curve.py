@@ -8,9 +8,11 @@ import pytest
 from jobs_on_disk import trained, write_job
 
 from mtx.evaluation.power_law import PowerLaws, fitted_power_laws
+from mtx.evaluation.verdict import Difference
+from mtx.page.content import TEMPLATE_FUNCTIONS
 from mtx.page.render import render
 from mtx.progress.literal_console import PlainConsole
-from mtx.records.data_curve import curve_table, data_curves
+from mtx.records.data_curve import _times_text, curve_table, data_curves
 from mtx.records.job_records import read_results
 from mtx.records.report_record import Spent
 from mtx.records.result_types import Results
@@ -87,6 +89,37 @@ def test_means_that_are_no_power_law_are_told_and_flat_ones_promise_nothing() ->
         fitted(dict(list(flat.items())[:3]))
 
 
+def test_one_degree_of_freedom_tells_no_interval() -> None:
+    losses = {1000.0 * 2**place: {1: law(2.0**place / 8)} for place in range(4)}
+    losses[1000.0][2] = losses[1000.0][1] + 0.01
+    assert fitted(losses).gain_of_twice.low == -np.inf
+    assert fitted(losses).lack_of_fit is None
+    losses[2000.0][2] = losses[2000.0][1] + 0.01
+    assert np.isfinite(fitted(losses).gain_of_twice.low)
+
+
+def test_shares_with_equally_many_pairs_count_as_one_and_repeats_are_not_left_out(tmp_path: Path) -> None:
+    results = sweep(tmp_path, {"none": 0.0}, shares=(0.0625, 0.125, 0.5, 0.50001, 1.0))
+    curves = data_curves(results)
+    assert curves is not None
+    (curve,) = curves.curves
+    assert len(curve.points) == 5
+    assert curve.laws is not None
+    assert "by the power law through 4 shares." in curve.sentences[0]
+    assert curve.sentences[1] == "1 shares have as many pairs as another one, and count with it."
+    repeated = data_curves(replace(results, jobs=(*results.jobs, results.jobs[0])))
+    assert repeated is not None
+    assert repeated.num_left_out == 0
+    lost = replace(results.jobs[0], objectives={"bits_per_byte": np.nan})
+    without = data_curves(replace(results, jobs=(lost, *results.jobs[1:])))
+    assert without is not None
+    assert without.sentences[-1] == "Left out, without bits per byte or a number of pairs: 1 jobs."
+
+
+def test_numbers_of_times_are_written_without_exponents() -> None:
+    assert _times_text(Difference(99.8, 9.96, np.inf, 3)) == "100 times [10, more than 100]"
+
+
 def test_twice_as_many_pairs_are_compared_with_better_ones(tmp_path: Path) -> None:
     curves = data_curves(sweep(tmp_path, {"none": 0.0, "selection": 0.02}))
     assert curves is not None
@@ -139,3 +172,9 @@ def test_the_page_and_the_terminal_ask_whether_more_pairs_help(tmp_path: Path) -
     curves = data_curves(results)
     assert curves is not None
     assert curve_table(curves.curves[0]).row_count == 5
+
+
+def test_curves_that_are_not_drawn_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TEMPLATE_FUNCTIONS, "max_data_curves", 1)
+    page = render(sweep(tmp_path, {"a": 0.0, "b": 0.1}, shares=(0.5, 1.0)), tmp_path)
+    assert "The plot has the first 1 of 2 curves; the tables have all." in page

@@ -1,5 +1,7 @@
 """The order of arms by learning rate, worked out by hand."""
 
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 from jobs_on_disk import trained, write_job
@@ -68,3 +70,30 @@ def test_a_sweep_with_one_learning_rate_or_one_arm_has_no_such_order(tmp_path: P
     assert learning_rate_order(sweep(tmp_path / "one", {0.005: CURVES[0.005]})) is None
     alone = {rate: {"a": arms["a"]} for rate, arms in CURVES.items()}
     assert learning_rate_order(sweep(tmp_path / "alone", alone)) is None
+
+
+def diverging(results: Results, *names: str) -> Results:
+    """Return results in which the named jobs ended with NaN."""
+    jobs = (replace(job, objectives={"bits_per_byte": nan}) if job.name in names else job for job in results.jobs)
+    return replace(results, jobs=tuple(jobs))
+
+
+def test_an_arm_with_a_diverged_job_has_no_mean_at_that_learning_rate(tmp_path: Path) -> None:
+    two = {rate: {arm: arms[arm] for arm in "ab"} for rate, arms in CURVES.items()}
+    order = learning_rate_order(diverging(sweep(tmp_path, two), "a-0.0005-1", "a-0.005-2"))
+    assert order is not None
+    assert order.arms == ("b", "a"), "an arm without a mean is not the best"
+    assert [row[:2] for row in order_rows(order)] == [["b", "1: 2.5150 ± 0.0071"], ["a", "diverged"]]
+    assert order.rank(0.005, "a") is None
+    assert order.sentence.endswith("is not known. Jobs that diverged: 2.")
+
+
+def test_learning_rates_that_are_left_out_are_named(tmp_path: Path) -> None:
+    results = sweep(tmp_path, {**CURVES, 0.05: CURVES[0.005]})
+    order = learning_rate_order(diverging(results, "c-0.05-1"))
+    assert order is not None
+    assert order.sentence == (
+        "The order of the 3 arms is the same at 2 of 3 learning rates. Left out, since jobs are missing or diverged: "
+        "learning rate 0.05. Jobs that diverged: 1."
+    )
+    assert order.agreements[0.05] == (None,) * 4, "two arms are left"

@@ -2,15 +2,21 @@
 
 import io
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from jobs_on_disk import profile, trained, write_job
 from rich.cells import cell_len
 from rich.console import Console
 
+from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.result_types import Results
+from mtx.records.sweep_progress import sweep_progress
 from mtx.sweep.summary_lines import effect_lines, other_answers, size_text
 from mtx.sweep.terminal_summary import left_out_text, print_summary
 
@@ -44,7 +50,9 @@ def printed(results: Results) -> list[str]:
 
 def test_the_end_of_a_sweep_has_arms_time_answers_and_effects(tmp_path: Path) -> None:
     results = grid(tmp_path, ("bucket", "random"), (1000, 2000))
-    assert size_text(results) == "4 arms (sampler, vocab_size) x 3 seeds, 2:05 in all"
+    size = "4 arms (sampler, vocab_size) x 3 seeds"
+    assert size_text(results) == size, "runs of several commands have other time between them"
+    assert size_text(replace(results, command=("-m",))) == f"{size}, 2:05 in all"
     fastest, padding = other_answers(results)
     assert fastest.startswith("Which arm is fastest to 2.910 bits per byte? Compared by seconds of training")
     assert padding.startswith("Which arm has the least padding? Compared by padding ratio (lower is better). ")
@@ -72,3 +80,35 @@ def test_a_sweep_without_arms_has_no_size(tmp_path: Path, number: int) -> None:
     for seed in range(number):
         write_job(tmp_path / str(seed), {"seed": seed}, trained(2.0))
     assert size_text(read_results([tmp_path])) == ""
+
+
+def test_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
+    for number, score in enumerate(("[rules]", "[bold]")):
+        write_job(tmp_path / str(number), {"seed": 1, "score": score}, trained(2.0 + number), objective="bits_per_byte")
+    write_job(tmp_path / "2", {"seed": 1, "score": "[x]"}, error="no [key]")
+    console = PlainConsole(width=80, file=io.StringIO(), record=True)
+    print_summary(read_results([tmp_path]), console, resume_command="mtx -m 'score=[rules],[bold]'")
+    told = console.export_text()
+    assert "  mtx -m 'score=[rules],[bold]'\n" in told
+    assert "  no [key]\n" in told
+    assert "\\" not in told
+
+
+def test_headings_are_broken_so_that_settings_have_room(tmp_path: Path) -> None:
+    for number, share in enumerate((0.0625, 0.125)):
+        for seed, noise in enumerate(NOISE):
+            config = {"datamodule": {"a_rather_long_name_of_a_key": share}, "seed": seed}
+            write_job(tmp_path / f"{number}-{seed}", config, trained(2 + noise + number), objective="bits_per_byte")
+    lines = printed(read_results([tmp_path]))
+    assert any("a_rather_long_name_of_a_key" in line for line in lines), "not folded"
+    assert max(map(cell_len, lines[2:])) <= 80
+
+
+@pytest.mark.parametrize("moment", ["2026-01-31T12:00:00", "x", "2026-01-31T12:00:00+00:00"])
+def test_times_without_a_zone_and_invalid_ones_do_not_end_a_comparison(tmp_path: Path, moment: str) -> None:
+    results = replace(grid(tmp_path, ("bucket",), (1, 2)), command=("-m",))
+    first, *others = results.jobs
+    results = replace(results, jobs=(replace(first, started=moment, ended=moment), *others))
+    assert size_text(results).startswith("2 arms (vocab_size) x 3 seeds, ")
+    sweep: Any = SimpleNamespace(attempt_started=moment, num_jobs=9)
+    assert sweep_progress(results.jobs, sweep, datetime.now(UTC)).completed == 6

@@ -171,6 +171,7 @@ CASES: dict[str, Case] = {
     "datamodule.held_out_seed": (LOCAL, "datamodule.held_out_seed=1", "held_out.seed"),
     "datamodule.drop_leaks": (LOCAL, "datamodule.drop_leaks=false", "drop_leaks"),
     "datamodule.drop_contaminated": (LOCAL, "datamodule.drop_contaminated=true", "drop_contaminated"),
+    "datamodule.share": (LOCAL, "datamodule.share=0.5", "datamodule.share"),
     "datamodule.split_by": (LOCAL, "datamodule.split_by=talk", "split_by"),
     "datamodule.held_out_filter": (
         LOCAL,

@@ -22,11 +22,13 @@ MAX_TEXT_CHARS = 300  # of a name, an id or a licence in the card
 SIZES = (
     *((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")),
     *((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B")),
+    *((10**10, "1B<n<10B"), (10**11, "10B<n<100B"), (10**12, "100B<n<1T")),
 )
 TITLES = {  # key of a manifest's provenance, and the question that it answers
     "normalise": "How were texts normalised?",
     "held_out": "Which pairs are held out?",
     "filter": "Which rules dropped pairs?",
+    "share": "Which share of the pairs was taken?",
     "scorer": "Which scores do the pairs have?",
 }
 NOT_GIVEN = "not given by the source"
@@ -99,7 +101,7 @@ def _front_matter(dataset: TranslationDataset, chain: Sequence[TranslationDatase
     values: dict[str, Any] = {
         "pretty_name": _one_line(dataset.name) or "without a name",
         "task_categories": ["translation"],
-        "size_categories": [next((name for limit, name in SIZES if len(dataset) < limit), "n>1B")],
+        "size_categories": [next((name for limit, name in SIZES if len(dataset) < limit), "n>1T")],
     }
     if languages:
         values["language"] = languages
