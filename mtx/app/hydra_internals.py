@@ -224,10 +224,7 @@ def stored_config(path: str, sources: Iterable[Mapping[str, str]]) -> StoredConf
         path: group and name, such as `task/fit`.
         sources: where Hydra looks for configs: the key `hydra.runtime.config_sources`.
     """
-    places = ConfigSearchPathImpl()
-    for source in sources:
-        places.append(source["provider"], f"{source['schema']}://{source['path']}")
-    found = ConfigRepository(places).load_config(path)
+    found = _repository(sources).load_config(path)
     if found is None:
         return None
     content = OmegaConf.to_container(found.config, resolve=False)
@@ -239,3 +236,20 @@ def stored_config(path: str, sources: Iterable[Mapping[str, str]]) -> StoredConf
         {str(each.group): str(each.value) for each in options},
         tuple(str(each.path) for each in defaults if isinstance(each, ConfigDefault) and each.path != "_self_"),
     )
+
+
+def option_names(group: str, sources: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return the names of the options of a group.
+
+    Args:
+        group: name of the group, such as `task`.
+        sources: as for `stored_config`.
+    """
+    return _repository(sources).get_group_options(group, ObjectType.CONFIG)
+
+
+def _repository(sources: Iterable[Mapping[str, str]]) -> ConfigRepository:
+    places = ConfigSearchPathImpl()
+    for source in sources:
+        places.append(source["provider"], f"{source['schema']}://{source['path']}")
+    return ConfigRepository(places)
