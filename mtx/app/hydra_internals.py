@@ -140,9 +140,11 @@ def _unusable_flag_problem(typed: Namespace) -> str | None:
             f"--config-dir takes a folder with your own options, but {typed.config_dir!r} is no folder. Create it, or "
             "leave out --config-dir"
         )
-    if typed.config_path is not None and "://" not in typed.config_path:
-        if told := _config_path_problem(Path(typed.config_path), typed.config_name or "config"):
-            return told
+    is_folder = (
+        typed.config_path is not None and "://" not in typed.config_path
+    )  # else a package, such as pkg://PACKAGE
+    if is_folder and (told := _config_path_problem(Path(typed.config_path), typed.config_name or "config")):
+        return told
     if typed.resolve and not (typed.cfg or typed.help):
         return "--resolve is used together with --cfg or --help, as in: mtx --cfg job --resolve"
     return None

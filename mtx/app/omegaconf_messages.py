@@ -75,17 +75,18 @@ def group_value_message(group: str, value: Any) -> str:
     """Return the message that a file gives a group a value, as in `task: fit`, instead of choosing its option."""
     option = value if isinstance(value, str) else "NAME"
     return (
-        f"{group} is a group, whose value is a mapping, but a config file sets it to {value!r}. Choose an option in the "
-        f"defaults list of that file: - override /{group}: {option}"
+        f"{group} is a group, whose value is a mapping, but a config file sets it to {value!r}. Choose an option in "
+        f"the defaults list of that file: - override /{group}: {option}"
     )
 
 
 def _group_problem(node: Any) -> str | None:
     """Return a message for a group of a whole config that is no mapping, so that other keys cannot refer to it."""
     root = node._get_root() if node is not None else None
-    values = root if isinstance(root, DictConfig) else {}
-    for group in (name for name in GROUPS if name in values and not GROUPS[name].is_multiple):
-        value = values._get_node(group)
+    if not isinstance(root, DictConfig):
+        return None
+    for group in (name for name in GROUPS if name in root and not GROUPS[name].is_multiple):
+        value: Any = root._get_node(group)
         if not isinstance(value, Container):
             return group_value_message(group, value._value())
     return None

@@ -71,9 +71,9 @@ class SQLiteObjectLayer:
 
     The database uses a WAL journal and `synchronous=FULL`. A value survives a killed process and a power failure once
     `create` has returned. The layer opens a connection for each call, or one connection for all calls inside
-    `connection`, unless its folder is read-only. Threads use the connection one after another. The connection is closed before a fork, and a pickle
-    does not contain the connection. WAL needs shared memory, so the folder must be on a local disk. Reading works
-    without write permission.
+    `connection`, unless its folder is read-only. Threads use the connection one after another. The connection is closed
+    before a fork, and a pickle does not contain the connection. WAL needs shared memory, so the folder must be on a
+    local disk. Reading works without write permission.
 
     Args:
         location: the folder that contains the database; the first write creates the folder.
