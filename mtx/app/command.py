@@ -164,7 +164,8 @@ def _hydra_main(cfg: DictConfig) -> Any:
     try:
         config = plain_config(cfg, also="\n".join(HydraConfig.get().overrides.hydra))  # may refer to variables
         runtime = cast(Mapping[str, Any], HydraConfig.get().runtime)
-        return _run_job(without_keys_of_another_task(config, runtime), HydraConfig.get())
+        config = without_keys_of_another_task(config, runtime, list(HydraConfig.get().overrides.task))
+        return _run_job(config, HydraConfig.get())
     except MtxError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN or wants_traces():
             raise  # the sweep then continues with its other jobs

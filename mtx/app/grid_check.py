@@ -119,7 +119,7 @@ class JobComposer:
             message = composition_error_message(error, overrides, loader=self._loader, in_sweep=self._in_sweep)
             raise ConfigError(message) from error
         try:
-            return without_keys_of_another_task(plain_config(cfg), runtime)
+            return without_keys_of_another_task(plain_config(cfg), runtime, overrides)
         except ConfigError as error:
             if "hydra" in str(error).lower():  # the config uses a value of the run, such as ${hydra:job.num}
                 return None

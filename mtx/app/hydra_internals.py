@@ -30,6 +30,8 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mtx.app.corrected_command import shell_word
+
 LOCK = threading.RLock()  # Hydra has one application in a process, which `main_loader` replaces for a time
 BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
@@ -138,14 +140,29 @@ def _unusable_flag_problem(typed: Namespace) -> str | None:
             f"--config-dir takes a folder with your own options, but {typed.config_dir!r} is no folder. Create it, or "
             "leave out --config-dir"
         )
-    if typed.config_path is not None and not Path(typed.config_path).is_dir():
-        return (
-            f"--config-path takes a folder that replaces all configs of mtx, but {typed.config_path!r} is no folder. "
-            "To add options of your own, type --config-dir FOLDER"
-        )
+    is_folder = (
+        typed.config_path is not None and "://" not in typed.config_path
+    )  # else a package, such as pkg://PACKAGE
+    if is_folder and (told := _config_path_problem(Path(typed.config_path), typed.config_name or "config")):
+        return told
     if typed.resolve and not (typed.cfg or typed.help):
         return "--resolve is used together with --cfg or --help, as in: mtx --cfg job --resolve"
     return None
+
+
+def _config_path_problem(folder: Path, name: str) -> str | None:
+    if not folder.is_dir():
+        problem = f"{str(folder)!r} is no folder"
+    elif not folder.is_absolute():  # Hydra would look for it beside the module of mtx
+        return f"--config-path takes an absolute path. Type: mtx --config-path {shell_word(str(folder.absolute()))}"
+    elif not any((folder / f"{name.removesuffix(end)}{end}").is_file() for end in (".yaml", ".yml")):
+        problem = f"{str(folder)!r} has no {name.removesuffix('.yaml')}.yaml"
+    else:
+        return None
+    return (
+        f"--config-path takes a folder that replaces all configs of mtx, but {problem}. To add options of your own, "
+        "type --config-dir FOLDER"
+    )
 
 
 def _no_value(flag: Action) -> str:
@@ -224,10 +241,7 @@ def stored_config(path: str, sources: Iterable[Mapping[str, str]]) -> StoredConf
         path: group and name, such as `task/fit`.
         sources: where Hydra looks for configs: the key `hydra.runtime.config_sources`.
     """
-    places = ConfigSearchPathImpl()
-    for source in sources:
-        places.append(source["provider"], f"{source['schema']}://{source['path']}")
-    found = ConfigRepository(places).load_config(path)
+    found = _repository(sources).load_config(path)
     if found is None:
         return None
     content = OmegaConf.to_container(found.config, resolve=False)
@@ -239,3 +253,20 @@ def stored_config(path: str, sources: Iterable[Mapping[str, str]]) -> StoredConf
         {str(each.group): str(each.value) for each in options},
         tuple(str(each.path) for each in defaults if isinstance(each, ConfigDefault) and each.path != "_self_"),
     )
+
+
+def option_names(group: str, sources: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return the names of the options of a group.
+
+    Args:
+        group: name of the group, such as `task`.
+        sources: as for `stored_config`.
+    """
+    return _repository(sources).get_group_options(group, ObjectType.CONFIG)
+
+
+def _repository(sources: Iterable[Mapping[str, str]]) -> ConfigRepository:
+    places = ConfigSearchPathImpl()
+    for source in sources:
+        places.append(source["provider"], f"{source['schema']}://{source['path']}")
+    return ConfigRepository(places)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import BooleanNode, DictConfig, EnumNode, FloatNode, IntegerNode, ListConfig, StringNode
+from omegaconf import BooleanNode, Container, DictConfig, EnumNode, FloatNode, IntegerNode, ListConfig, StringNode
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -17,6 +17,7 @@ from omegaconf.errors import (
 )
 
 from mtx.app.corrected_command import shell_word
+from mtx.components.groups import GROUPS
 from mtx.errors import MtxError, choices
 
 # Rules for the values of typed keys, such as Hydra's, and a valid value of each.
@@ -54,6 +55,8 @@ def omegaconf_message(error: OmegaConfBaseException) -> str:
 
 def _interpolation_message(error: OmegaConfBaseException, key: str) -> str:
     """Return the message for a value with `${`, such as `${nope}`."""
+    if told := _group_problem(error.parent_node):
+        return told
     cause: BaseException | None = error
     while isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__ or cause.__context__
@@ -66,6 +69,27 @@ def _interpolation_message(error: OmegaConfBaseException, key: str) -> str:
     typed = _typed_value(error)
     name = f"{key} is {typed!r}, which {found}" if typed is not None else f"{key or 'an interpolation'} {found}"
     return f"{name}. Set {key}=VALUE" if key else name
+
+
+def group_value_message(group: str, value: Any) -> str:
+    """Return the message that a file gives a group a value, as in `task: fit`, instead of choosing its option."""
+    option = value if isinstance(value, str) else "NAME"
+    return (
+        f"{group} is a group, whose value is a mapping, but a config file sets it to {value!r}. Choose an option in "
+        f"the defaults list of that file: - override /{group}: {option}"
+    )
+
+
+def _group_problem(node: Any) -> str | None:
+    """Return a message for a group of a whole config that is no mapping, so that other keys cannot refer to it."""
+    root = node._get_root() if node is not None else None
+    if not isinstance(root, DictConfig):
+        return None
+    for group in (name for name in GROUPS if name in root and not GROUPS[name].is_multiple):
+        value: Any = root._get_node(group)
+        if not isinstance(value, Container):
+            return group_value_message(group, value._value())
+    return None
 
 
 def _typed_value(error: OmegaConfBaseException) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mtx.app.omegaconf_messages import omegaconf_message
+from mtx.app.omegaconf_messages import group_value_message, omegaconf_message
 from mtx.components.check_and_build import TARGET_KEY
 from mtx.components.groups import GROUPS, KEYS
 from mtx.errors import ConfigError
@@ -32,6 +32,9 @@ def plain_config(cfg: DictConfig, *, also: str = "") -> dict[str, Any]:
     """
     with told_interpolations():
         config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    for group in (name for name in REQUIRED_KEYS if name in GROUPS and name in config):
+        if not isinstance(config[group], dict):
+            raise ConfigError(group_value_message(group, config[group]))
     if deleted := [key for key in REQUIRED_KEYS if not _is_there(key, config)]:
         raise ConfigError(
             f"a run needs {', '.join(deleted)}, but the config has no such key. Leave out ~{deleted[0]}"

@@ -12,12 +12,14 @@ from mtx.exhausted_resources import exhausted_message
 HYDRA_SETTING = re.compile(r"[~+]{0,2}hydra[./]")
 FOLDER_SETTING = re.compile(r"\+{0,2}hydra\.(run|sweep)\.dir=")
 JOB_MODULE, JOB_FUNCTION = "mtx.app.command", "_hydra_main"
+AFTER_START = ("mtx.sweep.", "mtx.page.")  # code that runs outside of the jobs once the first job has begun
 
 
 def run_error_message(error: BaseException, arguments: Sequence[str]) -> str | None:
     """Return the line for an error of Python that has ended a command; None if it may be a fault of mtx.
 
-    An error outside of the job comes from the folder of the run, or from a setting of Hydra on the command line.
+    An error of Hydra outside of the job comes from the folder of the run, or from a setting on the command line. An
+    error that mtx itself raises there comes from neither, except that Hydra's folder cannot be written at the start.
 
     Args:
         error: any error of Python.
@@ -25,7 +27,12 @@ def run_error_message(error: BaseException, arguments: Sequence[str]) -> str | N
     """
     if _is_of_job(error):
         return exhausted_message(error)
-    return _folder_message(error) or exhausted_message(error) or hydra_setting_message(error, arguments)
+    caller = _caller_in_mtx(error)
+    told = None if caller.startswith(AFTER_START) else _folder_message(error)
+    if told := told or exhausted_message(error):
+        return told
+    is_of_folder = isinstance(error, UnicodeError)  # a name of a folder that Hydra cannot write into its files
+    return None if caller else hydra_setting_message(error, arguments, with_folders=is_of_folder)
 
 
 def hydra_setting_message(error: BaseException, arguments: Sequence[str], *, with_folders: bool = True) -> str | None:
@@ -71,6 +78,16 @@ def _folder_message(error: BaseException) -> str | None:
 
 def _is_of_job(error: BaseException) -> bool:
     return any(code.co_name == JOB_FUNCTION and module == JOB_MODULE for code, module in _frames(error))
+
+
+def _caller_in_mtx(error: BaseException) -> str:
+    """Return the module of mtx that has raised an error or called the library that did; empty if Hydra called it."""
+    for _, module in reversed(_frames(error)):
+        if module.startswith("mtx."):
+            return module
+        if module.startswith("hydra"):
+            return ""
+    return ""
 
 
 def _frames(error: BaseException) -> list[tuple[CodeType, str]]:

@@ -196,6 +196,7 @@ def _search(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function:
 
 
 def _jobs_at_a_time(cfg: DictConfig) -> int:
-    """Return how many jobs run at a time, as far as the launcher's option n_jobs says it; else 1."""
-    number = int(OmegaConf.select(cfg, "hydra.launcher.n_jobs") or 1)
+    """Return how many jobs run at a time, as far as the launcher's option n_jobs says it as an integer; else 1."""
+    typed = OmegaConf.select(cfg, "hydra.launcher.n_jobs")
+    number = (typed or 1) if isinstance(typed, int) else 1  # a launcher of a user's own may take other values
     return max(number if number > 0 else usable_cores() + 1 + number, 1)  # -1: as many as there are cores

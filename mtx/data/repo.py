@@ -147,6 +147,8 @@ class DatasetRepo:
             numbers = row_numbers(rows)
             if not 0 <= int(numbers.min()) <= int(numbers.max()) < (most or 0):
                 raise DamagedError(f"{dataset_id} refers to rows beyond the existing {most} rows. {VERIFY_HINT}")
+            if (numbers[1:] <= numbers[:-1]).any():
+                raise DamagedError(f"the row numbers of {dataset_id} do not increase from row to row. {VERIFY_HINT}")
         return dataset
 
     def quarantine(self, dataset_id: str, to: str | os.PathLike[str]) -> list[str]:

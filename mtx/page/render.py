@@ -2,7 +2,6 @@
 
 import logging
 import re
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,19 +60,19 @@ def write_results_page(results: Results, folder: Path, console: Console) -> None
         path = write_page(results, folder)
     except StoreError as error:
         console.print(f"the page was not written: {error}", highlight=False, soft_wrap=True)
-        _stop_reloading(folder / PAGE_FILE)
+        _stop_reloading(folder / PAGE_FILE, console)
     except Exception as error:  # an unusual value in a result file, maybe of an old version, must not fail the run
         log.debug("the page was not written", exc_info=True)
         told = f"the page was not written: {type(error).__name__}: {error}. The results are complete"
         console.print(told, highlight=False, soft_wrap=True)
-        _stop_reloading(folder / PAGE_FILE)
+        _stop_reloading(folder / PAGE_FILE, console)
     else:
         console.print(f"page: {path}", highlight=False, soft_wrap=True)
 
 
-def _stop_reloading(path: Path) -> None:
+def _stop_reloading(path: Path, console: Console) -> None:
     """Let the page of a running sweep, whose last page could not be written, reload no more and say so."""
-    with suppress(OSError, StoreError, ValueError):
+    try:
         text = path.read_text(encoding="utf-8")
         stopped = RELOADING.sub("", text, count=1).replace('"is_followed": true', '"is_followed": false', 1)
         if stopped != text:
@@ -81,6 +80,11 @@ def _stop_reloading(path: Path) -> None:
             stopped = stopped.replace("<b>Running:</b>", "<b>Before the end:</b>", 1)
             with atomic_file(path) as file:
                 file.write(RELOADS.sub(told, stopped, count=1).encode())
+    except FileNotFoundError:
+        return
+    except (OSError, StoreError, ValueError):
+        told = f"{path} is of the time before the end, and may still reload. Write it again with mtx task=compare"
+        console.print(told, highlight=False, soft_wrap=True)
 
 
 @cache

@@ -96,9 +96,9 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
         console.print(line, highlight=False, soft_wrap=True)
     for note in [*results.notes, *(note for job in results.jobs for note in job.notes)]:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
-    if built := built_by(results):
+    if len(results.folders) == 1 and (built := built_by(results)):
         counts = ", ".join(f"{number} {stage}" for stage, number in built.items())
-        console.print(f"Built once in this sweep and shared: {counts}", highlight=False)
+        console.print(f"built in this sweep: {counts}", highlight=False)
     if resume_command is not None and results.count("completed") < len(results.jobs):
         console.print(f"to run what is missing:\n  {resume_command}", highlight=False, soft_wrap=True)
 
@@ -222,10 +222,14 @@ def shown_groups(results: Results) -> tuple[Group, ...]:
 
 def left_out_text(results: Results) -> str:
     """Say how many arms the table leaves out, and the range of their objective; empty if it shows all."""
-    rest = [group for group in results.groups[MAX_ARMS:] if not group.is_failed]
     metric = results.objective
+    rest = [
+        group
+        for group in results.groups[MAX_ARMS:]
+        if metric and not group.is_failed and group.mean(metric) is not None
+    ]
     means = [mean for group in rest if metric is not None and (mean := group.mean(metric)) is not None]
-    if not rest or metric is None or not means:
+    if metric is None or not means:
         return ""
     last = rest[-1]
     told = f"{metric_text(metric, means[0])} to {metric_text(metric, means[-1])}"
@@ -242,8 +246,9 @@ def difference_headings(verdict: Verdict) -> list[str]:
 
 
 def built_by(results: Results) -> Counter[str]:
-    """Return for each stage how many of its outputs the jobs built."""
-    return Counter(name.partition("-")[0] for job in results.jobs for name in job.report.built)
+    """Return for each stage how many different outputs the jobs built."""
+    names = {name: None for job in results.jobs for name in job.report.built}
+    return Counter(name.partition("-")[0] for name in names)
 
 
 def _metric_text(group: Group, metric: str) -> str:

@@ -38,6 +38,7 @@ def composer(tmp_path: Path):  # type: ignore[no-untyped-def]  # a generator of 
     (folder / "derived.yaml").write_text(f"{head}  - mine\n  - _self_\ntask:\n  translations: 0\n")
     (folder / "mistyped.yaml").write_text(f"{head}  - override /task: fit\n  - _self_\ntask:\n  beams: 4\n")
     (folder / "wrong.yaml").write_text(f"{head}  - override /task: fit\n  - _self_\ntask:\n  scored_sentences: -1\n")
+    (folder / "absent.yaml").write_text(f"{head}  - override /task: fitt\n  - _self_\ntask:\n  beam: 4\n")
     with hydra_loader(str(tmp_path)) as loader:
         yield JobComposer(loader, CONFIG_NAME)
 
@@ -66,3 +67,16 @@ def test_what_the_own_task_does_not_take_is_refused(recipe: str, told: str, comp
         check_config({"task": config["task"]})
     with pytest.raises(ConfigError, match=told):
         composer.config([f"experiment={recipe}", "task=check"])
+
+
+def test_a_typed_key_that_the_chosen_task_does_not_take_is_refused(composer: JobComposer) -> None:
+    config = composer.config(["experiment=derived", "task=check", "task.beam=5"])
+    assert config is not None
+    assert "translations" not in config["task"], "only the experiment sets it"
+    with pytest.raises(ConfigError, match=r"^task.beam is not a key of check_only. "):
+        check_config({"task": config["task"]})
+
+
+def test_an_experiment_whose_task_does_not_exist_is_refused_with_the_tasks(composer: JobComposer) -> None:
+    with pytest.raises(ConfigError, match=r"^task has no option 'fitt'.*: fit, .*The experiment 'absent' chooses it$"):
+        composer.config(["experiment=absent", "task=check"])

@@ -443,6 +443,33 @@ def test_an_error_inside_the_job_is_no_setting_of_hydra() -> None:
     assert run_error_message(raised(namespace["_hydra_main"]), ["hydra.verbose=3"]) is None  # type: ignore[arg-type]
 
 
+def raised_in(module: str, error: Exception) -> BaseException:
+    """Return an error that a function of a module has raised, as its traceback says."""
+    namespace = {"__name__": module, "error": error.with_traceback(None)}
+    exec("def function():\n    raise error", namespace)
+    return raised(namespace["function"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("module", ["mtx.sweep.terminal_summary", "mtx.page.render", "mtx.app.sweep_plan"])
+def test_a_fault_of_mtx_outside_of_the_job_is_no_setting_of_hydra(module: str) -> None:
+    assert run_error_message(raised_in(module, KeyError("x")), ["hydra.sweep.dir=x", "hydra.verbose=3"]) is None
+
+
+def test_a_file_that_is_missing_after_the_jobs_is_not_the_folder_of_the_run() -> None:
+    error = FileNotFoundError(2, "No such file or directory", "/somewhere/else")
+    assert run_error_message(raised_in("mtx.sweep.terminal_summary", error), ["hydra.sweep.dir=x"]) is None
+    told = run_error_message(raised_in("mtx.app.sweep_run", error), ["hydra.sweep.dir=x"])
+    assert told is not None
+    assert told.startswith("the folder of the run cannot be written: No such file")
+
+
+def test_the_folder_of_a_run_is_only_named_for_errors_of_files() -> None:
+    assert run_error_message(raised_in("hydra.core.utils", KeyError("x")), ["hydra.run.dir=x"]) is None
+    told = run_error_message(raised(lambda: "\udcff".encode()), ["hydra.run.dir=x"])
+    assert told is not None
+    assert told.startswith("Hydra cannot start the run with hydra.run.dir=x")
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

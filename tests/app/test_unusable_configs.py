@@ -1,6 +1,7 @@
 """Overrides that leave no usable config are refused in one line that names the key."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
@@ -10,9 +11,11 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 import mtx.app.resolvers  # noqa: F401  # registers the resolvers of the configs
 from mtx.app.grid_check import JobComposer
-from mtx.app.hydra_internals import BASIC_SWEEPER
+from mtx.app.hydra_internals import BASIC_SWEEPER, wrong_flag_problem
 from mtx.app.override_errors import CONFIG_NAME, check_options, composition_error_message, hydra_loader
+from mtx.app.plain_config import told_interpolations
 from mtx.app.sweep_plan import check_sweep_settings
+from mtx.app.sweep_run import _jobs_at_a_time
 from mtx.errors import ConfigError
 
 
@@ -160,3 +163,37 @@ def test_a_number_that_python_cannot_read_is_refused(override: str) -> None:
         ConfigError, match=r"^[+\w.]+ has a number of 4,301 digits, but a number has at most 4,300. Set "
     ):
         check_options([override.format("1" * 4301)])
+
+
+@pytest.mark.parametrize(("content", "option"), [("task: fit", "fit"), ("task:", "NAME")])
+def test_a_file_that_sets_a_group_to_a_name_is_told_how_to_choose_the_option(
+    content: str, option: str, tmp_path: Path
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{content}\n")
+    told = rf"^task is a group, .* that file: - override /task: {option}$"
+    with hydra_loader(str(tmp_path)) as loader:
+        with pytest.raises(ConfigError, match=told):
+            JobComposer(loader, CONFIG_NAME).config(["experiment=mine"])
+        cfg = loader.load_configuration(CONFIG_NAME, ["experiment=mine"], run_mode=RunMode.RUN)
+    with pytest.raises(ConfigError, match=told), told_interpolations():
+        _ = cfg.hydra.run.dir
+
+
+def test_a_launcher_of_a_users_own_may_name_its_number_of_jobs_in_another_way() -> None:
+    assert _jobs_at_a_time(OmegaConf.create({"hydra": {"launcher": {"n_jobs": "auto"}}})) == 1
+    assert _jobs_at_a_time(OmegaConf.create({"hydra": {"launcher": {"n_jobs": 3}}})) == 3
+
+
+def test_the_folder_of_config_path_needs_a_config_and_a_package_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wrong_flag_problem(["--config-path", "pkg://mtx.conf"]) is None
+    assert "has no config.yaml. To add options of your own, type --config-dir FOLDER" in str(
+        wrong_flag_problem(["--config-path", str(tmp_path)])
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    told = wrong_flag_problem(["--config-path", tmp_path.name])
+    assert told == f"--config-path takes an absolute path. Type: mtx --config-path {tmp_path}"
+    (tmp_path / "config.yaml").touch()
+    assert wrong_flag_problem(["--config-path", str(tmp_path)]) is None

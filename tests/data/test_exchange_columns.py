@@ -15,7 +15,7 @@ from mtx.data.exchange.dataset_export import export_dataset
 from mtx.data.exchange.dataset_import import import_datasets
 from mtx.data.store import Store
 from mtx.data.tokenize.word_index import cut_words
-from mtx.errors import DataError
+from mtx.errors import DamagedError, DataError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.fal import FileAccessLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
@@ -113,6 +113,15 @@ def test_a_column_that_a_format_cannot_hold_is_refused_by_name(
     with pytest.raises(DataError, match=message):
         export_dataset(store, "raw-1", tmp_path / "e", format=format)
     assert not (tmp_path / "e").exists()
+
+
+def test_a_selection_that_repeats_a_row_is_damaged(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.repo.add(dataset_of(table()))
+    rows = pa.table({"row": pa.array([0, 1, 1], pa.uint32())})
+    store.repo.add(dataset_of(rows, "filtered-1", stage="filtered", selects=(SelectedDataset("raw-1", 2),)))
+    with pytest.raises(DamagedError, match="the row numbers of filtered-1 do not increase"):
+        store.repo.verify("filtered-1", full=True)
 
 
 # Memory

@@ -13,6 +13,8 @@ from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
+from mtx.data.filter.selection import SelectionFilter
+from mtx.data.filter.selection_check import SelectionCheck
 from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
@@ -191,3 +193,28 @@ def test_batches_keep_all_columns_texts_first() -> None:
     assert [batch.schema for batch in pair_batches([mixed])] == [expected]
     assert [batch.schema for batch in pair_batches([mixed.slice(0, 0)])] == [expected]
     assert [batch.schema for batch in pair_batches(pa.Table.from_batches([mixed]).slice(0, 0))] == [expected]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatsBatches(PairFilter):
+    is_backwards: bool = False
+
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        for batch in pair_batches(pairs):
+            yield from [batch.slice(2), batch.slice(0, 2)] if self.is_backwards else [batch, batch]
+
+
+@pytest.mark.parametrize("is_inner", [False, True])
+@pytest.mark.parametrize("is_backwards", [False, True])
+def test_a_filter_that_repeats_or_reorders_batches_is_told(tmp_path: Path, is_backwards: bool, is_inner: bool) -> None:
+    own = RepeatsBatches(is_backwards=is_backwards)
+    with pytest.raises(DataError, match=r"returned a pair twice, or changed the order of the pairs"):
+        prepared(store(tmp_path), filter_=SelectionFilter(before=own) if is_inner else own)
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 1], [1, 0]])
+def test_row_numbers_of_32_bits_in_another_order_are_told(numbers: list[int]) -> None:
+    rows = pa.array(numbers, pa.uint32())
+    given = pa.table({"src": ["a"] * len(rows), "tgt": ["b"] * len(rows), "row": rows}).to_batches()
+    with pytest.raises(DataError, match=r"returned a pair twice"):
+        list(SelectionCheck(NoFilter(), iter(given)).checked_batches(iter(given)))

@@ -286,7 +286,7 @@ def test_columns_hold_one_kind_of_value_each(tmp_path: Path) -> None:
 
 def test_what_was_built_is_told_by_stage(tmp_path: Path) -> None:
     job(tmp_path / "0", {"seed": 0}, {"padding_ratio": 0.1, "built": ["raw-train-1", "filtered-train-1"]})
-    job(tmp_path / "1", {"seed": 1}, {"padding_ratio": 0.1, "built": ["filtered-train-2"]})
+    job(tmp_path / "1", {"seed": 1}, {"padding_ratio": 0.1, "built": ["raw-train-1", "filtered-train-2"]})
     assert built_by(read_results([tmp_path])) == {"raw": 1, "filtered": 2}
 
 

@@ -209,6 +209,20 @@ def test_if_the_last_page_cannot_be_written_the_former_one_stops_reloading(
     assert "The page of the end could not be written." in text
 
 
+def test_a_page_that_may_still_reload_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan(tmp_path)
+    LivePage(tmp_path).write()
+
+    def full(*_: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    write_results_page(read_results([tmp_path]), tmp_path, PlainConsole())
+    assert "report.html is of the time before the end, and may still reload." in capsys.readouterr().out
+
+
 def test_a_sweep_runs_while_its_lock_is_held(tmp_path: Path) -> None:
     assert not is_sweep_running(tmp_path)
     with FileLock(tmp_path / "sweep.lock"):

@@ -71,9 +71,9 @@ class SQLiteObjectLayer:
 
     The database uses a WAL journal and `synchronous=FULL`. A value survives a killed process and a power failure once
     `create` has returned. The layer opens a connection for each call, or one connection for all calls inside
-    `connection`. Threads use the connection one after another. The connection is closed before a fork, and a pickle
-    does not contain the connection. WAL needs shared memory, so the folder must be on a local disk. Reading works
-    without write permission.
+    `connection`, unless its folder is read-only. Threads use the connection one after another. The connection is closed
+    before a fork, and a pickle does not contain the connection. WAL needs shared memory, so the folder must be on a
+    local disk. Reading works without write permission.
 
     Args:
         location: the folder that contains the database; the first write creates the folder.
@@ -86,6 +86,7 @@ class SQLiteObjectLayer:
     def _reset_connection(self) -> None:
         self._turn = threading.RLock()
         self._db: sqlite3.Connection | None = None
+        self._is_immutable = False  # whether `_db` takes the file as it was, and would miss what others write later
         self._inode = 0  # inode of the database file that `_db` has open
         self._num_keepers = 0  # number of callers inside `connection`
         OPEN_LAYERS.add(self)
@@ -214,7 +215,7 @@ class SQLiteObjectLayer:
                 db = self._begin(kind)
                 yield db
                 db.execute("COMMIT")
-                if not self._num_keepers:
+                if not self._num_keepers or self._is_immutable:
                     self.close()
             except BaseException:
                 if self._db is not None and self._db.in_transaction:  # SQLite ends it on a full disk
@@ -241,9 +242,10 @@ class SQLiteObjectLayer:
             self.close()
 
     def _connect(self) -> sqlite3.Connection:
-        mode = "mode=rw"
+        mode, self._is_immutable = "mode=rw", False
         if not os.access(self.location, os.W_OK):  # WAL needs a writable folder, except in immutable mode
-            mode = "mode=ro" if self._path.with_name(f"{DATABASE}-wal").exists() else "mode=ro&immutable=1"
+            self._is_immutable = not self._path.with_name(f"{DATABASE}-wal").exists()
+            mode = "mode=ro&immutable=1" if self._is_immutable else "mode=ro"
         return sqlite3.connect(
             f"{self._path.as_uri()}?{mode}",
             uri=True,

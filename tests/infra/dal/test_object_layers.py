@@ -204,7 +204,7 @@ from mtx.infra.dal.sqlite import SQLiteObjectLayer
 layer = globals()[sys.argv[1]](location=sys.argv[2])
 for number in range(100_000):
     name = f"{sys.argv[3]}-{number}"
-    layer.create(name, {"number": number, "filling": "x" * 2000})
+    layer.create(name, {"number": number, "filling": "x" * 5000})
     print(name, flush=True)
 """
 
@@ -298,6 +298,23 @@ def test_a_store_that_cannot_be_written_to_can_be_read(
             layer.create("three", 3)
     if writer is not None:
         writer.close()
+
+
+def test_in_a_folder_without_write_permission_a_manifest_of_another_process_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = SQLiteObjectLayer(location=tmp_path), SQLiteObjectLayer(location=tmp_path)
+    writer.create("one", 1)
+    with reader.connection():
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "access", lambda *_: False)
+            assert reader.get_all_names() == ["one"]
+        for number in range(30):  # several pages
+            writer.create(f"more-{number:03}", "x" * 500)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "access", lambda *_: False)
+            assert len(reader.get_all_names()) == 31
+            assert reader.read("more-029") == "x" * 500
 
 
 def test_a_damaged_shelf_is_reported_and_not_overwritten(tmp_path: Path) -> None:
