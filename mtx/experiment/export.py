@@ -1,6 +1,6 @@
 """`task=export`: write a stored dataset, or the model of a checkpoint, as files for other tools."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +54,12 @@ def export(
         ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset.
         NotStoredError: The store has no dataset with this id.
     """
+    _check_combination(
+        format,
+        ckpt,
+        {"dataset": dataset is not None, "card": card, "task.inputs": inputs}
+        | {"task.newlines": newlines != "refuse", "task.columns": columns != "refuse"},
+    )
     if format == "transformers":
         export_model(run, ckpt=ckpt, to=to, overwrite=overwrite)
         return
@@ -84,6 +90,20 @@ def export(
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
     _print_summary(run, done, dataset, target)
+
+
+def _check_combination(format: str, ckpt: str | None, is_typed: Mapping[str, bool]) -> None:
+    """Raise ConfigError for an option of the other kind of export, datasets or models, which would do nothing."""
+    if format != "transformers":
+        if ckpt is not None:
+            raise ConfigError(
+                f"ckpt is for format=transformers, but format is {format}. Set format=transformers, or leave ckpt out"
+            )
+    elif ignored := [name for name, typed in is_typed.items() if typed]:
+        raise ConfigError(
+            f"format=transformers writes the model of a checkpoint, so {', '.join(ignored)} would do nothing. Leave "
+            "them out, or choose another format"
+        )
 
 
 def _dataset_and_runs(store: Store, dataset: str, runs: str | Sequence[str]) -> tuple[str, list[Path]]:
