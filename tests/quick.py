@@ -13,7 +13,7 @@ from cpu_time import Costs, function_of
 
 SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
 CPU_TIMES = Path(__file__).parents[1] / "outputs" / "test_cpu_s.tsv"
-SLOW_CPU_S = 0.3
+SLOW_CPU_S = 0.2
 
 
 def slow_tests() -> set[str]:

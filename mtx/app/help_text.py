@@ -28,7 +28,7 @@ KEYS = (
     ("storage.root=FOLDER", "the store"),
 )
 MORE = (
-    ("mtx task=options", "every option; mtx --cfg job prints all values"),
+    ("mtx task=options", "every option; all values: mtx --cfg job"),
     ("mtx task=options only=sampler", "every key of a group or option"),
 )
 
@@ -50,9 +50,9 @@ def _lines() -> Iterator[str]:
     yield "Keys that are used most: GROUP.KEY=VALUE"
     cells = [f"{key:<{24 if number % 2 else 21}} {effect}" for number, (key, effect) in enumerate(KEYS)]
     yield from _in_two_columns(cells)
-    yield "More:"
     width = max(len(command) for command, _ in MORE)
-    yield from (f"{INDENT}{command:<{width}}  {effect}" for command, effect in MORE)
+    for title, (command, effect) in itertools.zip_longest(("More:",), MORE, fillvalue=""):
+        yield f"{title:<5} {command:<{width}}  {effect}"
 
 
 def _group_lines(root: Path, chosen: dict[str, str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ held-out bits per byte. The summary names the figures that a model does not give
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
 from mtx.training.checkpoint_selection import check_shapes, checkpoint_path, weight_shapes, write_run_key
 from mtx.training.datamodule import TranslationDataModule
+from mtx.training.logged_run import LoggedRun
 from mtx.training.progress_log_callback import TrainingLines
 from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
 from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
@@ -109,14 +110,29 @@ def fit(
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
         except MisconfigurationException as error:
             raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error
-    if not trainer.is_global_zero:
-        return progress.held_out(METRIC)[1]
-    complete_statistics(run, data, None)
-    report = Report.of(data, fit_report(run, trainer, progress))
-    run.write_report(report)  # before slicing and translating, so that their failure loses no result
-    RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
-    slicings = slicings_or_none(run.datamodule, run.console)
-    sizes, started = {"scored": scored_sentences, "beam": beam}, time.perf_counter()
+    if trainer.is_global_zero:
+        complete_statistics(run, data, None)
+        RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
+        report = Report.of(data, fit_report(run, trainer, progress))
+        run.write_report(report)  # before slicing and translating, so that their failure loses no result
+        sizes = {"scored": scored_sentences, "beam": beam}
+        _evaluate_and_show(run, trainer, model, progress, report, logged, contrastive_pairs, translations, sizes)
+    return progress.held_out(METRIC)[1]
+
+
+def _evaluate_and_show(
+    run: Run,
+    trainer: pl.Trainer,
+    model: pl.LightningModule,
+    progress: TrainingProgress,
+    report: Report,
+    logged: LoggedRun,
+    contrastive_pairs: int,
+    translations: int,
+    sizes: Mapping[str, int],
+) -> None:
+    """Measure slices, contrastive accuracy and translations of a trained model, and print and log the whole report."""
+    slicings, started = slicings_or_none(run.datamodule, run.console), time.perf_counter()
     report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, shown=translations, **sizes)
     sets = score_named_sets(run, model, trainer.strategy.root_device, progress, **sizes)
     report = Report.of(report, {"evaluation": sets} if sets else {})
@@ -124,7 +140,6 @@ def fit(
     missing = missing_figures(model, report)
     show(run, *closing(run, report, progress.train_losses, written, time.perf_counter() - started, missing))
     logged.figures(report.numbers(), progress.num_steps)
-    return progress.held_out(METRIC)[1]
 
 
 def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:

@@ -1,48 +1,42 @@
-"""Reading YAML by libyaml gives the values and the errors that OmegaConf's own reader gives."""
+"""The packaged config is read by libyaml, with the values that OmegaConf's own reader gives."""
 
-import io
-from collections.abc import Iterator
-from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf, _utils
-from yaml import YAMLError
 
-from mtx.app.libyaml_reader import read_by_libyaml
-
-TEXTS = [
-    "a: 1e3\nb: 1_000\nc: 0x1f\nd: 2020-01-01\ne: 1:30\nf: .inf\ng: ~\nh: yes\n",
-    "a: 'it''s'\nb: \"\\u00e9 \\U0001F600\"\nc: |\n  two\n  lines\n",
-    "a: &x {b: 1}\nc: *x\n",
-    "- 1.\n- -.5\n- ''\n",
-    "[]",
-    "a: ${b}\nb: 日本語 עברית e\u0301\n",
-]
-INVALID = ["a: 1\na: 2\n", "a: [1", "a: b: c", "a: !!python/object/apply:os.system [ls]", "a: \0", "\t- a"]
+from mtx.app.libyaml_reader import _libyaml_loader, _own_loader, _packaged_folders, read_by_libyaml
 
 
-def values(text: str) -> Any:
-    try:
-        return repr(OmegaConf.to_container(OmegaConf.load(io.StringIO(text))))
-    except (YAMLError, OSError, ValueError) as error:
-        return type(error)
+def values(path: Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(path))
 
 
-def packaged(folder: Traversable) -> Iterator[str]:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from packaged(entry)
-        elif entry.name.endswith(".yaml"):
-            yield entry.read_text(encoding="utf-8")
-
-
-def test_libyaml_reads_what_omegaconf_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [*TEXTS, *INVALID, *packaged(resources.files("mtx.conf"))]
-    expected = [values(text) for text in texts]
+def test_libyaml_reads_the_packaged_config_as_omegaconf_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [path for folder in _packaged_folders() for path in Path(folder).rglob("*.yaml")]
+    assert len(paths) > 50
+    expected = [values(path) for path in paths]
     monkeypatch.setattr(_utils, "get_yaml_loader", _utils.get_yaml_loader)  # restored afterwards
     read_by_libyaml()
-    assert "libyaml" in _utils.get_yaml_loader().__module__
-    assert [values(text) for text in texts] == expected
-    assert all(isinstance(found, type) for found in expected[len(TEXTS) : len(TEXTS) + len(INVALID)])
+    with paths[0].open() as file:
+        assert isinstance(_utils.get_yaml_loader()(file), _libyaml_loader())
+    assert [values(path) for path in paths] == expected
+
+
+@pytest.mark.parametrize("text", ["{a:}", "a: " + "[" * 3000 + "]" * 3000, "a: 1\na: 2", "a: 1e3\nb: 日本語"])
+def test_other_files_keep_the_reader_of_omegaconf(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+
+    def read() -> Any:
+        try:
+            return values(tmp_path / "a.yaml")
+        except Exception as error:
+            return type(error)
+
+    expected = read()
+    monkeypatch.setattr(_utils, "get_yaml_loader", _utils.get_yaml_loader)  # restored afterwards
+    read_by_libyaml()
+    assert read() == expected
+    with (tmp_path / "a.yaml").open() as file:
+        assert type(_utils.get_yaml_loader()(file)) is _own_loader()

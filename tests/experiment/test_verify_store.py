@@ -252,13 +252,12 @@ def test_show_lists_all_there_is_with_the_total(tmp_path: Path) -> None:
     fill(store)
     show(run)
     shown = said(run)
-    assert "2 datasets in" in shown
-    for line in ("tokenizer-1", "words-1", "  ← filtered-1", "  ← tokenizer-1"):
-        assert line in shown
+    for name in ("tokenizer-1", "words-1"):
+        assert name in shown
     total = (
         sum(store.repo.show()["bytes"]) + store.tokenizers.num_bytes("tokenizer-1") + store.words.num_bytes("words-1")
     )
-    assert f"total: {total / 1000:.1f} kB" in shown
+    assert f"2 datasets and 2 artifacts, {total / 1000:.1f} kB, in" in shown
     show(run, stage="raw")
     assert "tokenizer-1" not in said(run)
     shutil.rmtree(store.root)

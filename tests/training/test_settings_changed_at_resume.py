@@ -36,7 +36,7 @@ NEEDS = {  # further overrides of an option, so that it can be built
 # Options whose value changes no pair that is served, nor its place in the epoch.
 SERVED = {
     "filter/default": {"ratio_floor_words"},  # without effect, and not in the identity, while max_word_ratio is null
-    "tokenizer/pretrained": {"filepath"},  # the content of the file counts, not its place
+    "tokenizer/pretrained": {"filepath", "target_filepath", "revision"},  # the content of the files counts
     "downloader/hf": {"verify", "patience_s"},
     "score/language": {"source_language", "target_language"},  # without effect, and not in the identity, here
     "score/near_duplicates": {"memory_mb"},
@@ -44,7 +44,7 @@ SERVED = {
     "filter/selection": {"ablation_seed"},  # without effect, and not in the identity, but for pairs dropped at random
 }
 # Options whose component needs a file or another component, with the tests of their identities.
-BY_OTHER_TESTS = {"filter/opusfilter", "score/embeddings", "score/given"}
+BY_OTHER_TESTS = {"filter/opusfilter", "score/embeddings", "score/given", "tokenizer/sentencepiece"}
 BY_REVISION = {"downloader/hf": {"revision"}}  # the commit is part of what the Hub says
 
 
@@ -235,7 +235,8 @@ UNREAD = {"local/downloader.package"}  # the same readers as for a path; needs a
 
 def test_every_option_of_data_is_classified() -> None:
     found = {field.key for field in OPTIONS["datamodule/default"].fields} | {"seed", "score"}
-    for option in (name for name in OPTIONS if name.startswith("downloader/") and name not in SOURCES):
+    others = {*SOURCES, "downloader/back_translation"}  # which needs a checkpoint, and has a test of its identity
+    for option in (name for name in OPTIONS if name.startswith("downloader/") and name not in others):
         found |= {f"{option.removeprefix('downloader/')}/{field.key}" for field in OPTIONS[option].fields}
     assert set(CASES) | UNREAD == found
 

@@ -123,7 +123,10 @@ def test_all_problems_of_a_config_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         PretrainedTokenization(pad_token=["PAD"], bos_token="", eos_token="</s>")  # type: ignore[arg-type]
     rule = "is a text, in quotes on a command line (\"tokenizer.pad_token='[PAD]'\"), or null, but is"
-    assert str(caught.value).splitlines() == [f"tokenizer.pad_token {rule} ['PAD']", f"tokenizer.bos_token {rule} ''"]
+    assert str(caught.value).splitlines() == [
+        f"tokenizer.pad_token {rule} ['PAD']. Set tokenizer.pad_token=TEXT",
+        f"tokenizer.bos_token {rule} ''. Set tokenizer.bos_token=TEXT",
+    ]
     with pytest.raises(
         ConfigError, match=r"^tokenizer\.filepath must be a file, but is not set\. Set tokenizer\.filepath="
     ):
