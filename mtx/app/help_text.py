@@ -51,8 +51,8 @@ def _lines() -> Iterator[str]:
     cells = [f"{key:<{24 if number % 2 else 21}} {effect}" for number, (key, effect) in enumerate(KEYS)]
     yield from _in_two_columns(cells)
     width = max(len(command) for command, _ in MORE)
-    for title, (command, effect) in itertools.zip_longest(("More:",), MORE, fillvalue=""):
-        yield f"{title:<5} {command:<{width}}  {effect}"
+    for number, (command, effect) in enumerate(MORE):
+        yield f"{'' if number else 'More:':<5} {command:<{width}}  {effect}"
 
 
 def _group_lines(root: Path, chosen: dict[str, str]) -> Iterator[str]:

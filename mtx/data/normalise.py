@@ -3,6 +3,7 @@
 The text dataset stores only the changed rows, with their row numbers; all other rows are read from the raw dataset.
 """
 
+import logging
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from mtx.data.bounded_pair_batches import pair_batches
 from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
+
+log = logging.getLogger(__name__)
 
 Form = Literal["NFC", "NFKC"]
 Prefix = Annotated[
@@ -142,23 +145,53 @@ class NoNormaliser(Normaliser):
 
 
 def without_prefixes(pairs: Iterable[pa.RecordBatch], prefixes: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    """Stream pairs without the prefixes of their sources, so that a sentence is one sentence with any tag."""
+    """Stream pairs without the prefixes of their sources, so that a sentence is one sentence with any tag.
+
+    A source loses one prefix, the longest that it begins with.
+    """
     for batch in pairs:
-        texts = batch.column("src")
-        for prefix in prefixes:
-            texts = pc.if_else(pc.starts_with(texts, prefix), pc.utf8_slice_codeunits(texts, start=len(prefix)), texts)
-        yield batch.set_column(batch.schema.get_field_index("src"), "src", texts) if prefixes else batch
+        texts = found = batch.column("src")
+        for prefix in sorted(prefixes, key=len):  # the longest is the last, and so decides
+            found = pc.if_else(pc.starts_with(texts, prefix), pc.utf8_slice_codeunits(texts, start=len(prefix)), found)
+        yield batch.set_column(batch.schema.get_field_index("src"), "src", found) if prefixes else batch
 
 
-def check_prefix_names(normaliser: Normaliser, known: Sequence[str]) -> None:
-    """Raise ConfigError if a normaliser has a prefix for a part that is not `known`."""
+def check_prefix_names(normaliser: Normaliser, known: Sequence[str], to_predict: str | None = None) -> None:
+    """Raise ConfigError if a normaliser has a prefix for a part that is not `known`.
+
+    The name `to_predict` of the text to translate, if there is one, is known, too; without a prefix, the log warns.
+    """
     given = getattr(normaliser, "source_prefix", "")
-    for name in () if isinstance(given, str) else given:
+    if isinstance(given, str):
+        return
+    known = [*known, *([] if to_predict is None else [to_predict])]
+    for name in given:
         if name not in known:
             raise ConfigError(
                 f"normalise.source_prefix has {name!r}, which is neither a part of the mixture nor a validation set; "
                 f"present: {choices(name, known)}. For one prefix, set \"normalise.source_prefix='>>de<< '\""
             )
+    if to_predict in known and to_predict not in given and normaliser.part_prefixes:
+        log.warning(
+            "normalise.source_prefix has no prefix for the text of datamodule.predict_from, which stays as it is. Give "
+            "it one by the name %s, or an empty one",
+            to_predict,
+        )
+
+
+def for_evaluation(normaliser: Normaliser, name: str, *, is_tagged: bool) -> Normaliser:
+    """Return the normaliser of an evaluation set of a checkpoint.
+
+    Args:
+        normaliser: that of the checkpoint.
+        name: the set. If the normaliser has no prefix by this name, the texts keep what they begin with.
+        is_tagged: whether the texts are pairs of the training's corpus, with the prefixes of their parts.
+    """
+    given = getattr(normaliser, "source_prefix", "")
+    if not is_tagged:
+        return normaliser.for_part(name) if isinstance(given, str) or name in given else normaliser
+    is_by_part = isinstance(normaliser, DefaultNormaliser) and not isinstance(given, str)
+    return replace(normaliser, source_prefix="") if is_by_part else normaliser
 
 
 def untagged_message(texts: Sequence[str], prefixes: tuple[str, ...]) -> str | None:
@@ -168,7 +201,8 @@ def untagged_message(texts: Sequence[str], prefixes: tuple[str, ...]) -> str | N
         return None
     return (
         f"the checkpoint was trained with {' or '.join(map(repr, prefixes))} before each source, but {count} of "
-        f"{len(texts)} sources have none. Set one: \"normalise.source_prefix='{prefixes[0]}'\""
+        f"{len(texts)} sources have none. Set one: \"normalise.source_prefix='{prefixes[0]}'\", or write it before "
+        "each of these sources"
     )
 
 

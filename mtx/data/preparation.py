@@ -154,7 +154,6 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     beside_text = {
         name: build_text(recipe.normalise.for_part(name), runner, raw_id) for name, raw_id in beside_raw.items()
     }
-
     corpus = Corpus(downloader, info, text, repo, recipe.normalise.part_prefixes)
     _check_columns(recipe, corpus, weight_by)
     sets = [beside_text[name] for name in sets_raw]
@@ -243,7 +242,8 @@ def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = No
 
 def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, str], dict[str, str]]:
     raw = build_raw_parts(recipe.downloader, runner)
-    check_prefix_names(recipe.normalise, [*filter(None, recipe.downloader.parts), *recipe.validation_sets])
+    names = [*filter(None, recipe.downloader.parts), *recipe.validation_sets]
+    check_prefix_names(recipe.normalise, names, None if recipe.predict_from is None else PREDICT_NAME)
     return raw, build_part_texts(recipe.normalise, runner, raw)
 
 

@@ -123,7 +123,8 @@ def split_assignment(
     sizes = {str(name): getattr(held_out, name) if name in wanted else None for name in SPLITS[1:]}
     is_either = held_out.drop_leaks == "either_side"
     kept_apart = [side_hashes(part, seed=held_out.seed) for part in own] if held_out.drop_leaks else []
-    leaked = [np.concatenate(sides) if is_either else sides[0] for sides in kept_apart]
+    empty = np.uint64(xxh3_64_intdigest(b"", seed=held_out.seed))  # shared by pairs that have nothing in common
+    leaked = [np.concatenate([one, other[other != empty]]) if is_either else one for one, other in kept_apart]
     own_groups = [*own_groups] if held_out.drop_leaks else []
     if not leaked and not own_groups and not any(sizes.values()):
         return np.full(num_rows_of(pairs), TRAIN, dtype=np.uint8)
@@ -133,7 +134,7 @@ def split_assignment(
         unwanted = np.unique(np.concatenate(leaked))
         assignment[np.isin(hashes, unwanted)] = LEAK
         if is_either:
-            assignment[np.isin(target_hashes, unwanted)] = LEAK
+            assignment[np.isin(target_hashes, unwanted[unwanted != empty])] = LEAK
     if groups is not None and own_groups:
         assignment[np.isin(groups, np.unique(np.concatenate(own_groups)))] = LEAK
     free = assignment == TRAIN
@@ -144,7 +145,13 @@ def split_assignment(
     if is_either:
         is_held_out = (assignment == VALIDATION) | (assignment == TEST)
         texts = np.unique(np.concatenate([hashes[is_held_out], target_hashes[is_held_out]]))
+        texts = texts[texts != empty]
         assignment[(assignment == TRAIN) & (np.isin(hashes, texts) | np.isin(target_hashes, texts))] = LEAK
+    if is_either and len(assignment) and not np.any(assignment == TRAIN):
+        raise ConfigError(
+            f"datamodule.drop_leaks=either_side leaves none of the {len(assignment):,} pairs for training, because all "
+            "others share a sentence with a held-out pair. Set datamodule.drop_leaks=true, or hold out fewer pairs"
+        )
     return assignment
 
 

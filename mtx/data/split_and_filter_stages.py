@@ -84,6 +84,8 @@ def _build_split(
         described["kept_apart"] = cast(list[JSON], assignment.kept_apart)
     if assignment.groups is not None and not is_own:
         described["groups"] = dict(assignment.groups.described)
+    if corpus.prefixes and not is_own:
+        described["prefixes"] = cast(list[JSON], sorted(corpus.prefixes))
     split_id = f"split-{split}-{digest(described)}"
     raw_split = split if is_own else "train"
 

@@ -99,7 +99,7 @@ def _clusters(
         table = ScoreTable.open(runner.repo, parts, {name: scorer}, {name: of}).table
         clusters = table[shown_name(name, CLUSTER)].to_numpy()
         # The hash of the first source of a cluster, so that a corpus that grows at its end holds out the same clusters.
-        found: Hashes = source_hashes(corpus.batches("train"), seed=seed)[clusters]
+        found: Hashes = source_hashes(corpus.untagged_batches("train"), seed=seed)[clusters]
         return found
 
     described: dict[str, JSON] = {"cluster": identity(scorer), "scores": cast(list[JSON], list(of.scores.values()))}
@@ -109,7 +109,7 @@ def _clusters(
 def _column_hashes(corpus: Corpus, split: str, column: str, seed: int) -> Hashes:
     """Return the hash of the value of each pair; a pair without a value has the hash of its source sentence."""
     found = [np.empty(0, dtype=np.uint64)]
-    for batch in corpus.batches(split):
+    for batch in corpus.untagged_batches(split):
         values = batch.column(column)
         check_category("datamodule.split_by", column, values.type)
         encoded = values.cast(pa.large_string()).dictionary_encode()

@@ -48,7 +48,10 @@ def bits_per_byte_of(logits: Tensor, labels: Tensor, num_bytes: Tensor | int, *,
     Raises:
         DataError: the shapes differ, or the targets have no bytes.
     """
-    total = int(num_bytes) if isinstance(num_bytes, int) else int(num_bytes.sum())
+    try:
+        total = int(torch.as_tensor(num_bytes).sum())
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise DataError(f"num_bytes is a number, or int64 [B], but is {num_bytes!r:.80}") from error
     if total <= 0:
         raise DataError(f"bits per byte need at least one byte of target text, but num_bytes is {total}")
     nats, _ = _label_nats(logits, labels, mask)
@@ -89,6 +92,8 @@ def log_held_out(
     name, prefix = names[dataloader_idx], "test" if is_test else "val"
     num_bytes = data.num_target_bytes(rows.cpu(), name)
     nats, num_labels = pair_likelihood(batch, logits, labels)
+    if len(nats) != len(rows):
+        raise DataError(f"a batch has {len(rows)} row_ids, but labels of {len(nats)} pairs")
     if batch_idx == 0:
         _reset_pairs(module, name, is_first=dataloader_idx == 0)
     module.pair_likelihoods[name].add(rows, nats, num_bytes)
@@ -142,18 +147,34 @@ def pair_likelihood(batch: Mapping[str, Tensor], logits: Tensor, labels: Tensor 
     else:
         mask, offsets = None, None
     nats, real = _label_nats(logits, labels, mask)
+    if offsets is None and real.ndim != 2:
+        raise DataError(f"labels have the shape [B, L], but are {list(real.shape)}. Flat labels need target_offsets")
     counts = real.sum(dim=1).cpu() if offsets is None else offsets.cpu().long().diff()
+    if int(counts.sum()) != len(nats):
+        raise DataError(f"a batch has {len(nats)} real labels, but its target_offsets give {int(counts.sum())}")
     return BatchLikelihood(sums_by_pair(nats, counts), counts)
 
 
 def _label_nats(logits: Tensor, labels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the nats of all real labels, float64 [N] on the CPU, and where they are, bool of the labels' shape."""
+    for name, given, is_right in (
+        ("logits", logits, torch.is_floating_point),
+        ("labels", labels, lambda tensor: not tensor.is_floating_point() and tensor.dtype != torch.bool),
+    ):
+        if not isinstance(given, Tensor) or not is_right(given):
+            what = f"of {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+            raise DataError(f"logits are a tensor of floats, and labels one of ids (int64), but {name} are {what}")
     if logits.shape[:-1] != labels.shape or (mask is not None and mask.shape != labels.shape):
         shapes = f"logits {list(logits.shape)}, labels {list(labels.shape)}"
         shapes += "" if mask is None else f", mask {list(mask.shape)}"
         raise DataError(f"logits have the shape of labels and a last dimension for the vocabulary, but are: {shapes}")
     real = labels != IGNORED_LABEL if mask is None else mask.bool() & (labels != IGNORED_LABEL)
-    chosen, wanted = logits.detach()[real], labels[real]
+    chosen, wanted = logits.detach()[real], labels[real].long()
+    if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < logits.shape[-1]:
+        raise DataError(
+            f"labels are ids below the size of the vocabulary, {logits.shape[-1]}, or {IGNORED_LABEL}, but are from "
+            f"{int(wanted.min())} to {int(wanted.max())}. Pass mask= if padding has another id"
+        )
     at_once = max(1, MAX_LOGITS // logits.shape[-1])
     parts = [
         torch.nn.functional.cross_entropy(some.float(), of, reduction="none").cpu().double()

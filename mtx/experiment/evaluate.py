@@ -1,6 +1,6 @@
 """`task=evaluate`: evaluate a checkpoint on named sets, by bits per byte and by the metrics of sacrebleu."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mtx.assumption_log import assume
 from mtx.components.checked_options import Count, checked
 from mtx.data.evaluation_texts import EvaluationText, SplitChoice, evaluation_texts
+from mtx.data.normalise import Normaliser, for_evaluation
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND
@@ -88,6 +89,7 @@ def evaluate(
     recipe = replace(run.datamodule.recipe, normalise=states[0].normalise)
     corpora = [state.corpus for state in states]
     texts = evaluation_texts(recipe, StageRunner(store), trained_on=corpora, split=split)
+    check_prefixes(texts, [state.normalise for state in states])
     for languages in dict.fromkeys(state.languages for state in states):
         check_languages(texts, languages)
     found = {name: _evaluated(run, name, text, translators, options, bleu_tokenizer) for name, text in texts.items()}
@@ -121,6 +123,23 @@ def check_languages(texts: Mapping[str, EvaluationText], trained: tuple[str, str
             )
 
 
+def check_prefixes(texts: Mapping[str, EvaluationText], normalisers: Sequence[Normaliser]) -> None:
+    """Raise ConfigError if sources with the prefix of one checkpoint would be translated by one with another prefix."""
+    prefixes = [getattr(each, "source_prefix", "") for each in normalisers]
+    if any(text.is_of_training for text in texts.values()) and any(each != prefixes[0] for each in prefixes):
+        raise ConfigError(
+            f"the checkpoints were trained with different texts before each source, {prefixes[0]!r} and "
+            f"{prefixes[-1]!r}, and the held-out pairs have one of them. Leave task.baseline out, evaluate each "
+            "checkpoint alone, and compare the reports"
+        )
+
+
+def _of_set(translator: CheckpointTranslator, name: str, text: EvaluationText) -> CheckpointTranslator:
+    """Return the translator with the normaliser of a set, which may have a prefix of its own."""
+    normalise = for_evaluation(translator.state.normalise, name, is_tagged=text.is_of_training)
+    return CheckpointTranslator(replace(translator.state, normalise=normalise), translator.generator, translator.device)
+
+
 def _evaluated(
     run: Run,
     name: str,
@@ -130,6 +149,7 @@ def _evaluated(
     typed_tokenizer: str | None,
 ) -> SetEvaluation:
     """Return the scores of a set, and the differences to the baseline if there is one."""
+    translators = {role: _of_set(translator, name, text) for role, translator in translators.items()}
     tokenizer = typed_tokenizer or _bleu_tokenizer(text.languages[1], next(iter(translators.values())).languages[1])
     scores: dict[str, SystemScores] = {}
     likelihoods: dict[str, NDArray[np.float64] | None] = {}

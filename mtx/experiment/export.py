@@ -1,6 +1,6 @@
 """`task=export`: write a stored dataset, or the model of a checkpoint, as files for other tools."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -55,6 +55,7 @@ def export(
         ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset or the format.
         NotStoredError: The store has no dataset with this id.
     """
+    _check_combination(format, ckpt, {"dataset": dataset, "inputs": inputs, "newlines": newlines, "columns": columns})
     if format == "transformers":
         export_model(run, ckpt=ckpt, to=to, overwrite=overwrite, card=card)
         return
@@ -76,6 +77,22 @@ def export(
     except NotStoredError as error:
         raise NotStoredError(f"{error}. mtx task=show lists all ids; choose one with dataset=ID") from error
     _print_summary(run, done, dataset, target)
+
+
+def _check_combination(format: str, ckpt: str | None, of_datasets: Mapping[str, object]) -> None:
+    """Raise ConfigError for an option of the other kind of export, datasets or models, which would do nothing."""
+    if format != "transformers":
+        if ckpt is not None:
+            raise ConfigError(
+                f"ckpt is for format=transformers, but format is {format}. Set format=transformers, or leave ckpt out"
+            )
+        return
+    ignored = [f"task.{name}" for name, value in of_datasets.items() if value not in (None, False, "refuse")]
+    if ignored:
+        raise ConfigError(
+            f"format=transformers writes the model of a checkpoint, so {', '.join(ignored)} would do nothing. Leave "
+            "them out, or choose another format"
+        )
 
 
 def _dataset_and_runs(store: Store, dataset: str, runs: str | Sequence[str]) -> tuple[str, list[Path]]:

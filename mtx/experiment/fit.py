@@ -29,7 +29,7 @@ from mtx.experiment.missing_figures import missing_figures
 from mtx.experiment.model_check import check_model
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
-from mtx.experiment.run_log import begun_log, run_loggers
+from mtx.experiment.run_log import begun_log, redact_hyperparameters, run_loggers
 from mtx.experiment.trained_model_report import complete_statistics, evaluated
 from mtx.progress.progress_log import say
 from mtx.records.held_out_sentences import HELD_OUT_FILE, write_likelihoods
@@ -104,6 +104,7 @@ def fit(
             data, profile = prepared(run, trainer)
             logged = begun_log(run, trainer, data)
             model = run.build("model", **run.datamodule.facts())
+            redact_hyperparameters(run, model)
             if path is not None:
                 check_shapes(path, shapes, model)
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
+from pytorch_lightning.utilities.parsing import AttributeDict
 
 from mtx.assumption_log import assume
 from mtx.components.check_and_build import build_multiple
@@ -32,6 +33,12 @@ def sweep_name(run: Run) -> str | None:
     return "/".join(run.output_dir.absolute().parts[-3:-1]) if run.in_sweep else None
 
 
+def redact_hyperparameters(run: Run, model: pl.LightningModule) -> None:
+    """Hide secrets in the hyperparameters that Lightning gives to loggers; those of checkpoints stay as they are."""
+    if given := model.hparams_initial:
+        model._hparams_initial = AttributeDict(json_redactor(run.config)(dict(given)))
+
+
 def begun_log(run: Run, trainer: pl.Trainer, data: Report) -> LoggedRun:
     """Give the loggers of a run its whole config, without secrets, and the ids of its data.
 
@@ -44,8 +51,8 @@ def begun_log(run: Run, trainer: pl.Trainer, data: Report) -> LoggedRun:
     is_here = trainer.is_global_zero and not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
     logged = LoggedRun(trainer.loggers if is_here else [], assume)
 
-    def send(paths: Sequence[Path]) -> None:
-        logged.files(paths)
+    def send(paths: Sequence[Path], has_failed: bool) -> None:
+        logged.files(paths, has_failed=has_failed)
 
     if logged.takes_files:
         send_files_to(send)

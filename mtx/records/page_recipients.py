@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-Recipient = Callable[[Sequence[Path]], object]
+Recipient = Callable[[Sequence[Path], bool], object]  # gets the files, and whether the run has failed
 
 _recipients: list[Recipient] = []
 
@@ -18,8 +18,8 @@ def has_recipients() -> bool:
     return bool(_recipients)
 
 
-def send_files(paths: Sequence[Path]) -> None:
+def send_files(paths: Sequence[Path], *, has_failed: bool = False) -> None:
     """Give files to all recipients, which are then forgotten. Without files, recipients end without them."""
     waiting, _recipients[:] = list(_recipients), []
     for recipient in waiting:
-        recipient(paths)
+        recipient(paths, has_failed)

@@ -63,12 +63,14 @@ def run_job(job: Job, work: Callable[[], Any]) -> Objective:
         f"{job.folder} is in use: another process runs a job in it. "
         "Wait until it ends, or choose another folder with hydra.run.dir=FOLDER or hydra.sweep.dir=FOLDER"
     )
+    has_failed = True
     try:
         with hold_lock(job.folder / LOCK_FILE, busy):
             objective = _run_with_status(job, hashed, work)
         _write_page(job)
+        has_failed = False
     finally:
-        send_files([job.folder / name for name in SENT_FILES])
+        send_files([job.folder / name for name in SENT_FILES], has_failed=has_failed)
     return objective
 
 

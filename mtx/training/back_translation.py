@@ -6,6 +6,7 @@ sources is of Caswell et al. 2019, "Tagged Back-Translation" (WMT).
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +66,7 @@ class BackTranslationDownloader(Downloader):
 
         Raises ConfigError if the checkpoint cannot translate.
         """
-        text, model = self._file.sha256(), self._checkpoint_sha256
+        text, model = self._file.sha256(), self._hashed[0]
         search: dict[str, JSON] = {
             "beam": self.beam,
             "length_penalty": self.length_penalty,
@@ -134,18 +135,56 @@ class BackTranslationDownloader(Downloader):
         return find_text(self.text, "downloader.text")
 
     @cached_property
-    def _checkpoint_sha256(self) -> str:
-        sha256 = hashlib.sha256()
-        with existing_checkpoint(self.ckpt, task="prepare").open("rb") as file:
+    def _path(self) -> Path:
+        try:
+            return existing_checkpoint(self.ckpt, task="prepare")
+        except ConfigError as error:
+            raise ConfigError(_with_key(str(error))) from error
+
+    @cached_property
+    def _hashed(self) -> tuple[str, tuple[int, int, int]]:
+        """The SHA-256 of the checkpoint, and its stamp from before it was read."""
+        stamp, sha256 = _file_stamp(self._path), hashlib.sha256()
+        with self._path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):
                 sha256.update(block)
-        return sha256.hexdigest()
+        return sha256.hexdigest(), stamp
 
     @cached_property
     def _translator(self) -> "CheckpointTranslator":
         from mtx.training.checkpoint_translator import load_translator
 
+        _, before = self._hashed
         try:
-            return load_translator(self.ckpt, device=self.device)
+            translator = load_translator(self._path, device=self.device)
         except ConfigError as error:
-            raise ConfigError(str(error).replace("ckpt=", "downloader.ckpt=")) from error
+            raise ConfigError(
+                f"{_with_key(str(error))}. For a checkpoint of your own model or normaliser, translate with mtx "
+                "task=translate instead, and read the two files"
+            ) from error
+        if prefixes := translator.state.normalise.part_prefixes:
+            known = ", ".join(map(repr, prefixes))
+            raise ConfigError(
+                f"downloader.ckpt={self._path} was trained with a prefix for each part ({known}), and back-translation "
+                "cannot choose one. Translate with mtx task=translate normalise.source_prefix=…, and read the two files"
+            )
+        if _file_stamp(self._path) != before:
+            raise SourceError(
+                f"downloader.ckpt={self._path} was replaced while it was read, as by a training that is running. Copy "
+                "the checkpoint, and set downloader.ckpt to the copy"
+            )
+        return translator
+
+
+def _file_stamp(path: Path) -> tuple[int, int, int]:
+    """Return size, time of the last change in ns, and inode of a checkpoint. Raises SourceError without the file."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise SourceError(f"downloader.ckpt={path} cannot be read: {error.strerror or error}. Correct it") from error
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _with_key(message: str) -> str:
+    """Return a message about `ckpt` with the key of this downloader."""
+    return re.sub(r"(?<![\w./-])(?:task\.)?(ckpt|device)(?==| must\b)", r"downloader.\1", message)

@@ -56,15 +56,15 @@ class LoggedRun:
         """Whether a logger stores files elsewhere than in the folder of the run."""
         return any(isinstance(logger, WandbLogger | MLFlowLogger) for logger in self._loggers)
 
-    def files(self, paths: Sequence[Path]) -> None:
+    def files(self, paths: Sequence[Path], *, has_failed: bool = False) -> None:
         """Give the files of the run to all loggers that store files, and end their runs."""
-        found = [path for path in paths if path.is_file()]
-        self._each("the files of the run", lambda logger: _give_files(logger, found))
-        self.close()
+        if found := [path for path in paths if path.is_file()]:
+            self._each("the files of the run", lambda logger: _give_files(logger, found))
+        self.close(has_failed=has_failed)
 
-    def close(self) -> None:
+    def close(self, *, has_failed: bool = False) -> None:
         """End runs that would otherwise continue in the next job of this process."""
-        self._each("the end of its run", _close)
+        self._each("the end of its run", lambda logger: _close(logger, has_failed=has_failed))
 
     def _each(self, what: str, give: Callable[[Logger], object]) -> None:
         for logger in self._loggers:
@@ -92,9 +92,11 @@ def _give_files(logger: Logger, paths: Sequence[Path]) -> None:
         logger.experiment.close()
 
 
-def _close(logger: Logger) -> None:
+def _close(logger: Logger, *, has_failed: bool) -> None:
     if isinstance(logger, WandbLogger):
-        logger.experiment.finish()
+        logger.experiment.finish(exit_code=int(has_failed))
+    elif has_failed and isinstance(logger, MLFlowLogger):
+        logger.finalize("failed")
 
 
 def _name(key: str) -> str:

@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from mtx.data.filter.none import NoFilter
-from mtx.data.normalise import DefaultNormaliser, untagged_message
+from mtx.data.normalise import (
+    DefaultNormaliser,
+    check_prefix_names,
+    for_evaluation,
+    untagged_message,
+    without_prefixes,
+)
 from mtx.data.preparation import Recipe, StageIds, prepare
 from mtx.data.split import HeldOut
 from mtx.data.store import Store
@@ -13,13 +20,14 @@ from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import ConfigError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
+from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 
 TAGS = {"de": ">>de<< ", "fr": ">>fr<< "}
 
 
-def prepared(folder: Path, prefix: dict[str, str]) -> tuple[Store, StageIds]:
+def prepared(folder: Path, prefix: dict[str, str] | str) -> tuple[Store, StageIds]:
     for name, word in (("de", "Zeile"), ("fr", "ligne")):
         (folder / f"{name}.tsv").write_text("".join(f"line {n}\t{word} {n}\n" for n in range(60)))
     files = {
@@ -84,6 +92,47 @@ def test_in_both_directions_no_training_pair_shares_a_side_with_a_held_out_one(t
 def test_a_prefix_of_an_unknown_part_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"source_prefix has 'es', which is neither a part.*present: de, fr"):
         prepared(tmp_path, {"es": ">>es<< "})
+
+
+def test_the_prefixes_decide_the_id_of_a_split_and_their_order_does_not(tmp_path: Path) -> None:
+    """Both normalisers give the same texts, but the hashes of the split ignore only the prefixes of parts."""
+    splits = [
+        prepared(tmp_path, prefix)[1].split
+        for prefix in (TAGS, dict(reversed(TAGS.items())), {"de": ">>x<< ", "fr": ">>x<< "}, ">>x<< ")
+    ]
+    assert splits[0] == splits[1]
+    assert not set(splits[2].values()) & set(splits[3].values())
+
+
+def test_the_longest_prefix_that_matches_is_removed_once() -> None:
+    sources = [">>a", ">>de<< a", ">>de<< >>b", "c", ">>fr<< d"]
+    batch = pa.record_batch([pa.array(sources, pa.large_string())] * 2, schema=PAIR_SCHEMA)
+    for prefixes in ((">>", ">>de<< "), (">>de<< ", ">>")):
+        (found,) = without_prefixes([batch], prefixes)
+        assert found.column("src").to_pylist() == ["a", "a", ">>b", "c", "fr<< d"]
+        assert found.column("tgt").to_pylist() == sources
+
+
+def test_the_text_to_translate_may_have_a_prefix_and_the_log_warns_without_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    check_prefix_names(DefaultNormaliser(source_prefix={"de": ">>de<< ", "predict": ""}), ["de"], "predict")
+    check_prefix_names(DefaultNormaliser(source_prefix=">>de<< "), ["de"], "predict")
+    check_prefix_names(DefaultNormaliser(source_prefix={"de": ">>de<< "}), ["de"])
+    assert not caplog.text
+    check_prefix_names(DefaultNormaliser(source_prefix={"de": ">>de<< "}), ["de"], "predict")
+    assert "no prefix for the text of datamodule.predict_from" in caplog.text
+    with pytest.raises(ConfigError, match="source_prefix has 'predict'"):
+        check_prefix_names(DefaultNormaliser(source_prefix={"predict": "a"}), ["de"])
+
+
+def test_an_evaluation_set_has_its_own_prefix() -> None:
+    tagged = DefaultNormaliser(source_prefix=TAGS, form="NFC")
+    assert for_evaluation(tagged, "de", is_tagged=False) == DefaultNormaliser(source_prefix=">>de<< ", form="NFC")
+    assert for_evaluation(tagged, "news", is_tagged=False) is tagged  # which warns of sources without a tag
+    assert for_evaluation(tagged, "test", is_tagged=True) == DefaultNormaliser(form="NFC")
+    plain = DefaultNormaliser(source_prefix="T5: ")
+    assert for_evaluation(plain, "test", is_tagged=True) is for_evaluation(plain, "a", is_tagged=False) is plain
 
 
 def test_sources_without_a_prefix_are_counted() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mtx.data.concatenated_corpus import Corpus
 from mtx.data.filter.none import NoFilter
 from mtx.data.preparation import Recipe, StageIds, prepare, prepare_scores
 from mtx.data.score.contamination import ContaminationScorer
@@ -16,6 +17,7 @@ from mtx.data.score.duplicates import DuplicatesScorer
 from mtx.data.score.near_duplicates import NearDuplicatesScorer
 from mtx.data.score.score_stage import rows_in_texts
 from mtx.data.split import LEAK, TEST, TRAIN, VALIDATION, HeldOut, split_assignment
+from mtx.data.split_groups import _column_hashes
 from mtx.data.store import Store
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import ConfigError
@@ -195,3 +197,32 @@ def test_scores_of_a_corpus_are_built_once_and_a_killed_build_leaves_no_files(
     assert [name.split("-")[0] for name in first.built] == ["columns", "scores"]
     second = prepare_scores(replace(recipe(), scorers=scorers), store(tmp_path))
     assert (second.built, second.scored["near_duplicates"].scores) == ([], first.scored["near_duplicates"].scores)
+
+
+class Tagged(Corpus):
+    """One sentence with two tags, and no document."""
+
+    def __init__(self) -> None:
+        self.prefixes = (">>de<< ", ">>fr<< ")
+
+    def batches(self, split: str) -> Iterator[pa.RecordBatch]:
+        sources = pa.array([">>de<< a", ">>fr<< a"], pa.large_string())
+        documents = pa.array([None, None], pa.large_string())
+        yield pa.record_batch([sources, sources, documents], names=["src", "tgt", "document"])
+
+
+def test_pairs_without_a_document_are_grouped_by_the_sentence_without_its_tag() -> None:
+    first, second = _column_hashes(Tagged(), "train", "document", 0)
+    assert first == second
+
+
+def test_either_side_must_leave_pairs_and_ignores_empty_texts() -> None:
+    pairs = pa.table({"src": ["a", "b", "c", "", "d"], "tgt": ["", "", "", "e", "f"]}, schema=PAIR_SCHEMA)
+    own = pa.table({"src": ["g"], "tgt": [""]}, schema=PAIR_SCHEMA)
+    held_out = HeldOut(drop_leaks="either_side")
+    assert set(split_assignment(pairs, held_out, wanted=(), own=[own])) == {TRAIN}
+    found = split_assignment(pairs, HeldOut(validation=1, drop_leaks="either_side"))
+    assert sorted(found) == [TRAIN] * 4 + [VALIDATION]
+    chain = pa.table({"src": ["a", "b", "c"], "tgt": ["x", "x", "x"]}, schema=PAIR_SCHEMA)
+    with pytest.raises(ConfigError, match=r"drop_leaks=either_side leaves none of the 3 pairs.*drop_leaks=true"):
+        split_assignment(chain, HeldOut(validation=1, drop_leaks="either_side"))

@@ -119,3 +119,27 @@ def test_the_protocol_of_generation_is_a_method() -> None:
 
     assert isinstance(Own(), Translator)
     assert not isinstance(object(), Translator)
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_bytes", "told"),
+    [
+        (LABELS.float(), 16, r"labels one of ids \(int64\), but labels are of torch.float32"),
+        (LABELS.tolist(), 16, "but labels are a list"),
+        (LABELS.clamp_min(4), 16, r"below the size of the vocabulary, 4, or -100, but are from 4 to 4"),
+        (LABELS.clamp_min(-1), 16, r"but are from -1 to 3. Pass mask="),
+        (LABELS, None, "num_bytes is a number, or int64"),
+        (LABELS, "16", "num_bytes is a number, or int64"),
+    ],
+)
+def test_values_of_other_types_are_told(labels: Any, num_bytes: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        bits_per_byte_of(LOGITS, labels, num_bytes)
+
+
+def test_labels_that_do_not_fit_the_pairs_are_told() -> None:
+    with pytest.raises(DataError, match=r"labels have the shape \[B, L\], but are \[4\]"):
+        pair_likelihood({}, torch.zeros(4, 4), torch.tensor([1, 2, 3, 1]))
+    with pytest.raises(DataError, match="a batch has 3 real labels, but its target_offsets give 4"):
+        pair_likelihood({**FLAT, "labels": FLAT["labels"][:3]}, torch.zeros(3, 4))
+    assert bits_per_byte_of(LOGITS, LABELS.int(), 16) == pytest.approx(0.5)

@@ -22,7 +22,7 @@ from mtx.data.split import HeldOut
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
 from mtx.evaluation.translation_metrics import METRIC_NAMES, paired_differences, system_scores
-from mtx.experiment.evaluate import _write_lines
+from mtx.experiment.evaluate import _of_set, _write_lines, check_prefixes
 from mtx.experiment.translation_files import single_line
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.training.checkpoint_likelihood import target_nats
@@ -219,3 +219,25 @@ def test_bad_settings_are_told(
     done = mtx("task=evaluate", *source, *typed)
     assert done.code == 1
     assert told in done.err
+
+
+def test_held_out_pairs_with_a_prefix_are_not_given_to_a_baseline_with_another() -> None:
+    of_training: Any = {"test": SimpleNamespace(is_of_training=True)}
+    other: Any = {"news": SimpleNamespace(is_of_training=False)}
+    mine, theirs = (DefaultNormaliser(source_prefix=prefix) for prefix in (">>de<< ", "T5: "))
+    check_prefixes(of_training, [mine, mine])
+    check_prefixes(other, [mine, theirs])
+    with pytest.raises(ConfigError, match=r"'>>de<< ' and 'T5: '.*Leave task\.baseline out"):
+        check_prefixes(of_training, [mine, theirs])
+
+
+def test_a_set_is_translated_with_its_own_prefix(made: tuple[Path, Any, Any], caplog: pytest.LogCaptureFixture) -> None:
+    translator = load_translator(made[0])
+    translator.state = replace(translator.state, normalise=DefaultNormaliser(source_prefix={"news": "two "}))
+    text: Any = SimpleNamespace(is_of_training=False)
+    assert _of_set(translator, "news", text).normalised(["one"]) == ["two one"]
+    held_out: Any = SimpleNamespace(is_of_training=True)
+    assert _of_set(translator, "test", held_out).normalised(["one"]) == ["one"]
+    assert not caplog.text
+    assert _of_set(translator, "other", text).normalised(["one"]) == ["one"]
+    assert "1 of 1 sources have none" in caplog.text

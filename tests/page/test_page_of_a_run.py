@@ -8,6 +8,7 @@ import pytest
 from jobs_on_disk import measured
 
 from mtx.errors import DataError
+from mtx.records.page_recipients import send_files_to
 from mtx.sweep.job import run_job
 from mtx.sweep.job_spec import Job
 
@@ -54,6 +55,9 @@ def test_a_run_that_fails_keeps_no_page_of_an_earlier_attempt(tmp_path: Path) ->
     def fails() -> None:
         raise DataError("no pair is left")
 
+    told: list[bool] = []
+    send_files_to(lambda _, has_failed: told.append(has_failed))
     with pytest.raises(DataError, match="no pair is left"):
         run_job(run, fails)
+    assert told == [True]
     assert not (run.folder / "report.html").exists()

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ sys.path.append(str(Path(__file__).parents[1]))
 import tiny_checkpoint
 
 import mtx
+from mtx.data.normalise import DefaultNormaliser
 from mtx.errors import ConfigError, SourceError
+from mtx.training import checkpoint_translator
 from mtx.training.back_translation import BackTranslationDownloader
 from mtx.training.checkpoint_translator import load_translator
 
@@ -89,10 +92,40 @@ def test_back_translations_are_a_part_of_a_mixture(ckpt: Path, text: Path, tmp_p
 
 
 def test_bad_input_is_told_with_what_to_type(ckpt: Path, text: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"downloader.ckpt|ckpt must be a checkpoint file"):
+    with pytest.raises(ConfigError, match=r"^downloader\.ckpt must be a checkpoint file.* Set downloader\.ckpt=FILE"):
         BackTranslationDownloader(**options(tmp_path / "none.ckpt", text)).info()
     (tmp_path / "bad.txt").write_bytes(b"a\n\xff\n")
     with pytest.raises(SourceError, match=r"bad\.txt, line 2: .*Convert the file to UTF-8"):
         list(BackTranslationDownloader(**options(ckpt, tmp_path / "bad.txt")).download())
     with pytest.raises(SourceError, match="has no split 'test'; there is: train"):
         list(BackTranslationDownloader(**options(ckpt, text)).batches("test", {}))
+    (tmp_path / "no.ckpt").write_bytes(b"PK")
+    with pytest.raises(ConfigError, match=r"^downloader\.ckpt=\S+ cannot be read.*translate with mtx task=translate"):
+        BackTranslationDownloader(**options(tmp_path / "no.ckpt", text)).info()
+
+
+def test_a_checkpoint_with_prefixes_of_parts_is_refused(
+    ckpt: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = load_translator(ckpt)
+    made.state = replace(made.state, normalise=DefaultNormaliser(source_prefix={"web": ">>de<< "}))
+    monkeypatch.setattr(checkpoint_translator, "load_translator", lambda *_, **__: made)
+    with pytest.raises(ConfigError, match=r"a prefix for each part \('>>de<< '\), and back-translation cannot choose"):
+        BackTranslationDownloader(**options(ckpt, text)).info()
+
+
+def test_a_checkpoint_that_is_replaced_between_hash_and_loading_is_refused(
+    ckpt: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(ckpt.read_bytes())
+
+    def replaced_and_loaded(*_: Any, **__: Any) -> Any:
+        (tmp_path / "new").write_bytes(path.read_bytes())
+        (tmp_path / "new").replace(path)
+        return made
+
+    made = load_translator(ckpt)
+    monkeypatch.setattr(checkpoint_translator, "load_translator", replaced_and_loaded)
+    with pytest.raises(SourceError, match="was replaced while it was read"):
+        BackTranslationDownloader(**options(path, text)).info()

@@ -1,15 +1,17 @@
 """Loggers of a run: which are built, what they get, and that their failures cost nothing."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
 from mtx.components.check_and_build import build_multiple
 from mtx.errors import ConfigError
+from mtx.experiment.run_log import redact_hyperparameters
 from mtx.records.page_recipients import has_recipients, send_files, send_files_to
 from mtx.training import loggers
 from mtx.training.logged_run import LoggedRun, flat_ids
@@ -48,13 +50,46 @@ def test_every_logger_gets_settings_ids_and_figures() -> None:
     assert not logged.takes_files
 
 
+class Wandb(WandbLogger):
+    """Keeps how its run ended; fails if it is given files."""
+
+    def __init__(self) -> None:
+        self.ends: list[int] = []
+
+    @property
+    def experiment(self) -> Any:
+        return SimpleNamespace(finish=lambda exit_code: self.ends.append(exit_code))
+
+
+def test_a_failed_run_ends_as_failed_without_an_empty_artifact(tmp_path: Path) -> None:
+    logger, told = Wandb(), list[str]()
+    LoggedRun([logger], told.append).files([tmp_path / "report.html"], has_failed=True)
+    LoggedRun([logger], told.append).files([])
+    assert logger.ends == [1, 0]
+    assert told == []
+
+
+def test_loggers_get_no_secret_of_a_model() -> None:
+    class Model(pl.LightningModule):
+        def __init__(self, api_key: str, address: str, width: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    secret = "s3cr3t-of-a-service"
+    model = Model(secret, f"host/{secret}", 8)
+    run: Any = SimpleNamespace(config={"model": {"api_key": secret, "width": 8}})
+    redact_hyperparameters(run, model)
+    assert model.hparams_initial == {"api_key": "***", "address": "host/***", "width": 8}
+    assert model.hparams["api_key"] == secret
+
+
 def test_files_go_to_each_recipient_once() -> None:
     found: list[Any] = []
-    send_files_to(found.append)
+    send_files_to(lambda *given: found.append(given))
     assert has_recipients()
     send_files([Path("report.html")])
     send_files([Path("other.html")])
-    assert found == [[Path("report.html")]]
+    assert found == [([Path("report.html")], False)]
     assert not has_recipients()
 
 

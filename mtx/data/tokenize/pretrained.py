@@ -82,6 +82,7 @@ class PretrainedTokenization(Tokenization):
     target_filepath: str | os.PathLike[str] | None = field(default=None, metadata=LATER)
 
     HUB_FILES: ClassVar[tuple[str, ...]] = (TOKENIZER_FILE, *TOKEN_FILES, *MODEL_FILES)
+    NEEDED_FILES: ClassVar[tuple[str, ...]] = (TOKENIZER_FILE,)  # one of them is needed
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,7 +179,7 @@ class PretrainedTokenization(Tokenization):
         if not is_repository_name(name):
             return Path(name)
         if self._downloaded is None:
-            self._downloaded = repository_folder(name, self.revision, self.HUB_FILES)
+            self._downloaded = repository_folder(name, self.revision, self.HUB_FILES, self.NEEDED_FILES)
         return self._downloaded
 
     def _path(self) -> Path:

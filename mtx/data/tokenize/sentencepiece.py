@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 from mtx.components.checked_options import component
 from mtx.components.identity import JSON
 from mtx.data.tokenize.pretrained import PretrainedTokenization, check_distinct
-from mtx.data.tokenize.sentencepiece_file import read_sentencepiece
+from mtx.data.tokenize.sentencepiece_file import CONTROL, read_sentencepiece
 from mtx.data.tokenize.sentencepiece_library import FORMAT_KEY, SentencePieceTokenizer
-from mtx.data.tokenize.tokenization import SpecialTokens, special_ids, vocabulary_size
+from mtx.data.tokenize.tokenization import MAX_SUGGESTED, SpecialTokens, special_ids, vocabulary_size
 from mtx.errors import TokenizerError
 
 MODEL_NAMES = ("spiece.model", "sentencepiece.model", "sentencepiece.bpe.model", "tokenizer.model", "source.spm")
@@ -39,6 +39,7 @@ class SentencePieceTokenization(PretrainedTokenization):
     version: ClassVar[int] = 1
 
     HUB_FILES: ClassVar[tuple[str, ...]] = MODEL_NAMES
+    NEEDED_FILES: ClassVar[tuple[str, ...]] = MODEL_NAMES
 
     @property
     def special(self) -> SpecialTokens:
@@ -70,7 +71,7 @@ class SentencePieceTokenization(PretrainedTokenization):
         pieces = {piece.text for piece in read_sentencepiece(model, self.filepath).pieces}
         tokenizer: Any = SentencePieceTokenizer(model, [] if special.pad in pieces else [special.pad], self.filepath)
         vocabulary_size(tokenizer)
-        special_ids(tokenizer, special)
+        special_ids(tokenizer, special, option="sentencepiece")
         found: SentencePieceTokenizer = tokenizer
         return found
 
@@ -80,16 +81,23 @@ class SentencePieceTokenization(PretrainedTokenization):
         return content
 
     def _named(self, model: bytes) -> SpecialTokens:
-        found = read_sentencepiece(model, self.filepath).special
+        file = read_sentencepiece(model, self.filepath)
+        found = file.special
         typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
         named = {**found, **{role: token for role, token in typed.items() if token is not None}}
-        for role, choice in (("pad", found.get("bos", "<pad>")), ("eos", "</s>")):
-            if role not in named:
-                raise TokenizerError(
-                    f"{self.filepath} has no {role} token, which batches need. Name one: "
-                    f"\"tokenizer.{role}_token='{choice}'\""
-                    + (", or a new name, which gets the id after the last" if role == "pad" else "")
-                )
+        if "eos" not in named:
+            others = [piece.text for piece in file.pieces if piece.type == CONTROL and piece.text not in named.values()]
+            name = "Name one: " + " or ".join(f"\"tokenizer.eos_token='{each}'\"" for each in others[:MAX_SUGGESTED])
+            raise TokenizerError(
+                f"{self.filepath} has no eos token, which batches need. "
+                + (name if others else "It has no other control symbol, so set tokenizer.filepath to another model")
+            )
+        if "pad" not in named:
+            pad = found.get("bos", "<pad>")
+            raise TokenizerError(
+                f"{self.filepath} has no pad token, which batches need. Name one: \"tokenizer.pad_token='{pad}'\", or "
+                "a new name, which gets the id after the last"
+            )
         named.setdefault("bos", named["pad"])
         check_distinct(named["eos"], named["pad"])
         return SpecialTokens(**named)

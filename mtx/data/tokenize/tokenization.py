@@ -283,8 +283,13 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     return largest + 1
 
 
-def special_ids(tokenizer: Tokenizer, special: SpecialTokens = SPECIAL_TOKENS) -> SpecialIds:
-    """Return the ids of the special tokens. Raises TokenizerError, which lists missing tokens and alternatives."""
+def special_ids(
+    tokenizer: Tokenizer, special: SpecialTokens = SPECIAL_TOKENS, *, option: str = "pretrained"
+) -> SpecialIds:
+    """Return the ids of the special tokens. Raises TokenizerError, which lists missing tokens and alternatives.
+
+    `option` is that of `tokenizer` with which the message tells the user to name the tokens.
+    """
     roles = {"pad": special.pad, "bos": special.bos, "eos": special.eos, "unk": special.unk}
     ids = {role: tokenizer.token_to_id(token) for role, token in roles.items()}
     missing = {role: token for role, token in roles.items() if ids[role] is None}
@@ -296,7 +301,7 @@ def special_ids(tokenizer: Tokenizer, special: SpecialTokens = SPECIAL_TOKENS) -
         raise TokenizerError(
             f"the vocabulary of {tokenizer.get_vocab_size()} tokens has no {', '.join(missing.values())}, but needs a "
             f"token for each of pad, bos, eos and unk. Special tokens in it: {', '.join(candidates) or 'none'}. "
-            f"Set them with tokenizer=pretrained {keys}; one token may serve twice, such as <pad> for bos"
+            f"Set them with tokenizer={option} {keys}; one token may serve twice, such as <pad> for bos"
         )
     return SpecialIds(**{role: id for role, id in ids.items() if id is not None})
 

@@ -181,3 +181,21 @@ def test_each_side_may_have_its_own_model(models: dict[str, Path], tmp_path: Pat
     assert encode_texts(pair.target, TEXTS[:9]) == encode_texts(loaded(models["bytes"]).tokenizer, TEXTS[:9])
     alone = SentencePieceTokenization(filepath=models["bpe"], pad_token="<s>", joint=False)
     assert config.identity() != alone.identity()
+
+
+def test_a_model_without_eos_names_only_control_symbols_that_it_has(tmp_path: Path) -> None:
+    options = {"model_type": "bpe", "vocab_size": 120, "eos_id": -1, "minloglevel": 2, "hard_vocab_limit": False}
+    for name, symbols in (("none", []), ("some", ["<end>"])):
+        made = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(TEXTS), model_writer=made, control_symbols=symbols, **options
+        )
+        (tmp_path / f"{name}.model").write_bytes(made.getvalue())
+    with pytest.raises(TokenizerError, match=r"no eos token.*no other control symbol, so set tokenizer\.filepath"):
+        loaded(tmp_path / "none.model")
+    with pytest.raises(TokenizerError, match=r"no eos token.*Name one: \"tokenizer\.eos_token='<end>'\"$"):
+        loaded(tmp_path / "some.model")
+    named = SentencePieceTokenization(filepath=tmp_path / "some.model", pad_token="<pad>", eos_token="<end>").load()
+    assert named.special.eos == "<end>"
+    with pytest.raises(TokenizerError, match=r"Set them with tokenizer=sentencepiece \"tokenizer\.eos_token"):
+        SentencePieceTokenization(filepath=tmp_path / "some.model", pad_token="<pad>", eos_token="</s>").load()

@@ -13,9 +13,12 @@ sys.path.append(str(Path(__file__).parents[2]))
 
 import tiny_checkpoint
 
+from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.errors import ConfigError
+from mtx.experiment.export import export
 from mtx.experiment.model_export import export_model
 from mtx.training.checkpoint_translator import load_translator
+from mtx.training.reference.transformers_folder import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 TEXTS = ["train 3", "e\u0301 日本語", "train 12 and more"]
@@ -59,3 +62,24 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match=r"a vocabulary for each side.*datamodule\.joint_vocabulary=true"):
         export_model(RUN, ckpt=str(path), to=str(tmp_path / "model"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sentencepiece_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    state: Any = SimpleNamespace(source=SentencePieceTokenizer.__new__(SentencePieceTokenizer))
+    network: Any = None
+    with pytest.raises(ConfigError, match=r"has a SentencePiece model.*Translate with mtx task=translate"):
+        write_folder(network, state, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"format": "transformers", "dataset": "a", "card": True}, "so dataset, card would do nothing"),
+        ({"format": "transformers", "inputs": True, "columns": "drop"}, r"so task\.inputs, task\.columns would do"),
+        ({"format": "moses", "dataset": "a"}, "ckpt is for format=transformers, but format is moses"),
+    ],
+)
+def test_options_of_the_other_kind_of_export_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        export(RUN, ckpt="best.ckpt", to="model", **options)

@@ -22,7 +22,7 @@ def is_repository_name(path: str) -> bool:
     return NAME.fullmatch(path) is not None and not path.endswith(FILE_ENDINGS) and not Path(path).exists()
 
 
-def repository_folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
+def repository_folder(name: str, revision: str | None, patterns: Sequence[str], needed: Sequence[str]) -> Path:
     """Return a folder with the files of a repository that match `patterns`, all from one commit.
 
     A full commit hash that is in the client's cache needs no network, and so does a branch in offline mode. The log
@@ -32,6 +32,8 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str]) 
         name: the repository, such as `google-t5/t5-small`.
         revision: a branch, a tag or a commit; None: the branch main.
         patterns: the names of the files.
+        needed: the names of which one must be in the cache, else the Hub is asked. Another program may have stored
+            other files of the commit.
 
     Raises TokenizerError if the repository or the revision does not exist, or if the Hub does not answer.
     """
@@ -40,8 +42,8 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str]) 
     chosen = list(patterns)
     failures: tuple[type[Exception], ...] = (errors.OfflineModeIsEnabled, *network_errors())
     if COMMIT.fullmatch(revision or ""):
-        with suppress(errors.LocalEntryNotFoundError, OSError):
-            return Path(snapshot_download(name, revision=revision, allow_patterns=chosen, local_files_only=True))
+        with suppress(errors.LocalEntryNotFoundError, OSError, ValueError):  # ValueError for an invalid name
+            return _folder_in_cache(name, revision, chosen, needed)
     try:
         commit = HfApi(endpoint=endpoint()).model_info(name, revision=revision).sha
         folder = snapshot_download(name, revision=commit, allow_patterns=chosen, endpoint=endpoint())
@@ -63,15 +65,27 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str]) 
             "Correct the path or the name, or run `hf auth login`"
         ) from error
     except failures as error:
-        return _cached_folder(name, revision, chosen, error)
+        return _cached_folder(name, revision, chosen, needed, error)
 
 
-def _cached_folder(name: str, revision: str | None, patterns: list[str], reason: Exception) -> Path:
+def _folder_in_cache(name: str, revision: str | None, patterns: list[str], needed: Sequence[str]) -> Path:
+    """Return a folder in the client's cache. Raises OSError if it has none of the needed files."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
+    if not any((folder / file).exists() for file in needed):
+        raise FileNotFoundError(f"{folder} has none of {', '.join(needed)}")
+    return folder
+
+
+def _cached_folder(
+    name: str, revision: str | None, patterns: list[str], needed: Sequence[str], reason: Exception
+) -> Path:
     """Return the folder of an earlier download. Raises TokenizerError if there is none."""
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import errors
 
     try:
-        folder = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True)
+        folder = _folder_in_cache(name, revision, patterns, needed)
     except (errors.LocalEntryNotFoundError, OSError, ValueError) as error:
         is_offline = isinstance(reason, errors.OfflineModeIsEnabled)
         why = f"offline mode is on ({offline_variables()})" if is_offline else error_text(reason)
@@ -80,4 +94,4 @@ def _cached_folder(name: str, revision: str | None, patterns: list[str], reason:
             f"repository of that name: {why}. Correct the path, or run once with a connection, which keeps the files"
         ) from error
     log.warning("the tokenizer %s comes from an earlier download, because the Hub does not answer", name)
-    return Path(folder)
+    return folder

@@ -55,6 +55,19 @@ def test_a_name_gives_the_tokenizer_of_one_commit(hub: Hub, caplog: pytest.LogCa
     assert len(hub.paths) == num_asked  # a commit in the cache needs no request
 
 
+def test_a_commit_of_which_another_program_stored_other_files_is_asked_for(hub: Hub) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(NAME, revision=COMMIT, allow_patterns=["tokenizer_config.json"], endpoint=hub.url)
+    loaded = PretrainedTokenization(filepath=NAME, revision=COMMIT).load()
+    assert loaded.tokenizer.encode("a b").ids == [3, 9]
+
+
+def test_an_invalid_name_with_a_commit_is_refused(hub: Hub) -> None:
+    with pytest.raises(TokenizerError, match=r"tokenizer.filepath=a--b is no file, no folder, and no repository"):
+        PretrainedTokenization(filepath="a--b", revision=COMMIT).load()
+
+
 def test_unknown_names_and_revisions_are_refused(hub: Hub) -> None:
     with pytest.raises(TokenizerError, match=r"mtx/none is no file, no folder, and no repository"):
         PretrainedTokenization(filepath="mtx/none").load()
