@@ -190,8 +190,9 @@ def for_evaluation(normaliser: Normaliser, name: str, *, is_tagged: bool) -> Nor
     given = getattr(normaliser, "source_prefix", "")
     if not is_tagged:
         return normaliser.for_part(name) if isinstance(given, str) or name in given else normaliser
-    is_by_part = isinstance(normaliser, DefaultNormaliser) and not isinstance(given, str)
-    return replace(normaliser, source_prefix="") if is_by_part else normaliser
+    if isinstance(normaliser, DefaultNormaliser) and not isinstance(given, str):
+        return replace(normaliser, source_prefix="")
+    return normaliser
 
 
 def untagged_message(texts: Sequence[str], prefixes: tuple[str, ...]) -> str | None:

@@ -143,16 +143,26 @@ def split_assignment(
         is_held_out = (assignment == VALIDATION) | (assignment == TEST)
         assignment[(assignment == TRAIN) & np.isin(hashes, np.unique(hashes[is_held_out]))] = LEAK
     if is_either:
-        is_held_out = (assignment == VALIDATION) | (assignment == TEST)
-        texts = np.unique(np.concatenate([hashes[is_held_out], target_hashes[is_held_out]]))
-        texts = texts[texts != empty]
-        assignment[(assignment == TRAIN) & (np.isin(hashes, texts) | np.isin(target_hashes, texts))] = LEAK
-    if is_either and len(assignment) and not np.any(assignment == TRAIN):
+        _drop_shared_sides(assignment, hashes, target_hashes, empty)
+    return assignment
+
+
+def _drop_shared_sides(
+    assignment: NDArray[np.uint8], hashes: NDArray[np.uint64], target_hashes: NDArray[np.uint64], empty: np.uint64
+) -> None:
+    """Make training pairs leaks, in place, that share a sentence of either side with a held-out pair.
+
+    Raises ConfigError if no training pair is left.
+    """
+    is_held_out = (assignment == VALIDATION) | (assignment == TEST)
+    texts = np.unique(np.concatenate([hashes[is_held_out], target_hashes[is_held_out]]))
+    texts = texts[texts != empty]
+    assignment[(assignment == TRAIN) & (np.isin(hashes, texts) | np.isin(target_hashes, texts))] = LEAK
+    if len(assignment) and not np.any(assignment == TRAIN):
         raise ConfigError(
             f"datamodule.drop_leaks=either_side leaves none of the {len(assignment):,} pairs for training, because all "
             "others share a sentence with a held-out pair. Set datamodule.drop_leaks=true, or hold out fewer pairs"
         )
-    return assignment
 
 
 def num_rows_of(pairs: Pairs) -> int:

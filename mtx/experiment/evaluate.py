@@ -1,5 +1,6 @@
 """`task=evaluate`: evaluate a checkpoint on named sets, by bits per byte and by the metrics of sacrebleu."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -90,8 +91,7 @@ def evaluate(
     corpora = [state.corpus for state in states]
     texts = evaluation_texts(recipe, StageRunner(store), trained_on=corpora, split=split)
     check_prefixes(texts, [state.normalise for state in states])
-    for languages in dict.fromkeys(state.languages for state in states):
-        check_languages(texts, languages)
+    check_languages(texts, [state.languages for state in states])
     found = {name: _evaluated(run, name, text, translators, options, bleu_tokenizer) for name, text in texts.items()}
     first = next(iter(found.values()))
     report = Report.of(
@@ -108,9 +108,9 @@ def evaluate(
     return None if first.bleu is None else float(first.bleu)
 
 
-def check_languages(texts: Mapping[str, EvaluationText], trained: tuple[str, str]) -> None:
-    """Raise ConfigError if a set has the opposite direction of the checkpoint; tell other differences."""
-    for name, text in texts.items():
+def check_languages(texts: Mapping[str, EvaluationText], of_checkpoints: Sequence[tuple[str, str]]) -> None:
+    """Raise ConfigError if a set has the opposite direction of a checkpoint; tell other differences."""
+    for (name, text), trained in itertools.product(texts.items(), dict.fromkeys(of_checkpoints)):
         if text.languages == trained[::-1] != trained:
             raise ConfigError(
                 f"the set {name} translates {' to '.join(text.languages)}, but the checkpoint {' to '.join(trained)}. "

@@ -55,9 +55,10 @@ def export(
         ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset or the format.
         NotStoredError: The store has no dataset with this id.
     """
-    _check_combination(format, ckpt, {"dataset": dataset, "inputs": inputs, "newlines": newlines, "columns": columns})
+    of_datasets = {"dataset": dataset, "card": card, "task.inputs": inputs}
+    _check_combination(format, ckpt, of_datasets | {"task.newlines": newlines, "task.columns": columns})
     if format == "transformers":
-        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite, card=card)
+        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite)
         return
     if not dataset or not to:
         raise ConfigError(
@@ -86,9 +87,7 @@ def _check_combination(format: str, ckpt: str | None, of_datasets: Mapping[str, 
             raise ConfigError(
                 f"ckpt is for format=transformers, but format is {format}. Set format=transformers, or leave ckpt out"
             )
-        return
-    ignored = [f"task.{name}" for name, value in of_datasets.items() if value not in (None, False, "refuse")]
-    if ignored:
+    elif ignored := [name for name, value in of_datasets.items() if value not in (None, False, "refuse")]:
         raise ConfigError(
             f"format=transformers writes the model of a checkpoint, so {', '.join(ignored)} would do nothing. Leave "
             "them out, or choose another format"

@@ -12,7 +12,7 @@ FORMAT = "transformers"
 COMMAND = f"mtx task=export ckpt=best.ckpt to=FOLDER format={FORMAT}"
 
 
-def export_model(run: Run, *, ckpt: str | None, to: str | None, overwrite: bool = False, card: bool = False) -> None:
+def export_model(run: Run, *, ckpt: str | None, to: str | None, overwrite: bool = False) -> None:
     """Write the reference model of a checkpoint with its tokenizer, for `AutoModelForSeq2SeqLM.from_pretrained`.
 
     Args:
@@ -20,17 +20,10 @@ def export_model(run: Run, *, ckpt: str | None, to: str | None, overwrite: bool 
         ckpt: The checkpoint.
         to: The folder.
         overwrite: Whether to replace an earlier export.
-        card: Whether a dataset card is asked for, which a model has not.
 
     Raises:
-        ConfigError: `ckpt` or `to` is missing, `card` is set, or the checkpoint is of another model or has two
-            vocabularies.
+        ConfigError: `ckpt` or `to` is missing, or the checkpoint is of another model or has two vocabularies.
     """
-    if card:
-        raise ConfigError(
-            f"card=true describes a stored dataset, but format={FORMAT} writes a model. Set card=false, or export "
-            "the dataset: mtx task=export dataset=ID to=FOLDER card=true"
-        )
     from mtx.data.exchange.atomic_export_target import atomic_target
     from mtx.data.exchange.export_formats import write_description
     from mtx.training.checkpoint_content import existing_checkpoint

@@ -36,7 +36,8 @@ def sweep_name(run: Run) -> str | None:
 def redact_hyperparameters(run: Run, model: pl.LightningModule) -> None:
     """Hide secrets in the hyperparameters that Lightning gives to loggers; those of checkpoints stay as they are."""
     if given := model.hparams_initial:
-        model._hparams_initial = AttributeDict(json_redactor(run.config)(dict(given)))
+        hidden = AttributeDict(json_redactor(run.config)(dict(given)))
+        model._hparams_initial = hidden  # type: ignore[assignment]  # an attribute that Lightning does not declare
 
 
 def begun_log(run: Run, trainer: pl.Trainer, data: Report) -> LoggedRun:

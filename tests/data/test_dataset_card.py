@@ -149,7 +149,7 @@ def test_a_card_is_written_to_a_file_only(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"/file cannot be created\. Choose another one: to=FILE\.md"):
         _write_card("text", tmp_path / "file" / "card.md", overwrite=False)
-    with pytest.raises(ConfigError, match="card=true describes a stored dataset, but format=transformers"):
+    with pytest.raises(ConfigError, match="writes the model of a checkpoint, so card would do nothing"):
         export(cast(Run, None), format="transformers", card=True)
 
 
