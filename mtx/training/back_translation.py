@@ -166,7 +166,7 @@ class BackTranslationDownloader(Downloader):
             known = ", ".join(map(repr, prefixes))
             raise ConfigError(
                 f"downloader.ckpt={self._path} was trained with a prefix for each part ({known}), and back-translation "
-                "cannot choose one. Translate with mtx task=translate normalise.source_prefix=…, and read the two files"
+                "cannot choose one. Translate with mtx task=translate normalise.source_prefix=PREFIX. Read both files"
             )
         if _file_stamp(self._path) != before:
             raise SourceError(

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import LOCK_FILE, JobStatus, hold_lock, write_status
 from mtx.records.result_tables import tidy
@@ -292,7 +293,7 @@ def test_what_was_built_is_told_by_stage(tmp_path: Path) -> None:
 
 def test_text_of_errors_is_no_markup(tmp_path: Path) -> None:
     job(tmp_path / "0", {"seed": 0}, error="ValueError: [bold]x[/bold] [/nonsense]")
-    console = Console(width=80, record=True)
+    console = PlainConsole(width=80, record=True)
     end_sweep(tmp_path, console=console)
     assert "ValueError: [bold]x[/bold] [/nonsense]" in console.export_text()
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from mtx.errors import AlreadyStoredError, NotStoredError
+from mtx.errors import AlreadyStoredError, DamagedError, NotStoredError
 from mtx.infra.dal.atomic_file import convert_disk_errors, make_folder, remove_leftovers, sha256_of
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover, num_bytes_of
@@ -59,7 +59,12 @@ class FolderFileLayer(ABC):
 
     def read(self, name: str) -> "Rows":
         """Return the rows of the payload `name`. Raises NotStoredError, or DamagedError if the file cannot be read."""
-        return self._open(self._stored_path(name))
+        path = self._stored_path(name)
+        try:
+            return self._open(path)
+        except DamagedError:
+            self._stored_path(name)  # raises NotStoredError if another process has removed the file meanwhile
+            raise
 
     def delete(self, name: str) -> None:
         """Delete the payload `name`. Processes that have the file open can continue to read the rows.

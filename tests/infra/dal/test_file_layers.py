@@ -624,3 +624,18 @@ def test_a_copied_folder_is_the_same_store(layer: FileLayer, make: MakeLayer, tm
     layer.create("one", [{"src": "a"}])
     shutil.copytree(tmp_path / "store", tmp_path / "copy")
     assert list(make(location=tmp_path / "copy").read("one")) == [{"src": "a"}]
+
+
+def test_a_payload_that_another_process_removes_while_it_is_opened_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = ArrowFileLayer(location=tmp_path)
+    layer.create("one", pa.table({"src": ["a"], "tgt": ["b"]}))
+
+    def removed(path: Path) -> Rows:
+        path.unlink()
+        raise DamagedError("no such file")
+
+    monkeypatch.setattr(layer, "_open", removed)
+    with pytest.raises(NotStoredError, match="nothing is stored as 'one'"):
+        layer.read("one")
