@@ -78,6 +78,11 @@ def one_line(text: str) -> str:
     return UNSTORABLE.sub(lambda found: _escaped_name_character(found[0]), text)
 
 
+def safe_line(text: str) -> str:
+    """Return any text as one visible line without credentials."""
+    return one_line(visible_text(redacted_text(text)))
+
+
 def redacted_text(text: str) -> str:
     """Return the text with each credential replaced by `***`.
 

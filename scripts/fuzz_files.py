@@ -101,9 +101,9 @@ def checkpoint(path: Path) -> None:
     """Check that a checkpoint fits a model."""
     import torch
 
-    from mtx.training.checkpoint_selection import check_compatible
+    from mtx.training.checkpoint_selection import check_shapes, weight_shapes
 
-    check_compatible(path, torch.nn.Linear(2, 2))  # type: ignore[arg-type]  # any module works
+    check_shapes(path, weight_shapes(path), torch.nn.Linear(2, 2))  # type: ignore[arg-type]  # any module works
 
 
 def overrides(path: Path) -> object:

@@ -109,9 +109,7 @@ def _value_message(error: OmegaConfBaseException, key: str) -> str:
     if isinstance(node, EnumNode):
         names = [member.name for member in node.enum_type]
         return f"{key} is one of {choices(str(value), names)}, but is {value!r}. Set {key}={names[0]}"
-    rule, example = next(
-        (each for kind, each in RULES.items() if isinstance(node, kind)), ("a mapping", "{KEY: VALUE}")
-    )
+    rule, example = next((each for kind, each in RULES.items() if isinstance(node, kind)), MAPPING_RULE)
     if node is None and isinstance(value, dict | list):
         rule, example = "a single value", "VALUE"
     elif node is not None and node._is_optional() and isinstance(node, tuple(RULES)):

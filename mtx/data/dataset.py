@@ -227,3 +227,15 @@ def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     while block := list(islice(items, ROWS_AT_ONCE)):
         sha256.update(json.dumps(block, sort_keys=True, separators=(",", ":"), default=plain_value).encode())
     return sha256.hexdigest()
+
+
+def counts_by_reason(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, int]]]:
+    """Return the counts of `skipped` and of `dropped` pairs in the metrics of a dataset, the most frequent first."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for key in ("skipped", "dropped"):
+        counts = metrics.get(key)
+        known = counts.items() if isinstance(counts, dict) else ()
+        found[key] = sorted(
+            ((str(reason), n) for reason, n in known if isinstance(n, int) and n), key=lambda of: -of[1]
+        )
+    return found

@@ -43,6 +43,11 @@ class Normaliser(ABC):
     changes_text: ClassVar[bool] = True  # False: the stage skips this normaliser and uses the raw rows as text
 
     @property
+    def source_prefix(self) -> Prefix:
+        """The text before each source, or a text for each part of the corpus by its name; empty: none."""
+        return ""
+
+    @property
     def part_prefixes(self) -> tuple[str, ...]:
         """The different texts that stand before the sources of parts of the corpus, such as tags; empty: none."""
         return ()
@@ -161,7 +166,7 @@ def check_prefix_names(normaliser: Normaliser, known: Sequence[str], to_predict:
 
     The name `to_predict` of the text to translate, if there is one, is known, too; without a prefix, the log warns.
     """
-    given = getattr(normaliser, "source_prefix", "")
+    given = normaliser.source_prefix
     if isinstance(given, str):
         return
     known = [*known, *([] if to_predict is None else [to_predict])]
@@ -187,7 +192,7 @@ def for_evaluation(normaliser: Normaliser, name: str, *, is_tagged: bool) -> Nor
         name: the set. If the normaliser has no prefix by this name, the texts keep what they begin with.
         is_tagged: whether the texts are pairs of the training's corpus, with the prefixes of their parts.
     """
-    given = getattr(normaliser, "source_prefix", "")
+    given = normaliser.source_prefix
     if not is_tagged:
         return normaliser.for_part(name) if isinstance(given, str) or name in given else normaliser
     if isinstance(normaliser, DefaultNormaliser) and not isinstance(given, str):

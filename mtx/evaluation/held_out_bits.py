@@ -15,10 +15,9 @@ from torch import Tensor
 
 from mtx.batches.schema import batch_tensor
 from mtx.errors import DataError
-from mtx.evaluation.likelihood import PairLikelihoods, sums_by_pair
+from mtx.evaluation.likelihood import MAX_LOGITS, PairLikelihoods, nll_by_pair
 
 IGNORED_LABEL = -100  # the label that torch's and transformers' losses leave out
-MAX_LOGITS = 2**25  # logits converted to float32 at once: 128 MB
 DATAMODULE_HELP = "Train with mtx's data module: trainer.fit(model, datamodule=dm)"
 
 
@@ -54,8 +53,8 @@ def bits_per_byte_of(logits: Tensor, labels: Tensor, num_bytes: Tensor | int, *,
         raise DataError(f"num_bytes is a number, or int64 [B], but is {num_bytes!r:.80}") from error
     if total <= 0:
         raise DataError(f"bits per byte need at least one byte of target text, but num_bytes is {total}")
-    nats, _ = _label_nats(logits, labels, mask)
-    return float(nats.sum()) / math.log(2) / total
+    chosen, wanted, _ = _real_labels(logits, labels, mask)
+    return float(_nats(chosen, wanted, torch.tensor([len(wanted)]))) / math.log(2) / total
 
 
 def log_held_out(
@@ -146,17 +145,23 @@ def pair_likelihood(batch: Mapping[str, Tensor], logits: Tensor, labels: Tensor 
         mask = batch_tensor(batch, "target_mask")
     else:
         mask, offsets = None, None
-    nats, real = _label_nats(logits, labels, mask)
+    chosen, wanted, real = _real_labels(logits, labels, mask)
     if offsets is None and real.ndim != 2:
         raise DataError(f"labels have the shape [B, L], but are {list(real.shape)}. Flat labels need target_offsets")
     counts = real.sum(dim=1).cpu() if offsets is None else offsets.cpu().long().diff()
-    if int(counts.sum()) != len(nats):
-        raise DataError(f"a batch has {len(nats)} real labels, but its target_offsets give {int(counts.sum())}")
-    return BatchLikelihood(sums_by_pair(nats, counts), counts)
+    if int(counts.sum()) != len(wanted):
+        raise DataError(f"a batch has {len(wanted)} real labels, but its target_offsets give {int(counts.sum())}")
+    return BatchLikelihood(_nats(chosen, wanted, counts), counts)
 
 
-def _label_nats(logits: Tensor, labels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the nats of all real labels, float64 [N] on the CPU, and where they are, bool of the labels' shape."""
+def _nats(logits: Tensor, labels: Tensor, num_labels: Tensor) -> Tensor:
+    """Return the nats of each pair, float64 [B] on the CPU, of logits [N, V] and labels [N]; see `nll_by_pair`."""
+    at_once = max(1, MAX_LOGITS // logits.shape[-1])
+    return nll_by_pair(lambda some: some, logits, labels, num_labels, labels_at_once=at_once)
+
+
+def _real_labels(logits: Tensor, labels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the logits [N, V] and the ids [N] of all real labels, and where they are, bool of the labels' shape."""
     for name, given, is_right in (
         ("logits", logits, torch.is_floating_point),
         ("labels", labels, lambda tensor: not tensor.is_floating_point() and tensor.dtype != torch.bool),
@@ -175,12 +180,7 @@ def _label_nats(logits: Tensor, labels: Tensor, mask: Tensor | None) -> tuple[Te
             f"labels are ids below the size of the vocabulary, {logits.shape[-1]}, or {IGNORED_LABEL}, but are from "
             f"{int(wanted.min())} to {int(wanted.max())}. Pass mask= if padding has another id"
         )
-    at_once = max(1, MAX_LOGITS // logits.shape[-1])
-    parts = [
-        torch.nn.functional.cross_entropy(some.float(), of, reduction="none").cpu().double()
-        for some, of in zip(torch.split(chosen, at_once), torch.split(wanted, at_once), strict=True)
-    ]
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64), real
+    return chosen, wanted, real
 
 
 def _reset_pairs(module: Any, name: str, *, is_first: bool) -> None:

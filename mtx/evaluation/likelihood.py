@@ -13,6 +13,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+MAX_LOGITS = 2**25  # logits in float32 at once in validation and evaluation: 128 MB
+
 
 @dataclass
 class LikelihoodSums:

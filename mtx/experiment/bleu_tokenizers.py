@@ -1,14 +1,13 @@
 """The tokenizer of sacrebleu by which BLEU splits the words of a language, and what is told about the choice."""
 
-import os
 import re
 import shlex
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 from mtx.errors import ConfigError
 from mtx.infra.dataset.sources.mixture import UNKNOWN_LANGUAGES
+from mtx.infra.dataset.sources.sacrebleu_test_sets import sacrebleu_folder
 
 BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "none"]
 
@@ -38,7 +37,7 @@ def missing_for(tokenizer: str) -> str | None:
         return None
     if not find_spec("sentencepiece"):
         return "type pip install sentencepiece"
-    path = Path(os.environ.get("SACREBLEU") or Path.home() / ".sacrebleu") / "models" / file
+    path = sacrebleu_folder() / "models" / file
     return None if path.is_file() else f"copy its model, which sacrebleu downloads, to {path}"
 
 
@@ -51,11 +50,15 @@ def check_bleu_tokenizer(tokenizer: str) -> None:
         )
 
 
+def _base(language: str) -> str:
+    return language.replace("-", "_").split("_")[0].lower()
+
+
 def bleu_tokenizer(language: str) -> str:
     """Return the name of sacrebleu's BLEU tokenizer for a language; `char` if its dictionary is not installed."""
-    base = language.replace("-", "_").split("_")[0].lower()
-    name, needed = DICTIONARIES.get(base, ("", ()))
-    if name and all(find_spec(module) for module in needed):
+    base = _base(language)
+    name, _ = DICTIONARIES.get(base, ("", ()))
+    if name and missing_for(name) is None:
         return name
     if base in CHINESE:
         return "zh"
@@ -67,7 +70,7 @@ def bleu_tokenizer(language: str) -> str:
 def bleu_assumption(language: str) -> str | None:
     """Return what BLEU assumes about the words of a language; None if the language separates words by spaces."""
     tokenizer = bleu_tokenizer(language)
-    base = language.replace("-", "_").split("_")[0].lower()
+    base = _base(language)
     other = "For another language, set downloader.target_language=NAME"
     if tokenizer == "char" and base in DICTIONARIES:
         return (

@@ -8,7 +8,7 @@ from pathlib import Path
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.atomic_file import convert_disk_errors
-from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path, expanded_paths
 from mtx.records.objective_at_equal_budget import BUDGET_KEY, check_budget_measure
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import JobRecord, Results
@@ -36,7 +36,7 @@ def compare(run: Run, *, runs: str | Sequence[str] | None = None, to: str | None
     """
     from mtx.page.render import write_results_page  # importing matplotlib takes half a second
 
-    folders = [expanded_path(text) for text in ([runs] if isinstance(runs, str) else runs or ())]
+    folders = expanded_paths(runs or ())
     if not folders:
         raise ConfigError(
             "task=compare needs folders of runs or sweeps: mtx task=compare 'runs=[outputs/2026-01-31,multirun]'"

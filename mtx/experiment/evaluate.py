@@ -125,7 +125,7 @@ def check_languages(texts: Mapping[str, EvaluationText], of_checkpoints: Sequenc
 
 def check_prefixes(texts: Mapping[str, EvaluationText], normalisers: Sequence[Normaliser]) -> None:
     """Raise ConfigError if sources with the prefix of one checkpoint would be translated by one with another prefix."""
-    prefixes = [getattr(each, "source_prefix", "") for each in normalisers]
+    prefixes = [each.source_prefix for each in normalisers]
     if any(text.is_of_training for text in texts.values()) and any(each != prefixes[0] for each in prefixes):
         raise ConfigError(
             f"the checkpoints were trained with different texts before each source, {prefixes[0]!r} and "

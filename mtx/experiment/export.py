@@ -16,7 +16,7 @@ from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.atomic_file import atomic_file, make_folder
 from mtx.infra.dal.maintenance_protocols import num_bytes_of
 from mtx.infra.dal.protocols import is_name
-from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_path, expanded_paths
 from mtx.progress.formatting import size_text
 
 
@@ -98,7 +98,7 @@ def _dataset_and_runs(store: Store, dataset: str, runs: str | Sequence[str]) -> 
     """Return the id of a dataset, which may be given by the folder of a run, and the folders to look for its run in."""
     if (folder := expanded_path(dataset)).is_dir() and not (is_name(dataset) and store.repo.exists(dataset)):
         return dataset_of_run(folder), [folder]
-    return dataset, [expanded_path(each) for each in ([runs] if isinstance(runs, str) else runs)]
+    return dataset, expanded_paths(runs)
 
 
 def _print_summary(run: Run, done: ExportSummary, dataset: str, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
@@ -15,7 +16,8 @@ from mtx.records.config_record import JobConfig
 from mtx.records.page_recipients import send_files_to
 from mtx.records.report_record import Report
 from mtx.redaction_and_escaping import json_redactor
-from mtx.training.logged_run import LoggedRun, SettingsLog, flat_ids
+from mtx.training.lightning_resume import flat_mapping
+from mtx.training.logged_run import LoggedRun, SettingsLog, Value
 from mtx.training.loggers import given_loggers
 
 
@@ -47,7 +49,7 @@ def begun_log(run: Run, trainer: pl.Trainer, data: Report) -> LoggedRun:
     or spawns trains in other processes, whose loggers this process cannot continue. So these get no figures and files.
     """
     settings = JobConfig(json_redactor(run.config)(run.config)).settings()
-    ids = flat_ids(data.to_json().get("ids") or {})
+    ids = cast(dict[str, Value], flat_mapping(data.to_json().get("ids") or {}))
     trainer.callbacks.append(SettingsLog(settings, ids))  # type: ignore[attr-defined]  # a list
     is_here = trainer.is_global_zero and not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
     logged = LoggedRun(trainer.loggers if is_here else [], assume)

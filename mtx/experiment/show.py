@@ -9,7 +9,7 @@ from mtx.data.store_tree import StoredItem, stored_items, trees
 from mtx.experiment.run_context import Run, needs
 from mtx.experiment.show_listing import present_time, run_lines, tree_lines, use_counts, with_path
 from mtx.infra.dal.maintenance_protocols import Damage
-from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.infra.dal.tilde_expansion import expanded_paths
 from mtx.progress.formatting import size_text
 from mtx.records.run_list import ListedEntry, listed_entries
 
@@ -48,7 +48,7 @@ def show(
 
         show_row(run, store, dataset=dataset, row=row, stage=stage, split=split, as_json=format == "json")
         return
-    roots = [expanded_path(each) for each in ([runs] if isinstance(runs, str) else runs)]
+    roots = expanded_paths(runs)
     entries = listed_entries(roots)
     if dataset is not None:
         from mtx.experiment.show_dataset import show_dataset

@@ -1,12 +1,12 @@
 """The part of `task=show` for one dataset or artifact: its inputs, its counts, what was built from it, and its runs."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rich.cells import chop_cells
 
+from mtx.data.dataset import counts_by_reason
 from mtx.data.row_trace import found_dataset
 from mtx.data.store import Store
 from mtx.data.store_tree import StoredItem, stored_items
@@ -14,7 +14,7 @@ from mtx.experiment.run_context import Run
 from mtx.experiment.show_listing import age_text, entry_lines, fitted, present_time
 from mtx.progress.formatting import size_text
 from mtx.records.run_list import ListedEntry
-from mtx.redaction_and_escaping import one_line, redacted_override, redacted_text, visible_text
+from mtx.redaction_and_escaping import redacted_override, safe_line
 
 LABEL_WIDTH = 11
 MAX_IDS = 10  # ids of items that were built from a dataset; more are counted
@@ -56,24 +56,15 @@ def _lines(item: StoredItem, items: Sequence[StoredItem], users: Sequence[Listed
         yield _labelled("name", f"{dataset.name}, {'→'.join(dataset.languages)}", width)
         yield _labelled("stage", f"{dataset.stage}, split {dataset.split}", width)
         yield _labelled("pairs", f"{dataset.n or 0:,}", width)
-        yield from (_labelled(key, text, width) for key, text in _counts(dataset.metrics))
+        for key, counts in counts_by_reason(dataset.metrics).items():
+            if counts:
+                yield _labelled(key, ", ".join(f"{reason} {n:,}" for reason, n in counts), width)
     yield _labelled("size", f"{size_text(item.num_bytes)}, {age_text(item.written, now)} old", width)
     yield from _list("built from", item.inputs, width)
     yield from _list("needed by", [each.id for each in items if item.id in each.inputs], width)
     number = sum(len(entry.runs) for entry in users)
     yield _labelled("used by", f"{number:,} run{'s' * (number != 1)}", width)
     yield from entry_lines(users, width, now)
-
-
-def _counts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the counts of skipped and dropped pairs by reason, the most frequent first."""
-    for key in ("skipped", "dropped"):
-        counts = metrics.get(key)
-        known = (
-            {reason: n for reason, n in counts.items() if isinstance(n, int) and n} if isinstance(counts, dict) else {}
-        )
-        if known:
-            yield key, ", ".join(f"{reason} {n:,}" for reason, n in sorted(known.items(), key=lambda of: -of[1]))
 
 
 def _labelled(label: str, text: str, width: int) -> str:
@@ -83,7 +74,7 @@ def _labelled(label: str, text: str, width: int) -> str:
 def _list(label: str, names: Sequence[str], width: int) -> Iterator[str]:
     """Yield ids, each on a line; they are not shortened, so that they can be copied."""
     for number, name in enumerate(names[:MAX_IDS]):
-        shown = one_line(visible_text(redacted_text(name)))
+        shown = safe_line(name)
         for place, part in enumerate(chop_cells(shown, max(2, width - LABEL_WIDTH))):
             yield f"{'' if number or place else label:<{LABEL_WIDTH}}{part}"
     if len(names) > MAX_IDS:

@@ -10,7 +10,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from mtx.data.store_tree import TreeNode
 from mtx.progress.formatting import size_text
 from mtx.records.run_list import ListedEntry, ListedRun, started_seconds
-from mtx.redaction_and_escaping import one_line, redacted_text, visible_text
+from mtx.redaction_and_escaping import safe_line
 
 INDENT = 2  # columns of one level of a tree
 MAX_INDENT = 20  # columns; deeper levels are not indented further
@@ -39,7 +39,7 @@ def age_text(then: float | None, now: float) -> str:
 def fitted(text: str, width: int) -> str:
     """Return a text of any content as one visible line of at most `width` columns; `…` stands for what is left out."""
     width = max(1, width)
-    shown = one_line(visible_text(redacted_text(text[: 4 * width].replace("\n", " ").replace("\t", " "))))
+    shown = safe_line(text[: 4 * width].replace("\n", " ").replace("\t", " "))
     if cell_len(shown) <= width and len(text) <= 4 * width:
         return shown
     return f"{set_cell_size(shown, width - 1).rstrip()}…"
@@ -140,7 +140,7 @@ def entry_lines(entries: Sequence[ListedEntry], width: int, now: float) -> Itera
 
 def with_path(text: str, path: str, width: int) -> list[str]:
     """Return a text with a path behind it, or with the whole path in lines of its own if the line has no room."""
-    shown = one_line(visible_text(redacted_text(path)))
+    shown = safe_line(path)
     if cell_len(text) + 1 + cell_len(shown) <= width:
         return [f"{text} {shown}"]
     return [text.rstrip(), *(f"    {part}" for part in chop_cells(shown, max(2, width - 4)))]

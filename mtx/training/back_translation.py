@@ -18,6 +18,7 @@ from pydantic import Field
 from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, class_identity
 from mtx.errors import ConfigError, MalformedPairError, SourceError
+from mtx.infra.dal.atomic_file import sha256_of
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import batches_of_rows, is_text
 from mtx.infra.dataset.sources.file_discovery import find_text
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mtx.training.checkpoint_translator import CheckpointTranslator
 
 LINES_AT_ONCE = 1000  # lines that are translated together, in batches of similar length
-BLOCK_BYTES = 1 << 20
 
 
 @component("downloader")
@@ -144,11 +144,8 @@ class BackTranslationDownloader(Downloader):
     @cached_property
     def _hashed(self) -> tuple[str, tuple[int, int, int]]:
         """The SHA-256 of the checkpoint, and its stamp from before it was read."""
-        stamp, sha256 = _file_stamp(self._path), hashlib.sha256()
-        with self._path.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                sha256.update(block)
-        return sha256.hexdigest(), stamp
+        stamp = _file_stamp(self._path)
+        return sha256_of(self._path), stamp
 
     @cached_property
     def _translator(self) -> "CheckpointTranslator":

@@ -79,14 +79,6 @@ def write_run_key(config: Config, output_dir: Path) -> None:
         file.write(run_key(config).encode())
 
 
-def check_compatible(path: Path, model: pl.LightningModule, *, trusted: bool = False) -> None:
-    """Check that a checkpoint is complete, and that its weights have the same shapes as the model's weights.
-
-    Raises ConfigError if the file is damaged, holds other Python objects, or has weights of another shape.
-    """
-    check_shapes(path, weight_shapes(path, trusted=trusted), model)
-
-
 def weight_shapes(path: Path, *, trusted: bool = False) -> dict[str, tuple[int, ...]]:
     """Return the shape of each weight in a checkpoint, after all checksums of the file were compared.
 

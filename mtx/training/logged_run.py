@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -101,17 +100,6 @@ def _close(logger: Logger, *, has_failed: bool) -> None:
 
 def _name(key: str) -> str:
     return NOT_IN_NAMES.sub("_", key)
-
-
-def flat_ids(ids: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
-    """Return the ids of a report, which may be nested, by dotted names."""
-    found: dict[str, Value] = {}
-    for key, value in ids.items():
-        if isinstance(value, Mapping):
-            found |= flat_ids(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value if isinstance(value, str | int | float | None) else str(value)
-    return found
 
 
 class SettingsLog(pl.Callback):

@@ -14,7 +14,8 @@ from mtx.errors import ConfigError
 from mtx.experiment.run_log import redact_hyperparameters
 from mtx.records.page_recipients import has_recipients, send_files, send_files_to
 from mtx.training import loggers
-from mtx.training.logged_run import LoggedRun, flat_ids
+from mtx.training.lightning_resume import flat_mapping
+from mtx.training.logged_run import LoggedRun
 
 
 class Kept(pl.loggers.Logger):
@@ -41,7 +42,7 @@ def test_every_logger_gets_settings_ids_and_figures() -> None:
     told: list[str] = []
     kept, broken = Kept(), Kept(fails=True)
     logged = LoggedRun([broken, kept], told.append)
-    logged.begin({"model.d_model": 8, "seed": 0}, flat_ids({"raw": {"train": "raw-1"}, "tokenizer": "t-1"}))
+    logged.begin({"model.d_model": 8, "seed": 0}, flat_mapping({"raw": {"train": "raw-1"}, "tokenizer": "t-1"}))
     expected = {"model.d_model": 8, "seed": 0, "ids.raw.train": "raw-1", "ids.tokenizer": "t-1"}
     assert kept.params == broken.params == expected
     logged.figures({"bits_per_byte": 1.5, "slices.a[b]": 2.0, "ter": float("inf")}, 7)

@@ -5,16 +5,15 @@ values, in code spans and in code blocks, so that none of them is Markdown or HT
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 
-from mtx.data.dataset import SPLITS, TranslationDataset
-from mtx.data.repo import DatasetRepo, input_ids
+from mtx.data.dataset import SPLITS, TranslationDataset, counts_by_reason
+from mtx.data.exchange.dependency_order import all_inputs_first, input_names
 from mtx.data.store import Store
-from mtx.infra.dal.protocols import is_name
-from mtx.redaction_and_escaping import one_line, redacted_json, redacted_text, visible_text
+from mtx.redaction_and_escaping import redacted_json, safe_line, visible_text
 
 CARD_FILE = "README.md"
 LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9]+)*")  # what the Hub accepts as a language
@@ -45,7 +44,7 @@ def dataset_card(store: Store, dataset_id: str, command: str | None) -> str:
     Raises NotStoredError, DamagedError or NewerFormatError.
     """
     dataset = store.repo.manifest(dataset_id)
-    chain = _inputs_first(store.repo, dataset)
+    chain = _chain(store, dataset)
     lines = ["---", _front_matter(dataset, chain).rstrip("\n"), "---", "", f"# {code(dataset.name)}", ""]
     pair = " to ".join(code(name) for name in dataset.languages)
     lines += [f"{dataset.n or 0:,} sentence pairs from {pair}: the {dataset.split} split, stage {dataset.stage}.", ""]
@@ -56,37 +55,33 @@ def dataset_card(store: Store, dataset_id: str, command: str | None) -> str:
 def code(text: object) -> str:
     """Return any text as a code span of Markdown on one line, which fits in a cell of a table."""
     shown = _one_line(str(text))
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    fence = _fence(shown)
     space = " " if shown.startswith("`") or shown.endswith("`") or not shown.strip() else ""
     return f"{fence}{space}{shown or ' '}{space}{fence}".replace("|", r"\|")
 
 
+def _fence(text: str, least: int = 1) -> str:
+    """Return backticks that enclose a text as code: more than any run of them in it, and at least `least`."""
+    return "`" * max(least, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+
+
 def _one_line(text: str) -> str:
-    shown = one_line(visible_text(redacted_text(text[: 2 * MAX_TEXT_CHARS].replace("\n", " ").replace("\t", " "))))
+    shown = safe_line(text[: 2 * MAX_TEXT_CHARS].replace("\n", " ").replace("\t", " "))
     return shown if len(shown) <= MAX_TEXT_CHARS else f"{shown[:MAX_TEXT_CHARS]}…"
 
 
 def _block(value: object) -> list[str]:
     """Return a value as a YAML code block. YAML escapes line ends, and the fence is longer than any in the value."""
     text = visible_text(yaml.safe_dump(redacted_json(value), sort_keys=True, allow_unicode=False, width=100))
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    fence = _fence(text, least=3)
     return [f"{fence}yaml", text.rstrip("\n"), fence, ""]
 
 
-def _inputs_first(repo: DatasetRepo, dataset: TranslationDataset) -> list[TranslationDataset]:
+def _chain(store: Store, dataset: TranslationDataset) -> list[TranslationDataset]:
     """Return the stored datasets from which a dataset was built, by stages from raw on, and then the dataset."""
-    found: dict[str, TranslationDataset] = {dataset.id: dataset}
-    waiting = input_ids(dataset)
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        if not is_name(name) or not repo.exists(name):  # the revision of a source, a tokenizer, or removed
-            continue
-        found[name] = repo.manifest(name)
-        waiting += input_ids(found[name])
+    found = [*map(store.repo.manifest, all_inputs_first(dataset, store)), dataset]
     order = ("raw", "text", "scores", "split", "filtered", "encoded")
-    return sorted(found.values(), key=lambda each: (order.index(each.stage), SPLITS.index(each.split), each.id))
+    return sorted(found, key=lambda each: (order.index(each.stage), SPLITS.index(each.split), each.id))
 
 
 def _licences(raw: TranslationDataset) -> list[str]:
@@ -128,11 +123,8 @@ def _funnel(chain: Sequence[TranslationDataset]) -> Iterator[str]:
     for each in chain:
         if each.stage == "scores":
             continue
-        reasons = [
-            f"{code(reason)} {number:,}"
-            for key in ("skipped", "dropped")
-            for reason, number in sorted(_counts(each.metrics.get(key)).items(), key=lambda of: -of[1])
-        ]
+        counts = counts_by_reason(each.metrics)
+        reasons = [f"{code(reason)} {number:,}" for of_key in counts.values() for reason, number in of_key]
         changed = each.metrics.get("changed")
         reasons += [f"none; {changed:,} changed"] if isinstance(changed, int) and not reasons else []
         yield f"| {code(each.id)} | {len(each):,} | {', '.join(reasons) or 'none'} |"
@@ -144,7 +136,7 @@ def _options(store: Store, dataset: TranslationDataset, chain: Sequence[Translat
         found = {each.id: each.provenance[key] for each in chain if key in each.provenance}
         yield from (f"## {title}", "", *(_block(found) if found else ["None.", ""]))
     tokenizers = [
-        name for name in input_ids(dataset) if name.startswith("tokenizer-") and store.tokenizers.exists(name)
+        name for name in input_names(dataset) if name.startswith("tokenizer-") and store.tokenizers.exists(name)
     ]
     if tokenizers:
         yield from ("## Which tokenizer made the token ids?", "")
@@ -156,13 +148,7 @@ def _building(dataset: TranslationDataset, command: str | None) -> Iterator[str]
     if command is None:
         yield "No run is known that used this dataset. The options above are complete."
     else:
-        shown = one_line(visible_text(redacted_text(command)))
-        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+        shown = safe_line(command)
+        fence = _fence(shown, least=3)
         yield from (f"{fence}bash", shown, fence, "", "Relative paths count from the folder of the first run.")
     yield from ("", f"With the same sources and versions, the dataset has the id {code(dataset.id)} again.")
-
-
-def _counts(value: object) -> Mapping[str, int]:
-    if not isinstance(value, dict):
-        return {}
-    return {str(reason): number for reason, number in value.items() if isinstance(number, int) and number}

@@ -8,7 +8,7 @@ from typing import Literal
 from mtx.data.dataset import TranslationDataset
 from mtx.data.exchange.atomic_export_target import atomic_target
 from mtx.data.exchange.dataset_card import CARD_FILE
-from mtx.data.exchange.dependency_order import input_names, inputs_first, stored_inputs
+from mtx.data.exchange.dependency_order import all_inputs_first, input_names
 from mtx.data.exchange.export_formats import (
     ExtraColumns,
     Newlines,
@@ -75,7 +75,8 @@ def export_dataset(
             with convert_disk_errors(folder):
                 (folder / CARD_FILE).write_text(card, encoding="utf-8")
         if format == "parquet":
-            return _write_export(store, [*_input_datasets(store, dataset)] * inputs + [dataset], folder)
+            built_from = map(store.repo.get_checked, all_inputs_first(dataset, store) if inputs else ())
+            return _write_export(store, [*built_from, dataset], folder)
         with CountedWork(f"writing {dataset_id}", unit=None, phase="export"):
             if format == "moses":
                 described = write_moses(dataset, folder, newlines=newlines, columns=columns)
@@ -89,17 +90,6 @@ def export_dataset(
             num_dropped=described.get("num_pairs_dropped", 0),
             num_with_other_break=described.get("num_pairs_with_other_break", 0),
         )
-
-
-def _input_datasets(store: Store, dataset: TranslationDataset) -> list[TranslationDataset]:
-    """Return all stored datasets that a dataset was built from, directly or indirectly, each after its own inputs."""
-    inputs = {dataset.id: stored_inputs(dataset, store)}
-    waiting = list(inputs[dataset.id])
-    while waiting:
-        if (name := waiting.pop()) not in inputs:
-            inputs[name] = stored_inputs(store.repo.manifest(name), store)
-            waiting += inputs[name]
-    return [store.repo.get_checked(name) for name in inputs_first(inputs) if name != dataset.id]
 
 
 def _write_export(store: Store, datasets: list[TranslationDataset], folder: Path) -> ExportSummary:

@@ -21,6 +21,20 @@ def stored_inputs(dataset: TranslationDataset, store: Store) -> list[str]:
     return [name for name in input_names(dataset) if not name.startswith("tokenizer-") and store.repo.exists(name)]
 
 
+def all_inputs_first(dataset: TranslationDataset, store: Store) -> list[str]:
+    """Return the ids of all stored datasets that a dataset was built from, at any distance, each after its own inputs.
+
+    Raises SourceError if a dataset is an input of itself.
+    """
+    inputs = {dataset.id: stored_inputs(dataset, store)}
+    waiting = list(inputs[dataset.id])
+    while waiting:
+        if (name := waiting.pop()) not in inputs:
+            inputs[name] = stored_inputs(store.repo.manifest(name), store)
+            waiting += inputs[name]
+    return [name for name in inputs_first(inputs) if name != dataset.id]
+
+
 def inputs_first(inputs: Mapping[str, Sequence[str]]) -> list[str]:
     """Return all ids, each after its inputs.
 

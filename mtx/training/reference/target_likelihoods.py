@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mtx.evaluation.likelihood import nll_by_pair
+from mtx.evaluation.likelihood import MAX_LOGITS, nll_by_pair
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     Base = pl.LightningModule
 else:
     Base = object
-
-MAX_LOGITS = 2**25  # logits computed at once in validation and evaluation: 128 MB in float32
 
 
 def network_nll(network: "Transformer", hidden: Tensor, labels: Tensor, num_labels: Tensor) -> Tensor:

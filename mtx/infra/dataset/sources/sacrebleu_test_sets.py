@@ -16,6 +16,11 @@ def is_test_set(text: object) -> bool:
     return isinstance(text, str) and text.startswith(PREFIX)
 
 
+def sacrebleu_folder() -> Path:
+    """Return the folder of the files that sacrebleu has downloaded."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".sacrebleu")
+
+
 def test_set_options(text: str) -> dict[str, str]:
     """Return the options of `downloader=local` that read a test set of sacrebleu with its first reference.
 
@@ -30,7 +35,7 @@ def test_set_options(text: str) -> dict[str, str]:
             f"a test set of sacrebleu is sacrebleu:NAME:SOURCE-TARGET, but is {text!r}. Type sacrebleu:wmt20:en-de"
         )
     name, pair = found["name"], f"{found['source']}-{found['target']}"
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or Path.home() / ".sacrebleu") / name
+    folder = sacrebleu_folder() / name
     stem = f"{name.replace('/', '_')}.{pair}"
     source = folder / f"{stem}.src"
     references = sorted(path for path in folder.glob("*.ref*") if path.name.startswith(f"{stem}.ref"))
