@@ -26,12 +26,17 @@ Batch = dict[str, Tensor]
 
 Int = NDArray[np.int64]
 
-# Roles of the tensors that the kernels return for a batch, in order.
-TENSOR_ROLES = ("row_ids", "source_ids", "source_mask", "decoder_input", "labels", "target_mask")
-FLAT_ROLES = (
-    *("row_ids", "source_ids", "source_offsets", "source_positions"),
-    *("decoder_input", "labels", "target_offsets", "target_positions"),
-)
+# Roles and dtypes of the tensors that the kernels return for a batch, in order.
+TENSOR_DTYPES = {
+    **{"row_ids": torch.int64, "source_ids": torch.int64, "source_mask": torch.bool},
+    **{"decoder_input": torch.int64, "labels": torch.int64, "target_mask": torch.bool},
+}
+FLAT_DTYPES = {
+    **{"row_ids": torch.int64, "source_ids": torch.int64},
+    **{"source_offsets": torch.int32, "source_positions": torch.int32},
+    **{"decoder_input": torch.int64, "labels": torch.int64},
+    **{"target_offsets": torch.int32, "target_positions": torch.int32},
+}
 
 _ANY_NUMBER = np.iinfo(np.int32).max  # capacity of a side without a maximum: no row has this many ids
 
@@ -75,14 +80,7 @@ class Collator:
             return [
                 self._named_batch(self._numpy_tensors(each, least)) for each, least in zip(rows, widths, strict=True)
             ]
-        if self.pairs.selection is None:
-            return [self._named_batch(tensors) for tensors in self._compiled_collator(rows, widths)]
-        numbers = [np.array(each, dtype=np.int64) for each in rows]  # copied, because they become `row_ids`
-        made = self._compiled_collator([self.pairs.row_numbers(each) for each in numbers], widths)
-        return [
-            self._named_batch([self._pinned_tensor(torch.from_numpy(each)), *tensors[1:]])
-            for each, tensors in zip(numbers, made, strict=True)
-        ]
+        return [self._named_batch(tensors) for tensors in self._compiled_collator(rows, widths)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -98,7 +96,12 @@ class Collator:
         bos, label_pad = self.batch_format.target.bos, self.batch_format.label_padding
         is_flat = self.batch_format.is_flat
         collator = collate_compiled.CompiledFlatCollator if is_flat else collate_compiled.CompiledCollator
-        return collator(kernels, source, target, bos=bos, label_pad=label_pad, pin_memory=self.pin_memory)
+        selection = self.pairs.selection
+        if selection is not None:
+            selection = np.ascontiguousarray(selection, np.uint32 if selection.dtype == np.uint32 else np.int64)
+        return collator(
+            kernels, source, target, selection=selection, bos=bos, label_pad=label_pad, pin_memory=self.pin_memory
+        )
 
     @property
     def _sides(self) -> tuple[collate_compiled.CollateSide, collate_compiled.CollateSide]:
@@ -140,17 +143,22 @@ class Collator:
 
         The kernels always return bool masks and `row_ids`, which a format may lack or store as another dtype.
         """
-        return {
-            name: tensors[place] if tensors[place].dtype == wanted else self._pinned_tensor(tensors[place].to(wanted))
-            for name, place, wanted in self._tensor_places
-        }
+        places, converted = self._tensor_places
+        batch = {name: tensors[place] for name, place in places}
+        for name, wanted in converted:
+            batch[name] = self._pinned_tensor(batch[name].to(wanted))
+        return batch
 
     @cached_property
-    def _tensor_places(self) -> list[tuple[str, int, torch.dtype]]:
-        """The name of each tensor in the batch, its place among the tensors of the kernels, and its dtype."""
-        roles = FLAT_ROLES if self.batch_format.is_flat else TENSOR_ROLES
-        fields = supported_schema(self.batch_format.names).fields
-        return [(field.name, roles.index(field.role), getattr(torch, field.dtype)) for field in fields]
+    def _tensor_places(self) -> tuple[list[tuple[str, int]], list[tuple[str, torch.dtype]]]:
+        """Name of each tensor in the batch and its place among those of the kernels; names and dtypes to convert to."""
+        dtypes = FLAT_DTYPES if self.batch_format.is_flat else TENSOR_DTYPES
+        roles, fields = list(dtypes), supported_schema(self.batch_format.names).fields
+        wanted = {field.name: getattr(torch, field.dtype) for field in fields}
+        return (
+            [(field.name, roles.index(field.role)) for field in fields],
+            [(field.name, wanted[field.name]) for field in fields if dtypes[field.role] != wanted[field.name]],
+        )
 
 
 def collate_rows(

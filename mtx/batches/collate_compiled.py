@@ -109,6 +109,7 @@ class CompiledCollator:
         kernels: kernels for the dtypes of the sides' ids.
         source: the source side.
         target: the target side; each row has one extra position, for EOS in labels and BOS in decoder ids.
+        selection: row number of each pair, uint32 or int64 [n], contiguous; None: pair i is row i.
         bos: id that starts decoder ids.
         label_pad: value that fills labels after EOS.
         pin_memory: whether to allocate tensors in pinned memory.
@@ -120,18 +121,23 @@ class CompiledCollator:
         source: CollateSide,
         target: CollateSide,
         *,
+        selection: NDArray[Any] | None = None,
         bos: int,
         label_pad: int,
         pin_memory: bool = False,
     ) -> None:
         self._kernels = kernels
-        self._sides = source, target
+        self._sides, self._selection = (source, target), selection
+        self._num_pairs = len(source.offsets) - 1 if selection is None else len(selection)
         self._empty = _pinned_tensors if pin_memory else _pageable_tensors
         unknown = dict.fromkeys(("num_batches", "begins", "rows", "widths", "places", "scratch"), 0)
         call = KernelArguments(
             **unknown,
             state=DONE,
             num_rows=len(source.offsets) - 1,
+            num_pairs=self._num_pairs,
+            selected=0 if selection is None else selection.ctypes.data,
+            selected_bytes=0 if selection is None else selection.itemsize,
             source_ids=source.ids.ctypes.data,
             source_num_ids=source.ids.size,
             source_offsets=source.offsets.ctypes.data,
@@ -180,7 +186,7 @@ class CompiledCollator:
             all_rows[:] = rows[0] if num_batches == 1 else np.concatenate(rows)
         self._kernels.measure(address)
         if block[STATE_SLOT] != DONE:
-            raise IndexError(rows_problem(len(self._sides[0].offsets) - 1, all_rows))
+            raise IndexError(rows_problem(self._num_pairs, all_rows))
         return _Call(
             address=address,
             sizes=sizes,

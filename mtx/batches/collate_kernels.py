@@ -22,11 +22,12 @@ Decorator = Callable[[Callable[..., Any]], Any]
 UInt = np.uint64  # loops over unsigned indices are vectorized, since no index is checked for being below 0
 ONE, ARRAYS_ = UInt(1), UInt(NUM_ARRAYS)
 BEFORE, BLOCKS = UInt(7), ~UInt(7)  # `(n + BEFORE) & BLOCKS` rounds n up to a multiple of 8 ids, copied at once
-INT_BYTES = 8  # size of an int64
+INT_BYTES, UINT32_BYTES = 8, 4  # sizes of an int64 and a uint32
 NUM_SLOTS = len(KernelArguments._fields)
 SLOTS = {name: UInt(number) for number, name in enumerate(KernelArguments._fields)}
 
 STATE, NUM_BATCHES, NUM_ROWS = (SLOTS[name] for name in ("state", "num_batches", "num_rows"))
+NUM_PAIRS, SELECTED, SELECTED_BYTES = (SLOTS[name] for name in ("num_pairs", "selected", "selected_bytes"))
 BEGINS, ROWS, WIDTHS, PLACES, SCRATCH = (SLOTS[name] for name in ("begins", "rows", "widths", "places", "scratch"))
 # Each side has six slots from this one on: ids, num_ids, offsets, room, pad, eos.
 SOURCE, TARGET = SLOTS["source_ids"], SLOTS["target_ids"]
@@ -65,7 +66,7 @@ def _scratch_part(call: Any, which: int, num_rows: int, begin: int, end: int) ->
 
 @_entry_point
 def measure(address: int) -> None:
-    """Find the start and the length of each row, and the longest row of each batch.
+    """Find the row of each pair, the start and the length of each row, and the longest row of each batch.
 
     Fills `scratch`, int64 [4, rows], with starts and truncated lengths of the sources, then of the targets. Fills
     `widths`, int64 [batches, 2], with the longest source and target. Sets `state` to DONE, or to the error in the rows.
@@ -77,6 +78,9 @@ def measure(address: int) -> None:
     num_rows = begins[num_batches]
     rows, scratch = _int_array(call[ROWS], num_rows), _int_array(call[SCRATCH], 4 * num_rows)
     widths = _int_array(call[WIDTHS], 2 * call[NUM_BATCHES])
+    num_pairs, selected_bytes = call[NUM_PAIRS], call[SELECTED_BYTES]
+    narrow = carray(_pointer(call[SELECTED]), (num_pairs,), np.uint32)
+    wide = _int_array(call[SELECTED], num_pairs)
     for side in range(2):
         first = TARGET if side else SOURCE
         num_ids, capacity = call[first + NUM_IDS], call[first + ROOM]
@@ -87,8 +91,15 @@ def measure(address: int) -> None:
             longest = 0
             for i in range(UInt(begins[batch]), UInt(begins[batch + ONE])):
                 row = rows[i]
-                if row < 0 or row >= call[NUM_ROWS]:
+                if row < 0 or row >= num_pairs:
                     call[STATE] = NO_SUCH_ROW
+                    return
+                if selected_bytes == UINT32_BYTES:
+                    row = types.int64(narrow[UInt(row)])
+                elif selected_bytes == INT_BYTES:
+                    row = wide[UInt(row)]
+                if row < 0 or row >= call[NUM_ROWS]:
+                    call[STATE] = DAMAGED
                     return
                 start, end = offsets[UInt(row)], offsets[UInt(row) + ONE]
                 if start < 0 or end < start or end > num_ids:

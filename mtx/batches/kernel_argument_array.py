@@ -14,13 +14,16 @@ class KernelArguments(NamedTuple):
     Attributes:
         state: output of `measure`: DONE, NO_SUCH_ROW or DAMAGED.
         num_rows: number of rows of the encoded pairs.
+        num_pairs: number of pairs that can be requested: of selected rows, or of all rows.
+        selected: row number of each pair, uint32 or int64 [num_pairs]; not read if `selected_bytes` is 0.
+        selected_bytes: size of a number in `selected`: 4 or 8; 0: the number of a pair is the number of its row.
         num_batches: number of batches to build.
         begins: int64 [batches + 1]; batch k has `rows[begins[k]:begins[k + 1]]`.
         widths: int64 [batches, 2]; `measure` writes the longest source and target of each batch, after truncation;
             `fill` reads S and T; `fill` of flat batches reads the numbers of source and target tokens.
         places: int64 [batches, NUM_ARRAYS], addresses of the arrays to fill: int64 [B]; int64 and bool [B, S]; int64,
             int64 and bool [B, T]. Flat batches have NUM_FLAT_ARRAYS arrays.
-        rows: int64, row numbers of all batches.
+        rows: int64, numbers of the pairs of all batches.
         scratch: int64 [4, rows]; see `measure`.
         source_ids: source ids of all rows, of the dtype for which `fill` was compiled.
         source_num_ids: number of source ids of all rows.
@@ -41,6 +44,9 @@ class KernelArguments(NamedTuple):
 
     state: int
     num_rows: int
+    num_pairs: int
+    selected: int
+    selected_bytes: int
     num_batches: int
     begins: int
     widths: int

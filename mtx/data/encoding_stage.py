@@ -171,7 +171,14 @@ def encoded_pairs(rows: Rows, selection: NDArray[Any] | None = None) -> EncodedP
             f"row numbers {selection.min()} to {selection.max()} refer to token ids beyond the existing {len(rows)} "
             f"rows. {VERIFY_HINT}"
         )
+    if selection is not None and _is_every_row(selection, len(rows)):
+        selection = None  # saves a random access for each row of a batch
     return EncodedPairs(_token_rows(rows.table["source_ids"]), _token_rows(rows.table["target_ids"]), selection)
+
+
+def _is_every_row(numbers: NDArray[Any], num_rows: int) -> bool:
+    """Return whether `numbers`, which lie within the rows, are all row numbers in order."""
+    return len(numbers) == num_rows and bool((numbers[1:] > numbers[:-1]).all())
 
 
 def _record_batch(source: "_IdSpool", target: "_IdSpool") -> pa.RecordBatch:

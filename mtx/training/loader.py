@@ -29,7 +29,7 @@ from mtx.batches.process_rank import check_rank_is_known, given_ranks, process_r
 from mtx.errors import ConfigError
 from mtx.training.accelerate_gradient_state import told_to_accelerate
 from mtx.training.batch_datasets import EncodedBatches, SourceBatches
-from mtx.training.prefetch import prefetched_batches
+from mtx.training.prefetch import grouped_batches, prefetched_batches
 
 __all__ = ["EncodedBatches", "EpochBatches", "PlanLoader", "SourceBatches"]
 
@@ -308,7 +308,7 @@ class PlanLoader:
         build = partial(dataset.build_batches, pin_memory=pin)
         if self._num_threads:
             return prefetched_batches(build, asked, self._num_threads, pin_memory=pin)
-        return (build([item])[0] for item in asked)
+        return grouped_batches(build, asked)
 
 
 def _served_steps(batches: EpochBatches) -> tuple[list[tuple[int, int]], int]:

@@ -20,6 +20,7 @@ Request = TypeVar("Request")
 # A thread builds a group of batches in one task: each task costs time to hand over, and needs the GIL once.
 MAX_GROUP_BATCHES = 16
 MAX_GROUP_BYTES = 2 * 1024**2  # limits the size of a group, so a group has fewer batches if batches are large
+MAX_UNTHREADED_BYTES = 512 * 1024  # of a group without threads: its batches are still in the cache when they are used
 GROUPS_PER_THREAD = 2  # queued groups per thread: one in progress, one ready
 
 
@@ -54,7 +55,7 @@ def prefetched_batches(
                 if not waiting:
                     return
                 made = waiting.popleft().result()
-                at_once = min(max(MAX_GROUP_BYTES // _num_bytes(made[0]), 1), MAX_GROUP_BATCHES)
+                at_once = _group_size(made[0], MAX_GROUP_BYTES)
                 made.reverse()
                 while made:  # pop(), so that a yielded batch is not kept in memory
                     yield made.pop()
@@ -62,5 +63,21 @@ def prefetched_batches(
             threads.shutdown(cancel_futures=True)
 
 
-def _num_bytes(batch: Batch) -> int:
-    return max(sum(tensor.nbytes for tensor in batch.values()), 1)
+def grouped_batches(build: Callable[[list[Request]], list[Batch]], asked: Iterator[Request]) -> Iterator[Batch]:
+    """Yield the batches of the items in `asked`, in the same order, built a few at a time by the calling thread.
+
+    One call of `build` for four batches takes about a tenth less time than four calls.
+    """
+    at_once = 1
+    while some := list(islice(asked, at_once)):
+        made = build(some)
+        at_once = _group_size(made[0], MAX_UNTHREADED_BYTES)
+        made.reverse()
+        while made:
+            yield made.pop()
+
+
+def _group_size(batch: Batch, max_bytes: int) -> int:
+    """Return how many batches like this one a group of at most `max_bytes` has: at least 1."""
+    num_bytes = max(sum(tensor.nbytes for tensor in batch.values()), 1)
+    return min(max(max_bytes // num_bytes, 1), MAX_GROUP_BATCHES)

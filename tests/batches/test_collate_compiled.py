@@ -127,6 +127,37 @@ def test_a_row_that_is_not_there_is_refused(row: int, compiled: bool | None) -> 
         collate_rows(PAIRS, np.array([0, row]), BatchFormat(), compiled=compiled)
 
 
+@pytest.mark.parametrize("names", ["mtx", "flat"])
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.int16])
+@pytest.mark.parametrize("step", [1, 2])
+def test_selected_rows_are_looked_up_and_keep_the_numbers_of_their_pairs(names: str, dtype: type, step: int) -> None:
+    selection = np.array([2, 0, 2, 1, 1, 0], dtype=dtype)[::step]
+    pairs, layout = EncodedPairs(PAIRS.source, PAIRS.target, selection), BatchFormat(names=names)  # type: ignore[arg-type]
+    asked = np.arange(len(selection))[::-1].copy()
+    made = collate_rows(pairs, asked, layout)
+    plain = collate_rows(pairs, asked, layout, compiled=False)
+    rows = collate_rows(PAIRS, selection[asked].astype(np.int64), layout)
+    assert made["row_ids"].tolist() == plain["row_ids"].tolist() == asked.tolist()
+    for name in set(made) - {"row_ids"}:
+        assert torch.equal(made[name], plain[name])
+        assert torch.equal(made[name], rows[name])
+
+
+@pytest.mark.parametrize("compiled", [None, False])
+@pytest.mark.parametrize("pair", [-1, 2])
+def test_a_pair_that_was_not_selected_is_refused(pair: int, compiled: bool | None) -> None:
+    pairs = EncodedPairs(PAIRS.source, PAIRS.target, np.array([2, 0], dtype=np.uint32))
+    with pytest.raises(IndexError, match=rf"numbered from 0 to 1, but row {pair} was requested"):
+        collate_rows(pairs, np.array([0, pair]), BatchFormat(), compiled=compiled)
+
+
+@pytest.mark.parametrize("selection", [np.array([0, 3], dtype=np.uint32), np.array([0, -1])], ids=["after", "before"])
+def test_a_selected_row_that_is_not_there_is_refused_and_nothing_is_read(selection: np.ndarray) -> None:
+    pytest.importorskip("numba")
+    with pytest.raises(IndexError, match="so the dataset is damaged"):
+        collate_rows(EncodedPairs(PAIRS.source, PAIRS.target, selection), np.array([0, 1]), BatchFormat())
+
+
 @pytest.mark.parametrize("offsets", [[0, 2, 9], [0, -1, 3], [0, 3, 2]])
 def test_offsets_that_do_not_fit_the_ids_are_refused_and_nothing_is_read(offsets: list[int]) -> None:
     pytest.importorskip("numba")

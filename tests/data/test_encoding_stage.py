@@ -86,6 +86,16 @@ def test_only_the_tokens_of_selected_pairs_are_counted(
     assert (counts["source_unknown"], counts["target_unknown"]) == (0, 1)
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64])
+def test_a_selection_of_all_rows_in_order_is_no_selection(tmp_path: Path, dtype: type) -> None:
+    rows = Rows(encode(table([("a", "b")] * 3), byte_pair(), tmp_path)[0])
+    assert encoded_pairs(rows, np.array([0, 1, 2], dtype=dtype)).selection is None
+    for kept in ([0, 2, 1], [0, 1], [0, 1, 1], []):
+        selection = encoded_pairs(rows, np.array(kept, dtype=dtype)).selection
+        assert selection is not None
+        assert selection.tolist() == kept
+
+
 @settings(deadline=None)
 @given(cuts=st.lists(st.integers(0, 5), max_size=4))
 def test_parts_that_are_encoded_apart_join_to_the_whole(
