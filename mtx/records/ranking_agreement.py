@@ -20,6 +20,7 @@ from mtx.records.objective_at_equal_budget import (
     budget_measure,
     measure_keys,
     number_at,
+    number_during,
     spent_amounts,
 )
 from mtx.records.report_metrics import Value
@@ -65,7 +66,8 @@ def agreements(results: Results) -> tuple[Agreement, ...]:
     """Return the agreement of smaller budgets with the largest one, smallest first; empty if it cannot be computed.
 
     If a budget varies, jobs with different budgets are compared. Otherwise smaller budgets are read from the learning
-    curves of the jobs: a tenth, a quarter and half of what all jobs spent. The jobs of `sweep.confirm` are left out.
+    curves of the jobs: a tenth, a quarter and half of what all jobs spent. A share without a validation near it is left
+    out, and so are the jobs of `sweep.confirm`.
     """
     if results.is_confirmed:
         results = replace(results, jobs=tuple(job for job in results.jobs if not job.confirms))
@@ -108,7 +110,7 @@ def _from_curves(results: Results, jobs: Sequence[JobRecord]) -> tuple[Agreement
     found = []
     for share, words in SHARES:
         amount = share * budget
-        early = _means(results, trained, partial(number_at, measure=measure, amount=amount))
+        early = _means(results, trained, partial(number_during, measure=measure, amount=amount))
         name = f"{words} of this budget ({amount_text(amount)} {NAMES[measure]})"
         if (one := agreement(name, early, at_end, results.direction)) is not None:
             found.append(one)

@@ -39,6 +39,17 @@ def test_smaller_budgets_are_read_from_the_curves_of_a_sweep(tmp_path: Path) -> 
     assert (quarter.num_same, half.num_same, half.best) == (1, 3, "a")
 
 
+def test_a_line_from_the_beginning_to_the_end_tells_no_order(tmp_path: Path) -> None:
+    for arm, last in {"a": 1.0, "b": 2.0, "c": 3.0}.items():
+        for name, amounts in {"ends": (0, 100), "late": (0, 40, 100)}.items():
+            curve = [{"step": i, "seconds": s, "val/bits_per_byte": 9.0 - s} for i, s in enumerate(amounts)]
+            report = trained(last, validations=curve, spent={"steps": 3, "seconds": 100.0})
+            config = {"sampler": {}, "budget": {"seconds": 100}}
+            write_job(tmp_path / name / arm, config, report, choices={"sampler": arm}, objective=BITS)
+    assert agreements(read_results([tmp_path / "ends"])) == ()
+    assert [one.budget[:9] for one in agreements(read_results([tmp_path / "late"]))] == ["a quarter", "half of t"]
+
+
 def test_runs_with_several_budgets_are_compared_with_the_largest(tmp_path: Path) -> None:
     numbers = {10: (3.0, 4.0, 5.0), 100: (2.0, 1.0, 3.0)}
     for budget, values in numbers.items():
