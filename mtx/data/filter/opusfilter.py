@@ -50,7 +50,7 @@ class OpusFilter(PairFilter):
         found = self._config.left_out
         if not found:
             return
-        such = f"{self.path} has {len(found)} rule{'s' * (len(found) != 1)} or steps that mtx does not apply"
+        such = f"{self.path} has {len(found)} {'rule or step' if len(found) == 1 else 'rules or steps'} that mtx does not apply"
         listed = "\n".join(f"  {each}" for each in found)
         if self.unsupported == "refuse":
             raise ConfigError(f"{such}:\n{listed}\nTo leave them out, set filter.unsupported=skip")
