@@ -316,4 +316,4 @@ def _check_broken(downloader: Downloader) -> None:
 
 
 def _check_same(what: str, when: str, first: object, second: object) -> None:
-    assert first == second, f"{what} differs {when}: {first!r}, then {second!r}"
+    assert first == second, f"{what} differs {when}: {first!r:.300}, then {second!r:.300}"
