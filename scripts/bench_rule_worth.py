@@ -69,7 +69,7 @@ def command(given: argparse.Namespace) -> list[str]:
         "filter.before.drop_identical=false",  # which would leave nothing to the rule copy
         *(f"filter.rules.{rule}=null" for rule in RULES_OFF),
         *("tokenizer.vocab_size=2000", "sampler.max_tokens=1024", "trainer=cpu", "datamodule.num_workers=0"),
-        f"filter.ablation={','.join(ARMS)}",
+        f"filter.ablation={given.arms}",
         *("task.translations=0", "task.contrastive_pairs=0", f"seed={given.seeds}", f"hydra.sweep.dir={out}/sweep"),
         *("budget.seconds=null", f"budget.real_tokens={given.real_tokens}"),
         *(["launcher=joblib", f"hydra.launcher.n_jobs={given.jobs}"] if given.jobs > 1 else []),
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=SHARE, help="share of the training pairs that become noise")
     parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of noise, in equal shares")
     parser.add_argument("--real-tokens", type=int, default=200_000, help="training of each job, both sides")
+    parser.add_argument("--arms", default=",".join(ARMS), help="values of filter.ablation")
     parser.add_argument("--seeds", default="1,2,3,4,5")
     parser.add_argument("--jobs", type=int, default=2, help="jobs side by side, each on one core")
     parser.add_argument("--plan", action="store_true", help="only check the config, and print the command")
