@@ -12,8 +12,8 @@ from mtx.exhausted_resources import panics_as_errors
 def tokenizer_from_str(content: str) -> Tokenizer:
     """Return the tokenizer that a file contains.
 
-    Raises TokenizerError for a damaged SentencePiece model or vocabulary, and otherwise what the `tokenizers` library raises. A panic
-    of that library is a RuntimeError.
+    Raises TokenizerError for a damaged SentencePiece model or vocabulary, and otherwise what the `tokenizers` library
+    raises. A panic of that library is a RuntimeError.
     """
     if content.startswith(f'{{"{FORMAT_KEY}"'):
         return cast(Tokenizer, SentencePieceTokenizer.from_str(content))

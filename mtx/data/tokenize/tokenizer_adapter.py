@@ -97,12 +97,6 @@ class TokenizerAdapter(ABC):
         """Return nothing, because the vocabulary says itself which tokens are special."""
         return {}
 
-    def no_truncation(self) -> None:
-        """Do nothing: texts are never truncated."""
-
-    def no_padding(self) -> None:
-        """Do nothing: ids are never padded."""
-
 
 def num_threads() -> int:
     """Return the number of threads of a library: all usable cores, or 1 in a process that must not start threads."""

@@ -1,4 +1,4 @@
-"""Vocabularies of fairseq and Marian: a file with a token and an id per line, with BPE codes or a SentencePiece model."""
+"""Vocabularies of fairseq and Marian: a file with the id of each token, and BPE codes or a SentencePiece model."""
 
 import copy
 import hashlib
@@ -59,8 +59,8 @@ class VocabularyFileTokenization(PretrainedTokenization):
         self.target_codes = None if self.target_codes is None else os.fspath(self.target_codes)
         if self.target_codes is not None and self.joint:
             raise ConfigError(
-                f"tokenizer.target_codes={self.target_codes} splits words of one side, but tokenizer.joint is true. Set "
-                "tokenizer.joint=false"
+                f"tokenizer.target_codes={self.target_codes} splits words of one side, but tokenizer.joint is true. "
+                "Set tokenizer.joint=false"
             )
 
     @property
@@ -71,7 +71,7 @@ class VocabularyFileTokenization(PretrainedTokenization):
         return self._special
 
     def load(self) -> Self:
-        """Read the vocabulary. Raises TokenizerError if it is none or lacks a special token, or if the codes are none."""
+        """Read vocabulary and codes. Raises TokenizerError if a file is none, or if a special token is missing."""
         content = self._read()
         tokenizer: Any = self._tokenizer_of(content)
         vocabulary_size(tokenizer)
@@ -92,7 +92,7 @@ class VocabularyFileTokenization(PretrainedTokenization):
         return {**described, "sha256": hashlib.sha256(canonical).hexdigest()}
 
     def for_side(self, side: Side) -> Self:
-        """Return the tokenizer of a side: that of `target_filepath` and `target_codes` for the target, if they are set."""
+        """Return the tokenizer of a side; `target_filepath` and `target_codes` are the files of the target."""
         other = super().for_side(side)
         if side == "both" or self.joint:
             return other
@@ -173,8 +173,8 @@ class VocabularyFileTokenization(PretrainedTokenization):
             )
         if "pad" not in named:
             raise TokenizerError(
-                f"{self.filepath} has no pad token, which batches need. Set \"tokenizer.pad_token='<pad>'\", which gets "
-                "the id after the last"
+                f"{self.filepath} has no pad token, which batches need. Set \"tokenizer.pad_token='<pad>'\", which "
+                "gets the id after the last"
             )
         named.setdefault("bos", named["pad"])
         check_distinct(named["eos"], named["pad"])

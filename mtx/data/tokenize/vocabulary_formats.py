@@ -70,8 +70,8 @@ def _of_fairseq(lines: list[str], path: Path) -> Vocabulary:
             )
         if not replaces and (word in words or word in special):
             raise TokenizerError(
-                f"{path}, line {number}: the token {word[:MAX_SHOWN]!r} occurs twice, which fairseq refuses. Remove the "
-                f"line, or append ` {OVERWRITE}` to it"
+                f"{path}, line {number}: the token {word[:MAX_SHOWN]!r} occurs twice, which fairseq refuses. Remove "
+                f"the line, or append ` {OVERWRITE}` to it"
             )
         if word not in special:
             words[word] = len(special) + number - 1

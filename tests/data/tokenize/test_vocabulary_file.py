@@ -115,7 +115,8 @@ def test_ids_are_those_of_fairseq(codes: Path, tmp_path: Path) -> None:
     made = VocabularyFileTokenization(filepath=path, codes=codes).load()
     expected = [fairseq_ids(row, lines) for row in subwords]
     assert encode_texts(made.tokenizer, texts) == expected
-    assert 3 in expected[-3] and 3 not in expected[0]
+    assert 3 in expected[-3]
+    assert 3 not in expected[0]
     assert special_ids(made.tokenizer, made.special) == (1, 0, 2, 3)
     assert made.tokenizer.decode([0, *expected[0], 2]) == TEXTS[0]
     check_flat(made.tokenizer, texts, expected)
