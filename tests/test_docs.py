@@ -42,7 +42,7 @@ ONLY_CHECKED = {
     r"ckpt=(outputs/|\S+\.ckpt)": "needs a checkpoint of the reader; tests/experiment/test_translate.py has one",
     r"back_translation": "needs a checkpoint of the reader; tests/training/test_back_translation.py has one",
     r"logger=\S*(wandb|mlflow|tensorboard)": "needs an extra; scripts/try_tools runs them",
-    r"tokenizer=(pretrained|sentencepiece|vocabulary_file)\b": "needs a file of the reader; tests/data/tokenize has one",
+    r"tokenizer=(pretrained|sentencepiece|vocabulary_file)\b": "needs a file of the reader; see tests/data/tokenize",
     r"runs=\[outputs/2026": "names runs of the reader",
 }
 # Arguments that make a sweep of a command.
