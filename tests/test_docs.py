@@ -54,6 +54,7 @@ OTHER_PROGRAMS = {
     r"python scripts/": "measures for minutes",
     r"python examples/": "tests/test_examples.py runs the examples",
     r"pip install ": "needs a package index; the extra has to be there",
+    r"comet/bin/comet-score|python -m venv comet": "needs a model of COMET, in an environment of its own",
     r"(source|export|eval|git clone|cd|\.venv/bin/\w+) ?": "changes the shell, or is another program",
 }
 # Python that is a part of a program, with the reason. It has to compile.
