@@ -61,8 +61,7 @@ def evaluate(
 ) -> float | None:
     """Translate and score the pairs of the downloader and of each validation set, and write the report.
 
-    The lines of each set are written to `translations/NAME.txt`, `sources/NAME.txt` and `references/NAME.txt` in the
-    folder of the run, and those of the baseline to `baseline_translations/NAME.txt`. Other metrics can score them.
+    The folders `sources`, `translations`, `baseline_translations` and `references` of the run get the lines of each set.
 
     Args:
         run: The config, and the components that are built from it.

@@ -197,7 +197,9 @@ def test_the_command_scores_named_sets_and_a_baseline(
     lines, of_baseline, *sides = (Path("run", name, "news.txt").read_bytes().split(b"\n")[:-1] for name in written)
     assert lines == of_baseline
     assert [[line.decode() for line in side] for side in sides] == [[single_line(p[i]) for p in PAIRS] for i in (0, 1)]
-    assert [line.decode() for line in lines] == [single_line(text) for text in translator.translate([source for source, _ in PAIRS], beam=1)]
+    assert [line.decode() for line in lines] == [
+        single_line(text) for text in translator.translate([source for source, _ in PAIRS], beam=1)
+    ]
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert 'id="evaluation"' in page
     assert news["signatures"]["bleu"] in page
