@@ -1,8 +1,8 @@
 """Benchmark: mtx encodes with vocabularies from elsewhere; ids and speed are compared with the libraries.
 
 The vocabularies are trained on the corpus: SentencePiece models (unigram and BPE), and folders of transformers with a
-byte-level BPE, a WordPiece, and the unigram model converted as for T5. mtx encodes both sides as the encoded stage does,
-from memory-mapped text to a file. All ids are compared with those of `sentencepiece` or `AutoTokenizer`. The rates are
+byte-level BPE, a WordPiece, and the unigram model converted as for T5. mtx encodes both sides as the encoded stage
+does, and writes a file. All ids are compared with those of `sentencepiece` or `AutoTokenizer`. The rates are
 those of one call of the library for all texts, which discards its result.
 """
 

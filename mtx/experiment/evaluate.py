@@ -61,7 +61,7 @@ def evaluate(
 ) -> float | None:
     """Translate and score the pairs of the downloader and of each validation set, and write the report.
 
-    The folders `sources`, `translations`, `baseline_translations` and `references` of the run get the lines of each set.
+    The run's folders `sources`, `translations`, `baseline_translations` and `references` get the lines of each set.
 
     Args:
         run: The config, and the components that are built from it.

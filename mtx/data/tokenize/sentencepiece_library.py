@@ -10,9 +10,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mtx.data.tokenize.sentencepiece_file import SentencePieceFile, read_sentencepiece
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter, num_threads
 from mtx.errors import TokenizerError
@@ -65,12 +62,6 @@ class SentencePieceTokenizer(TokenizerAdapter):
         """Return the ids of each text. Raises TypeError if a text is no str or contains a lone surrogate."""
         found: list[list[int]] = self.processor.encode(list(texts), num_threads=num_threads())
         return found
-
-    def flat_ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Return the number of ids of each text, int64 [n], and the concatenated ids, int32, without Python numbers."""
-        rows = self.processor.encode(list(texts), num_threads=num_threads(), return_type="numpy")
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        return lengths, np.concatenate([np.empty(0, dtype=np.int32), *rows])
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Return the text of ids, without control symbols."""

@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -61,7 +62,7 @@ class TokenizerAdapter(ABC):
         """Return the number of ids of each text, int64 [n], and the concatenated ids of all texts."""
         rows = self.ids_of(texts)
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        return lengths, np.fromiter((id for row in rows for id in row), dtype=np.int64, count=int(lengths.sum()))
+        return lengths, np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
 
     def encode(self, text: str, add_special_tokens: bool = False) -> TextTokens:
         """Return the ids and tokens of a text, without special tokens."""
