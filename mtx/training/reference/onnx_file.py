@@ -56,18 +56,20 @@ def write_onnx(network: Transformer, state: TranslationState, folder: Path) -> N
         raise ConfigError(f"format=onnx needs the package {missing[0]}. Install it: {INSTALL}")
     ids = torch.zeros(2, 3, dtype=torch.int64)
     example = (ids, torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.int64))
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)  # it names optional packages
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)  # they name optional packages, and what they rename
         try:
             options: dict[str, Any] = {"dynamic_shapes": AXES, "input_names": INPUTS, "output_names": [OUTPUT]}
             torch.onnx.export(
                 LogitsNetwork(network).eval(), example, folder / ONNX_FILE, dynamo=True, verbose=False, **options
             )
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
     sides = (
         {"tokenizer": state.source}
         if state.source is state.target
