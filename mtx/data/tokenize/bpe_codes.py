@@ -15,7 +15,10 @@ from mtx.errors import TokenizerError
 END_OF_WORD = "</w>"
 SEPARATOR = "@@"  # follows each subword but the last one of a word
 VERSION_LINE = "#version:"
-EXPECTED = "Set tokenizer.codes to the file that subword-nmt learn-bpe wrote with --output"
+EXPECTED = (
+    "Set tokenizer.codes to the file that subword-nmt learn-bpe wrote, or to a SentencePiece model whose name ends in "
+    ".model or .spm"
+)
 
 
 class BPECodes:

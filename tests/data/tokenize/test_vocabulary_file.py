@@ -251,7 +251,7 @@ def test_files_that_are_no_vocabulary_are_refused_in_one_line(
     [
         (b"#version: 0.2\na b\nab\n", r"line 3: .*two symbols.*is 'ab'\. Set tokenizer\.codes"),
         (b"#version: 9\na b\n", r"begins with '#version: 9', but mtx reads the versions 0.1 and 0.2"),
-        (b"\xff", r"not UTF-8"),
+        (b"\xff", r"not UTF-8.*or to a SentencePiece model whose name ends in \.model or \.spm$"),
         (b"a b 3\na b\n", r"line 2"),
     ],
 )
