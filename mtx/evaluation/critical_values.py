@@ -37,21 +37,21 @@ def range_critical_value(num_means: int, df: int, level: float) -> float:
     """
     if num_means == 2:
         return t_quantile(df, (1 + level) / 2)
+    from scipy.optimize import brentq
+
     df = min(df, MAX_DF)
     width = 1 / math.sqrt(2 * df)
     logs = np.linspace(-24 / df - 7 * width, 7 * width, 161)  # of the estimated over the true standard deviation
     weights = np.exp(df * logs - df * (np.exp(2 * logs) - 1) / 2)
     scales, weights = np.exp(logs), weights / weights.sum()
-    low, high = 0.0, 1.0
+    high = 1.0
     while _range_probability(high, num_means, scales, weights) < level:
-        low, high = high, 2 * high
-    while high - low > 1e-6 * high:
-        middle = (low + high) / 2
-        if _range_probability(middle, num_means, scales, weights) < level:
-            low = middle
-        else:
-            high = middle
-    return high / math.sqrt(2)
+        high *= 2
+
+    def excess(value: float) -> float:
+        return _range_probability(value, num_means, scales, weights) - level
+
+    return float(brentq(excess, high / 2 if high > 1 else 0.0, high, rtol=1e-6)) / math.sqrt(2)
 
 
 def _range_probability(value: float, num_means: int, scales: Vector, weights: Vector) -> float:

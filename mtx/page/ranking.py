@@ -102,7 +102,7 @@ def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
     """Return rows with the places of their differences to the best row on a common axis, which includes 0."""
     decided = results.verdict
     found = decided.differences if decided.has_intervals else decided.text_differences
-    ends = {row.number: found.get(_arm_of(row, results)) for row in rows}
+    ends = {row.number: found.get(results.arm_names[id(row.jobs)]) for row in rows}
     known = {
         number: (of.low, of.estimate, of.high)
         for number, of in ends.items()
@@ -110,7 +110,7 @@ def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
     }
     if not known or (decided.order and decided.compared_to not in (None, decided.order[0])):
         return tuple(rows)
-    best = next((row.number for row in rows if _arm_of(row, results) == decided.order[0]), None)
+    best = next((row.number for row in rows if results.arm_names[id(row.jobs)] == decided.order[0]), None)
     if best is not None:
         known[best] = (0.0, 0.0, 0.0)
     least, most = min(low for low, _, _ in known.values()), max(high for _, _, high in known.values())
@@ -120,10 +120,6 @@ def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
         return (low - least) / width, (middle - least) / width, (high - least) / width
 
     return tuple(replace(row, interval=places(*known[row.number])) if row.number in known else row for row in rows)
-
-
-def _arm_of(row: Row, results: Results) -> str:
-    return next(name for name, arm in results.arms.items() if arm.jobs is row.jobs)
 
 
 def unstarted_arms(results: Results) -> tuple[tuple[str, int], ...]:

@@ -296,7 +296,12 @@ class Results:
 
     def arm_name(self, group: Group) -> str:
         """Return the name of an arm."""
-        return next(name for name, arm in self.arms.items() if arm is group)
+        return self.arm_names[id(group.jobs)]
+
+    @cached_property
+    def arm_names(self) -> Mapping[int, str]:
+        """The name of each arm by the identity of its `jobs`."""
+        return {id(arm.jobs): name for name, arm in self.arms.items()}
 
     def mark(self, group: Group) -> str:
         """Return the mark of an arm in tables: the winner, one that may be the best, or none of these."""
