@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtx.evaluation.verdict import verdict
+from mtx.evaluation.verdict_text import names_text
 from mtx.page.time_to_quality import TimeToQuality, spent_until, validation_curve
 from mtx.records.objective_at_equal_budget import budget_measure
 from mtx.records.plot_data_record import RunProfile
@@ -39,10 +40,12 @@ def answers(
     at_equal = f" at equal {BUDGET_NAMES[measure]}" if measure in BUDGET_NAMES else ""
     is_decided = results.verdict.winner is not None and results.is_comparable
     found = [Answer(f"Which arm is best{at_equal}?", told, is_decided)]
-    if common is not None:
+    if common is not None and common.is_fair:
         seconds = _seconds_to(common.bits_per_byte, results, profiles)
         question = f"Which arm is fastest to {common.bits_per_byte:.3f} bits per byte?"
         found += _answer(question, "Compared by seconds of training (lower is better).", seconds)
+    elif common is not None and (text := _without_common_level(common)):
+        found.append(Answer("Which arm is fastest to a common level?", text, False))
     if results.objective != "padding_ratio":
         padding = {name: arm.numbers_by_seed("padding_ratio") for name, arm in results.judged_arms.items()}
         found += _answer(
@@ -60,6 +63,16 @@ def _answer(question: str, by: str, numbers: Mapping[str, Mapping[Value, float]]
         return []
     decided = verdict(having, direction="minimize", paired=False)
     return [Answer(question, f"{by} {decided.reason}", decided.winner is not None)]
+
+
+def _without_common_level(common: TimeToQuality) -> str:
+    """Say which rows make times to a common level unfair; empty if only times are missing."""
+    early = [row.label for row, spent, _ in common.rows if spent is not None and spent.is_at_start]
+    late = [row.label for row, *amounts in common.rows if not any(amounts)]
+    told = [f"{names_text(early)} had it at the first validation"] if early else []
+    told += [f"{names_text(late)} did not reach it"] if late else []
+    level = f"{common.bits_per_byte:.3f} bits per byte"
+    return f"No level was reached by training in all arms. For {level}: {'; '.join(told)}." if told else ""
 
 
 def _seconds_to(level: float, results: Results, profiles: Mapping[Path, RunProfile]) -> dict[str, dict[Value, float]]:
