@@ -10,9 +10,9 @@ from mtx.evaluation.verdict_text import names_text
 from mtx.page.time_to_quality import TimeToQuality, spent_until, validation_curve
 from mtx.records.objective_at_equal_budget import budget_measure
 from mtx.records.plot_data_record import RunProfile
-from mtx.records.report_metrics import Value
+from mtx.records.report_metrics import Value, shown_value
 from mtx.records.result_types import Results
-from mtx.records.verdict_lines import metric_name, verdict_text
+from mtx.records.verdict_lines import compared_by, verdict_text
 
 BUDGET_NAMES = {"source_bytes": "source bytes", "real_tokens": "real tokens", "updates": "updates", "seconds": "time"}
 
@@ -47,12 +47,12 @@ def answers(
     elif common is not None and (text := _without_common_level(common)):
         found.append(Answer("Which arm is fastest to a common level?", text, False))
     if results.objective != "padding_ratio":
-        padding = {name: arm.numbers_by_seed("padding_ratio") for name, arm in results.judged_arms.items()}
-        found += _answer(
-            "Which arm has the least padding?",
-            f"Compared by {metric_name('padding_ratio')} (lower is better).",
-            padding,
-        )
+        padding = {
+            name: {seed: shown_value("padding_ratio", of) for seed, of in arm.numbers_by_seed("padding_ratio").items()}
+            for name, arm in results.judged_arms.items()
+        }
+        by = compared_by("padding_ratio", "minimize")
+        found += _answer("Which arm has the least padding?", f"{by}.", padding)
     return tuple(found)
 
 

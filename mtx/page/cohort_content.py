@@ -11,7 +11,7 @@ from mtx.page.pareto import Front, fronts
 from mtx.page.plots.matplotlib_svg import Plot
 from mtx.page.plots.power_law_bands import data_curve_plot
 from mtx.page.plots.rule_worth_intervals import worth_plot
-from mtx.page.ranking import Ranking, heading, ranking
+from mtx.page.ranking import Ranking, ranking
 from mtx.page.result_plots import PageFigures, curve_plots, effect_plot, front_plot
 from mtx.page.slices_section import SlicesSection, slices_section
 from mtx.page.time_to_quality import TimeToQuality, time_to_quality
@@ -21,6 +21,7 @@ from mtx.records.learning_rate_order import LearningRateOrder, learning_rate_ord
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.ranking_agreement import Agreement, agreements
+from mtx.records.report_metrics import metric_heading
 from mtx.records.rule_worth import RuleWorths, rule_worths
 from mtx.records.verdict_lines import verdict_text
 
@@ -85,7 +86,7 @@ def comparison(
     """
     results = cohort.results
     table = ranking(results, varied)
-    objective = heading(results.objective)
+    objective = metric_heading(results.objective)
     labels = {job.folder: f"{row.number}. {row.label}" for row in table.rows for job in row.jobs}
     common = time_to_quality(table.rows, profiles) if with_plots else None
     found_effects = effects(results) if with_plots else ()

@@ -12,7 +12,7 @@ from mtx.page.failures_section import failures
 from mtx.page.job_links import ArmCommands, arm_commands, job_link, signatures, without_samples
 from mtx.page.mixture_section import mixture_shares
 from mtx.page.plots.power_law_bands import MAX_CURVES
-from mtx.page.ranking import heading, job_label, metric_columns
+from mtx.page.ranking import job_label, metric_columns
 from mtx.page.result_plots import PageFigures, batch_plots, histogram_plot
 from mtx.page.scores_section import scores_section
 from mtx.page.scripts import library_style, page_data, script_sources, scripts
@@ -26,6 +26,7 @@ from mtx.records.learning_rate_order import (
     order_rows,
 )
 from mtx.records.plot_data_record import read_profile
+from mtx.records.report_metrics import metric_heading
 from mtx.records.report_record import Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
 from mtx.records.rule_worth import WORTH_HEADINGS, worth_cells
@@ -49,7 +50,7 @@ MAX_VALUES = 12  # values listed for each setting that varied
 TEMPLATE_FUNCTIONS = {
     "difference_text": difference_text,
     "named": provenance.names_text,
-    "heading": heading,
+    "heading": metric_heading,
     "written": metric_text,
     "brief_value": brief_value,
     "evaluation_headings": HEADINGS,
@@ -147,7 +148,7 @@ def _job_facts(results: Results, folder: Path) -> dict[str, Any]:
         "progress": results.progress,
         "refresh_s": REFRESH_S,
         "reused": sum(job.reused for job in results.jobs),
-        "objective": heading(results.objective),
+        "objective": metric_heading(results.objective),
         "failed": failures(results.jobs, varied),
         "jobs": [(job, job_label(job, varied), job_link(job, folder)) for job in results.jobs],
         "assumptions": [*((assumption, None) for assumption in results.assumptions), *_assumptions(results.jobs)],
@@ -174,7 +175,7 @@ def _number_rows(results: Results) -> list[tuple[str, str]]:
         return []
     job = results.jobs[0]
     found = [(name, job.number(name)) for name in metric_columns(results)]
-    return [(heading(name), metric_text(name, value)) for name, value in found if value is not None]
+    return [(metric_heading(name), metric_text(name, value)) for name, value in found if value is not None]
 
 
 def _state_name(state: RecordState, results: Results) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mtx.evaluation.verdict import Verdict
 from mtx.evaluation.verdict_text import difference_texts
-from mtx.records.report_metrics import KEY_METRICS
+from mtx.records.report_metrics import metric_heading
 from mtx.records.result_types import CONFIRM_SUFFIX, SEED, Group, JobRecord, Results
 from mtx.records.setting_notation import brief_key, brief_value, mean_texts, settings_label
 
@@ -90,7 +90,7 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
     headings = tuple((key, brief_key(key, keys)) for key in columns) + ((("", "others"),) if rest else ())
     return Ranking(
         keys=headings,
-        headings=tuple(heading(metric) for metric in metrics),
+        headings=tuple(metric_heading(metric) for metric in metrics),
         rows=_with_intervals(rows, results),
         repeats=any(len(row.jobs) > 1 for row in rows),
         intervals=interval_kinds(results.verdict),
@@ -151,13 +151,6 @@ def metric_columns(results: Results) -> list[str]:
     """Return the metrics of the table: the objectives, then those that people look at first."""
     objectives = dict.fromkeys(name for job in results.jobs for name in job.objectives)
     return list(dict.fromkeys([*objectives, *results.metrics]))
-
-
-def heading(metric: str | None) -> str:
-    """Return a metric's name for people."""
-    if metric is None:
-        return ""
-    return KEY_METRICS[metric][0] if metric in KEY_METRICS else metric
 
 
 def job_label(job: JobRecord, varied: Sequence[str]) -> str:

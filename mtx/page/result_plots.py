@@ -16,9 +16,9 @@ from mtx.page.plots.length_histogram import length_plot
 from mtx.page.plots.matplotlib_svg import Figures, Plot
 from mtx.page.plots.pareto_front import Point, pareto_plot
 from mtx.page.plots.tokens_per_step import token_step_plot
-from mtx.page.ranking import heading, ranked_groups
+from mtx.page.ranking import ranked_groups
 from mtx.records.plot_data_record import SIDES, RunProfile
-from mtx.records.report_metrics import Value
+from mtx.records.report_metrics import Value, metric_heading, shown_value
 from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.setting_notation import brief_value
 
@@ -61,18 +61,19 @@ def front_plot(drawing: PageFigures, found: Front, results: Results, varied: Seq
     points = [
         Point(
             number=number,
-            x=x,
-            y=y,
-            x_spread=groups[number - 1].spread(found.x) or 0.0,
-            y_spread=groups[number - 1].spread(found.y) or 0.0,
+            x=shown_value(found.x, x),
+            y=shown_value(found.y, y),
+            x_spread=shown_value(found.x, groups[number - 1].spread(found.x) or 0.0),
+            y_spread=shown_value(found.y, groups[number - 1].spread(found.y) or 0.0),
             series="" if key is None else brief_value(groups[number - 1].jobs[0].value(key)),
             on_front=number in found.on_front,
         )
         for number, x, y in found.rows
     ]
     on_front = ", ".join(map(str, found.on_front))
-    about = f"{heading(found.y)} against {heading(found.x)}, one point per row. Rows on the Pareto front: {on_front}"
-    return pareto_plot(drawing, points, x=heading(found.x), y=heading(found.y), label=about)
+    x, y = metric_heading(found.x), metric_heading(found.y)
+    about = f"{y} against {x}, one point per row. Rows on the Pareto front: {on_front}"
+    return pareto_plot(drawing, points, x=x, y=y, label=about)
 
 
 def curve_plots(

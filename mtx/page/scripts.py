@@ -12,9 +12,10 @@ from typing import Any
 from markupsafe import Markup
 
 from mtx.page.arm_curves import UNITS, arm_curves, curve_columns
-from mtx.page.ranking import Ranking, heading, metric_columns
+from mtx.page.ranking import Ranking, metric_columns
 from mtx.page.safe_text import safe_text
 from mtx.records.plot_data_record import RunProfile
+from mtx.records.report_metrics import metric_heading, shown_value
 from mtx.records.result_types import Results
 
 LIBRARY, OWN, LICENSE, STYLE = "uplot.min.js", "page.js", "uplot.license.txt", "uplot.min.css"
@@ -58,7 +59,7 @@ def page_data(
     arms = [] if ranking is None else _arms(ranking, results, metrics)
     data = {
         "curves": curves,
-        "metrics": [(metric, heading(metric)) for metric in metrics],
+        "metrics": [(metric, metric_heading(metric)) for metric in metrics],
         "arms": arms,
         "is_followed": results.progress is not None and results.progress.is_followed,
         "as_of": None if results.progress is None else results.progress.as_of,
@@ -83,7 +84,7 @@ def _arms(ranking: Ranking, results: Results, metrics: Sequence[str]) -> list[di
     for row in ranking.rows[:MAX_ARMS]:
         group = groups[id(row.jobs)]
         numbers = {
-            metric: [mean, group.spread(metric) or 0.0]
+            metric: [shown_value(metric, number) for number in (mean, group.spread(metric) or 0.0)]
             for metric in metrics
             if (mean := group.mean(metric)) is not None
         }

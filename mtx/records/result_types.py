@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtx.evaluation.verdict import Direction, Verdict, verdict, with_text_differences
-from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, MORE_IS_BETTER, Value
+from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, MORE_IS_BETTER, Value, shown_value
 from mtx.records.report_record import Report
 from mtx.records.sentence_intervals import SentenceIntervals, sentence_intervals
 from mtx.records.setting_notation import BEST_MARK, TIE_MARK, settings_label
@@ -236,7 +236,8 @@ class Results:
     def verdict(self) -> Verdict:
         """The verdict on the arms by the objective, with intervals over seeds and over held-out sentences.
 
-        After `sweep.confirm`, the verdict is on the jobs that it added alone.
+        After `sweep.confirm`, the verdict is on the jobs that it added alone. Differences have the unit of the metric's
+        heading: percentage points for shares.
         """
         return with_text_differences(self._verdict_over_seeds, self.sentences.differences)
 
@@ -255,7 +256,8 @@ class Results:
     @cached_property
     def _verdict_over_seeds(self) -> Verdict:
         metric, arms = self.objective, self.judged_arms
-        values = {} if metric is None else {name: arm.numbers_by_seed(metric) for name, arm in arms.items()}
+        numbers = {} if metric is None else {name: arm.numbers_by_seed(metric) for name, arm in arms.items()}
+        values = {name: {seed: shown_value(metric, n) for seed, n in of.items()} for name, of in numbers.items()}
         return verdict(values, direction=self.direction, paired=self.has_paired_seeds)
 
     @property

@@ -21,7 +21,7 @@ from mtx.records.job_records import read_results
 from mtx.records.learning_rate_order import learning_rate_order, order_tables
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.ranking_agreement import agreements
-from mtx.records.report_metrics import KEY_METRICS
+from mtx.records.report_metrics import metric_heading
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import SEED, Group, JobRecord, RecordState, Results
 from mtx.records.rule_worth import rule_worths, worth_table
@@ -146,7 +146,7 @@ def summary_table(results: Results, curves: SummaryCurves | None = None, width: 
     settings = ["what varied"] if joined else [short_key(key, keys) for key in keys]
     while True:
         metrics = [*([results.objective] if results.objective else []), *others]
-        headings = [KEY_METRICS[metric][0] if metric in KEY_METRICS else metric for metric in metrics]
+        headings = [metric_heading(metric) for metric in metrics]
         headings[1:1] = [*to_best, *([curves.heading] if curves.heading else [])]
         numbers = [_number_texts(results, group, metrics, curves) for group in groups]
         rows = [
