@@ -12,17 +12,25 @@ from mtx.records.objective_at_equal_budget import budget_measure
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_metrics import Value, shown_value
 from mtx.records.result_types import Results
-from mtx.records.verdict_lines import compared_by, verdict_text
+from mtx.records.verdict_lines import compared_by, verdict_parts
 
 BUDGET_NAMES = {"source_bytes": "source bytes", "real_tokens": "real tokens", "updates": "updates", "seconds": "time"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: its question, a sentence with the difference, its interval and n, and whether a winner is named."""
+    """One answer.
+
+    Attributes:
+        question: the question.
+        text: a sentence with the difference, its interval and n.
+        by: the sentence that says how arms are compared; empty if it does not matter.
+        is_decided: whether a winner is named.
+    """
 
     question: str
     text: str
+    by: str
     is_decided: bool
 
 
@@ -30,22 +38,22 @@ def answers(
     results: Results, common: TimeToQuality | None, profiles: Mapping[Path, RunProfile], level: float = 0.95
 ) -> tuple[Answer, ...]:
     """Return the answers about one cohort of jobs; one that says that the result is interim while jobs run."""
-    told = verdict_text(results)
+    told, by = verdict_parts(results)
     if not told:
         return ()
     if results.objective is None or results.is_interim:
-        return (Answer("Which arm is best?", told, False),)
+        return (Answer("Which arm is best?", told, by, False),)
     trained = [job for job in results.jobs if job.state == "completed" and job.report.spent is not None]
     measure = budget_measure(results, trained) if trained else None
     at_equal = f" at equal {BUDGET_NAMES[measure]}" if measure in BUDGET_NAMES else ""
     is_decided = results.verdict.winner is not None and results.is_comparable
-    found = [Answer(f"Which arm is best{at_equal}?", told, is_decided)]
+    found = [Answer(f"Which arm is best{at_equal}?", told, by, is_decided)]
     if common is not None and common.is_fair:
         seconds = _seconds_to(common.bits_per_byte, results, profiles)
         question = f"Which arm is fastest to {common.bits_per_byte:.3f} bits per byte?"
         found += _answer(question, "Compared by seconds of training (lower is better).", seconds)
     elif common is not None and (text := _without_common_level(common)):
-        found.append(Answer("Which arm is fastest to a common level?", text, False))
+        found.append(Answer("Which arm is fastest to a common level?", text, "", False))
     if results.objective != "padding_ratio":
         padding = {
             name: {seed: shown_value("padding_ratio", of) for seed, of in arm.numbers_by_seed("padding_ratio").items()}
@@ -62,7 +70,7 @@ def _answer(question: str, by: str, numbers: Mapping[str, Mapping[Value, float]]
     if len(having) < 2:
         return []
     decided = verdict(having, direction="minimize", paired=False)
-    return [Answer(question, f"{by} {decided.reason}", decided.winner is not None)]
+    return [Answer(question, decided.reason, by, decided.winner is not None)]
 
 
 def _without_common_level(common: TimeToQuality) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtx.page.answers import Answer, answers
+from mtx.page.combination_grid import CombinationGrid, combination_grid
 from mtx.page.copied_tables import both_tables
 from mtx.page.effects import Effect, effects
 from mtx.page.pareto import Front, fronts
@@ -36,6 +37,7 @@ class Comparison:
         verdict: The sentence that names the winner, or says why there is none; empty if there is one arm.
         conditions: The amounts of training that are equal for all arms, and those that differ.
         effects: The effect of each varied setting, with its plot.
+        grid: The objective for each combination of two varied settings; None if other than two vary.
         fronts: The Pareto front of each pair of metrics, with its plot.
         curves: The plots of learning curves.
         labels: The name of each job's arm with its row number, by the job's folder.
@@ -62,6 +64,7 @@ class Comparison:
     agreements: tuple[Agreement, ...]
     time_to_quality: TimeToQuality | None
     slices: SlicesSection | None
+    grid: CombinationGrid | None
     worths: tuple[tuple[RuleWorths, Plot], ...] = ()
     more_pairs: tuple[DataCurves, Plot] | None = None
     learning_rates: LearningRateOrder | None = None
@@ -98,7 +101,7 @@ def comparison(
         verdict=verdict_text(results),
         conditions=condition_lines(results),
         effects=tuple((effect, effect_plot(drawing, effect, objective)) for effect in found_effects),
-        fronts=tuple((front, front_plot(drawing, front, results, varied)) for front in found_fronts),
+        fronts=tuple((front, front_plot(drawing, front, results)) for front in found_fronts),
         curves=curve_plots(drawing, results, labels, profiles) if with_plots else (),
         labels=labels,
         answers=answers(results, common, profiles),
@@ -106,6 +109,7 @@ def comparison(
         agreements=agreements(results) if with_plots else (),
         time_to_quality=common,
         slices=slices_section(table.rows) if with_plots else None,
+        grid=combination_grid(results, table),
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
         learning_rates=learning_rate_order(results) if with_plots else None,
         more_pairs=(shares, data_curve_plot(drawing, shares)) if shares is not None else None,

@@ -92,8 +92,10 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
     ]
     funnels = data_section.funnels(completed, varied, profiles)
     histograms = data_section.histograms(completed, varied, profiles)
-    placed = [(number, row) for number, of in enumerate(comparisons, 1) for row in of.ranking.rows]
-    representatives = [(row.label, job) for _, row in placed if (job := _first_completed(row.jobs)) is not None]
+    placed = [row for of in comparisons for row in of.ranking.rows]
+    representatives = [
+        (row.number, row.label, job) for row in placed if (job := _first_completed(row.jobs)) is not None
+    ]
     batches = batch_plots(drawing, representatives[:MAX_BATCH_ROWS], profiles)
     return {
         **_job_facts(results, folder),

@@ -1,8 +1,9 @@
 """The page's main table: one row for jobs that differ in the seed alone, best first; and how jobs are named."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from mtx.evaluation.verdict import Verdict
 from mtx.evaluation.verdict_text import difference_texts
@@ -10,6 +11,7 @@ from mtx.records.report_metrics import metric_heading
 from mtx.records.result_types import CONFIRM_SUFFIX, SEED, Group, JobRecord, Results
 from mtx.records.setting_notation import brief_key, brief_value, mean_texts, settings_label
 
+Item = TypeVar("Item")
 OVER_SEEDS, OVER_SENTENCES = "over seeds", "over held-out sentences"
 MAX_COLUMNS = 6  # of what varied; the rest is written into one
 
@@ -64,6 +66,7 @@ class Ranking:
         keys: headings of what varied, in full.
         headings: of the metrics.
         rows: best first; arms that diverged, and then arms that failed, are the last.
+        shared: the heading and the text of each metric that is the same in all rows, so that it has no column.
         unstarted: the overrides of each arm of which no job has begun, and the number of its jobs.
         repeats: whether a row stands for more than one job.
         intervals: the kinds of intervals that differences to the best row have: over seeds, over held-out sentences.
@@ -75,6 +78,7 @@ class Ranking:
     repeats: bool
     intervals: tuple[str, ...]
     unstarted: tuple[tuple[str, int], ...] = ()
+    shared: tuple[tuple[str, str], ...] = ()
 
 
 def ranking(results: Results, varied: Sequence[str]) -> Ranking:
@@ -88,14 +92,31 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
         for number, group in enumerate(ranked_groups(results), start=1)
     )
     headings = tuple((key, brief_key(key, keys)) for key in columns) + ((("", "others"),) if rest else ())
+    shared = _shared_cells(rows, metrics)
+    rows = tuple(replace(row, cells=_without(row.cells, shared)) for row in rows)
     return Ranking(
         keys=headings,
-        headings=tuple(metric_heading(metric) for metric in metrics),
+        headings=tuple(metric_heading(metric) for metric in _without(metrics, shared)),
         rows=_with_intervals(rows, results),
         repeats=any(len(row.jobs) > 1 for row in rows),
         intervals=interval_kinds(results.verdict),
         unstarted=unstarted_arms(results),
+        shared=tuple((metric_heading(metrics[place]), cell.mean) for place, cell in shared.items()),
     )
+
+
+def _shared_cells(rows: Sequence[Row], metrics: Sequence[str]) -> dict[int, Cell]:
+    """Return the cells by the place of their metric, behind the first, that are the same in all of several rows."""
+    found = {}
+    for place in range(1, len(metrics)):
+        cells = {row.cells[place] for row in rows}
+        if len(rows) > 1 and len(cells) == 1 and (cell := cells.pop()) is not None and cell.spread is None:
+            found[place] = cell
+    return found
+
+
+def _without(items: Sequence[Item], places: Container[int]) -> tuple[Item, ...]:
+    return tuple(item for place, item in enumerate(items) if place not in places)
 
 
 def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:

@@ -17,24 +17,36 @@ OPTIMISM = (
 
 
 def verdict_text(results: Results) -> str:
-    """Say which arm is the best, or why none is; empty if there is nothing to choose from."""
+    """Say by what the arms are compared, and which one is the best or why none is; empty without a choice."""
+    sentence, by = verdict_parts(results)
+    if results.is_interim:
+        return f"{sentence} {by}".strip()
+    return f"{by} {sentence}".strip()
+
+
+def verdict_parts(results: Results) -> tuple[str, str]:
+    """Return the sentence that names the best arm or says why none is, and the one that says how arms are compared.
+
+    Both are empty if there is nothing to choose from, and the second one if it does not matter.
+    """
     metric = results.objective
     if metric is None:
-        return INTERIM.format(*_done_and_waiting(results)) if results.is_interim else NO_OBJECTIVE
+        return INTERIM.format(*_done_and_waiting(results)) if results.is_interim else NO_OBJECTIVE, ""
     if len(results.arms) < 2:
-        return ""
-    by = compared_by(metric, results.direction)
+        return "", ""
+    by = f"{compared_by(metric, results.direction)}."
     if results.is_interim:
-        return f"{INTERIM.format(*_done_and_waiting(results))} {by}."
+        return INTERIM.format(*_done_and_waiting(results)), by
     if not results.is_comparable:
-        return (
+        told = (
             f"No winner: {metric_name(metric)} is a mean over tokens, and the tokenizers differ. Compare these jobs by "
             "bits per byte: sweep.objective=bits_per_byte."
         )
+        return told, ""
     if results.is_confirmed:
-        return f"{by}. On the new seeds of sweep.confirm alone: {results.verdict.reason}"
+        return f"On the new seeds of sweep.confirm alone: {results.verdict.reason}", by
     optimism = "" if results.verdict.winner is None or len(results.verdict.order) < 3 else f" {OPTIMISM}"
-    return f"{by}. {results.verdict.reason}{optimism}"
+    return f"{results.verdict.reason}{optimism}", by
 
 
 def compared_by(metric: str, direction: Direction) -> str:

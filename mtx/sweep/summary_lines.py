@@ -59,7 +59,8 @@ def summary_curves(results: Results) -> SummaryCurves:
     completed = [job for job in results.jobs if job.state == "completed"]
     profiles = {job.folder: read_profile(job.folder, job.report, notes) for job in completed}
     common = time_to_quality(ranking(results, results.varied).rows, profiles)
-    told = tuple(f"{answer.question} {answer.text}" for answer in answers(results, common, profiles)[1:])
+    found = answers(results, common, profiles)[1:]
+    told = tuple(" ".join(filter(None, (answer.question, answer.by, answer.text))) for answer in found)
     if common is None:
         return SummaryCurves(told)
     texts = {results.arm_names[id(row.jobs)]: _seconds_text(spent) for row, spent, _ in common.rows}

@@ -144,11 +144,6 @@ def series_style(number: int) -> tuple[str, str]:
     return SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
 
 
-def value_numbers(values: Sequence[object]) -> dict[object, int]:
-    """Return a number from 0 for each distinct value, in the order of first occurrence."""
-    return {value: number for number, value in enumerate(dict.fromkeys(values))}
-
-
 def _page_svg(svg: str, prefix: str) -> str:
     """Return the SVG of a file as part of a page: no file header or fonts, unique ids, and the page's colours."""
     svg = REMOVED_PARTS.sub("", SVG_HEAD.sub("", svg))
