@@ -77,7 +77,7 @@ def _without_common_level(common: TimeToQuality) -> str:
     """Say which rows make times to a common level unfair; empty if only times are missing."""
     early = [row.label for row, spent, _ in common.rows if spent is not None and spent.is_at_start]
     late = [row.label for row, *amounts in common.rows if not any(amounts)]
-    told = [f"{names_text(early)} had it at the first validation"] if early else []
+    told = [f"{names_text(early)} {'were' if len(early) > 1 else 'was'} there at the first validation"] if early else []
     told += [f"{names_text(late)} did not reach it"] if late else []
     level = f"{common.bits_per_byte:.3f} bits per byte"
     return f"No level was reached by training in all arms. For {level}: {'; '.join(told)}." if told else ""

@@ -12,7 +12,7 @@ from mtx.progress.formatting import duration
 from mtx.records.plot_data_record import read_profile
 from mtx.records.result_types import SEED, Results
 from mtx.records.run_list import seconds_since_1970
-from mtx.records.setting_notation import setting_text, short_key
+from mtx.records.setting_notation import mean_texts, setting_text, short_key
 
 MAX_JOBS_WITH_CURVES = 200  # jobs whose learning curves the terminal reads; the page reads all
 
@@ -72,7 +72,7 @@ def _seconds_text(spent: SpentAmount | None) -> str:
         return "not reached"
     if spent.is_at_start:
         return "at the start"
-    return f"{spent.mean:,.1f}" if spent.spread is None else f"{spent.mean:,.1f} ± {spent.spread:,.1f}"
+    return " ± ".join(filter(None, mean_texts("fit_s", spent.mean, spent.spread)))
 
 
 def effect_lines(results: Results) -> Iterator[str]:

@@ -30,7 +30,7 @@ def test_a_run_ends_with_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[
     run = job(tmp_path / "run")
     assert run_job(run, writing(run.folder)) == 0.25
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "<dt>padding ratio</dt><dd>0.2500</dd>" in page
+    assert "<dt>padding ratio (%)</dt><dd>25.0</dd>" in page
     assert "<dt>state</dt><dd>completed</dd>" in page
     assert "report.html" in capsys.readouterr().out.replace("\n", "")
 
