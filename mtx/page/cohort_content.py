@@ -91,6 +91,8 @@ def comparison(
     table = ranking(results, varied)
     objective = metric_heading(results.objective)
     labels = {job.folder: f"{row.number}. {row.label}" for row in table.rows for job in row.jobs}
+    if len(labels) == 1:
+        labels = dict.fromkeys(labels, "this run")
     common = time_to_quality(table.rows, profiles) if with_plots else None
     found_effects = effects(results) if with_plots else ()
     found_fronts = fronts(results) if with_plots else ()

@@ -8,6 +8,7 @@ from typing import Any
 from mtx.evaluation.verdict_text import difference_text
 from mtx.page import data_section, provenance
 from mtx.page.cohort_content import Comparison, comparison
+from mtx.page.data_section import run_facts
 from mtx.page.failures_section import failures
 from mtx.page.job_links import ArmCommands, arm_commands, job_link, signatures, without_samples
 from mtx.page.mixture_section import mixture_shares
@@ -177,7 +178,8 @@ def _number_rows(results: Results) -> list[tuple[str, str]]:
         return []
     job = results.jobs[0]
     found = [(name, job.number(name)) for name in metric_columns(results)]
-    return [(metric_heading(name), metric_text(name, value)) for name, value in found if value is not None]
+    numbers = [(metric_heading(name), metric_text(name, value)) for name, value in found if value is not None]
+    return numbers + run_facts(job.report)
 
 
 def _state_name(state: RecordState, results: Results) -> str:

@@ -241,6 +241,15 @@ def test_jobs_that_never_began_are_missing_and_later_attempts_count(tmp_path: Pa
     assert results.command == ("-m",)
 
 
+def test_one_job_of_a_sweep_is_read_without_the_jobs_that_its_sweep_misses(tmp_path: Path) -> None:
+    planned = [{"folder": str(number), "overrides": [f"a={number}"]} for number in range(3)]
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": planned}))
+    for number in range(2):
+        job(tmp_path / str(number), {"a": number}, {"padding_ratio": 0.1})
+    assert [record.state for record in read_results([tmp_path]).jobs] == ["completed", "completed", "missing"]
+    assert [record.name for record in read_results([tmp_path / "1"]).jobs] == ["1"]
+
+
 def test_a_planned_job_that_began_in_any_folder_is_not_missing(tmp_path: Path) -> None:
     job(tmp_path / "2-0", {"seed": 0}, {"padding_ratio": 0.1})
     (tmp_path / "1").mkdir()
