@@ -10,7 +10,7 @@ from mtx.evaluation.verdict_text import names_text
 from mtx.page.time_to_quality import TimeToQuality, spent_until, validation_curve
 from mtx.records.objective_at_equal_budget import budget_measure
 from mtx.records.plot_data_record import RunProfile
-from mtx.records.report_metrics import Value, shown_value
+from mtx.records.report_metrics import Value
 from mtx.records.result_types import Results
 from mtx.records.verdict_lines import compared_by, verdict_parts
 
@@ -55,10 +55,7 @@ def answers(
     elif common is not None and (text := _without_common_level(common)):
         found.append(Answer("Which arm is fastest to a common level?", text, "", False))
     if results.objective != "padding_ratio":
-        padding = {
-            name: {seed: shown_value("padding_ratio", of) for seed, of in arm.numbers_by_seed("padding_ratio").items()}
-            for name, arm in results.judged_arms.items()
-        }
+        padding = {name: arm.shown_numbers_by_seed("padding_ratio") for name, arm in results.judged_arms.items()}
         by = compared_by("padding_ratio", "minimize")
         found += _answer("Which arm has the least padding?", f"{by}.", padding)
     return tuple(found)

@@ -93,10 +93,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
     ]
     funnels = data_section.funnels(completed, varied, profiles)
     histograms = data_section.histograms(completed, varied, profiles)
-    placed = [row for of in comparisons for row in of.ranking.rows]
-    representatives = [
-        (row.number, row.label, job) for row in placed if (job := _first_completed(row.jobs)) is not None
-    ]
+    representatives = _representatives(comparisons)
     batches = batch_plots(drawing, representatives[:MAX_BATCH_ROWS], profiles)
     return {
         **_job_facts(results, folder),
@@ -243,5 +240,8 @@ def _arms(comparisons: Sequence[Comparison], folder: Path) -> list[ArmCommands]:
     return found[:MAX_COMMANDS]
 
 
-def _first_completed(jobs: Sequence[JobRecord]) -> JobRecord | None:
-    return next((job for job in jobs if job.state == "completed"), None)
+def _representatives(comparisons: Sequence[Comparison]) -> list[tuple[int, str, JobRecord]]:
+    """Return the number and the label of each row, with its first completed job; rows without one are left out."""
+    rows = [row for of in comparisons for row in of.ranking.rows]
+    completed = [(row, next((job for job in row.jobs if job.state == "completed"), None)) for row in rows]
+    return [(row.number, row.label, job) for row, job in completed if job is not None]

@@ -10,10 +10,11 @@ from urllib.parse import quote
 from mtx.evaluation.slices import COLUMN_PREFIX, NO_VALUE, OTHERS
 from mtx.page.ranking import Row
 from mtx.records.report_record import REPORT_FILE
-from mtx.records.result_types import LOCATION_KEYS, SEED, SEED_KEYS, UNCOMPARED_GROUPS, JobRecord, Results
+from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.setting_notation import brief_value
 from mtx.records.slice_report import Slice
 from mtx.records.sweep_record import PAGE_FILE
+from mtx.records.varied_keys import LOCATION_KEYS, SEED_KEYS, UNCOMPARED_GROUPS
 
 MAX_LINKS = 20  # jobs of an arm that are linked beside its command
 MAX_DIFFERENCES = 30  # settings of an arm that differ from those of the first arm

@@ -14,7 +14,7 @@ from rich.table import Table
 from mtx.data.filter.rule_ablation import ALL, NONE, OPTION, RANDOM_BESIDES, RANDOM_FOR, WITHOUT
 from mtx.evaluation.verdict import Difference, contrasts
 from mtx.evaluation.verdict_text import difference_text
-from mtx.records.report_metrics import Value, metric_heading, shown_value
+from mtx.records.report_metrics import Value, metric_heading
 from mtx.records.result_types import SEED, Group, Results
 from mtx.records.setting_notation import settings_label
 
@@ -138,8 +138,7 @@ def rule_worths(results: Results) -> tuple[RuleWorths, ...]:
 def _rule_worths(
     results: Results, others: Mapping[str, Value], arms: Mapping[str, Group], metric: str
 ) -> RuleWorths | None:
-    numbers = {name: found for name, arm in arms.items() if (found := arm.numbers_by_seed(metric))}
-    values = {name: {seed: shown_value(metric, n) for seed, n in of.items()} for name, of in numbers.items()}
+    values = {name: numbers for name, arm in arms.items() if (numbers := arm.shown_numbers_by_seed(metric))}
     if ALL not in values or len(values) < 2:
         return None
     sign = 1.0 if results.direction == "minimize" else -1.0

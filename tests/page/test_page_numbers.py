@@ -335,7 +335,7 @@ def test_two_settings_have_a_grid_with_numbers_by_size_and_gaps(tmp_path: Path) 
     assert [of is not None and of.is_best for of in cells] == [False, False, True, False, False, False]
     tree = html.fromstring(render(results, tmp_path).encode())
     rows = [[cell.text_content() for cell in row] for row in tree.xpath("//table[@class='heat']//tr")]
-    assert rows[0] == ["setting", "a", "b"]
+    assert rows[0] == ["value", "a", "b"]
     assert rows[2] == ["200", "1.0015 ± 0.0007", "–"]
 
 
