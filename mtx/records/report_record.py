@@ -171,6 +171,7 @@ class DrawReport(Record):
     first_batch_s: Number | None = None
     first_batch: dict[str, tuple[str | int, ...]] = Field(default_factory=dict)
     epoch_s: Number | None = None
+    pass_s: tuple[Number, ...] = ()
     memory_added_mb: Number | None = None
     num_batches_drawn: Count | None = None
     num_pairs_drawn: Count | None = None
