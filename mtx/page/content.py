@@ -10,7 +10,7 @@ from mtx.page import data_section, provenance
 from mtx.page.cohort_content import Comparison, comparison
 from mtx.page.data_section import run_facts
 from mtx.page.failures_section import failures
-from mtx.page.job_links import ArmCommands, arm_commands, job_link, signatures, without_samples
+from mtx.page.job_links import ArmCommands, arm_commands, contrastive_conditions, job_link, signatures, without_samples
 from mtx.page.mixture_section import mixture_shares
 from mtx.page.plots.power_law_bands import MAX_CURVES
 from mtx.page.ranking import job_label, metric_columns
@@ -125,6 +125,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "max_commands": MAX_COMMANDS,
         "large_jobs": LARGE_JOBS,
         "signatures": signatures(completed),
+        "contrastive_conditions": contrastive_conditions(completed),
         **TEMPLATE_FUNCTIONS,
     }
 

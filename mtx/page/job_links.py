@@ -123,6 +123,15 @@ def signatures(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
+def contrastive_conditions(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
+    """Return among how many targets, and for how many held-out pairs, the jobs had to find the right target."""
+    found = [job.report.contrastive for job in jobs if job.report.contrastive is not None]
+    texts = [
+        f"one of {of.num_candidates} targets of similar length, for {of.num_pairs:,} held-out pairs" for of in found
+    ]
+    return tuple(dict.fromkeys(texts))
+
+
 def job_link(job: JobRecord, folder: Path) -> str | None:
     """Return the link from the page to a job's page, report or log, the first that exists; None if none exists."""
     for name in (PAGE_FILE, REPORT_FILE, "mtx.log"):
