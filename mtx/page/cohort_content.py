@@ -23,8 +23,11 @@ from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.ranking_agreement import Agreement, agreements
 from mtx.records.report_metrics import metric_heading
+from mtx.records.result_types import Results
 from mtx.records.rule_worth import RuleWorths, rule_worths
 from mtx.records.verdict_lines import verdict_text
+
+MAX_FINDINGS = 2  # by slice that an answer names
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def comparison(
     found_effects = effects(results) if with_plots else ()
     found_fronts = fronts(results) if with_plots else ()
     shares = data_curves(results) if with_plots else None
+    by_slice = slices_section(table.rows) if with_plots else None
     return Comparison(
         cohort=cohort,
         ranking=table,
@@ -106,13 +110,21 @@ def comparison(
         fronts=tuple((front, front_plot(drawing, front, results)) for front in found_fronts),
         curves=curve_plots(drawing, results, labels, profiles) if with_plots else (),
         labels=labels,
-        answers=answers(results, common, profiles),
+        answers=(*answers(results, common, profiles), *_answer_by_slice(results, by_slice)),
         copies=both_tables(table),
         agreements=agreements(results) if with_plots else (),
         time_to_quality=common,
-        slices=slices_section(table.rows) if with_plots else None,
+        slices=by_slice,
         grid=combination_grid(results, table),
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
         learning_rates=learning_rate_order(results) if with_plots else None,
         more_pairs=(shares, data_curve_plot(drawing, shares)) if shares is not None else None,
     )
+
+
+def _answer_by_slice(results: Results, found: SlicesSection | None) -> tuple[Answer, ...]:
+    """Return the answer to where the best arm loses, from the first findings by slice; none while jobs run."""
+    if found is None or not found.findings or results.is_interim or len(results.arms) < 2:
+        return ()
+    more = "" if len(found.findings) <= MAX_FINDINGS else f" {len(found.findings) - MAX_FINDINGS} more are below."
+    return (Answer("Where does the best arm lose?", " ".join(found.findings[:MAX_FINDINGS]) + more, "", False),)
