@@ -87,7 +87,7 @@
   }));
 
   // Buttons that copy the text of an element.
-  document.querySelectorAll("pre[data-copy]").forEach(pre => part(() => {
+  const addCopy = pre => part(() => {
     const button = make("button", pre.dataset.copy, { type: "button", class: "copy" });
     button.addEventListener("click", () => {
       getSelection().selectAllChildren(pre);
@@ -95,10 +95,15 @@
       if (navigator.clipboard) navigator.clipboard.writeText(pre.textContent).then(done, () => {});
       else if (document.execCommand("copy")) done();
     });
-    const details = pre.closest("details");
     if (pre.dataset.place) document.getElementById(pre.dataset.place).append(button);
-    else (details || pre).before(button);
-  }));
+    else pre.before(button);
+  });
+  const addCopies = element => element.querySelectorAll("pre[data-copy]:not([data-place])").forEach(pre => {
+    if (!pre.previousElementSibling || !pre.previousElementSibling.matches(".copy")) addCopy(pre);
+  });
+  document.querySelectorAll("pre[data-copy][data-place]").forEach(addCopy);
+  // The commands of thousands of arms get their buttons when they are opened.
+  document.addEventListener("toggle", event => { if (event.target.open) addCopies(event.target); }, true);
 
   const select = (label, choices, chosen, change) => {
     const box = make("label", label + " ");

@@ -1,12 +1,15 @@
 """What the page works out: fair cohorts, effects, fronts, what jobs share. Expected values are worked by hand."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from jobs_on_disk import measured, profile, trained, write_job
 from lxml import html
 from scipy import stats
 
+from mtx.page.arm_curves import MAX_COMMON_POINTS, ArmCurve, curve_columns
 from mtx.page.combination_grid import combination_grid
 from mtx.page.data_section import funnels, histograms, vocabularies
 from mtx.page.effects import effects
@@ -359,3 +362,16 @@ def test_a_metric_that_is_the_same_in_all_rows_has_no_column(tmp_path: Path) -> 
     assert table.shared[0] == ("padding ratio (%)", "12.5")
     assert [len(row.cells) for row in table.rows] == [2, 2]
     assert "The same in all rows: padding ratio (%) 12.5, batches 20" in render(results, tmp_path)
+
+
+def test_curves_over_seconds_share_an_axis_of_bounded_length_and_keep_their_ends() -> None:
+    rng = np.random.default_rng(1)
+    curves = [
+        ArmCurve(number, str(number), np.sort(rng.random(80)) * 100, np.linspace(4.0, 3.0 - number / 100, 80), None)
+        for number in range(1, 41)
+    ]
+    found: Any = curve_columns(curves, "seconds", "seconds of training")
+    assert len(found["x"]) <= MAX_COMMON_POINTS + 2 * len(curves)
+    for curve, arm in zip(curves, found["arms"], strict=True):
+        known = [value for value in arm["mean"] if value is not None]
+        assert (known[0], known[-1]) == (4.0, pytest.approx(3.0 - curve.number / 100))
