@@ -47,7 +47,7 @@ class ArmModel:
         estimate = sum(weight * self.means[arm] for arm, weight in weights.items())
         variance = sum(weight**2 / self.num_seeds[arm] for arm, weight in weights.items())
         if self.paired:
-            share = sum(weight * self._shares[self._places[arm]] for arm, weight in weights.items())
+            share = np.array(list(weights.values())) @ self._shares[[self._places[arm] for arm in weights]]
             variance += float(share @ self._of_seeds @ share)
         rounded = 0.0 if abs(estimate) <= self._tolerance else estimate
         return rounded, self.deviation * max(variance, 0.0) ** 0.5

@@ -236,8 +236,8 @@ def speed_text(report: Report) -> str:
     shown = metric_text("real_tokens_per_s", report.real_tokens_per_s or 0.0)
     if len(report.pass_s) < 2 or report.real_tokens is None:
         return shown
-    slowest, fastest = (report.real_tokens / find(report.pass_s) for find in (max, min))
-    ends = " to ".join(metric_text("real_tokens_per_s", end) for end in (slowest, fastest))
+    ends_s = (max(report.pass_s), min(report.pass_s))
+    ends = " to ".join(metric_text("real_tokens_per_s", report.real_tokens / seconds) for seconds in ends_s)
     return f"{shown} ({len(report.pass_s)} passes: {ends})"
 
 

@@ -75,8 +75,8 @@ def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) ->
     first, *lower = levels
     seconds, tokens = _spent_by_row(curves, first, "seconds"), _spent_by_row(curves, first, "real_tokens")
     found = [(row, seconds.get(row.number), tokens.get(row.number)) for row in rows]
-    found = [(row, *amounts) for row, *amounts in found if any(amounts) or ends[row.number] > first]
-    if len(found) < 2 or not any(spent for _, *amounts in found for spent in amounts):
+    found = [line for line in found if line[1] or line[2] or ends[line[0].number] > first]
+    if len(found) < 2 or not any(line[1] or line[2] for line in found):
         return None
     ordered = sorted(found, key=lambda line: [math.inf if spent is None else spent.mean for spent in line[1:]])
     return TimeToQuality(first, tuple(ordered), tuple((one, _spent_by_row(curves, one, "seconds")) for one in lower))

@@ -1,5 +1,6 @@
 """What is reported of an epoch, worked out by hand."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,7 +105,7 @@ def test_a_short_epoch_is_drawn_again_until_the_passes_took_a_second(
     monkeypatch: pytest.MonkeyPatch, first_s: float, num_further: int
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     run: Any = SimpleNamespace(datamodule=SimpleNamespace(train_dataloader=lambda: SlowLoader(clock)))
     assert measure.further_passes(run, 0, first_s) == pytest.approx([0.3] * num_further)
 
