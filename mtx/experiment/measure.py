@@ -265,9 +265,9 @@ def epoch_table(report: Report) -> Table:
     add_ledger(table, report, ledger)
     for name, of in (*report.ledger_by_source.items(), *report.ledger_by_group.items()):
         table.add_row(f"  of {name}: drawn; batched, repeated", f"{of.drawn:,}; {of.batched:,}, {of.repeated:,}")
-    table.add_row("padding ratio (%)", f"{100 * report.padding_ratio:.1f}")
+    table.add_row("padding ratio (%)", f"{100 * (report.padding_ratio or 0.0):.1f}")
     by_side = (report.source_padding_ratio, report.target_padding_ratio)
-    table.add_row("  source, target", ", ".join(f"{100 * share:.1f}" for share in by_side))
+    table.add_row("  source, target", ", ".join(f"{100 * (share or 0.0):.1f}" for share in by_side))
     table.add_row("batch shapes", f"{report.num_shapes:,}")
     table.add_row("largest batch, padded tokens of one side", f"{report.max_padded_tokens:,}")
     table.add_row("length correlation of consecutive batches", f"{report.neighbour_correlation:+.2f}")
