@@ -83,15 +83,29 @@ def safe_line(text: str) -> str:
     return one_line(visible_text(redacted_text(text)))
 
 
-def redacted_text(text: str) -> str:
+def environment_secrets(text: str | None = None) -> tuple[str, ...]:
+    """Return the values of environment variables such as HF_TOKEN or AWS_SECRET_ACCESS_KEY; only those in a text."""
+    return tuple(
+        secret
+        for name, secret in os.environ.items()
+        if len(secret) >= MIN_SECRET_CHARS and (text is None or secret in text) and SECRET_VARIABLE.search(name)
+    )
+
+
+def redacted_text(text: str, secrets: Sequence[str] | None = None) -> str:
     """Return the text with each credential replaced by `***`.
 
     Credentials are users and passwords in URLs, tokens and keys of well-known forms, and values after words such as
-    `password=`. The values of environment variables such as HF_TOKEN or AWS_SECRET_ACCESS_KEY are credentials, too.
+    `password=`. Those of environment variables are credentials, too.
+
+    Args:
+        text: the text.
+        secrets: the result of `environment_secrets`, for a caller with many texts; None reads the environment.
     """
-    for name, secret in os.environ.items():
-        if len(secret) >= MIN_SECRET_CHARS and secret in text and SECRET_VARIABLE.search(name):
-            text = text.replace(secret, HIDDEN_TEXT)
+    if secrets is None:
+        secrets = environment_secrets(text)
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN_TEXT)
     for pattern, instead in SECRET_PATTERNS:
         text = pattern.sub(instead, text)
     return text

@@ -17,8 +17,8 @@ WIDTH, HEIGHT = 1000, 3000  # pixels of the window; what is empty below a sectio
 MARGIN = 12
 # Picture → the sweep's number on the page, and the sections that are shown.
 PICTURES = {
-    "samplers": (0, ["answer"]),
-    "sweep_page": (1, ["question", "answer"]),
+    "samplers": (0, ["answer", "ranking"]),
+    "sweep_page": (1, ["answer", "ranking"]),
     "learning": (1, ["learning"]),
 }
 

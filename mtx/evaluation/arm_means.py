@@ -1,6 +1,9 @@
-"""Means of arms by a linear model: one effect per arm and, if seeds are pairs, one additive effect per seed."""
+"""Means of arms by a linear model: one effect per arm and, if seeds are pairs, one additive effect per seed.
 
-from collections.abc import Hashable, Mapping, Sequence
+The effects of arms are eliminated first (Frisch and Waugh 1933, Econometrica 1), so the time is linear in the arms.
+"""
+
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +29,9 @@ class ArmModel:
     df: int
     deviation: float
     paired: bool
-    _covariance: NDArray[np.float64]
+    _places: Mapping[str, int]
+    _shares: NDArray[np.float64]  # [arms, effects of seeds]
+    _of_seeds: NDArray[np.float64]  # [effects of seeds, effects of seeds]
     _tolerance: float
 
     def difference(self, arm: str, other: str) -> tuple[float, float]:
@@ -39,9 +44,11 @@ class ArmModel:
         Args:
             weights: by arm; they add up to 0, so that effects of seeds cancel.
         """
-        of = np.array([weights.get(arm, 0.0) for arm in self.means])
         estimate = sum(weight * self.means[arm] for arm, weight in weights.items())
-        variance = float(of @ self._covariance @ of)
+        variance = sum(weight**2 / self.num_seeds[arm] for arm, weight in weights.items())
+        if self.paired:
+            share = np.array(list(weights.values())) @ self._shares[[self._places[arm] for arm in weights]]
+            variance += float(share @ self._of_seeds @ share)
         rounded = 0.0 if abs(estimate) <= self._tolerance else estimate
         return rounded, self.deviation * max(variance, 0.0) ** 0.5
 
@@ -62,30 +69,35 @@ def fit_arms(values: Mapping[str, Mapping[Hashable, float]], *, paired: bool) ->
         values: at least one number for each arm.
         paired: whether seeds have effects. They have none if the shared seeds do not connect all arms.
     """
-    arms = list(values)
-    seeds = list(dict.fromkeys(seed for numbers in values.values() for seed in numbers))
-    rows = [(i, seeds.index(seed), number) for i, arm in enumerate(arms) for seed, number in values[arm].items()]
+    places = {arm: place for place, arm in enumerate(values)}
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(s for of in values.values() for s in of))}
+    rows = [(places[arm], seeds[seed], number) for arm, of in values.items() for seed, number in of.items()]
     of_arm, of_seed = (np.array([row[side] for row in rows], dtype=int) for side in (0, 1))
     numbers = np.array([row[2] for row in rows], dtype=float)
     largest = float(np.abs(numbers).max(initial=0.0))
     centre = float(numbers.mean()) if rows else 0.0
-    design = np.eye(len(arms))[of_arm]
-    blocked = paired and _is_connected(of_arm, of_seed, len(arms))
-    if blocked:
-        design = np.hstack([design, _sum_to_zero(len(seeds))[of_seed]])
-    inverse = np.linalg.pinv(design.T @ design)
-    effects = inverse @ design.T @ (numbers - centre)
-    df = len(rows) - design.shape[1]
-    left = numbers - centre - design @ effects
+    blocked = paired and _is_connected(of_arm, of_seed, len(places), len(seeds))
+    columns = _sum_to_zero(len(seeds)) if blocked else np.zeros((len(seeds), 0))
+    counts = np.bincount(of_arm, minlength=len(places))
+    shares = _sums(columns[of_seed], of_arm, len(places)) / counts[:, None]
+    within = columns[of_seed] - shares[of_arm]  # what the means of the arms leave of the columns of seeds
+    of_seeds = np.linalg.inv(within.T @ within)
+    effects_of_seeds = of_seeds @ (within.T @ (numbers - centre))
+    left = numbers - centre - columns[of_seed] @ effects_of_seeds
+    effects = np.bincount(of_arm, weights=left, minlength=len(places)) / counts
+    left = left - effects[of_arm]
+    df = len(rows) - len(places) - columns.shape[1]
     deviation = float(np.sqrt(left @ left / df)) if df > 0 else 0.0
     tolerance = ROUNDING * largest
     return ArmModel(
-        means=dict(zip(arms, (float(effect) + centre for effect in effects), strict=False)),
-        num_seeds={arm: len(values[arm]) for arm in arms},
+        means={arm: float(effects[place]) + centre for arm, place in places.items()},
+        num_seeds={arm: len(of) for arm, of in values.items()},
         df=max(df, 0),
         deviation=deviation if deviation > tolerance else 0.0,
         paired=blocked,
-        _covariance=inverse[: len(arms), : len(arms)],
+        _places=places,
+        _shares=shares,
+        _of_seeds=of_seeds,
         _tolerance=tolerance,
     )
 
@@ -97,11 +109,19 @@ def _sum_to_zero(num_seeds: int) -> NDArray[np.float64]:
     return columns
 
 
-def _is_connected(of_arm: NDArray[np.int_], of_seed: NDArray[np.int_], num_arms: int) -> bool:
+def _sums(rows: NDArray[np.float64], places: NDArray[np.int_], num_places: int) -> NDArray[np.float64]:
+    """Return the sum of the rows with the same place, float64 [num_places, k]."""
+    found = np.zeros((num_places, rows.shape[1]))
+    np.add.at(found, places, rows)
+    return found
+
+
+def _is_connected(of_arm: NDArray[np.int_], of_seed: NDArray[np.int_], num_arms: int, num_seeds: int) -> bool:
     """Return whether a chain of shared seeds leads from each arm to each other one."""
-    reached: set[int] = {0}
-    pairs: Sequence[tuple[int, int]] = list(zip(of_arm.tolist(), of_seed.tolist(), strict=True))
-    for _ in range(num_arms):
-        seeds = {seed for arm, seed in pairs if arm in reached}
-        reached |= {arm for arm, seed in pairs if seed in seeds}
-    return len(reached) == num_arms
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = num_arms + num_seeds
+    links = coo_array((np.ones(len(of_arm)), (of_arm, num_arms + of_seed)), shape=(size, size))
+    number, _ = connected_components(links, directed=False)
+    return bool(number == 1)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_DF = 5000  # from here on, the variance counts as known
+STEP = 0.4  # of the integral over the estimated standard deviation, in its standard deviations
 
 Vector = NDArray[np.float64]
 
@@ -37,21 +38,23 @@ def range_critical_value(num_means: int, df: int, level: float) -> float:
     """
     if num_means == 2:
         return t_quantile(df, (1 + level) / 2)
+    from scipy.optimize import brentq
+
     df = min(df, MAX_DF)
     width = 1 / math.sqrt(2 * df)
-    logs = np.linspace(-24 / df - 7 * width, 7 * width, 161)  # of the estimated over the true standard deviation
+    num_logs = math.ceil((24 / df + 14 * width) / (STEP * width))
+    logs = np.linspace(-24 / df - 7 * width, 7 * width, num_logs)  # of the estimated over the true standard deviation
     weights = np.exp(df * logs - df * (np.exp(2 * logs) - 1) / 2)
     scales, weights = np.exp(logs), weights / weights.sum()
-    low, high = 0.0, 1.0
-    while _range_probability(high, num_means, scales, weights) < level:
-        low, high = high, 2 * high
-    while high - low > 1e-6 * high:
-        middle = (low + high) / 2
-        if _range_probability(middle, num_means, scales, weights) < level:
-            low = middle
-        else:
-            high = middle
-    return high / math.sqrt(2)
+
+    def excess(value: float) -> float:
+        return _range_probability(value, num_means, scales, weights) - level
+
+    low = math.sqrt(2) * t_quantile(df, (1 + level) / 2)  # of two means
+    high = math.sqrt(2) * t_quantile(df, 1 - (1 - level) / num_means / (num_means - 1))  # by Bonferroni, over all pairs
+    while excess(high) < 0:  # by an error of rounding
+        high *= 2
+    return float(brentq(excess, low, high, rtol=1e-6)) / math.sqrt(2)
 
 
 def _range_probability(value: float, num_means: int, scales: Vector, weights: Vector) -> float:

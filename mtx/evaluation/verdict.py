@@ -7,6 +7,7 @@ how often it is wrong.
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from mtx.evaluation.arm_means import ArmModel, fit_arms, standard_errors
@@ -74,7 +75,7 @@ class Verdict:
     level: float
     text_differences: Mapping[str, Difference] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def has_intervals(self) -> bool:
         """Whether the seeds show how much numbers vary, so that differences have intervals."""
         return any(math.isfinite(difference.low) for difference in self.differences.values())

@@ -22,7 +22,15 @@ from mtx.assumption_log import assume
 from mtx.components.check_and_build import build
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.errors import ConfigError
-from mtx.experiment.fit_opening_and_summary import METRIC, begin_values, closing, model_text, opening, show
+from mtx.experiment.fit_opening_and_summary import (
+    METRIC,
+    begin_values,
+    closing,
+    model_report,
+    model_text,
+    opening,
+    show,
+)
 from mtx.experiment.held_out_slicings import slicings_or_none
 from mtx.experiment.measure import data_report_and_profile
 from mtx.experiment.missing_figures import missing_figures
@@ -113,7 +121,7 @@ def fit(
     if trainer.is_global_zero:
         complete_statistics(run, data, None)
         RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
-        report = Report.of(data, fit_report(run, trainer, progress))
+        report = Report.of(data, fit_report(run, trainer, progress), model_report(trainer, model))
         run.write_report(report)  # before slicing and translating, so that their failure loses no result
         sizes = {"scored": scored_sentences, "beam": beam}
         _evaluate_and_show(run, trainer, model, progress, report, logged, contrastive_pairs, translations, sizes)

@@ -17,6 +17,7 @@ from mtx.experiment.run_context import Run
 from mtx.progress.formatting import duration, rounded
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_record import Report, Spent
+from mtx.records.trained_model_report import TrainedModelReport
 from mtx.sweep.run_start_end_log import near
 from mtx.training.callbacks.training_budget import UNITS
 from mtx.training.checkpoint_callback import held_out_metric
@@ -43,6 +44,13 @@ def begin_values(run: Run, trainer: pl.Trainer, model: pl.LightningModule) -> di
         "max_steps": trainer.max_steps if trainer.max_steps >= 0 else None,
         "max_epochs": trainer.max_epochs if (trainer.max_epochs or -1) >= 0 else None,
     }
+
+
+def model_report(trainer: pl.Trainer, model: pl.LightningModule) -> TrainedModelReport:
+    """Return the size of the model, and the device and the threads of its training, for `report.json`."""
+    return TrainedModelReport(
+        num_parameters=num_parameters(model), device=devices(trainer), num_threads=torch.get_num_threads()
+    )
 
 
 def num_parameters(model: pl.LightningModule) -> int:

@@ -13,6 +13,7 @@ from mtx.records.result_types import JobRecord, Results
 
 UNITS = (("real_tokens", "real tokens trained on"), ("seconds", "seconds of training"), ("step", "updates"))
 MAX_POINTS = 80  # points of a curve
+MAX_COMMON_POINTS = 200  # points of the common axis of all curves, without the ends of each curve
 MAX_ARMS = 40
 
 Points = NDArray[np.float64]
@@ -66,6 +67,9 @@ def arm_curves(
 def curve_columns(curves: Sequence[ArmCurve], unit: str, axis: str) -> dict[str, object]:
     """Return curves as plain values over one common x axis, None outside of a curve; for the script of the page."""
     x = np.unique(np.concatenate([curve.x for curve in curves]))
+    if len(x) > MAX_COMMON_POINTS:  # seconds differ between all jobs
+        some = x[np.linspace(0, len(x) - 1, MAX_COMMON_POINTS).round().astype(int)]
+        x = np.unique(np.concatenate([some, *(curve.x[[0, -1]] for curve in curves)]))
 
     def column(curve: ArmCurve, values: Points) -> list[float | None]:
         inside = (x >= curve.x[0]) & (x <= curve.x[-1])

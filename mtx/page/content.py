@@ -8,11 +8,12 @@ from typing import Any
 from mtx.evaluation.verdict_text import difference_text
 from mtx.page import data_section, provenance
 from mtx.page.cohort_content import Comparison, comparison
+from mtx.page.data_section import run_facts
 from mtx.page.failures_section import failures
-from mtx.page.job_links import ArmCommands, arm_commands, job_link, signatures, without_samples
+from mtx.page.job_links import ArmCommands, arm_commands, contrastive_conditions, job_link, signatures, without_samples
 from mtx.page.mixture_section import mixture_shares
 from mtx.page.plots.power_law_bands import MAX_CURVES
-from mtx.page.ranking import heading, job_label, metric_columns
+from mtx.page.ranking import job_label, metric_columns
 from mtx.page.result_plots import PageFigures, batch_plots, histogram_plot
 from mtx.page.scores_section import scores_section
 from mtx.page.scripts import library_style, page_data, script_sources, scripts
@@ -26,6 +27,7 @@ from mtx.records.learning_rate_order import (
     order_rows,
 )
 from mtx.records.plot_data_record import read_profile
+from mtx.records.report_metrics import metric_heading
 from mtx.records.report_record import Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
 from mtx.records.rule_worth import WORTH_HEADINGS, worth_cells
@@ -49,7 +51,7 @@ MAX_VALUES = 12  # values listed for each setting that varied
 TEMPLATE_FUNCTIONS = {
     "difference_text": difference_text,
     "named": provenance.names_text,
-    "heading": heading,
+    "heading": metric_heading,
     "written": metric_text,
     "brief_value": brief_value,
     "evaluation_headings": HEADINGS,
@@ -91,8 +93,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
     ]
     funnels = data_section.funnels(completed, varied, profiles)
     histograms = data_section.histograms(completed, varied, profiles)
-    placed = [(number, row) for number, of in enumerate(comparisons, 1) for row in of.ranking.rows]
-    representatives = [(row.label, job) for _, row in placed if (job := _first_completed(row.jobs)) is not None]
+    representatives = _representatives(comparisons)
     batches = batch_plots(drawing, representatives[:MAX_BATCH_ROWS], profiles)
     return {
         **_job_facts(results, folder),
@@ -124,6 +125,7 @@ def page_content(results: Results, folder: Path) -> dict[str, Any]:
         "max_commands": MAX_COMMANDS,
         "large_jobs": LARGE_JOBS,
         "signatures": signatures(completed),
+        "contrastive_conditions": contrastive_conditions(completed),
         **TEMPLATE_FUNCTIONS,
     }
 
@@ -147,7 +149,7 @@ def _job_facts(results: Results, folder: Path) -> dict[str, Any]:
         "progress": results.progress,
         "refresh_s": REFRESH_S,
         "reused": sum(job.reused for job in results.jobs),
-        "objective": heading(results.objective),
+        "objective": metric_heading(results.objective),
         "failed": failures(results.jobs, varied),
         "jobs": [(job, job_label(job, varied), job_link(job, folder)) for job in results.jobs],
         "assumptions": [*((assumption, None) for assumption in results.assumptions), *_assumptions(results.jobs)],
@@ -174,7 +176,8 @@ def _number_rows(results: Results) -> list[tuple[str, str]]:
         return []
     job = results.jobs[0]
     found = [(name, job.number(name)) for name in metric_columns(results)]
-    return [(heading(name), metric_text(name, value)) for name, value in found if value is not None]
+    numbers = [(metric_heading(name), metric_text(name, value)) for name, value in found if value is not None]
+    return numbers + run_facts(job.report)
 
 
 def _state_name(state: RecordState, results: Results) -> str:
@@ -238,5 +241,8 @@ def _arms(comparisons: Sequence[Comparison], folder: Path) -> list[ArmCommands]:
     return found[:MAX_COMMANDS]
 
 
-def _first_completed(jobs: Sequence[JobRecord]) -> JobRecord | None:
-    return next((job for job in jobs if job.state == "completed"), None)
+def _representatives(comparisons: Sequence[Comparison]) -> list[tuple[int, str, JobRecord]]:
+    """Return the number and the label of each row, with its first completed job; rows without one are left out."""
+    rows = [row for of in comparisons for row in of.ranking.rows]
+    completed = [(row, next((job for job in row.jobs if job.state == "completed"), None)) for row in rows]
+    return [(row.number, row.label, job) for row, job in completed if job is not None]

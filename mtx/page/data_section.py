@@ -143,6 +143,18 @@ def batch_facts(job: JobRecord) -> dict[str, float]:
     return {name: job.metrics[name] for name in BATCH_FACTS if name in job.metrics}
 
 
+def run_facts(report: Report) -> list[tuple[str, str]]:
+    """Return the facts of a training that have no column in comparisons: the start, the model, and where it ran."""
+    facts = (
+        ("bits per byte at the start", None if (bits := report.bits_per_byte_first) is None else f"{bits:.4f}"),
+        ("parameters", None if report.num_parameters is None else f"{report.num_parameters:,}"),
+        ("device", report.device),
+        ("threads", None if report.num_threads is None else f"{report.num_threads:,}"),
+        ("ended by", report.ended_by),
+    )
+    return [(name, text) for name, text in facts if text is not None]
+
+
 def excerpt(text: str) -> str:
     """Return a text, cut to `MAX_TEXT_CHARS` characters with its full length appended if it is longer."""
     return text if len(text) <= MAX_TEXT_CHARS else f"{text[:MAX_TEXT_CHARS]}… ({len(text):,} characters)"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mtx.evaluation.verdict import Difference, Verdict, verdict
-from mtx.records.report_metrics import Value
+from mtx.records.report_metrics import Value, shown_value
 from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.setting_notation import BEST_MARK, TIE_MARK, setting_text
 
@@ -67,7 +67,7 @@ def effects(results: Results) -> tuple[Effect, ...]:
     if metric is None or len(keys) < 2:
         return ()
     completed = [job for job in results.jobs if job.state == "completed" and not job.confirms]
-    jobs = [(job, float(value)) for job in completed if (value := job.number(metric)) is not None]
+    jobs = [(job, shown_value(metric, float(value))) for job in completed if (value := job.number(metric)) is not None]
     found = (_effect(key, jobs, results) for key in keys)
     return tuple(effect for effect in found if effect is not None)[:MAX_EFFECTS]
 

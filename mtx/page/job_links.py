@@ -10,10 +10,11 @@ from urllib.parse import quote
 from mtx.evaluation.slices import COLUMN_PREFIX, NO_VALUE, OTHERS
 from mtx.page.ranking import Row
 from mtx.records.report_record import REPORT_FILE
-from mtx.records.result_types import LOCATION_KEYS, SEED, SEED_KEYS, UNCOMPARED_GROUPS, JobRecord, Results
+from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.setting_notation import brief_value
 from mtx.records.slice_report import Slice
 from mtx.records.sweep_record import PAGE_FILE
+from mtx.records.varied_keys import LOCATION_KEYS, SEED_KEYS, UNCOMPARED_GROUPS
 
 MAX_LINKS = 20  # jobs of an arm that are linked beside its command
 MAX_DIFFERENCES = 30  # settings of an arm that differ from those of the first arm
@@ -119,6 +120,15 @@ def signatures(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
     """Return the different signatures of BLEU and chrF with which sacrebleu scored the jobs."""
     scores = [job.report.scores for job in jobs if job.report.scores is not None]
     texts = [text for of in scores for text in (of.bleu_signature, of.chrf_signature) if text]
+    return tuple(dict.fromkeys(texts))
+
+
+def contrastive_conditions(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
+    """Return among how many targets, and for how many held-out pairs, the jobs had to find the right target."""
+    found = [job.report.contrastive for job in jobs if job.report.contrastive is not None]
+    texts = [
+        f"one of {of.num_candidates} targets of similar length, for {of.num_pairs:,} held-out pairs" for of in found
+    ]
     return tuple(dict.fromkeys(texts))
 
 

@@ -87,7 +87,7 @@
   }));
 
   // Buttons that copy the text of an element.
-  document.querySelectorAll("pre[data-copy]").forEach(pre => part(() => {
+  const addCopy = pre => part(() => {
     const button = make("button", pre.dataset.copy, { type: "button", class: "copy" });
     button.addEventListener("click", () => {
       getSelection().selectAllChildren(pre);
@@ -95,10 +95,15 @@
       if (navigator.clipboard) navigator.clipboard.writeText(pre.textContent).then(done, () => {});
       else if (document.execCommand("copy")) done();
     });
-    const details = pre.closest("details");
     if (pre.dataset.place) document.getElementById(pre.dataset.place).append(button);
-    else (details || pre).before(button);
-  }));
+    else pre.before(button);
+  });
+  const addCopies = element => element.querySelectorAll("pre[data-copy]:not([data-place])").forEach(pre => {
+    if (!pre.previousElementSibling || !pre.previousElementSibling.matches(".copy")) addCopy(pre);
+  });
+  document.querySelectorAll("pre[data-copy][data-place]").forEach(addCopy);
+  // The commands of thousands of arms get their buttons when they are opened.
+  document.addEventListener("toggle", event => { if (event.target.open) addCopies(event.target); }, true);
 
   const select = (label, choices, chosen, change) => {
     const box = make("label", label + " ");
@@ -120,9 +125,9 @@
       if (plot) plot.destroy();
       const found = data.curves.find(one => one.unit === unit);
       const series = [{ label: found.axis, value: (_, x) => x === null ? "–" : short(x) }], columns = [found.x], bands = [];
-      found.arms.forEach((arm, number) => {
-        const stroke = colour(number), shown = !state.hidden[armOf(arm.label)];
-        series.push({ label: arm.label, stroke, width: 2, show: shown, spanGaps: true, dash: number < 8 ? undefined : [6, 3],
+      found.arms.forEach(arm => {
+        const stroke = colour(arm.number - 1), shown = !state.hidden[armOf(arm.label)];
+        series.push({ label: arm.label, stroke, width: 2, show: shown, spanGaps: true, dash: arm.number <= 8 ? undefined : [6, 3],
           value: (_, y) => y === null || y === undefined ? "–" : y.toFixed(4) });
         columns.push(arm.mean);
         if (arm.low) {
@@ -185,10 +190,17 @@
       if (text !== undefined) element.textContent = text;
       return element;
     };
-    const [wide, high, left, low] = [720, 380, 70, 50];
+    const [high, left, low] = [380, 70, 56];
+    const names = Object.fromEntries(metrics);
     const place = make("div");
+    const ticks = (least, most) => {
+      const size = 10 ** Math.floor(Math.log10((most - least) / 5)), found = [];
+      const step = size * [1, 2, 5, 10].find(times => times * size * 5 >= most - least);
+      for (let at = Math.ceil(least / step); at * step <= most; at++) found.push(Number((at * step).toPrecision(12)));
+      return found;
+    };
     const draw = () => {
-      const [x, y] = [xs.value, ys.value];
+      const [x, y, wide] = [xs.value, ys.value, Math.max(place.clientWidth, 280)];
       const points = data.arms.filter(arm => arm.metrics[x] && arm.metrics[y] && !state.hidden[arm.label]);
       if (!points.length) { place.replaceChildren(make("p", "All arms are hidden.")); return; }
       const range = name => {
@@ -200,14 +212,14 @@
       const [[x0, x1], [y0, y1]] = [range(x), range(y)];
       const atX = value => left + (value - x0) / (x1 - x0) * (wide - left - 20);
       const atY = value => high - low - (value - y0) / (y1 - y0) * (high - low - 20);
-      const svg = shape("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `${y} by ${x}` });
-      for (let tick = 0; tick <= 4; tick++) {
-        const [vx, vy] = [x0 + (x1 - x0) * tick / 4, y0 + (y1 - y0) * tick / 4];
-        svg.append(shape("line", { x1: atX(vx), x2: atX(vx), y1: 20, y2: high - low, stroke: grid() }),
-          shape("line", { x1: left, x2: wide - 20, y1: atY(vy), y2: atY(vy), stroke: grid() }),
-          shape("text", { x: atX(vx), y: high - low + 18, "text-anchor": "middle", "font-size": 12 }, short(vx)),
-          shape("text", { x: left - 8, y: atY(vy) + 4, "text-anchor": "end", "font-size": 12 }, short(vy)));
-      }
+      const svg = shape("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `${names[y]} by ${names[x]}` });
+      ticks(x0, x1).forEach(at => svg.append(shape("line", { x1: atX(at), x2: atX(at), y1: 20, y2: high - low, stroke: grid() }),
+        shape("text", { x: atX(at), y: high - low + 18, "text-anchor": "middle", "font-size": 12 }, short(at))));
+      ticks(y0, y1).forEach(at => svg.append(shape("line", { x1: left, x2: wide - 20, y1: atY(at), y2: atY(at), stroke: grid() }),
+        shape("text", { x: left - 8, y: atY(at) + 4, "text-anchor": "end", "font-size": 12 }, short(at))));
+      const middle = (high - low) / 2;
+      svg.append(shape("text", { x: (left + wide) / 2, y: high - 12, "text-anchor": "middle", "font-size": 13 }, names[x]),
+        shape("text", { x: 14, y: middle, "text-anchor": "middle", "font-size": 13, transform: `rotate(-90 14 ${middle})` }, names[y]));
       points.forEach(arm => {
         const [cx, cy, stroke] = [atX(arm.metrics[x][0]), atY(arm.metrics[y][0]), colour(arm.number - 1)];
         const link = shape("a", { href: "#arm-" + arm.number });
@@ -238,6 +250,7 @@
       boxes.children[number].firstChild.checked = !state.hidden[arm.label];
     });
     redraws.push(() => { check(); draw(); });
+    addEventListener("resize", () => part(draw));
     scatter.append(xBox, yBox, figure, shown);
     check();
     draw();

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtx.records.result_types import UNCOMPARED_GROUPS, JobRecord
+from mtx.records.result_types import JobRecord
 from mtx.records.setting_notation import brief_text, setting_text
+from mtx.records.varied_keys import UNCOMPARED_GROUPS
 
 MAX_JOBS = 8  # job names in one cell
 MAX_SETTING_CHARS = 400  # characters of a setting's value

@@ -1,15 +1,17 @@
 """The page's main table: one row for jobs that differ in the seed alone, best first; and how jobs are named."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from mtx.evaluation.verdict import Verdict
 from mtx.evaluation.verdict_text import difference_texts
-from mtx.records.report_metrics import KEY_METRICS
+from mtx.records.report_metrics import metric_heading
 from mtx.records.result_types import CONFIRM_SUFFIX, SEED, Group, JobRecord, Results
 from mtx.records.setting_notation import brief_key, brief_value, mean_texts, settings_label
 
+Item = TypeVar("Item")
 OVER_SEEDS, OVER_SENTENCES = "over seeds", "over held-out sentences"
 MAX_COLUMNS = 6  # of what varied; the rest is written into one
 
@@ -64,6 +66,7 @@ class Ranking:
         keys: headings of what varied, in full.
         headings: of the metrics.
         rows: best first; arms that diverged, and then arms that failed, are the last.
+        shared: the heading and the text of each metric that is the same in all rows, so that it has no column.
         unstarted: the overrides of each arm of which no job has begun, and the number of its jobs.
         repeats: whether a row stands for more than one job.
         intervals: the kinds of intervals that differences to the best row have: over seeds, over held-out sentences.
@@ -75,6 +78,7 @@ class Ranking:
     repeats: bool
     intervals: tuple[str, ...]
     unstarted: tuple[tuple[str, int], ...] = ()
+    shared: tuple[tuple[str, str], ...] = ()
 
 
 def ranking(results: Results, varied: Sequence[str]) -> Ranking:
@@ -88,21 +92,38 @@ def ranking(results: Results, varied: Sequence[str]) -> Ranking:
         for number, group in enumerate(ranked_groups(results), start=1)
     )
     headings = tuple((key, brief_key(key, keys)) for key in columns) + ((("", "others"),) if rest else ())
+    shared = _shared_cells(rows, metrics)
+    rows = tuple(replace(row, cells=_without(row.cells, shared)) for row in rows)
     return Ranking(
         keys=headings,
-        headings=tuple(heading(metric) for metric in metrics),
+        headings=tuple(metric_heading(metric) for metric in _without(metrics, shared)),
         rows=_with_intervals(rows, results),
         repeats=any(len(row.jobs) > 1 for row in rows),
         intervals=interval_kinds(results.verdict),
         unstarted=unstarted_arms(results),
+        shared=tuple((metric_heading(metrics[place]), cell.mean) for place, cell in shared.items()),
     )
+
+
+def _shared_cells(rows: Sequence[Row], metrics: Sequence[str]) -> dict[int, Cell]:
+    """Return the cells by the place of their metric, behind the first, that are the same in all of several rows."""
+    found = {}
+    for place in range(1, len(metrics)):
+        cells = {row.cells[place] for row in rows}
+        if len(rows) > 1 and len(cells) == 1 and (cell := cells.pop()) is not None and cell.spread is None:
+            found[place] = cell
+    return found
+
+
+def _without(items: Sequence[Item], places: Container[int]) -> tuple[Item, ...]:
+    return tuple(item for place, item in enumerate(items) if place not in places)
 
 
 def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
     """Return rows with the places of their differences to the best row on a common axis, which includes 0."""
     decided = results.verdict
     found = decided.differences if decided.has_intervals else decided.text_differences
-    ends = {row.number: found.get(_arm_of(row, results)) for row in rows}
+    ends = {row.number: found.get(results.arm_names[id(row.jobs)]) for row in rows}
     known = {
         number: (of.low, of.estimate, of.high)
         for number, of in ends.items()
@@ -110,7 +131,7 @@ def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
     }
     if not known or (decided.order and decided.compared_to not in (None, decided.order[0])):
         return tuple(rows)
-    best = next((row.number for row in rows if _arm_of(row, results) == decided.order[0]), None)
+    best = next((row.number for row in rows if results.arm_names[id(row.jobs)] == decided.order[0]), None)
     if best is not None:
         known[best] = (0.0, 0.0, 0.0)
     least, most = min(low for low, _, _ in known.values()), max(high for _, _, high in known.values())
@@ -120,10 +141,6 @@ def _with_intervals(rows: Sequence[Row], results: Results) -> tuple[Row, ...]:
         return (low - least) / width, (middle - least) / width, (high - least) / width
 
     return tuple(replace(row, interval=places(*known[row.number])) if row.number in known else row for row in rows)
-
-
-def _arm_of(row: Row, results: Results) -> str:
-    return next(name for name, arm in results.arms.items() if arm.jobs is row.jobs)
 
 
 def unstarted_arms(results: Results) -> tuple[tuple[str, int], ...]:
@@ -155,13 +172,6 @@ def metric_columns(results: Results) -> list[str]:
     """Return the metrics of the table: the objectives, then those that people look at first."""
     objectives = dict.fromkeys(name for job in results.jobs for name in job.objectives)
     return list(dict.fromkeys([*objectives, *results.metrics]))
-
-
-def heading(metric: str | None) -> str:
-    """Return a metric's name for people."""
-    if metric is None:
-        return ""
-    return KEY_METRICS[metric][0] if metric in KEY_METRICS else metric
 
 
 def job_label(job: JobRecord, varied: Sequence[str]) -> str:

@@ -13,13 +13,13 @@ from rich.console import Console
 from mtx.errors import StoreError
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.page.content import page_content
+from mtx.page.safe_text import forget_texts, safe_text
 from mtx.page.scripts import packaged_text
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.report_record import REPORT_FILE
 from mtx.records.result_types import Results
 from mtx.records.sweep_record import PAGE_FILE
-from mtx.redaction_and_escaping import redacted_text, visible_text
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def write_page(results: Results, folder: Path) -> Path:
 
 def render(results: Results, folder: Path) -> str:
     """Return the HTML of the page about `results`, with links relative to `folder`."""
+    forget_texts()
     return jinja_environment().get_template(TEMPLATE).render(page_content(results, folder))
 
 
@@ -109,4 +110,4 @@ def _safe_value(value: Any) -> Any:
     """Return a value as safe text for the page; the SVG of plots and included templates stay markup."""
     if isinstance(value, Markup):
         return value
-    return "–" if value is None else redacted_text(visible_text(str(value)))
+    return "–" if value is None else safe_text(str(value))

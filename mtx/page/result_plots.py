@@ -16,10 +16,10 @@ from mtx.page.plots.length_histogram import length_plot
 from mtx.page.plots.matplotlib_svg import Figures, Plot
 from mtx.page.plots.pareto_front import Point, pareto_plot
 from mtx.page.plots.tokens_per_step import token_step_plot
-from mtx.page.ranking import heading, ranked_groups
+from mtx.page.ranking import ranked_groups
 from mtx.records.plot_data_record import SIDES, RunProfile
-from mtx.records.report_metrics import Value
-from mtx.records.result_types import SEED, JobRecord, Results
+from mtx.records.report_metrics import Value, metric_heading, shown_value
+from mtx.records.result_types import JobRecord, Results
 from mtx.records.setting_notation import brief_value
 
 MANY_VALUES = 8  # values of a numeric setting; with more values, they are plotted along an axis
@@ -32,8 +32,9 @@ class PageFigures(Figures):
 
 @dataclass(frozen=True)
 class BatchPlots:
-    """The batches of one row of the ranking: numbers, and the plots that could be drawn."""
+    """The batches of one row of the ranking: its number and label, facts, and the plots that could be drawn."""
 
+    number: int
     label: str
     facts: Mapping[str, float]
     shapes: Plot | None
@@ -54,25 +55,24 @@ def effect_plot(drawing: PageFigures, effect: Effect, objective: str) -> Plot:
     return dot_plot(drawing, rows, metric=objective, label=about)
 
 
-def front_plot(drawing: PageFigures, found: Front, results: Results, varied: Sequence[str]) -> Plot:
-    """Plot two metrics against each other, one point for each row, coloured by the first varied setting."""
+def front_plot(drawing: PageFigures, found: Front, results: Results) -> Plot:
+    """Plot two metrics against each other, one point for each row."""
     groups = ranked_groups(results)
-    key = next((key for key in varied if key != SEED), None)
     points = [
         Point(
             number=number,
-            x=x,
-            y=y,
-            x_spread=groups[number - 1].spread(found.x) or 0.0,
-            y_spread=groups[number - 1].spread(found.y) or 0.0,
-            series="" if key is None else brief_value(groups[number - 1].jobs[0].value(key)),
+            x=shown_value(found.x, x),
+            y=shown_value(found.y, y),
+            x_spread=shown_value(found.x, groups[number - 1].spread(found.x) or 0.0),
+            y_spread=shown_value(found.y, groups[number - 1].spread(found.y) or 0.0),
             on_front=number in found.on_front,
         )
         for number, x, y in found.rows
     ]
     on_front = ", ".join(map(str, found.on_front))
-    about = f"{heading(found.y)} against {heading(found.x)}, one point per row. Rows on the Pareto front: {on_front}"
-    return pareto_plot(drawing, points, x=heading(found.x), y=heading(found.y), label=about)
+    x, y = metric_heading(found.x), metric_heading(found.y)
+    about = f"{y} against {x}, one point per row. Rows on the Pareto front: {on_front}"
+    return pareto_plot(drawing, points, x=x, y=y, label=about)
 
 
 def curve_plots(
@@ -85,7 +85,12 @@ def curve_plots(
         if unit == "step" and found:
             break
         lines = [
-            Line(of.label, list(zip(of.x, of.mean, strict=True)), None if of.spread is None else list(of.spread))
+            Line(
+                of.label,
+                list(zip(of.x, of.mean, strict=True)),
+                None if of.spread is None else list(of.spread),
+                of.number,
+            )
             for of in arm_curves(results, labels, profiles, unit)
         ]
         if lines:
@@ -115,24 +120,24 @@ def histogram_plot(drawing: PageFigures, label: str, profile: RunProfile) -> Plo
 
 
 def batch_plots(
-    drawing: PageFigures, named: Sequence[tuple[str, JobRecord]], profiles: Mapping[Path, RunProfile]
+    drawing: PageFigures, named: Sequence[tuple[int, str, JobRecord]], profiles: Mapping[Path, RunProfile]
 ) -> list[BatchPlots]:
-    """Plot the batch shapes and the tokens per step of some jobs."""
+    """Plot the batch shapes and the tokens per step of some jobs, given with the number and the label of their row."""
     found = []
-    for label, job in named:
+    for place, label, job in named:
         profile, facts = profiles[job.folder], data_section.batch_facts(job)
         shape_plot = token_plot = None
         if profile.shapes:
             number = profile.num_shapes or len(profile.shapes)
             about = f"batch shapes, {label}: {number:,} different ones; pairs per batch against the longer side"
-            shape_plot = batch_shape_plot(drawing, profile.shapes, label=about)
+            shape_plot = batch_shape_plot(drawing, profile.shapes, label=about, arm=place)
         steps = profile.tokens_per_step
         if steps is not None and steps.real:
             mean = sum(steps.real) / len(steps.real)
             about = f"tokens per step over the epoch, {label}: {mean:,.0f} real tokens on average"
             token_plot = token_step_plot(drawing, steps.positions, steps.real, steps.padded, label=about)
         if facts or shape_plot or token_plot:
-            found.append(BatchPlots(label, facts, shape_plot, token_plot, profile.other_batches))
+            found.append(BatchPlots(place, label, facts, shape_plot, token_plot, profile.other_batches))
     return found
 
 

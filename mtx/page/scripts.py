@@ -12,15 +12,16 @@ from typing import Any
 from markupsafe import Markup
 
 from mtx.page.arm_curves import UNITS, arm_curves, curve_columns
-from mtx.page.ranking import Ranking, heading, metric_columns
+from mtx.page.ranking import Ranking, metric_columns
+from mtx.page.safe_text import safe_text
 from mtx.records.plot_data_record import RunProfile
+from mtx.records.report_metrics import metric_heading, shown_value
 from mtx.records.result_types import Results
-from mtx.redaction_and_escaping import redacted_text, visible_text
 
 LIBRARY, OWN, LICENSE, STYLE = "uplot.min.js", "page.js", "uplot.license.txt", "uplot.min.css"
 MAX_ARMS = 400  # points of the scatter
 # Characters that could end the element or start a comment inside it, or that old scripts take for line ends.
-ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
 @cache
@@ -58,7 +59,7 @@ def page_data(
     arms = [] if ranking is None else _arms(ranking, results, metrics)
     data = {
         "curves": curves,
-        "metrics": [(metric, heading(metric)) for metric in metrics],
+        "metrics": [(metric, metric_heading(metric)) for metric in metrics],
         "arms": arms,
         "is_followed": results.progress is not None and results.progress.is_followed,
         "as_of": None if results.progress is None else results.progress.as_of,
@@ -69,7 +70,7 @@ def page_data(
 def escaped_json(value: Any) -> str:
     """Return a value as JSON for a script element; texts are made visible and lose credentials, as all others."""
     text = json.dumps(_safe(value), ensure_ascii=False, allow_nan=False)
-    return "".join(ESCAPES.get(character, character) for character in text)
+    return text.translate(ESCAPES)
 
 
 def packaged_text(name: str) -> str:
@@ -83,7 +84,7 @@ def _arms(ranking: Ranking, results: Results, metrics: Sequence[str]) -> list[di
     for row in ranking.rows[:MAX_ARMS]:
         group = groups[id(row.jobs)]
         numbers = {
-            metric: [mean, group.spread(metric) or 0.0]
+            metric: [shown_value(metric, number) for number in (mean, group.spread(metric) or 0.0)]
             for metric in metrics
             if (mean := group.mean(metric)) is not None
         }
@@ -93,7 +94,7 @@ def _arms(ranking: Ranking, results: Results, metrics: Sequence[str]) -> list[di
 
 def _safe(value: Any) -> Any:
     if isinstance(value, str):
-        return redacted_text(visible_text(value))
+        return safe_text(value)
     if isinstance(value, Mapping):
         return {_safe(str(key)): _safe(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,5 +1,6 @@
 """The time and the tokens that each row of the ranking needs to reach the same held-out bits per byte."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +16,17 @@ Unit = Literal["seconds", "real_tokens"]
 
 @dataclass(frozen=True)
 class SpentAmount:
-    """The amount that the jobs of a row spent until they reached the common level.
+    """The amount that the jobs of a row spent until they reached a level.
 
     Attributes:
         mean: The mean over the jobs.
         spread: The standard deviation over the jobs (divisor n − 1); None for fewer than two jobs.
+        is_at_start: Whether the first validation of each job had reached the level.
     """
 
     mean: float
     spread: float | None
+    is_at_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,22 +34,30 @@ class TimeToQuality:
     """The amounts that rows of the ranking spent until they reached the same held-out bits per byte.
 
     Attributes:
-        bits_per_byte: The common level: the lowest value that every job reached.
+        bits_per_byte: The first level: the lowest value that every job reached. If no job had to train for it, a lower
+            one.
+        rows: Rows with seconds of training and real tokens of both sides, None if not reached or not known; the fastest
+            row comes first.
         harder: Up to two lower levels, which the median row and the best row reached with all their jobs, each with the
             seconds by row number; rows that did not reach a level are missing.
-        rows: Rows with seconds of training and real tokens of both sides if known; the fastest row comes first.
     """
 
     bits_per_byte: float
     rows: tuple[tuple[Row, SpentAmount | None, SpentAmount | None], ...]
     harder: tuple[tuple[float, Mapping[int, SpentAmount]], ...] = ()
 
+    @property
+    def is_fair(self) -> bool:
+        """Whether all rows reached the first level by training, so that their times compare."""
+        return all(spent is not None and not spent.is_at_start for _, spent, _ in self.rows)
+
 
 def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) -> TimeToQuality | None:
     """Return the amounts that each row spent until its jobs reached the lowest level that all jobs reached.
 
     Returns:
-        None if fewer than two rows have learning curves, or if some job never improved on its first validation.
+        None if fewer than two rows have learning curves with known amounts, or if no job improved on its first
+        validation.
     """
     curves = {
         row.number: [curve for job in row.jobs if len(curve := validation_curve(profiles.get(job.folder))) > 1]
@@ -55,41 +66,34 @@ def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) ->
     rows = [row for row in rows if curves[row.number]]
     if len(rows) < 2:
         return None
-    each = [curve for row in rows for curve in curves[row.number]]
-    level = max(min(bits for _, bits in curve) for curve in each)
-    if any(curve[0][1] <= level for curve in each):
-        return None
-    seconds, tokens = (
-        _spent_by_row({row.number: [spent_until(level, curve, unit) for curve in curves[row.number]] for row in rows})
-        for unit in ("seconds", "real_tokens")
-    )
-    found = [(row, seconds.get(row.number), tokens.get(row.number)) for row in rows]
-    found = [line for line in found if line[1] or line[2]]
-    if len(found) < 2:
-        return None
-    ordered = tuple(sorted(found, key=lambda line: [spent.mean if spent else 0 for spent in line[1:]]))
     ends = {row.number: max(min(bits for _, bits in curve) for curve in curves[row.number]) for row in rows}
-    lower = sorted({one for one in (statistics.median_high(ends.values()), min(ends.values())) if one < level})[::-1]
-    harder = [
-        (
-            one,
-            _spent_by_row(
-                {row.number: [spent_until(one, curve, "seconds") for curve in curves[row.number]] for row in rows}
-            ),
-        )
-        for one in lower
-    ]
-    return TimeToQuality(level, ordered, tuple(harder))
+    starts = [curve[0][1] for row in rows for curve in curves[row.number]]
+    candidates = {max(ends.values()), statistics.median_high(ends.values()), min(ends.values())}
+    levels = sorted((level for level in candidates if level < max(starts)), reverse=True)
+    if not levels:
+        return None
+    first, *lower = levels
+    seconds, tokens = _spent_by_row(curves, first, "seconds"), _spent_by_row(curves, first, "real_tokens")
+    found = [(row, seconds.get(row.number), tokens.get(row.number)) for row in rows]
+    found = [line for line in found if line[1] or line[2] or ends[line[0].number] > first]
+    if len(found) < 2 or not any(line[1] or line[2] for line in found):
+        return None
+    ordered = sorted(found, key=lambda line: [math.inf if spent is None else spent.mean for spent in line[1:]])
+    return TimeToQuality(first, tuple(ordered), tuple((one, _spent_by_row(curves, one, "seconds")) for one in lower))
 
 
 def spent_until(level: float, curve: Sequence[tuple[ValidationPoint, float]], unit: Unit) -> float | None:
     """Return the amount that was spent when a curve of held-out bits per byte first reached `level`.
 
-    Values between two validations are interpolated linearly.
+    Values between two validations are interpolated linearly. A level that the first validation has reached counts as
+    reached at that validation.
 
     Returns:
         Seconds or tokens. None if the curve never reached the level, or if the unit was not counted.
     """
+    if curve and curve[0][1] <= level:
+        spent = getattr(curve[0][0], unit)
+        return None if spent is None else float(spent)
     for (before, above), (after, below) in pairwise(curve):
         if below <= level < above:
             start, end = getattr(before, unit), getattr(after, unit)
@@ -108,10 +112,15 @@ def validation_curve(profile: RunProfile | None) -> list[tuple[ValidationPoint, 
     )
 
 
-def _spent_by_row(numbers: Mapping[int, Sequence[float | None]]) -> dict[int, SpentAmount]:
-    """Return the mean and the standard deviation of each row in which every job has a number."""
-    whole = {row: [n for n in found if n is not None] for row, found in numbers.items() if None not in found}
-    return {
-        row: SpentAmount(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None)
-        for row, found in whole.items()
-    }
+def _spent_by_row(
+    curves: Mapping[int, Sequence[Sequence[tuple[ValidationPoint, float]]]], level: float, unit: Unit
+) -> dict[int, SpentAmount]:
+    """Return what each row spent until all its jobs reached a level; without rows of which a job has no number."""
+    found = {}
+    for row, of_row in curves.items():
+        numbers = [n for curve in of_row if (n := spent_until(level, curve, unit)) is not None]
+        if numbers and len(numbers) == len(of_row):
+            spread = statistics.stdev(numbers) if len(numbers) > 1 else None
+            is_at_start = all(curve[0][1] <= level for curve in of_row)
+            found[row] = SpentAmount(statistics.fmean(numbers), spread, is_at_start)
+    return found

@@ -41,7 +41,7 @@ def read_results(folders: Sequence[Path]) -> Results:
     records = _latest_attempts(records)
     records = [_record_with_reuse(record, planned.get(record.folder.parent)) for record in records]
     for folder, sweep in planned.items():
-        if folder.is_dir():
+        if folder.is_dir() and any(_is_below(folder, root) for root in roots):  # not for single jobs of a sweep
             records += _missing_jobs(folder, sweep, [r for r in records if r.folder.parent == folder], shared)
     records.sort(key=lambda record: _natural_key(record.name))
     notes += [

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mtx.records.result_types import LOCATION_KEYS, SEED, UNCOMPARED_GROUPS, JobRecord, Results
+from mtx.records.result_types import SEED, JobRecord, Results
+from mtx.records.varied_keys import LOCATION_KEYS, UNCOMPARED_GROUPS
 
 MAX_NAMES = 8  # names of jobs, metrics or settings in one sentence
 

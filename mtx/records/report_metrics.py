@@ -11,15 +11,16 @@ KEY_METRICS = {
     "bits_per_byte": ("bits per byte", ".4f"),
     "fit_s": ("training time (s)", ",.1f"),
     "target_tokens_per_s": ("target tokens/s", ",.0f"),
-    "padding_ratio": ("padding ratio", ".4f"),
+    "padding_ratio": ("padding ratio (%)", ",.1f"),
     "num_batches": ("batches", ",.0f"),
     "spent.steps": ("updates", ",.0f"),
     "spent.real_tokens": ("real tokens", ",.0f"),
     "real_tokens_per_s": ("real tokens/s", ",.0f"),
     "scores.bleu": ("BLEU", ".1f"),
     "scores.chrf": ("chrF", ".1f"),
-    "contrastive.accuracy": ("contrastive accuracy", ".2f"),
+    "contrastive.accuracy": ("contrastive accuracy (%)", ",.1f"),
 }
+SHARES = frozenset({"padding_ratio", "contrastive.accuracy"})  # metrics from 0 to 1 that people read in percent
 HELD_OUT_PREFIXES = (
     "bits_per_byte",
     "scores.",
@@ -33,6 +34,21 @@ MORE_IS_BETTER = frozenset(
     }
 )
 NON_METRIC_KEYS = frozenset({"report_version", "seed", "epoch"})
+
+
+def metric_name(metric: str | None) -> str:
+    """Return the name of a metric for sentences and lines, without its unit percent; empty for none."""
+    return metric_heading(metric).removesuffix(" (%)")
+
+
+def metric_heading(metric: str | None) -> str:
+    """Return the heading of a metric in tables; empty for none."""
+    return KEY_METRICS[metric][0] if metric in KEY_METRICS else metric or ""
+
+
+def shown_value(metric: str | None, value: float) -> float:
+    """Return a metric's value in the unit of its heading: shares are shown in percent."""
+    return 100 * value if metric in SHARES else value
 
 
 def flat_mapping(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

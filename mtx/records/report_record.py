@@ -21,6 +21,7 @@ from mtx.records.record_file import Count, Counts, FileRecord, Number, OpenRecor
 from mtx.records.report_metrics import flat_numbers
 from mtx.records.score_report import ScorerReport, SelectionReport
 from mtx.records.slice_report import SliceReport
+from mtx.records.trained_model_report import TrainedModelReport
 from mtx.records.used_dataset_ids import StageNames
 from mtx.redaction_and_escaping import redacted_json
 
@@ -170,6 +171,7 @@ class DrawReport(Record):
     first_batch_s: Number | None = None
     first_batch: dict[str, tuple[str | int, ...]] = Field(default_factory=dict)
     epoch_s: Number | None = None
+    pass_s: tuple[Number, ...] = ()
     memory_added_mb: Number | None = None
     num_batches_drawn: Count | None = None
     num_pairs_drawn: Count | None = None
@@ -222,8 +224,8 @@ class Scores(Record):
     chrf_signature: str | None = None
 
 
-class TrainingReport(SliceReport):
-    """The training part of a report: steps, time, losses, held-out bits per byte, slices, and paths of checkpoints."""
+class TrainingReport(SliceReport, TrainedModelReport):
+    """The training part of a report: steps, time, losses, held-out bits per byte, slices, and the trained model."""
 
     num_steps: Count | None = None
     num_epochs: Count | None = None
@@ -237,8 +239,6 @@ class TrainingReport(SliceReport):
     bits_per_byte_first: Number | None = None
     bits_per_byte: Number | None = None
     validations: tuple[Validation, ...] = ()
-    checkpoint: str | None = None
-    best_checkpoint: str | None = None
 
 
 class TranslationReport(EvaluationReport):

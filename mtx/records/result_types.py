@@ -10,23 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mtx.evaluation.verdict import Direction, Verdict, verdict, with_text_differences
-from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, MORE_IS_BETTER, Value
+from mtx.records.report_metrics import HELD_OUT_PREFIXES, KEY_METRICS, MORE_IS_BETTER, Value, shown_value
 from mtx.records.report_record import Report
 from mtx.records.sentence_intervals import SentenceIntervals, sentence_intervals
 from mtx.records.setting_notation import BEST_MARK, TIE_MARK, settings_label
 from mtx.records.sweep_progress import SweepProgress
+from mtx.records.varied_keys import varied_keys
 
 RecordState = Literal["running", "completed", "failed", "interrupted", "missing"]
 
 CONFIRM_SUFFIX = " (new seeds)"  # of the name of an arm whose jobs `sweep.confirm` added
 SEED = "seed"  # jobs that differ in nothing else are repeats
-# Groups that change how, not what, is computed.
-UNCOMPARED_GROUPS = frozenset({"hydra", "sweep", "launcher", "sweeper", "page"})
-LOCATION_KEYS = frozenset({"storage.root"})  # keys that say where, not what
-SEED_KEYS = frozenset({"filter.ablation_seed"})  # keys that follow the seed, so that they do not make other arms
 SHAPE_GROUPS = frozenset({"model", "tokenizer"})  # config groups whose options change the first weights of a seed
 # Keys of the reference model that leave the first weights of a seed as they are.
 SAME_WEIGHTS = ("activation", "dropout", "label_smoothing", "learning_rate", "warmup_steps", "weight_decay")
@@ -119,6 +116,10 @@ class Group:
             for seed, jobs in self._jobs_by_seed(metric).items()
         }
 
+    def shown_numbers_by_seed(self, metric: str) -> dict[Value, float]:
+        """Return `numbers_by_seed` in the unit of the metric's heading."""
+        return {seed: shown_value(metric, number) for seed, number in self.numbers_by_seed(metric).items()}
+
     def weighted_jobs(self, metric: str) -> list[tuple[float, JobRecord]]:
         """Return the completed jobs that have a metric, with weights for the mean of `numbers_by_seed`."""
         by_seed = self._jobs_by_seed(metric)
@@ -186,22 +187,7 @@ class Results:
     @cached_property
     def varied(self) -> tuple[str, ...]:
         """The keys that differ between jobs, groups first, without keys that only follow from a group's option."""
-        jobs = [job for job in self.jobs if job.config]
-        names = dict.fromkeys(name for job in jobs for name in job.choices if name not in UNCOMPARED_GROUPS)
-        options = [name for name in names if len({job.choices.get(name) for job in jobs}) > 1]
-        keys = sorted({key for job in jobs for key in job.config} - LOCATION_KEYS - SEED_KEYS)
-        values = []
-        for key in keys:
-            group = key.partition(".")[0]
-            if group in UNCOMPARED_GROUPS or (key.rpartition(".")[2] in ("_target_", "_partial_") and group in options):
-                continue
-            within = [group] if group in options else [name for name in options if name == "experiment"]
-            by_option: dict[Any, set[Value]] = {}
-            for job in jobs:
-                by_option.setdefault(tuple(job.choices.get(name) for name in within), set()).add(job.config.get(key))
-            if any(len(found) > 1 for found in by_option.values()):
-                values.append(key)
-        return (*options, *values)
+        return varied_keys(self.jobs)
 
     @cached_property
     def arms(self) -> Mapping[str, Group]:
@@ -236,7 +222,8 @@ class Results:
     def verdict(self) -> Verdict:
         """The verdict on the arms by the objective, with intervals over seeds and over held-out sentences.
 
-        After `sweep.confirm`, the verdict is on the jobs that it added alone.
+        After `sweep.confirm`, the verdict is on the jobs that it added alone. Differences have the unit of the metric's
+        heading: percentage points for shares.
         """
         return with_text_differences(self._verdict_over_seeds, self.sentences.differences)
 
@@ -255,7 +242,7 @@ class Results:
     @cached_property
     def _verdict_over_seeds(self) -> Verdict:
         metric, arms = self.objective, self.judged_arms
-        values = {} if metric is None else {name: arm.numbers_by_seed(metric) for name, arm in arms.items()}
+        values = {} if metric is None else {name: arm.shown_numbers_by_seed(metric) for name, arm in arms.items()}
         return verdict(values, direction=self.direction, paired=self.has_paired_seeds)
 
     @property
@@ -296,7 +283,12 @@ class Results:
 
     def arm_name(self, group: Group) -> str:
         """Return the name of an arm."""
-        return next(name for name, arm in self.arms.items() if arm is group)
+        return self.arm_names[id(group.jobs)]
+
+    @cached_property
+    def arm_names(self) -> Mapping[int, str]:
+        """The name of each arm by the identity of its `jobs`."""
+        return {id(arm.jobs): name for name, arm in self.arms.items()}
 
     def mark(self, group: Group) -> str:
         """Return the mark of an arm in tables: the winner, one that may be the best, or none of these."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from mtx.data.filter.rule_ablation import ALL, NONE, OPTION, RANDOM_BESIDES, RANDOM_FOR, WITHOUT
 from mtx.evaluation.verdict import Difference, contrasts
 from mtx.evaluation.verdict_text import difference_text
-from mtx.records.report_metrics import KEY_METRICS, Value
+from mtx.records.report_metrics import Value, metric_heading
 from mtx.records.result_types import SEED, Group, Results
 from mtx.records.setting_notation import settings_label
 
@@ -91,7 +91,7 @@ class RuleWorths:
     @property
     def title(self) -> str:
         """The heading of a table."""
-        name = KEY_METRICS[self.metric][0] if self.metric in KEY_METRICS else self.metric
+        name = metric_heading(self.metric)
         pairs = ", paired" if self.is_paired else ""
         of = f" ({self.label})" if self.label else ""
         return f"worth of each rule{of}: gain in {name} [{self.level:.0%} interval], {self.num_seeds} seeds{pairs}"
@@ -138,7 +138,7 @@ def rule_worths(results: Results) -> tuple[RuleWorths, ...]:
 def _rule_worths(
     results: Results, others: Mapping[str, Value], arms: Mapping[str, Group], metric: str
 ) -> RuleWorths | None:
-    values = {name: numbers for name, arm in arms.items() if (numbers := arm.numbers_by_seed(metric))}
+    values = {name: numbers for name, arm in arms.items() if (numbers := arm.shown_numbers_by_seed(metric))}
     if ALL not in values or len(values) < 2:
         return None
     sign = 1.0 if results.direction == "minimize" else -1.0

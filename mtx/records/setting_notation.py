@@ -5,7 +5,7 @@ import re
 from collections.abc import Container, Mapping, Sequence
 
 from mtx.evaluation.verdict_text import decimals
-from mtx.records.report_metrics import KEY_METRICS, Value
+from mtx.records.report_metrics import KEY_METRICS, SHARES, Value, metric_name, shown_value
 
 BEST_MARK = "★"
 TIE_MARK = "≈"
@@ -59,10 +59,16 @@ def settings_label(settings: Mapping[str, Value], options: Container[str]) -> st
 
 
 def metric_text(metric: str, value: float) -> str:
-    """Write a metric's value for people."""
+    """Write a metric's value for people, in the unit of its heading."""
+    value = shown_value(metric, value)
     if metric.endswith("_per_s") and math.isfinite(value):
         value = float(f"{value:.{SPEED_DIGITS}g}")
     return format(value, KEY_METRICS[metric][1] if metric in KEY_METRICS else ",.4g")
+
+
+def named_metric_text(metric: str, value: float) -> str:
+    """Write a metric with its name and its unit, for a line: `padding ratio 3.6 %`."""
+    return f"{metric_name(metric)} {metric_text(metric, value)}{' %' * (metric in SHARES)}"
 
 
 def mean_texts(metric: str, mean: float, deviation: float | None) -> tuple[str, str | None]:
@@ -70,8 +76,10 @@ def mean_texts(metric: str, mean: float, deviation: float | None) -> tuple[str, 
 
     Neither has more decimals than the metric has in tables. The deviation is None if it is unknown or rounds to 0.
     """
+    raw = mean
+    mean, deviation = shown_value(metric, mean), None if deviation is None else shown_value(metric, deviation)
     most = int(found.group(1)) if (found := re.search(r"\.(\d)f", KEY_METRICS.get(metric, ("", ""))[1])) else 8
     if deviation is None or round(deviation, most) == 0:
-        return metric_text(metric, mean), None
+        return metric_text(metric, raw), None
     places = min(decimals(deviation), most)
     return f"{mean:,.{places}f}", f"{deviation:,.{places}f}"

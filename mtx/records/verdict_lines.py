@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from mtx.evaluation.verdict import Direction
 from mtx.records.cohorts import Cohort
-from mtx.records.report_metrics import KEY_METRICS, Value
+from mtx.records.report_metrics import SHARES, Value, metric_name, shown_value
 from mtx.records.result_types import Results
 
 NO_OBJECTIVE = "The task returned no number to compare jobs by. Choose one of report.json with sweep.objective=NAME."
@@ -17,26 +18,44 @@ OPTIMISM = (
 
 
 def verdict_text(results: Results) -> str:
-    """Say which arm is the best, or why none is; empty if there is nothing to choose from."""
+    """Say by what the arms are compared, and which one is the best or why none is; empty without a choice."""
+    sentence, by = verdict_parts(results)
+    if results.is_interim:
+        return f"{sentence} {by}".strip()
+    return f"{by} {sentence}".strip()
+
+
+def verdict_parts(results: Results) -> tuple[str, str]:
+    """Return the sentence that names the best arm or says why none is, and the one that says how arms are compared.
+
+    Both are empty if there is nothing to choose from, and the second one if it does not matter.
+    """
     metric = results.objective
     if metric is None and results.jobs and all(job.choices.get("task") == "check" for job in results.jobs):
         return ONLY_CHECKED
     if metric is None:
-        return INTERIM.format(*_done_and_waiting(results)) if results.is_interim else NO_OBJECTIVE
+        return INTERIM.format(*_done_and_waiting(results)) if results.is_interim else NO_OBJECTIVE, ""
     if len(results.arms) < 2:
-        return ""
-    by = f"Compared by {metric_name(metric)} ({'lower' if results.direction == 'minimize' else 'higher'} is better)"
+        return "", ""
+    by = f"{compared_by(metric, results.direction)}."
     if results.is_interim:
-        return f"{INTERIM.format(*_done_and_waiting(results))} {by}."
+        return INTERIM.format(*_done_and_waiting(results)), by
     if not results.is_comparable:
-        return (
+        told = (
             f"No winner: {metric_name(metric)} is a mean over tokens, and the tokenizers differ. Compare these jobs by "
             "bits per byte: sweep.objective=bits_per_byte."
         )
+        return told, ""
     if results.is_confirmed:
-        return f"{by}. On the new seeds of sweep.confirm alone: {results.verdict.reason}"
+        return f"On the new seeds of sweep.confirm alone: {results.verdict.reason}", by
     optimism = "" if results.verdict.winner is None or len(results.verdict.order) < 3 else f" {OPTIMISM}"
-    return f"{by}. {results.verdict.reason}{optimism}"
+    return f"{results.verdict.reason}{optimism}", by
+
+
+def compared_by(metric: str, direction: Direction) -> str:
+    """Return the words that name the metric of a comparison, its unit if it is percent, and which is better."""
+    better = "lower" if direction == "minimize" else "higher"
+    return f"Compared by {metric_name(metric)}{' in percent' * (metric in SHARES)} ({better} is better)"
 
 
 def _done_and_waiting(results: Results) -> tuple[int, int]:
@@ -54,17 +73,13 @@ def separation_text(results: Results, found: Sequence[Cohort]) -> str:
     )
 
 
-def metric_name(metric: str | None) -> str:
-    """Return the name of a metric for people; empty for none."""
-    return KEY_METRICS[metric][0] if metric in KEY_METRICS else metric or ""
-
-
 def arm_verdict(results: Results, arm: str) -> dict[str, Value]:
     """Return the verdict on an arm as columns of a table; only its name if it has no number or jobs still run."""
     found = results.verdict
     if arm not in found.order or results.is_interim or not results.is_comparable or len(results.arms) < 2:
         return {"arm": arm}
     difference = found.differences.get(arm)
+    unit = shown_value(results.objective, 1.0)
     ends: dict[str, float] = {}
     if difference is not None:
         ends = {"difference": difference.estimate, "low": difference.low, "high": difference.high}
@@ -78,4 +93,4 @@ def arm_verdict(results: Results, arm: str) -> dict[str, Value]:
         result = "open"
     else:
         result = "tied" if arm in found.tied else "worse"
-    return {"arm": arm, "result": result, **{name: end for name, end in ends.items() if math.isfinite(end)}}
+    return {"arm": arm, "result": result, **{name: end / unit for name, end in ends.items() if math.isfinite(end)}}

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from mtx.errors import DamagedError
 from mtx.records.job_status import STATUS_FILE, JobStatus, read_status
-from mtx.records.report_metrics import KEY_METRICS
 from mtx.records.result_types import SEED
-from mtx.records.setting_notation import short_key
+from mtx.records.setting_notation import named_metric_text, short_key
 from mtx.records.sweep_record import SweepRecord, read_sweep
 
 BUDGET_KEY = "budget.seconds"
@@ -130,12 +129,7 @@ def _result(status: JobStatus, ended: Mapping[str, JobStatus]) -> str:
         if status.error is None or first is not None:
             return status.state if first is None else f"{status.state}, as job {first}"
         return f"{status.state}: {status.error.strip().partition(chr(10))[0]}"
-    told = [
-        f"{KEY_METRICS[metric][0]} {value:{KEY_METRICS[metric][1]}}"
-        if metric in KEY_METRICS
-        else f"{metric} {value:.4g}"
-        for metric, value in status.objectives.items()
-    ]
+    told = [named_metric_text(metric, value) for metric, value in status.objectives.items()]
     return ", ".join(told) or status.state
 
 

@@ -4,6 +4,7 @@ The page reloads itself in the browser as long as the sweep runs, so no server i
 """
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 2.0
 MIN_SECONDS_BETWEEN_PAGES = 20.0
 MAX_SECONDS_BETWEEN_PAGES = 300.0  # without progress, so that an older page tells that the sweep was killed
+SECONDS_PER_JOB = 0.01  # of writing a page of many jobs
 MAX_SHARE_OF_TIME = 0.02  # of the sweep's time that writing pages may take, since jobs are measured meanwhile
 
 
@@ -108,13 +110,17 @@ def results_so_far(folders: Sequence[Path]) -> Results:
 def write_page_of_running_sweep(folder: Path) -> None:
     """Write the page of a sweep at the end of one of its jobs, unless the last page is young.
 
-    A sweep whose launcher has died gets a page that does not reload, also if the last page is young.
+    The age grows with the number of jobs, because a page of many jobs takes long. While a process writes the page, it
+    counts as young, so that jobs that end together do not all write it. A sweep whose launcher has died gets a page
+    that does not reload, also if the last page is young.
     """
     path = folder / PAGE_FILE
     try:
-        is_old = path.exists() and time.time() - path.stat().st_mtime >= MIN_SECONDS_BETWEEN_PAGES
+        min_age_s = max(MIN_SECONDS_BETWEEN_PAGES, SECONDS_PER_JOB / MAX_SHARE_OF_TIME * _num_folders(folder))
+        is_old = path.exists() and time.time() - path.stat().st_mtime >= min_age_s
         if is_sweep_running(folder):
             if is_old:
+                os.utime(path)
                 LivePage(folder).write()
         elif path.exists():
             results = read_results([folder])
@@ -124,6 +130,12 @@ def write_page_of_running_sweep(folder: Path) -> None:
                 write_page(results, folder)
     except Exception:  # the job is done, and its own files are whole
         log.debug("the page of the sweep was not written", exc_info=True)
+
+
+def _num_folders(folder: Path) -> int:
+    """Return the number of folders in the folder of a sweep: about that of its jobs."""
+    with os.scandir(folder) as entries:
+        return sum(entry.is_dir() for entry in entries)
 
 
 def _written_ns(path: Path) -> int | None:

@@ -1,17 +1,18 @@
 """Lines at the end of a sweep: its size and time, the answers besides the best arm, effects, and shared stages."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from mtx.evaluation.verdict_text import difference_text
 from mtx.page.answers import answers
 from mtx.page.effects import effects
 from mtx.page.ranking import ranking
-from mtx.page.time_to_quality import time_to_quality
+from mtx.page.time_to_quality import SpentAmount, time_to_quality
 from mtx.progress.formatting import duration
 from mtx.records.plot_data_record import read_profile
 from mtx.records.result_types import SEED, Results
 from mtx.records.run_list import seconds_since_1970
-from mtx.records.setting_notation import setting_text, short_key
+from mtx.records.setting_notation import mean_texts, setting_text, short_key
 
 MAX_JOBS_WITH_CURVES = 200  # jobs whose learning curves the terminal reads; the page reads all
 
@@ -35,16 +36,43 @@ def _moments(texts: Iterable[str | None]) -> list[float]:
     return [moment for text in texts if (moment := seconds_since_1970(text or "")) is not None]
 
 
-def other_answers(results: Results) -> Iterator[str]:
-    """Yield the answers to the questions that follow the best arm: the fastest arm, and the one with least padding."""
+@dataclass(frozen=True)
+class SummaryCurves:
+    """What the end of a sweep says from learning curves.
+
+    Attributes:
+        answers: the answers to the questions that follow the best arm: the fastest arm, and the one with least padding.
+        heading: the heading of the column of seconds to a common level; empty if it has no column.
+        seconds: the texts of this column by the name of the arm.
+    """
+
+    answers: tuple[str, ...] = ()
+    heading: str = ""
+    seconds: Mapping[str, str] = field(default_factory=dict)
+
+
+def summary_curves(results: Results) -> SummaryCurves:
+    """Return what learning curves tell of one cohort of jobs; nothing while jobs run, or for very many jobs."""
     if results.is_interim or len(results.jobs) > MAX_JOBS_WITH_CURVES:
-        return
+        return SummaryCurves()
     notes: list[str] = []
     completed = [job for job in results.jobs if job.state == "completed"]
     profiles = {job.folder: read_profile(job.folder, job.report, notes) for job in completed}
     common = time_to_quality(ranking(results, results.varied).rows, profiles)
-    for answer in answers(results, common, profiles)[1:]:
-        yield f"{answer.question} {answer.text}"
+    found = answers(results, common, profiles)[1:]
+    told = tuple(" ".join(filter(None, (answer.question, answer.by, answer.text))) for answer in found)
+    if common is None:
+        return SummaryCurves(told)
+    texts = {results.arm_names[id(row.jobs)]: _seconds_text(spent) for row, spent, _ in common.rows}
+    return SummaryCurves(told, f"s to {common.bits_per_byte:.3f}", texts)
+
+
+def _seconds_text(spent: SpentAmount | None) -> str:
+    if spent is None:
+        return "not reached"
+    if spent.is_at_start:
+        return "at the start"
+    return " ± ".join(filter(None, mean_texts("fit_s", spent.mean, spent.spread)))
 
 
 def effect_lines(results: Results) -> Iterator[str]:

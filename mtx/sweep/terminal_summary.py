@@ -21,14 +21,14 @@ from mtx.records.job_records import read_results
 from mtx.records.learning_rate_order import learning_rate_order, order_tables
 from mtx.records.objective_at_equal_budget import condition_lines
 from mtx.records.ranking_agreement import agreements
-from mtx.records.report_metrics import KEY_METRICS
+from mtx.records.report_metrics import metric_heading
 from mtx.records.result_tables import write_results
 from mtx.records.result_types import SEED, Group, JobRecord, RecordState, Results
 from mtx.records.rule_worth import rule_worths, worth_table
 from mtx.records.setting_notation import mean_texts, metric_text, setting_text, short_key
 from mtx.records.sweep_record import add_assumptions
 from mtx.records.verdict_lines import separation_text, verdict_text
-from mtx.sweep.summary_lines import effect_lines, other_answers, size_text
+from mtx.sweep.summary_lines import SummaryCurves, effect_lines, size_text, summary_curves
 
 MAX_COLUMNS = 3  # of what varied; more are written into one, a line each
 MIN_WIDTH = 26  # of that one
@@ -81,10 +81,11 @@ def print_summary(results: Results, console: Console, *, resume_command: str | N
         for cohort in found:
             for line in (*cohort.notes, *condition_lines(cohort.results)):
                 console.print(line, highlight=False)
-            console.print(summary_table(cohort.results))
+            curves = summary_curves(cohort.results)
+            console.print(summary_table(cohort.results, curves, max(WIDTH, console.width)))
             if line := left_out_text(cohort.results):
                 console.print(line, highlight=False)
-            told = (verdict_text(cohort.results), cohort.results.sentences.basis, *other_answers(cohort.results))
+            told = (verdict_text(cohort.results), cohort.results.sentences.basis, *curves.answers)
             for line in (*told, *effect_lines(cohort.results)):
                 if line:
                     console.print(line, highlight=False)
@@ -129,11 +130,13 @@ def headline(results: Results) -> str:
     return f"\n{number} in {', '.join(map(str, results.folders))}: {told or 'none'}{about}"
 
 
-def summary_table(results: Results) -> Table:
+def summary_table(results: Results, curves: SummaryCurves | None = None, width: int = WIDTH) -> Table:
     """Show what varied, the objective with its difference to the best, and a few key metrics, one row per arm.
 
-    Metrics that do not fit into `WIDTH` columns are left out, from the right, so that an arm takes one line.
+    Metrics that do not fit into `width` columns are left out, from the right, so that an arm takes one line. The
+    seconds to a common level of `curves` are left out last.
     """
+    curves = curves or SummaryCurves()
     keys = [key for key in results.varied if key != SEED]
     repeats = any(len(group.jobs) > 1 for group in results.groups)
     joined = len(keys) > MAX_COLUMNS
@@ -143,20 +146,20 @@ def summary_table(results: Results) -> Table:
     settings = ["what varied"] if joined else [short_key(key, keys) for key in keys]
     while True:
         metrics = [*([results.objective] if results.objective else []), *others]
-        headings = [KEY_METRICS[metric][0] if metric in KEY_METRICS else metric for metric in metrics]
-        headings[1:1] = to_best
-        numbers = [_number_texts(results, group, metrics) for group in groups]
+        headings = [metric_heading(metric) for metric in metrics]
+        headings[1:1] = [*to_best, *([curves.heading] if curves.heading else [])]
+        numbers = [_number_texts(results, group, metrics, curves) for group in groups]
         rows = [
             [results.mark(group), _who(group, repeats=repeats), *_setting_texts(group, keys, joined=joined), *cells]
             for group, cells in zip(groups, numbers, strict=True)
         ]
         titles = ["", "seeds" if repeats else "job", *settings, *headings]
         widths = _column_widths(titles, rows)
-        fits = _table_width(widths) <= WIDTH
-        if not others or fits:
+        fits = _table_width(widths) <= width
+        if fits or not (others or curves.heading):
             break
-        others = others[:-1]
-    if fits and _table_width(_column_widths(titles, [titles, *rows])) > WIDTH:  # Rich breaks no heading if `no_wrap`
+        others, curves = (others[:-1], curves) if others else (others, SummaryCurves())
+    if fits and _table_width(_column_widths(titles, [titles, *rows])) > width:  # Rich breaks no heading if `no_wrap`
         headings = [_broken(title, width) for title, width in zip(headings, widths[len(settings) + 2 :], strict=True)]
     shown = Table(pad_edge=False, show_edge=False)
     shown.add_column("", width=1)
@@ -206,11 +209,13 @@ def _setting_texts(group: Group, keys: Sequence[str], *, joined: bool) -> list[s
     return ["\n".join(f"{short_key(key, keys)}={value}" for key, value in said)]
 
 
-def _number_texts(results: Results, group: Group, metrics: Sequence[str]) -> list[str]:
+def _number_texts(results: Results, group: Group, metrics: Sequence[str], curves: SummaryCurves) -> list[str]:
     numbers = [_metric_text(group, metric) for metric in metrics]
     if group.is_failed and numbers:
         numbers[0] = "failed"
-    numbers[1:1] = difference_texts(results.verdict, results.arm_name(group))
+    name = results.arm_name(group)
+    of_curve = [curves.seconds.get(name, "–")] if curves.heading else []
+    numbers[1:1] = [*difference_texts(results.verdict, name), *of_curve]
     return numbers
 
 

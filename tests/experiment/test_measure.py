@@ -1,6 +1,10 @@
 """What is reported of an epoch, worked out by hand."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ from mtx.batches.plan.planner import Lengths, Plan
 from mtx.errors import ConfigError
 from mtx.experiment import measure
 from mtx.experiment.measure import batch_sizes, long_pair_counts, neighbour_correlation
-from mtx.records.report_record import Ledger, TooLong, TooLongBySide
+from mtx.records.report_record import Ledger, Report, TooLong, TooLongBySide
 
 LENGTHS = Lengths.of([2, 3, 5, 1], [4, 4, 1, 2])
 
@@ -81,3 +85,32 @@ def test_memory_does_not_count_mapped_files(tmp_path: Path) -> None:
 def test_numbers_that_are_none_are_refused_before_any_work(option: dict[str, int], told: str) -> None:
     with pytest.raises(ConfigError, match=rf"{told} is an integer (of at least|from 1)"):
         measure.measure(None, **option)  # type: ignore[arg-type]
+
+
+class SlowLoader(list[int]):
+    """An epoch of three batches that advances a clock by 0.3 s."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__(range(3))
+        self.clock = clock
+        self.batch_sampler = SimpleNamespace(set_epoch=lambda epoch: None)
+
+    def __iter__(self) -> Iterator[int]:
+        self.clock[0] += 0.3
+        return super().__iter__()
+
+
+@pytest.mark.parametrize(("first_s", "num_further"), [(0.3, 3), (0.75, 1), (1.5, 0), (0.0, 4)])
+def test_a_short_epoch_is_drawn_again_until_the_passes_took_a_second(
+    monkeypatch: pytest.MonkeyPatch, first_s: float, num_further: int
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    run: Any = SimpleNamespace(datamodule=SimpleNamespace(train_dataloader=lambda: SlowLoader(clock)))
+    assert measure.further_passes(run, 0, first_s) == pytest.approx([0.3] * num_further)
+
+
+def test_the_speed_has_three_digits_and_the_slowest_and_the_fastest_pass() -> None:
+    report = Report(real_tokens=1000, real_tokens_per_s=1000 / 0.003, pass_s=(0.008, 0.003, 0.0025))
+    assert measure.speed_text(report) == "333,000 (3 passes: 125,000 to 400,000)"
+    assert measure.speed_text(Report(real_tokens=1000, real_tokens_per_s=98_283_934.0, pass_s=(1e-5,))) == "98,300,000"

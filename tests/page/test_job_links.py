@@ -73,3 +73,21 @@ def test_a_command_that_is_too_long_is_not_cut_in_its_middle(tmp_path: Path, mon
     assert [pre.text for pre in first.xpath(".//pre")] == ["mtx job=0"]
     assert second.xpath(".//pre") == []
     assert "The command is too long for the page. config.json" in second.text_content()
+
+
+def test_the_page_says_how_bleu_chrf_and_the_contrastive_accuracy_were_computed(tmp_path: Path) -> None:
+    scores = {
+        "num_sentences": 30,
+        "bleu": 3.0,
+        "chrf": 20.0,
+        "bleu_signature": "nrefs:1|tok:13a",
+        "chrf_signature": "nc:6",
+    }
+    choice = {"num_pairs": 1500, "num_candidates": 10, "accuracy": 0.625, "low": 0.6, "high": 0.65}
+    for number in range(2):
+        report = measured(0.1, scores={**scores, "bleu": 3.0 + number}, contrastive=choice)
+        write_job(tmp_path / str(number), {"seed": 1, "a": number}, report)
+    page = render(read_results([tmp_path]), tmp_path)
+    assert "<code>nrefs:1|tok:13a</code>, <code>nc:6</code>" in page
+    assert "share of right choices of one of 10 targets of similar length, for 1,500 held-out pairs. Guessing" in page
+    assert "contrastive accuracy (%) 62.5" in page, "62.5 % in all rows"

@@ -107,6 +107,7 @@ run.onload = () => {{
   const legend = [...page.querySelectorAll(".u-legend tr.u-off")].map(row => row.textContent);
   document.body.dataset.found = encodeURIComponent(JSON.stringify({{
     before, after: points(page), open: page.getElementById("arm-3").open, closed: page.getElementById("arm-1").open,
+    copies: [1, 3].map(arm => page.querySelectorAll(`#arm-${{arm}} button.copy`).length),
     scroll: inside.scrollY, rows: rows.length, legend: legend.filter(text => text).length,
   }}));
 }};
@@ -258,6 +259,7 @@ def test_points_lead_to_arms_and_a_reload_keeps_what_is_hidden_open_filtered_and
     assert found["after"] == ["#arm-1", "#arm-3"], "the second arm is hidden"
     assert found["legend"] == 1, "in the curves, too"
     assert (found["open"], found["closed"]) == (True, False)
+    assert found["copies"] == [0, 1], "an arm gets its button when it is opened"
     assert found["rows"] == 1
     assert found["scroll"] == 300
 

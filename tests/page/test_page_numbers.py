@@ -1,16 +1,22 @@
 """What the page works out: fair cohorts, effects, fronts, what jobs share. Expected values are worked by hand."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from jobs_on_disk import measured, profile, trained, write_job
+from lxml import html
 from scipy import stats
 
+from mtx.page.arm_curves import MAX_COMMON_POINTS, ArmCurve, curve_columns
+from mtx.page.combination_grid import combination_grid
 from mtx.page.data_section import funnels, histograms, vocabularies
 from mtx.page.effects import effects
 from mtx.page.pareto import fronts, is_dominated
 from mtx.page.provenance import common_settings, stage_outputs
 from mtx.page.ranking import group_label, ranking
+from mtx.page.render import render
 from mtx.page.time_to_quality import time_to_quality
 from mtx.records.cohorts import cohorts, held_out_digest
 from mtx.records.job_records import read_results
@@ -286,7 +292,86 @@ def test_a_level_that_only_some_arms_reach_has_no_time_for_the_others(tmp_path: 
     assert [(row.label, row.number in seconds) for row, _, _ in found.rows] == [("bucket", True), ("random", False)]
 
 
-def test_jobs_that_never_learned_leave_no_level(tmp_path: Path) -> None:
+def times(results: Results) -> tuple[float, list[tuple[str, float | None, bool]], bool]:
+    """Return the first level, the seconds of each row with whether it was there at the start, and if they compare."""
+    profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
+    found = time_to_quality(ranking(results, results.varied).rows, profiles)
+    assert found is not None
+    rows = [
+        (row.label, None if spent is None else spent.mean, spent is not None and spent.is_at_start)
+        for row, spent, _ in found.rows
+    ]
+    return found.bits_per_byte, rows, found.is_fair
+
+
+def test_a_level_that_no_job_trained_for_is_replaced_by_one_that_others_do_not_reach(tmp_path: Path) -> None:
     results = with_curves(tmp_path, {("random", 1): [(0, 4.0), (10, 4.5)], ("bucket", 1): [(0, 4.0), (10, 3.0)]})
+    assert times(results) == (3.0, [("bucket", 10.0, False), ("random", None, False)], False)
+    page = render(results, tmp_path)
+    assert "No level was reached by training in all arms. For 3.000 bits per byte: random did not reach it." in page
+    assert '<td class="n">not reached</td>' in page
+
+
+def test_an_arm_that_starts_below_the_level_of_others_is_not_called_the_fastest(tmp_path: Path) -> None:
+    results = with_curves(tmp_path, {("random", 1): [(0, 4.0), (10, 3.0)], ("bucket", 1): [(0, 2.5), (10, 2.0)]})
+    assert times(results) == (3.0, [("bucket", 0.0, True), ("random", 10.0, False)], False)
+    page = render(results, tmp_path)
+    assert "For 3.000 bits per byte: bucket was there at the first validation." in page
+    assert '<td class="n">at the start</td>' in page
+
+
+def test_jobs_that_never_learned_leave_no_level(tmp_path: Path) -> None:
+    results = with_curves(tmp_path, {("random", 1): [(0, 4.0), (10, 4.5)], ("bucket", 1): [(0, 4.0), (10, 4.0)]})
     profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
     assert time_to_quality(ranking(results, results.varied).rows, profiles) is None
+
+
+def test_two_settings_have_a_grid_with_numbers_by_size_and_gaps(tmp_path: Path) -> None:
+    numbers = {("a", 200): 1.0, ("a", 30): 2.0, ("b", 30): 3.0, ("b", 1000): 1.5, ("a", 1000): 1.2}
+    results = sweep(tmp_path, {(*key, seed): bits + seed / 1000 for key, bits in numbers.items() for seed in (1, 2)})
+    found = combination_grid(results, ranking(results, results.varied))
+    assert found is not None
+    assert (found.column_key, found.columns) == ("sampler", ("a", "b"))
+    assert (found.row_key, [value for value, _ in found.rows]) == ("tokenizer.vocab_size", ["30", "200", "1000"])
+    cells = [of for _, cells in found.rows for of in cells]
+    assert [of and of.goodness for of in cells] == pytest.approx([0.5, 0.0, 1.0, None, 0.9, 0.75])
+    assert [of is not None and of.is_best for of in cells] == [False, False, True, False, False, False]
+    tree = html.fromstring(render(results, tmp_path).encode())
+    rows = [[cell.text_content() for cell in row] for row in tree.xpath("//table[@class='heat']//tr")]
+    assert rows[0] == ["value", "a", "b"]
+    assert rows[2] == ["200", "1.0015 ± 0.0007", "–"]
+
+
+def test_one_or_three_settings_have_no_grid(tmp_path: Path) -> None:
+    one = sweep(tmp_path / "one", {("a", size, 1): float(size) for size in range(1, 5)})
+    assert combination_grid(one, ranking(one, one.varied)) is None
+    for number in range(8):
+        config = {"a": number % 2, "b": number // 2 % 2, "c": number // 4, "seed": 1}
+        write_job(tmp_path / "three" / str(number), config, trained(float(number)), objective="bits_per_byte")
+    three = read_results([tmp_path / "three"])
+    assert combination_grid(three, ranking(three, three.varied)) is None
+
+
+def test_a_metric_that_is_the_same_in_all_rows_has_no_column(tmp_path: Path) -> None:
+    for number, bits in enumerate([2.0, 3.0]):
+        report = trained(bits, padding_ratio=0.125, fit_s=1.0 + number)
+        write_job(tmp_path / str(number), {"a": number}, report, objective="bits_per_byte")
+    results = read_results([tmp_path])
+    table = ranking(results, results.varied)
+    assert table.headings == ("bits per byte", "training time (s)")
+    assert table.shared[0] == ("padding ratio (%)", "12.5")
+    assert [len(row.cells) for row in table.rows] == [2, 2]
+    assert "The same in all rows: padding ratio (%) 12.5, batches 20" in render(results, tmp_path)
+
+
+def test_curves_over_seconds_share_an_axis_of_bounded_length_and_keep_their_ends() -> None:
+    rng = np.random.default_rng(1)
+    curves = [
+        ArmCurve(number, str(number), np.sort(rng.random(80)) * 100, np.linspace(4.0, 3.0 - number / 100, 80), None)
+        for number in range(1, 41)
+    ]
+    found: Any = curve_columns(curves, "seconds", "seconds of training")
+    assert len(found["x"]) <= MAX_COMMON_POINTS + 2 * len(curves)
+    for curve, arm in zip(curves, found["arms"], strict=True):
+        known = [value for value in arm["mean"] if value is not None]
+        assert (known[0], known[-1]) == (4.0, pytest.approx(3.0 - curve.number / 100))

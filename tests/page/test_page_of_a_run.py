@@ -1,13 +1,16 @@
 """When a run gets a page: at its end, alone, by the process that wrote its report."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobs_on_disk import measured
+from jobs_on_disk import measured, profile, trained, write_job
 
 from mtx.errors import DataError
+from mtx.page.render import render
+from mtx.records.job_records import read_results
 from mtx.records.page_recipients import send_files_to
 from mtx.sweep.job import run_job
 from mtx.sweep.job_spec import Job
@@ -30,9 +33,20 @@ def test_a_run_ends_with_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[
     run = job(tmp_path / "run")
     assert run_job(run, writing(run.folder)) == 0.25
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "<dt>padding ratio</dt><dd>0.2500</dd>" in page
+    assert "<dt>padding ratio (%)</dt><dd>25.0</dd>" in page
     assert "<dt>state</dt><dd>completed</dd>" in page
     assert "report.html" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_the_page_of_a_training_has_its_start_its_model_and_its_device(tmp_path: Path) -> None:
+    facts = {"bits_per_byte_first": 4.25, "num_parameters": 1234567, "device": "cuda x 2", "num_threads": 3}
+    write_job(tmp_path / "run", {"seed": 1}, trained(2.0, ended_by="budget.seconds=60", **facts), profile=profile())
+    page = render(read_results([tmp_path / "run"]), tmp_path / "run")
+    tiles = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", page))
+    assert tiles["bits per byte at the start"] == "4.2500"
+    assert (tiles["parameters"], tiles["device"], tiles["threads"]) == ("1,234,567", "cuda x 2", "3")
+    assert tiles["ended by"] == "budget.seconds=60"
+    assert '"label": "this run"' in page
 
 
 def test_a_job_of_a_sweep_leaves_the_page_to_the_sweep(tmp_path: Path) -> None:

@@ -61,15 +61,16 @@ def test_the_page_of_a_sweep_says_what_varied_what_is_best_and_what_failed(tmp_p
     page = render(read_results([tmp_path]), tmp_path)
     words = text_of(page)
     assert "5 jobs by sampler: corpus en–ja" in words
-    assert "Compared by bits per byte (lower is better). a is best: 1.10 lower than b" in words
+    assert "a is best: 1.10 lower than b" in words
+    assert "Compared by bits per byte (lower is better)." in words
     assert "★ best" in words
     assert "3 c failed" in words
     assert "1 job failed DataError: no job 4: c" in words
     for heading in ("the best trade-offs?", "bits per byte fall?", "Which data", "What do the batches look"):
         assert heading in words
     assert "Time and tokens to reach 3.000 bits per byte The lowest bits per byte that every job reached." in words
-    assert "1 a 5.0 ± 0.0 10,000 ± 0 2 b 5.0 ± 0.0 10,000 ± 0" in words
-    assert "dropped: length ratio 30 3.00 %" in words
+    assert "1 a 5.0 10,000 2 b 5.0 10,000" in words
+    assert "dropped: length ratio 30 3.0 %" in words
     tree = html.fromstring(page.encode())
     assert all(figure.get("aria-label") for figure in tree.iter("figure"))
     # 2 fronts, 2 curves, lengths, and shapes and tokens of 2 rows; no effect, as one choice varied
@@ -97,7 +98,7 @@ def test_the_page_names_no_winner_if_seeds_differ_as_much_as_arms(tmp_path: Path
             tmp_path / str(number), config, trained(bits), choices={"sampler": sampler}, objective="bits_per_byte"
         )
     words = text_of(render(read_results([tmp_path]), tmp_path))
-    assert "Compared by bits per byte (lower is better). Can't tell yet: a is 0.15 lower than b" in words
+    assert "Can't tell yet: a is 0.15 lower than b" in words
     assert "★" not in words.replace("★ best", "")
 
 

@@ -47,6 +47,8 @@ def test_the_page_says_where_an_arm_beats_the_best_one(tmp_path: Path) -> None:
     (section,) = page.xpath("//section[@aria-labelledby='slices']")
     words = " ".join(section.text_content().split())
     assert "b beats a in: length of the source long by -0.5" in words
+    *_, lost = (" ".join(answer.text_content().split()) for answer in page.xpath("//div[@class='answers']/p"))
+    assert lost.startswith("Where does the best arm lose? b beats a in: length of the source long by -0.5")
     cells = [[cell.text_content().strip() for cell in row.iter("th", "td")] for row in section.iter("tr")]
     assert cells[0] == ["slice", "pairs", "a", "b", "contrastive accuracy"]
     assert cells[1][:3] == ["<b>short", "20", "2.000"]

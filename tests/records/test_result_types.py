@@ -99,7 +99,7 @@ def test_a_row_of_many_choices_over_seeds_fits_into_eighty_columns(tmp_path: Pat
     lines = console.export_text().splitlines()
     table = lines[next(i for i, line in enumerate(lines) if "what varied" in line) :]
     assert all(any(f"{key}=1 " in line for line in table) for key in keys)
-    assert "0.34 ± 0.10" in "\n".join(table)
+    assert "34 ± 10" in "\n".join(table)
     assert all(len(line) <= 80 for line in table)
 
 
@@ -118,9 +118,9 @@ def test_jobs_that_differ_in_the_seed_alone_are_repeats(tmp_path: Path) -> None:
     assert [dict(group.values) for group in results.groups] == [{"sampler.size": 8}, {"sampler.size": 16}]
     assert results.groups[0].mean("padding_ratio") == pytest.approx(0.2)
     assert results.groups[0].spread("padding_ratio") == pytest.approx(0.02**0.5)  # two values .2 apart
-    assert results.verdict.winner is None  # the t test needs .61, which is 4.303 standard errors of .1414
+    assert results.verdict.winner is None  # the t test needs 61, which is 4.303 standard errors of 14.14
     assert results.verdict.reason.startswith(
-        "Can't tell yet: size=8 is 0.40 lower than size=16 (95 % interval -0.21 to 1.01, 2 seeds). About "
+        "Can't tell yet: size=8 is 40 lower than size=16 (95 % interval -21 to 101, 2 seeds). About "
     )
     assert [results.mark(group) for group in results.groups] == ["≈", "≈"]
 
@@ -133,9 +133,10 @@ def test_no_winner_is_named_if_seeds_differ_as_much_as_arms(tmp_path: Path) -> N
     console = Console(width=80, record=True)
     end_sweep(tmp_path, console=console)
     told = console.export_text()
-    assert "Compared by padding ratio (lower is better). Can't tell yet: size=8 is 0.10 lower" in " ".join(told.split())
-    assert "0.20 ± 0.14" in told
-    assert "+0.10 [-0.51, +0.71]" in told
+    words = " ".join(told.split())
+    assert "Compared by padding ratio in percent (lower is better). Can't tell yet: size=8 is 10 lower" in words
+    assert "20 ± 14" in told
+    assert "+10 [-51, +71]" in told
 
 
 def test_without_repeats_there_is_no_spread_and_equal_jobs_alone_are_no_winner(tmp_path: Path) -> None:
@@ -251,6 +252,15 @@ def test_jobs_that_never_began_are_missing_and_later_attempts_count(tmp_path: Pa
     ]
     assert results.jobs[0].overrides == ("seed=1",)
     assert results.command == ("-m",)
+
+
+def test_one_job_of_a_sweep_is_read_without_the_jobs_that_its_sweep_misses(tmp_path: Path) -> None:
+    planned = [{"folder": str(number), "overrides": [f"a={number}"]} for number in range(3)]
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": planned}))
+    for number in range(2):
+        job(tmp_path / str(number), {"a": number}, {"padding_ratio": 0.1})
+    assert [record.state for record in read_results([tmp_path]).jobs] == ["completed", "completed", "missing"]
+    assert [record.name for record in read_results([tmp_path / "1"]).jobs] == ["1"]
 
 
 def test_a_planned_job_that_began_in_any_folder_is_not_missing(tmp_path: Path) -> None:

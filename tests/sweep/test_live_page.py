@@ -154,6 +154,26 @@ def test_another_process_writes_the_page_only_if_it_is_old_and_no_failure_ends_t
     assert "refresh" in path.read_text()
 
 
+def test_a_page_of_many_jobs_is_written_less_often_and_by_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    plan(tmp_path)
+    path.write_text("old")
+    for number in range(8):
+        (tmp_path / str(number)).mkdir()
+    monkeypatch.setattr("mtx.sweep.live_page.SECONDS_PER_JOB", 0.1)  # so 8 jobs ask for 40 s
+    ages: list[float] = []
+    monkeypatch.setattr(LivePage, "write", lambda self: ages.append(time.time() - path.stat().st_mtime))
+    with FileLock(tmp_path / "sweep.lock"):
+        for age, num_written in ((30, 0), (50, 1), (None, 1)):
+            if age is not None:
+                os.utime(path, (time.time() - age,) * 2)
+            write_page_of_running_sweep(tmp_path)
+            assert len(ages) == num_written
+    assert ages[0] < 10, "a page that is being written counts as young"
+
+
 def test_a_job_that_ends_after_its_launcher_died_writes_a_page_that_does_not_reload(tmp_path: Path) -> None:
     plan(tmp_path, ["a"])
     LivePage(tmp_path).write()

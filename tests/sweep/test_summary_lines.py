@@ -17,7 +17,7 @@ from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.result_types import Results
 from mtx.records.sweep_progress import sweep_progress
-from mtx.sweep.summary_lines import effect_lines, other_answers, size_text
+from mtx.sweep.summary_lines import effect_lines, size_text, summary_curves
 from mtx.sweep.terminal_summary import left_out_text, print_summary
 
 NOISE = (0.0, 0.01, -0.01)  # of three seeds
@@ -42,8 +42,8 @@ def grid(folder: Path, samplers: tuple[str, ...], sizes: tuple[int, ...]) -> Res
     return read_results([folder])
 
 
-def printed(results: Results) -> list[str]:
-    console = Console(width=80, file=io.StringIO(), record=True)
+def printed(results: Results, width: int = 80) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), record=True)
     print_summary(results, console)
     return console.export_text().splitlines()
 
@@ -53,9 +53,12 @@ def test_the_end_of_a_sweep_has_arms_time_answers_and_effects(tmp_path: Path) ->
     size = "4 arms (sampler, vocab_size) x 3 seeds"
     assert size_text(results) == size, "runs of several commands have other time between them"
     assert size_text(replace(results, command=("-m",))) == f"{size}, 2:05 in all"
-    fastest, padding = other_answers(results)
+    curves = summary_curves(results)
+    fastest, padding = curves.answers
     assert fastest.startswith("Which arm is fastest to 2.910 bits per byte? Compared by seconds of training")
-    assert padding.startswith("Which arm has the least padding? Compared by padding ratio (lower is better). ")
+    assert padding.startswith(
+        "Which arm has the least padding? Compared by padding ratio in percent (lower is better). "
+    )
     first, second = effect_lines(results)
     assert first.startswith("effect of sampler, against bucket: random +0.300")
     assert second.startswith("effect of vocab_size, against 1000: 2000 +0.100")
@@ -65,6 +68,16 @@ def test_the_end_of_a_sweep_has_arms_time_answers_and_effects(tmp_path: Path) ->
     assert len(arms) == 4, "one line for each arm"
     assert all("±" in line for line in arms)
     assert "+0.300" in arms[2]
+
+
+def test_seconds_to_a_common_level_have_a_column_where_there_is_room(tmp_path: Path) -> None:
+    results = grid(tmp_path, ("bucket", "random"), (1000, 2000))
+    lines = printed(results, 100)
+    heading = next(line for line in lines if "vocab_size" in line and "┃" in line)
+    assert "2.910 ┃" in heading, "the level, below the words `s to`"
+    arms = [line for line in lines if "│" in line and ("bucket" in line or "random" in line)]
+    seconds = [line.split("│")[6].strip() for line in arms]
+    assert seconds == ["3.6", "3.9", "5.5 ± 0.1", "5.9 ± 0.1"], "5 s · (4 − 2.91) / (4 − 2.5) for the first arm"
 
 
 def test_a_table_of_many_arms_says_what_it_leaves_out(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ MAX_DOT_AREA = 130  # area of the largest dot, in square points
 MIN_DOT_AREA = 7
 
 
-def batch_shape_plot(figures: Figures, found: Sequence[tuple[int, int, int, int]], *, label: str) -> Plot:
-    """Plot rows `[B, S, T, number of batches]`: B against the longer of S and T."""
+def batch_shape_plot(figures: Figures, found: Sequence[tuple[int, int, int, int]], *, label: str, arm: int) -> Plot:
+    """Plot rows `[B, S, T, number of batches]`: B against the longer of S and T; `arm` is the number of the row."""
     rows = np.asarray(found, dtype=np.float64)
     pairs, longest, counts = rows[:, 0], rows[:, 1:3].max(axis=1), rows[:, 3]
     x, y, total = _merged_cells(longest, pairs, counts)
@@ -24,7 +24,7 @@ def batch_shape_plot(figures: Figures, found: Sequence[tuple[int, int, int, int]
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
         area = MIN_DOT_AREA + (MAX_DOT_AREA - MIN_DOT_AREA) * total / total.max()
-        axes.scatter(x, y, s=area, color=series_style(0)[0], alpha=0.55, linewidths=0)
+        axes.scatter(x, y, s=area, color=series_style(arm - 1)[0], alpha=0.55, linewidths=0)
         axes.set_xlabel("longer side, tokens")
         axes.set_ylabel("pairs per batch")
         axes.set_xlim(0, max(x.max() * 1.08, 1))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtx.page.plots.matplotlib_svg import Figures, Plot, series_style, short_name
+from mtx.page.plots.matplotlib_svg import FAINT, INK, Figures, Plot, short_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,11 +29,10 @@ def dot_plot(figures: Figures, rows: Sequence[tuple[str, Sequence[float]]], *, m
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
         for row, (_, numbers) in enumerate(rows):
-            colour, marker = series_style(0)
             offsets = np.linspace(-0.16, 0.16, len(numbers)) if len(numbers) > 1 else np.zeros(1)
-            axes.scatter(numbers, row + offsets, s=34, color=colour, marker=marker, alpha=0.65, linewidths=0)
+            axes.scatter(numbers, row + offsets, s=34, color=FAINT, alpha=0.65, linewidths=0)
             mean = float(np.mean(numbers))
-            axes.plot([mean, mean], [row - 0.34, row + 0.34], color=series_style(1)[0], linewidth=2.2)
+            axes.plot([mean, mean], [row - 0.34, row + 0.34], color=INK, linewidth=2.2)
         axes.set_yticks(range(len(rows)), [short_name(text) for text, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -52,9 +51,8 @@ def scatter_plot(
 
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
-        colour, marker = series_style(0)
         x, y = zip(*points, strict=True)
-        axes.scatter(x, y, s=30, color=colour, marker=marker, alpha=0.75, linewidths=0)
+        axes.scatter(x, y, s=30, color=FAINT, alpha=0.75, linewidths=0)
         if log:
             axes.set_xscale("log")
             axes.minorticks_off()

@@ -14,7 +14,6 @@ from mtx.page.plots.matplotlib_svg import (
     add_legend,
     series_style,
     short_name,
-    value_numbers,
 )
 
 if TYPE_CHECKING:
@@ -33,18 +32,20 @@ class Line:
         series: The name of the job's arm; the jobs of an arm have one colour.
         points: The points (x, y), in order of x.
         spread: The standard deviation of each y over seeds, drawn as a band; None for no band.
+        number: The number of the arm's row in the ranking, from 1, which gives the colour on the whole page.
     """
 
     series: str
     points: Sequence[tuple[float, float]]
     spread: Sequence[float] | None = None
+    number: int = 1
 
 
 def curve_plot(
     figures: Figures, lines: Sequence[Line], *, x: str, y: str, label: str, with_names: bool = True, marked: bool = True
 ) -> Plot:
     """Plot lines; the lines of a series have the same colour and dash pattern."""
-    series = value_numbers([line.series for line in lines])
+    series = {line.series: line.number - 1 for line in lines}
     many = len(series) > MAX_SERIES
 
     def paint(figure: "Figure") -> None:
@@ -52,8 +53,8 @@ def curve_plot(
         named: set[str] = set()
         for line in lines:
             number = series[line.series]
-            colour, marker = series_style(min(number, 7) if many else number)
             faint = many and number >= MAX_SERIES - 1
+            colour, marker = series_style(MAX_SERIES - 1 if faint else number)
             points = _thinned_points(line.points)
             axes.plot(
                 *zip(*points, strict=True),

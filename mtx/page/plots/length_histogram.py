@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtx.page.plots.matplotlib_svg import FAINT, Figures, Plot, series_style
+from mtx.page.plots.matplotlib_svg import FAINT, INK, Figures, Plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,10 +29,10 @@ def length_plot(
 
     def paint(figure: "Figure") -> None:
         panels = figure.subplots(len(sides), 1, sharex=True, squeeze=False)[:, 0]
-        for number, (axes, (side, edges, counts, buckets)) in enumerate(zip(panels, sides, strict=True)):
-            axes.stairs(counts, edges, fill=True, color=series_style(number)[0], alpha=0.75)
+        for axes, (side, edges, counts, buckets) in zip(panels, sides, strict=True):
+            axes.stairs(counts, edges, fill=True, color=FAINT, alpha=0.75)
             for edge in buckets[:MAX_EDGES]:
-                axes.axvline(edge, color=FAINT, linewidth=0.8, linestyle=(0, (3, 2)))
+                axes.axvline(edge, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
             axes.set_title(side, loc="left")
             axes.set_ylabel("pairs")
             axes.set_xlim(0, _axis_end(sides))

@@ -7,7 +7,7 @@ drawn, because the import takes half a second.
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -142,11 +142,6 @@ def abbreviate_numbers(axes: "Axes", *, x: bool = True, y: bool = False) -> None
 def series_style(number: int) -> tuple[str, str]:
     """Return the colour and the marker of a series by its number."""
     return SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
-
-
-def value_numbers(values: Sequence[object]) -> dict[object, int]:
-    """Return a number from 0 for each distinct value, in the order of first occurrence."""
-    return {value: number for number, value in enumerate(dict.fromkeys(values))}
 
 
 def _page_svg(svg: str, prefix: str) -> str:

@@ -9,17 +9,15 @@ from mtx.page.plots.matplotlib_svg import (
     Figures,
     Plot,
     abbreviate_numbers,
-    add_legend,
     series_style,
     short_name,
-    value_numbers,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_NUMBERED = 10  # points with a number; of more points, only those on the Pareto front get one
-MAX_SERIES = 8
+MAX_COLOURED = 8  # points that have the colours of their arms; more points are grey
 MIN_ABBREVIATED = 10_000  # smallest number for which an axis writes k and M
 
 
@@ -31,7 +29,6 @@ class Point:
         number: The number of the row.
         x, y: The means of the two metrics over the seeds.
         x_spread, y_spread: The standard deviations of the two metrics; 0 for fewer than two seeds.
-        series: The value that selects the colour.
         on_front: Whether the row is on the Pareto front: no other row is as good in both metrics and better in one.
     """
 
@@ -40,22 +37,19 @@ class Point:
     y: float
     x_spread: float
     y_spread: float
-    series: str
     on_front: bool
 
 
 def pareto_plot(figures: Figures, points: Sequence[Point], *, x: str, y: str, label: str) -> Plot:
     """Plot the points and their Pareto front; `x` and `y` are the labels of the axes."""
-    series = value_numbers([point.series for point in points])
-    coloured = 1 < len(series) <= MAX_SERIES
+    coloured = len(points) <= MAX_COLOURED
 
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
         line = sorted((point.x, point.y) for point in points if point.on_front)
         axes.plot(*zip(*line, strict=True), color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        for text, number in series.items():
-            of_it = [point for point in points if point.series == text]
-            colour, marker = series_style(number if coloured else 0)
+        for of_it in [[point] for point in points] if coloured else [points]:
+            colour, marker = series_style(of_it[0].number - 1) if coloured else (FAINT, "o")
             axes.errorbar(
                 [point.x for point in of_it],
                 [point.y for point in of_it],
@@ -64,7 +58,6 @@ def pareto_plot(figures: Figures, points: Sequence[Point], *, x: str, y: str, la
                 fmt=marker,
                 color=colour,
                 elinewidth=1,
-                label=short_name(str(text)) if coloured else None,
                 markersize=6,
             )
         numbered = points if len(points) <= MAX_NUMBERED else [point for point in points if point.on_front]
@@ -86,8 +79,6 @@ def pareto_plot(figures: Figures, points: Sequence[Point], *, x: str, y: str, la
             y=max(abs(point.y) for point in points) >= MIN_ABBREVIATED,
         )
         axes.locator_params(axis="x", nbins=5)
-        if coloured:
-            add_legend(figure, axes)
 
     return figures.draw(paint, label=label, height=240)
 

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mtx.page.plots.matplotlib_svg import FAINT, Figures, Plot, add_legend, series_style, short_name
-from mtx.records.report_metrics import KEY_METRICS
+from mtx.records.report_metrics import metric_heading
 from mtx.records.rule_worth import RuleWorths
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ OFFSET = 0.16  # of the two comparisons of a rule, in rows
 def worth_plot(figures: Figures, worths: RuleWorths) -> Plot:
     """Plot the gain over no rule and the gain over chance of each rule; the line at 0 is no effect."""
     rows = worths.rows[:MAX_ROWS]
-    metric = KEY_METRICS[worths.metric][0] if worths.metric in KEY_METRICS else worths.metric
+    metric = metric_heading(worths.metric)
 
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mtx.page.plots.matplotlib_svg import Figures, Plot, abbreviate_numbers, add_legend, series_style
+from mtx.page.plots.matplotlib_svg import FAINT, INK, Figures, Plot, abbreviate_numbers, add_legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,8 +18,8 @@ def token_step_plot(
 
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
-        axes.plot(positions, padded, color=series_style(1)[0], linewidth=0.9, label="with padding")
-        axes.plot(positions, real, color=series_style(0)[0], linewidth=0.9, label="real tokens")
+        axes.plot(positions, padded, color=FAINT, linewidth=0.9, label="with padding")
+        axes.plot(positions, real, color=INK, linewidth=0.9, label="real tokens")
         axes.set_xlabel("batch of the epoch")
         axes.set_ylabel("tokens")
         axes.set_ylim(bottom=0)
