@@ -13,6 +13,7 @@ from mtx.components.identity import digest
 from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
 from mtx.exhausted_resources import exhausted_message, panics_as_errors
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.own_process import end_with_starting_process
 from mtx.progress.literal_console import PlainConsole
 from mtx.progress.progress_log import is_later_rank
 from mtx.records.config_record import CONFIG_FILE, JobConfig
@@ -49,6 +50,8 @@ def run_job(job: Job, work: Callable[[], Any]) -> Objective:
         ConfigError: Another process is running a job in the same folder.
         JobFailedError: In a sweep, `work` raised an error that is no MtxError. The job's log has the details.
     """
+    if job.sweep_dir is not None:
+        end_with_starting_process()
     if is_later_rank():
         work()
         return None
