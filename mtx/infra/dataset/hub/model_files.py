@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mtx.assumption_log import assume
 from mtx.errors import TokenizerError
 from mtx.infra.dataset.hub.hub_errors import endpoint, error_text, offline_variables
 from mtx.infra.dataset.hub.pinned_dataset import COMMIT
@@ -25,13 +26,14 @@ def is_repository_name(path: str) -> bool:
 def repository_folder(name: str, revision: str | None, patterns: Sequence[str], needed: Sequence[str]) -> Path:
     """Return a folder with the files of a repository that match `patterns`, all from one commit.
 
-    A full commit hash that is in the client's cache needs no network, and so does a branch in offline mode. The log
-    says which commit a branch names, so that a config can pin it.
+    A full commit hash needs no network if the client's cache has each file, or says that the commit lacks it. Another
+    program, or a download that was stopped, may have stored some files alone. Without a network they are taken, and an
+    assumption names the missing ones. The log says which commit a branch names, so that a config can pin it.
 
     Args:
         name: the repository, such as `google-t5/t5-small`.
         revision: a branch, a tag or a commit; None: the branch main.
-        patterns: the names of the files.
+        patterns: the names of the files, without wildcards.
         needed: the names of which one must be in the cache, else the Hub is asked. Another program may have stored
             other files of the commit.
 
@@ -43,7 +45,9 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str], 
     failures: tuple[type[Exception], ...] = (errors.OfflineModeIsEnabled, *network_errors())
     if COMMIT.fullmatch(revision or ""):
         with suppress(errors.LocalEntryNotFoundError, OSError, ValueError):  # ValueError for an invalid name
-            return _folder_in_cache(name, revision, chosen, needed)
+            cached = _folder_in_cache(name, revision, chosen, needed)
+            if not _unknown_files(name, cached.name, chosen):
+                return cached
     try:
         commit = HfApi(endpoint=endpoint()).model_info(name, revision=revision).sha
         folder = snapshot_download(name, revision=commit, allow_patterns=chosen, endpoint=endpoint())
@@ -94,4 +98,23 @@ def _cached_folder(
             f"repository of that name: {why}. Correct the path, or run once with a connection, which keeps the files"
         ) from error
     log.warning("the tokenizer %s comes from an earlier download, because the Hub does not answer", name)
+    if unknown := _unknown_files(name, folder.name, patterns):
+        assume(
+            f"the repository {name} has none of the files {', '.join(unknown)}, because the cache of the Hub's client "
+            "lacks them, and the Hub does not answer. They may name other special tokens. Run once with a connection"
+        )
     return folder
+
+
+def _unknown_files(name: str, commit: str, files: Sequence[str]) -> list[str]:
+    """Return the files of which the client's cache does not say whether the commit has them.
+
+    A complete download keeps the list of the commit's files, with which the client compares a folder.
+    """
+    from huggingface_hub import errors, get_cached_repo_tree, try_to_load_from_cache
+
+    try:
+        get_cached_repo_tree(name, revision=commit)
+    except errors.CachedRepoTreeNotFoundError:
+        return [file for file in files if try_to_load_from_cache(name, file, revision=commit) is None]
+    return []
