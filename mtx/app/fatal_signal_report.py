@@ -108,7 +108,7 @@ def _signal_of(pid: int) -> int | None:
     """Return the signal that ended a process, as long as its parent has not asked for it; None if it is not known."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
-        number = int(fields[EXIT_CODE_FIELD]) & 0x7F if fields[0] == "Z" else 0
+        number = int(fields[EXIT_CODE_FIELD]) & 0x7F  # the system sets it before it closes the pipe
         return number if number in set(signal.Signals) else None
     except (OSError, ValueError, IndexError):
         return None

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from mtx.assumption_log import assume
 from mtx.errors import TokenizerError
+from mtx.infra.dataset.hub.client_check import set_default_limits
 from mtx.infra.dataset.hub.hub_errors import endpoint, error_text, offline_variables
 from mtx.infra.dataset.hub.pinned_dataset import COMMIT
-from mtx.infra.dataset.hub.retry import network_errors
+from mtx.infra.dataset.hub.retry import RetryPolicy, network_errors
 
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+ONE_REQUEST = RetryPolicy(0, instead="then takes the files of an earlier download, or stops", key="")
 FILE_ENDINGS = (".json", ".model", ".spm", ".txt", ".vocab", ".yml")
 
 
@@ -37,7 +39,8 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str], 
         needed: the names of which one must be in the cache, else the Hub is asked. Another program may have stored
             other files of the commit.
 
-    Raises TokenizerError if the repository or the revision does not exist, or if the Hub does not answer.
+    Raises TokenizerError if the repository or the revision does not exist, if the Hub does not answer, or if the
+    answer has another form.
     """
     from huggingface_hub import HfApi, errors, snapshot_download
 
@@ -48,8 +51,12 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str], 
             cached = _folder_in_cache(name, revision, chosen, needed)
             if not _unknown_files(name, cached.name, chosen):
                 return cached
+    set_default_limits()
     try:
-        commit = HfApi(endpoint=endpoint()).model_info(name, revision=revision).sha
+        api = HfApi(endpoint=endpoint())
+        commit = ONE_REQUEST.call(lambda: api.model_info(name, revision=revision).sha, is_short=True)
+        if COMMIT.fullmatch(str(commit)) is None:
+            raise ValueError(f"its commit is {str(commit)[:80]!r}")
         folder = snapshot_download(name, revision=commit, allow_patterns=chosen, endpoint=endpoint())
         if revision != commit:
             log.info("the tokenizer %s is at the commit %s. Pin it with tokenizer.revision=%s", name, commit, commit)
@@ -70,6 +77,12 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str], 
         ) from error
     except failures as error:
         return _cached_folder(name, revision, chosen, needed, error)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
+        raise TokenizerError(
+            f"the Hub at {endpoint()} must answer with JSON that describes the repository {name}, but the answer is "
+            f"not: {error_text(error)}. A proxy or a sign-in page may have answered. Check the connection and "
+            "HF_ENDPOINT, or set tokenizer.filepath to a file"
+        ) from error
 
 
 def _folder_in_cache(name: str, revision: str | None, patterns: list[str], needed: Sequence[str]) -> Path:
