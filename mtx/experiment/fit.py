@@ -104,7 +104,7 @@ def fit(
             data, profile = prepared(run, trainer)
             logged = begun_log(run, trainer, data)
             model = run.build("model", **run.datamodule.facts())
-            redact_hyperparameters(run, model)
+            redact_hyperparameters(run, trainer, model)
             if path is not None:
                 check_shapes(path, shapes, model)
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)

@@ -66,7 +66,7 @@ def test_the_answer_about_a_tokenizer_is_checked(
 def test_a_commit_of_a_tokenizer_that_is_none_is_told(commit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     info = type("Info", (), {"sha": commit})
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
-    with pytest.raises(TokenizerError, match="must answer with JSON .* its commit is "):
+    with pytest.raises(TokenizerError, match=r"must answer with JSON .* its commit is "):
         repository_folder("invented/words", None, ["tokenizer.json"], ["tokenizer.json"])
 
 
