@@ -8,6 +8,7 @@ import pytest
 from command_line import Mtx
 
 from mtx.assumption_log import assume, collected_assumptions
+from mtx.errors import SourceError
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.progress.progress_log import ProgressExclusion
 
@@ -74,3 +75,37 @@ def test_what_a_reader_assumes(tmp_path: Path, name: str, data: str, options: di
         LocalDownloader(path=tmp_path / name, **options).info()
     assert len(kept) == (told is not None)
     assert told is None or (told in kept[0] and "set downloader." in kept[0])
+
+
+MIXED = [("a", "b", "\n"), ("c", "d", "\r"), ("e", "f", "\r\n"), ("g", "h", "\n")]
+
+
+@pytest.mark.parametrize("ends", ["mixed", "windows", "no last end"])
+def test_carriage_returns_that_end_no_line_are_text_and_told(tmp_path: Path, ends: str) -> None:
+    end_of = {"mixed": lambda end: end, "windows": lambda end: "\r\n", "no last end": lambda end: "\n"}[ends]
+    for side in (0, 1):
+        text = "\ufeff" + "".join(row[side] + end_of(row[2]) for row in MIXED)
+        (tmp_path / f"x.{side}").write_text(text.rstrip("\n") if ends == "no last end" else text, "utf-8", newline="")
+    downloader = LocalDownloader(
+        source_path=tmp_path / "x.0", target_path=tmp_path / "x.1", source_language="en", target_language="de"
+    )
+    with collected_assumptions() as kept:
+        pairs = [row for batch in downloader.batches("train", {}) for row in batch.to_pylist()]
+    is_mixed = ends == "mixed"
+    assert len(pairs) == (3 if is_mixed else 4)
+    assert pairs[0]["src"] == "a"
+    assert pairs[1]["src"] == ("c\re" if is_mixed else "c")
+    assert len(kept) == 2 * is_mixed
+    assert not kept or r"x.0 has carriage returns (\r) that are text, because" in kept[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.tsv", "a\tb\nc\td\re\tf\n"), ("a.jsonl", '{"src": "a", "tgt": "b"}\r' * 2 + "\n")]
+)
+def test_carriage_returns_in_a_damaged_row_are_told_with_the_command_that_helps(
+    tmp_path: Path, name: str, data: str
+) -> None:
+    (tmp_path / name).write_text(data, newline="")
+    options = {"header": False} if name == "a.tsv" else {}
+    with pytest.raises(SourceError, match=r"perl -pe 's/\\r\\n\?/\\n/g' OLD > NEW"):
+        list(LocalDownloader(path=tmp_path / name, **options).batches("train", {}))
