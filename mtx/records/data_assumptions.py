@@ -1,4 +1,4 @@
-"""What mtx assumes about the data of a run, computed from manifests, so that a run that builds nothing tells it, too."""
+"""What mtx assumes about the data of a run, computed from manifests, so that runs that build nothing tell it, too."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
