@@ -59,6 +59,8 @@ def run_job(job: Job, work: Callable[[], Any]) -> Objective:
     done = earlier_completion(job, hashed)
     if done is not None:
         log.info("skipped: an earlier attempt completed this job in %s", done[0])
+        if done[0] == job.folder:
+            _restore_config(job)
         if done[0] != job.folder and read_status(job.folder) is None:
             shutil.rmtree(job.folder, ignore_errors=True)  # Hydra's files for this job, which nothing needs
         return _as_objective(done[1].objectives)
@@ -109,6 +111,16 @@ def earlier_completion(job: Job, hashed: str) -> tuple[Path, JobStatus] | None:
         return None
     fits = status is not None and status.state == "completed" and status.config_hash == hashed
     return (folder, status) if status is not None and fits else None
+
+
+def _restore_config(job: Job) -> None:
+    """Write the config of a completed job again if its file is gone or damaged: results are compared by it."""
+    try:
+        found = JobConfig.read(job.folder)
+    except StoreError:
+        found = None
+    if found is None:
+        JobConfig(json_redactor(job.config)(job.config)).write(job.folder)
 
 
 def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objective:
