@@ -63,7 +63,8 @@ def ended_by(number: int | None) -> str:
     """Return the line about a run that the signal `number` ended; None: the signal is unknown."""
     rank = next((f"rank {os.environ[name]}: " for name in SHOWN_RANK if os.environ.get(name)), "")
     how = signal.Signals(number).name if number else "a signal"
-    why = ". " if number in (signal.SIGTERM, signal.SIGHUP) else f", often for lack of memory. {MEMORY_ADVICE}. "
+    cause = ", often for lack of memory" if number else " of another process, or for lack of memory"
+    why = ". " if number in (signal.SIGTERM, signal.SIGHUP) else f"{cause}. {MEMORY_ADVICE}. "
     return (
         f"mtx: {rank}the run was ended by {how}{why}The store is intact, and the next run reuses all finished stages; "
         "task=fit resumes with ckpt=last"
