@@ -10,7 +10,8 @@ from mtx.errors import ConfigError
 # The variables of the number of processes and of the rank. The first ones are those of torchrun, accelerate and
 # Lightning; the second ones are those of mpirun.
 STARTED_RANKS = {"WORLD_SIZE": ("RANK", "LOCAL_RANK"), "OMPI_COMM_WORLD_SIZE": ("OMPI_COMM_WORLD_RANK",)}
-SLURM_RANKS = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")  # also set in a shell of `srun --pty`, which is one process
+# Variables of srun and of MPICH. They are also set in a shell of `srun --pty`, which is one process.
+POSSIBLE_RANKS = {"SLURM_STEP_NUM_TASKS": "SLURM_PROCID", "PMI_SIZE": "PMI_RANK"}
 
 
 def process_rank() -> tuple[int, int]:
@@ -23,7 +24,7 @@ def process_rank() -> tuple[int, int]:
 def check_rank_is_known() -> None:
     """Check that a process which torchrun or mpirun has started as one of several has initialized `torch.distributed`.
 
-    A process of srun may be alone, so an assumption says that it is.
+    A process of srun or MPICH may be alone, so an assumption says that it is.
 
     Raises:
         ConfigError: it has not, so each rank would train on every pair.
@@ -42,11 +43,12 @@ def check_rank_is_known() -> None:
                 f"this process is one of {number} ranks ({named[0]}), but torch.distributed is not initialized, so "
                 f"each rank would serve every pair. {how}"
             )
-    if (number := _number(SLURM_RANKS[0])) > 1 and os.environ.get(SLURM_RANKS[1]):
-        assume(
-            f"this process serves every pair, because torch.distributed is not initialized, though srun has started "
-            f"{number} tasks. If they train together: {how[0].lower()}{how[1:]}"
-        )
+    for size, rank in POSSIBLE_RANKS.items():
+        if (number := _number(size)) > 1 and os.environ.get(rank):
+            assume(
+                f"this process serves every pair, because torch.distributed is not initialized, though {size}={number} "
+                f"says that it is one of several. If they train together: {how[0].lower()}{how[1:]}"
+            )
 
 
 def _number(variable: str) -> int:

@@ -148,14 +148,17 @@ def test_a_process_alone_needs_no_group(monkeypatch: pytest.MonkeyPatch, started
 
 
 @pytest.mark.parametrize(("num_tasks", "is_told"), [("2", True), ("1", False), ("", False)])
-def test_a_task_of_srun_that_may_be_alone_is_told(
-    monkeypatch: pytest.MonkeyPatch, num_tasks: str, is_told: bool
+@pytest.mark.parametrize(("size", "rank"), process_rank.POSSIBLE_RANKS.items())
+def test_a_process_that_may_be_alone_is_told(
+    monkeypatch: pytest.MonkeyPatch, size: str, rank: str, num_tasks: str, is_told: bool
 ) -> None:
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", num_tasks)
-    monkeypatch.setenv("SLURM_PROCID", "0")
+    for name in (*process_rank.POSSIBLE_RANKS, *process_rank.POSSIBLE_RANKS.values()):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(size, num_tasks)
+    monkeypatch.setenv(rank, "0")
     with collected_assumptions() as told:
         assert rows_of(iter(loader())) == EXPECTED[0]
-    assert ["srun has started 2 tasks. If they train together: call torch" in each for each in told] == [True] * is_told
+    assert [f"{size}=2 says that it is one of several" in each for each in told] == [True] * is_told
 
 
 @pytest.mark.parametrize("ranks", [(2, 2), (-1, 2), (0, None), (None, 2), (0, 0)])
