@@ -158,7 +158,12 @@ def test_another_model_is_built_only_if_the_user_types_it(
     ):
         load_translator(path)
     given: list[dict[str, Any]] = []
-    translator = load_translator(path, model=lambda **options: given.append(options) or Own(**options))
+
+    def build(**options: Any) -> Own:
+        given.append(options)
+        return Own(**options)
+
+    translator = load_translator(path, model=build)
     assert given == [{"width": 8}]
     assert translator.translate(["b", "", "abc"], beam=1) == ["b", "", "abc"]
     with pytest.raises(ConfigError, match=r"Own.translate gives one translation. Set task.n_best=1"):

@@ -198,7 +198,8 @@ def test_lightning_and_fabric_leave_the_sampler_alone() -> None:
 def test_a_sampler_of_another_tool_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"is an array with the row numbers of a batch, but is 0: another sampler"):
         next(iter(DataLoader(loader().dataset, batch_size=None)))
-    for options in ({}, {"shuffle": True}, {"sampler": SequentialSampler(range(6))}):
+    given: list[dict[str, Any]] = [{}, {"shuffle": True}, {"sampler": SequentialSampler(range(6))}]
+    for options in given:
         with pytest.raises(ConfigError, match=r"but is a list of 2 numbers: another sampler"):
             next(iter(DataLoader(loader().dataset, batch_size=2, **options)))
     made = loader()
