@@ -39,7 +39,7 @@ SECRET_PATTERNS = (
     (
         re.compile(
             r"(?i)((?:secret|passw(?:or)?d|api_?key|access_key(?:_id)?|account_key|hf_token|auth_token|session_token)"
-            r"['\"]?[=:] ?['\"]?)(?!\*\*\*|null\b|none\b)[^\s'\",&}]{1,512}"
+            r"['\"]?[=:] ?['\"]?)(?!\*\*\*|null\b|none\b|\$\{)[^\s'\",&}]{1,512}"
         ),
         rf"\1{HIDDEN_TEXT}",
     ),

@@ -1,7 +1,9 @@
 """The examples of a user's own transformers models: their held-out figures, translations and checkpoints."""
 
 import importlib.util
+import inspect
 import math
+import re
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ import torch
 import mtx
 from mtx.experiment.missing_figures import missing_figures
 from mtx.records.report_record import Report
+from mtx.training.prepared_data import PreparedData
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = ["downloader.n=60", "tokenizer=byte", "datamodule.validation=6", "sampler.max_tokens=2048"]
@@ -113,3 +116,12 @@ def test_decoder_only_with_lora(data: Any) -> None:
         return total
 
     check(model, data, found, nats_of)
+
+
+def test_each_value_that_a_model_can_get_is_documented() -> None:
+    names = re.findall(r'"(\w+)": ', inspect.getsource(PreparedData.facts))
+    assert {"source_pad_id", "max_target_tokens"} < set(names)
+    root = EXAMPLES.parent
+    for path in ("docs/howto/own_model.md", "conf/model/own.yaml"):
+        text = (root / path).read_text()
+        assert [name for name in names if name not in text] == [], path

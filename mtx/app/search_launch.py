@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.core.utils import JobStatus as HydraJobStatus
 
+from mtx.app.fatal_signal_report import end_with_this_process
 from mtx.errors import JobFailedError
 from mtx.records.job_status import read_status
 from mtx.sweep.job_processes import Launch, in_child, launch_jobs
@@ -22,7 +23,7 @@ def launch_in_children(
     told: Callable[[Path], None],
     while_waiting: Callable[[], None],
     *,
-    is_basic: bool,
+    is_in_child: bool,
 ) -> None:
     """Let the jobs of each launch of a sweeper run in a child of this process, which returns what the jobs recorded.
 
@@ -31,18 +32,18 @@ def launch_in_children(
     Args:
         sweeper: a sweeper of Hydra; one without a launcher where Optuna's has it stays as it is.
         folder_of: returns the folder of a job, from its number.
-        task: import path of the task.
+        task: import path of the task, if the launcher runs the jobs in the process that calls it; else an empty text.
         told: called with the folder of each job whose process died.
         while_waiting: called about 20 times a second while a child runs.
-        is_basic: the launcher runs the jobs in this process; others have processes of their own.
+        is_in_child: the launcher runs in a child of this process.
     """
     owner = getattr(sweeper, "sweeper", sweeper)
     launcher = getattr(owner, "launcher", None)
     if launcher is None:
         return
-    if is_basic and task.startswith(OWN_TASKS):
+    if task.startswith(OWN_TASKS):
         importlib.import_module(task.rpartition(".")[0])
-    launch = in_child(launcher.launch, while_waiting) if is_basic else launcher.launch
+    launch = in_child(launcher.launch, while_waiting, end_with_this_process) if is_in_child else launcher.launch
     launcher.launch = recorded_launch(launch, folder_of, told)
 
 

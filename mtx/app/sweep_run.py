@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mtx.app.command import wants_traces
-from mtx.app.fatal_signal_report import watch_process
+from mtx.app.fatal_signal_report import end_with_this_process, watch_process
 from mtx.app.hydra_internals import BASIC_LAUNCHER
 from mtx.app.override_errors import readable_configs
 from mtx.app.search_launch import launch_in_children
@@ -37,6 +37,8 @@ from mtx.sweep.job_processes import has_died, in_child, launch_jobs
 from mtx.sweep.live_page import LivePage
 from mtx.sweep.terminal_summary import end_sweep
 
+# Launchers that run in a child. One of submitit starts processes that would outlive this one.
+LAUNCHERS_IN_CHILD = (BASIC_LAUNCHER, "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher")
 # Modules whose deprecation notices do not concern the user; from Python 3.12 on, Optuna's name its caller, Hydra.
 PLUG_IN_MODULES = r"optuna\.|hydra_plugins\.|hydra\._internal\.instantiate"
 
@@ -140,9 +142,9 @@ def _launch(
                 what = f"job {earlier.name} is passed over, because sweep.retry is false: {status.error}"
                 assume(what)
                 add_assumptions(sweep.folder, [what])
-    is_basic = cfg.hydra.launcher._target_ == BASIC_LAUNCHER
-    is_child = is_basic and is_own_process() and not wants_traces()
-    launch = in_child(launcher.launch, LivePage(sweep.folder).tick) if is_child else launcher.launch
+    is_child = cfg.hydra.launcher._target_ in LAUNCHERS_IN_CHILD and is_own_process() and not wants_traces()
+    tick = LivePage(sweep.folder).tick
+    launch = in_child(launcher.launch, tick, end_with_this_process) if is_child else launcher.launch
     return launch_jobs(
         launch, rows, folders, first=first, passed_over=passed_over, told=_line_printer(sweep), **options
     )
@@ -187,10 +189,10 @@ def _search(sweep: Sweep, cfg: DictConfig, context: HydraContext, task_function:
             launch_in_children(
                 sweeper,
                 lambda number: sweep.folder / f"{sweep.prefix}{number}",
-                str(cfg.task._target_),
+                str(cfg.task._target_) if is_basic else "",
                 _line_printer(sweep),
                 LivePage(sweep.folder).tick,
-                is_basic=is_basic,
+                is_in_child=cfg.hydra.launcher._target_ in LAUNCHERS_IN_CHILD,
             )
         return sweeper.sweep(list(sweep.overrides))
 

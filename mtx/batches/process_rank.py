@@ -4,11 +4,14 @@ import os
 
 import torch.distributed as dist
 
+from mtx.assumption_log import assume
 from mtx.errors import ConfigError
 
-# Variables that torchrun, accelerate and Lightning set for each process that they start.
-WORLD_SIZE_VARIABLE = "WORLD_SIZE"
-RANK_VARIABLES = ("RANK", "LOCAL_RANK")
+# The variables of the number of processes and of the rank. The first ones are those of torchrun, accelerate and
+# Lightning; the second ones are those of mpirun.
+STARTED_RANKS = {"WORLD_SIZE": ("RANK", "LOCAL_RANK"), "OMPI_COMM_WORLD_SIZE": ("OMPI_COMM_WORLD_RANK",)}
+# Variables of srun and of MPICH. They are also set in a shell of `srun --pty`, which is one process.
+POSSIBLE_RANKS = {"SLURM_STEP_NUM_TASKS": "SLURM_PROCID", "PMI_SIZE": "PMI_RANK"}
 
 
 def process_rank() -> tuple[int, int]:
@@ -19,20 +22,38 @@ def process_rank() -> tuple[int, int]:
 
 
 def check_rank_is_known() -> None:
-    """Check that a process which torchrun has started as one of several ranks has initialized `torch.distributed`.
+    """Check that a process which torchrun or mpirun has started as one of several has initialized `torch.distributed`.
+
+    A process of srun or MPICH may be alone, so an assumption says that it is.
 
     Raises:
         ConfigError: it has not, so each rank would train on every pair.
     """
-    found = os.environ.get(WORLD_SIZE_VARIABLE, "")
-    named = [f"{name}={os.environ[name]}" for name in RANK_VARIABLES if os.environ.get(name)]
-    if not named or not found.isdecimal() or int(found) < 2 or process_rank()[1] > 1:
+    if process_rank()[1] > 1:
         return
-    raise ConfigError(
-        f"this process is one of {found} ranks ({named[0]}), but torch.distributed is not initialized, so each rank "
-        "would serve every pair. Call torch.distributed.init_process_group() before the first batch, or set "
+    how = (
+        "Call torch.distributed.init_process_group() before the first batch, or set "
         "loader.batch_sampler.set_rank(rank, world_size)"
     )
+    for size, ranks in STARTED_RANKS.items():
+        number = _number(size)
+        named = [f"{name}={os.environ[name]}" for name in ranks if os.environ.get(name)]
+        if named and number > 1:
+            raise ConfigError(
+                f"this process is one of {number} ranks ({named[0]}), but torch.distributed is not initialized, so "
+                f"each rank would serve every pair. {how}"
+            )
+    for size, rank in POSSIBLE_RANKS.items():
+        if (number := _number(size)) > 1 and os.environ.get(rank):
+            assume(
+                f"this process serves every pair, because torch.distributed is not initialized, though {size}={number} "
+                f"says that it is one of several. If they train together: {how[0].lower()}{how[1:]}"
+            )
+
+
+def _number(variable: str) -> int:
+    found = os.environ.get(variable, "")
+    return int(found) if found.isdecimal() else 0
 
 
 def given_ranks(rank: int | None, world_size: int | None) -> tuple[int, int] | None:

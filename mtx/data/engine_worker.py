@@ -10,19 +10,18 @@ import logging
 import os
 import pickle
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-PARENT_CHECK_S = 0.5  # seconds between two checks that the parent process is alive
+from mtx.own_process import end_with
 
 
 def main(descriptor: int, parent: int) -> None:
     """Serve the process that started this one, until it closes the connection or ends."""
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     with suppress(OSError):
         os.dup2(2, 1)  # standard output belongs to the command's own results
     with Connection(descriptor) as connection:
@@ -100,9 +99,3 @@ def _pickled_error(error: Exception) -> bytes:
 
 def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_S)
-    os._exit(1)

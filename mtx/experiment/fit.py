@@ -112,7 +112,7 @@ def fit(
             data, profile = prepared(run, trainer)
             logged = begun_log(run, trainer, data)
             model = run.build("model", **run.datamodule.facts())
-            redact_hyperparameters(run, model)
+            redact_hyperparameters(run, trainer, model)
             if path is not None:
                 check_shapes(path, shapes, model)
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
@@ -265,6 +265,8 @@ def fit_report(run: Run, trainer: pl.Trainer, progress: TrainingProgress) -> Tra
     """Return the training part of `report.json`: steps, time, losses, held-out bits per byte and checkpoint paths."""
     first, last = progress.held_out(METRIC)
     keeper = trainer.checkpoint_callback
+    if isinstance(keeper, LastAndBestCheckpoint) and keeper.best_model_path and keeper.metric != METRIC:
+        assume(f"best.ckpt is the checkpoint with the lowest {keeper.metric}, because the model does not log {METRIC}")
     last_path = run.output_dir / "checkpoints" / "last.ckpt"  # a Trainer with subprocesses does not return this path
     return TrainingReport(
         num_steps=progress.num_steps,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from mtx.assumption_log import assume
 from mtx.data.concatenated_corpus import NAME_SEPARATOR
 from mtx.data.dataset import SPLITS, TranslationDataset
 from mtx.data.tokenize.tokenization import vocabulary_size
-from mtx.records.report_record import NO_FILTER, DataReport, HeldOut, SourceReport
+from mtx.records.data_assumptions import assume_about_data
+from mtx.records.report_record import DataReport, HeldOut, SourceReport
 from mtx.records.score_report import scorer_reports, scores_table, selection_report, selection_tables
 from mtx.records.used_dataset_ids import StageNames
 
@@ -34,11 +34,9 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
     pair = datamodule.tokenizers
     num_pairs = {split: len(filtered[split]) if split in filtered else 0 for split in SPLITS}
     held_out = HeldOut.model_validate(datamodule.held_out())
-    if held_out.filter == NO_FILTER and (num_pairs["validation"] or num_pairs["test"]):
-        assume(
-            f"validation and test are {held_out.filtering}, because datamodule.held_out_filter is null. To filter "
-            "them, set +filter@datamodule.held_out_filter=default"
-        )
+    sizes = {" of the source": vocabulary_size(pair.source), " of the target": vocabulary_size(pair.target)}
+    told = {"": sizes[" of the source"]} if pair.joint else sizes
+    assume_about_data(datamodule, held_out, told, num_pairs)
     report = DataReport(
         name=ids.name or train.name,
         languages=train.languages,
@@ -54,8 +52,8 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
         num_pairs_validation=num_pairs["validation"],
         num_pairs_test=num_pairs["test"],
         held_out=held_out,
-        source_vocab_size=vocabulary_size(pair.source),
-        target_vocab_size=vocabulary_size(pair.target),
+        source_vocab_size=sizes[" of the source"],
+        target_vocab_size=sizes[" of the target"],
         joint_vocabulary=pair.joint,
         train_tokens=datamodule.token_counts(),
         ids=StageNames(

@@ -6,16 +6,17 @@ A damaged file raises no error here, but adds a note to its job.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from mtx.errors import StoreError
-from mtx.records.config_record import JobConfig
+from mtx.records.config_record import CONFIG_FILE, JobConfig
 from mtx.records.job_status import STATUS_FILE, JobStatus, read_status
 from mtx.records.record_file import FileRecord
+from mtx.records.report_metrics import RETURNED_METRIC
 from mtx.records.report_record import REPORT_FILE, Report
 from mtx.records.result_types import JobRecord, RecordState, Results
 from mtx.records.sweep_record import HYDRA_FOLDER, SWEEP_FILE, SweepRecord, read_sweep
@@ -70,6 +71,11 @@ def _read_job(folder: Path, name: str) -> JobRecord:
     status = _noting(read_status, folder, notes)
     unreadable: list[str] = []
     report = _noting(Report.read, folder, unreadable) or Report()
+    if status is not None and report.is_empty and not unreadable and _had_report(status):
+        notes.append(
+            f"{folder / Report.FILE} of a completed job is gone, and its figures with it. To run the job again, remove "
+            f"{folder / STATUS_FILE}, and resume the sweep"
+        )
     config, choices, overrides = _read_config(folder, status, notes)
     state: RecordState = "interrupted" if report.is_empty else "completed"
     logs = sorted(folder.glob("*.log"))
@@ -93,6 +99,11 @@ def _read_job(folder: Path, name: str) -> JobRecord:
         log=logs[0] if logs else None,
         notes=(*notes, *unreadable),
     )
+
+
+def _had_report(status: JobStatus) -> bool:
+    """Return whether a completed job has written a report: its objectives have the names of a report's figures."""
+    return status.state == "completed" and any(not name.startswith(RETURNED_METRIC) for name in status.objectives)
 
 
 def _noting(read: Callable[[Path], Read | None], folder: Path, notes: list[str]) -> Read | None:
@@ -119,8 +130,23 @@ def _read_config(
     choices = runtime.get("choices") if isinstance(runtime, dict) else {}
     task = overrides.get("task") if isinstance(overrides, dict) else []
     plain = {key: option for key, option in (choices or {}).items() if option is not None and "/" not in str(key)}
-    found = config or JobConfig(_read_yaml(hydra / "config.yaml", notes))
-    return found, plain, task if isinstance(task, list) else []
+    if config is None:
+        config = JobConfig(_without_references(_read_yaml(hydra / "config.yaml", notes)))
+        if status is not None:
+            notes.append(
+                f"{folder / CONFIG_FILE} is gone or damaged. The settings of the job are those of Hydra's file, "
+                "without those that refer to others. To write the file again, resume the sweep"
+            )
+    return config, plain, task if isinstance(task, list) else []
+
+
+def _without_references(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config of Hydra without values such as `${seed}`, which only the composition of a job resolves."""
+    return {
+        key: _without_references(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if "${" not in str(value) or isinstance(value, dict)
+    }
 
 
 def _read_yaml(path: Path, notes: list[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mtx.components.identity import digest
 from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
 from mtx.exhausted_resources import exhausted_message, panics_as_errors
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.own_process import end_with_starting_process
 from mtx.progress.literal_console import PlainConsole
 from mtx.progress.progress_log import is_later_rank
 from mtx.records.config_record import CONFIG_FILE, JobConfig
@@ -49,6 +50,8 @@ def run_job(job: Job, work: Callable[[], Any]) -> Objective:
         ConfigError: Another process is running a job in the same folder.
         JobFailedError: In a sweep, `work` raised an error that is no MtxError. The job's log has the details.
     """
+    if job.sweep_dir is not None:
+        end_with_starting_process()
     if is_later_rank():
         work()
         return None
@@ -56,6 +59,8 @@ def run_job(job: Job, work: Callable[[], Any]) -> Objective:
     done = earlier_completion(job, hashed)
     if done is not None:
         log.info("skipped: an earlier attempt completed this job in %s", done[0])
+        if done[0] == job.folder:
+            _restore_config(job)
         if done[0] != job.folder and read_status(job.folder) is None:
             shutil.rmtree(job.folder, ignore_errors=True)  # Hydra's files for this job, which nothing needs
         return _as_objective(done[1].objectives)
@@ -106,6 +111,16 @@ def earlier_completion(job: Job, hashed: str) -> tuple[Path, JobStatus] | None:
         return None
     fits = status is not None and status.state == "completed" and status.config_hash == hashed
     return (folder, status) if status is not None and fits else None
+
+
+def _restore_config(job: Job) -> None:
+    """Write the config of a completed job again if its file is gone or damaged: results are compared by it."""
+    try:
+        found = JobConfig.read(job.folder)
+    except StoreError:
+        found = None
+    if found is None:
+        JobConfig(json_redactor(job.config)(job.config)).write(job.folder)
 
 
 def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objective:

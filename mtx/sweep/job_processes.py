@@ -95,14 +95,20 @@ def launch_jobs(
     return returned
 
 
-def in_child(launch: Launch, while_waiting: Callable[[], None] = lambda: None) -> Launch:
+def in_child(
+    launch: Launch,
+    while_waiting: Callable[[], None] = lambda: None,
+    told_group: Callable[[int | None], None] = lambda group: None,
+) -> Launch:
     """Return a launch that runs in a child of this process, and returns no results.
 
-    The child has a process group of its own. Ctrl-C reaches this process, which sends the signal on.
+    The child has a process group of its own, to which processes of the launcher belong, too. Ctrl-C reaches this
+    process, which sends the signal on.
 
     Args:
         launch: starts some jobs, and waits until they have ended.
         while_waiting: called in this process about 20 times a second while the child runs. It raises no errors.
+        told_group: called with the id of the process group when the child begins, and with None when it has ended.
     """
 
     def launched(rows: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
@@ -115,7 +121,11 @@ def in_child(launch: Launch, while_waiting: Callable[[], None] = lambda: None) -
                 _run_child(lambda: launch(rows, first), told)
             with suppress(OSError):  # the child sets it, too; whoever comes first
                 os.setpgid(pid, pid)
-            return _result_of(pid, told, while_waiting)
+            told_group(pid)
+            try:
+                return _result_of(pid, told, while_waiting)
+            finally:
+                told_group(None)
 
     return launched
 

@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
 from torch.utils.data import Dataset
@@ -12,6 +13,18 @@ from mtx.batches.plan.rank_assignment import Item
 from mtx.batches.schema import supported_schema
 from mtx.data.token_rows import EncodedPairs
 from mtx.errors import ConfigError
+
+
+class WholeBatch(dict[str, Any]):
+    """A batch that refuses to be an example of a batch: torch's default collate function asks it for its key 0."""
+
+    def __missing__(self, key: object) -> NoReturn:
+        if isinstance(key, int):
+            raise ConfigError(
+                "a DataLoader collates batches that are whole. Set DataLoader(loader.dataset, "
+                "sampler=loader.batch_sampler, batch_size=None)"
+            )
+        raise KeyError(key)
 
 
 class EncodedBatches(Dataset[Batch]):
@@ -38,16 +51,20 @@ class EncodedBatches(Dataset[Batch]):
 
     def __getitem__(self, item: Item) -> Batch:
         if isinstance(item, numbers.Integral):
-            raise ConfigError(
-                f"an index of {type(self).__name__} is an array with the row numbers of a batch, but is {item}: "
-                "another sampler has replaced mtx's sampler. Give the loader to the tool as it is; see "
-                "docs/howto/tools.md"
-            )
+            raise self._other_sampler_error(str(item))
         return self.build_batches([item])[0]
 
     def __getitems__(self, item: Item) -> Batch:
         """Return the batch of an item to a `DataLoader` whose batch sampler is `EpochBatches`, or skips some of it."""
-        return self[item]
+        if isinstance(item, list):  # of a batch sampler of torch
+            raise self._other_sampler_error(f"a list of {len(item)} numbers")
+        return WholeBatch(self[item])
+
+    def _other_sampler_error(self, found: str) -> ConfigError:
+        return ConfigError(
+            f"an index of {type(self).__name__} is an array with the row numbers of a batch, but is {found}: another "
+            "sampler has replaced mtx's sampler. Give the loader to the tool as it is; see docs/howto/tools.md"
+        )
 
     def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
         """Build the batches of several items in one call; override this method to change every batch of a dataset."""

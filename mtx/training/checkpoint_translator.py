@@ -26,6 +26,7 @@ from mtx.data.tokenize.tokenization import encode_texts, vocabulary_size
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import Hypothesis
 from mtx.infra.dataset.pair_stream import is_text
+from mtx.redaction_and_escaping import HIDDEN_TEXT
 from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
@@ -291,7 +292,8 @@ def load_translator(
 def _own_model(model: Callable[..., Any], content: dict[str, Any], path: Path) -> Any:
     """Return a model of the class that the user has typed, with the weights of a checkpoint."""
     try:
-        built = model(**dict(content.get("hyper_parameters") or {}))
+        saved = dict(content.get("hyper_parameters") or {})
+        built = model(**{key: value for key, value in saved.items() if HIDDEN_TEXT not in str(value)})  # no secrets
         built.load_state_dict(content["state_dict"])
     except Exception as error:  # the user's class may raise anything
         raise ConfigError(

@@ -6,11 +6,14 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
-from mtx.app.fatal_signal_report import ended_by, watch_process
+from mtx.app import fatal_signal_report
+from mtx.app.fatal_signal_report import end_with_this_process, ended_by, watch_process
 from mtx.own_process import OWN_PROCESS_VARIABLE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -89,3 +92,33 @@ def test_a_rank_says_which_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stop_by_a_user_is_no_lack_of_memory() -> None:
     assert "memory" not in ended_by(signal.SIGTERM)
     assert "memory" in ended_by(None)
+
+
+def start_a_child_with_a_worker(number: int) -> Callable[[], None]:
+    """Return work that starts a process in a group of its own, as a sweep does, which starts another one."""
+
+    def work() -> None:
+        pid = os.fork()
+        if pid == 0:
+            os.setpgid(0, 0)
+            if os.fork() == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as workers of submitit do
+            time.sleep(60)
+            os._exit(0)
+        with suppress(OSError):
+            os.setpgid(pid, pid)
+        end_with_this_process(pid)
+        time.sleep(0.1)  # until the worker ignores the signal
+        os.kill(os.getpid(), number)
+
+    return work
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_end_with_the_process_of_their_sweep(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fatal_signal_report, "SECONDS_TO_END", 0.2)
+    began = time.monotonic()
+    code, told = run(start_a_child_with_a_worker(number))  # until no process has standard error open
+    assert code == -number
+    assert told.startswith("mtx: the run was ended by ")
+    assert time.monotonic() - began < 30

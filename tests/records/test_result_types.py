@@ -202,6 +202,21 @@ def test_a_damaged_file_is_a_note_and_the_other_jobs_are_read(tmp_path: Path, na
         assert "note: " in console.export_text()
 
 
+def test_files_of_a_completed_job_that_are_gone_are_notes_and_make_no_other_arm(tmp_path: Path) -> None:
+    job(tmp_path / "0", {"seed": 0, "steps": 3}, {"padding_ratio": 0.1})
+    job(tmp_path / "1", {"seed": 1, "steps": 3}, {"padding_ratio": 0.2})
+    (tmp_path / "0/report.json").unlink()
+    (tmp_path / "1/config.json").unlink()
+    (tmp_path / "1/.hydra").mkdir()
+    (tmp_path / "1/.hydra/config.yaml").write_text("seed: 1\nsteps: ${budget:3}\nmodel: {size: '${seed}', width: 8}\n")
+    first, second = read_results([tmp_path]).jobs
+    assert first.objectives == {"padding_ratio": 0.1}
+    assert "report.json of a completed job is gone" in first.notes[0]
+    assert "status.json, and resume the sweep" in first.notes[0]
+    assert second.config == {"seed": 1, "model.width": 8}
+    assert "config.json is gone or damaged" in second.notes[0]
+
+
 @pytest.mark.parametrize(
     "change", [{"overrides": 3}, {"seconds": "long"}, {"objectives": {"a": "b"}}, {"choices": []}, {"error": 1}]
 )

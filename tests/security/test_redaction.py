@@ -144,6 +144,7 @@ def test_an_override_that_cannot_be_parsed_is_shown_not_run(mtx: Mtx) -> None:
         ("token hf_abcdefghijklmnopqrstuv rest", f"token {HIDDEN_TEXT} rest"),
         ("AKIAABCDEFGHIJKLMNOP", HIDDEN_TEXT),
         ("secret=abc next", f"secret={HIDDEN_TEXT} next"),
+        ("+model.api_key=${oc.env:KEY} next", "+model.api_key=${oc.env:KEY} next"),
         ('"password": "abc", "n": 1', f'"password": "{HIDDEN_TEXT}", "n": 1'),
         ("Authorization: Bearer abcdefgh12345", f"Authorization: Bearer {HIDDEN_TEXT}"),
         ("https://b/x?X-Amz-Signature=abc&y=1", f"https://b/x?X-Amz-Signature={HIDDEN_TEXT}&y=1"),

@@ -131,8 +131,11 @@ def test_the_same_command_goes_on_with_what_is_missing_or_failed(mtx: Mtx) -> No
     folder = only_sweep()
     before = {job: status(folder / str(job)) for job in range(4)}
     (folder / "3/status.json").unlink()
+    config = (folder / "1/config.json").read_bytes()
+    (folder / "1/config.json").unlink()
 
     again = mtx(*command, "sweep.resume=true")
+    assert (folder / "1/config.json").read_bytes() == config  # by which results are compared
     assert only_sweep() == folder
     after = {job: status(folder / str(job)) for job in range(4)}
     assert [after[job] == before[job] for job in range(4)] == [False, True, False, False]

@@ -149,14 +149,22 @@ class Own(nn.Module):
 def test_another_model_is_built_only_if_the_user_types_it(
     trained: tuple[Path, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = {**content_of(trained[0]), "model_kind": "my.Model"}
+    said = {"api_key": "***", "address": "https://***@host", "width": 8}  # a checkpoint holds no secrets
+    content = {**content_of(trained[0]), "model_kind": "my.Model", "hyper_parameters": said}
     path = tmp_path / "own.ckpt"
     torch.save(content, path)
     with pytest.raises(
         ConfigError, match=r"not of mtx's reference model.*Type the class .*model._target_=MODULE.CLASS"
     ):
         load_translator(path)
-    translator = load_translator(path, model=Own)
+    given: list[dict[str, Any]] = []
+
+    def build(**options: Any) -> Own:
+        given.append(options)
+        return Own(**options)
+
+    translator = load_translator(path, model=build)
+    assert given == [{"width": 8}]
     assert translator.translate(["b", "", "abc"], beam=1) == ["b", "", "abc"]
     with pytest.raises(ConfigError, match=r"Own.translate gives one translation. Set task.n_best=1"):
         translator.n_best(["b"], beam=2, n_best=2)

@@ -8,9 +8,10 @@ import pytest
 import test_loader
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
+from mtx.assumption_log import collected_assumptions
 from mtx.batches import process_rank
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.planner import Lengths
@@ -114,6 +115,7 @@ def test_ranks_of_an_initialized_group_share_the_pairs(
 
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
+MPIRUN = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}
 RANK_ITERATIONS: dict[str, Callable[[PlanLoader], object]] = {
     "loader": lambda made: next(iter(made)),
     "sampler": lambda made: next(iter(made.batch_sampler)),
@@ -122,7 +124,7 @@ RANK_ITERATIONS: dict[str, Callable[[PlanLoader], object]] = {
 
 
 @pytest.mark.parametrize("take", RANK_ITERATIONS.values(), ids=RANK_ITERATIONS)
-@pytest.mark.parametrize("started", [TORCHRUN, {"LOCAL_RANK": "1", "WORLD_SIZE": "4"}])
+@pytest.mark.parametrize("started", [TORCHRUN, {"LOCAL_RANK": "1", "WORLD_SIZE": "4"}, MPIRUN])
 def test_a_rank_that_nothing_knows_is_refused_at_the_first_batch(
     monkeypatch: pytest.MonkeyPatch, started: dict[str, str], take: Callable[[PlanLoader], object]
 ) -> None:
@@ -137,11 +139,26 @@ def test_a_rank_that_nothing_knows_is_refused_at_the_first_batch(
 
 @pytest.mark.parametrize("started", [{"WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "1"}, {}])
 def test_a_process_alone_needs_no_group(monkeypatch: pytest.MonkeyPatch, started: dict[str, str]) -> None:
-    for name in (process_rank.WORLD_SIZE_VARIABLE, *process_rank.RANK_VARIABLES):
-        monkeypatch.delenv(name, raising=False)
+    for size, ranks in process_rank.STARTED_RANKS.items():
+        for name in (size, *ranks):
+            monkeypatch.delenv(name, raising=False)
     for name, value in started.items():
         monkeypatch.setenv(name, value)
     assert rows_of(iter(loader())) == EXPECTED[0]
+
+
+@pytest.mark.parametrize(("num_tasks", "is_told"), [("2", True), ("1", False), ("", False)])
+@pytest.mark.parametrize(("size", "rank"), process_rank.POSSIBLE_RANKS.items())
+def test_a_process_that_may_be_alone_is_told(
+    monkeypatch: pytest.MonkeyPatch, size: str, rank: str, num_tasks: str, is_told: bool
+) -> None:
+    for name in (*process_rank.POSSIBLE_RANKS, *process_rank.POSSIBLE_RANKS.values()):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(size, num_tasks)
+    monkeypatch.setenv(rank, "0")
+    with collected_assumptions() as told:
+        assert rows_of(iter(loader())) == EXPECTED[0]
+    assert [f"{size}=2 says that it is one of several" in each for each in told] == [True] * is_told
 
 
 @pytest.mark.parametrize("ranks", [(2, 2), (-1, 2), (0, None), (None, 2), (0, 0)])
@@ -181,6 +198,13 @@ def test_lightning_and_fabric_leave_the_sampler_alone() -> None:
 def test_a_sampler_of_another_tool_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"is an array with the row numbers of a batch, but is 0: another sampler"):
         next(iter(DataLoader(loader().dataset, batch_size=None)))
+    given: list[dict[str, Any]] = [{}, {"shuffle": True}, {"sampler": SequentialSampler(range(6))}]
+    for options in given:
+        with pytest.raises(ConfigError, match=r"but is a list of 2 numbers: another sampler"):
+            next(iter(DataLoader(loader().dataset, batch_size=2, **options)))
+    made = loader()
+    with pytest.raises(ConfigError, match=r"Set DataLoader\(loader.dataset, sampler=loader.batch_sampler, "):
+        next(iter(DataLoader(made.dataset, batch_sampler=made.batch_sampler)))
 
 
 def test_accelerate_skips_the_first_batches() -> None:

@@ -6,7 +6,6 @@ A packaged identifier, an option, knows many languages.
 """
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
+from mtx.assumption_log import assume
 from mtx.components.checked_options import Count, Natural, component
 from mtx.components.identity import JSON
 from mtx.cpu_count import granted_cores
@@ -40,8 +40,6 @@ from mtx.data.score.model_arrays import load_array, save_array
 from mtx.data.score.scorer import MAIN_COLUMN, SAMPLE_PAIRS, Mask, Sample, ScoreColumn, TrainedScorer
 from mtx.errors import DataError
 from mtx.infra.dal.atomic_file import atomic_file
-
-log = logging.getLogger(__name__)
 
 MODEL_FILE = "ngram_counts.npy"  # int32 [NUM_SLOTS, 2]: how often each n-gram is in sources and in targets
 LANGUAGES_FILE = "languages.json"  # the expected language of each side, if there is an identifier
@@ -152,7 +150,10 @@ class LanguageScorer(TrainedScorer):
                     f"corpus, because its sample has no letters. Set score.language.{key}, or "
                     "score.language.identifier=null"
                 )
-            log.info("%s of the corpus by %s: %s, %.0f %% of texts", key, self.identifier, language, 100 * share)
+            assume(
+                f"the {key.partition('_')[0]} side of the corpus is in {language!r}, as {self.identifier} finds for "
+                f"{share:.0%} of a sample of its texts. For another language, set score.language.{key}=CODE"
+            )
             found.append(language)
         return found
 

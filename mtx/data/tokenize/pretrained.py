@@ -110,7 +110,8 @@ class PretrainedTokenization(Tokenization):
         """
         if self._special is None:
             path = self._location()
-            named = folder_special_tokens(path) if path.is_dir() else SPECIAL_TOKENS
+            is_start_typed = self.bos_token is not None
+            named = folder_special_tokens(path, is_start_typed=is_start_typed) if path.is_dir() else SPECIAL_TOKENS
             typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
             special = replace(named, **{role: token for role, token in typed.items() if token is not None})
             check_distinct(special.eos, special.pad)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mtx.assumption_log import assume
 from mtx.data.tokenize.tokenization import SPECIAL_TOKENS, SpecialTokens
 from mtx.errors import TokenizerError
 
@@ -37,11 +38,12 @@ def tokenizer_file(folder: Path) -> Path:
     )
 
 
-def folder_special_tokens(folder: Path) -> SpecialTokens:
+def folder_special_tokens(folder: Path, *, is_start_typed: bool = False) -> SpecialTokens:
     """Return the special tokens that the files of a folder name; mtx's own name where they name none.
 
     If the decoder of the folder's model starts with a token, as `decoder_start_token_id` says, that token is `bos`.
-    Without it and without a token of that kind, `bos` is the padding token, as in T5 and Marian.
+    Without it and without a token of that kind, `bos` is the padding token, as in T5 and Marian, and an assumption says
+    so unless `is_start_typed`: the user has chosen `bos`.
 
     Raises TokenizerError if a file is no JSON object.
     """
@@ -55,6 +57,11 @@ def folder_special_tokens(folder: Path) -> SpecialTokens:
         found["bos"] = _token_of_id(folder, start) or found["bos"]
     if found["bos"] is None:
         found["bos"] = found["pad"]
+        if found["pad"] is not None and not is_start_typed:
+            assume(
+                f"the decoder starts with the padding token {found['pad']!r}, because the tokenizer's folder names no "
+                "other start. For another, set tokenizer.bos_token=TOKEN"
+            )
     return SpecialTokens(**{role: token or getattr(SPECIAL_TOKENS, role) for role, token in found.items()})
 
 

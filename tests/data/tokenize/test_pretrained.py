@@ -9,6 +9,7 @@ from tokenizers.models import Unigram, WordLevel
 from tokenizers.pre_tokenizers import Metaspace, Whitespace
 from tokenizers.processors import TemplateProcessing
 
+from mtx.assumption_log import collected_assumptions
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.pretrained import PretrainedTokenization
 from mtx.data.tokenize.tokenization import SpecialIds, encode_texts, special_ids
@@ -152,7 +153,11 @@ def folder(t5_like: Path, tmp_path: Path) -> Path:
 
 def test_a_folder_names_its_special_tokens(folder: Path, t5_like: Path, tmp_path: Path) -> None:
     from_folder = PretrainedTokenization(filepath=folder)
-    assert from_folder.identity() == PretrainedTokenization(filepath=t5_like, **T5_LIKE).identity()
+    with collected_assumptions() as kept:
+        assert from_folder.identity() == PretrainedTokenization(filepath=t5_like, **T5_LIKE).identity()
+        _ = PretrainedTokenization(filepath=folder, bos_token="<pad>").special
+    assert len(kept) == 1
+    assert "the decoder starts with the padding token '<pad>'" in kept[0]
     loaded = from_folder.load()
     assert special_ids(loaded.tokenizer, loaded.special) == SpecialIds(pad=0, bos=0, eos=1, unk=2)
     copy = PretrainedTokenization(filepath=folder).at(tmp_path / "copy.json")

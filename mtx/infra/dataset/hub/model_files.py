@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mtx.assumption_log import assume
 from mtx.errors import TokenizerError
+from mtx.infra.dataset.hub.client_check import set_default_limits
 from mtx.infra.dataset.hub.hub_errors import endpoint, error_text, offline_variables
 from mtx.infra.dataset.hub.pinned_dataset import COMMIT
-from mtx.infra.dataset.hub.retry import network_errors
+from mtx.infra.dataset.hub.retry import RetryPolicy, network_errors
 
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+ONE_REQUEST = RetryPolicy(0, instead="then takes the files of an earlier download, or stops", key="")
 FILE_ENDINGS = (".json", ".model", ".spm", ".txt", ".vocab", ".yml")
 
 
@@ -25,17 +28,19 @@ def is_repository_name(path: str) -> bool:
 def repository_folder(name: str, revision: str | None, patterns: Sequence[str], needed: Sequence[str]) -> Path:
     """Return a folder with the files of a repository that match `patterns`, all from one commit.
 
-    A full commit hash that is in the client's cache needs no network, and so does a branch in offline mode. The log
-    says which commit a branch names, so that a config can pin it.
+    A full commit hash needs no network if the client's cache has each file, or says that the commit lacks it. Another
+    program, or a download that was stopped, may have stored some files alone. Without a network they are taken, and an
+    assumption names the missing ones. The log says which commit a branch names, so that a config can pin it.
 
     Args:
         name: the repository, such as `google-t5/t5-small`.
         revision: a branch, a tag or a commit; None: the branch main.
-        patterns: the names of the files.
+        patterns: the names of the files, without wildcards.
         needed: the names of which one must be in the cache, else the Hub is asked. Another program may have stored
             other files of the commit.
 
-    Raises TokenizerError if the repository or the revision does not exist, or if the Hub does not answer.
+    Raises TokenizerError if the repository or the revision does not exist, if the Hub does not answer, or if the
+    answer has another form.
     """
     from huggingface_hub import HfApi, errors, snapshot_download
 
@@ -43,9 +48,15 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str], 
     failures: tuple[type[Exception], ...] = (errors.OfflineModeIsEnabled, *network_errors())
     if COMMIT.fullmatch(revision or ""):
         with suppress(errors.LocalEntryNotFoundError, OSError, ValueError):  # ValueError for an invalid name
-            return _folder_in_cache(name, revision, chosen, needed)
+            cached = _folder_in_cache(name, revision, chosen, needed)
+            if not _unknown_files(name, cached.name, chosen):
+                return cached
+    set_default_limits()
     try:
-        commit = HfApi(endpoint=endpoint()).model_info(name, revision=revision).sha
+        api = HfApi(endpoint=endpoint())
+        commit = ONE_REQUEST.call(lambda: api.model_info(name, revision=revision).sha, is_short=True)
+        if COMMIT.fullmatch(str(commit)) is None:
+            raise ValueError(f"its commit is {str(commit)[:80]!r}")
         folder = snapshot_download(name, revision=commit, allow_patterns=chosen, endpoint=endpoint())
         if revision != commit:
             log.info("the tokenizer %s is at the commit %s. Pin it with tokenizer.revision=%s", name, commit, commit)
@@ -66,6 +77,12 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str], 
         ) from error
     except failures as error:
         return _cached_folder(name, revision, chosen, needed, error)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
+        raise TokenizerError(
+            f"the Hub at {endpoint()} must answer with JSON that describes the repository {name}, but the answer is "
+            f"not: {error_text(error)}. A proxy or a sign-in page may have answered. Check the connection and "
+            "HF_ENDPOINT, or set tokenizer.filepath to a file"
+        ) from error
 
 
 def _folder_in_cache(name: str, revision: str | None, patterns: list[str], needed: Sequence[str]) -> Path:
@@ -94,4 +111,23 @@ def _cached_folder(
             f"repository of that name: {why}. Correct the path, or run once with a connection, which keeps the files"
         ) from error
     log.warning("the tokenizer %s comes from an earlier download, because the Hub does not answer", name)
+    if unknown := _unknown_files(name, folder.name, patterns):
+        assume(
+            f"the repository {name} has none of the files {', '.join(unknown)}, because the cache of the Hub's client "
+            "lacks them, and the Hub does not answer. They may name other special tokens. Run once with a connection"
+        )
     return folder
+
+
+def _unknown_files(name: str, commit: str, files: Sequence[str]) -> list[str]:
+    """Return the files of which the client's cache does not say whether the commit has them.
+
+    A complete download keeps the list of the commit's files, with which the client compares a folder.
+    """
+    from huggingface_hub import errors, get_cached_repo_tree, try_to_load_from_cache
+
+    try:
+        get_cached_repo_tree(name, revision=commit)
+    except errors.CachedRepoTreeNotFoundError:
+        return [file for file in files if try_to_load_from_cache(name, file, revision=commit) is None]
+    return []

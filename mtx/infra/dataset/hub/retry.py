@@ -54,11 +54,13 @@ class RetryPolicy:
         patience_s: time limit of one request in seconds; 0: no retries.
         random: random generator of the waiting times, so that several jobs do not retry at the same moment.
         instead: what mtx does if the time limit is reached, for the message about a Hub that does not answer.
+        key: the option that sets `patience_s`, for the same message; empty: no option sets it.
     """
 
     patience_s: float
     random: Random = field(default_factory=lambda: Random(0), compare=False)
     instead: str = "then mtx stops"
+    key: str = "downloader.patience_s"
 
     def call(self, question: Callable[[], Response], *, is_short: bool = False) -> Response:
         """Return the result of `question`.
@@ -116,12 +118,11 @@ class _Notice:
         how = f"tries for up to {patience_s:g} s" if patience_s else "waits for this one request"
         if self._lock.acquire(blocking=False):
             log.warning(
-                "the Hugging Face Hub at %s cannot be reached (%s). Is there a network? mtx %s "
-                "(downloader.patience_s=%g), %s",
+                "the Hugging Face Hub at %s cannot be reached (%s). Is there a network? mtx %s%s, %s",
                 constants.ENDPOINT,
                 what,
                 how,
-                patience_s,
+                f" ({self._policy.key}={patience_s:g})" if self._policy.key else "",
                 self._policy.instead,
             )
 

@@ -25,7 +25,13 @@ from mtx.infra.dataset.column_detection import (
 from mtx.infra.dataset.extra_columns import parsers_of, type_name
 from mtx.infra.dataset.pair_stream import Refusals, batches_of_rows, is_text
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.local_files import MAX_LINE_BYTES, SourceFile, decoded_lines, utf8_problem
+from mtx.infra.dataset.sources.local_files import (
+    LINE_END_ADVICE,
+    MAX_LINE_BYTES,
+    SourceFile,
+    decoded_lines,
+    utf8_problem,
+)
 
 UNIT_NAME = "line with text"
 SEPARATORS = {"semicolons": ";", "tabs (rename the file to .tsv)": "\t", "vertical bars": "|"}
@@ -104,10 +110,7 @@ def _pairs(file: SourceFile, columns: Columns, refusals: Refusals, *, header: bo
         if len(fields) != len(names):
             what = f"each line must have {len(names)} columns, like the first line, but this line has {len(fields)}"
             if any("\r" in field for field in fields):
-                what += (
-                    r" and carriage returns (\r), which end no line if other lines end with \n. Convert the file with "
-                    r"`tr '\r' '\n' <OLD >NEW`"
-                )
+                what += rf" and carriage returns (\r), which end no line, {LINE_END_ADVICE}"
             refusals.refuse("wrong_column_count", f"{file.name}, line {number}", what)
             continue
         pair = fields[source], fields[target]

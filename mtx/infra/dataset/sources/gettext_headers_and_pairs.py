@@ -143,6 +143,11 @@ def columns_of(header: bytes, wanted: RequestedColumns, file: SourceFile) -> Col
             f"{file.name} states no language: neither its header (Language: de) nor its name or folder does. Set the "
             "language of its translations with downloader.target_language=NAME"
         )
+    if wanted.source_language is None:
+        assume(
+            f"the texts that gettext catalogues translate are in {ENGLISH!r}, because catalogues do not state it. For "
+            "another language, set downloader.source_language=NAME"
+        )
     if language and not header_language(header) and wanted.target_language is None:
         assume(
             f"{file.name} is in {language!r}, by its name or folder, because its header states no language. For "

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from mtx.infra.dataset.pair_stream import Reason
-from mtx.infra.dataset.sources.local_files import utf8_problem
+from mtx.infra.dataset.sources.local_files import LINE_END_ADVICE, utf8_problem
 
 EXCERPT_CHARS = 60  # number of characters of an invalid line in an error message
 
@@ -37,6 +37,8 @@ def parsed_object(line: bytes) -> dict[str, Any]:
         raise RefusedLineError("invalid_utf8", utf8_problem(line)) from error
     except json.JSONDecodeError as error:
         what = f"the line is not valid JSON ({error.msg} at character {error.colno}): {excerpt(line)}"
+        if b"\r" in line.rstrip(b"\r\n"):
+            what += rf". It has carriage returns (\r), which end no line, {LINE_END_ADVICE}"
         raise RefusedLineError("malformed_json", what) from error
     except RecursionError as error:
         what = f"the JSON of this line is nested too deeply: {excerpt(line)}"

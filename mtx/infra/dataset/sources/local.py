@@ -1,6 +1,5 @@
 """Read parallel text from the user's files, in the formats of `formats.py` or as two line-aligned text files."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import field, replace
 from functools import cached_property
@@ -8,7 +7,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from mtx.assumption_log import distinct_assumptions
+from mtx.assumption_log import assume, distinct_assumptions
 from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import ConfigError, SourceError, choices
@@ -26,8 +25,6 @@ from mtx.infra.dataset.sources.line_aligned import read_aligned
 from mtx.infra.dataset.sources.local_files import SourceFile, names_text
 from mtx.infra.dataset.sources.path_options import FilePaths, Paths, plain_paths, split_paths
 from mtx.redaction_and_escaping import one_line
-
-log = logging.getLogger(__name__)
 
 Part = tuple[SourceFile, ...]  # one file with both texts, or a source file and a target file
 
@@ -251,7 +248,7 @@ class LocalDownloader(Downloader):
                 what = f"{file.name} has no {reader.UNIT_NAME}"
                 if alone:
                     raise SourceError(f"{what}. Set another file with downloader.path=FILE")
-                log.warning("%s: the file is skipped", what)
+                assume(f"the file is skipped, because {what}")
                 return None
         assert columns is not None
         if not columns.extra:  # raises SourceError if extra columns are requested
@@ -274,14 +271,11 @@ class LocalDownloader(Downloader):
 
 
 def _find_files(key: str, paths: Paths, *, lines: bool = False) -> FoundFiles:
-    """Return the files that `paths` lead to, and log the names of skipped files."""
+    """Return the files that `paths` lead to, and tell the names of skipped files."""
     found = find_files(paths, key, lines=lines)
     if found.skipped_files:
-        log.warning(
-            "%s: %s files are read and %s skipped: %s",
-            key,
-            f"{len(found.files):,}",
-            f"{len(found.skipped_files):,}",
-            names_text(found.skipped_files),
+        assume(
+            f"of the files of {key}, {len(found.files):,} are read and {len(found.skipped_files):,} skipped: "
+            f"{names_text(found.skipped_files)}"
         )
     return found

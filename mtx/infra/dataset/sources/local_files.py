@@ -12,6 +12,7 @@ from typing import IO
 
 import pyarrow as pa
 
+from mtx.assumption_log import assume
 from mtx.errors import SourceError
 from mtx.infra.dataset.sources.zstd_window import (
     HEADER_BYTES,
@@ -29,6 +30,7 @@ MAX_LINE_BYTES = 64 << 20  # a line must fit into memory; a compressed file of a
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # of UTF-8
 MAX_RATIO = 200  # maximum compression ratio. Text has a ratio of about 10; only endless repetition exceeds 200
 UNCHECKED_BYTES = 1 << 30  # up to this decompressed size, the compression ratio is not checked
+LINE_END_ADVICE = r"because other lines end with \n. Convert the file with `perl -pe 's/\r\n?/\n/g' OLD > NEW`"
 SYSTEM_NAMES = ("__macosx", "thumbs.db", "desktop.ini")
 MAX_LISTED = 5  # number of names listed in a message
 MAGIC_NUMBERS = {
@@ -143,7 +145,7 @@ def line_blocks(file: SourceFile) -> Iterator[tuple[int, bytes]]:
 
 def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
     """Yield a stream in blocks, like `line_blocks`. `name` is the name of the file in error messages."""
-    number = 1
+    number, is_told = 1, False
     for block in _whole_lines(stream, name):
         if number == 1:
             block = block.removeprefix(BYTE_ORDER_MARK)
@@ -157,6 +159,9 @@ def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]
                     f"{name} has carriage returns (\\r) instead of line ends (\\n). Convert the file with "
                     "`tr '\\r' '\\n' <old >new`"
                 )
+        if not is_told and b"\r" in block and block.count(b"\r") > block.count(b"\r\n"):
+            is_told = True
+            assume(f"{name} has carriage returns (\\r) that are text, {LINE_END_ADVICE}, if they end lines")
         if block:
             yield number, block
         number += block.count(b"\n")

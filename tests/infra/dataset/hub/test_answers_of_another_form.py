@@ -9,9 +9,10 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from mtx.errors import SourceError
+from mtx.errors import SourceError, TokenizerError
 from mtx.infra.dataset.hub import client_check, pinned_dataset
 from mtx.infra.dataset.hub.client_check import limit_answer
+from mtx.infra.dataset.hub.model_files import repository_folder
 from mtx.infra.dataset.hub.pinned_dataset import open_splits, pinned_commit
 from mtx.infra.dataset.hub.retry import RetryPolicy
 
@@ -47,6 +48,26 @@ def test_the_answer_about_files_is_checked(make: Callable[[], Exception], monkey
     with pytest.raises(SourceError) as error:
         open_splits("invented/pairs", None, "0" * 40, RetryPolicy(patience_s=0))
     check_message(str(error.value), make())
+
+
+@pytest.mark.parametrize("make", ERRORS)
+def test_the_answer_about_a_tokenizer_is_checked(
+    make: Callable[[], Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_: Any, **__: Any) -> Any:
+        raise make()
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", answer)
+    with pytest.raises(TokenizerError, match="must answer with JSON that describes the repository invented/words, but"):
+        repository_folder("invented/words", None, ["tokenizer.json"], ["tokenizer.json"])
+
+
+@pytest.mark.parametrize("commit", [None, "", "main", "../../etc", 5])
+def test_a_commit_of_a_tokenizer_that_is_none_is_told(commit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = type("Info", (), {"sha": commit})
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
+    with pytest.raises(TokenizerError, match=r"must answer with JSON .* its commit is "):
+        repository_folder("invented/words", None, ["tokenizer.json"], ["tokenizer.json"])
 
 
 @pytest.mark.parametrize("name", [None, "", 5, ["a"]])

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from mtx.assumption_log import collected_assumptions
 from mtx.data.tokenize.pretrained import PretrainedTokenization
 from mtx.data.tokenize.tokenization import special_ids
 from mtx.errors import TokenizerError
@@ -61,6 +62,26 @@ def test_a_commit_of_which_another_program_stored_other_files_is_asked_for(hub: 
     snapshot_download(NAME, revision=COMMIT, allow_patterns=["tokenizer_config.json"], endpoint=hub.url)
     loaded = PretrainedTokenization(filepath=NAME, revision=COMMIT).load()
     assert loaded.tokenizer.encode("a b").ids == [3, 9]
+
+
+def test_a_commit_of_which_only_the_vocabulary_is_stored_is_asked_for_or_told(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants, hf_hub_download
+
+    hf_hub_download(NAME, "tokenizer.json", revision=COMMIT, endpoint=hub.url)
+    with monkeypatch.context() as offline, collected_assumptions() as told:
+        offline.setenv("HF_HUB_OFFLINE", "1")
+        offline.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert PretrainedTokenization(filepath=NAME, revision=COMMIT).special.eos == "<EOS>"
+    assert len(told) == 1
+    assert "has none of the files special_tokens_map.json, tokenizer_config.json, generation_config.json" in told[0]
+    assert PretrainedTokenization(filepath=NAME, revision=COMMIT).special.eos == "</s>"
+    num_asked = len(hub.paths)
+    with collected_assumptions() as told:
+        assert PretrainedTokenization(filepath=NAME, revision=COMMIT).special.eos == "</s>"
+    assert len(hub.paths) == num_asked  # the cache now has the list of the commit's files
+    assert not told
 
 
 def test_an_invalid_name_with_a_commit_is_refused(hub: Hub) -> None:

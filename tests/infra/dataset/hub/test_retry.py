@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mtx.infra.dataset.hub import retry as module
+from mtx.infra.dataset.hub.model_files import ONE_REQUEST
 from mtx.infra.dataset.hub.retry import RetryPolicy, is_temporary, retry_after_s, seconds_left
 
 
@@ -162,6 +163,15 @@ def test_silence_is_told_before_the_request_ends(
     RetryPolicy(300).call(slow, is_short=is_short)
     assert told == [num_told]
     assert all("no answer within 0.01 s" in message for message in caplog.messages)
+
+
+def test_one_request_without_an_option_names_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "SILENCE_S", 0.01)
+    ONE_REQUEST.call(lambda: time.sleep(0.1), is_short=True)
+    (message,) = caplog.messages
+    assert message.endswith("mtx waits for this one request, then takes the files of an earlier download, or stops")
 
 
 def test_a_request_takes_no_longer_than_the_time_that_is_left() -> None:

@@ -217,7 +217,7 @@ def test_carriage_returns_among_other_line_ends_are_told(tmp_path: Path) -> None
     path = write(tmp_path / "a.tsv", "\ufeffsrc\ttgt\r\na\tb\nc\td\re\tf\rg\th")
     with pytest.raises(SourceError) as raised:
         read(path)
-    assert r"has 4 and carriage returns (\r), which end no line if other lines end with \n. Convert" in str(
+    assert r"has 4 and carriage returns (\r), which end no line, because other lines end with \n. Convert" in str(
         raised.value
     )
     assert read(path, on_error="skip")[0] == [("a", "b")]

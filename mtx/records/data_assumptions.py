@@ -1,0 +1,56 @@
+"""What mtx assumes about the data of a run, computed from manifests, so that runs that build nothing tell it, too."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mtx.assumption_log import assume
+from mtx.data.concatenated_corpus import part_key
+from mtx.records.report_record import NO_FILTER, HeldOut
+
+if TYPE_CHECKING:
+    from mtx.training.translation_data import TranslationData
+
+AUTO = "auto"  # a split of the source that mtx finds by its usual names
+
+
+def assume_about_data(
+    datamodule: "TranslationData", held_out: HeldOut, sizes: Mapping[str, int], num_pairs: Mapping[str, int]
+) -> None:
+    """Tell which splits are held out, that they are not filtered, and vocabularies smaller than the config asks for.
+
+    Args:
+        datamodule: prepared data.
+        held_out: how validation and test are filtered.
+        sizes: the number of tokens of each vocabulary, by the name of its side.
+        num_pairs: the number of filtered pairs of each split.
+    """
+    if held_out.filter == NO_FILTER and (num_pairs["validation"] or num_pairs["test"]):
+        assume(
+            f"validation and test are {held_out.filtering}, because datamodule.held_out_filter is null. To filter "
+            "them, set +filter@datamodule.held_out_filter=default"
+        )
+    _assume_about_splits(datamodule, num_pairs)
+    wanted = getattr(datamodule.recipe.tokenizer, "vocab_size", None)
+    for side, size in sizes.items():
+        if isinstance(wanted, int) and size < wanted:
+            assume(
+                f"the vocabulary{side} has {size:,} tokens, because the texts give no more, though "
+                f"tokenizer.vocab_size={wanted}"
+            )
+
+
+def _assume_about_splits(datamodule: "TranslationData", num_pairs: Mapping[str, int]) -> None:
+    """Tell for each part of a corpus whose splits are found by name which are used, and which are held out instead."""
+    assert datamodule.ids is not None
+    for name, part in datamodule.recipe.downloader.parts.items():
+        of = f" of {name}" if name else ""
+        for split in ("validation", "test"):
+            key = f"{split}_split"
+            if getattr(part, key, None) != AUTO:
+                continue
+            if part_key(name, split) in datamodule.ids.raw:
+                what = f"the source has a {split} split{of}, which is used completely. To hold out training pairs"
+                assume(f"{what} instead, set downloader.{key}=null")
+            elif num_pairs[split]:
+                what = f"{split} pairs{of} are held out of the training split, because the source has no {split} split"
+                assume(f"{what} of a usual name. For a split of another name, set downloader.{key}=NAME")
