@@ -166,7 +166,7 @@ def _held_out_texts(
     """Return the name and the pairs of the held-out split of the corpus that checkpoints were trained on."""
     for training in trained_on:
         _check_held_out(recipe, training)
-    text = build_part_texts(recipe.normalise, runner, raw)
+    text = build_part_texts(recipe.normalise, runner, raw, downloader.part_directions)
     corpus = Corpus(downloader, downloader.info(), text, runner.repo, recipe.normalise.part_prefixes)
     scorers = {}
     if recipe.held_out.by == CLUSTER_GROUPS:

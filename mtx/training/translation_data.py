@@ -7,6 +7,7 @@ only loading batches imports torch.
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
+from mtx.data.direction_tags import directed_recipe
 from mtx.data.engine_protocol import Engine
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
@@ -35,6 +37,7 @@ from mtx.data.validation_sets import PREDICT_NAME, SetConfig, validation_downloa
 from mtx.errors import DataError
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.sources.prediction_text import SourceTextDownloader
+from mtx.infra.dataset.sources.translation_directions import Directions
 from mtx.training.pair_weights import QuantileWeights, pair_weighting
 from mtx.training.split_data import SplitData, TooLong
 from mtx.training.static_shapes_conflicts import check_shapes
@@ -65,6 +68,11 @@ class TranslationData:
         score: scorers by name, whose columns a filter can use; None: none.
         sampler: forms the training batches.
         engine: runs the tasks of long stages; None: they run one after the other in this process.
+        directions: directions of translation, such as `en-de` and `de-en`, in which each pair of the corpus is served.
+            With opposite directions, `drop_leaks` of True means `either_side`. None: the direction of the corpus.
+        target_tag: text before each source, with `directions` of several target languages, unless `normalise` has
+            prefixes: `{target}` and `{source}` stand for the codes. The tags are symbols of a vocabulary that mtx
+            trains. None: none.
         validation: pairs held out for validation if the source has no validation split: a count, a fraction, or None.
         test: pairs held out for test if the source has no test split: a count, a fraction, or None.
         held_out_seed: another seed holds out other sentences.
@@ -128,6 +136,8 @@ class TranslationData:
         engine: Engine | None = None,
         normalise: Normaliser | None = None,
         score: Mapping[str, Scorer] | None = None,
+        directions: Directions | None = None,
+        target_tag: str | None = ">>{target}<< ",
         validation: HeldOutSize = 0.01,
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
@@ -174,7 +184,7 @@ class TranslationData:
         self.engine = engine
         self._repo = RepoSession(storage.repo)
         text = None if predict_from is None else SourceTextDownloader(path=os.fspath(predict_from))
-        self.recipe = Recipe(
+        recipe = Recipe(
             downloader,
             held_out,
             filter,
@@ -186,6 +196,7 @@ class TranslationData:
             held_out_filter or NoFilter(),
             share,
         )
+        self.recipe = directed_recipe(recipe, directions, target_tag)
         self.sampler = self._given_sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)
         self.too_long = too_long
@@ -392,7 +403,7 @@ class TranslationData:
         if self._data is None or self._data.ids != self.ids:
             self._data = PreparedData(
                 self.storage,
-                self.recipe,
+                replace(self.recipe, downloader=self.recipe.downloader.with_stored_parts(self.ids.parts)),
                 self.ids,
                 layout=self._format,
                 too_long=self.too_long,
