@@ -208,7 +208,7 @@ def untagged_message(texts: Sequence[str], prefixes: tuple[str, ...]) -> str | N
     return (
         f"the checkpoint was trained with {' or '.join(map(repr, prefixes))} before each source, but {count} of "
         f"{len(texts)} sources have none. Set one: \"normalise.source_prefix='{prefixes[0]}'\", or write it before "
-        "each of these sources"
+        "each of these sources; a checkpoint of datamodule.directions knows them by task.direction"
     )
 
 

@@ -257,6 +257,7 @@ def load_translator(
     device: str | None = None,
     model: Callable[..., Any] | None = None,
     normalise: Normaliser | None = None,
+    direction: str | None = None,
 ) -> CheckpointTranslator:
     """Return a translator of a checkpoint. The checkpoint is enough: no store and no corpus is read.
 
@@ -268,6 +269,7 @@ def load_translator(
         model: builds another model than the reference model: a class of a LightningModule, which gets the
             hyperparameters of the checkpoint, and has a method `translate`.
         normalise: how texts are changed before they are encoded; None: as in the training.
+        direction: the direction, such as `en-de`, of a checkpoint of several; its tag is put before each source.
 
     Raises:
         ConfigError: the file is no checkpoint, holds other objects, or cannot translate.
@@ -275,6 +277,7 @@ def load_translator(
     path = existing_checkpoint(os.fspath(ckpt), task="translate")
     content = read_checkpoint(path)
     state = translation_state(content, path, normalise)
+    state = state if direction is None else state.in_direction(direction)
     where = _device(device)
     if model is not None:
         return CheckpointTranslator(state, ModuleGenerator(_own_model(model, content, path).to(where)), where)

@@ -131,7 +131,10 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         assert self.ids is not None
         languages = self._repo.manifest(self.ids.filtered["train"]).languages
         of_both = (languages[0], languages[1])
-        return stored_state(self.tokenizers, self.recipe.normalise, self.batch_format, of_both, self.eval_max_bytes)
+        directions = dict.fromkeys(self.recipe.downloader.with_stored_parts(self.ids.parts).part_directions.values())
+        return stored_state(
+            self.tokenizers, self.recipe.normalise, self.batch_format, of_both, self.eval_max_bytes, list(directions)
+        )
 
     @property
     def _is_evaluating(self) -> bool:

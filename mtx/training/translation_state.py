@@ -5,7 +5,7 @@ machine can translate without the store and without the corpus.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from mtx import __version__
 from mtx.batches.batch_format import BatchFormat, MaxTokens
 from mtx.components.identity import JSON, identity
+from mtx.data.direction_tags import part_normaliser
 from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser
 from mtx.data.normalise_steps import StepsNormaliser
 from mtx.data.token_rows import SpecialIds
@@ -23,6 +24,12 @@ from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
 from mtx.data.tokenize.tokenization import prepare_tokenizer, vocabulary_size
 from mtx.errors import ConfigError, MtxError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
+from mtx.infra.dataset.sources.translation_directions import (
+    Direction,
+    direction_name,
+    matching_direction,
+    parsed_directions,
+)
 
 if TYPE_CHECKING:
     from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -37,6 +44,9 @@ NORMALISERS: Mapping[str, Callable[..., Normaliser]] = {
 
 Id = Annotated[int, Field(ge=0)]
 Ids = Annotated[list[Id], Field(min_length=4, max_length=4)]
+
+
+Languages = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
 class StoredState(BaseModel):
@@ -55,8 +65,9 @@ class StoredState(BaseModel):
     source_eos: bool
     max_source_tokens: MaxTokens | None
     max_target_tokens: MaxTokens | None
-    languages: Annotated[list[str], Field(min_length=2, max_length=2)]
+    languages: Languages
     eval_max_bytes: Annotated[int, Field(ge=1)] | None = None
+    directions: list[Languages] = []
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,7 @@ class TranslationState:
         languages: codes of the source and the target language, such as `en` and `de`.
         corpus: identity of the training data: source, held-out pairs, filter, tokenizer and sampler.
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side were not used; None: no limit.
+        directions: the directions of the training by `datamodule.directions`; empty without them.
     """
 
     source: Tokenizer
@@ -80,6 +92,24 @@ class TranslationState:
     languages: tuple[str, str]
     corpus: Mapping[str, Any]
     eval_max_bytes: int | None = None
+    directions: tuple[Direction, ...] = ()
+
+    def in_direction(self, name: str) -> "TranslationState":
+        """Return the state for one direction, such as `en-de`: with its languages, and the prefix of its sources.
+
+        Raises ConfigError if the training had no such direction.
+        """
+        asked = parsed_directions([name])[0]
+        if (found := matching_direction(asked, self.directions)) is None:
+            known = ", ".join(map(direction_name, self.directions))
+            raise ConfigError(
+                f"task.direction={name} is no direction of the checkpoint, which has {known}. Set one of these"
+                if known
+                else f"task.direction={name} needs a checkpoint that was trained with datamodule.directions, but this "
+                f"one translates {' to '.join(self.languages)}. Set task.direction=null"
+            )
+        normalise = part_normaliser(self.normalise, "", {"": found})
+        return replace(self, normalise=normalise, languages=found)
 
     def normalised(self, texts: Sequence[str], side: str) -> list[str]:
         """Return the texts of a side as the normaliser of the training changes them."""
@@ -102,6 +132,7 @@ def stored_state(
     batch_format: BatchFormat,
     languages: tuple[str, str],
     eval_max_bytes: int | None,
+    directions: Sequence[Direction] = (),
 ) -> dict[str, JSON]:
     """Return the values that a checkpoint stores, as plain values."""
     return {
@@ -118,6 +149,7 @@ def stored_state(
         "max_target_tokens": batch_format.max_target_tokens,
         "languages": list(languages),
         "eval_max_bytes": eval_max_bytes,
+        "directions": [list(each) for each in directions],
     }
 
 
@@ -173,6 +205,7 @@ def translation_state(
         languages=(stored.languages[0], stored.languages[1]),
         corpus=corpus if isinstance(corpus, Mapping) else {},
         eval_max_bytes=stored.eval_max_bytes,
+        directions=tuple((source, target) for source, target in stored.directions),
     )
 
 
