@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mtx.data.normalise import DefaultNormaliser, Normaliser
+from mtx.data.tokenize.language_tokens import check_unsampled
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.errors import ConfigError
 from mtx.infra.dataset.download import Downloader
@@ -38,9 +39,10 @@ TAG_FIELDS = ("source", "target")
 def directed_recipe(recipe: "Recipe", names: Sequence[str] | None, target_tag: str | None) -> "Recipe":
     """Return a recipe that serves its corpus in the given directions; the recipe itself without directions.
 
-    With several target languages, each source gets the tag of its target language, unless the normaliser has prefixes.
-    The tags are symbols of a vocabulary that mtx trains. With a direction and its opposite, `drop_leaks=true` becomes
-    `either_side`, because a held-out pair would else be in training the other way round.
+    With several target languages, each source gets the tag of its target language, unless the normaliser has prefixes,
+    or the vocabulary's own language tokens are used. The tags are symbols of a vocabulary that mtx trains. With a
+    direction and its opposite, `drop_leaks=true` becomes `either_side`, because a held-out pair would else be in
+    training the other way round.
 
     Args:
         recipe: the recipe.
@@ -48,9 +50,12 @@ def directed_recipe(recipe: "Recipe", names: Sequence[str] | None, target_tag: s
         target_tag: the tag, in which `{target}` and `{source}` stand for the codes; None: no tag.
 
     Raises:
-        ConfigError: a direction or the tag is not valid, or the normaliser has no tags.
+        ConfigError: a direction or the tag is not valid, the normaliser has no tags, or the tokenizer samples
+            segmentations, which have no language tokens.
     """
     check_tag(target_tag)
+    if recipe.language_tokens is not None:
+        check_unsampled(is_sampled=recipe.tokenizer.is_sampled)
     if names is None:
         return recipe
     directions = parsed_directions(names)
@@ -60,7 +65,8 @@ def directed_recipe(recipe: "Recipe", names: Sequence[str] | None, target_tag: s
     recipe = dataclasses.replace(
         recipe, downloader=DirectionsDownloader(recipe.downloader, directions), held_out=held_out
     )
-    if recipe.normalise.source_prefix or not has_several_targets(directions):
+    is_tagged = bool(recipe.normalise.source_prefix) or recipe.language_tokens is not None
+    if is_tagged or not has_several_targets(directions):
         return recipe
     if not target_tag:
         log.warning(

@@ -47,11 +47,9 @@ def language_groups(
     """
     directions, found = corpus.part_directions, dict[tuple[Direction, str], list[int]]()
     names = list(corpus.parts)
-    for number, name in enumerate(names):
-        one, other = repo.manifest(raw[part_key(name, "train")]).languages
+    for number, (name, languages) in enumerate(zip(names, part_languages(corpus, raw, repo), strict=True)):
         prefix = part_normaliser(normaliser, name, directions).source_prefix
-        key = directions.get(name, (one, other)), prefix if isinstance(prefix, str) else ""
-        found.setdefault(key, []).append(number)
+        found.setdefault((languages, prefix if isinstance(prefix, str) else ""), []).append(number)
     if len(found) < 2:
         return []
     languages = [each for each, _ in found]
@@ -63,3 +61,16 @@ def language_groups(
         )
         for (each, _), parts in found.items()
     ]
+
+
+def part_languages(corpus: Downloader, raw: Mapping[str, str], repo: DatasetRepo) -> list[Direction]:
+    """Return the direction of each part of a corpus in order: that of `datamodule.directions`, else of its source."""
+    directions = corpus.part_directions
+    stored = {name: languages_of_raw(repo, raw[part_key(name, "train")]) for name in corpus.parts}
+    return [directions.get(name, languages) for name, languages in stored.items()]
+
+
+def languages_of_raw(repo: DatasetRepo, raw_id: str) -> Direction:
+    """Return the languages of a raw dataset, as its source states them."""
+    source, target = repo.manifest(raw_id).languages
+    return source, target

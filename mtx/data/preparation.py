@@ -16,11 +16,12 @@ from mtx.data.concatenated_corpus import NAME_SEPARATOR, Corpus
 from mtx.data.dataset import Split
 from mtx.data.direction_tags import directed_names
 from mtx.data.empty_datasets import check_filtered, check_validation_set
-from mtx.data.encoded_texts import build_encoded, whole_text
+from mtx.data.encoded_texts import LanguageTokenIds, build_encoded, whole_text
 from mtx.data.encoding_stage import PairEncoder
 from mtx.data.filter.column_rule import weight_column
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
+from mtx.data.language_groups import languages_of_raw, part_languages
 from mtx.data.normalise import DefaultNormaliser, Normaliser, check_prefix_names
 from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score.score_ids import ScoreIds
@@ -33,6 +34,7 @@ from mtx.data.split_and_filter_stages import build_filtered
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.text_stages import build_part_texts, build_raw, build_raw_parts, build_set_texts
+from mtx.data.tokenize.language_tokens import LanguageTokens
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import get_or_train
 from mtx.data.tokenize.word_index import get_or_build_words
@@ -60,6 +62,7 @@ class Recipe:
         held_out_filter: drops pairs of validation and test. By default it drops none, so that runs with other filters
             are measured on the same pairs.
         share: the share of the filtered training pairs that is trained on, by a hash of the source sentence.
+        language_tokens: the tokens before each source and target that name the languages; None: none.
     """
 
     downloader: Downloader
@@ -72,6 +75,7 @@ class Recipe:
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     held_out_filter: PairFilter = field(default_factory=NoFilter)
     share: float = 1.0
+    language_tokens: LanguageTokens | None = None
 
     def filter_of(self, split: Split) -> PairFilter:
         """Return the filter of a split."""
@@ -176,9 +180,12 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     learned_from = filtered["train"] if recipe.tokenizer.train_on == "filtered" else splits.ids["train"]
     tokenizers = get_or_train(recipe.tokenizer, runner, learned_from)
     encode = PairEncoder(tokenizers, runner.store.scratch())
-    encoded: dict[str, str] = {
-        split: build_encoded(runner, corpus.parts(splits.of_raw(split)), encode) for split in splits.ids
-    }
+    has_tags = bool(recipe.normalise.source_prefix)
+    ids = LanguageTokenIds(recipe.language_tokens, encode, part_languages(downloader, raw, repo), has_tags=has_tags)
+    encoded: dict[str, str] = {}
+    for split in splits.ids:
+        parts = corpus.parts(splits.of_raw(split))
+        encoded[split] = build_encoded(runner, parts, encode, ids.of_parts(parts))
     return StageIds(
         raw=raw,
         text=text,
@@ -189,7 +196,10 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
         beside_raw=beside_raw,
         beside_text=beside_text,
         beside={
-            name: build_encoded(runner, whole_text(runner, text_id), encode) for name, text_id in beside_text.items()
+            name: build_encoded(
+                runner, whole_text(runner, text_id), encode, ids.beside(name, languages_of_raw(repo, beside_raw[name]))
+            )
+            for name, text_id in beside_text.items()
         },
         **score_fields(scored),
         words=get_or_build_words(runner, filtered["train"], tokenizers) if recipe.tokenizer.is_sampled else None,

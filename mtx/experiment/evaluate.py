@@ -146,11 +146,11 @@ def check_prefixes(texts: Mapping[str, EvaluationText], normalisers: Sequence[No
 
 def _of_set(translator: CheckpointTranslator, name: str, text: EvaluationText) -> CheckpointTranslator:
     """Return the translator with the normaliser of a set, which may have a prefix of its own or of its direction."""
-    state = translator.state
-    direction = set_direction(name, text.languages, state.directions)
-    if direction is not None and not text.is_of_training and name not in state.normalise.source_prefix:
+    state, own = translator.state, translator.state.normalise
+    if (direction := set_direction(name, text.languages, state.directions)) is not None:
         state = state.in_direction(direction_name(direction))
-    normalise = for_evaluation(state.normalise, name, is_tagged=text.is_of_training)
+    has_own = text.is_of_training or direction is None or name in own.source_prefix
+    normalise = for_evaluation(own, name, is_tagged=text.is_of_training) if has_own else state.normalise
     return CheckpointTranslator(replace(state, normalise=normalise), translator.generator, translator.device)
 
 

@@ -30,6 +30,7 @@ from mtx.data.score.scorer import Scorer
 from mtx.data.split import DropContaminated, DropLeaks, HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
+from mtx.data.tokenize.language_tokens import LanguageTokens
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.data.training_share import Share
@@ -73,6 +74,9 @@ class TranslationData:
         target_tag: text before each source, with `directions` of several target languages, unless `normalise` has
             prefixes: `{target}` and `{source}` stand for the codes. The tags are symbols of a vocabulary that mtx
             trains. None: none.
+        language_tokens: the tokens of a pretrained vocabulary that come first in each source and target and name its
+            language, as mBART-50 and NLLB expect them: `auto`, or the token of each language. Generation is forced to
+            begin with that of the target, which does not count in bits per byte. None: none.
         validation: pairs held out for validation if the source has no validation split: a count, a fraction, or None.
         test: pairs held out for test if the source has no test split: a count, a fraction, or None.
         held_out_seed: another seed holds out other sentences.
@@ -138,6 +142,7 @@ class TranslationData:
         score: Mapping[str, Scorer] | None = None,
         directions: Directions | None = None,
         target_tag: str | None = ">>{target}<< ",
+        language_tokens: LanguageTokens | None = None,
         validation: HeldOutSize = 0.01,
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
@@ -195,6 +200,7 @@ class TranslationData:
             score or {},
             held_out_filter or NoFilter(),
             share,
+            language_tokens,
         )
         self.recipe = directed_recipe(recipe, directions, target_tag)
         self.sampler = self._given_sampler = sampler
@@ -212,6 +218,7 @@ class TranslationData:
             max_target_tokens=max_target_tokens,
             length_multiple=NO_PADDING if batch_format == "flat" else getattr(sampler, "length_multiple", 1),
             names=batch_format,
+            forced_target_tokens=int(language_tokens is not None),
         )
         self.ids: StageIds | None = None
         self._data: PreparedData | None = None
@@ -312,8 +319,9 @@ class TranslationData:
         """Return the facts about the data that a model needs; `task=fit` passes them to arguments of the same names.
 
         The keys are `source_vocab_size`, `target_vocab_size`, `joint_vocabulary`; `pad_id`, `bos_id` and `eos_id` of
-        the target; `source_pad_id`; and `max_source_tokens` and `max_target_tokens`. The last two are the largest
-        numbers of positions in any batch, held-out pairs included; None: no limit.
+        the target; `source_pad_id`; `forced_target_tokens`, 1 with `language_tokens`, else 0; and `max_source_tokens`
+        and `max_target_tokens`. The last two are the largest numbers of positions in any batch, held-out pairs
+        included; None: no limit.
         """
         return self._prepared_data.facts()
 

@@ -23,7 +23,7 @@ from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import DataError
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
-from mtx.training.reference.flat_network import flat_hidden_states, padded_sources
+from mtx.training.reference.flat_network import first_labels, flat_hidden_states, padded_sources
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer, check_lengths
 from mtx.training.reference.network_from_checkpoint import KIND, KIND_KEY
@@ -75,6 +75,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         bos_id: int,
         eos_id: int,
         joint_vocabulary: bool = False,
+        forced_target_tokens: int = 0,
         d_model: Count = 256,
         num_heads: Count = 4,
         num_encoder_layers: Count = 3,
@@ -94,6 +95,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         self.pad_id = pad_id
         self.bos_id = bos_id
         self.eos_id = eos_id
+        self.forced_target_tokens = forced_target_tokens
         self.label_smoothing = label_smoothing
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
@@ -216,6 +218,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             beam=beam,
+            first=first_labels(batch, self.device) if self.forced_target_tokens else None,
         )
         return [hypotheses[0].ids if hypotheses else [] for hypotheses in found]
 
