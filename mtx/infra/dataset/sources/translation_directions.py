@@ -107,9 +107,10 @@ class DirectedDownloader(Downloader):
         if _are_like(languages, self.direction):
             return named
         if not _are_like(languages[::-1], self.direction):
+            known = direction_name(languages), direction_name((languages[1], languages[0]))
             raise ConfigError(
                 f"{CONFIG_KEY} has {direction_name(self.direction)}, but {info.name} has the languages "
-                f"{' and '.join(languages)}. Remove the direction, or name other languages with "
+                f"{' and '.join(languages)}. Set '{CONFIG_KEY}=[{','.join(known)}]', or name other languages with "
                 "downloader.source_language and downloader.target_language"
             )
         return replace(
