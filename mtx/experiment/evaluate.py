@@ -259,8 +259,14 @@ def _write_lines(run: Run, name: str, outputs: list[str]) -> None:
 
 def _print_notes(run: Run, found: Mapping[str, SetEvaluation]) -> None:
     """Print signatures, pairs without a likelihood, and what is missing and how to get it."""
-    signatures = {metric: signature for each in found.values() for metric, signature in each.signatures.items()}
-    lines = [f"{metric}: {signature}" for metric, signature in signatures.items()]
+    signatures: dict[tuple[str, str], list[str]] = {}
+    for name, each in found.items():
+        for signature in each.signatures.items():
+            signatures.setdefault(signature, []).append(name)
+    lines = [
+        f"{metric}{'' if len(names) == len(found) else ' of ' + ', '.join(names)}: {signature}"
+        for (metric, signature), names in signatures.items()
+    ]
     for name, each in found.items():
         if each.left_out:
             lines.append(f"{name}: {each.left_out} pairs are too long for bits per byte, and are in the other scores")

@@ -57,7 +57,7 @@ def test_a_direction_has_the_ids_of_its_languages() -> None:
         (
             "auto",
             ("en", "fr"),
-            r"for 'fr' the vocabulary has none\. Its language tokens: .*language_tokens\.fr='TOKEN'",
+            r"for 'fr' the vocabulary has none\. Its .*language_tokens\.fr='TOKEN'",
         ),
         ({"en": "eng_Latn"}, ("en", "de"), r"for 'de' datamodule\.language_tokens has none"),
         ({"en": "eng_Latn", "de": "deu"}, ("en", "de"), r"token 'deu' for 'de', which is not in the vocabulary"),
@@ -105,7 +105,7 @@ def test_the_token_comes_before_the_ids_of_each_text_and_has_no_bytes(tmp_path: 
     texts = ["ab", "", "eng_Latn", "c" * 300]
     batch = pa.record_batch([pa.array(texts, pa.large_string())] * 2, schema=PAIR_SCHEMA)
     given = batch.append_column("src_id", pa.array(np.full(4, 300))).append_column("tgt_id", pa.array([7, 8, 9, 10]))
-    plain, led = (list(PairEncoder(pair, tmp_path)(iter([each]), 0, {}))[0] for each in (batch, given))
+    plain, led = (next(iter(PairEncoder(pair, tmp_path)(iter([each]), 0, {}))) for each in (batch, given))
     own = encode_texts(pair.source, texts)
     assert plain["source_ids"].to_pylist() == own
     assert led["source_ids"].to_pylist() == [[300, *ids] for ids in own]

@@ -21,6 +21,7 @@ from mtx.infra.dataset.language_names import SIDES, likeness
 from mtx.infra.dataset.sources.mixture import SPLITS
 
 CONFIG_KEY = "datamodule.directions"
+SWAPPED = "swapped"  # the key of an identity that says that sides are swapped
 SEVERAL_LANGUAGES = "mul"  # the code of ISO 639-2 for several languages
 UNKNOWN = frozenset(SIDES)
 Directions = Annotated[
@@ -116,8 +117,8 @@ class DirectedDownloader(Downloader):
         return replace(
             named,
             languages=(languages[1], languages[0]),
-            identity={**named.identity, "swapped": True},
-            provenance={**named.provenance, "swapped": True},
+            identity={**named.identity, SWAPPED: True},
+            provenance={**named.provenance, SWAPPED: True},
         )
 
     def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
