@@ -98,9 +98,8 @@ def _origin(run: Run, trace: RowTrace) -> dict[str, JSON]:
     from mtx.infra.dataset.sources.local import LocalDownloader
     from mtx.infra.dataset.sources.row_origin import row_origin
 
-    files = {
-        key: value for key, value in (described or {}).items() if key != SWAPPED
-    }  # each direction has the same lines
+    given = described if isinstance(described, dict) else {}
+    files = {key: value for key, value in given.items() if key != SWAPPED}  # both directions have the same lines
     for part in run.build("downloader").parts.values():
         original = part.original
         if not isinstance(original, LocalDownloader):
