@@ -5,7 +5,6 @@ A model of several target languages learns from a tag before each source which l
 """
 
 import dataclasses
-import logging
 import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -29,8 +28,6 @@ from mtx.infra.dataset.sources.translation_directions import (
 
 if TYPE_CHECKING:
     from mtx.data.preparation import Recipe
-
-log = logging.getLogger(__name__)
 
 TAG_KEY = "datamodule.target_tag"
 TAG_FIELDS = ("source", "target")
@@ -69,12 +66,6 @@ def directed_recipe(recipe: "Recipe", names: Sequence[str] | None, target_tag: s
     if is_tagged or not has_several_targets(directions):
         return recipe
     if not target_tag:
-        log.warning(
-            "%s has several target languages, but sources have no tag, so a model cannot know which one is wanted. Set "
-            "%s, or normalise.source_prefix",
-            CONFIG_KEY,
-            TAG_KEY,
-        )
         return recipe
     if not isinstance(recipe.normalise, DefaultNormaliser):
         raise ConfigError(
@@ -111,6 +102,17 @@ def tag_of(direction: Direction, target_tag: str) -> str:
 def has_several_targets(directions: Sequence[Direction]) -> bool:
     """Return whether directions have several target languages."""
     return len({target for _, target in directions}) > 1
+
+
+def untagged_targets_warning(directions: Sequence[Direction]) -> str | None:
+    """Return a warning for sources without a tag, if directions have several target languages; else None."""
+    if not has_several_targets(directions):
+        return None
+    languages = ", ".join(dict.fromkeys(target for _, target in directions))
+    return (
+        f"the corpus has several target languages ({languages}), but sources have no tag, so a model cannot know which "
+        f"one is wanted. Set {TAG_KEY} with {CONFIG_KEY}, or normalise.source_prefix"
+    )
 
 
 def with_symbols(tokenizer: Tokenization, symbols: Sequence[str]) -> Tokenization:

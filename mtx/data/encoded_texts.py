@@ -6,7 +6,7 @@ from functools import partial
 
 from mtx.components.identity import JSON, digest
 from mtx.data.dataset import SelectedDataset, TranslationDataset
-from mtx.data.direction_tags import set_direction
+from mtx.data.direction_tags import set_direction, untagged_targets_warning
 from mtx.data.encoding_stage import PairEncoder, joined_ids, text_range_batches
 from mtx.data.stage_runner import Stage, StageRunner
 from mtx.data.tokenize.language_tokens import LanguageTokens, LeadingIds, leading_ids, untagged_warning
@@ -80,6 +80,7 @@ class LanguageTokenIds:
         given: `datamodule.language_tokens`; None: there are none.
         encode: the tokenizers.
         languages: the direction of each part of the corpus, in order.
+        has_tags: whether sources have a prefix; if they have neither, the log warns of what a model then lacks.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class LanguageTokenIds:
         self._given = given
         self._tokenizers = encode.tokenizers
         self._languages = languages
-        if (told := untagged_warning(encode.tokenizers, has_tags=has_tags or given is not None)) is not None:
-            log.warning(told)
+        if not has_tags and given is None:
+            for told in (untagged_warning(encode.tokenizers), untagged_targets_warning(languages)):
+                if told is not None:
+                    log.warning(told)
 
     def of_parts(self, parts: Sequence[SelectedDataset]) -> list[LeadingIds]:
         """Return the ids of parts of the corpus; empty without language tokens."""

@@ -147,9 +147,12 @@ def test_one_target_language_needs_no_tag() -> None:
     assert recipe(directions=["de-en"]).held_out.drop_leaks is True
 
 
-def test_several_target_languages_without_a_tag_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    recipe(tag=None)
-    assert "several target languages, but sources have no tag" in caplog.text
+def test_several_target_languages_without_a_tag_are_told(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    prepare(recipe(), store)
+    prepare(recipe(directions=None), store)
+    assert not caplog.text
+    prepare(recipe(tag=None), store)
+    assert "several target languages (de, en), but sources have no tag" in caplog.text
     with pytest.raises(ConfigError, match=r"needs normalise=default, but normalise is NoNormaliser"):
         recipe(normalise=NoNormaliser())
 

@@ -113,10 +113,10 @@ def _id_of(given: str | Mapping[str, str], language: str, tokenizer: Tokenizer) 
     return int(found)
 
 
-def untagged_warning(tokenizers: TokenizerPair, *, has_tags: bool) -> str | None:
-    """Return a warning if a vocabulary has language tokens, but texts have neither tags nor language tokens."""
+def untagged_warning(tokenizers: TokenizerPair) -> str | None:
+    """Return a warning for texts without tags and language tokens, if a vocabulary has language tokens; else None."""
     known = languages_of(tokenizers.target)
-    if has_tags or not known:
+    if not known:
         return None
     shown = ", ".join(list(known)[:3])
     return (

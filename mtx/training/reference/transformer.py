@@ -120,9 +120,12 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Check, before the first step, that the model accepts the longest sequence of the data module.
 
+        The data module also says how many labels of each target are given.
+
         Raises ConfigError if `max_positions` is below the data module's maximal length.
         """
         limits: Mapping[str, Any] = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
+        self.forced_target_tokens = limits.get("forced_target_tokens", self.forced_target_tokens)
         check_lengths(self.network.max_positions, limits)
 
     def forward(self, batch: Batch) -> Tensor:
