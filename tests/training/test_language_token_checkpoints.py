@@ -14,7 +14,7 @@ from mtx import compose_datamodule
 from mtx.data.evaluation_texts import evaluation_texts
 from mtx.data.normalise import DefaultNormaliser
 from mtx.data.stage_runner import StageRunner
-from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.byte import byte_tokenizer
 from mtx.errors import ConfigError
 from mtx.evaluation.beam_search import n_best_search
 from mtx.evaluation.held_out_bits import pair_likelihood
@@ -45,7 +45,7 @@ def data(folder: Path, *overrides: str) -> TranslationDataModule:
     corpus = folder / "both.tsv"
     if not corpus.exists():
         corpus.write_text("".join(f"line {n}\tZeile {n}\n" for n in range(60)))
-        tokenizer = ByteTokenization().train(None).tokenizer  # type: ignore[arg-type]
+        tokenizer = byte_tokenizer()
         tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("eng_Latn", "deu_Latn")])
         tokenizer.save(str(folder / "nllb.json"))
     made = compose_datamodule(

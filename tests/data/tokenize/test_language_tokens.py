@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer
 from mtx.data.encoded_texts import LanguageTokenIds
 from mtx.data.encoding_stage import PairEncoder
 from mtx.data.token_rows import SpecialIds
-from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.byte import byte_tokenizer
 from mtx.data.tokenize.language_tokens import check_unsampled, languages_of, leading_ids
 from mtx.data.tokenize.tokenization import encode_texts
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -22,7 +22,7 @@ NLLB = ("eng_Latn", "deu_Latn", "zho_Hans", "zho_Hant")
 
 
 def pair_of(*tokens: str, is_special: bool = True) -> TokenizerPair:
-    tokenizer: Tokenizer = ByteTokenization().at("unused").train(None).tokenizer  # type: ignore[arg-type]
+    tokenizer: Tokenizer = byte_tokenizer()
     tokenizer.add_tokens([AddedToken(token, special=is_special, normalized=False) for token in tokens])
     return TokenizerPair("t", Path(), True, tokenizer, tokenizer, SpecialIds(), SpecialIds())
 
