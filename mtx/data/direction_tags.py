@@ -7,7 +7,7 @@ A model of several target languages learns from a tag before each source which l
 import dataclasses
 import string
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtx.data.normalise import DefaultNormaliser, Normaliser
 from mtx.data.tokenize.language_tokens import check_unsampled
@@ -117,10 +117,10 @@ def untagged_targets_warning(directions: Sequence[Direction]) -> str | None:
 
 def with_symbols(tokenizer: Tokenization, symbols: Sequence[str]) -> Tokenization:
     """Return a tokenizer that also has these symbols; the same one if its vocabulary has no symbols of its own."""
-    if not any(field.name == "symbols" for field in dataclasses.fields(tokenizer)):
+    trained: Any = tokenizer  # symbols are a field of some subclasses
+    if not hasattr(trained, "symbols"):
         return tokenizer
-    given: tuple[str, ...] = getattr(tokenizer, "symbols")  # noqa: B009  a field of some subclasses
-    found: Tokenization = dataclasses.replace(tokenizer, **{"symbols": tuple(dict.fromkeys([*given, *symbols]))})
+    found: Tokenization = dataclasses.replace(trained, symbols=tuple(dict.fromkeys([*trained.symbols, *symbols])))
     return found
 
 

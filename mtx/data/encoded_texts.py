@@ -47,7 +47,7 @@ def build_encoded(
     encoded_id = f"encoded-{first.split}-{digest(described)}"
 
     def stage() -> Stage:
-        ids = list(leading) or [None] * len(parts)
+        ids: list[LeadingIds | None] = [*leading] or [None] * len(parts)
         opened = [
             (runner.repo.get_checked(part.id).rows, part.num_rows, each) for part, each in zip(parts, ids, strict=True)
         ]

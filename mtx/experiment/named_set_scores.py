@@ -104,10 +104,9 @@ def _direction_sets(data: TranslationDataModule, report: Report) -> Iterator[_Sc
     if name not in data.val_names:
         return
     corpus = data.recipe.downloader.with_stored_parts(data.ids.parts)
-    sources, figures = None, {of.name: of.bits_per_byte for of in report.slices.get(GROUP_SLICING, ())}
+    figures = {of.name: of.bits_per_byte for of in report.slices.get(GROUP_SLICING, ())}
     for group in language_groups(corpus, data.ids.raw, data.storage.repo, data.recipe.normalise):
-        sources = data.sources(name) if sources is None else sources
-        found = figures.get(group.name)
+        found, sources = figures.get(group.name), data.sources(name)
         shown = f"{name}-{group.name}" if group.name in data.val_names else group.name
         yield _ScoredSet(shown, name, group.languages, found, group.has(sources))
 
