@@ -53,7 +53,12 @@ def data(folder: Path, *overrides: str) -> TranslationDataModule:
             *("downloader=local", f"downloader.path={corpus}", "downloader.header=false", "sampler.max_tokens=512"),
             *("downloader.source_language=en", "downloader.target_language=de", f"storage.root={folder / 'store'}"),
             *("datamodule.directions=[en-de,de-en]", "datamodule.validation=12", "datamodule.test=8"),
-            *("datamodule.num_workers=0", *overrides),
+            *(
+                "datamodule.max_source_tokens=40",
+                "datamodule.max_target_tokens=40",
+                "datamodule.num_workers=0",
+                *overrides,
+            ),
         ]
     )
     made.prepare_data()
@@ -92,9 +97,10 @@ def test_batches_begin_with_the_tokens_of_the_languages(forced: tuple[Path, Any,
     starts = torch.stack([batch["encoder_input_ids"][:, 0], batch["labels"][:, 0], batch["decoder_input_ids"][:, 1]])
     assert {tuple(row) for row in starts.T.tolist()} == {(english, german, german), (german, english, english)}
     assert dm.recipe.normalise.source_prefix == ""  # the tokens replace the tags
-    lengths = dm.lengths("validation")
-    assert lengths.target.min() == len("line 0") + 2  # the token of the language, and EOS
-    assert dm.num_target_bytes(batch["row_ids"], "validation").min() == len("line 0")
+    rows: Any = dm.storage.repo.get(dm.ids.filtered["validation"]).rows  # type: ignore[union-attr]
+    num_bytes = [len(row["tgt"]) for row in rows]
+    assert dm.lengths("validation").target.tolist() == [number + 2 for number in num_bytes]  # the token, and EOS
+    assert dm.num_target_bytes(torch.arange(12), "validation").tolist() == num_bytes
 
 
 def test_given_labels_count_in_no_likelihood(forced: tuple[Path, Any, TranslationDataModule]) -> None:
