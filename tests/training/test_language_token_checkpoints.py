@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
 }
 QUIET: dict[str, Any] = {
     **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"},
-    **{"enable_model_summary": False, "max_steps": 1, "limit_val_batches": 0},
+    **{"enable_model_summary": False, "max_steps": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0},
 }
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning", "ignore:.*does not have many workers"
