@@ -45,7 +45,7 @@ class Lines(Downloader):
     def info(self) -> SourceInfo:
         languages = (self.source, self.target) if self.known else ("src", "tgt")
         name = f"{self.source}+{self.target}"
-        return SourceInfo(name, languages, name, {"kind": "lines", "name": name, "n": self.n}, ("train",))
+        return SourceInfo(name, languages, name, {"kind": "lines", "name": [name, self.known, self.n]}, ("train",))
 
     def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
         rows = [{"src": f"{self.source} {n}", "tgt": f"{self.target} {n // 2}", "talk": n} for n in range(self.n)]
@@ -123,7 +123,7 @@ def test_the_given_direction_is_stored_once_for_all_runs(store: Store, both: tup
 def test_tags_are_symbols_of_a_vocabulary_that_is_trained(store: Store) -> None:
     made = recipe(tokenizer=BPETokenization(vocab_size=280, symbols=("%s", ">>en<<")))
     assert made.tokenizer.symbols == ("%s", ">>en<<", ">>de<<")  # type: ignore[attr-defined]
-    assert recipe().tokenizer == ByteTokenization()
+    assert isinstance(recipe().tokenizer, ByteTokenization)
     assert recipe(tag="<2{source}-{target}>").normalise.source_prefix == {"en-de": "<2en-de>", "de-en": "<2de-en>"}
     ids = prepare(made, store)
     tokenizer = made.tokenizer.at(store.tokenizers.open(ids.tokenizer) / "tokenizer.json").load().tokenizer

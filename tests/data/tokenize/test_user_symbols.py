@@ -71,7 +71,7 @@ def test_other_symbols_are_refused(symbols: Any) -> None:
 
 @pytest.fixture(scope="module")
 def unigram(dataset: TranslationDataset) -> Tokenizer:
-    return UnigramTokenization(vocab_size=300, symbols=SYMBOLS).train(dataset).tokenizer
+    return UnigramTokenization(vocab_size=500, symbols=SYMBOLS).train(dataset).tokenizer
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.2, 100.0])
@@ -90,7 +90,7 @@ def test_a_unigram_vocabulary_keeps_them_whole_in_all_segmentations(
 
 
 def test_unigram_symbols_follow_the_learned_pieces(unigram: Tokenizer, dataset: TranslationDataset) -> None:
-    plain = UnigramTokenization(vocab_size=300).train(dataset).tokenizer
+    plain = UnigramTokenization(vocab_size=500).train(dataset).tokenizer
     first = vocabulary_size(plain)
     assert [unigram.token_to_id(symbol) for symbol in SYMBOLS] == [first, first + 1]
     assert encode_texts(unigram, ["kalo"]) == encode_texts(plain, ["kalo"])
