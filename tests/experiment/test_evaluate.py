@@ -236,7 +236,7 @@ def test_a_set_is_translated_with_its_own_prefix(made: tuple[Path, Any, Any], ca
     translator.state = replace(translator.state, normalise=DefaultNormaliser(source_prefix={"news": "two "}))
     text: Any = SimpleNamespace(is_of_training=False, languages=("en", "de"))
     assert _of_set(translator, "news", text).normalised(["one"]) == ["two one"]
-    held_out: Any = SimpleNamespace(is_of_training=True)
+    held_out: Any = SimpleNamespace(is_of_training=True, languages=("en", "de"))
     assert _of_set(translator, "test", held_out).normalised(["one"]) == ["one"]
     assert not caplog.text
     assert _of_set(translator, "other", text).normalised(["one"]) == ["one"]
