@@ -52,10 +52,10 @@ def language_groups(
         found.setdefault((languages, prefix if isinstance(prefix, str) else ""), []).append(number)
     if len(found) < 2:
         return []
-    languages = [each for each, _ in found]
+    of_groups = [each for each, _ in found]
     return [
         LanguageGroup(
-            direction_name(each) if languages.count(each) == 1 else "+".join(names[part] for part in parts),
+            direction_name(each) if of_groups.count(each) == 1 else "+".join(names[part] for part in parts),
             each,
             tuple(parts),
         )
