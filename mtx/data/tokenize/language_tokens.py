@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from mtx.data.tokenize.sentencepiece_file import CONTROL
 from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
+from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import ConfigError, choices
 from mtx.infra.dataset.language_names import SIDES, is_language_tag, likeness
@@ -44,6 +45,8 @@ def languages_of(tokenizer: Tokenizer) -> dict[str, str]:
     """
     if isinstance(tokenizer, SentencePieceTokenizer):
         names = [piece.text for piece in tokenizer.file.pieces if piece.type in (CONTROL, USER_DEFINED)]
+    elif isinstance(tokenizer, TokenizerAdapter):
+        names = [token for token in tokenizer.get_vocab() if token.startswith(TEXT_TAG)]
     else:
         names = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     found = {}
