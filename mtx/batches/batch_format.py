@@ -35,6 +35,8 @@ class BatchFormat:
             `decoder_input_ids` begin with BOS in both formats, so set `decoder_start_token_id` in the config of a
             `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start with pad
             instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
+        forced_target_tokens: number of labels at the start of each target that are given, such as the token of the
+            target language: 0 or 1. Generation begins with them, and likelihoods leave them out.
     """
 
     source: SpecialIds = TRAINED_IDS
@@ -45,6 +47,7 @@ class BatchFormat:
     max_target_tokens: MaxTokens | None = None
     length_multiple: int = 1
     names: Annotated[Literal["mtx", "huggingface", "flat"], Field(title="batch_format")] = "mtx"
+    forced_target_tokens: Annotated[int, Field(ge=0, le=1)] = 0
 
     def __post_init__(self) -> None:
         supported_schema(self.names)

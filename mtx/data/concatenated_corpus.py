@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
 from mtx.data.dataset import SelectedDataset
+from mtx.data.direction_tags import grouping_sides
 from mtx.data.filter.filter_protocol import DropCounts
 from mtx.data.normalise import without_prefixes
 from mtx.data.repo import DatasetRepo
@@ -75,6 +76,7 @@ class Corpus:
         self.info = info
         self.text = text
         self.names = part_names(downloader)
+        self.grouping_sides = grouping_sides(downloader)
         self._downloader = downloader
         self._repo = repo
 
@@ -111,6 +113,13 @@ class Corpus:
     def untagged_batches(self, split: str) -> Iterator[pa.RecordBatch]:
         """Stream the text rows of a split without the prefixes of parts, so that equal sentences are equal."""
         return without_prefixes(self.batches(split), self.prefixes)
+
+    def part_batches(self, split: str) -> Iterator[tuple[list[pa.RecordBatch], int]]:
+        """Stream the pairs of a split in order without the prefixes of parts, each batch with the index of its part."""
+        for part in self.parts(split):
+            for batch in row_range_batches(self._repo.get_checked(part.id).rows, 0, part.num_rows):
+                pairs = without_prefixes([batch.select(["src", "tgt"])], self.prefixes)
+                yield list(pairs), part.source or 0
 
     def source_of(self, split: str) -> NDArray[np.uint16] | None:
         """Return the index of each row's source in the mixture, as uint16 [n]; None for a single source."""

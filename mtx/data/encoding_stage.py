@@ -21,6 +21,7 @@ from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.stage_runner import row_range_batches
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.data.tokenize.cached_encoding import FlatEncoder
+from mtx.data.tokenize.language_tokens import LeadingIds
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import DamagedError
 from mtx.infra.dal.arrow_rows import Rows
@@ -67,7 +68,8 @@ class PairEncoder:
         """Encode pairs, and yield all of them as one record batch in the order of the input.
 
         Args:
-            batches: record batches with the columns `src` and `tgt`.
+            batches: record batches with the columns `src` and `tgt`, and `src_id` and `tgt_id` if ids of language
+                tokens come before the ids of the texts.
             first: number of the first pair; unused, since the result does not depend on it.
             counts: receives `source_tokens` and `target_tokens`, the totals over all pairs.
 
@@ -78,7 +80,7 @@ class PairEncoder:
         with _IdSpool(self.scratch) as source, _IdSpool(self.scratch) as target:
             for block in _text_blocks(batches):
                 for spool, encoder, name in zip((source, target), self.encoders, ("src", "tgt"), strict=True):
-                    lengths, ids = encoder.encode(block[name])
+                    lengths, ids = _with_leading_ids(block, name, *encoder.encode(block[name]))
                     spool.add(lengths, ids, pc.cast(pc.binary_length(block[name]), pa.int64()).to_numpy())
             counts["source_tokens"], counts["target_tokens"] = source.num_tokens, target.num_tokens
             for side, encoder in zip(("source", "target"), self.encoders, strict=True):
@@ -87,15 +89,33 @@ class PairEncoder:
             yield _record_batch(source, target)
 
 
-def text_range_batches(opened: list[tuple[Rows, int]], first: int, end: int) -> Iterator[pa.RecordBatch]:
-    """Stream the texts of rows `first` to `end` (exclusive) of several concatenated datasets."""
+def text_range_batches(
+    opened: list[tuple[Rows, int, LeadingIds | None]], first: int, end: int
+) -> Iterator[pa.RecordBatch]:
+    """Stream the texts of rows `first` to `end` (exclusive) of several concatenated datasets.
+
+    Texts with language tokens also have the columns `src_id` and `tgt_id`, the ids of these tokens.
+    """
     start = 0
-    for rows, num_rows in opened:
+    for rows, num_rows, leading in opened:
         low, high = max(first - start, 0), min(end - start, num_rows)
         if low < high:
             for batch in row_range_batches(rows, low, high):
-                yield batch.select(["src", "tgt"])
+                texts = batch.select(["src", "tgt"])
+                for side, number in zip(("src", "tgt"), leading or (), strict=False):
+                    texts = texts.append_column(f"{side}_id", pa.array(np.full(batch.num_rows, number)))
+                yield texts
         start += num_rows
+
+
+def _with_leading_ids(
+    block: pa.RecordBatch, side: str, lengths: NDArray[np.int64], ids: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return the ids per row and the ids of all rows with the language token of each row before its ids."""
+    if f"{side}_id" not in block.schema.names:
+        return lengths, ids
+    starts = np.cumsum(lengths) - lengths
+    return lengths + 1, np.insert(ids, starts, block.column(f"{side}_id").to_numpy().astype(ids.dtype))
 
 
 def joined_ids(batches: Iterator[pa.RecordBatch], *, scratch: Path) -> Iterator[pa.RecordBatch]:

@@ -5,13 +5,14 @@ Another source gives its test split, else its validation split, else all its pai
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, Literal, cast
 
 from mtx.components.identity import identity, plain_value
 from mtx.data.concatenated_corpus import Corpus, part_key, source_identity
 from mtx.data.dataset import Split
+from mtx.data.language_groups import LanguageGroup, language_groups
 from mtx.data.preparation import Recipe
 from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score_and_split_stages import build_scores_and_splits
@@ -21,6 +22,7 @@ from mtx.data.stage_runner import StageRunner
 from mtx.data.text_stages import build_part_texts, build_raw, build_raw_parts
 from mtx.data.validation_sets import named_errors
 from mtx.errors import ConfigError, EmptyDatasetError
+from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader
 
 SplitChoice = Literal["auto", "train", "validation", "test"]
@@ -90,10 +92,10 @@ def _corpus_texts(
     of_source = [source == _decisive(one.get("downloader")) for one in trained_on]
     if any(of_source):
         others = [one for one, is_same in zip(trained_on, of_source, strict=True) if not is_same]
-        chosen, text = _held_out_texts(recipe, downloader, raw, runner, list(compress(trained_on, of_source)), split)
+        chosen, texts = _held_out_texts(recipe, downloader, raw, runner, list(compress(trained_on, of_source)), split)
         if chosen != "train":  # which is evaluated only if it is asked for
             _check_other_trainings(recipe, raw, runner, others, chosen)
-        return {chosen: text}
+        return texts
     found: dict[str, EvaluationText] = {}
     for name in downloader.parts:
         of_part = [one for one in ("test", "validation", "train") if part_key(name, one) in raw]
@@ -133,7 +135,8 @@ def _check_overlap(
             if is_same or files & _file_digests(options, "train"):
                 raise ConfigError(
                     f"the set {name} contains pairs on which a checkpoint was trained. Type the downloader options of "
-                    "the training, whose held-out pairs are then evaluated, or choose other files"
+                    "the training and its datamodule.directions, whose held-out pairs are then evaluated, or choose "
+                    "other files"
                 )
 
 
@@ -162,11 +165,14 @@ def _held_out_texts(
     runner: StageRunner,
     trained_on: Sequence[Mapping[str, Any]],
     split: SplitChoice,
-) -> tuple[str, EvaluationText]:
-    """Return the name and the pairs of the held-out split of the corpus that checkpoints were trained on."""
+) -> tuple[str, dict[str, EvaluationText]]:
+    """Return the held-out split of the corpus that checkpoints were trained on, and its pairs by set.
+
+    The sets are those of each direction, such as `test-en-de`, if the corpus has several languages or tags.
+    """
     for training in trained_on:
         _check_held_out(recipe, training)
-    text = build_part_texts(recipe.normalise, runner, raw)
+    text = build_part_texts(recipe.normalise, runner, raw, downloader.part_directions)
     corpus = Corpus(downloader, downloader.info(), text, runner.repo, recipe.normalise.part_prefixes)
     scorers = {}
     if recipe.held_out.by == CLUSTER_GROUPS:
@@ -184,7 +190,27 @@ def _held_out_texts(
             "the held-out pairs are chosen by their normalised texts, but a checkpoint was trained with another "
             "normalise, so training pairs would be evaluated. Leave normalise out, or type that of the training"
         )
-    return chosen, _text_of(runner, splits.ids[cast(Split, chosen)], is_of_training=True)
+    groups = language_groups(downloader, raw, runner.repo, recipe.normalise)
+    return chosen, _texts_of_groups(runner, splits.ids[cast(Split, chosen)], groups)
+
+
+def _texts_of_groups(runner: StageRunner, split_id: str, groups: list[LanguageGroup]) -> dict[str, EvaluationText]:
+    """Return the held-out pairs of each group by `SPLIT-GROUP`; all pairs by the name of the split without groups."""
+    whole = _text_of(runner, split_id, is_of_training=True)
+    if not groups:
+        return {whole.split: whole}
+    sources = runner.repo.get_checked(split_id).rows.column(SOURCE_COLUMN).to_numpy()
+    found = {}
+    for group in groups:
+        chosen = group.has(sources)
+        if chosen.any():
+            found[f"{whole.split}-{group.name}"] = replace(
+                whole,
+                sources=list(compress(whole.sources, chosen)),
+                references=list(compress(whole.references, chosen)),
+                languages=group.languages,
+            )
+    return found
 
 
 def _check_other_trainings(

@@ -200,15 +200,18 @@ def for_evaluation(normaliser: Normaliser, name: str, *, is_tagged: bool) -> Nor
     return normaliser
 
 
-def untagged_message(texts: Sequence[str], prefixes: tuple[str, ...]) -> str | None:
-    """Return a warning if sources lack one of the prefixes of the training; None if there is nothing to warn of."""
+def untagged_message(texts: Sequence[str], prefixes: tuple[str, ...], how: str | None = None) -> str | None:
+    """Return a warning if sources lack one of the prefixes of the training; None if there is nothing to warn of.
+
+    `how` says how to set one; None: by the normaliser.
+    """
     count = sum(bool(text.strip()) and not text.lstrip().startswith(prefixes) for text in texts) if prefixes else 0
     if not count:
         return None
+    how = how or f"Set one: \"normalise.source_prefix='{prefixes[0]}'\""
     return (
         f"the checkpoint was trained with {' or '.join(map(repr, prefixes))} before each source, but {count} of "
-        f"{len(texts)} sources have none. Set one: \"normalise.source_prefix='{prefixes[0]}'\", or write it before "
-        "each of these sources"
+        f"{len(texts)} sources have none. {how}, or write it before each of these sources"
     )
 
 

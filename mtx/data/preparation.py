@@ -11,16 +11,17 @@ the encoded datasets.
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 
-from mtx.components.identity import JSON, digest
-from mtx.data.concatenated_corpus import Corpus
-from mtx.data.dataset import SelectedDataset, Split, TranslationDataset
+from mtx.data.concatenated_corpus import NAME_SEPARATOR, Corpus
+from mtx.data.dataset import Split
+from mtx.data.direction_tags import directed_names
 from mtx.data.empty_datasets import check_filtered, check_validation_set
-from mtx.data.encoding_stage import PairEncoder, joined_ids, text_range_batches
+from mtx.data.encoded_texts import LanguageTokenIds, build_encoded, whole_text
+from mtx.data.encoding_stage import PairEncoder
 from mtx.data.filter.column_rule import weight_column
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
+from mtx.data.language_groups import languages_of_raw, part_languages
 from mtx.data.normalise import DefaultNormaliser, Normaliser, check_prefix_names
 from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score.score_ids import ScoreIds
@@ -30,9 +31,10 @@ from mtx.data.score.scorer import Scorer
 from mtx.data.score_and_split_stages import build_scores_and_splits, build_text_scores, needs_split
 from mtx.data.split import HeldOut
 from mtx.data.split_and_filter_stages import build_filtered
-from mtx.data.stage_runner import Stage, StageRunner
+from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
-from mtx.data.text_stages import build_part_texts, build_raw, build_raw_parts, build_text
+from mtx.data.text_stages import build_part_texts, build_raw, build_raw_parts, build_set_texts
+from mtx.data.tokenize.language_tokens import LanguageTokens
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import get_or_train
 from mtx.data.tokenize.word_index import get_or_build_words
@@ -41,8 +43,6 @@ from mtx.data.validation_sets import PREDICT_NAME, named_errors
 from mtx.errors import ConfigError
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader, SourceInfo
-
-VERSION = 2  # increase this when the module writes other output for the same inputs; it is part of all ids
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Recipe:
         held_out_filter: drops pairs of validation and test. By default it drops none, so that runs with other filters
             are measured on the same pairs.
         share: the share of the filtered training pairs that is trained on, by a hash of the source sentence.
+        language_tokens: the tokens before each source and target that name the languages; None: none.
     """
 
     downloader: Downloader
@@ -74,6 +75,7 @@ class Recipe:
     scorers: Mapping[str, Scorer] = field(default_factory=dict)
     held_out_filter: PairFilter = field(default_factory=NoFilter)
     share: float = 1.0
+    language_tokens: LanguageTokens | None = None
 
     def filter_of(self, split: Split) -> PairFilter:
         """Return the filter of a split."""
@@ -120,6 +122,11 @@ class StageIds:
     name: str = ""
     built: list[str] = field(default_factory=list)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the parts of the corpus, in order; a single source has an empty name."""
+        return tuple(dict.fromkeys(key.rpartition(NAME_SEPARATOR)[0] for key in self.raw))
+
 
 def prepare(
     recipe: Recipe, store: Store, runner: StageRunner | None = None, *, weight_by: str | None = None
@@ -151,9 +158,7 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     raw, text = _build_raw_and_text(recipe, runner)
     sets_raw = _build_raw_sets(recipe, runner, info)
     beside_raw = {**sets_raw, **_build_raw_to_predict(recipe, runner)}
-    beside_text = {
-        name: build_text(recipe.normalise.for_part(name), runner, raw_id) for name, raw_id in beside_raw.items()
-    }
+    beside_text = build_set_texts(recipe.normalise, runner, beside_raw, downloader)
     corpus = Corpus(downloader, info, text, repo, recipe.normalise.part_prefixes)
     _check_columns(recipe, corpus, weight_by)
     sets = [beside_text[name] for name in sets_raw]
@@ -175,9 +180,12 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     learned_from = filtered["train"] if recipe.tokenizer.train_on == "filtered" else splits.ids["train"]
     tokenizers = get_or_train(recipe.tokenizer, runner, learned_from)
     encode = PairEncoder(tokenizers, runner.store.scratch())
-    encoded: dict[str, str] = {
-        split: _build_encoded(runner, corpus.parts(splits.of_raw(split)), encode) for split in splits.ids
-    }
+    has_tags = bool(recipe.normalise.source_prefix)
+    ids = LanguageTokenIds(recipe.language_tokens, encode, part_languages(downloader, raw, repo), has_tags=has_tags)
+    encoded: dict[str, str] = {}
+    for split in splits.ids:
+        parts = corpus.parts(splits.of_raw(split))
+        encoded[split] = build_encoded(runner, parts, encode, ids.of_parts(parts))
     return StageIds(
         raw=raw,
         text=text,
@@ -188,7 +196,10 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
         beside_raw=beside_raw,
         beside_text=beside_text,
         beside={
-            name: _build_encoded(runner, _whole_text(runner, text_id), encode) for name, text_id in beside_text.items()
+            name: build_encoded(
+                runner, whole_text(runner, text_id), encode, ids.beside(name, languages_of_raw(repo, beside_raw[name]))
+            )
+            for name, text_id in beside_text.items()
         },
         **score_fields(scored),
         words=get_or_build_words(runner, filtered["train"], tokenizers) if recipe.tokenizer.is_sampled else None,
@@ -235,16 +246,16 @@ def prepare_scores(recipe: Recipe, store: Store, runner: StageRunner | None = No
         if not needs_split(recipe.scorers):
             return PreparedScores(corpus, build_text_scores(runner, corpus, recipe.scorers), runner.built)
         raw = _build_raw_sets(recipe, runner, corpus.info)
-        sets = [build_text(recipe.normalise.for_part(name), runner, raw_id) for name, raw_id in raw.items()]
+        sets = list(build_set_texts(recipe.normalise, runner, raw, recipe.downloader).values())
         scored, _ = build_scores_and_splits(runner, corpus, recipe.scorers, recipe.held_out, sets)
         return PreparedScores(corpus, scored, runner.built)
 
 
 def _build_raw_and_text(recipe: Recipe, runner: StageRunner) -> tuple[dict[str, str], dict[str, str]]:
     raw = build_raw_parts(recipe.downloader, runner)
-    names = [*filter(None, recipe.downloader.parts), *recipe.validation_sets]
+    names = [*directed_names(recipe.downloader), *recipe.validation_sets]
     check_prefix_names(recipe.normalise, names, None if recipe.predict_from is None else PREDICT_NAME)
-    return raw, build_part_texts(recipe.normalise, runner, raw)
+    return raw, build_part_texts(recipe.normalise, runner, raw, recipe.downloader.part_directions)
 
 
 def _recipe_with_revision_cache(recipe: Recipe, store: Store) -> Recipe:
@@ -282,39 +293,3 @@ def _build_raw_set(name: str, source: Downloader, runner: StageRunner, corpus: S
         raw_id = build_raw(source, runner, info, "train", stored_as="validation")
         check_validation_set(runner.repo.manifest(raw_id), name)
     return raw_id
-
-
-def _whole_text(runner: StageRunner, text_id: str) -> tuple[SelectedDataset, ...]:
-    return (SelectedDataset(text_id, runner.repo.manifest(text_id).n or 0),)
-
-
-def _build_encoded(runner: StageRunner, parts: tuple[SelectedDataset, ...], encode: PairEncoder) -> str:
-    """Store the token ids of all rows of a text, so that they do not depend on split and filter."""
-    texts: list[JSON] = [[part.id, part.num_rows] for part in parts]
-    first = runner.repo.manifest(parts[0].id)
-    tokenizer_id = encode.tokenizers.id
-    described: dict[str, JSON] = {"stage": "encoded", "version": VERSION, "text": texts, "tokenizer": tokenizer_id}
-    encoded_id = f"encoded-{first.split}-{digest(described)}"
-
-    def stage() -> Stage:
-        opened = [(runner.repo.get_checked(part.id).rows, part.num_rows) for part in parts]
-        return Stage(
-            output=TranslationDataset(
-                name=first.name,
-                stage="encoded",
-                split=first.split,
-                languages=first.languages,
-                provenance={
-                    "inputs": [*(part.id for part in parts), tokenizer_id],
-                    **({"num_rows": [part.num_rows for part in parts]} if len(parts) > 1 else {}),
-                },
-            ),
-            description=f"encoding {first.split}",
-            num_rows=sum(part.num_rows for part in parts),
-            read=partial(text_range_batches, opened),
-            transform=encode,
-            gather=partial(joined_ids, scratch=encode.scratch),
-        )
-
-    runner.run(encoded_id, stage)
-    return encoded_id

@@ -17,7 +17,7 @@ from mtx.data.score.near_duplicates import CLUSTER, NearDuplicatesScorer
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoreTable
 from mtx.data.score.scorer import Scorer, shown_name
-from mtx.data.split import CLUSTER_GROUPS, source_hashes
+from mtx.data.split import CLUSTER_GROUPS, side_hashes, source_hashes
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError, choices
 from mtx.infra.dataset.extra_columns import check_category
@@ -65,7 +65,7 @@ def split_groups(
     Raises ConfigError if the corpus has no such column, or if the column cannot name a document.
     """
     if by is None:
-        return None
+        return _both_directions(corpus, seed) if "tgt" in corpus.grouping_sides else None
     if by == CLUSTER_GROUPS:
         return _clusters(corpus, runner, scorers, scored, seed)
     columns = [name for name in corpus.columns("train") if name not in ("src", "tgt")]
@@ -86,6 +86,20 @@ def cluster_scorer(scorers: Mapping[str, Scorer]) -> tuple[str, NearDuplicatesSc
     """Return name and scorer of the clusters: the first scorer of near-duplicates, or mtx's default one."""
     found = ((name, of) for name, of in scorers.items() if isinstance(of, NearDuplicatesScorer))
     return next(found, (DEFAULT_SCORER, NearDuplicatesScorer()))
+
+
+def _both_directions(corpus: Corpus, seed: int) -> SplitGroups:
+    """Return groups by the text of one language, so that a pair is held out in both directions."""
+
+    def of_train() -> Hashes:
+        found = [np.empty(0, dtype=np.uint64)]
+        for batch, part in corpus.part_batches("train"):
+            sides = side_hashes(batch, seed=seed, with_targets=corpus.grouping_sides[part] == "tgt")
+            found.append(sides[corpus.grouping_sides[part] == "tgt"])
+        return np.concatenate(found)
+
+    described: dict[str, JSON] = {"sides": cast(list[JSON], list(corpus.grouping_sides))}
+    return SplitGroups(described, "source sentence", of_train, lambda split: np.empty(0, dtype=np.uint64))
 
 
 def _clusters(

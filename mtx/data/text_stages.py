@@ -8,8 +8,10 @@ from mtx.components.identity import JSON, class_identity, digest, identity
 from mtx.data.bounded_pair_batches import batch_without_own_columns, pair_batches
 from mtx.data.concatenated_corpus import NAME_SEPARATOR, part_key
 from mtx.data.dataset import Split, TranslationDataset
+from mtx.data.direction_tags import part_normaliser, set_direction
 from mtx.data.normalise import Normaliser, changed_rows
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
+from mtx.data.validation_sets import PREDICT_NAME
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
 VERSION = 2  # increase this when the module writes other output for the same inputs; it is part of all ids
@@ -94,10 +96,29 @@ def build_text(normaliser: Normaliser, runner: StageRunner, raw_id: str) -> str:
     return text_id
 
 
-def build_part_texts(normaliser: Normaliser, runner: StageRunner, raw: Mapping[str, str]) -> dict[str, str]:
-    """Store the text datasets of raw datasets by `part_key`, each with the prefix of its part."""
-    parts = {key: normaliser.for_part(key.rpartition(NAME_SEPARATOR)[0]) for key in raw}
+def build_part_texts(
+    normaliser: Normaliser, runner: StageRunner, raw: Mapping[str, str], directions: Mapping[str, tuple[str, str]]
+) -> dict[str, str]:
+    """Store the text datasets of raw datasets by `part_key`, each with the prefix of its part or of its direction."""
+    parts = {key: part_normaliser(normaliser, key.rpartition(NAME_SEPARATOR)[0], directions) for key in raw}
     return {key: build_text(parts[key], runner, raw_id) for key, raw_id in raw.items()}
+
+
+def build_set_texts(
+    normaliser: Normaliser, runner: StageRunner, raw: Mapping[str, str], corpus: Downloader
+) -> dict[str, str]:
+    """Store the text datasets of validation sets and of the text to translate, each with the prefix of its direction.
+
+    Raises ConfigError if a validation set has none of the directions of the corpus.
+    """
+    directions = list(dict.fromkeys(corpus.part_directions.values()))
+    found = {}
+    for name, raw_id in raw.items():
+        languages = runner.repo.manifest(raw_id).languages
+        direction = None if name == PREDICT_NAME else set_direction(name, (languages[0], languages[1]), directions)
+        of_set = {} if direction is None else {name: direction}
+        found[name] = build_text(part_normaliser(normaliser, name, of_set), runner, raw_id)
+    return found
 
 
 def _changed_batches(normaliser: Normaliser, batches: Batches, first: int, counts: Counts) -> Batches:

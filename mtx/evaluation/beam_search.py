@@ -45,6 +45,7 @@ def n_best_search(
     length_penalty: float = 1.0,
     never: Sequence[int] = (),
     reorder: Reorder | None = None,
+    first: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the best translations found for each sentence, the best first.
 
@@ -66,6 +67,8 @@ def n_best_search(
             prefer long translations.
         never: ids that are never chosen, such as the ids of padding and BOS.
         reorder: called before each call of `next_scores` but the first, so that a cache can follow the hypotheses.
+        first: int64 [N], the first token of each translation, which has probability 1, such as the token of a language;
+            None: the search chooses it.
 
     Raises:
         ConfigError: `beam` is below 1, or `n_best` is below 1 or above `beam`.
@@ -86,6 +89,8 @@ def n_best_search(
     while len(going):
         length = tokens.shape[2]  # tokens of a hypothesis that ends at this step, EOS included
         logits = next_scores(tokens.flatten(0, 1), going.repeat_interleave(beam)).float()
+        if first is not None and length == 1:
+            logits = _only(logits, first[going].repeat_interleave(beam))
         # 2 * beam candidates: at most beam of them end with EOS, so at least beam unfinished candidates remain
         scores, places, ids = _candidates(logits, totals, 2 * beam, never)
         prefixes = _picked_tokens(tokens, places)
@@ -111,6 +116,11 @@ def n_best_search(
             reorder(rows[left].flatten())
         tokens, totals, going = tokens[left], totals[left], going[left]
     return best.hypotheses
+
+
+def _only(logits: Tensor, ids: Tensor) -> Tensor:
+    """Return logits [H, V] by which each row chooses its own id, int64 [H], with probability 1."""
+    return torch.full_like(logits, -torch.inf).scatter_(1, ids[:, None], 0.0)
 
 
 def _candidates(logits: Tensor, totals: Tensor, number: int, never: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

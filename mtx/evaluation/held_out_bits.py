@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mtx.batches.schema import batch_tensor
 from mtx.errors import DataError
-from mtx.evaluation.likelihood import MAX_LOGITS, PairLikelihoods, nll_by_pair
+from mtx.evaluation.likelihood import MAX_LOGITS, PairLikelihoods, nll_by_pair, without_first_labels
 
 IGNORED_LABEL = -100  # the label that torch's and transformers' losses leave out
 DATAMODULE_HELP = "Train with mtx's data module: trainer.fit(model, datamodule=dm)"
@@ -90,7 +90,8 @@ def log_held_out(
     names = ["test"] if is_test else list(data.val_names)
     name, prefix = names[dataloader_idx], "test" if is_test else "val"
     num_bytes = data.num_target_bytes(rows.cpu(), name)
-    nats, num_labels = pair_likelihood(batch, logits, labels)
+    forced = getattr(getattr(data, "batch_format", None), "forced_target_tokens", 0)
+    nats, num_labels = pair_likelihood(batch, logits, labels, forced_target_tokens=forced)
     if len(nats) != len(rows):
         raise DataError(f"a batch has {len(rows)} row_ids, but labels of {len(nats)} pairs")
     if batch_idx == 0:
@@ -131,8 +132,12 @@ def _rows_and_data(batch: Mapping[str, Tensor], module: Any) -> tuple[Tensor, An
     return rows, data
 
 
-def pair_likelihood(batch: Mapping[str, Tensor], logits: Tensor, labels: Tensor | None = None) -> BatchLikelihood:
+def pair_likelihood(
+    batch: Mapping[str, Tensor], logits: Tensor, labels: Tensor | None = None, *, forced_target_tokens: int = 0
+) -> BatchLikelihood:
     """Return the likelihood of each target of a batch of any format; see `log_held_out` for the arguments.
+
+    The first `forced_target_tokens` labels of each target do not count, because generation is given them.
 
     Raises:
         DataError: the shapes differ.
@@ -151,6 +156,7 @@ def pair_likelihood(batch: Mapping[str, Tensor], logits: Tensor, labels: Tensor 
     counts = real.sum(dim=1).cpu() if offsets is None else offsets.cpu().long().diff()
     if int(counts.sum()) != len(wanted):
         raise DataError(f"a batch has {len(wanted)} real labels, but its target_offsets give {int(counts.sum())}")
+    chosen, wanted, counts = without_first_labels(chosen, wanted, counts, forced_target_tokens)
     return BatchLikelihood(_nats(chosen, wanted, counts), counts)
 
 

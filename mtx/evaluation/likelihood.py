@@ -109,6 +109,27 @@ def sums_by_pair(of_labels: Tensor, num_labels: Tensor) -> Tensor:
     return torch.zeros(len(counts), dtype=torch.float64).index_add_(0, pairs, of_labels.detach().cpu().double())
 
 
+def without_first_labels(
+    of_labels: Tensor, labels: Tensor, num_labels: Tensor, number: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a value of each label, the labels, and their number by pair, without the first labels of each pair.
+
+    The first labels are given, such as the token of the target language, so they are not predicted.
+
+    Args:
+        of_labels: a value of all real labels of a batch, pair after pair, [N, ...].
+        labels: these labels, int64 [N].
+        num_labels: the number of real labels of each pair, int64 [B]; the sum is N.
+        number: how many labels of each pair are left out; 0: none.
+    """
+    if not number:
+        return of_labels, labels, num_labels
+    counts = num_labels.to(labels.device)
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    is_kept = torch.arange(len(labels), device=labels.device) - starts >= number
+    return of_labels[is_kept], labels[is_kept], (num_labels - number).clamp(min=0)
+
+
 def nll_by_pair(
     logits_of: Callable[[Tensor], Tensor], hidden: Tensor, labels: Tensor, num_labels: Tensor, *, labels_at_once: int
 ) -> Tensor:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mtx.assumption_log import assume
 from mtx.components.checked_options import Count, checked
+from mtx.data.direction_tags import set_direction
 from mtx.data.evaluation_texts import EvaluationText, SplitChoice, evaluation_texts
 from mtx.data.normalise import Normaliser, for_evaluation
 from mtx.data.stage_runner import StageRunner
@@ -29,6 +30,7 @@ from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.experiment.translate import Penalty, loaded_translator
 from mtx.experiment.translation_files import single_line
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.infra.dataset.sources.translation_directions import direction_name
 from mtx.progress.tracking import CountedWork
 from mtx.records.evaluation_report import (
     MetricDifference,
@@ -39,6 +41,7 @@ from mtx.records.evaluation_report import (
 from mtx.records.report_record import Report
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import CheckpointTranslator, SearchOptions
+from mtx.training.translation_state import TranslationState
 
 GUIDE = "docs/howto/own_model.md"
 LINES_OF = {"checkpoint": "translations", "baseline": "baseline_translations"}  # folders in the folder of the run
@@ -92,7 +95,7 @@ def evaluate(
     corpora = [state.corpus for state in states]
     texts = evaluation_texts(recipe, StageRunner(store), trained_on=corpora, split=split)
     check_prefixes(texts, [state.normalise for state in states])
-    check_languages(texts, [state.languages for state in states])
+    check_languages(texts, states)
     found = {name: _evaluated(run, name, text, translators, options, bleu_tokenizer) for name, text in texts.items()}
     first = next(iter(found.values()))
     report = Report.of(
@@ -109,15 +112,22 @@ def evaluate(
     return None if first.bleu is None else float(first.bleu)
 
 
-def check_languages(texts: Mapping[str, EvaluationText], of_checkpoints: Sequence[tuple[str, str]]) -> None:
-    """Raise ConfigError if a set has the opposite direction of a checkpoint; tell other differences."""
-    for (name, text), trained in itertools.product(texts.items(), dict.fromkeys(of_checkpoints)):
-        if text.languages == trained[::-1] != trained:
+def check_languages(texts: Mapping[str, EvaluationText], states: Sequence[TranslationState]) -> None:
+    """Raise ConfigError if a set has the opposite direction of a checkpoint, or none of its directions.
+
+    Other differences are told.
+    """
+    for (name, text), (trained, directions) in itertools.product(
+        texts.items(), dict.fromkeys((state.languages, state.directions) for state in states)
+    ):
+        if directions:
+            set_direction(name, text.languages, directions)
+        elif text.languages == trained[::-1] != trained:
             raise ConfigError(
                 f"the set {name} translates {' to '.join(text.languages)}, but the checkpoint {' to '.join(trained)}. "
                 "Swap the sides with downloader.source_language and downloader.target_language"
             )
-        if text.languages != trained:
+        elif text.languages != trained:
             assume(
                 f"the set {name} ({' to '.join(text.languages)}) has the languages of the checkpoint, "
                 f"{' to '.join(trained)}. Name them with downloader.source_language and downloader.target_language"
@@ -136,9 +146,13 @@ def check_prefixes(texts: Mapping[str, EvaluationText], normalisers: Sequence[No
 
 
 def _of_set(translator: CheckpointTranslator, name: str, text: EvaluationText) -> CheckpointTranslator:
-    """Return the translator with the normaliser of a set, which may have a prefix of its own."""
-    normalise = for_evaluation(translator.state.normalise, name, is_tagged=text.is_of_training)
-    return CheckpointTranslator(replace(translator.state, normalise=normalise), translator.generator, translator.device)
+    """Return the translator with the normaliser of a set, which may have a prefix of its own or of its direction."""
+    state, own = translator.state, translator.state.normalise
+    if (direction := set_direction(name, text.languages, state.directions)) is not None:
+        state = state.in_direction(direction_name(direction))
+    has_own = text.is_of_training or direction is None or name in own.source_prefix
+    normalise = for_evaluation(own, name, is_tagged=text.is_of_training) if has_own else state.normalise
+    return CheckpointTranslator(replace(state, normalise=normalise), translator.generator, translator.device)
 
 
 def _evaluated(
@@ -247,8 +261,14 @@ def _write_lines(run: Run, folder_name: str, name: str, outputs: Sequence[str]) 
 
 def _print_notes(run: Run, found: Mapping[str, SetEvaluation]) -> None:
     """Print signatures, pairs without a likelihood, and what is missing and how to get it."""
-    signatures = {metric: signature for each in found.values() for metric, signature in each.signatures.items()}
-    lines = [f"{metric}: {signature}" for metric, signature in signatures.items()]
+    signatures: dict[tuple[str, str], list[str]] = {}
+    for name, each in found.items():
+        for signature in each.signatures.items():
+            signatures.setdefault(signature, []).append(name)
+    lines = [
+        f"{metric}{'' if len(names) == len(found) else ' of ' + ', '.join(names)}: {signature}"
+        for (metric, signature), names in signatures.items()
+    ]
     for name, each in found.items():
         if each.left_out:
             lines.append(f"{name}: {each.left_out} pairs are too long for bits per byte, and are in the other scores")

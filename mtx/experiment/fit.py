@@ -142,7 +142,7 @@ def _evaluate_and_show(
     """Measure slices, contrastive accuracy and translations of a trained model, and print and log the whole report."""
     slicings, started = slicings_or_none(run.datamodule, run.console), time.perf_counter()
     report = evaluated(run, trainer, model, report, slicings, contrastive_pairs, shown=translations, **sizes)
-    sets = score_named_sets(run, model, trainer.strategy.root_device, progress, **sizes)
+    sets = score_named_sets(run, model, trainer.strategy.root_device, progress, report, **sizes)
     report = Report.of(report, {"evaluation": sets} if sets else {})
     written = run.write_report(report)
     missing = missing_figures(model, report)

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from rich.console import Console
 
+from mtx.data.language_groups import language_groups
 from mtx.data.score.score_table import shown_columns
 from mtx.evaluation.slices import (
     COLUMN_PREFIX,
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 MAX_TRAINING_PAIRS = 100_000  # evenly spaced training pairs in which words are counted
 MAX_TRAINING_CHARS = 20_000_000  # of their sources; fewer pairs are read if these are long
 NUM_MEASURED_PAIRS = 1000  # evenly spaced training pairs from which the length of a source is estimated
+GROUP_SLICING = "direction"  # by the languages of a pair, and by the tag of its source
 MAX_COLUMNS = 6  # slicings by columns of the corpus, and as many by scores
 OWN_COLUMNS = frozenset({"src", "tgt", ROW_COLUMN, SOURCE_COLUMN})
 
@@ -78,7 +81,24 @@ def _sources(rows: Rows, num_pairs: int) -> list[str]:
 def _by_source(data: TranslationData, name: str) -> Iterator[Slicing | None]:
     if data.source_names and name == "validation":
         names = pa.array(data.source_names)
-        yield category_slicing("mixture_source", names.take(pa.array(data.sources(name).astype(np.int64))))
+        sources = data.sources(name)
+        by_group = _by_group(data, sources)
+        if by_group is None or not set(by_group.labels) <= set(data.source_names):  # else the slices are equal
+            yield category_slicing("mixture_source", names.take(pa.array(sources.astype(np.int64))))
+        yield by_group
+
+
+def _by_group(data: TranslationData, sources: NDArray[np.uint16]) -> Slicing | None:
+    """Return the slicing by direction, or by tag if directions are equal; None for a corpus of one direction."""
+    assert data.ids is not None
+    corpus = data.recipe.downloader.with_stored_parts(data.ids.parts)
+    groups = language_groups(corpus, data.ids.raw, data.storage.repo, data.recipe.normalise)
+    if not groups:
+        return None
+    of_part = {part: number for number, group in enumerate(groups) for part in group.parts}
+    of_pair = np.array([of_part[part] for part in range(len(data.source_names))], dtype=np.int64)[sources]
+    used, renumbered = np.unique(of_pair, return_inverse=True)
+    return Slicing(GROUP_SLICING, tuple(groups[number].name for number in used), renumbered.astype(np.int64))
 
 
 def _by_columns(data: TranslationData, rows: Rows) -> Iterator[Slicing | None]:

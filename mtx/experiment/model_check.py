@@ -12,6 +12,7 @@ STAND_IN = {
     "bos_id": 1,
     "eos_id": 2,
     "joint_vocabulary": False,
+    "forced_target_tokens": 0,
 }
 ONE_BLOCK = {"num_encoder_layers": 1, "num_decoder_layers": 1}  # the blocks of a stack are alike
 

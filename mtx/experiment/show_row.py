@@ -13,6 +13,7 @@ from mtx.data.store import Store
 from mtx.errors import ConfigError, MtxError
 from mtx.experiment.run_context import Run
 from mtx.infra.dal.row_views import ROW_COLUMN
+from mtx.infra.dataset.sources.translation_directions import SWAPPED
 from mtx.redaction_and_escaping import visible_text
 
 UNKNOWN_RULE = "dropped; to see the rule, add the filter=… options with which it was built"
@@ -97,12 +98,14 @@ def _origin(run: Run, trace: RowTrace) -> dict[str, JSON]:
     from mtx.infra.dataset.sources.local import LocalDownloader
     from mtx.infra.dataset.sources.row_origin import row_origin
 
+    given = described if isinstance(described, dict) else {}
+    files = {key: value for key, value in given.items() if key != SWAPPED}  # both directions have the same lines
     for part in run.build("downloader").parts.values():
         original = part.original
         if not isinstance(original, LocalDownloader):
             continue
         try:
-            is_same = dict(original.info().identity) == described
+            is_same = dict(original.info().identity) == files
             found = row_origin(original, trace.raw.split, trace.raw_row) if is_same else None
         except MtxError as error:
             return {"reason": str(error), "kind": kind}

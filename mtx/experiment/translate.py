@@ -40,6 +40,7 @@ def translate(
     batch_tokens: Count = 4096,
     device: str | None = None,
     overwrite: bool = False,
+    direction: str | None = None,
 ) -> None:
     """Translate the lines of a file, and write one line, or `n_best` lines, for each.
 
@@ -58,6 +59,7 @@ def translate(
         batch_tokens: The padded source positions of a batch, times `beam`.
         device: Where the model computes; None: a GPU if there is one.
         overwrite: Whether to replace an output file that exists.
+        direction: The direction of a checkpoint of several, such as `en-de`; None: sources have their tags.
 
     Raises:
         ConfigError: The checkpoint cannot translate, or the output exists.
@@ -72,10 +74,10 @@ def translate(
     lines = InputLines(input)
     source, stat = lines.identity(), path.stat()
     file: list[JSON] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
-    search: list[JSON] = [options.beam, options.n_best, options.length_penalty]
+    search: list[JSON] = [options.beam, options.n_best, options.length_penalty, *filter(None, [direction])]
     settings = source and [*source, *file, *search, *_typed(run, "model"), *_typed(run, "normalise"), __version__]
     with TranslationOutput(output, settings=settings, is_table=n_best is not None, overwrite=overwrite) as out:
-        translator = loaded_translator(run, str(path), device)
+        translator = loaded_translator(run, str(path), device, direction=direction)
         with CountedWork("translating", lines.count(), "translate", unit="lines") as progress:
             num_cut = _translate_all(translator, lines, out, options, progress)
     if num_cut:
@@ -88,7 +90,7 @@ def translate(
 
 
 def loaded_translator(
-    run: Run, ckpt: str | None, device: str | None, *, task: str = "translate"
+    run: Run, ckpt: str | None, device: str | None, *, task: str = "translate", direction: str | None = None
 ) -> "CheckpointTranslator":
     """Return the translator of a checkpoint, with the model and the normaliser that the user has typed, if any."""
     from mtx.training.checkpoint_content import existing_checkpoint
@@ -100,6 +102,7 @@ def loaded_translator(
         device=device,
         model=_own_model(run),
         normalise=normalise,
+        direction=direction,
     )
 
 

@@ -84,11 +84,14 @@ def score_samples(
 
 
 def rows_to_translate(
-    datamodule: TranslationDataModule, num_sentences: int, name: str | None = None
+    datamodule: TranslationDataModule,
+    num_sentences: int,
+    name: str | None = None,
+    among: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int64], PlanLoader | None]:
     """Return evenly spaced row numbers of a validation set, and its loader; no rows and None without a set.
 
-    The set is the first one if `name` is None.
+    The set is the first one if `name` is None. With `among`, bool [n], only rows at which it is True are returned.
     """
     served = datamodule.val_dataloader()
     loaders = served if isinstance(served, list) else [served]  # the first is the validation split
@@ -96,7 +99,8 @@ def rows_to_translate(
     loader = loaders[number] if loaders else None
     if not isinstance(loader, PlanLoader):
         return np.zeros(0, dtype=np.int64), None
-    return evenly_spaced_rows(loader.batch_sampler.plan().rows.astype(np.int64), num_sentences), loader
+    rows = loader.batch_sampler.plan().rows.astype(np.int64)
+    return evenly_spaced_rows(rows if among is None else rows[among[rows]], num_sentences), loader
 
 
 def translate_held_out(
@@ -107,6 +111,7 @@ def translate_held_out(
     beam: int,
     reach: Callable[[int], None] | None = None,
     name: str | None = None,
+    among: NDArray[np.bool_] | None = None,
 ) -> list[Translation]:
     """Translate an evenly spaced sample of a validation set, and return the translations by row number.
 
@@ -119,8 +124,9 @@ def translate_held_out(
         beam: The number of hypotheses in beam search; 1 is greedy search.
         reach: Called after each batch with the number of translated sentences.
         name: The validation set; None: the first one.
+        among: Whether a row of the set may be in the sample, bool [n]; None: each.
     """
-    rows, loader = rows_to_translate(datamodule, num_sentences, name)
+    rows, loader = rows_to_translate(datamodule, num_sentences, name, among)
     if loader is None:
         return []
     name = name or datamodule.val_names[0]

@@ -33,6 +33,7 @@ TITLES = {
     "source_length": "length of the source",
     "rarest_word": "count of the rarest source word in the training text",
     "mixture_source": "source of the mixture",
+    "direction": "direction of translation",
 }
 
 

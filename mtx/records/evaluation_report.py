@@ -1,7 +1,7 @@
 """The evaluation part of a report: the scores of a checkpoint on named sets, and differences to another checkpoint."""
 
 from pydantic import Field
-from rich.table import Table
+from rich.table import Column, Table
 
 from mtx.records.record_file import Count, Number, Record
 
@@ -79,7 +79,7 @@ def difference_cell(evaluated: SetEvaluation, metric: str) -> str:
 
 def evaluation_table(evaluation: dict[str, SetEvaluation]) -> Table:
     """Return the table of all sets for the terminal."""
-    table = Table("set", "languages", "pairs", *HEADINGS.values())
+    table = Table(Column("set", overflow="fold"), "languages", "pairs", *HEADINGS.values())
     for name, of in evaluation.items():
         cells = [metric_cell(of, metric) for metric in HEADINGS]
         table.add_row(name, " → ".join(of.languages), f"{of.num_pairs:,}", *cells)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mtx.batches.collate import Batch
 from mtx.evaluation.contrastive import TargetScorer
+from mtx.evaluation.likelihood import without_first_labels
 from mtx.training.checkpoint_translator import (
     CheckpointTranslator,
     Generator,
@@ -63,7 +64,7 @@ def target_nats(
 def _scorer(generator: Generator) -> Callable[[Batch], torch.Tensor] | None:
     """Return what computes the nats of each target of a batch; None if the model cannot."""
     if isinstance(generator, ReferenceGenerator):
-        return partial(_network_nats, generator.network)
+        return partial(_network_nats, generator.network, generator.forced_target_tokens)
     model = getattr(generator, "model", None)
     return model.target_nats if isinstance(model, TargetScorer) else None
 
@@ -76,8 +77,10 @@ def _max_length(translator: CheckpointTranslator) -> float:
     return min(layout.max_source_tokens or math.inf, layout.max_target_tokens or math.inf)
 
 
-def _network_nats(network: Transformer, batch: Batch) -> torch.Tensor:
+def _network_nats(network: Transformer, forced_target_tokens: int, batch: Batch) -> torch.Tensor:
     names = ("encoder_input_ids", "encoder_attn_mask", "decoder_input_ids", "labels", "decoder_attn_mask")
     source_ids, source_mask, decoder_ids, labels, real = (batch[name] for name in names)
     hidden = network(source_ids, source_mask, decoder_ids)
-    return network_nll(network, hidden[real], labels[real], real.sum(dim=1))
+    return network_nll(
+        network, *without_first_labels(hidden[real], labels[real], real.sum(dim=1), forced_target_tokens)
+    )

@@ -20,9 +20,9 @@ from torch import Tensor
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, collate_rows
 from mtx.components.bounded_numbers import MAX_INTEGER
-from mtx.data.normalise import Normaliser, untagged_message
+from mtx.data.normalise import Normaliser
 from mtx.data.token_rows import EncodedPairs, TokenRows
-from mtx.data.tokenize.tokenization import encode_texts, vocabulary_size
+from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import Hypothesis
 from mtx.infra.dataset.pair_stream import is_text
@@ -86,6 +86,7 @@ class ReferenceGenerator:
 
     def __init__(self, network: Transformer, batch_format: BatchFormat) -> None:
         self.network = network
+        self.forced_target_tokens = batch_format.forced_target_tokens
         self._target = batch_format.target
 
     def generate(self, batch: Batch, max_tokens: Tensor, options: SearchOptions) -> list[list[Hypothesis]]:
@@ -101,6 +102,7 @@ class ReferenceGenerator:
             beam=options.beam,
             n_best=options.n_best,
             length_penalty=options.length_penalty,
+            first=batch["labels"][:, 0] if self.forced_target_tokens else None,
         )
 
 
@@ -169,8 +171,7 @@ class CheckpointTranslator:
             options: how to search.
             reach: called after each batch with the number of translated sources.
         """
-        found = [[ScoredText("", 0.0)] for _ in rows]
-        num_done = sum(not ids for ids in rows)
+        found, num_done = [[ScoredText("", 0.0)] for _ in rows], sum(not ids for ids in rows)
         for batch in batches_by_length([len(ids) for ids in rows], options):
             for row, hypotheses in zip(batch, self._search([rows[row] for row in batch], options), strict=True):
                 best = [ScoredText(self._text(each.ids), each.score) for each in hypotheses]
@@ -181,16 +182,15 @@ class CheckpointTranslator:
         return found
 
     def encode(self, texts: Sequence[str], side: str = "source") -> list[list[int]]:
-        """Return the token ids of each text after normalisation, without special ids and not truncated."""
+        """Return the token ids of each text after normalisation, not truncated, and with language tokens alone."""
         for number, text in enumerate(texts):
             if not is_text(text):
                 raise DataError(f"text {number} contains a lone surrogate, which UTF-8 cannot encode. Remove it")
-        tokenizer = self.state.source if side == "source" else self.state.target
-        return encode_texts(tokenizer, self.normalised(texts, side))
+        return self.state.encoded(self.normalised(texts, side), side)
 
     def normalised(self, texts: Sequence[str], side: str = "source") -> list[str]:
         """Return the texts of a side as the normaliser of the training changes them."""
-        missing = untagged_message(texts, self.state.normalise.part_prefixes) if side == "source" else None
+        missing = self.state.untagged_message(texts) if side == "source" else None
         if missing is not None and not self._has_warned:
             log.warning(missing)
             self._has_warned = True
@@ -216,7 +216,7 @@ class CheckpointTranslator:
 
     def _search(self, rows: Sequence[list[int]], options: SearchOptions) -> list[list[Hypothesis]]:
         cut = [ids if len(ids) <= self._capacity else ids[: int(self._capacity)] for ids in rows]
-        batch = self.batch_of(cut, [[] for _ in cut])
+        batch = self.batch_of(cut, self.state.encoded([""] * len(cut), "target"))
         extra = self.state.batch_format.source_extra
         limits = torch.tensor([(len(ids) + extra) * 3 // 2 + 10 for ids in cut], device=self.device)
         return self.generator.generate(batch, limits, options)
@@ -258,6 +258,7 @@ def load_translator(
     device: str | None = None,
     model: Callable[..., Any] | None = None,
     normalise: Normaliser | None = None,
+    direction: str | None = None,
 ) -> CheckpointTranslator:
     """Return a translator of a checkpoint. The checkpoint is enough: no store and no corpus is read.
 
@@ -269,6 +270,7 @@ def load_translator(
         model: builds another model than the reference model: a class of a LightningModule, which gets the
             hyperparameters of the checkpoint, and has a method `translate`.
         normalise: how texts are changed before they are encoded; None: as in the training.
+        direction: the direction, such as `en-de`, of a checkpoint of several; its tag is put before each source.
 
     Raises:
         ConfigError: the file is no checkpoint, holds other objects, or cannot translate.
@@ -276,6 +278,7 @@ def load_translator(
     path = existing_checkpoint(os.fspath(ckpt), task="translate")
     content = read_checkpoint(path)
     state = translation_state(content, path, normalise)
+    state = state if direction is None else state.in_direction(direction)
     where = _device(device)
     if model is not None:
         return CheckpointTranslator(state, ModuleGenerator(_own_model(model, content, path).to(where)), where)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.identity import JSON
 from mtx.data.preparation import StageIds
+from mtx.data.tokenize.language_tokens import leading_ids
 from mtx.errors import ConfigError
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
@@ -131,7 +132,18 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         assert self.ids is not None
         languages = self._repo.manifest(self.ids.filtered["train"]).languages
         of_both = (languages[0], languages[1])
-        return stored_state(self.tokenizers, self.recipe.normalise, self.batch_format, of_both, self.eval_max_bytes)
+        directions = self._prepared_data.directions
+        given = self.recipe.language_tokens
+        ids = [] if given is None else [leading_ids(given, each, self.tokenizers) for each in directions or [of_both]]
+        return stored_state(
+            self.tokenizers,
+            self.recipe.normalise,
+            self.batch_format,
+            of_both,
+            self.eval_max_bytes,
+            directions,
+            ids,
+        )
 
     @property
     def _is_evaluating(self) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.planner import Mask, Planner
-from mtx.components.identity import JSON, class_identity, digest, identity
+from mtx.components.identity import JSON, class_identity, digest, identity, plain_value
 from mtx.data.concatenated_corpus import part_names, source_identity
 from mtx.data.encoding_stage import encoded_pairs, token_counts
 from mtx.data.preparation import Recipe, StageIds
@@ -23,6 +23,7 @@ from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
+from mtx.infra.dataset.sources.translation_directions import Direction
 from mtx.training.held_out_documents import document_numbers
 from mtx.training.pair_weights import PairWeighting, equal_sampling, mixture_sampling
 from mtx.training.split_data import SplitData, TooLong
@@ -154,6 +155,11 @@ class PreparedData:
         """The names of a mixture's sources, in order; empty if the corpus is a single source."""
         return part_names(self._recipe.downloader)
 
+    @property
+    def directions(self) -> list[Direction]:
+        """The directions of `datamodule.directions` that the corpus has, in order; empty without them."""
+        return list(dict.fromkeys(self._recipe.downloader.part_directions.values()))
+
     def sources(self, name: str) -> NDArray[np.uint16]:
         """Return the source of each pair in a split of a mixture, as an index into `source_names`: uint16 [n].
 
@@ -238,6 +244,7 @@ class PreparedData:
             "bos_id": layout.target.bos,
             "eos_id": layout.target.eos,
             "source_pad_id": layout.source.pad,
+            "forced_target_tokens": layout.forced_target_tokens,
             "max_source_tokens": self._longest("source"),
             "max_target_tokens": self._longest("target"),
         }
@@ -282,6 +289,7 @@ class PreparedData:
             "kept_apart": dict(sets) if held_out.drop_leaks or held_out.drop_contaminated else {},
             "normalise": identity(self._recipe.normalise),
             "filter": identity(self._recipe.filter),
+            **({} if (given := self._recipe.language_tokens) is None else {"language_tokens": plain_value(given)}),
             **({"score": {name: identity(scorer) for name, scorer in scorers.items()}} if scorers else {}),
             "tokenizer": {
                 **tokenizer.identity(),

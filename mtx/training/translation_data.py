@@ -7,6 +7,7 @@ only loading batches imports torch.
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
+from mtx.data.direction_tags import directed_recipe
 from mtx.data.engine_protocol import Engine
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
@@ -28,6 +30,7 @@ from mtx.data.score.scorer import Scorer
 from mtx.data.split import DropContaminated, DropLeaks, HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
+from mtx.data.tokenize.language_tokens import LanguageTokens
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.data.training_share import Share
@@ -35,6 +38,7 @@ from mtx.data.validation_sets import PREDICT_NAME, SetConfig, validation_downloa
 from mtx.errors import DataError
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.sources.prediction_text import SourceTextDownloader
+from mtx.infra.dataset.sources.translation_directions import Directions
 from mtx.training.pair_weights import QuantileWeights, pair_weighting
 from mtx.training.split_data import SplitData, TooLong
 from mtx.training.static_shapes_conflicts import check_shapes
@@ -65,6 +69,14 @@ class TranslationData:
         score: scorers by name, whose columns a filter can use; None: none.
         sampler: forms the training batches.
         engine: runs the tasks of long stages; None: they run one after the other in this process.
+        directions: directions of translation, such as `en-de` and `de-en`, in which each pair of the corpus is served.
+            With opposite directions, `drop_leaks` of True means `either_side`. None: the direction of the corpus.
+        target_tag: text before each source, with `directions` of several target languages, unless `normalise` has
+            prefixes: `{target}` and `{source}` stand for the codes. The tags are symbols of a vocabulary that mtx
+            trains. None: none.
+        language_tokens: the tokens of a pretrained vocabulary that come first in each source and target and name its
+            language, as mBART-50 and NLLB expect them: `auto`, or the token of each language. Generation is forced to
+            begin with that of the target, which does not count in bits per byte. None: none.
         validation: pairs held out for validation if the source has no validation split: a count, a fraction, or None.
         test: pairs held out for test if the source has no test split: a count, a fraction, or None.
         held_out_seed: another seed holds out other sentences.
@@ -128,6 +140,9 @@ class TranslationData:
         engine: Engine | None = None,
         normalise: Normaliser | None = None,
         score: Mapping[str, Scorer] | None = None,
+        directions: Directions | None = None,
+        target_tag: str | None = ">>{target}<< ",
+        language_tokens: LanguageTokens | None = None,
         validation: HeldOutSize = 0.01,
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
@@ -174,7 +189,7 @@ class TranslationData:
         self.engine = engine
         self._repo = RepoSession(storage.repo)
         text = None if predict_from is None else SourceTextDownloader(path=os.fspath(predict_from))
-        self.recipe = Recipe(
+        recipe = Recipe(
             downloader,
             held_out,
             filter,
@@ -185,7 +200,9 @@ class TranslationData:
             score or {},
             held_out_filter or NoFilter(),
             share,
+            language_tokens,
         )
+        self.recipe = directed_recipe(recipe, directions, target_tag)
         self.sampler = self._given_sampler = sampler
         self.eval_sampler = TokenBudgetPlanner(max_tokens=eval_max_tokens, too_long="alone", shuffle=False)
         self.too_long = too_long
@@ -201,6 +218,7 @@ class TranslationData:
             max_target_tokens=max_target_tokens,
             length_multiple=NO_PADDING if batch_format == "flat" else getattr(sampler, "length_multiple", 1),
             names=batch_format,
+            forced_target_tokens=int(language_tokens is not None),
         )
         self.ids: StageIds | None = None
         self._data: PreparedData | None = None
@@ -301,8 +319,9 @@ class TranslationData:
         """Return the facts about the data that a model needs; `task=fit` passes them to arguments of the same names.
 
         The keys are `source_vocab_size`, `target_vocab_size`, `joint_vocabulary`; `pad_id`, `bos_id` and `eos_id` of
-        the target; `source_pad_id`; and `max_source_tokens` and `max_target_tokens`. The last two are the largest
-        numbers of positions in any batch, held-out pairs included; None: no limit.
+        the target; `source_pad_id`; `forced_target_tokens`, 1 with `language_tokens`, else 0; and `max_source_tokens`
+        and `max_target_tokens`. The last two are the largest numbers of positions in any batch, held-out pairs
+        included; None: no limit.
         """
         return self._prepared_data.facts()
 
@@ -392,7 +411,7 @@ class TranslationData:
         if self._data is None or self._data.ids != self.ids:
             self._data = PreparedData(
                 self.storage,
-                self.recipe,
+                replace(self.recipe, downloader=self.recipe.downloader.with_stored_parts(self.ids.parts)),
                 self.ids,
                 layout=self._format,
                 too_long=self.too_long,

@@ -5,7 +5,7 @@ machine can translate without the store and without the corpus.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -16,13 +16,21 @@ from tokenizers import Tokenizer
 from mtx import __version__
 from mtx.batches.batch_format import BatchFormat, MaxTokens
 from mtx.components.identity import JSON, identity
-from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser
+from mtx.data.direction_tags import part_normaliser
+from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser, untagged_message
 from mtx.data.normalise_steps import StepsNormaliser
 from mtx.data.token_rows import SpecialIds
+from mtx.data.tokenize.language_tokens import LeadingIds
 from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
-from mtx.data.tokenize.tokenization import prepare_tokenizer, vocabulary_size
+from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer, vocabulary_size
 from mtx.errors import ConfigError, MtxError, OwnCodeError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
+from mtx.infra.dataset.sources.translation_directions import (
+    Direction,
+    direction_name,
+    matching_direction,
+    parsed_directions,
+)
 
 if TYPE_CHECKING:
     from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -37,6 +45,9 @@ NORMALISERS: Mapping[str, Callable[..., Normaliser]] = {
 
 Id = Annotated[int, Field(ge=0)]
 Ids = Annotated[list[Id], Field(min_length=4, max_length=4)]
+
+
+Languages = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 
 class StoredState(BaseModel):
@@ -55,8 +66,10 @@ class StoredState(BaseModel):
     source_eos: bool
     max_source_tokens: MaxTokens | None
     max_target_tokens: MaxTokens | None
-    languages: Annotated[list[str], Field(min_length=2, max_length=2)]
+    languages: Languages
     eval_max_bytes: Annotated[int, Field(ge=1)] | None = None
+    directions: list[Languages] = []
+    language_token_ids: list[Annotated[list[Id], Field(min_length=2, max_length=2)]] = []
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,9 @@ class TranslationState:
         languages: codes of the source and the target language, such as `en` and `de`.
         corpus: identity of the training data: source, held-out pairs, filter, tokenizer and sampler.
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side were not used; None: no limit.
+        directions: the directions of the training by `datamodule.directions`; empty without them.
+        language_token_ids: the ids of the language tokens of each direction; one entry without directions, and empty
+            without language tokens.
     """
 
     source: Tokenizer
@@ -80,12 +96,61 @@ class TranslationState:
     languages: tuple[str, str]
     corpus: Mapping[str, Any]
     eval_max_bytes: int | None = None
+    directions: tuple[Direction, ...] = ()
+    language_token_ids: tuple[LeadingIds, ...] = ()
+
+    @property
+    def leading_ids(self) -> LeadingIds | None:
+        """The ids of the language tokens before each source and target; None without them.
+
+        Raises ConfigError if there are several directions, and none is chosen.
+        """
+        if len(self.language_token_ids) > 1:
+            raise ConfigError(
+                "the checkpoint has several directions, whose texts begin with other language tokens. Choose one: "
+                f"task.direction={direction_name(self.directions[0])}"
+            )
+        return next(iter(self.language_token_ids), None)
+
+    def in_direction(self, name: str) -> "TranslationState":
+        """Return the state for one direction, such as `en-de`: with its languages, and the prefix of its sources.
+
+        Raises ConfigError if the training had no such direction.
+        """
+        asked = parsed_directions([name])[0]
+        if (found := matching_direction(asked, self.directions)) is None:
+            known = ", ".join(map(direction_name, self.directions))
+            raise ConfigError(
+                f"task.direction={name} is no direction of the checkpoint, which has {known}. Set one of these"
+                if known
+                else f"task.direction={name} needs a checkpoint that was trained with datamodule.directions, but this "
+                f"one translates {' to '.join(self.languages)}. Set task.direction=null"
+            )
+        normalise = part_normaliser(self.normalise, "", {"": found})
+        ids = self.language_token_ids and (self.language_token_ids[self.directions.index(found)],)
+        return replace(self, normalise=normalise, languages=found, directions=(found,), language_token_ids=ids)
 
     def normalised(self, texts: Sequence[str], side: str) -> list[str]:
         """Return the texts of a side as the normaliser of the training changes them."""
         pairs = pa.record_batch([_text_column(texts)] * 2, schema=PAIR_SCHEMA)
         found: list[str] = self.normalise.apply(pairs).column("src" if side == "source" else "tgt").to_pylist()
         return found
+
+    def encoded(self, texts: Sequence[str], side: str) -> list[list[int]]:
+        """Return the token ids of normalised texts of a side, with the language token alone of all special ids.
+
+        An empty source has no ids. Raises ConfigError as `leading_ids`.
+        """
+        rows = encode_texts(self.source if side == "source" else self.target, texts)
+        if (leading := self.leading_ids) is None:
+            return rows
+        first = leading.source if side == "source" else leading.target
+        return [[first, *ids] if ids or side == "target" else [] for ids in rows]
+
+    def untagged_message(self, texts: Sequence[str]) -> str | None:
+        """Return a warning if sources lack one of the prefixes of the training; None if there is nothing to warn of."""
+        how = f"Set task.direction={direction_name(self.directions[0])}" if self.directions else None
+        return untagged_message(texts, self.normalise.part_prefixes, how)
 
 
 def _text_column(texts: Sequence[str]) -> pa.LargeStringArray:
@@ -102,6 +167,8 @@ def stored_state(
     batch_format: BatchFormat,
     languages: tuple[str, str],
     eval_max_bytes: int | None,
+    directions: Sequence[Direction] = (),
+    language_token_ids: Sequence[LeadingIds] = (),
 ) -> dict[str, JSON]:
     """Return the values that a checkpoint stores, as plain values."""
     return {
@@ -118,6 +185,8 @@ def stored_state(
         "max_target_tokens": batch_format.max_target_tokens,
         "languages": list(languages),
         "eval_max_bytes": eval_max_bytes,
+        "directions": [list(each) for each in directions],
+        "language_token_ids": [list(each) for each in language_token_ids],
     }
 
 
@@ -156,6 +225,7 @@ def translation_state(
     target = source
     if stored.target_tokenizer is not None:
         target = _tokenizer(stored.target_tokenizer, stored.target_ids, path)
+    _check_language_tokens(stored, source, target, path)
     _check_prefix(normalise, stored.normalise, path)
     corpus = modules[0].get("data", {})
     return TranslationState(
@@ -169,10 +239,13 @@ def translation_state(
             max_source_tokens=stored.max_source_tokens,
             max_target_tokens=stored.max_target_tokens,
             names=stored.names,
+            forced_target_tokens=int(bool(stored.language_token_ids)),
         ),
         languages=(stored.languages[0], stored.languages[1]),
         corpus=corpus if isinstance(corpus, Mapping) else {},
         eval_max_bytes=stored.eval_max_bytes,
+        directions=tuple((source, target) for source, target in stored.directions),
+        language_token_ids=tuple(LeadingIds(*each) for each in stored.language_token_ids),
     )
 
 
@@ -187,6 +260,16 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
     if max(ids) >= size:
         raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))
     return prepare_tokenizer(tokenizer)
+
+
+def _check_language_tokens(stored: StoredState, source: Tokenizer, target: Tokenizer, path: object) -> None:
+    """Raise ConfigError unless each direction has the ids of its language tokens, which are in the vocabularies."""
+    ids = stored.language_token_ids
+    if ids and len(ids) != max(len(stored.directions), 1):
+        raise ConfigError(_invalid(path, "language_token_ids has another number of directions"))
+    sizes = vocabulary_size(source), vocabulary_size(target)
+    if any(number >= size for each in ids for number, size in zip(each, sizes, strict=True)):
+        raise ConfigError(_invalid(path, f"language_token_ids {ids} exceed vocabularies of {sizes} tokens"))
 
 
 def _check_prefix(typed: Normaliser | None, stored: Mapping[str, Any], path: object) -> None:

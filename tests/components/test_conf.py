@@ -178,6 +178,7 @@ HIDDEN_ON_PURPOSE = {
         "bos_id",
         "eos_id",
         "joint_vocabulary",
+        "forced_target_tokens",
         "source_pad_id",
     },
 }

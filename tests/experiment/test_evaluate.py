@@ -239,9 +239,9 @@ def test_held_out_pairs_with_a_prefix_are_not_given_to_a_baseline_with_another()
 def test_a_set_is_translated_with_its_own_prefix(made: tuple[Path, Any, Any], caplog: pytest.LogCaptureFixture) -> None:
     translator = load_translator(made[0])
     translator.state = replace(translator.state, normalise=DefaultNormaliser(source_prefix={"news": "two "}))
-    text: Any = SimpleNamespace(is_of_training=False)
+    text: Any = SimpleNamespace(is_of_training=False, languages=("en", "de"))
     assert _of_set(translator, "news", text).normalised(["one"]) == ["two one"]
-    held_out: Any = SimpleNamespace(is_of_training=True)
+    held_out: Any = SimpleNamespace(is_of_training=True, languages=("en", "de"))
     assert _of_set(translator, "test", held_out).normalised(["one"]) == ["one"]
     assert not caplog.text
     assert _of_set(translator, "other", text).normalised(["one"]) == ["one"]

@@ -20,6 +20,7 @@ from mtx.errors import ConfigError, DataError, EmptyDatasetError, MalformedPairE
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.translations import translate_held_out
 from mtx.infra.dataset.sources.local import LocalDownloader
+from mtx.records.report_record import Report
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
 from mtx.training.training_record import TrainingProgress
@@ -121,14 +122,14 @@ def test_named_sets_are_scored_each_on_its_own_sentences(tmp_path: Path) -> None
     run: Any = SimpleNamespace(datamodule=made, console=console)
     progress = TrainingProgress()
     progress.add_validation(0, {"val/bits_per_byte": 5.0, "val/news/bits_per_byte": 3.0})
-    found = score_named_sets(run, Parrot(), torch.device("cpu"), progress, scored=9, beam=1)
+    found = score_named_sets(run, Parrot(), torch.device("cpu"), progress, Report(), scored=9, beam=1)
     assert list(found) == ["news"]
     assert found["news"].num_pairs == len(NEWS)
     assert found["news"].bits_per_byte == 3.0
     outputs, references = [pair[0] for pair in NEWS], [pair[1].strip() for pair in NEWS]
     assert found["news"].chrf == pytest.approx(sacrebleu.corpus_chrf(outputs, [references]).score, abs=1e-4)
     assert set(found["news"].signatures) == {"bleu", "chrf", "chrf_plus_plus", "ter"}
-    assert score_named_sets(run, Parrot(), torch.device("cpu"), progress, scored=0, beam=1) == {}
+    assert score_named_sets(run, Parrot(), torch.device("cpu"), progress, Report(), scored=0, beam=1) == {}
 
 
 def test_one_set_alone_is_one_loader(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ languages without spaces reach soon.
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import field
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 from tokenizers import Regex, Tokenizer
-from tokenizers.decoders import ByteFallback, Fuse, Strip
+from tokenizers.decoders import ByteFallback, Fuse, Replace, Strip
 from tokenizers.decoders import Sequence as DecoderSequence
 from tokenizers.models import Unigram
 from tokenizers.normalizers import Normalizer, Prepend
@@ -20,6 +22,7 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizerSequence
 from tokenizers.trainers import UnigramTrainer
 
 from mtx.components.checked_options import Count, component
+from mtx.components.identity import LATER
 from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.tokenization import (
     SPECIAL_TOKENS,
@@ -40,7 +43,9 @@ from mtx.data.tokenize.training_text import (
     training_texts,
 )
 from mtx.data.tokenize.unigram_sampling import LatticeSampler
+from mtx.data.tokenize.user_symbols import Symbols, add_symbols, check_symbols, texts_between_symbols
 from mtx.data.tokenize.word_index import WordIndex
+from mtx.errors import ConfigError
 
 NUM_FIXED = 256 + len(SPECIAL_TOKENS.as_list())  # byte tokens for characters outside the alphabet, and special tokens
 # A word is a run of letters, of digits or of other characters, each with the space before it, or a run of spaces. Words
@@ -73,6 +78,8 @@ class UnigramTokenization(Tokenization):
             longer and selects more carefully.
         normalization: Unicode normal form applied before tokenising, NFC or NFKC; None: no normalisation.
         max_train_pairs: maximum number of pairs for training the tokenizer, evenly spaced over the dataset.
+        symbols: texts that are always one token, such as language tags, wherever they occur. Their ids follow the
+            learned ones.
         alpha: power of the probabilities from which segmentations of training texts are sampled, again in each epoch
             (subword regularisation). 0: all segmentations are equally likely; large: nearly always the best; None:
             always the best, without sampling. Does not change the vocabulary.
@@ -89,7 +96,17 @@ class UnigramTokenization(Tokenization):
     shrinking_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     normalization: Normalization | None = None
     max_train_pairs: Count = 20_000
+    symbols: Symbols = field(default=(), metadata=LATER)
     alpha: Annotated[float, Field(ge=0, le=MAX_ALPHA)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_symbols(self.symbols)
+        if wrong := [symbol for symbol in self.symbols if symbol[0] == " "]:
+            raise ConfigError(
+                f"tokenizer.symbols has {wrong[0]!r}, but a symbol of tokenizer=unigram begins with no space, which "
+                "decoding would remove. Remove the space"
+            )
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Learn the pieces from the texts of `dataset`; see `Tokenization.train`."""
@@ -101,7 +118,8 @@ class UnigramTokenization(Tokenization):
             normalization=self.normalization,
             phases=self._phases,
         )
-        required = {" ", *alphabet(stream.to_count(), self.character_coverage)}
+        counted = texts_between_symbols(stream.to_count(), self.symbols)
+        required = {" ", *alphabet(counted, self.character_coverage)}
         check_vocabulary_size(self.vocab_size, NUM_FIXED, len(required), self.character_coverage)
         learner = Tokenizer(Unigram())
         learner.normalizer = Prepend(" ")
@@ -112,9 +130,10 @@ class UnigramTokenization(Tokenization):
             unk_token=SPECIAL_TOKENS.unk,
             show_progress=False,
         )
-        learner.train_from_iterator(restricted_texts(stream.to_learn_from(), required), trainer)
+        learned_from = texts_between_symbols(stream.to_learn_from(), self.symbols)
+        learner.train_from_iterator(restricted_texts(learned_from, required), trainer)
         pieces = canonical_pieces(_learned_pieces(learner), required, self.vocab_size - NUM_FIXED)
-        self._tokenizer = prepare_tokenizer(unigram_tokenizer(pieces, self.normalization))
+        self._tokenizer = prepare_tokenizer(unigram_tokenizer(pieces, self.normalization, self.symbols))
         return self
 
     @property
@@ -127,8 +146,14 @@ class UnigramTokenization(Tokenization):
         return LatticeSampler(tokenizer, words, alpha=float(self.alpha or 0))
 
 
-def unigram_tokenizer(pieces: list[tuple[str, float]], normalization: Normalization | None) -> Tokenizer:
-    """Build a tokenizer from pieces and their log-probabilities; special tokens and bytes have the lowest ids."""
+def unigram_tokenizer(
+    pieces: list[tuple[str, float]], normalization: Normalization | None, symbols: Sequence[str] = ()
+) -> Tokenizer:
+    """Build a tokenizer from pieces and their log-probabilities.
+
+    Special tokens and bytes have the lowest ids, and symbols the highest. The library also puts a space before the text
+    that follows a symbol, which decoding removes again.
+    """
     special = SPECIAL_TOKENS.as_list()
     fixed = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
     tokenizer = Tokenizer(
@@ -142,8 +167,9 @@ def unigram_tokenizer(pieces: list[tuple[str, float]], normalization: Normalizat
     steps: list[Normalizer] = [] if normal_form is None else [normal_form]
     tokenizer.normalizer = NormalizerSequence([*steps, Prepend(" ")])
     tokenizer.pre_tokenizer = word_splitter()
-    tokenizer.decoder = DecoderSequence([ByteFallback(), Fuse(), Strip(" ", 1, 0)])
-    return add_special(tokenizer)
+    after_symbols = [Replace(f"{symbol} ", symbol) for symbol in symbols]
+    tokenizer.decoder = DecoderSequence([ByteFallback(), Fuse(), Strip(" ", 1, 0), *after_symbols])
+    return add_symbols(add_special(tokenizer), symbols)
 
 
 def word_splitter() -> PreTokenizer:

@@ -24,6 +24,7 @@ from mtx.data.tokenize import subword_sampling
 from mtx.data.tokenize.counter_rng import ONE, derived_keys, draws
 from mtx.data.tokenize.lattice_edges import find_edges, weigh_edges
 from mtx.data.tokenize.subword_sampling import Ids, Int, id_type, offsets_of, read_only_view
+from mtx.data.tokenize.user_symbols import symbol_ids
 from mtx.data.tokenize.word_index import WordIndex
 from mtx.errors import TokenizerError
 
@@ -133,7 +134,9 @@ def lattice_of(tokenizer: Tokenizer, distinct: list[str], alpha: float, kernels:
     exponents = alpha * np.append(scores, scores.min() - UNKNOWN_PENALTY) / np.log(2)
     exponents = np.append(exponents, 0.0)  # the weight of the second and later bytes of a spelled character
     whole = np.floor(exponents)
-    encoded = [word.encode() for word in distinct]
+    # a symbol is one byte here, so that its word has one edge, which gets the id of the symbol below
+    symbols = symbol_ids(tokenizer)
+    encoded = [b"\0" if word in symbols else word.encode() for word in distinct]
     nodes = offsets_of([len(word) + 1 for word in encoded])
     text = np.frombuffer(b"".join(word + b"\0" for word in encoded), dtype=np.uint8)
     find, weigh = (find_edges, weigh_edges) if kernels is None else (kernels.find_edges, kernels.weigh_edges)
@@ -142,6 +145,9 @@ def lattice_of(tokenizer: Tokenizer, distinct: list[str], alpha: float, kernels:
     num_edges = find(*given, *room)
     start, end, token, weight = (np.empty(num_edges, dtype=np.int64) for _ in range(4))
     find(*given, start, end, token, weight)
+    whole_words = [number for number, word in enumerate(distinct) if word in symbols]
+    of_symbol = np.isin(end, nodes[whole_words] + 1)
+    token[of_symbol] = np.array([symbols[distinct[number]] for number in whole_words], dtype=np.int64)
     by_end = np.argsort(end, kind="stable")
     edge_offsets = offsets_of(np.bincount(end, minlength=len(text)))
     until = np.empty(num_edges, dtype=np.uint64)
@@ -152,7 +158,7 @@ def lattice_of(tokenizer: Tokenizer, distinct: list[str], alpha: float, kernels:
         nodes,
         edge_offsets,
         read_only_view(start[by_end].astype(np.int32)),
-        read_only_view(token[by_end].astype(id_type(len(scores)))),
+        read_only_view(token[by_end].astype(id_type(max([len(scores), *(number + 1 for number in symbols.values())])))),
         read_only_view(until),
     )
 

@@ -1,7 +1,7 @@
 """The base classes of sources of parallel text (`Downloader`), and the source that reads the Hugging Face Hub."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -103,6 +103,11 @@ class Downloader(ABC):
         return {"": self.info()}
 
     @property
+    def part_directions(self) -> Mapping[str, tuple[str, str]]:
+        """The direction of each part by name, if `datamodule.directions` has chosen it; otherwise empty."""
+        return {}
+
+    @property
     def is_weighted(self) -> bool:
         """Whether an epoch draws pairs from the parts by weights. If False, an epoch contains every pair once."""
         return False
@@ -123,6 +128,10 @@ class Downloader(ABC):
     def with_parts(self, change: Callable[["Downloader"], "Downloader"]) -> "Downloader":
         """Return a copy in which each part is replaced by the result of `change` for that part."""
         return change(self)
+
+    def with_stored_parts(self, names: Collection[str]) -> "Downloader":
+        """Return a copy that knows which parts are stored, so that it need not read the source; `names` are theirs."""
+        return self
 
     def download(self, split: str = "train") -> Iterator[dict[str, str]]:
         """Yield one split as rows with `src` and `tgt`."""

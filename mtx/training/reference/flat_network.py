@@ -59,6 +59,12 @@ def padded_sources(batch: Mapping[str, Tensor], pad_id: int) -> tuple[Tensor, Te
     return ids, mask
 
 
+def first_labels(batch: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    """Return the first label of each target of a batch, int64 [B]; the batch may be flat."""
+    labels = batch["labels"].to(device)
+    return labels[batch["decoder_offsets"][:-1].long().to(device)] if is_flat(batch) else labels[:, 0]
+
+
 def _encoded(network: Transformer, hidden: Tensor, layout: AttentionLayout) -> Tensor:
     for layer in _layers(network.encoder):
         hidden = hidden + layer.dropout1(_attention(layer.self_attn, layer.norm1(hidden), None, layout))

@@ -8,6 +8,7 @@ h attention heads, V target vocabulary.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -148,8 +149,9 @@ def search_translations(
     beam: int = 1,
     n_best: int = 1,
     length_penalty: float = 1.0,
+    first: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
-    """Return the best translations of each source, the best first.
+    """Return the best translations of each source, the best first, without `first`.
 
     Args:
         network: the network; it computes in evaluation mode here, and returns to its mode.
@@ -162,14 +164,15 @@ def search_translations(
         beam: number of hypotheses kept per sentence; 1 is greedy search.
         n_best: the largest number of translations of a source, at most `beam`.
         length_penalty: see `mtx.evaluation.beam_search.n_best_search`.
+        first: int64 [N], the token with which each translation is forced to begin; None: no token is.
     """
     was_training = network.training
     network.eval()
     decoder = IncrementalDecoder(network, source_ids, source_mask)
     try:
-        return n_best_search(
+        found = n_best_search(
             decoder.next_logits,
-            max_tokens=max_tokens.clamp(1, network.max_positions),
+            max_tokens=(max_tokens if first is None else max_tokens + 1).clamp(1, network.max_positions),
             bos_id=bos_id,
             eos_id=eos_id,
             beam=beam,
@@ -177,6 +180,10 @@ def search_translations(
             length_penalty=length_penalty,
             never=sorted({pad_id, bos_id} - {eos_id}),
             reorder=decoder.reorder,
+            first=first,
         )
     finally:
         network.train(was_training)
+    if first is None:
+        return found
+    return [[replace(each, ids=each.ids[1:]) for each in of_source] for of_source in found]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mtx.evaluation.likelihood import MAX_LOGITS, nll_by_pair
+from mtx.evaluation.likelihood import MAX_LOGITS, nll_by_pair, without_first_labels
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -27,6 +27,7 @@ class TargetLikelihoods(Base):
     """Scores targets with the network of a model that returns the hidden states at its labels."""
 
     network: "Transformer"
+    forced_target_tokens: int  # labels at the start of each target that are given, so they are not scored
 
     if TYPE_CHECKING:
 
@@ -42,6 +43,7 @@ class TargetLikelihoods(Base):
         return nll
 
     def _pair_nll(self, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
-        """Return the nats of each target, float64 [B] on the CPU, and the number of real labels."""
-        hidden, labels, num_labels = self._label_states(batch)
+        """Return the nats of each target, float64 [B] on the CPU, and the number of scored labels."""
+        scored = without_first_labels(*self._label_states(batch), self.forced_target_tokens)
+        hidden, labels, num_labels = scored
         return network_nll(self.network, hidden, labels, num_labels), len(labels)

@@ -23,7 +23,7 @@ from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import DataError
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
-from mtx.training.reference.flat_network import flat_hidden_states, padded_sources
+from mtx.training.reference.flat_network import first_labels, flat_hidden_states, padded_sources
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer, check_lengths
 from mtx.training.reference.network_from_checkpoint import KIND, KIND_KEY
@@ -75,6 +75,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         bos_id: int,
         eos_id: int,
         joint_vocabulary: bool = False,
+        forced_target_tokens: int = 0,
         d_model: Count = 256,
         num_heads: Count = 4,
         num_encoder_layers: Count = 3,
@@ -94,6 +95,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
         self.pad_id = pad_id
         self.bos_id = bos_id
         self.eos_id = eos_id
+        self.forced_target_tokens = forced_target_tokens
         self.label_smoothing = label_smoothing
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
@@ -118,9 +120,12 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Check, before the first step, that the model accepts the longest sequence of the data module.
 
+        The data module also says how many labels of each target are given.
+
         Raises ConfigError if `max_positions` is below the data module's maximal length.
         """
         limits: Mapping[str, Any] = getattr(getattr(self.trainer, "datamodule", None), "facts", dict)()
+        self.forced_target_tokens = limits.get("forced_target_tokens", self.forced_target_tokens)
         check_lengths(self.network.max_positions, limits)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -216,6 +221,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             beam=beam,
+            first=first_labels(batch, self.device) if self.forced_target_tokens else None,
         )
         return [hypotheses[0].ids if hypotheses else [] for hypotheses in found]
 

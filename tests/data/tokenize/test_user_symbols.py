@@ -14,6 +14,8 @@ from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.bpe_dropout import MergeSampler
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.data.tokenize.tokenization import encode_texts, vocabulary_size
+from mtx.data.tokenize.unigram import UnigramTokenization
+from mtx.data.tokenize.unigram_sampling import LatticeSampler
 from mtx.data.tokenize.word_index import WordIndex
 from mtx.data.tokenize.wordpiece import WordPieceTokenization
 from mtx.errors import ConfigError
@@ -65,3 +67,33 @@ def test_a_stored_tokenizer_keeps_them(dataset: TranslationDataset, tmp_path: Pa
 def test_other_symbols_are_refused(symbols: Any) -> None:
     with pytest.raises(ConfigError, match=r"tokenizer\.symbols has different texts"):
         BPETokenization(symbols=symbols)
+
+
+@pytest.fixture(scope="module")
+def unigram(dataset: TranslationDataset) -> Tokenizer:
+    return UnigramTokenization(vocab_size=500, symbols=SYMBOLS).train(dataset).tokenizer
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 100.0])
+def test_a_unigram_vocabulary_keeps_them_whole_in_all_segmentations(
+    unigram: Tokenizer, as_words: Callable[[Tokenizer, list[str]], WordIndex], alpha: float
+) -> None:
+    texts = [*TEXTS, " >>de<<  kalo ", ">>de<< >>de<<", "  %s", "\0%s\0"]
+    ids = encode_texts(unigram, texts)
+    assert [unigram.decode(row) for row in ids] == texts
+    sampler = LatticeSampler(unigram, as_words(unigram, texts), alpha=alpha, compiled=False)
+    found, lengths = sampler.sample(0, len(texts), 7)
+    rows = [row.tolist() for row in np.split(found, np.cumsum(lengths)[:-1])]
+    assert [unigram.decode(row) for row in rows] == texts
+    for row, text in zip([*rows, *ids], [*texts, *texts], strict=True):
+        assert [row.count(unigram.token_to_id(symbol)) for symbol in SYMBOLS] == [text.count(each) for each in SYMBOLS]
+
+
+def test_unigram_symbols_follow_the_learned_pieces(unigram: Tokenizer, dataset: TranslationDataset) -> None:
+    plain = UnigramTokenization(vocab_size=500).train(dataset).tokenizer
+    first = vocabulary_size(plain)
+    assert [unigram.token_to_id(symbol) for symbol in SYMBOLS] == [first, first + 1]
+    assert encode_texts(unigram, ["kalo"]) == encode_texts(plain, ["kalo"])
+    assert "symbols" not in UnigramTokenization().identity()
+    with pytest.raises(ConfigError, match=r"a symbol of tokenizer=unigram begins with no space"):
+        UnigramTokenization(symbols=(" x",))

@@ -1,0 +1,128 @@
+"""Language tokens of multilingual models: the first token of each source and target names the language of the text.
+
+mBART-50 and NLLB learn from `[en_XX] source </s>` and `[de_DE] target </s>`, and generation is forced to begin with the
+token of the wanted language (Tang et al. 2020, "Multilingual Translation with Extensible Multilingual Pretraining and
+Finetuning"; NLLB Team 2022, "No Language Left Behind"). The tokens are ids of the vocabulary, and no text.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from mtx.data.tokenize.sentencepiece_file import CONTROL
+from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
+from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
+from mtx.errors import ConfigError, choices
+from mtx.infra.dataset.language_names import SIDES, is_language_tag, likeness
+
+CONFIG_KEY = "datamodule.language_tokens"
+LanguageTokens = Annotated[
+    Literal["auto"] | Mapping[str, str],
+    Field(description="auto, or a token for each language, such as {en: eng_Latn, de: deu_Latn}"),
+]
+# A language as vocabularies write it: eng_Latn, en_XX, __en__, <2en>, >>en<<
+WRITTEN = re.compile(r"(?:__|<2|>>)?([a-z]{2,3}(?:_[A-Z][A-Za-z]{1,3})?)(?:__|>|<<)?")
+TEXT_TAG = ">>"  # begins a tag that is text before the source, as in models of OPUS-MT
+USER_DEFINED = 4  # the type of such a piece in a SentencePiece model
+MIN_LANGUAGES = 2  # a vocabulary with fewer language tokens is of one language
+
+
+class LeadingIds(NamedTuple):
+    """The ids of the language tokens before the source and the target text."""
+
+    source: int
+    target: int
+
+
+def languages_of(tokenizer: Tokenizer) -> dict[str, str]:
+    """Return the language of each added token or user-defined symbol that names one, by token.
+
+    The result is empty if there are not two. Ordinary pieces do not count, because short words may look like codes.
+    """
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        names = [piece.text for piece in tokenizer.file.pieces if piece.type in (CONTROL, USER_DEFINED)]
+    elif isinstance(tokenizer, TokenizerAdapter):
+        names = [token for token in tokenizer.get_vocab() if token.startswith(TEXT_TAG)]
+    else:
+        names = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    found = {}
+    for name in names:
+        written = WRITTEN.fullmatch(name)
+        if written and is_language_tag(written[1].removesuffix("_XX")):
+            found[name] = written[1].removesuffix("_XX")
+    return found if len(found) >= MIN_LANGUAGES else {}
+
+
+def leading_ids(given: str | Mapping[str, str], languages: tuple[str, str], tokenizers: TokenizerPair) -> LeadingIds:
+    """Return the ids of the language tokens of a direction.
+
+    Args:
+        given: the token of each language, or `auto` for the tokens that the vocabulary itself has.
+        languages: codes of the source and the target language.
+        tokenizers: the tokenizers of both sides.
+
+    Raises:
+        ConfigError: a language has no token, or several.
+    """
+    source, target = (
+        _id_of(given, language, tokenizer)
+        for language, tokenizer in zip(languages, (tokenizers.source, tokenizers.target), strict=True)
+    )
+    return LeadingIds(source, target)
+
+
+def check_unsampled(*, is_sampled: bool) -> None:
+    """Raise ConfigError if a tokenizer samples segmentations, whose ids have no language tokens."""
+    if is_sampled:
+        raise ConfigError(
+            f"{CONFIG_KEY} needs the same ids in every epoch, but the tokenizer samples segmentations. Set "
+            "tokenizer.dropout=0, or tokenizer.alpha=null"
+        )
+
+
+def _id_of(given: str | Mapping[str, str], language: str, tokenizer: Tokenizer) -> int:
+    if language in SIDES:
+        raise ConfigError(
+            f"{CONFIG_KEY} needs the languages of the corpus, but they are not known. Name them with "
+            "downloader.source_language and downloader.target_language"
+        )
+    known = languages_of(tokenizer)
+    if isinstance(given, Mapping):
+        tokens = [token for of, token in given.items() if likeness(of, language)]
+        what = f"{CONFIG_KEY} has"
+    else:
+        known = {token: of for token, of in known.items() if not token.startswith(TEXT_TAG)}
+        tokens = [token for token, of in known.items() if likeness(of, language)]
+        what = "the vocabulary has"
+    if len(tokens) != 1:
+        several = f"{len(tokens)}: {', '.join(tokens)}" if tokens else "none"
+        near = choices(language, list(known)) if known else "none"
+        raise ConfigError(
+            f"{CONFIG_KEY} needs one token for each language, but for {language!r} {what} {several}. Its "
+            f"language tokens: {near}. Name the token of every language: "
+            f"\"+{CONFIG_KEY}.{language}='{tokens[0] if tokens else 'TOKEN'}'\""
+        )
+    found = tokenizer.token_to_id(tokens[0])
+    if found is None:
+        near = f": {choices(tokens[0], list(known))}" if known else ""
+        raise ConfigError(
+            f"{CONFIG_KEY} has the token {tokens[0]!r} for {language!r}, which is not in the vocabulary. Choose one "
+            f"of its tokens{near}"
+        )
+    return int(found)
+
+
+def untagged_warning(tokenizers: TokenizerPair) -> str | None:
+    """Return a warning for texts without tags and language tokens, if a vocabulary has language tokens; else None."""
+    known = languages_of(tokenizers.target)
+    if not known:
+        return None
+    shown = ", ".join(list(known)[:3])
+    return (
+        f"the vocabulary has {len(known)} language tokens, such as {shown}, but neither sources nor targets get one, "
+        f"so a model does not know the language. Set {CONFIG_KEY}=auto, or a tag with normalise.source_prefix"
+    )
