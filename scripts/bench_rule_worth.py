@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS), help="values of filter.ablation")
     parser.add_argument("--seeds", default="1,2,3,4,5")
     parser.add_argument("--jobs", type=int, default=2, help="jobs side by side, each on one core")
-    parser.add_argument("--plan", action="store_true", help="only check the config, and print the command")
+    parser.add_argument("--plan", action="store_true", help="write the corpus and print the command, no training")
     parser.add_argument("more", nargs="*", help="more overrides, after --")
     given = parser.parse_args()
     if given.corpus is None:

@@ -247,8 +247,8 @@ def _starts_sweep(overrides: Sequence[Override], loader: ConfigLoader) -> bool:
         {"provider": source.provider, "schema": source.scheme(), "path": source.path} for source in loader.get_sources()
     ]
     found = [stored_config(f"experiment/{name}", sources) for name in names if isinstance(name, str)]
-    modes = [(each.content.get("hydra") or {}).get("mode") for each in found if each is not None]
-    return RunMode.MULTIRUN.name in modes
+    settings = [each.content.get("hydra") for each in found if each is not None]
+    return any(isinstance(hydra, dict) and hydra.get("mode") == RunMode.MULTIRUN.name for hydra in settings)
 
 
 def _own_options(loader: ConfigLoader) -> dict[str, list[str]]:

@@ -104,7 +104,8 @@ def _meant(
         name = str(node[TARGET_KEY]).rpartition(".")[2]
         return f"{name} takes it; add it with +: {replaced(arguments, {text: f'+{text}'})}"
     if group == "task" and "task=check" in arguments:
-        kept = [each for each in arguments if not each.startswith("task.") or each[5:].partition("=")[0] in node]
+        typed = [(each, each.lstrip("+").partition("=")[0]) for each in arguments]
+        kept = [each for each, key in typed if not key.startswith("task.") or key.removeprefix("task.") in node]
         return f"task=check checks no keys of another task. Leave them out: {command(kept)}"
     group = parts[1] if group == "hydra" else group  # groups of mtx choose the launcher and the sweeper of Hydra
     options = [name for name in _options(loader, group) if _has_key(loader, group, name, parts)]

@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.errors import DataError
+
+ID_TYPES = (np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.int64))  # which the compiled kernels read
+
 
 class SpecialIds(NamedTuple):
     """Ids of the four special tokens of one vocabulary: padding, begin, end, and unknown token."""
@@ -29,11 +33,16 @@ class TokenRows:
     Args:
         ids: uint16, uint32 or int64 [number of tokens]; may be memory-mapped. Kept as a read-only view.
         offsets: int64 [n + 1], row r is `ids[offsets[r]:offsets[r + 1]]`. Kept as a read-only view.
+
+    Other integers are copied as int64, since compiled kernels would read them as other numbers.
+
+    Raises:
+        DataError: The ids or the offsets are no integers.
     """
 
     def __init__(self, ids: NDArray[Any], offsets: NDArray[np.int64]) -> None:
-        self.ids = _read_only(ids)
-        self.offsets = _read_only(offsets)
+        self.ids = _read_only(_integers(ids, ID_TYPES))
+        self.offsets = _read_only(_integers(offsets, ID_TYPES[-1:]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.ids, self.offsets)  # calls the constructor, because numpy unpickles arrays as writable
@@ -60,6 +69,14 @@ class TokenRows:
         return cls(narrow if np.array_equal(narrow, ids) else ids, offsets)
 
 
+def _integers(array: NDArray[Any], kept: Sequence[np.dtype[Any]]) -> NDArray[Any]:
+    if array.dtype in kept:
+        return array
+    if array.dtype.kind not in "iu":
+        raise DataError(f"token ids and offsets are integers, but have the type {array.dtype}")
+    return array.astype(np.int64)
+
+
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
@@ -75,11 +92,19 @@ class EncodedPairs:
         target: token ids of the target side, with as many rows.
         selection: row numbers of the selected pairs, in order, uint32 or int64 [n]; may be memory-mapped. None: all
             rows.
+
+    Raises:
+        DataError: The sides have different numbers of rows.
     """
 
     source: TokenRows
     target: TokenRows
     selection: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        rows, others = len(self.source), len(self.target)
+        if rows != others:
+            raise DataError(f"pairs have as many sources as targets, but there are {rows} sources and {others} targets")
 
     def __len__(self) -> int:
         return len(self.source) if self.selection is None else len(self.selection)

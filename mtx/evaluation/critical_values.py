@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 MAX_DF = 5000  # from here on, the variance counts as known
 STEP = 0.4  # of the integral over the estimated standard deviation, in its standard deviations
+MAX_STEP = 0.1  # of its logarithm, since a density of few degrees of freedom is not that of a normal distribution
 
 Vector = NDArray[np.float64]
 
@@ -42,7 +43,7 @@ def range_critical_value(num_means: int, df: int, level: float) -> float:
 
     df = min(df, MAX_DF)
     width = 1 / math.sqrt(2 * df)
-    num_logs = math.ceil((24 / df + 14 * width) / (STEP * width))
+    num_logs = math.ceil((24 / df + 14 * width) / min(STEP * width, MAX_STEP))
     logs = np.linspace(-24 / df - 7 * width, 7 * width, num_logs)  # of the estimated over the true standard deviation
     weights = np.exp(df * logs - df * (np.exp(2 * logs) - 1) / 2)
     scales, weights = np.exp(logs), weights / weights.sum()

@@ -72,9 +72,12 @@ def _answer(question: str, by: str, numbers: Mapping[str, Mapping[Value, float]]
 
 def _without_common_level(common: TimeToQuality) -> str:
     """Say which rows make times to a common level unfair; empty if only times are missing."""
-    early = [row.label for row, spent, _ in common.rows if spent is not None and spent.is_at_start]
+    reached = [(row.label, spent) for row, spent, _ in common.rows if spent is not None]
+    early = [label for label, spent in reached if spent.is_at_start]
+    partly = [f"some jobs of {label}" for label, spent in reached if spent.any_at_start and not spent.is_at_start]
     late = [row.label for row, *amounts in common.rows if not any(amounts)]
     told = [f"{names_text(early)} {'were' if len(early) > 1 else 'was'} there at the first validation"] if early else []
+    told += [f"{names_text(partly)} were there at the first validation"] if partly else []
     told += [f"{names_text(late)} did not reach it"] if late else []
     level = f"{common.bits_per_byte:.3f} bits per byte"
     return f"No level was reached by training in all arms. For {level}: {'; '.join(told)}." if told else ""

@@ -27,7 +27,7 @@ from mtx.records.learning_rate_order import (
     order_rows,
 )
 from mtx.records.plot_data_record import read_profile
-from mtx.records.report_metrics import metric_heading
+from mtx.records.report_metrics import metric_heading, percent, sentence_start
 from mtx.records.report_record import Report
 from mtx.records.result_types import SEED, JobRecord, RecordState, Results
 from mtx.records.rule_worth import WORTH_HEADINGS, worth_cells
@@ -53,6 +53,8 @@ TEMPLATE_FUNCTIONS = {
     "named": provenance.names_text,
     "heading": metric_heading,
     "written": metric_text,
+    "percent": percent,
+    "sentence_start": sentence_start,
     "brief_value": brief_value,
     "evaluation_headings": HEADINGS,
     "metric_cell": metric_cell,
@@ -242,7 +244,14 @@ def _arms(comparisons: Sequence[Comparison], folder: Path) -> list[ArmCommands]:
 
 
 def _representatives(comparisons: Sequence[Comparison]) -> list[tuple[int, str, JobRecord]]:
-    """Return the number and the label of each row, with its first completed job; rows without one are left out."""
-    rows = [row for of in comparisons for row in of.ranking.rows]
-    completed = [(row, next((job for job in row.jobs if job.state == "completed"), None)) for row in rows]
-    return [(row.number, row.label, job) for row, job in completed if job is not None]
+    """Return the number and the label of each row, with its first completed job; rows without one are left out.
+
+    If there are several comparisons, the label names the held-out pairs, since each comparison numbers its own rows.
+    """
+    found = []
+    for of in comparisons:
+        apart = f" (held-out pairs {of.cohort.held_out or 'not reported'})" if len(comparisons) > 1 else ""
+        for row in of.ranking.rows:
+            if (job := next((job for job in row.jobs if job.state == "completed"), None)) is not None:
+                found.append((row.number, f"{row.label}{apart}", job))
+    return found

@@ -124,10 +124,12 @@ def signatures(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
 
 
 def contrastive_conditions(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
-    """Return among how many targets, and for how many held-out pairs, the jobs had to find the right target."""
+    """Return among how many targets and for how many held-out pairs the jobs had to find the right one, and chance."""
     found = [job.report.contrastive for job in jobs if job.report.contrastive is not None]
     texts = [
-        f"one of {of.num_candidates} targets of similar length, for {of.num_pairs:,} held-out pairs" for of in found
+        f"one of {of.num_candidates} targets of similar length, for {of.num_pairs:,} held-out pairs (guessing gives "
+        f"{of.guessing})"
+        for of in found
     ]
     return tuple(dict.fromkeys(texts))
 

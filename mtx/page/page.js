@@ -195,8 +195,8 @@
     const place = make("div");
     const ticks = (least, most) => {
       const size = 10 ** Math.floor(Math.log10((most - least) / 5)), found = [];
-      const step = size * [1, 2, 5, 10].find(times => times * size * 5 >= most - least);
-      for (let at = Math.ceil(least / step); at * step <= most; at++) found.push(Number((at * step).toPrecision(12)));
+      const step = size * [1, 2, 5, 10].find(times => times * size * 5 >= most - least), first = Math.ceil(least / step);
+      for (let n = 0; n < 20 && (first + n) * step <= most; n++) found.push(Number(((first + n) * step).toPrecision(12)));
       return found;
     };
     const draw = () => {
@@ -206,7 +206,8 @@
       const range = name => {
         const ends = points.flatMap(arm => [arm.metrics[name][0] - arm.metrics[name][1], arm.metrics[name][0] + arm.metrics[name][1]]);
         const [least, most] = [Math.min(...ends), Math.max(...ends)];
-        const room = (most - least || Math.abs(most) || 1) * 0.08;
+        const size = Math.max(Math.abs(least), Math.abs(most)); // a difference by rounding gives no axis
+        const room = (most - least > 1e-9 * size ? most - least : size || 1) * 0.08;
         return [least - room, most + room];
       };
       const [[x0, x1], [y0, y1]] = [range(x), range(y)];

@@ -22,11 +22,13 @@ class SpentAmount:
         mean: The mean over the jobs.
         spread: The standard deviation over the jobs (divisor n − 1); None for fewer than two jobs.
         is_at_start: Whether the first validation of each job had reached the level.
+        any_at_start: Whether that of some job had, so that the mean has amounts without training.
     """
 
     mean: float
     spread: float | None
     is_at_start: bool = False
+    any_at_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class TimeToQuality:
 
     @property
     def is_fair(self) -> bool:
-        """Whether all rows reached the first level by training, so that their times compare."""
-        return all(spent is not None and not spent.is_at_start for _, spent, _ in self.rows)
+        """Whether all jobs of all rows reached the first level by training, so that their times compare."""
+        return all(spent is not None and not spent.any_at_start for _, spent, _ in self.rows)
 
 
 def time_to_quality(rows: Sequence[Row], profiles: Mapping[Path, RunProfile]) -> TimeToQuality | None:
@@ -121,6 +123,6 @@ def _spent_by_row(
         numbers = [n for curve in of_row if (n := spent_until(level, curve, unit)) is not None]
         if numbers and len(numbers) == len(of_row):
             spread = statistics.stdev(numbers) if len(numbers) > 1 else None
-            is_at_start = all(curve[0][1] <= level for curve in of_row)
-            found[row] = SpentAmount(statistics.fmean(numbers), spread, is_at_start)
+            at_start = [curve[0][1] <= level for curve in of_row]
+            found[row] = SpentAmount(statistics.fmean(numbers), spread, all(at_start), any(at_start))
     return found

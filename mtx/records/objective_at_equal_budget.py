@@ -15,7 +15,8 @@ FIELDS = {"source_bytes": "source_bytes", "real_tokens": "real_tokens", "updates
 MEASURES = tuple(FIELDS)  # values of sweep.budget; a field of `spent` in a report for each
 BUDGET_KEYS = (*(f"budget.{field}" for field in FIELDS.values()), "trainer.max_steps")
 NAMES = {"source_bytes": "source bytes", "real_tokens": "real tokens", "updates": "updates", "seconds": "seconds"}
-UNEVEN = 1.25  # ratio of amounts within an arm at equal seconds, above which other work has slowed some jobs
+UNEVEN = 1.25  # ratio of amounts within an arm at equal seconds, above which other work has probably slowed some jobs
+MIN_UPDATES = 20  # of the slowest job, since a few updates differ by more without other work
 TOLERANCE = 1.05  # ratio of amounts that count as equal: a budget ends with the step that reaches it
 
 
@@ -55,7 +56,8 @@ def _load_notes(results: Results, jobs: Sequence[JobRecord]) -> tuple[str, ...]:
     """Say that jobs of one arm trained unequally much in equal seconds, since their speed should differ little."""
     updates = spent_amounts(jobs, "updates")
     arms = ([updates[job.name] for job in arm.jobs if job.name in updates] for arm in results.arms.values())
-    uneven = [(max(of_arm) / min(of_arm), min(of_arm), max(of_arm)) for of_arm in arms if of_arm]
+    ends = [(min(of_arm), max(of_arm)) for of_arm in arms if of_arm and min(of_arm) >= MIN_UPDATES]
+    uneven = [(most / least, least, most) for least, most in ends]
     if not uneven or max(uneven)[0] <= UNEVEN:
         return ()
     _, least, most = max(uneven)
@@ -63,8 +65,9 @@ def _load_notes(results: Results, jobs: Sequence[JobRecord]) -> tuple[str, ...]:
     is_fair = len(tokenizers(jobs)) < 2 and len(tokens) == len(jobs)
     other = f"budget.real_tokens={max(tokens.values()):.0f}" if is_fair else "a budget.source_bytes"
     return (
-        f"In equal seconds, jobs of one arm made {least:,.0f} to {most:,.0f} updates. Other work has slowed some of "
-        f"them, so differences can come from that. Repeat the sweep with budget.seconds=null and {other}.",
+        f"In equal seconds, jobs of one arm made {least:,.0f} to {most:,.0f} updates. Other work has probably slowed "
+        "some of them, so differences can come from that. Repeat the sweep with budget.seconds=null and "
+        f"{other}.",
     )
 
 

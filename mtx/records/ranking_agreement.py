@@ -80,7 +80,8 @@ def agreements(results: Results) -> tuple[Agreement, ...]:
         return ()
     keys = [key for key in results.varied if key in BUDGET_KEYS]
     if not keys:
-        is_chance = len(results.verdict.tied) == len(results.verdict.order)
+        found = results.verdict
+        is_chance = len(found.tied) == len(found.order) - len(found.diverged)
         return tuple(replace(one, is_chance=is_chance) for one in _from_curves(results, jobs))
     if len(keys) > 1 or keys[0] not in measure_keys(budget_measure(results, jobs)):
         return ()  # the jobs are compared at an equal amount of another measure

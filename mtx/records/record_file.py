@@ -27,7 +27,7 @@ from mtx.errors import DamagedError, NewerFormatError
 from mtx.infra.dal.atomic_file import atomic_file, error_reason
 
 MAX_ABSOLUTE = (1 << 64) - 1  # of an integer in a record; tables and plots use floats and 64 bits
-MAYBE_HUGE = re.compile(rb"(?<![.\d])[1-9]\d{18}")  # an integer of at least 19 digits; a larger one has 20
+MAYBE_HUGE = re.compile(r"(?<![.\d])[1-9]\d{18}", re.ASCII)  # an integer of at least 19 digits; a larger one has 20
 MOST_PROBLEMS = 3  # problems that one error message lists
 LONGEST_VALUE = 40  # characters of a value that a message quotes
 REPEAT = "Repeat the run that wrote it, or leave its folder out"
@@ -179,8 +179,9 @@ def read_object(path: Path, what: str, instead: str = REPEAT) -> dict[str, Any] 
     except OSError as error:
         raise DamagedError(f"{path} cannot be read: {error_reason(error)}. {instead}") from error
     try:
-        value = json.loads(content)
-        left_out = _drop_huge(value) if MAYBE_HUGE.search(content) else {}
+        text = content.decode(json.detect_encoding(content), "surrogatepass")
+        value = json.loads(text)
+        left_out = _drop_huge(value) if MAYBE_HUGE.search(text) else {}
     except (ValueError, RecursionError) as error:
         raise DamagedError(
             f"{path} cannot be read: its {len(content):,} bytes are no complete JSON ({error_reason(error)}). The file "

@@ -20,7 +20,11 @@ KEY_METRICS = {
     "scores.chrf": ("chrF", ".1f"),
     "contrastive.accuracy": ("contrastive accuracy (%)", ",.1f"),
 }
-SHARES = frozenset({"padding_ratio", "contrastive.accuracy"})  # metrics from 0 to 1 that people read in percent
+OTHER_HEADINGS = {
+    "source_padding_ratio": "padding ratio, source (%)",
+    "target_padding_ratio": "padding ratio, target (%)",
+}
+SHARES = frozenset({"padding_ratio", "contrastive.accuracy", *OTHER_HEADINGS})  # from 0 to 1, read in percent
 HELD_OUT_PREFIXES = (
     "bits_per_byte",
     "scores.",
@@ -43,12 +47,23 @@ def metric_name(metric: str | None) -> str:
 
 def metric_heading(metric: str | None) -> str:
     """Return the heading of a metric in tables; empty for none."""
-    return KEY_METRICS[metric][0] if metric in KEY_METRICS else metric or ""
+    return KEY_METRICS[metric][0] if metric in KEY_METRICS else OTHER_HEADINGS.get(metric or "", metric or "")
 
 
 def shown_value(metric: str | None, value: float) -> float:
     """Return a metric's value in the unit of its heading: shares are shown in percent."""
     return 100 * value if metric in SHARES else value
+
+
+def percent(share: float) -> str:
+    """Write a share from 0 to 1 in percent with one decimal; one that is not 0 does not read as 0."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def sentence_start(text: str) -> str:
+    """Return a heading as the begin of a sentence: `Bits per byte`; `chrF` and keys of a report stay."""
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
 
 
 def flat_mapping(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

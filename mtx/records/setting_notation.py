@@ -63,7 +63,7 @@ def metric_text(metric: str, value: float) -> str:
     value = shown_value(metric, value)
     if metric.endswith("_per_s") and math.isfinite(value):
         value = float(f"{value:.{SPEED_DIGITS}g}")
-    return format(value, KEY_METRICS[metric][1] if metric in KEY_METRICS else ",.4g")
+    return format(value, KEY_METRICS[metric][1] if metric in KEY_METRICS else ",.1f" if metric in SHARES else ",.4g")
 
 
 def named_metric_text(metric: str, value: float) -> str:

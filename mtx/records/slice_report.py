@@ -33,11 +33,16 @@ class Contrastive(Record):
     high: Number
 
     @property
+    def guessing(self) -> str:
+        """The accuracy that guessing gives, in percent."""
+        return f"{100 / max(self.num_candidates, 1):.0f} %"
+
+    @property
     def text(self) -> str:
         """The accuracy with its interval, the number of pairs, and what guessing gives."""
         shares = (self.accuracy, self.low, self.high)
         share, low, high = (f"{100 * value:.0f}" for value in shares)
-        return f"{share} % [{low}, {high}] of {self.num_pairs} pairs; chance {100 / self.num_candidates:.0f} %"
+        return f"{share} % [{low}, {high}] of {self.num_pairs} pairs; chance {self.guessing}"
 
 
 class SliceReport(Record):

@@ -31,10 +31,11 @@ def verdict_parts(results: Results) -> tuple[str, str]:
     Both are empty if there is nothing to choose from, and the second one if it does not matter.
     """
     metric = results.objective
-    if metric is None and results.jobs and all(job.choices.get("task") == "check" for job in results.jobs):
-        return ONLY_CHECKED
+    if metric is None and results.is_interim:
+        return INTERIM.format(*_done_and_waiting(results)), ""
     if metric is None:
-        return INTERIM.format(*_done_and_waiting(results)) if results.is_interim else NO_OBJECTIVE, ""
+        is_checked = results.jobs and all(job.choices.get("task") == "check" for job in results.jobs)
+        return ONLY_CHECKED if is_checked else NO_OBJECTIVE, ""
     if len(results.arms) < 2:
         return "", ""
     by = f"{compared_by(metric, results.direction)}."

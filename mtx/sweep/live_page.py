@@ -111,8 +111,8 @@ def write_page_of_running_sweep(folder: Path) -> None:
     """Write the page of a sweep at the end of one of its jobs, unless the last page is young.
 
     The age grows with the number of jobs, because a page of many jobs takes long. While a process writes the page, it
-    counts as young, so that jobs that end together do not all write it. A sweep whose launcher has died gets a page
-    that does not reload, also if the last page is young.
+    counts as young, so that jobs that end together seldom all write it. If that process is killed, the page waits for
+    this age. A sweep whose launcher has died gets a page that does not reload, also if the last page is young.
     """
     path = folder / PAGE_FILE
     try:

@@ -195,10 +195,17 @@ def test_an_experiment_that_sweeps_by_itself_needs_no_m_and_another_mistake_is_n
     assert told.startswith("there is no group or key 'budge'. ")
 
 
+def test_an_experiment_with_a_text_in_place_of_settings_of_hydra_starts_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra: MULTIRUN\n")
+    told = composition_error_message(ValueError(), ["-cd", str(tmp_path), "experiment=mine", "seed=1,2"])
+    assert "'seed=1,2' has several values, and only a sweep runs a job for each. Type: mtx -m " in told
+
+
 def test_keys_of_another_task_beside_a_check_are_left_out_of_the_proposed_command() -> None:
-    arguments = ["experiment=proxy", "task=check", "task.translations=0", "seed=1,2", "task.contrastive_pairs=0"]
+    arguments = ["experiment=proxy", "task=check", "task.translations=0", "seed=1,2", "++task.contrastive_pairs=0"]
     told = composition_error_message(ValueError(), arguments)
-    assert list(proposals(told)) == 2 * [["experiment=proxy", "task=check", "seed=1,2"]]
+    assert list(proposals(told)) == [["experiment=proxy", "task=check", "seed=1,2"]]
 
 
 def test_one_value_with_a_comma_is_answered_with_quotes() -> None:

@@ -20,6 +20,7 @@ from mtx.batches import collate_compiled
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Collator, collate_rows
 from mtx.data.token_rows import EncodedPairs, SpecialIds, TokenRows
+from mtx.errors import DataError
 
 PAIRS = EncodedPairs(TokenRows.of([[10, 11], [20], []]), TokenRows.of([[50], [60, 61], [70]]))
 
@@ -185,6 +186,29 @@ def test_offsets_that_do_not_fit_the_ids_are_refused_and_nothing_is_read(offsets
         IndexError, match=r"offsets of the encoded rows do not match their ids, so the dataset is damaged"
     ):
         collate_rows(EncodedPairs(damaged, damaged), np.array([0, 1]), BatchFormat())
+
+
+def test_sides_of_unequal_lengths_are_refused() -> None:
+    with pytest.raises(DataError, match="pairs have as many sources as targets, but there are 2 sources and 1 targets"):
+        EncodedPairs(TokenRows.of([[4], [5]]), TokenRows.of([[6]]))
+
+
+@pytest.mark.parametrize("dtype", ["<i4", "<i2", ">u2", ">u4", ">i8", "u1", "u8"])
+def test_ids_of_other_integers_are_converted(dtype: str) -> None:
+    rows = TokenRows(np.array([4, 5, 6], dtype), np.array([0, 1, 3], ">i4"))
+    assert (rows.ids.dtype, rows.offsets.dtype) == (np.dtype(np.int64), np.dtype(np.int64))
+    assert [rows[row].tolist() for row in range(2)] == [[4], [5, 6]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int64])
+def test_ids_that_kernels_read_are_not_copied(dtype: type) -> None:
+    ids = np.array([4, 5, 6], dtype)
+    assert np.shares_memory(ids, TokenRows(ids, np.array([0, 3])).ids)
+
+
+def test_ids_that_are_no_integers_are_refused() -> None:
+    with pytest.raises(DataError, match="token ids and offsets are integers, but have the type float64"):
+        TokenRows(np.array([4.0]), np.array([0, 1]))
 
 
 def test_widths_of_another_number_of_batches_are_refused() -> None:

@@ -206,6 +206,14 @@ def test_critical_values_are_those_of_the_studentised_range(num_means: int, df: 
     assert range_critical_value(num_means, df, 0.95) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(("num_means", "df", "expected"), [(500, 1, 68.48506), (2000, 2, 21.49681)])
+def test_critical_values_of_many_means_and_few_degrees_of_freedom_are_exact(
+    num_means: int, df: int, expected: float
+) -> None:
+    """The expected values come from integrals with 15 times as many steps of both variables."""
+    assert range_critical_value(num_means, df, 0.95) == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_seeds_needed_are_those_of_the_power_of_the_t_test() -> None:
     """The usual 17 per group for one standard deviation, by two-sided tests at 5 % with a power of 80 %."""
     assert more_seeds(1, 1, num_arms=2, num_seeds=2, paired=False, level=0.95) == 17 - 2

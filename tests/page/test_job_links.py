@@ -89,5 +89,8 @@ def test_the_page_says_how_bleu_chrf_and_the_contrastive_accuracy_were_computed(
         write_job(tmp_path / str(number), {"seed": 1, "a": number}, report)
     page = render(read_results([tmp_path]), tmp_path)
     assert "<code>nrefs:1|tok:13a</code>, <code>nc:6</code>" in page
-    assert "share of right choices of one of 10 targets of similar length, for 1,500 held-out pairs. Guessing" in page
+    assert (
+        "share of right choices of one of 10 targets of similar length, for 1,500 held-out pairs (guessing gives 10 %)."
+        in page
+    )
     assert "contrastive accuracy (%) 62.5" in page, "62.5 % in all rows"

@@ -320,6 +320,14 @@ def test_an_arm_that_starts_below_the_level_of_others_is_not_called_the_fastest(
     assert '<td class="n">at the start</td>' in page
 
 
+def test_an_arm_of_which_some_jobs_start_below_the_level_is_not_called_the_fastest(tmp_path: Path) -> None:
+    curves = {("bucket", seed): [(0, 2.5), (10, 2.0)] if seed == 1 else [(0, 4.0), (9, 3.0)] for seed in (1, 2)}
+    results = with_curves(tmp_path, {**curves, **{("random", seed): [(0, 4.0), (10, 3.0)] for seed in (1, 2)}})
+    assert times(results) == (3.0, [("bucket", 4.5, False), ("random", 10.0, False)], False)
+    told = "For 3.000 bits per byte: some jobs of bucket were there at the first validation."
+    assert told in render(results, tmp_path)
+
+
 def test_jobs_that_never_learned_leave_no_level(tmp_path: Path) -> None:
     results = with_curves(tmp_path, {("random", 1): [(0, 4.0), (10, 4.5)], ("bucket", 1): [(0, 4.0), (10, 4.0)]})
     profiles = {job.folder: read_profile(job.folder, job.report) for job in results.jobs}
@@ -338,6 +346,7 @@ def test_two_settings_have_a_grid_with_numbers_by_size_and_gaps(tmp_path: Path) 
     assert [of is not None and of.is_best for of in cells] == [False, False, True, False, False, False]
     tree = html.fromstring(render(results, tmp_path).encode())
     rows = [[cell.text_content() for cell in row] for row in tree.xpath("//table[@class='heat']//tr")]
+    assert "Bits per byte for each tokenizer.vocab_size (rows)" in tree.text_content()
     assert rows[0] == ["value", "a", "b"]
     assert rows[2] == ["200", "1.0015 ± 0.0007", "–"]
 

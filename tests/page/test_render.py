@@ -119,7 +119,19 @@ def test_the_page_does_not_rank_across_different_held_out_pairs(tmp_path: Path) 
     for number, (digest, bits) in enumerate([("one", 2.0), ("two", 1.0), ("one", 3.0), ("two", 4.0)]):
         report = trained(bits, held_out={"digest": digest})
         write_job(tmp_path / str(number), {"seed": 0, "a": number}, report, objective="bits_per_byte")
-    words = text_of(render(read_results([tmp_path]), tmp_path))
+    page = render(read_results([tmp_path]), tmp_path)
+    words = text_of(page)
+    cards = [
+        card.text_content()
+        for card in html.fromstring(page.encode()).xpath("//h3")
+        if "(held-out" in card.text_content()
+    ]
+    assert cards == [
+        "1. a=0 (held-out pairs one)",
+        "2. a=2 (held-out pairs one)",
+        "1. a=1 (held-out pairs two)",
+        "2. a=3 (held-out pairs two)",
+    ]
     assert (
         "Not compared with each other: bits per byte of jobs that were measured on different held-out pairs." in words
     )

@@ -12,6 +12,12 @@ from mtx.records.record_file import read_object
 from mtx.records.report_record import REPORT_FILE, Report
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_an_integer_beyond_64_bits_is_found_in_any_encoding_of_json(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"a": 1 << 70, "b": 1}), encoding=encoding)
+    assert read_object(tmp_path / "x.json", "report") == {"b": 1}
+
+
 @pytest.mark.parametrize("number", [10**400, -(10**400), 1 << 64, -(1 << 64), 10**19 * 2])
 def test_an_integer_beyond_64_bits_is_left_out_and_told(
     tmp_path: Path, number: int, caplog: pytest.LogCaptureFixture

@@ -1,5 +1,6 @@
 """Agreement of rankings between budgets, worked out by hand."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mtx.records.job_records import read_results
 from mtx.records.ranking_agreement import agreement, agreements
 
 BITS = "bits_per_byte"
+DIVERGED = {"objectives": {BITS: math.nan}, "metrics": {BITS: math.nan}}
 
 
 def test_pairs_in_the_same_order_are_counted() -> None:
@@ -50,6 +52,15 @@ def test_an_order_of_arms_that_are_not_told_apart_may_be_chance(tmp_path: Path) 
                 write_job(tmp_path / folder / f"{arm}{seed}", config, report, choices={"sampler": arm}, objective=BITS)
     alike, apart = (agreements(read_results([tmp_path / folder]))[-1] for folder in ("alike", "apart"))
     assert (alike.is_chance, apart.is_chance) == (True, False)
+    results = read_results([tmp_path / "alike"])
+    lost = [
+        replace(job, name=f"d{job.name[1]}", folder=tmp_path / f"d{job.name[1]}", choices={"sampler": "d"}, **DIVERGED)
+        for job in results.jobs
+        if job.name.startswith("c")
+    ]
+    with_diverged = replace(results, jobs=(*results.jobs, *lost))
+    assert set(with_diverged.verdict.diverged) == {"d"}
+    assert agreements(with_diverged)[-1].is_chance
     assert alike.text.endswith(" No arm is told apart from the best at the end, so this order may be chance.")
     assert apart.text.endswith(" as at the end.")
 

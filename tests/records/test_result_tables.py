@@ -9,8 +9,10 @@ from jobs_on_disk import measured, write_job
 
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.records.job_records import read_results
+from mtx.records.report_metrics import metric_heading, percent, sentence_start
 from mtx.records.result_tables import CSV_FILE, PARQUET_FILE, read_tidy, result_rows, write_results
 from mtx.records.result_types import Results
+from mtx.records.setting_notation import named_metric_text
 
 
 @pytest.fixture
@@ -65,3 +67,20 @@ def test_what_is_no_table_of_results_is_refused_by_name(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pa.table({"job": ["0"], "state": ["happy"]}), tmp_path / PARQUET_FILE)
     with pytest.raises(DamagedError, match=r"results\.parquet is no table of results: .*folder is missing"):
         read_tidy(tmp_path / PARQUET_FILE)
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.0, "0.0 %"), (79 / 310_062, "< 0.1 %"), (0.125, "12.5 %")])
+def test_a_share_that_is_not_zero_does_not_read_as_zero(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_padding_ratios_of_one_side_are_percent_too() -> None:
+    assert named_metric_text("source_padding_ratio", 0.125) == "padding ratio, source 12.5 %"
+    assert metric_heading("target_padding_ratio") == "padding ratio, target (%)"
+
+
+@pytest.mark.parametrize(
+    ("text", "start"), [("bits per byte", "Bits per byte"), ("BLEU", "BLEU"), ("chrF", "chrF"), ("a.b", "a.b")]
+)
+def test_the_name_of_a_metric_begins_a_sentence(text: str, start: str) -> None:
+    assert sentence_start(text) == start

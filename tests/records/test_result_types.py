@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mtx.records.job_records import read_results
 from mtx.records.job_status import LOCK_FILE, JobStatus, hold_lock, write_status
 from mtx.records.result_tables import tidy
 from mtx.records.setting_notation import short_key
+from mtx.records.sweep_progress import sweep_progress
 from mtx.records.verdict_lines import verdict_text
 from mtx.sweep.terminal_summary import built_by, end_sweep, print_summary
 
@@ -87,6 +89,9 @@ def test_jobs_that_were_only_checked_have_nothing_to_compare(tmp_path: Path) -> 
     assert verdict_text(read_results([tmp_path / "measure"])).startswith(
         "The task returned no number to compare jobs by."
     )
+    checked = read_results([tmp_path / "check"])
+    running = dataclasses.replace(checked, progress=sweep_progress(checked.jobs, None, datetime.now().astimezone()))
+    assert verdict_text(running) == "Interim, no winner yet: 2 jobs are completed, 0 run or wait."
 
 
 def test_a_row_of_many_choices_over_seeds_fits_into_eighty_columns(tmp_path: Path) -> None:

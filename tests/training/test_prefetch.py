@@ -42,6 +42,20 @@ def test_groups_are_in_order_and_bounded_in_bytes(num_batches: int, num_bytes: i
     assert all(size <= most for size in build.sizes)
 
 
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_a_group_has_as_many_batches_as_fit_if_all_are_as_large_as_the_largest(num_threads: int) -> None:
+    sizes = list[int]()
+
+    def build(items: list[int]) -> list[Batch]:
+        sizes.append(len(items))
+        return [batch(item, 8 if item % 16 == 0 else prefetch.MAX_GROUP_BYTES) for item in items]
+
+    asked = iter(range(50))
+    made = prefetched_batches(build, asked, num_threads) if num_threads else grouped_batches(build, asked)
+    assert numbers(made) == list(range(50))
+    assert max(sizes) == 2  # the first batch is small, so two are built at once, of which one is large
+
+
 def test_no_item_is_taken_before_its_group_is_due() -> None:
     asked = iter(range(100))
     made = grouped_batches(Builder(prefetch.MAX_UNTHREADED_BYTES // 4), asked)
