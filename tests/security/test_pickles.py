@@ -88,7 +88,9 @@ def found_in(module: ast.AST) -> Iterator[str]:
                 if where == ("torch", "load") and "weights_only" not in given:
                     yield "torch.load without weights_only"
                 own = node.args and ast.unparse(node.args[0]).startswith("pickle.dumps(")  # what was made right there
-                is_plain = where == ("yaml", "load") and "Loader" in given and ast.unparse(given["Loader"]) == TEXTS_ONLY
+                is_plain = (
+                    where == ("yaml", "load") and "Loader" in given and ast.unparse(given["Loader"]) == TEXTS_ONLY
+                )
                 if where in UNSAFE_ATTRIBUTES and not is_plain and not (where == ("pickle", "loads") and own):
                     yield ".".join(where)
             for name in ("allow_pickle", "trust_remote_code", "shell"):
