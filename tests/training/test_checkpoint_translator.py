@@ -203,7 +203,7 @@ def test_a_hyperparameter_without_its_secret_is_typed_again_or_told(tmp_path: Pa
         typed = partial(build, cfg={"num_heads": 2})
         assert built(typed, cfg=nested, width=8) == {"cfg": {"num_heads": 2}, "width": 8}
     assert not told
-    with pytest.raises(ConfigError, match=r"does not fit .*api_key.*Type the secrets .*: \+model.api_key. Set model"):
+    with pytest.raises(ConfigError, match=r"does not fit .*Type the secrets .*: \+model.api_key. Set model"):
         built(lambda *, api_key: Own(), api_key="***")
 
 
