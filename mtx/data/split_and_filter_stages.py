@@ -195,7 +195,10 @@ def build_filtered(
     }
     of_share: dict[str, JSON] = {"share": share} if share < 1 else {}
     prefixes = corpus.prefixes if of_share else ()
+    sides = enumerate(corpus.grouping_sides) if of_share else ()
+    swapped = tuple(part for part, side in sides if side == "tgt")
     described |= of_share | ({"ignored_prefixes": list(prefixes)} if prefixes else {})
+    described |= {"swapped": list(swapped)} if swapped else {}
     filtered_id = f"filtered-{split}-{digest(described)}"
 
     def stage() -> Stage:
@@ -219,7 +222,7 @@ def build_filtered(
             num_rows=before.n or 0,
             read=read,
             transform=partial(
-                _filtered_rows, keeper, (share, prefixes), corpus.names, before.metrics, partial(read, 0, before.n or 0)
+                _filtered_rows, keeper, (share, prefixes, swapped), corpus.names, before.metrics, partial(read, 0, before.n or 0)
             ),
             is_shardable=False,  # a filter may depend on earlier pairs, such as the duplicate filter
             gather=_joined_rows,
@@ -257,7 +260,7 @@ def _scored_range_batches(rows: Rows, table: ScoreTable | None, first: int, end:
 
 def _filtered_rows(
     keeper: PairFilter,
-    share: tuple[float, tuple[str, ...]],
+    share: tuple[float, tuple[str, ...], tuple[int, ...]],
     names: list[str],
     before: Mapping[str, Any],
     read: Callable[[], Batches],
@@ -269,8 +272,8 @@ def _filtered_rows(
     check = SelectionCheck(keeper, batches)
     text = {f"{side}_{unit}": 0 for side in ("source", "target") for unit in ("chars", "bytes", "words")}
     kept = check.checked_batches(keeper.for_mixture(names).fitted(read).apply(check.input_batches(), tally.dropped))
-    amount, prefixes = share
-    for batch in kept if amount >= 1 else pairs_in_share(kept, amount, tally.dropped, prefixes):
+    amount, prefixes, swapped = share
+    for batch in kept if amount >= 1 else pairs_in_share(kept, amount, tally.dropped, prefixes, swapped):
         tally.count_kept(batch.column(SOURCE_COLUMN).to_numpy() if names else None)
         for side, name in (("source", "src"), ("target", "tgt")):
             column = batch.column(name)
