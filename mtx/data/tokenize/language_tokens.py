@@ -115,8 +115,8 @@ def _id_of(given: str | Mapping[str, str], language: str, tokenizer: Tokenizer, 
         )
     if found in special:
         raise ConfigError(
-            f"{CONFIG_KEY} has the token {tokens[0]!r} for {language!r}, which is the token for padding, the begin, the "
-            "end, or unknown text. Choose a token of its own"
+            f"{CONFIG_KEY} has the token {tokens[0]!r} for {language!r}, which is the token for padding, the begin, "
+            "the end, or unknown text. Choose a token of its own"
         )
     return int(found)
 
