@@ -46,7 +46,7 @@ def pairs_in_share(
     batches: Iterator[pa.RecordBatch],
     share: float,
     dropped: dict[str, int],
-    prefixes: tuple[str, ...] = (),
+    ignored_prefixes: tuple[str, ...] = (),
     swapped: tuple[int, ...] = (),
 ) -> Iterator[pa.RecordBatch]:
     """Stream the pairs of a share, and count the other pairs as `outside_share`.
@@ -55,11 +55,11 @@ def pairs_in_share(
         batches: the pairs that a filter keeps.
         share: the share, above 0 and at most 1.
         dropped: receives the count, as in `PairFilter.apply`.
-        prefixes: texts before sources, which the hash ignores, so that a sentence is in the same share with any tag.
+        ignored_prefixes: texts before sources, which the hash ignores, so that a sentence is in the same share with any tag.
         swapped: as in `share_mask`.
     """
     for batch in batches:
-        (untagged,) = without_prefixes([batch], prefixes)
+        (untagged,) = without_prefixes([batch], ignored_prefixes)
         is_inside = share_mask(untagged, share, swapped)
         count_dropped(dropped, OUTSIDE_SHARE, ~is_inside, batch)
         yield batch if is_inside.all() else batch.filter(pa.array(is_inside))
