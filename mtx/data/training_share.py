@@ -55,7 +55,7 @@ def pairs_in_share(
         batches: the pairs that a filter keeps.
         share: the share, above 0 and at most 1.
         dropped: receives the count, as in `PairFilter.apply`.
-        ignored_prefixes: texts before sources, which the hash ignores, so that a sentence is in the same share with any tag.
+        ignored_prefixes: texts before sources; the hash ignores them, so a sentence is in one share with any tag.
         swapped: as in `share_mask`.
     """
     for batch in batches:
