@@ -32,7 +32,7 @@ def data_report(datamodule: "TranslationData", *, seed: int) -> DataReport:
     dropped = {split: dict(_counts(d.metrics["dropped"])) for split, d in filtered.items()}
     train = filtered["train"]
     pair = datamodule.tokenizers
-    num_pairs: dict[str, int] = {split: len(filtered[split]) if split in filtered else 0 for split in SPLITS}
+    num_pairs = {split: len(filtered[split]) if split in filtered else 0 for split in SPLITS}
     held_out = HeldOut.model_validate(datamodule.held_out())
     sizes = {" of the source": vocabulary_size(pair.source), " of the target": vocabulary_size(pair.target)}
     told = {"": sizes[" of the source"]} if pair.joint else sizes
