@@ -43,8 +43,6 @@ UNSAFE_ATTRIBUTES = {
     ("torch", "hub"),
 }
 
-TEXTS_ONLY = "getattr(yaml, 'CBaseLoader', yaml.BaseLoader)"  # a loader of YAML that builds texts, lists and dicts
-
 # Modules that unpickle what a process of the same run has sent through a socket that only the two processes have.
 BETWEEN_OWN_PROCESSES = {"data/process_pool_engine.py", "data/engine_worker.py"}
 
@@ -88,10 +86,7 @@ def found_in(module: ast.AST) -> Iterator[str]:
                 if where == ("torch", "load") and "weights_only" not in given:
                     yield "torch.load without weights_only"
                 own = node.args and ast.unparse(node.args[0]).startswith("pickle.dumps(")  # what was made right there
-                is_plain = (
-                    where == ("yaml", "load") and "Loader" in given and ast.unparse(given["Loader"]) == TEXTS_ONLY
-                )
-                if where in UNSAFE_ATTRIBUTES and not is_plain and not (where == ("pickle", "loads") and own):
+                if where in UNSAFE_ATTRIBUTES and not (where == ("pickle", "loads") and own):
                     yield ".".join(where)
             for name in ("allow_pickle", "trust_remote_code", "shell"):
                 value = given.get(name)
