@@ -9,19 +9,17 @@ import atexit
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from mtx.exhausted_resources import MEMORY_ADVICE
 from mtx.own_process import OWN_PROCESS_VARIABLE, is_own_process
+from mtx.process_group import end_group
 
 EXIT_CODE_FIELD = 49  # of /proc/PID/stat, counted after the name in parentheses
 SHOWN_RANK = ("LOCAL_RANK", "RANK")  # variables of a process that Lightning or torchrun has started
 ANNOUNCED_END = b"end"
-SECONDS_TO_END = 3.0  # between the signal that asks the jobs of a sweep to end, and the one that ends them
-SECONDS_BETWEEN_LOOKS = 0.05
 
 _announces: int | None = None  # the pipe to the child that waits, in the process that it waits for
 
@@ -98,7 +96,7 @@ def _wait(pid: int, ends: int) -> NoReturn:
             told = pipe.read().split()
         if ANNOUNCED_END not in told:
             os.write(2, f"{ended_by(_signal_of(pid))}\n".encode())
-            _end_group(int(told[-1]) if told else 0)
+            end_group(int(told[-1]) if told else 0)
     except BaseException:  # nothing of the parent may run in the child
         code = 1
     finally:
@@ -113,16 +111,3 @@ def _signal_of(pid: int) -> int | None:
         return number if number in set(signal.Signals) else None
     except (OSError, ValueError, IndexError):
         return None
-
-
-def _end_group(group: int) -> None:
-    """Ask the processes of a group to end, and end those that have not after some seconds; 0 is no group."""
-    if not group:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGTERM)
-        until = time.monotonic() + SECONDS_TO_END
-        while time.monotonic() < until:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            os.killpg(group, 0)  # raises ProcessLookupError once all have ended
-        os.killpg(group, signal.SIGKILL)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtx.components.check_and_build import Config
 from mtx.components.identity import digest
-from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
+from mtx.errors import ConfigError, DamagedError, JobFailedError, MtxError, StoreError, choices
 from mtx.exhausted_resources import exhausted_message, panics_as_errors
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.own_process import end_with_starting_process
@@ -114,13 +114,21 @@ def earlier_completion(job: Job, hashed: str) -> tuple[Path, JobStatus] | None:
 
 
 def _restore_config(job: Job) -> None:
-    """Write the config of a completed job again if its file is gone or damaged: results are compared by it."""
+    """Write the config of a completed job again if its file is gone or damaged: results are compared by it.
+
+    A file that cannot be read now stays as it is.
+    """
     try:
-        found = JobConfig.read(job.folder)
-    except StoreError:
-        found = None
-    if found is None:
+        if JobConfig.read(job.folder) is not None:
+            return
+    except DamagedError as error:
+        if isinstance(error.__cause__, OSError):
+            log.warning("%s", error)
+            return
+    try:
         JobConfig(json_redactor(job.config)(job.config)).write(job.folder)
+    except (StoreError, OSError) as error:  # a job that is done needs no folder that can be written
+        log.warning("%s", error)
 
 
 def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objective:
