@@ -19,6 +19,7 @@ from omegaconf.errors import (
 from mtx.app.corrected_command import shell_word
 from mtx.components.groups import GROUPS
 from mtx.errors import MtxError, choices
+from mtx.library_errors import library_reason
 
 # Rules for the values of typed keys, such as Hydra's, and a valid value of each.
 RULES: Mapping[type, tuple[str, str]] = {
@@ -49,7 +50,7 @@ def omegaconf_message(error: OmegaConfBaseException) -> str:
         inside, _, name = key.rpartition(".")
         return f"{inside or 'the config'} has no key {name!r}. A new key is added with +, as in +{key}=VALUE"
     if not key:
-        return f"the config cannot be composed: {_first_line(error)}"
+        return f"the config cannot be composed: {library_reason(error)}"
     return _value_message(error, key)
 
 
@@ -64,8 +65,7 @@ def _interpolation_message(error: OmegaConfBaseException, key: str) -> str:
         return str(cause)
     found = next((told for kind, told in INTERPOLATIONS.items() if isinstance(error, kind)), None)
     if found is None:
-        reason = _first_line(cause or error).strip('"')
-        found = f"cannot be resolved ({reason})"
+        found = f"cannot be resolved ({library_reason(cause or error)})"
     typed = _typed_value(error)
     name = f"{key} is {typed!r}, which {found}" if typed is not None else f"{key or 'an interpolation'} {found}"
     return f"{name}. Set {key}=VALUE" if key else name
@@ -120,8 +120,3 @@ def _value_message(error: OmegaConfBaseException, key: str) -> str:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) else value
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

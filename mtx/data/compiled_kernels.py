@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Literal, TypeVar, cast
 
+from mtx.library_errors import library_reason
+
 log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -41,7 +43,7 @@ def numba_kernels(module: str, slow_path_note: str, *, tell_missing: bool = Fals
             log.warning("%s, because numba is not installed. Install it: pip install 'mtx[fast]'", slow_path_note)
         return None
     except ImportError as error:  # for example, numpy is newer than numba supports
-        log.warning("%s, because numba cannot be imported: %s", slow_path_note, error)
+        log.warning("%s, because numba cannot be imported: %s", slow_path_note, library_reason(error))
         return None
     if getattr(numba.config, "DISABLE_JIT", False):  # the kernels would run as slow Python
         return None
@@ -52,6 +54,6 @@ def numba_kernels(module: str, slow_path_note: str, *, tell_missing: bool = Fals
             "%s, because numba cannot store compiled code: %s. Set the environment variable NUMBA_CACHE_DIR to a "
             "writable folder",
             slow_path_note,
-            error,
+            library_reason(error),
         )
         return None

@@ -14,6 +14,7 @@ from mtx.errors import ConfigError
 from mtx.infra.dal.archive_errors import is_zip
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 from mtx.training.checkpoint_content import CHECKPOINT_PLACE, damage_of, unsafe_names
 
 Config = Mapping[str, Any]
@@ -122,10 +123,10 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error; for a key that the file lacks, a sentence."""
+    """Return the reason of an error; for a key that the file lacks, a sentence."""
     if isinstance(error, KeyError):
         return f"it holds no {error.args[0]} of a model"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return library_reason(error, library="torch")
 
 
 def _unreadable_message(path: Path, reason: str) -> str:

@@ -26,6 +26,7 @@ from mtx.data.tokenize.tokenization import encode_texts, vocabulary_size
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import Hypothesis
 from mtx.infra.dataset.pair_stream import is_text
+from mtx.library_errors import library_reason
 from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
@@ -295,7 +296,7 @@ def _own_model(model: Callable[..., Any], content: dict[str, Any], path: Path) -
         built.load_state_dict(content["state_dict"])
     except Exception as error:  # the user's class may raise anything
         raise ConfigError(
-            f"ckpt={path} does not fit the typed model: {' '.join(str(error).split())[:300]}. Set model._target_ to "
+            f"ckpt={path} does not fit the typed model: {library_reason(error)}. Set model._target_ to "
             "the class that was trained, which calls save_hyperparameters()"
         ) from error
     if not callable(getattr(built, "translate", None)):
@@ -312,6 +313,6 @@ def _device(name: str | None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise ConfigError(
-            f"task.device={name} cannot be used: {str(error).splitlines()[0]}. Set task.device=cpu"
+            f"task.device={name} cannot be used: {library_reason(error, library='torch')}. Set task.device=cpu"
         ) from error
     return device

@@ -23,6 +23,7 @@ from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
 from mtx.data.tokenize.tokenization import prepare_tokenizer, vocabulary_size
 from mtx.errors import ConfigError, MtxError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
+from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:
     from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -183,7 +184,9 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
     except MtxError as error:
         raise ConfigError(f"ckpt={path}: {error}") from error
     except Exception as error:  # the library raises plain Exception
-        raise ConfigError(_invalid(path, f"a tokenizer is damaged ({error})")) from error
+        raise ConfigError(
+            _invalid(path, f"a tokenizer is damaged ({library_reason(error, library='tokenizers')})")
+        ) from error
     if max(ids) >= size:
         raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))
     return prepare_tokenizer(tokenizer)
@@ -219,7 +222,7 @@ def _normaliser(described: Mapping[str, Any], path: object) -> Normaliser:
     try:
         return of_mtx(**options)
     except (MtxError, TypeError) as error:
-        raise ConfigError(_invalid(path, f"normalise: {error}")) from error
+        raise ConfigError(_invalid(path, f"normalise: {library_reason(error)}")) from error
 
 
 def _invalid(path: object, reason: str) -> str:

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from mtx.errors import SourceError
 from mtx.infra.dataset.hub.retry import RetryTimeoutError, is_temporary, status_of
+from mtx.library_errors import library_reason
 
 OTHER_SOURCES_HINT = "or choose another source with downloader=local or downloader=sample"
 
@@ -53,9 +54,9 @@ def advice(error: Exception) -> str:
 
 
 def error_text(error: Exception) -> str:
-    """Return the type of an error and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """Return the status of the server's answer, or the reason of an error without one."""
+    status = status_of(error)
+    return f"the server answers with status {status}" if status else library_reason(error)
 
 
 def endpoint() -> str:

@@ -28,6 +28,7 @@ from mtx.infra.dataset.hub.hub_errors import (
 )
 from mtx.infra.dataset.hub.range_retry import set_retry_policy
 from mtx.infra.dataset.hub.retry import RetryPolicy, RetryTimeoutError, is_temporary, network_errors
+from mtx.library_errors import library_reason
 from mtx.redaction_and_escaping import visible_text
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
         ) from error
     except errors.HFValidationError as error:
         raise SourceError(
-            f"{dataset!r} is not a valid name of a dataset: {error}. Set downloader.dataset=OWNER/NAME"
+            f"{dataset!r} is not a valid name of a dataset: {library_reason(error)}. Set downloader.dataset=OWNER/NAME"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
         raise answer_error(dataset, error) from error

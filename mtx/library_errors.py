@@ -1,0 +1,136 @@
+"""Short reasons, in words of mtx, for errors that other libraries raise.
+
+A message of mtx never quotes the sentence of another library: it says what is wrong in words of mtx, and
+`library_reason` adds a short value, such as a position in a file. The sentence itself goes to the log at level debug.
+"""
+
+import dis
+import logging
+import os
+import sysconfig
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+from mtx.errors import MtxError
+
+log = logging.getLogger(__name__)
+
+RAISE = dis.opmap["RAISE_VARARGS"]
+OWN_FOLDER = str(Path(__file__).parent)
+LONGEST_SENTENCE = 300  # characters of a sentence of the user's own code
+DECOMPRESSORS = frozenset({"zlib", "bz2", "gzip", "_lzma", "lzma", "zstandard", "zstandard.backend_c"})
+NAMES = {"_csv": "csv", "sre_constants": "re", "re": "re", "pyo3_runtime": "tokenizers", "_pickle": "pickle"}
+
+
+def library_reason(error: BaseException, *, library: str | None = None) -> str:
+    """Return why an operation failed, for a message of mtx, and log the sentence of the error at level debug.
+
+    The reason is a fact that the error carries: the text of an errno, or a position in a file. Without a fact, it is
+    the name of the library and of the error's class. What mtx or the user's own code has raised keeps its sentence.
+
+    Args:
+        error: the error that the message is about.
+        library: the library that raised it; None: the one that defines its class.
+
+    Returns:
+        A part of a sentence, without a full stop.
+    """
+    if isinstance(error, MtxError):
+        return str(error).rstrip(".")
+    log.debug("a library reported: %s: %s", type(error).__name__, error)
+    if _is_own(error):
+        return _sentence(error)
+    if (fact := _fact(error)) is not None:
+        return fact
+    if _is_of_user(error):
+        return f"{type(error).__name__}: {_sentence(error)}".removesuffix(": ")
+    module = type(error).__module__
+    name = library or NAMES.get(module) or module.partition(".")[0]
+    code = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    return f"{'Python' if name == 'builtins' else name} reports {code}"
+
+
+def _fact(error: BaseException) -> str | None:
+    """Return the fact that an error carries in a field; None if it has none."""
+    module = type(error).__module__
+    if (number := _errno(error)) is not None:
+        return os.strerror(number) if number > 0 else "the name of the server is not known"
+    if isinstance(error, UnicodeDecodeError):
+        return f"its byte {error.start + 1} is not valid {error.encoding.upper()}"
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object[error.start]!r} cannot be encoded as {error.encoding.upper()}"
+    if isinstance(error, ImportError) and error.name:
+        return f"the module {error.name} is missing" if isinstance(error, ModuleNotFoundError) else None
+    if isinstance(error, KeyError) and error.args:
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "there is too little memory"
+    if module in DECOMPRESSORS:
+        return "its compressed data is damaged"
+    if module == "zipfile":
+        return "its archive is damaged"
+    return _position(error)
+
+
+def _errno(error: BaseException) -> int | None:
+    """Return the errno of an error, or of the one that it was raised from; of a name of a server, it is negative."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno is not None):
+        cause = cause.__cause__
+    return cause.errno if isinstance(cause, OSError) and isinstance(cause.errno, int) else None
+
+
+def _position(error: BaseException) -> str | None:
+    """Return where a parser has found an error: of JSON, YAML, XML, a regular expression, or pydantic's fields."""
+    if (mark := getattr(error, "problem_mark", None)) is not None:  # of YAML
+        return f"the error is at line {mark.line + 1}, column {mark.column + 1}"
+    line, column = getattr(error, "lineno", None), getattr(error, "colno", getattr(error, "offset", None))
+    if isinstance(line, int) and isinstance(column, int):
+        return f"the error is at line {line}, column {column + (not hasattr(error, 'colno'))}"
+    if isinstance(position := getattr(error, "pos", None), int):
+        return f"the error is at character {position + 1}"
+    fields = getattr(error, "errors", None)
+    if type(error).__module__.startswith("pydantic") and callable(fields):
+        return ", ".join(".".join(map(str, each["loc"])) for each in fields()[:3]) + " has another form"
+    return None
+
+
+def _frame(error: BaseException) -> TracebackType | None:
+    """Return the innermost frame of Python code in which an error was raised."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame
+
+
+def _is_own(error: BaseException) -> bool:
+    """Return whether a `raise` in the code of mtx has raised an error, and not a library that this code called."""
+    frame = _frame(error)
+    if frame is None:
+        return False
+    code = frame.tb_frame.f_code
+    return code.co_filename.startswith(OWN_FOLDER + os.sep) and code.co_code[frame.tb_lasti] == RAISE
+
+
+def _is_of_user(error: BaseException) -> bool:
+    """Return whether an error comes from code that belongs neither to mtx nor to an installed library."""
+    frame = _frame(error)
+    if frame is None:
+        return False
+    file = frame.tb_frame.f_code.co_filename
+    return Path(file).is_absolute() and not file.startswith(_library_folders()) and "-packages/" not in file
+
+
+@cache
+def _library_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return (OWN_FOLDER + os.sep, *(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split())[:LONGEST_SENTENCE].rstrip(".")
