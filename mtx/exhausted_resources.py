@@ -31,6 +31,7 @@ MEMORY_WORDS = (
 )
 RESERVE = [mmap.mmap(-1, 8 << 20)]  # address space, freed before a message is made, since that needs memory itself
 PANIC_MODULE = "pyo3_runtime"  # of the exception for a panic of tokenizers, which is a BaseException
+ASKED_SIZE = re.compile(r"(?:size|allocate|allocation of) (\d+(?:\.\d+)?)(?: ([KMGTP]i?B))?")
 LARGEST_ALLOCATION = 1 << 36  # bytes that a library may need to read whole data
 MEMORY_ADVICE = (
     "Free memory, or raise the limit (`ulimit -v`, or that of the container). A smaller model, a smaller "
@@ -77,7 +78,7 @@ def panics_as_errors() -> Iterator[None]:
     except BaseException as error:
         if type(error).__module__ != PANIC_MODULE:
             raise
-        raise RuntimeError("a library of Rust panics") from error
+        raise RuntimeError("the library panics") from error
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
@@ -100,9 +101,11 @@ def _names_memory(error: BaseException) -> bool:
 
 
 def _detail(error: BaseException) -> str:
-    asked = re.search(r"(?:size|allocate|allocation of) (\d+)", str(error))
-    if asked:
-        return f"an allocation of {int(asked[1]):,} bytes fails"
+    """Return what could not be had, in words of mtx, with the size if the library names it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return library_reason(error)
+    if asked := ASKED_SIZE.search(str(error)):
+        return f"an allocation of {asked[1]} {asked[2] or 'bytes'} fails"
     if "thread" in str(error):
         return "no further thread starts"
-    return "an allocation fails" if isinstance(error, MemoryError) else library_reason(error)
+    return "a library cannot be loaded" if isinstance(error, ImportError) else "an allocation fails"

@@ -28,17 +28,15 @@ from mtx.library_errors import library_reason
 QUOTED = {
     "mtx/app/command.py:main": "the branch for an MtxError",
     "mtx/app/hydra_internals.py:invalid_keys_of_lists": "Hydra's error is explained later, without its sentence",
-    "mtx/data/engine_worker.py:_pickled_error": "a stand-in for an error that cannot be pickled",
     "mtx/infra/dal/sqlite.py:read": "the ValueError of row_value, whose sentence is of mtx",
     "mtx/infra/dataset/sources/local_files.py:_convert_errors": "compares the sentence, and does not quote it",
     "mtx/sweep/job.py:_run_with_status": "a fault of mtx or of the user's code, whose trace follows in the log",
     "mtx/sweep/run_start_end_log.py:logged": "a line of the log",
-    "mtx/testing.py:_check_unreadable": "compares the sentence, and does not quote it",
 }
 
 
 def raised(call: Callable[[], object]) -> Exception:
-    with pytest.raises(Exception, match="^") as found:
+    with pytest.raises(Exception, match=r"^") as found:
         call()
     return found.value
 

@@ -205,12 +205,13 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
     moved_from = Path(hydra_config.runtime.cwd) if hydra_config.job.chdir else None
     if moved_from is not None:
         os.chdir(moved_from)
+    if job.sweep_dir is None:
+        watch_process()  # before a lock is taken, which the child that watches would hold, too
     if job.sweep_dir is None and has_no_folder(config["task"]["_target_"], config.get("repair"), config.get("yes")):
         return _run_task(job, PlainConsole(), moved_from)  # without a status file, which nobody would read
     from mtx.sweep.job import run_job
 
     if job.sweep_dir is None:
-        watch_process()  # before a lock is taken, which the child that watches would hold, too
         return run_job(job, lambda: _run_task(job, PlainConsole(), moved_from))
     log_file = job.folder / f"{hydra_config.job.name}.log"  # the terminal shows one line for each job of a sweep
     with log_file.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:

@@ -15,7 +15,7 @@ from mtx.training.reference.transformer import TransformerTranslator
 REFERENCE = "mtx.training.reference.transformer.TransformerTranslator"
 CALLBACK = "pytorch_lightning.callbacks"
 REFUSED = [
-    ("trainer.accelerator=tpuu", "trainer cannot be built: pytorch_lightning.Trainer raised: You selected an invalid"),
+    ("trainer.accelerator=tpuu", "trainer cannot be built: pytorch_lightning.Trainer refuses its options: "),
     ("+trainer.strategy=ddpp", "trainer cannot be built: "),
     ("+trainer.precision=bf16-mixd", "trainer.precision"),
     (

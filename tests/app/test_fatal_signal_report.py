@@ -7,11 +7,12 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from mtx.app.fatal_signal_report import ended_by, watch_process
-from mtx.own_process import OWN_PROCESS_VARIABLE
+from mtx.own_process import OWN_PROCESS_VARIABLE, keep_native_lines_in
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -24,6 +25,7 @@ def run(work: Callable[[], object], **variables: str) -> tuple[int, str]:
         try:
             os.dup2(writes, 2)
             os.close(writes)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
             faulthandler.disable()
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             atexit._clear()
@@ -31,6 +33,7 @@ def run(work: Callable[[], object], **variables: str) -> tuple[int, str]:
             os.environ.setdefault(OWN_PROCESS_VARIABLE, str(os.getpid()))
             watch_process()
             work()
+            sys.stderr.flush()
             atexit._run_exitfuncs()
         finally:
             os._exit(0)
@@ -75,6 +78,57 @@ def test_an_end_of_its_own_is_not_told(work: Callable[[], object]) -> None:
     code, told = run(work)
     assert code == 0
     assert "ended by" not in told
+
+
+def abort_in_native_code(log: Path | None = None) -> None:
+    """As tokenizers does: native code writes to file descriptor 2, not to Python's stream."""
+    if log is not None:
+        keep_native_lines_in(log)
+    print("a line of Python", file=sys.stderr, flush=True)
+    os.write(2, b"a warning of a library\nmemory allocation of 8000000000 bytes failed\n")
+    os.abort()
+
+
+def test_lines_of_an_abort_follow_the_message_if_there_is_no_log() -> None:
+    code, told = run(abort_in_native_code)
+    assert code == -signal.SIGABRT
+    first, second, message, native = told.splitlines()
+    assert {first, second} == {"a line of Python", "a warning of a library"}
+    assert message.startswith("mtx: the run was ended by SIGABRT")
+    assert native == "memory allocation of 8000000000 bytes failed"
+
+
+def test_lines_of_an_abort_are_in_the_log_of_the_run(tmp_path: Path) -> None:
+    code, told = run(lambda: abort_in_native_code(tmp_path / "mtx.log"))
+    assert code == -signal.SIGABRT
+    assert told.splitlines()[2].startswith("mtx: the run was ended by SIGABRT")
+    assert told.count("\n") == 3
+    written = (tmp_path / "mtx.log").read_text(encoding="utf-8")
+    assert written == "printed by a library: memory allocation of 8000000000 bytes failed\n"
+
+
+def abort_in_a_fork(log: Path) -> None:
+    """As a job of a sweep does."""
+    pid = os.fork()
+    if pid == 0:
+        abort_in_native_code(log)
+    os.waitpid(pid, 0)
+    print("the job has failed", file=sys.stderr)
+
+
+def test_lines_of_a_job_that_aborts_are_in_its_log_and_the_run_goes_on(tmp_path: Path) -> None:
+    code, told = run(lambda: abort_in_a_fork(tmp_path / "mtx.log"))
+    assert code == 0
+    assert set(told.splitlines()) == {"a line of Python", "a warning of a library", "the job has failed"}
+    assert "8000000000" in (tmp_path / "mtx.log").read_text(encoding="utf-8")
+
+
+def panic_that_is_caught() -> None:
+    os.write(2, b"\nthread 'main' panicked at a.rs:5:26:\nindex\nnote: run with `RUST_BACKTRACE=1` to see more\n")
+
+
+def test_a_panic_that_becomes_an_error_of_mtx_prints_nothing_else() -> None:
+    assert run(panic_that_is_caught) == (0, "")
 
 
 def test_a_process_that_runs_more_than_the_command_is_not_forked() -> None:

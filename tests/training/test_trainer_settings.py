@@ -110,14 +110,14 @@ BUILDS = [
 
 @pytest.mark.parametrize("options", BUILDS)
 def test_what_lightning_refuses_is_told_with_the_group(options: dict[str, Any]) -> None:
-    told = r"^trainer cannot be built: pytorch_lightning.Trainer raised: .+ Change "
+    told = r"^trainer cannot be built: pytorch_lightning.Trainer refuses its options: .+ Change "
     with pytest.raises(ConfigError, match=told) as error:
         build({"trainer": {**TRAINER, **options}}, "trainer")
     assert any(f"trainer.{key}, which is {value!r}" in str(error.value) for key, value in options.items())
 
 
 def test_two_settings_that_are_refused_are_told_without_a_key() -> None:
-    with pytest.raises(ConfigError, match=r"^trainer cannot be built: pytorch_lightning.Trainer raised: .+") as error:
+    with pytest.raises(ConfigError, match=r"^trainer cannot be built: pytorch_lightning.Trainer refuses its options: .+") as error:
         build({"trainer": {**TRAINER, "profiler": "fast", "plugins": "fast"}}, "trainer")
     assert "Change" not in str(error.value)
 

@@ -322,8 +322,8 @@ def test_a_damaged_shelf_is_reported_and_not_overwritten(tmp_path: Path) -> None
     layer.create("one", {"a": 1})
     whole = (tmp_path / SHELF_FILE).read_bytes()
     for damaged, message in (
-        (whole[:-3], "cannot be read: Expecting"),
-        (b"", "cannot be read: Expecting value"),
+        (whole[:-3], "cannot be read: the error is at line 1, column "),
+        (b"", "cannot be read: the error is at line 1, column 1"),
         (b"[1]", "must contain a JSON object of manifests by name, but contains a list"),
         (b"\xff\xfe\xff", "cannot be read: "),
     ):
@@ -601,7 +601,7 @@ def test_among_manifests_a_strange_file_is_named_and_set_aside(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the manifest of raw-1 cannot be read: .*raw-1.json is not valid JSON: Expecting value"),
+        (b"", "the manifest of raw-1 cannot be read: .*raw-1.json is not valid JSON: the error is at line 1, column 1"),
         (b"{} ", "the manifest of raw-1 has changed on disk: the bytes of .* are not as mtx writes them"),
         (b"[" * 100_000, "is not valid JSON"),
         (pickle.dumps(os.system), "is not valid JSON"),
