@@ -21,6 +21,17 @@ OWN_FOLDER = str(Path(__file__).parent)
 LONGEST_SENTENCE = 300  # characters of a sentence of the user's own code
 DECOMPRESSORS = frozenset({"zlib", "bz2", "gzip", "_lzma", "lzma", "zstandard", "zstandard.backend_c"})
 NAMES = {"_csv": "csv", "sre_constants": "re", "re": "re", "pyo3_runtime": "tokenizers", "_pickle": "pickle"}
+# What the codes of SQLite mean: https://sqlite.org/rescode.html
+SQLITE = {
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_READONLY": "it is read-only",
+    "SQLITE_IOERR": "the disk does not read or write it",
+    "SQLITE_CANTOPEN": "it cannot be opened",
+    "SQLITE_BUSY": "another process uses it",
+    "SQLITE_LOCKED": "another process uses it",
+    "SQLITE_NOTADB": "it is no database of SQLite",
+    "SQLITE_CORRUPT": "its pages are damaged",
+}
 
 
 def library_reason(error: BaseException, *, library: str | None = None) -> str:
@@ -48,6 +59,8 @@ def library_reason(error: BaseException, *, library: str | None = None) -> str:
     module = type(error).__module__
     name = library or NAMES.get(module) or module.partition(".")[0]
     code = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    if (told := SQLITE.get("_".join(code.split("_")[:2]))) is not None:  # without a detail, as in SQLITE_IOERR_READ
+        return told
     return f"{'Python' if name == 'builtins' else name} reports {code}"
 
 
@@ -66,6 +79,8 @@ def _fact(error: BaseException) -> str | None:
         return f"{error.args[0]!r} is missing"
     if isinstance(error, EOFError):
         return "it ends too early"
+    if type(error) is OSError:  # of pyarrow's decompressors and of gzip, since errors of the disk have an errno
+        return "it ends too early or is damaged"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):

@@ -27,7 +27,6 @@ __all__ = ["MISSING_VALUE", "PARTIAL_KEY", "TARGET_KEY", "Config", "build", "che
 MISSING_VALUE = "???"
 MAX_SEED = 2**32  # numpy takes no larger seed
 PARTIAL_KEY = "_partial_"
-MOST_NAMED = 3  # refused options that a message names
 REFUSALS = (TypeError, ValueError, ImportError)  # errors by which a constructor refuses its arguments
 LIGHTNING_GROUPS = ("trainer", "logger")  # classes of Lightning and their plug-ins raise errors of many kinds
 # Lightning says `Requirement 'wandb>=0.12' not met`, Python `No module named 'wandb'`, others `pip install wandb`.
@@ -150,17 +149,8 @@ def _construction_error(group: str, options: Config, error: BaseException, refus
         other = ", or set logger=csv" if group.partition(".")[0] == "logger" else ""
         return ConfigError(f"{group} needs the package {package} for {name}: pip install {package}{other}")
     reason = f"{group} cannot be built: {options[TARGET_KEY]} refuses its options: {library_reason(error)}"
-    annotations, _ = parameter_annotations(allowed_target(options[TARGET_KEY], group))
-    named = [_refused_value(f"{group}.{name}", annotations.get(name, Any), options[name]) for name in refused]
-    return ConfigError(f"{reason}. Change {' or '.join(named[:MOST_NAMED]) or f'the options of {group}'}")
-
-
-def _refused_value(key: str, annotation: Any, value: Any) -> str:
-    """Return a key, its rule, and its value, which a library refuses beside the other options."""
-    from mtx.components.checked_options import describe
-
-    rule = "" if annotation is Any else f"is {describe(annotation, value)}, and "
-    return f"{key}, which {rule}is {value!r}"
+    named = [f"{group}.{name}, which is {options[name]!r}" for name in refused]
+    return ConfigError(f"{reason}. Change {' or '.join(named) or f'the options of {group}'}")
 
 
 def _missing_package(error: ImportError) -> str:

@@ -117,9 +117,41 @@ def test_what_lightning_refuses_is_told_with_the_group(options: dict[str, Any]) 
 
 
 def test_two_settings_that_are_refused_are_told_without_a_key() -> None:
-    with pytest.raises(ConfigError, match=r"^trainer cannot be built: pytorch_lightning.Trainer refuses its options: .+") as error:
+    told = r"^trainer cannot be built: .+ refuses its options: .+ reports MisconfigurationException\. Change the options of"
+    with pytest.raises(ConfigError, match=told):
         build({"trainer": {**TRAINER, "profiler": "fast", "plugins": "fast"}}, "trainer")
-    assert "Change" not in str(error.value)
+
+
+NAMES = [
+    ({"strategy": "ddpp"}, "trainer.strategy is one of ddp, .*fsdp.*, but is 'ddpp'. Set trainer.strategy=ddp$"),
+    ({"accelerator": "tpuu"}, "trainer.accelerator is one of tpu, .*, but is 'tpuu'. Set trainer.accelerator=tpu$"),
+    ({"profiler": "fast"}, "trainer.profiler is one of advanced, pytorch, simple, xla, but is 'fast'"),
+    ({"gradient_clip_algorithm": "abs"}, "trainer.gradient_clip_algorithm is one of norm, value, but is 'abs'"),
+    ({"devices": "abc"}, "trainer.devices is a number of devices .*, but is 'abc'. Set trainer.devices=1$"),
+    ({"devices": 0}, "trainer.devices is a number of devices .*, but is 0. Set"),
+    ({"devices": "0"}, "trainer.devices is a number of devices .*, but is '0'. Set"),
+    ({"devices": []}, "trainer.devices is a number of devices .*, but is \\[\\]. Set"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), NAMES)
+def test_names_that_lightning_does_not_know_are_refused_with_its_names(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        check_trainer_settings(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strategy": "fsdp_cpu_offload", "accelerator": "GPU", "profiler": "Simple", "devices": -1},
+        {"strategy": "ddp", "devices": "0,1", "gradient_clip_algorithm": "norm"},
+        {"devices": [0, 1], "strategy": None, "profiler": None},
+        {"devices": "auto"},
+        {"devices": 4},
+    ],
+)
+def test_names_that_lightning_knows_are_taken(options: dict[str, Any]) -> None:
+    check_trainer_settings(options)
 
 
 class NeedsPackage(pl.loggers.CSVLogger):

@@ -506,7 +506,7 @@ def test_an_archive_cut_short_always_stops(tmp_path: Path, suffix: str, compress
     path = write(tmp_path / f"a{suffix}{compression}", whole[: len(whole) // 2])
     text = message(path=path, on_error=on_error)
     assert (
-        f"{path} is not a complete {'gzip' if compression == '.gz' else 'zstd'} file: Truncated compressed stream"
+        f"{path} is not a complete {'gzip' if compression == '.gz' else 'zstd'} file: it ends too early or is damaged"
         in text
     )
     assert "copy or download the file again" in text
