@@ -88,7 +88,8 @@ def _name_problem(key: str, value: Any) -> str | None:
         if value in known:
             return None
     names = choices(value, known)
-    return f"trainer.{key} is one of {names}, but is {value!r}. Set trainer.{key}={names.partition(',')[0]}"
+    plus = "" if key == "accelerator" else "+"  # the packaged options have no other of these keys
+    return f"trainer.{key} is one of {names}, but is {value!r}. Set {plus}trainer.{key}={names.partition(',')[0]}"
 
 
 def _devices_problem(value: Any) -> str | None:

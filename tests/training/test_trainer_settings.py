@@ -117,13 +117,13 @@ def test_what_lightning_refuses_is_told_with_the_group(options: dict[str, Any]) 
 
 
 def test_two_settings_that_are_refused_are_told_without_a_key() -> None:
-    told = r"^trainer cannot be built: .+ refuses its options: .+ reports MisconfigurationException\. Change the options of"
+    told = r"^trainer cannot be built: .+ refuses its options: .+ reports \w+\. Change the options of trainer$"
     with pytest.raises(ConfigError, match=told):
         build({"trainer": {**TRAINER, "profiler": "fast", "plugins": "fast"}}, "trainer")
 
 
 NAMES = [
-    ({"strategy": "ddpp"}, "trainer.strategy is one of ddp, .*fsdp.*, but is 'ddpp'. Set trainer.strategy=ddp$"),
+    ({"strategy": "ddpp"}, "trainer.strategy is one of ddp, .*fsdp.*, but is 'ddpp'. Set \\+trainer.strategy=ddp$"),
     ({"accelerator": "tpuu"}, "trainer.accelerator is one of tpu, .*, but is 'tpuu'. Set trainer.accelerator=tpu$"),
     ({"profiler": "fast"}, "trainer.profiler is one of advanced, pytorch, simple, xla, but is 'fast'"),
     ({"gradient_clip_algorithm": "abs"}, "trainer.gradient_clip_algorithm is one of norm, value, but is 'abs'"),
