@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.strategies import DDPStrategy
 
 from mtx.components.check_and_build import build, check_config
 from mtx.errors import ConfigError
@@ -210,9 +211,21 @@ def test_callbacks_of_the_user_are_added_and_replace_their_kind_alone(own: list[
 
 
 @pytest.mark.parametrize(
-    ("strategy", "is_set"), [("ddp_fork", True), ("ddp_spawn", False), ("ddp", False), ("auto", False)]
+    ("strategy", "is_set"),
+    [
+        ("ddp_fork", True),
+        ("ddp_fork_find_unused_parameters_true", True),
+        ("ddp_fork_find_unused_parameters_false", True),
+        ("ddp_notebook", True),
+        (DDPStrategy(start_method="fork"), True),
+        ("ddp_spawn", False),
+        ("ddp", False),
+        (DDPStrategy(start_method="spawn"), False),
+        ("auto", False),
+    ],
+    ids=str,
 )
-def test_a_process_that_forks_computes_with_one_thread(strategy: str, is_set: bool) -> None:
+def test_a_process_that_forks_computes_with_one_thread(strategy: Any, is_set: bool) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
