@@ -10,6 +10,7 @@ import os
 import sysconfig
 from functools import cache
 from pathlib import Path
+from traceback import walk_tb
 from types import TracebackType
 
 from mtx.errors import MtxError
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 
 RAISE = dis.opmap["RAISE_VARARGS"]
 OWN_FOLDER = str(Path(__file__).parent)
+_PACKAGES = f"-packages{os.sep}"  # of site-packages and dist-packages
+FAULT = (
+    "This is a fault of mtx. Report it as an issue of mtx's repository, with this trace, the command, and what "
+    "mtx --version prints"
+)
 LONGEST_SENTENCE = 300  # characters of a sentence of the user's own code
 DECOMPRESSORS = frozenset({"zlib", "bz2", "gzip", "_lzma", "lzma", "zstandard", "zstandard.backend_c"})
 NAMES = {"_csv": "csv", "sre_constants": "re", "re": "re", "pyo3_runtime": "tokenizers", "_pickle": "pickle"}
@@ -62,6 +68,21 @@ def library_reason(error: BaseException, *, library: str | None = None) -> str:
     if (told := SQLITE.get("_".join(code.split("_")[:2]))) is not None:  # without a detail, as in SQLITE_IOERR_READ
         return told
     return f"{'Python' if name == 'builtins' else name} reports {code}"
+
+
+def fault_note(error: BaseException) -> str:
+    """Return whose fault an error is that no message explains: of code of the user, or of mtx, and where to report it.
+
+    The last frame counts that belongs to one of both, since a library raises most errors for its caller.
+    """
+    files = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+    numbers = [number for _, number in walk_tb(error.__traceback__)]
+    for file, number in reversed(list(zip(files, numbers, strict=True))):
+        if file.startswith(OWN_FOLDER + os.sep):
+            return FAULT
+        if _is_user_file(file):
+            return f"This error comes from code that is no part of mtx: {file}, line {number}"
+    return FAULT
 
 
 def _fact(error: BaseException) -> str | None:
@@ -135,16 +156,18 @@ def _is_own(error: BaseException) -> bool:
 def _is_of_user(error: BaseException) -> bool:
     """Return whether an error comes from code that belongs neither to mtx nor to an installed library."""
     frame = _frame(error)
-    if frame is None:
-        return False
-    file = frame.tb_frame.f_code.co_filename
-    return Path(file).is_absolute() and not file.startswith(_library_folders()) and "-packages/" not in file
+    return frame is not None and _is_user_file(frame.tb_frame.f_code.co_filename)
+
+
+def _is_user_file(file: str) -> bool:
+    is_own = file.startswith(OWN_FOLDER + os.sep)
+    return Path(file).is_absolute() and not is_own and not file.startswith(_library_folders()) and _PACKAGES not in file
 
 
 @cache
 def _library_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    return (OWN_FOLDER + os.sep, *(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+    return tuple(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def _sentence(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from xml.parsers import expat
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from mtx import errors
 from mtx.errors import ConfigError
 from mtx.infra.dal.unconvertible_value import unconvertible_value
 from mtx.infra.dataset.extra_columns import united_columns
-from mtx.library_errors import library_reason
+from mtx.library_errors import FAULT, fault_note, library_reason
 
 # Functions that quote an error of any class, each with the reason.
 QUOTED = {
@@ -83,7 +84,7 @@ def test_mtx_and_the_code_of_the_user_keep_their_sentences() -> None:
 
     assert library_reason(raised(of_the_user)) == "ValueError: a rule needs two values"
     assert library_reason(ConfigError("x is 1. Set x=2.")) == "x is 1. Set x=2"
-    assert library_reason(raised(lambda: errors.override_text.__globals__["choices"](1, 2))).startswith("Python ")
+    assert library_reason(raised(lambda: errors.choices(1, []))) == "Python reports AttributeError"  # type: ignore[arg-type]
 
 
 def test_an_error_that_mtx_raises_keeps_its_sentence_and_one_below_it_does_not() -> None:
@@ -91,6 +92,18 @@ def test_an_error_that_mtx_raises_keeps_its_sentence_and_one_below_it_does_not()
 
     assert library_reason(raised(lambda: row_value(3))) == "the manifest must be text, but is of the type int"
     assert str(raised(lambda: row_value("{"))) == "the manifest is not valid JSON: the error is at line 1, column 2"
+
+
+def test_a_fault_is_of_the_code_of_the_user_or_of_mtx_which_says_where_to_report() -> None:
+    def of_the_user() -> None:
+        np.zeros(3).reshape(2, 2)
+
+    assert fault_note(raised(of_the_user)).startswith(
+        f"This error comes from code that is no part of mtx: {__file__}, "
+    )
+    of_mtx = raised(lambda: errors.choices(1, []))  # type: ignore[arg-type]  # a fault in the caller, as far as mtx knows
+    assert fault_note(of_mtx) == FAULT
+    assert "Report it as an issue" in FAULT
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ from mtx.app.varied_group_overrides import hydra_arguments
 from mtx.assumption_log import assume, collected_assumptions
 from mtx.errors import ConfigError, MtxError
 from mtx.exhausted_resources import exhausted_message
+from mtx.library_errors import fault_note
 from mtx.redaction_and_escaping import redacted_text, visible_text
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def main() -> None:
         _fail(unreadable_config_message(error))
     except Exception as error:
         told = run_error_message(error, arguments)
+        if told is None:
+            error.add_note(fault_note(error))
         if wants_traces() or told is None:
             raise
         _fail(told, is_exhausted=True)

@@ -105,7 +105,7 @@ class ObjectAccessLayer:
                     if not is_name(name)
                 ]
         except DamagedError as error:
-            return [Damage(SHELF_FILE, str(error.__cause__ or error))]
+            return [Damage(SHELF_FILE, library_reason(error.__cause__ or error))]
         if self._load() != shelf:  # another process wrote the file during the check
             return self.check(full=full)
         return [Damage(SHELF_FILE, "its bytes are not as mtx writes them")]

@@ -172,7 +172,7 @@ class SQLiteObjectLayer:
             with self._transaction("DEFERRED") as db:
                 problems = sqlite_repair.database_problems(db, self._path, full=full)
         except DamagedError as error:
-            problems = [str(error.__cause__)]
+            problems = [library_reason(error.__cause__ or error)]
         return [Damage(DATABASE, problem) for problem in problems]
 
     def repair(self, to: str | os.PathLike[str]) -> list[str]:
