@@ -95,7 +95,10 @@ def _fact(error: BaseException) -> str | None:
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object[error.start]!r} cannot be encoded as {error.encoding.upper()}"
     if isinstance(error, ImportError) and error.name:
-        return f"the module {error.name} is missing" if isinstance(error, ModuleNotFoundError) else None
+        how = "is missing" if isinstance(error, ModuleNotFoundError) else "cannot be imported as a whole"
+        return f"the module {error.name} {how}"
+    if isinstance(error, AttributeError) and error.name:
+        return f"there is no {error.name!r} in it"
     if isinstance(error, KeyError) and error.args:
         return f"{error.args[0]!r} is missing"
     if isinstance(error, EOFError):

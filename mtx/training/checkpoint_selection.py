@@ -122,6 +122,19 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
         )
 
 
+def misfit_reason(error: Exception, weights: Mapping[str, torch.Tensor], model: torch.nn.Module | None) -> str:
+    """Return why a model does not take the weights of a checkpoint; `model` is None if it could not be built."""
+    own = {} if model is None else model.state_dict()
+    if missing := [name for name in own if name not in weights]:
+        return f"it has no weight {missing[0]}"
+    if model is not None and (more := [name for name in weights if name not in own]):
+        return f"the model has no weight {more[0]}"
+    if other := [name for name in own if own[name].shape != weights[name].shape]:
+        shapes = [tuple(each[other[0]].shape) for each in (weights, own)]
+        return f"{other[0]} has shape {shapes[0]} in it and {shapes[1]} in the model"
+    return library_reason(error)
+
+
 def _reason(error: Exception) -> str:
     """Return the reason of an error; for a key that the file lacks, a sentence."""
     if isinstance(error, KeyError):

@@ -28,6 +28,7 @@ from mtx.evaluation.beam_search import Hypothesis
 from mtx.infra.dataset.pair_stream import is_text
 from mtx.library_errors import library_reason
 from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
+from mtx.training.checkpoint_selection import misfit_reason
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import network_of
@@ -291,13 +292,14 @@ def load_translator(
 
 def _own_model(model: Callable[..., Any], content: dict[str, Any], path: Path) -> Any:
     """Return a model of the class that the user has typed, with the weights of a checkpoint."""
+    built: Any = None
     try:
         built = model(**dict(content.get("hyper_parameters") or {}))
         built.load_state_dict(content["state_dict"])
     except Exception as error:  # the user's class may raise anything
         raise ConfigError(
-            f"ckpt={path} does not fit the typed model: {library_reason(error)}. Set model._target_ to "
-            "the class that was trained, which calls save_hyperparameters()"
+            f"ckpt={path} does not fit the typed model: {misfit_reason(error, content['state_dict'], built)}. Set "
+            "model._target_ to the class that was trained, which calls save_hyperparameters()"
         ) from error
     if not callable(getattr(built, "translate", None)):
         raise ConfigError(
@@ -313,6 +315,7 @@ def _device(name: str | None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise ConfigError(
-            f"task.device={name} cannot be used: {library_reason(error, library='torch')}. Set task.device=cpu"
+            f"task.device={name} cannot be used: torch has no such device here ({library_reason(error)}). Set "
+            "task.device=cpu"
         ) from error
     return device

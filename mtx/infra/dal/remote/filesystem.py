@@ -247,7 +247,7 @@ class RemoteFolder:
             raise ConfigError(f"storage.root={self.url} needs a package that is not installed: {how}") from error
         except ValueError as error:
             raise ConfigError(
-                f"storage.root={self.url} cannot be opened: {library_reason(error)}. "
+                f"storage.root={self.url} cannot be opened: fsspec refuses the URL ({library_reason(error)}). "
                 "Use s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, another URL that fsspec supports, or a folder"
             ) from error
         if hasattr(fs, "retries"):

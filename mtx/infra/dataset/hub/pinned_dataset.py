@@ -28,7 +28,6 @@ from mtx.infra.dataset.hub.hub_errors import (
 )
 from mtx.infra.dataset.hub.range_retry import set_retry_policy
 from mtx.infra.dataset.hub.retry import RetryPolicy, RetryTimeoutError, is_temporary, network_errors
-from mtx.library_errors import library_reason
 from mtx.redaction_and_escaping import visible_text
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,8 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
         ) from error
     except errors.HFValidationError as error:
         raise SourceError(
-            f"{dataset!r} is not a valid name of a dataset: {library_reason(error)}. Set downloader.dataset=OWNER/NAME"
+            f"{dataset!r} is not a valid name of a dataset, which has at most 96 of the characters A-Z a-z 0-9 . _ - "
+            "and at most one slash. Set downloader.dataset=OWNER/NAME"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
         raise answer_error(dataset, error) from error

@@ -147,7 +147,8 @@ def _matching_files(pattern: Path, key: str) -> list[Path]:
         found = [path for path in base.glob(str(inner)) if not path.is_dir()]
     except ValueError as error:
         raise SourceError(
-            f"{pattern} is not a valid pattern of paths: {library_reason(error)}. Correct {key}=PATTERN"
+            f"{pattern} is not a valid pattern of paths: ** is a whole part of a path, as in corpus/**/*.tsv. Correct "
+            f"{key}=PATTERN"
         ) from error
     dotted = any(part.startswith(".") for part in inner.parts)
     hidden = [is_hidden(path.relative_to(base).parts) for path in found]
