@@ -315,7 +315,6 @@ def _device(name: str | None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise ConfigError(
-            f"task.device={name} cannot be used: torch has no such device here ({library_reason(error)}). Set "
-            "task.device=cpu"
+            f"task.device={name} is no device of torch here ({library_reason(error)}). Set task.device=cpu"
         ) from error
     return device

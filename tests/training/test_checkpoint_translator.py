@@ -166,6 +166,18 @@ def test_another_model_is_built_only_if_the_user_types_it(
     assert translator.translate(["b"]) == translator.translate(["x"])
     with pytest.raises(ConfigError, match="does not fit the typed model"):
         load_translator(path, model=nn.Linear)
+    with pytest.raises(ConfigError, match=r"does not fit the typed model: it has no weight \w+\. Set model._target_"):
+        load_translator(path, model=Wider)
+
+
+class Wider(Own):
+    """A user's own model with a weight more than the trained one."""
+
+    def __init__(self, **hparams: Any) -> None:
+        super().__init__(**hparams)
+        self.wider = nn.Parameter(torch.zeros(2))
+
+    load_state_dict = nn.Module.load_state_dict
 
 
 class Scored(Own):
