@@ -21,8 +21,8 @@ RAISE = dis.opmap["RAISE_VARARGS"]
 OWN_FOLDER = str(Path(__file__).parent)
 _PACKAGES = f"-packages{os.sep}"  # of site-packages and dist-packages
 FAULT = (
-    "This is a fault of mtx. Report it as an issue of mtx's repository, with this trace, the command, and what "
-    "mtx --version prints"
+    "mtx has no message for this error, which is a fault of mtx. Report it as an issue of mtx's repository, with this "
+    "trace, the command, and what mtx --version prints"
 )
 LONGEST_SENTENCE = 300  # characters of a sentence of the user's own code
 DECOMPRESSORS = frozenset({"zlib", "bz2", "gzip", "_lzma", "lzma", "zstandard", "zstandard.backend_c"})

@@ -48,7 +48,7 @@ from mtx.training.checkpoint_selection import check_shapes, checkpoint_path, wei
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.logged_run import LoggedRun
 from mtx.training.progress_log_callback import TrainingLines
-from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
+from mtx.training.trainer_callbacks import single_thread_before_fork, unlogged_monitor, with_defaults
 from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
 from mtx.training.training_record import TrainingProgress, TrainingRecord
 
@@ -232,6 +232,10 @@ def train(
         record.progress().add_validation(0, found)
     try:
         trainer.fit(model, datamodule=lightning_datamodule(run), ckpt_path=ckpt, weights_only=not trust_ckpt)
+    except (MisconfigurationException, RuntimeError) as error:
+        if (told := unlogged_monitor(trainer)) is None:
+            raise
+        raise ConfigError(told) from error
     except SystemExit as error:  # Lightning raises SystemExit after Ctrl-C
         if trainer.is_global_zero:
             kept = getattr(trainer.checkpoint_callback, "last_model_path", "")

@@ -12,7 +12,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from mtx.components.check_and_build import build, check_config
 from mtx.errors import ConfigError
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
-from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
+from mtx.training.trainer_callbacks import single_thread_before_fork, unlogged_monitor, with_defaults
 from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -188,6 +188,18 @@ def test_a_logger_whose_package_is_missing_says_how_to_install_it(
     assert f"logger.own needs the package {package} for NeedsPackage: pip install {package}, or set logger=csv" == str(
         caught.value
     )
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping("val/los"), ModelCheckpoint(monitor="val/los")])
+def test_a_monitor_that_the_model_does_not_log_is_told_with_what_it_logs(callback: pl.Callback) -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[callback])
+    assert unlogged_monitor(trainer) is None  # before the first validation
+    trainer._logger_connector._callback_metrics["val/loss"] = torch.zeros(())
+    told = unlogged_monitor(trainer)
+    assert told is not None
+    assert f"{type(callback).__name__} monitors 'val/los', which the model does not log. It logs val/loss. Set" in told
+    trainer._logger_connector._callback_metrics["val/los"] = torch.zeros(())
+    assert unlogged_monitor(trainer) is None
 
 
 DEFAULTS = (ExactResume(), DataCosts(), TrainingBudget())
