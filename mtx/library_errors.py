@@ -99,7 +99,7 @@ def _fact(error: BaseException) -> str | None:
         return f"the module {error.name} {how}"
     if isinstance(error, AttributeError) and error.name:
         return f"there is no {error.name!r} in it"
-    if isinstance(error, KeyError) and error.args:
+    if isinstance(error, KeyError) and error.args and " " not in str(error.args[0]):  # with one, it is a sentence
         return f"{error.args[0]!r} is missing"
     if isinstance(error, EOFError):
         return "it ends too early"

@@ -28,7 +28,6 @@ from mtx.library_errors import FAULT, fault_note, library_reason
 # Functions that quote an error of any class, each with the reason.
 QUOTED = {
     "mtx/app/command.py:main": "the branch for an MtxError",
-    "mtx/app/hydra_internals.py:invalid_keys_of_lists": "Hydra's error is explained later, without its sentence",
     "mtx/infra/dal/sqlite.py:read": "the ValueError of row_value, whose sentence is of mtx",
     "mtx/infra/dataset/sources/local_files.py:_convert_errors": "compares the sentence, and does not quote it",
     "mtx/sweep/job.py:_run_with_status": "a fault of mtx or of the user's code, whose trace follows in the log",

@@ -1,5 +1,6 @@
 """Messages for errors of OmegaConf: the key, the rule, the value found, and what to type instead."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ RULES: Mapping[type, tuple[str, str]] = {
     ListConfig: ("a list", "[ITEM,ITEM]"),
 }
 MAPPING_RULE = ("a mapping", "{KEY: VALUE}")
+VARIABLE = re.compile(r"\boc\.env:\s*(\w+)")
 # What is wrong with an interpolation, the most special errors first.
 INTERPOLATIONS: Mapping[type, str] = {
     UnsupportedInterpolationType: "calls a resolver that does not exist",
@@ -64,9 +66,13 @@ def _interpolation_message(error: OmegaConfBaseException, key: str) -> str:
     if isinstance(cause, MtxError):  # of one of mtx's resolvers
         return str(cause)
     found = next((told for kind, told in INTERPOLATIONS.items() if isinstance(error, kind)), None)
-    if found is None:
-        found = f"cannot be resolved ({library_reason(cause or error)})"
     typed = _typed_value(error)
+    if found is None and isinstance(cause, KeyError) and (variable := VARIABLE.search(typed or "")):
+        found = f"needs the environment variable {variable[1]}, which is not set"
+    if found is None:
+        is_refused = cause is None or isinstance(cause, TypeError | ValueError)
+        reason = "its resolver refuses the arguments" if is_refused else library_reason(cause or error)
+        found = f"cannot be resolved: {reason}"
     name = f"{key} is {typed!r}, which {found}" if typed is not None else f"{key or 'an interpolation'} {found}"
     return f"{name}. Set {key}=VALUE" if key else name
 
