@@ -56,11 +56,12 @@ def library_reason(error: BaseException, *, library: str | None = None) -> str:
     if isinstance(error, MtxError):
         return str(error).rstrip(".")
     log.debug("a library reported: %s: %s", type(error).__name__, error)
-    if _is_own(error):
+    is_of_user, is_raised = _origin(error)
+    if is_raised and not is_of_user:
         return _sentence(error)
-    if (fact := _fact(error)) is not None:
+    if not is_raised and (fact := _fact(error)) is not None:
         return fact
-    if _is_of_user(error):
+    if is_of_user:
         return f"{type(error).__name__}: {_sentence(error)}".removesuffix(": ")
     module = type(error).__module__
     name = library or NAMES.get(module) or module.partition(".")[0]
@@ -97,8 +98,6 @@ def _fact(error: BaseException) -> str | None:
     if isinstance(error, ImportError) and error.name:
         how = "is missing" if isinstance(error, ModuleNotFoundError) else "cannot be imported as a whole"
         return f"the module {error.name} {how}"
-    if isinstance(error, AttributeError) and error.name:
-        return f"there is no {error.name!r} in it"
     if isinstance(error, KeyError) and error.args and " " not in str(error.args[0]):  # with one, it is a sentence
         return f"{error.args[0]!r} is missing"
     if isinstance(error, EOFError):
@@ -149,19 +148,19 @@ def _frame(error: BaseException) -> TracebackType | None:
     return frame
 
 
-def _is_own(error: BaseException) -> bool:
-    """Return whether a `raise` in the code of mtx has raised an error, and not a library that this code called."""
+def _origin(error: BaseException) -> tuple[bool, bool]:
+    """Return whether an error comes from the user's code, and whether a `raise` there or in mtx has raised it.
+
+    The user's code belongs neither to mtx nor to an installed library. What a library of compiled code raises has the
+    frame of its caller as the innermost one, but no `raise` there.
+    """
     frame = _frame(error)
     if frame is None:
-        return False
+        return False, False
     code = frame.tb_frame.f_code
-    return code.co_filename.startswith(OWN_FOLDER + os.sep) and code.co_code[frame.tb_lasti] == RAISE
-
-
-def _is_of_user(error: BaseException) -> bool:
-    """Return whether an error comes from code that belongs neither to mtx nor to an installed library."""
-    frame = _frame(error)
-    return frame is not None and _is_user_file(frame.tb_frame.f_code.co_filename)
+    is_of_user = _is_user_file(code.co_filename)
+    is_of_mtx = code.co_filename.startswith(OWN_FOLDER + os.sep)
+    return is_of_user, (is_of_user or is_of_mtx) and code.co_code[frame.tb_lasti] == RAISE
 
 
 def _is_user_file(file: str) -> bool:

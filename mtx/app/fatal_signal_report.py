@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,7 @@ EXIT_CODE_FIELD = 49  # of /proc/PID/stat, counted after the name in parentheses
 ANNOUNCED = b"." + END  # what a process writes before its end
 CHUNK_BYTES = 1 << 16
 SECONDS_BETWEEN_POLLS = 0.05
+LONGEST_END_POLLS = 40  # until a process that has closed its files is at its end
 SHOWN_RANK = ("LOCAL_RANK", "RANK")  # variables of a process that Lightning or torchrun has started
 
 
@@ -128,8 +130,12 @@ def _is_end_announced(pid: int, ends: int, native: int, lines: NativeErrorLines)
 def _signal_of(pid: int) -> int | None:
     """Return the signal that ended a process, as long as its parent has not asked for it; None if it is not known."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
-        number = int(fields[EXIT_CODE_FIELD]) & 0x7F if fields[0] == "Z" else 0
-        return number if number in set(signal.Signals) else None
+        for _ in range(LONGEST_END_POLLS):
+            fields = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
+            if fields[0] == "Z":  # a process closes its files a moment before
+                number = int(fields[EXIT_CODE_FIELD]) & 0x7F
+                return number if number in set(signal.Signals) else None
+            time.sleep(SECONDS_BETWEEN_POLLS)
     except (OSError, ValueError, IndexError):
         return None
+    return None

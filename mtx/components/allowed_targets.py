@@ -91,9 +91,9 @@ def _imported_target(path: Any, key: str) -> Callable[..., Any]:
         target = _named(path)
     except Exception as error:  # importing a user's module may raise any error
         raise_if_exhausted(error)
-        raise ConfigError(
-            f"{key}.{TARGET_KEY} names {path!r}, which cannot be imported: {library_reason(error)}"
-        ) from error
+        is_missing = isinstance(error, AttributeError) and error.name
+        reason = f"its module has no {error.name!r}" if is_missing else library_reason(error)
+        raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which cannot be imported: {reason}") from error
     if not callable(target):
         raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which is a {type(target).__name__} and cannot be called")
     return typing.cast(Callable[..., Any], target)
