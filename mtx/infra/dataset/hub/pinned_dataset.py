@@ -78,7 +78,7 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
         raise answer_error(dataset, error) from error
     if not isinstance(found.id, str) or not found.id:
-        raise answer_error(dataset, ValueError(f"the answer has no name of the dataset, but {found.id!r}"))
+        raise answer_error(dataset, f"the answer has no name of the dataset, but {found.id!r}")
     if found.id != dataset:
         log.warning(
             "the dataset %s is now called %s. Set downloader.dataset=%s",
