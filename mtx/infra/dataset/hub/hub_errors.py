@@ -25,8 +25,8 @@ def answer_error(dataset: str, error: Exception | str) -> SourceError:
     """Return the error for an answer of the Hub that is not JSON, or lacks fields."""
     return SourceError(
         f"the Hub at {endpoint()} must answer with JSON that describes the dataset {dataset}, but the answer is not: "
-        f"{error if isinstance(error, str) else error_text(error)}. A proxy or a sign-in page may have answered. Check the connection and HF_ENDPOINT, "
-        f"{OTHER_SOURCES_HINT}"
+        f"{error if isinstance(error, str) else error_text(error)}. A proxy or a sign-in page may have answered. Check "
+        f"the connection and HF_ENDPOINT, {OTHER_SOURCES_HINT}"
     )
 
 
