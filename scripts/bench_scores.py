@@ -132,6 +132,11 @@ def thresholds_seconds(overrides: list[str], number: int) -> tuple[float, float,
     return (time.perf_counter() - wall) / number, (time.process_time() - cpu) / number, built
 
 
+def peak_gb() -> float:
+    """Return the largest resident memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
 def print_gaps(
     store: Store,
     parts: Sequence[SelectedDataset],
@@ -166,14 +171,17 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
             *(f"score=[{given.scorers}]", "filter=selection", "tokenizer=byte", "+tokenizer.train_on=text"),
             *(f"storage.root={folder}", *overrides),
         ]
+        before = peak_gb()
         cpu = time.process_time()
         prepared = prepare_scores(recipe, store, StageRunner(store))
         cpu = time.process_time() - cpu
         parts = prepared.corpus.parts("train")
         table = ScoreTable.open(store.repo, parts, recipe.scorers, prepared.scored)
         num_pairs = table.table.num_rows
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-        print(f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s, at most {peak:.2f} GB")
+        print(
+            f"\n{name}: {num_pairs:,} pairs; reading and scoring took {cpu:.1f} CPU s, at most {peak_gb():.2f} GB, "
+            f"of which {before:.2f} GB before, mostly torch, which task=prepare does not import"
+        )
         for scorer, of in prepared.scored.items():
             line = f"  {scorer}: stored by an earlier run"
             if of.built_s:
@@ -189,7 +197,9 @@ def measure(name: str, overrides: list[str], others: list[str], given: argparse.
                 line += f"; in memory, without the start of a process: {rates[0]:,.0f} pairs/s (wall clock), "
                 line += f"{rates[1]:,.0f} pairs per CPU second"
             print(line)
-        if given.thresholds:
+        if given.thresholds and "rules" not in recipe.scorers:
+            print("  thresholds were not measured: the default rules need the columns of the scorer rules")
+        elif given.thresholds:
             mtx.compose_datamodule(chosen).prepare_data()
             wall, cpu, built = thresholds_seconds(chosen, given.thresholds)
             print(

@@ -8,7 +8,7 @@ number of pairs, S and T the source and target positions.
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from mtx.batches import compile_cache
 from mtx.batches.kernel_argument_array import DONE, NUM_ARRAYS, NUM_FLAT_ARRAYS, KernelArguments
 
 DEFAULT_ID_TYPE = np.dtype(np.uint16)  # holds the ids of most vocabularies
-KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_array")
+KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_array", "mtx.batches.kernel_memory")
 FLAT_KERNEL_MODULES = (*KERNEL_MODULES, "mtx.batches.flat_kernels")
 
 Int = NDArray[np.int64]
@@ -130,7 +130,7 @@ class CompiledCollator:
         self._sides, self._selection = (source, target), selection
         self._num_pairs = len(source.offsets) - 1 if selection is None else len(selection)
         self._empty = _pinned_tensors if pin_memory else _pageable_tensors
-        unknown = dict.fromkeys(("num_batches", "begins", "rows", "widths", "places", "scratch"), 0)
+        unknown = dict.fromkeys(("num_batches", "begins", "rows", "widths", "totals", "places", "scratch"), 0)
         call = KernelArguments(
             **unknown,
             state=DONE,
@@ -175,13 +175,14 @@ class CompiledCollator:
         num_batches, sizes = len(rows), [len(each) for each in rows]
         num_rows, fixed = sum(sizes), len(self._call)
         # One array holds the kernel arguments and all arrays that they point to, since looking up an address is slow.
-        ends = list(accumulate((fixed, num_batches + 1, 2 * num_batches, self.num_arrays * num_batches, num_rows)))
+        of_sides, num_places = 2 * num_batches, self.num_arrays * num_batches
+        ends = list(accumulate((fixed, num_batches + 1, of_sides, of_sides, num_places, num_rows)))
         block = np.empty(ends[-1] + 4 * num_rows, dtype=np.int64)
         address = ctypes.addressof(_Byte.from_buffer(block.data))
         block[:fixed] = self._call
         block[CALL_SLOTS] = [num_batches, *(address + INT_BYTES * end for end in ends)]
         block[fixed : ends[1]] = [0, *accumulate(sizes)]
-        all_rows = block[ends[3] : ends[4]]
+        all_rows = block[ends[4] : ends[5]]
         if num_rows:
             all_rows[:] = rows[0] if num_batches == 1 else np.concatenate(rows)
         self._kernels.measure(address)
@@ -190,10 +191,9 @@ class CompiledCollator:
         return _Call(
             address=address,
             sizes=sizes,
-            begins=block[fixed : ends[1]],
             widths=block[ends[1] : ends[2]],
-            places=block[ends[2] : ends[3]],
-            scratch=block[ends[4] :].reshape(4, num_rows),
+            totals=block[ends[2] : ends[3]],
+            places=block[ends[3] : ends[4]],
         )
 
     def _empty_batches(self, call: "_Call", widths: Sequence[tuple[int, int]]) -> list[Tensors]:
@@ -215,13 +215,10 @@ class CompiledFlatCollator(CompiledCollator):
 
     def _empty_batches(self, call: "_Call", widths: Sequence[tuple[int, int]]) -> list[Tensors]:
         """Allocate the tensors of all batches, and write the tokens of both sides of each batch into `call.widths`."""
-        for side, extra in enumerate((self._sides[0].extra, 1)):
-            before = np.concatenate([[0], np.cumsum(call.scratch[2 * side + 1])])[call.begins]
-            call.widths[side::2] = np.diff(before) + extra * np.diff(call.begins)
-        tokens = call.widths.tolist()
-        return [
-            self._empty_flat(size, tokens[2 * number], tokens[2 * number + 1]) for number, size in enumerate(call.sizes)
-        ]
+        totals, extra = iter(call.totals.tolist()), self._sides[0].extra
+        tokens = [(next(totals) + extra * size, next(totals) + size) for size in call.sizes]
+        call.widths[:] = [*chain.from_iterable(tokens)]
+        return [self._empty_flat(size, *each) for size, each in zip(call.sizes, tokens, strict=True)]
 
     def _empty_flat(self, size: int, source: int, target: int) -> Tensors:
         if self._empty is _pinned_tensors:
@@ -247,10 +244,9 @@ class _Call(NamedTuple):
 
     address: int
     sizes: list[int]
-    begins: Int
     widths: Int
+    totals: Int
     places: Int
-    scratch: Int
 
 
 INT_BYTES = 8

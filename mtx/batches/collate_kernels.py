@@ -5,90 +5,99 @@ of int64 numbers and addresses. Kernels call no function of Python or numba and 
 without numba and without the interpreter lock. S and T are the source and target positions of a batch.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import numba as typed_numba
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils
 
 from mtx.batches.kernel_argument_array import DAMAGED, DONE, NO_SUCH_ROW, NUM_ARRAYS, KernelArguments
+from mtx.batches.kernel_memory import (
+    INT_BYTES,
+    ONE,
+    UInt,
+    carray,
+    entry_point,
+    inner_kernel,
+    int_array,
+    pointer,
+    row_writer,
+    types,
+)
 
-numba: Any = typed_numba  # untyped, since numba's annotations lack some options and the signature of intrinsics
-carray, types = numba.carray, numba.types
-Decorator = Callable[[Callable[..., Any]], Any]
-
-UInt = np.uint64  # loops over unsigned indices are vectorized, since no index is checked for being below 0
-ONE, ARRAYS_ = UInt(1), UInt(NUM_ARRAYS)
-BEFORE, BLOCKS = UInt(7), ~UInt(7)  # `(n + BEFORE) & BLOCKS` rounds n up to a multiple of 8 ids, copied at once
-INT_BYTES, UINT32_BYTES = 8, 4  # sizes of an int64 and a uint32
+UINT32_BYTES = 4
 NUM_SLOTS = len(KernelArguments._fields)
 SLOTS = {name: UInt(number) for number, name in enumerate(KernelArguments._fields)}
 
 STATE, NUM_BATCHES, NUM_ROWS = (SLOTS[name] for name in ("state", "num_batches", "num_rows"))
 NUM_PAIRS, SELECTED, SELECTED_BYTES = (SLOTS[name] for name in ("num_pairs", "selected", "selected_bytes"))
-BEGINS, ROWS, WIDTHS, PLACES, SCRATCH = (SLOTS[name] for name in ("begins", "rows", "widths", "places", "scratch"))
+BEGINS, ROWS, WIDTHS, TOTALS = (SLOTS[name] for name in ("begins", "rows", "widths", "totals"))
+PLACES, SCRATCH = SLOTS["places"], SLOTS["scratch"]
 # Each side has six slots from this one on: ids, num_ids, offsets, room, pad, eos.
 SOURCE, TARGET = SLOTS["source_ids"], SLOTS["target_ids"]
 IDS, NUM_IDS, OFFSETS, ROOM, PAD, EOS = (UInt(number) for number in range(6))
 SOURCE_EXTRA, BOS, LABEL_PAD = (SLOTS[name] for name in ("source_extra", "target_bos", "label_pad"))
 
-_inner_kernel: Decorator = numba.njit(error_model="numpy")
-# Wrappers for Python and C are left out, since their code calls numba and Python.
-_entry_point: Decorator = numba.njit(
-    types.void(types.int64), error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
 
-_intrinsic: Decorator = numba.extending.intrinsic
-
-
-@_intrinsic
-def _pointer(_: Any, address: Any) -> Any:
-    """Convert an int64 address to a pointer."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), generate
+@inner_kernel
+def batch_bounds(call: Any, batch: int) -> tuple[int, int]:
+    """Return the first row of a batch, and the row after its last one."""
+    begins = int_array(call[BEGINS], call[NUM_BATCHES] + 1)
+    return begins[UInt(batch)], begins[UInt(batch) + ONE]
 
 
-@_inner_kernel
-def _int_array(address: int, size: int) -> Any:
-    return carray(_pointer(address), (size,), np.int64)
+@inner_kernel
+def scratch_part(call: Any, which: int, batch: int) -> Any:
+    """Return the entries of `scratch[which]` for the rows of a batch."""
+    begin, end = batch_bounds(call, batch)
+    num_rows = int_array(call[BEGINS], call[NUM_BATCHES] + 1)[UInt(call[NUM_BATCHES])]
+    return int_array(call[SCRATCH] + INT_BYTES * (which * num_rows + begin), end - begin)
 
 
-@_inner_kernel
-def _scratch_part(call: Any, which: int, num_rows: int, begin: int, end: int) -> Any:
-    """Return the entries of `scratch[which]` for the rows from `begin` to `end`, exclusive."""
-    return _int_array(call[SCRATCH] + INT_BYTES * (which * num_rows + begin), end - begin)
+@inner_kernel
+def batch_places(call: Any, batch: int, num_arrays: int) -> Any:
+    """Return the addresses of the arrays of a batch."""
+    return int_array(call[PLACES] + INT_BYTES * num_arrays * batch, num_arrays)
 
 
-@_entry_point
+@inner_kernel
+def batch_width(call: Any, batch: int, side: int) -> int:
+    """Return the number in `widths` of a side of a batch."""
+    return int_array(call[WIDTHS], 2 * call[NUM_BATCHES])[UInt(2 * batch + side)]
+
+
+@inner_kernel
+def fill_row_ids(call: Any, batch: int, place: int) -> None:
+    """Copy the numbers of the pairs of a batch to the address `place`."""
+    begin, end = batch_bounds(call, batch)
+    rows, row_ids = int_array(call[ROWS] + INT_BYTES * begin, end - begin), int_array(place, end - begin)
+    for i in range(UInt(end - begin)):
+        row_ids[i] = rows[i]
+
+
+@entry_point
 def measure(address: int) -> None:
     """Find the row of each pair, the start and the length of each row, and the longest row of each batch.
 
     Fills `scratch`, int64 [4, rows], with starts and truncated lengths of the sources, then of the targets. Fills
-    `widths`, int64 [batches, 2], with the longest source and target. Sets `state` to DONE, or to the error in the rows.
-    After an error, ids must not be read.
+    `widths`, int64 [batches, 2], with the longest source and target, and `totals`, int64 [batches, 2], with the sums of
+    the lengths. Sets `state` to DONE, or to the error in the rows. After an error, ids must not be read.
     """
-    call = _int_array(address, NUM_SLOTS)
+    call = int_array(address, NUM_SLOTS)
     num_batches = UInt(call[NUM_BATCHES])
-    begins = _int_array(call[BEGINS], call[NUM_BATCHES] + 1)
+    begins = int_array(call[BEGINS], call[NUM_BATCHES] + 1)
     num_rows = begins[num_batches]
-    rows, scratch = _int_array(call[ROWS], num_rows), _int_array(call[SCRATCH], 4 * num_rows)
-    widths = _int_array(call[WIDTHS], 2 * call[NUM_BATCHES])
+    rows, scratch = int_array(call[ROWS], num_rows), int_array(call[SCRATCH], 4 * num_rows)
+    widths, totals = int_array(call[WIDTHS], 2 * call[NUM_BATCHES]), int_array(call[TOTALS], 2 * call[NUM_BATCHES])
     num_pairs, selected_bytes = call[NUM_PAIRS], call[SELECTED_BYTES]
-    narrow = carray(_pointer(call[SELECTED]), (num_pairs,), np.uint32)
-    wide = _int_array(call[SELECTED], num_pairs)
+    narrow = carray(pointer(call[SELECTED]), (num_pairs,), np.uint32)
+    wide = int_array(call[SELECTED], num_pairs)
     for side in range(2):
         first = TARGET if side else SOURCE
         num_ids, capacity = call[first + NUM_IDS], call[first + ROOM]
-        offsets = _int_array(call[first + OFFSETS], call[NUM_ROWS] + 1)
+        offsets = int_array(call[first + OFFSETS], call[NUM_ROWS] + 1)
         starts = UInt(2 * side * num_rows)
         lengths = starts + UInt(num_rows)
         for batch in range(num_batches):
-            longest = 0
+            longest = total = 0
             for i in range(UInt(begins[batch]), UInt(begins[batch + ONE])):
                 row = rows[i]
                 if row < 0 or row >= num_pairs:
@@ -108,98 +117,79 @@ def measure(address: int) -> None:
                 length = min(end - start, capacity)
                 scratch[starts + i], scratch[lengths + i] = start, length
                 longest = max(longest, length)
+                total += length
             widths[UInt(2) * batch + UInt(side)] = longest
+            totals[UInt(2) * batch + UInt(side)] = total
     call[STATE] = DONE
 
 
-@_inner_kernel
-def _fill_source(
-    ids: Any, starts: Any, lengths: Any, width: int, pad: int, eos: int, extra: int, table: Any, mask: Any
-) -> None:
-    for j in range(UInt(mask.size)):
-        mask[j] = 1  # almost all positions are real tokens; padding is set to 0 below
-    for i in range(UInt(starts.size)):
-        start, length, row = UInt(starts[i]), UInt(lengths[i]), i * UInt(width)
-        # Copying whole blocks of 8 ids avoids a loop over the rest. Values written after the row are overwritten below.
-        whole = (length + BEFORE) & BLOCKS
-        if row + whole > UInt(table.size) or start + whole > UInt(ids.size):
-            whole = length
-        for j in range(whole):
-            table[row + j] = ids[start + j]
-        if extra:
-            table[row + length] = eos
-            length += ONE
-        for j in range(row + length, row + UInt(width)):
-            table[j] = pad
-            mask[j] = 0
+def _source_filler(id_type: Any) -> Any:
+    write_row, id_bytes = row_writer(id_type), np.dtype(id_type).itemsize
+
+    @inner_kernel
+    def fill_source(address: int, batch: int) -> None:
+        call = int_array(address, NUM_SLOTS)
+        starts, lengths = scratch_part(call, 0, batch), scratch_part(call, 1, batch)
+        ids, num_ids = call[SOURCE + IDS], call[SOURCE + NUM_IDS]
+        pad, eos, extra = call[SOURCE + PAD], call[SOURCE + EOS], call[SOURCE_EXTRA]
+        width, places = batch_width(call, batch, 0), batch_places(call, batch, NUM_ARRAYS)
+        size = starts.size * width
+        table, mask = int_array(places[1], size), carray(pointer(places[2]), (size,), np.uint8)
+        for j in range(UInt(size)):
+            mask[j] = 1  # almost all positions are real tokens; padding is set to 0 below
+        for i in range(UInt(starts.size)):
+            start, length, row = starts[i], lengths[i], types.int64(i) * width
+            # What is written after the row is overwritten by padding and by the next row.
+            write_row(ids + id_bytes * start, num_ids - start, length, size - row, places[1] + INT_BYTES * row, 0, 0)
+            if extra:
+                table[UInt(row + length)] = eos
+                length += 1
+            for j in range(UInt(row + length), UInt(row + width)):
+                table[j] = pad
+                mask[j] = 0
+
+    return fill_source
 
 
-@_inner_kernel
-def _fill_target(
-    ids: Any,
-    starts: Any,
-    lengths: Any,
-    width: int,
-    pad: int,
-    bos: int,
-    eos: int,
-    label_pad: int,
-    inputs: Any,
-    labels: Any,
-    mask: Any,
-) -> None:
-    for j in range(UInt(mask.size)):
-        mask[j] = 1
-    for i in range(UInt(starts.size)):
-        start, length, row = UInt(starts[i]), UInt(lengths[i]), i * UInt(width)
-        whole = (length + BEFORE) & BLOCKS
-        if row + ONE + whole > UInt(labels.size) or start + whole > UInt(ids.size):
-            whole = length
-        inputs[row] = bos
-        for j in range(whole):
-            token = ids[start + j]
-            labels[row + j] = token
-            inputs[row + ONE + j] = token
-        labels[row + length] = eos
-        for j in range(row + length + ONE, row + UInt(width)):
-            inputs[j] = pad
-            labels[j] = label_pad
-            mask[j] = 0
+def _target_filler(id_type: Any) -> Any:
+    write_row, id_bytes = row_writer(id_type, shifted=True), np.dtype(id_type).itemsize
+
+    @inner_kernel
+    def fill_target(address: int, batch: int) -> None:
+        call = int_array(address, NUM_SLOTS)
+        starts, lengths = scratch_part(call, 2, batch), scratch_part(call, 3, batch)
+        ids, num_ids = call[TARGET + IDS], call[TARGET + NUM_IDS]
+        pad, eos, bos, label_pad = call[TARGET + PAD], call[TARGET + EOS], call[BOS], call[LABEL_PAD]
+        width, places = batch_width(call, batch, 1), batch_places(call, batch, NUM_ARRAYS)
+        size = starts.size * width
+        inputs, labels = int_array(places[3], size), int_array(places[4], size)
+        mask = carray(pointer(places[5]), (size,), np.uint8)
+        for j in range(UInt(size)):
+            mask[j] = 1
+        for i in range(UInt(starts.size)):
+            start, length, row = starts[i], lengths[i], types.int64(i) * width
+            at = INT_BYTES * row
+            write_row(ids + id_bytes * start, num_ids - start, length, size - row, places[4] + at, places[3] + at, 0)
+            inputs[UInt(row)] = bos
+            labels[UInt(row + length)] = eos
+            for j in range(UInt(row + length + 1), UInt(row + width)):
+                inputs[j] = pad
+                labels[j] = label_pad
+                mask[j] = 0
+
+    return fill_target
 
 
 def fill_kernel(source_ids: Any, target_ids: Any) -> Any:
     """Return the kernel `fill` for source and target ids of these dtypes."""
+    fill_source, fill_target = _source_filler(source_ids), _target_filler(target_ids)
 
     def fill(address: int) -> None:
         """Fill the arrays at `places` of all batches; `widths` now holds S and T of each batch."""
-        call = _int_array(address, NUM_SLOTS)
-        begins = _int_array(call[BEGINS], call[NUM_BATCHES] + 1)
-        num_rows = begins[UInt(call[NUM_BATCHES])]
-        rows, widths = _int_array(call[ROWS], num_rows), _int_array(call[WIDTHS], 2 * call[NUM_BATCHES])
-        places = _int_array(call[PLACES], NUM_ARRAYS * call[NUM_BATCHES])
-        sources = carray(_pointer(call[SOURCE + IDS]), (call[SOURCE + NUM_IDS],), source_ids)
-        targets = carray(_pointer(call[TARGET + IDS]), (call[TARGET + NUM_IDS],), target_ids)
-        for batch in range(UInt(call[NUM_BATCHES])):
-            begin, end = begins[batch], begins[batch + ONE]
-            at = ARRAYS_ * batch
-            row_ids = _int_array(places[at], end - begin)
-            for i in range(UInt(end - begin)):
-                row_ids[i] = rows[UInt(begin) + i]
+        call = int_array(address, NUM_SLOTS)
+        for batch in range(call[NUM_BATCHES]):
+            fill_row_ids(call, batch, batch_places(call, batch, NUM_ARRAYS)[0])
+            fill_source(address, batch)
+            fill_target(address, batch)
 
-            width = widths[UInt(2) * batch]
-            size = (end - begin) * width
-            starts, lengths = _scratch_part(call, 0, num_rows, begin, end), _scratch_part(call, 1, num_rows, begin, end)
-            table = _int_array(places[at + ONE], size)
-            mask = carray(_pointer(places[at + UInt(2)]), (size,), np.uint8)
-            pad, eos, extra = call[SOURCE + PAD], call[SOURCE + EOS], call[SOURCE_EXTRA]
-            _fill_source(sources, starts, lengths, width, pad, eos, extra, table, mask)
-
-            width = widths[UInt(2) * batch + ONE]
-            size = (end - begin) * width
-            starts, lengths = _scratch_part(call, 2, num_rows, begin, end), _scratch_part(call, 3, num_rows, begin, end)
-            table, labels = _int_array(places[at + UInt(3)], size), _int_array(places[at + UInt(4)], size)
-            mask = carray(_pointer(places[at + UInt(5)]), (size,), np.uint8)
-            pad, eos, bos, label_pad = call[TARGET + PAD], call[TARGET + EOS], call[BOS], call[LABEL_PAD]
-            _fill_target(targets, starts, lengths, width, pad, bos, eos, label_pad, table, labels, mask)
-
-    return _entry_point(fill)
+    return entry_point(fill)

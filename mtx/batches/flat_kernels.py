@@ -8,126 +8,98 @@ from typing import Any
 import numpy as np
 
 from mtx.batches.collate_kernels import (
-    BEFORE,
-    BEGINS,
-    BLOCKS,
     BOS,
     EOS,
     IDS,
     NUM_BATCHES,
     NUM_IDS,
     NUM_SLOTS,
-    ONE,
-    PLACES,
-    ROWS,
     SOURCE,
     SOURCE_EXTRA,
     TARGET,
-    WIDTHS,
-    UInt,
-    _entry_point,
-    _inner_kernel,
-    _int_array,
-    _pointer,
-    _scratch_part,
-    carray,
+    batch_places,
+    batch_width,
+    fill_row_ids,
+    scratch_part,
 )
 from mtx.batches.kernel_argument_array import NUM_FLAT_ARRAYS
-
-FLAT_ARRAYS = UInt(NUM_FLAT_ARRAYS)
-IOTA = np.arange(1024, dtype=np.int32)  # copying numbers is faster than converting a counter to int32
-
-
-@_inner_kernel
-def _write_positions(positions: Any, place: int, length: int) -> None:
-    blocks = (length + BEFORE) & BLOCKS
-    whole = length if place + blocks > UInt(positions.size) else blocks
-    if whole <= UInt(IOTA.size):
-        for j in range(whole):
-            positions[place + j] = IOTA[j]
-    else:
-        for j in range(whole):
-            positions[place + j] = j
+from mtx.batches.kernel_memory import (
+    INT32_BYTES,
+    INT_BYTES,
+    ONE,
+    UInt,
+    carray,
+    entry_point,
+    inner_kernel,
+    int_array,
+    pointer,
+    row_writer,
+)
 
 
-@_inner_kernel
-def _fill_flat_source(
-    ids: Any, starts: Any, lengths: Any, eos: int, extra: int, table: Any, offsets: Any, positions: Any
-) -> None:
-    place = UInt(0)
-    offsets[0] = 0
-    for i in range(UInt(starts.size)):
-        start, length = UInt(starts[i]), UInt(lengths[i])
-        # Copying whole blocks of 8 ids avoids a loop over the rest. The next row overwrites what is written too far.
-        whole = (length + BEFORE) & BLOCKS
-        if place + whole > UInt(table.size) or start + whole > UInt(ids.size):
-            whole = length
-        for j in range(whole):
-            table[place + j] = ids[start + j]
-        if extra:
-            table[place + length] = eos
-            length += ONE
-        _write_positions(positions, place, length)
-        place += length
-        offsets[i + ONE] = place
+def _source_filler(id_type: Any) -> Any:
+    write_row, id_bytes = row_writer(id_type, positions=True), np.dtype(id_type).itemsize
+
+    @inner_kernel
+    def fill_source(address: int, batch: int) -> None:
+        call = int_array(address, NUM_SLOTS)
+        starts, lengths = scratch_part(call, 0, batch), scratch_part(call, 1, batch)
+        ids, num_ids, eos, extra = call[SOURCE + IDS], call[SOURCE + NUM_IDS], call[SOURCE + EOS], call[SOURCE_EXTRA]
+        size, places = batch_width(call, batch, 0), batch_places(call, batch, NUM_FLAT_ARRAYS)
+        table, offsets = int_array(places[1], size), carray(pointer(places[2]), (starts.size + 1,), np.int32)
+        place = 0
+        offsets[0] = 0
+        for i in range(UInt(starts.size)):
+            start, length = starts[i], lengths[i]
+            # The next row overwrites what is written after this one.
+            to, positions = places[1] + INT_BYTES * place, places[3] + INT32_BYTES * place
+            write_row(ids + id_bytes * start, num_ids - start, length, size - place, to, 0, positions)
+            if extra:
+                table[UInt(place + length)] = eos
+                length += 1
+            place += length
+            offsets[i + ONE] = place
+
+    return fill_source
 
 
-@_inner_kernel
-def _fill_flat_target(
-    ids: Any, starts: Any, lengths: Any, bos: int, eos: int, inputs: Any, labels: Any, offsets: Any, positions: Any
-) -> None:
-    place = UInt(0)
-    offsets[0] = 0
-    for i in range(UInt(starts.size)):
-        start, length = UInt(starts[i]), UInt(lengths[i])
-        whole = (length + BEFORE) & BLOCKS
-        if place + ONE + whole > UInt(labels.size) or start + whole > UInt(ids.size):
-            whole = length
-        inputs[place] = bos
-        for j in range(whole):
-            token = ids[start + j]
-            labels[place + j] = token
-            inputs[place + ONE + j] = token
-        labels[place + length] = eos
-        length += ONE
-        _write_positions(positions, place, length)
-        place += length
-        offsets[i + ONE] = place
+def _target_filler(id_type: Any) -> Any:
+    write_row, id_bytes = row_writer(id_type, shifted=True, positions=True), np.dtype(id_type).itemsize
+
+    @inner_kernel
+    def fill_target(address: int, batch: int) -> None:
+        call = int_array(address, NUM_SLOTS)
+        starts, lengths = scratch_part(call, 2, batch), scratch_part(call, 3, batch)
+        ids, num_ids, eos, bos = call[TARGET + IDS], call[TARGET + NUM_IDS], call[TARGET + EOS], call[BOS]
+        size, places = batch_width(call, batch, 1), batch_places(call, batch, NUM_FLAT_ARRAYS)
+        inputs, labels = int_array(places[4], size), int_array(places[5], size)
+        offsets = carray(pointer(places[6]), (starts.size + 1,), np.int32)
+        place = 0
+        offsets[0] = 0
+        for i in range(UInt(starts.size)):
+            start, length = starts[i], lengths[i]
+            at, positions = INT_BYTES * place, places[7] + INT32_BYTES * place
+            write_row(
+                ids + id_bytes * start, num_ids - start, length, size - place, places[5] + at, places[4] + at, positions
+            )
+            inputs[UInt(place)] = bos
+            labels[UInt(place + length)] = eos
+            place += length + 1
+            offsets[i + ONE] = place
+
+    return fill_target
 
 
 def flat_fill_kernel(source_ids: Any, target_ids: Any) -> Any:
     """Return the kernel `fill` of flat batches for source and target ids of these dtypes."""
+    fill_source, fill_target = _source_filler(source_ids), _target_filler(target_ids)
 
     def fill(address: int) -> None:
         """Fill the arrays at `places` of all batches; `widths` now holds the tokens of both sides of each batch."""
-        call = _int_array(address, NUM_SLOTS)
-        begins = _int_array(call[BEGINS], call[NUM_BATCHES] + 1)
-        num_rows = begins[UInt(call[NUM_BATCHES])]
-        rows, widths = _int_array(call[ROWS], num_rows), _int_array(call[WIDTHS], 2 * call[NUM_BATCHES])
-        places = _int_array(call[PLACES], NUM_FLAT_ARRAYS * call[NUM_BATCHES])
-        sources = carray(_pointer(call[SOURCE + IDS]), (call[SOURCE + NUM_IDS],), source_ids)
-        targets = carray(_pointer(call[TARGET + IDS]), (call[TARGET + NUM_IDS],), target_ids)
-        for batch in range(UInt(call[NUM_BATCHES])):
-            begin, end = begins[batch], begins[batch + ONE]
-            at = FLAT_ARRAYS * batch
-            row_ids = _int_array(places[at], end - begin)
-            for i in range(UInt(end - begin)):
-                row_ids[i] = rows[UInt(begin) + i]
+        call = int_array(address, NUM_SLOTS)
+        for batch in range(call[NUM_BATCHES]):
+            fill_row_ids(call, batch, batch_places(call, batch, NUM_FLAT_ARRAYS)[0])
+            fill_source(address, batch)
+            fill_target(address, batch)
 
-            size = widths[UInt(2) * batch]
-            starts, lengths = _scratch_part(call, 0, num_rows, begin, end), _scratch_part(call, 1, num_rows, begin, end)
-            table = _int_array(places[at + ONE], size)
-            positions = carray(_pointer(places[at + UInt(3)]), (size,), np.int32)
-            offsets = carray(_pointer(places[at + UInt(2)]), (end - begin + 1,), np.int32)
-            eos, extra = call[SOURCE + EOS], call[SOURCE_EXTRA]
-            _fill_flat_source(sources, starts, lengths, eos, extra, table, offsets, positions)
-
-            size = widths[UInt(2) * batch + ONE]
-            starts, lengths = _scratch_part(call, 2, num_rows, begin, end), _scratch_part(call, 3, num_rows, begin, end)
-            table, labels = _int_array(places[at + UInt(4)], size), _int_array(places[at + UInt(5)], size)
-            positions = carray(_pointer(places[at + UInt(7)]), (size,), np.int32)
-            offsets = carray(_pointer(places[at + UInt(6)]), (end - begin + 1,), np.int32)
-            eos, bos = call[TARGET + EOS], call[BOS]
-            _fill_flat_target(targets, starts, lengths, bos, eos, table, labels, offsets, positions)
-
-    return _entry_point(fill)
+    return entry_point(fill)

@@ -21,6 +21,7 @@ class KernelArguments(NamedTuple):
         begins: int64 [batches + 1]; batch k has `rows[begins[k]:begins[k + 1]]`.
         widths: int64 [batches, 2]; `measure` writes the longest source and target of each batch, after truncation;
             `fill` reads S and T; `fill` of flat batches reads the numbers of source and target tokens.
+        totals: int64 [batches, 2]; `measure` writes the sums of the truncated lengths of each batch, source and target.
         places: int64 [batches, NUM_ARRAYS], addresses of the arrays to fill: int64 [B]; int64 and bool [B, S]; int64,
             int64 and bool [B, T]. Flat batches have NUM_FLAT_ARRAYS arrays.
         rows: int64, numbers of the pairs of all batches.
@@ -50,6 +51,7 @@ class KernelArguments(NamedTuple):
     num_batches: int
     begins: int
     widths: int
+    totals: int
     places: int
     rows: int
     scratch: int

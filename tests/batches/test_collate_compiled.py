@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -115,9 +116,20 @@ def test_whole_blocks_write_nothing_behind_a_tensor_and_read_nothing_behind_the_
     pairs = EncodedPairs(*[TokenRows(capacity[: offsets[-1]], offsets)] * 2)
     layout = BatchFormat(names=names)
     collator, rows = Collator(pairs, layout), np.arange(len(lengths))[::-1]
-    (made,) = collator([rows], [(0, 0)])
+    guards: list[np.ndarray] = []
+
+    def guarded(array: np.ndarray) -> torch.Tensor:
+        memory, size = np.full((array.size + 64) * array.itemsize, 99, dtype=np.uint8), 32 * array.itemsize
+        guards.extend((memory[:size], memory[-size:]))
+        return from_numpy(memory.view(array.dtype)[32 : 32 + array.size].reshape(array.shape))
+
+    from_numpy = torch.from_numpy
+    with mock.patch.object(torch, "from_numpy", guarded):
+        (made,) = collator([rows], [(0, 0)])
     plain = collate_rows(pairs, rows, layout, compiled=False)
     assert all(torch.equal(made[name], plain[name]) for name in plain)
+    assert len(guards) == 2 * len(made)
+    assert all((guard == 99).all() for guard in guards)
 
 
 @pytest.mark.parametrize("compiled", [None, False])
@@ -125,6 +137,13 @@ def test_whole_blocks_write_nothing_behind_a_tensor_and_read_nothing_behind_the_
 def test_a_row_that_is_not_there_is_refused(row: int, compiled: bool | None) -> None:
     with pytest.raises(IndexError, match=rf"numbered from 0 to 2, but row {row} was requested"):
         collate_rows(PAIRS, np.array([0, row]), BatchFormat(), compiled=compiled)
+
+
+@pytest.mark.parametrize("names", ["mtx", "flat"])
+@pytest.mark.parametrize("compiled", [None, False])
+def test_no_batches_are_asked_for(names: str, compiled: bool | None) -> None:
+    layout = BatchFormat(names=names)  # type: ignore[arg-type]
+    assert Collator(PAIRS, layout, compiled=compiled)([]) == []
 
 
 @pytest.mark.parametrize("names", ["mtx", "flat"])

@@ -17,9 +17,9 @@ SOURCES = ("mtx.batches.kernel_argument_array",)
 @pytest.fixture(scope="module")
 def double() -> Any:
     """Compiled: doubles the int64 at an address."""
-    from mtx.batches import collate_kernels
+    from mtx.batches import kernel_memory
 
-    read = collate_kernels._int_array
+    read = kernel_memory.int_array
 
     @numba.njit(numba.void(numba.int64), no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def double(address: int) -> None:
