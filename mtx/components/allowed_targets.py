@@ -91,8 +91,8 @@ def _imported_target(path: Any, key: str) -> Callable[..., Any]:
         target = _named(path)
     except Exception as error:  # importing a user's module may raise any error
         raise_if_exhausted(error)
-        is_missing = isinstance(error, AttributeError) and error.name
-        reason = f"its module has no {error.name!r}" if is_missing else library_reason(error)
+        missing = error.name if isinstance(error, AttributeError) else None
+        reason = f"its module has no {missing!r}" if missing else library_reason(error)
         raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which cannot be imported: {reason}") from error
     if not callable(target):
         raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which is a {type(target).__name__} and cannot be called")

@@ -177,7 +177,8 @@ class Wider(Own):
         super().__init__(**hparams)
         self.wider = nn.Parameter(torch.zeros(2))
 
-    load_state_dict = nn.Module.load_state_dict
+    def load_state_dict(self, *given: Any, **options: Any) -> Any:
+        return nn.Module.load_state_dict(self, *given, **options)
 
 
 class Scored(Own):

@@ -130,8 +130,9 @@ class _Notice:
     def tell_failure(self, state: "tenacity.RetryCallState") -> None:
         """Log the error of the failed request, as callback of tenacity."""
         error = state.outcome.exception() if state.outcome else None
-        status = status_of(error)
-        self.tell(f"status {status}" if status else library_reason(error) if error else "no answer")
+        status = None if error is None else status_of(error)
+        reason = "no answer" if error is None else library_reason(error)
+        self.tell(f"status {status}" if status else reason)
 
 
 def is_temporary(error: BaseException) -> bool:
