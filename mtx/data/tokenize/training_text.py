@@ -196,7 +196,9 @@ def _check_text(batch: list[str]) -> None:
     try:
         "".join(batch).encode()
     except (TypeError, UnicodeEncodeError) as error:
+        wrong = [text for text in batch if not isinstance(text, str)][:1]
+        reason = f"{wrong[0]!r} is no text" if wrong else library_reason(error)
         raise DataError(
-            f"a tokenizer cannot learn from this text: {library_reason(error)}. Every src and tgt must be a str "
+            f"a tokenizer cannot learn from this text: {reason}. Every src and tgt must be a str "
             "without lone surrogates. Correct or drop such a pair in the source"
         ) from error
