@@ -2,6 +2,7 @@
 
     MtxError
     ├── ConfigError           a key, an option or a value in the configuration is not valid
+    │   └── OwnCodeError          a checkpoint needs a class of the user, whose name the user has to type
     ├── SourceError           a source is unreadable
     │   ├── MalformedPairError    one line or row of a source is not a pair of texts
     │   └── UnreachableError      the server of a source does not answer, or must not be asked (offline mode)
@@ -39,6 +40,7 @@ __all__ = [
     "MtxError",
     "NewerFormatError",
     "NotStoredError",
+    "OwnCodeError",
     "SourceError",
     "StoreError",
     "TokenizerError",
@@ -60,6 +62,10 @@ class MtxError(Exception):
 
 class ConfigError(MtxError):
     """A key, an option or a value in the configuration is not valid."""
+
+
+class OwnCodeError(ConfigError):
+    """A checkpoint needs a class of the user, which mtx does not build by the checkpoint's own word."""
 
 
 class SourceError(MtxError):

@@ -118,6 +118,11 @@ def check_filter(keeper: PairFilter, pairs: pa.Table) -> dict[str, int]:
     dropped: dict[str, int] = {}
     batches = list(keeper.apply(whole, dropped))
     assert batches, "apply() yields at least one batch, which may be empty, but yielded none"
+    wrong = next((type(batch).__name__ for batch in batches if not isinstance(batch, pa.RecordBatch)), None)
+    assert wrong is None, (
+        f"apply() yields record batches, but yielded a {wrong}. Its argument may be a table, so take the batches of "
+        "mtx.data.bounded_pair_batches.pair_batches(pairs)"
+    )
     kept = pa.Table.from_batches(batches)
     assert kept.column_names == whole.column_names, (
         f"apply() returns all columns, {whole.column_names}, but returned {kept.column_names}"
@@ -135,6 +140,10 @@ def check_filter(keeper: PairFilter, pairs: pa.Table) -> dict[str, int]:
         rows = [table[ROW_COLUMN].to_pylist() for table in (kept, other)]
         _check_same("the result", f"in batches of {size} pairs", *rows)
         _check_same("the counts", f"in batches of {size} pairs", dropped, again)
+        if keeper.is_pairwise:  # filters join small batches, so only parts show whether a pair is judged alone
+            alone = [keeper.apply(pa.Table.from_batches([part]), {}) for part in whole.to_batches(size)]
+            found = [row for part in alone for batch in part for row in batch[ROW_COLUMN].to_pylist()]
+            _check_same("a rule, which judges each pair alone,", f"in parts of {size} pairs", rows[0], found)
     return dropped
 
 
@@ -308,4 +317,4 @@ def _check_broken(downloader: Downloader) -> None:
 
 
 def _check_same(what: str, when: str, first: object, second: object) -> None:
-    assert first == second, f"{what} differs {when}: {first!r}, then {second!r}"
+    assert first == second, f"{what} differs {when}: {first!r:.300}, then {second!r:.300}"

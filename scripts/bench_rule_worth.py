@@ -1,12 +1,13 @@
 """Plant noise of known kinds into a corpus, and measure with experiment=worth_of_rules which rules gain, and how much.
 
-    scripts/bench_rule_worth                              corpus.en-de.jsonl.gz of ../shared/data, about 12 minutes
+    scripts/bench_rule_worth                                  corpus.en-de.jsonl.gz of ../shared/data
     scripts/bench_rule_worth --corpus FILE --out FOLDER
-    scripts/bench_rule_worth --seconds 5 --seeds 1,2      a first look
-    scripts/bench_rule_worth --plan                       the number of jobs and the time that they need, no training
+    scripts/bench_rule_worth --real-tokens 50000 --seeds 1,2  a first look
+    scripts/bench_rule_worth --plan                           write the corpus and print the command, no training
 
 The noise replaces pairs of the training split. Held-out pairs are other pairs of the corpus, without noise. A rule that
-finds planted noise should gain, and the others should not be told apart from no effect. Arguments after -- go to mtx.
+finds planted noise should gain, and the others should not be told apart from no effect. All jobs train on equally many
+tokens, so other work on the machine changes no result. Arguments after -- go to mtx.
 """
 
 import argparse
@@ -26,6 +27,9 @@ from mtx.infra.dataset.sources.local import LocalDownloader
 ROOT = Path(__file__).resolve().parents[1]
 EN_DE = "corpus.en-de.jsonl.gz"
 KINDS = ("copied", "mojibake")  # each is found by one rule alone: copy and mojibake
+RULES = ("mojibake", "copy", "digits", "length_z")
+# No controls: a training of less than an epoch reads a part of the pairs, so a random drop changes only their order.
+ARMS = ("all", "none", *(f"without_{rule}" for rule in RULES))
 RULES_OFF = ("letters", "markup", "repetition")  # find none of this noise; fewer arms leave time for more seeds
 HELD_OUT, NOISE_SEED = 500, 1
 SHARE = 0.2  # of the training pairs
@@ -65,8 +69,9 @@ def command(given: argparse.Namespace) -> list[str]:
         "filter.before.drop_identical=false",  # which would leave nothing to the rule copy
         *(f"filter.rules.{rule}=null" for rule in RULES_OFF),
         *("tokenizer.vocab_size=2000", "sampler.max_tokens=1024", "trainer=cpu", "datamodule.num_workers=0"),
-        *("task.translations=0", "task.contrastive_pairs=0", "trainer.val_check_interval=1000000"),
-        *(f"budget.seconds={given.seconds}", f"seed={given.seeds}", f"hydra.sweep.dir={out}/sweep"),
+        f"filter.ablation={given.arms}",
+        *("task.translations=0", "task.contrastive_pairs=0", f"seed={given.seeds}", f"hydra.sweep.dir={out}/sweep"),
+        *("budget.seconds=null", f"budget.real_tokens={given.real_tokens}"),
         *(["launcher=joblib", f"hydra.launcher.n_jobs={given.jobs}"] if given.jobs > 1 else []),
         *given.more,
     ]
@@ -80,7 +85,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("rule_worth"), help="folder for the corpus, store and sweep")
     parser.add_argument("--share", type=float, default=SHARE, help="share of the training pairs that become noise")
     parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of noise, in equal shares")
-    parser.add_argument("--seconds", type=float, default=18, help="training of each job")
+    parser.add_argument("--real-tokens", type=int, default=200_000, help="training of each job, both sides")
+    parser.add_argument("--arms", default=",".join(ARMS), help="values of filter.ablation")
     parser.add_argument("--seeds", default="1,2,3,4,5")
     parser.add_argument("--jobs", type=int, default=2, help="jobs side by side, each on one core")
     parser.add_argument("--plan", action="store_true", help="only check the config, and print the command")

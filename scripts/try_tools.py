@@ -204,6 +204,34 @@ def megatron() -> str:
     return f"{len(table)} pairs, megatron-core {version('megatron-core')}"
 
 
+def onnx() -> str:
+    """Export the reference model, and compare its logits with those of the file, also for other lengths."""
+    import torch
+    from onnx.reference import ReferenceEvaluator
+
+    from mtx.training.checkpoint_translator import load_translator
+
+    model = ("model.d_model=16", "model.num_heads=2", "model.dim_feedforward=16", "trainer.max_steps=1")
+    _run_command("task=fit", *SMALL, *model, "hydra.run.dir=fitted")
+    _run_command("task=export", "ckpt=fitted/checkpoints/last.ckpt", "to=exported", "format=onnx")
+    file, network = (
+        ReferenceEvaluator("exported/model.onnx"),
+        load_translator("fitted/checkpoints/last.ckpt").generator.network,
+    )
+    names, largest = ("encoder_input_ids", "encoder_attn_mask", "decoder_input_ids"), 0.0
+    for pairs, source, target in ((2, 3, 4), (1, 1, 1), (5, 9, 6)):
+        mask = torch.arange(source) < torch.arange(1, pairs + 1)[:, None]
+        ids = [
+            torch.randint(4, 60, (pairs, size), generator=torch.Generator().manual_seed(0)) for size in (source, target)
+        ]
+        inputs = (ids[0], mask, ids[1])
+        (found,) = file.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+        with torch.inference_mode():
+            largest = max(largest, float((torch.from_numpy(found) - network.logits(network(*inputs))).abs().max()))
+    assert largest < 1e-4, largest
+    return f"logits differ by at most {largest:.0e}, onnx {version('onnx')}"
+
+
 def _run_command(*arguments: str) -> None:
     command = [sys.executable, "-m", "mtx", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
@@ -236,7 +264,7 @@ def _batches(folder: Path, rank: int) -> list[list[str]]:
 
 
 TRIALS: dict[str, Callable[[], str]] = {
-    each.__name__: each for each in (hydra_zen, notebook, transformers_ranks, optuna, loggers, megatron)
+    each.__name__: each for each in (hydra_zen, notebook, transformers_ranks, optuna, loggers, megatron, onnx)
 }
 
 

@@ -106,6 +106,26 @@ def test_a_filter_that_breaks_the_contract_is_told(breaks: str, message: str) ->
         check_filter(BrokenFilter(breaks=breaks), PAIRS)
 
 
+class ColumnsFilter(BrokenFilter):
+    def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        yield from pairs  # the columns of a table
+
+
+def test_a_filter_that_yields_parts_of_a_table_is_told() -> None:
+    with pytest.raises(AssertionError, match=r"record batches, but yielded a ChunkedArray. .*pair_batches\(pairs"):
+        check_filter(ColumnsFilter(), PAIRS)
+
+
+@mtx.rule
+def every_second(pairs: pa.RecordBatch) -> pa.BooleanArray:
+    return pa.array([place % 2 == 0 for place in range(pairs.num_rows)])
+
+
+def test_a_rule_that_judges_a_pair_by_its_place_in_the_batch_is_told() -> None:
+    with pytest.raises(AssertionError, match=r"a rule, which judges each pair alone, .*in parts of 1 pairs"):
+        check_filter(every_second(), PAIRS)
+
+
 @component("score.broken")
 class BrokenScorer(Scorer):
     """Scores by length, and breaks one thing."""

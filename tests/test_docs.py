@@ -42,7 +42,7 @@ ONLY_CHECKED = {
     r"ckpt=(outputs/|\S+\.ckpt)": "needs a checkpoint of the reader; tests/experiment/test_translate.py has one",
     r"back_translation": "needs a checkpoint of the reader; tests/training/test_back_translation.py has one",
     r"logger=\S*(wandb|mlflow|tensorboard)": "needs an extra; scripts/try_tools runs them",
-    r"tokenizer=(pretrained|sentencepiece)\b": "needs a vocabulary of the reader; tests/data/tokenize has some",
+    r"tokenizer=(pretrained|sentencepiece|vocabulary_file)\b": "needs a file of the reader; see tests/data/tokenize",
     r"runs=\[outputs/2026": "names runs of the reader",
 }
 # Arguments that make a sweep of a command.
@@ -54,6 +54,7 @@ OTHER_PROGRAMS = {
     r"python scripts/": "measures for minutes",
     r"python examples/": "tests/test_examples.py runs the examples",
     r"pip install ": "needs a package index; the extra has to be there",
+    r"comet/bin/comet-score|python -m venv comet": "needs a model of COMET, in an environment of its own",
     r"(source|export|eval|git clone|cd|\.venv/bin/\w+) ?": "changes the shell, or is another program",
 }
 # Python that is a part of a program, with the reason. It has to compile.

@@ -16,7 +16,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mtx.app.corrected_command import is_override
-from mtx.app.hydra_internals import command_line, group_names, main_loader, unknown_flags, wrong_flag_problem
+from mtx.app.hydra_internals import (
+    command_line,
+    group_names,
+    main_loader,
+    stored_config,
+    unknown_flags,
+    wrong_flag_problem,
+)
 from mtx.app.missing_plug_ins import PLUG_IN_PACKAGES, missing_plug_in_message, needed_plug_in_message
 from mtx.app.mistyped_words import several_values_problem, word_problems
 from mtx.app.refused_overrides import hydra_group_problem, package_problem, refused_override_message
@@ -224,7 +231,7 @@ def composition_error_message(
     parsed = parser.parse_overrides([text for text in said.overrides if text not in wrong])
     complete = [o for o in parsed if not (problems and str(o.input_line).endswith("="))]  # not `task=` of `task= fit`
     problems += [problem for override in complete if (problem := option_problem(loader, groups, override))]
-    if not problems and not (said.multirun or in_sweep):
+    if not problems and not (said.multirun or in_sweep or _starts_sweep(parsed, loader)):
         several = [one for one in parsed if one.is_sweep_override()]
         problems += [several_values_problem(o, arguments, is_group=o.key_or_group in groups) for o in several]
     if not problems:
@@ -232,6 +239,17 @@ def composition_error_message(
     if not problems and isinstance(error, MissingConfigException):
         return missing_option_message(error)
     return "\n".join(problems) or refused_override_message(error, parsed, groups, loader)
+
+
+def _starts_sweep(overrides: Sequence[Override], loader: ConfigLoader) -> bool:
+    """Return whether an experiment among the overrides starts a sweep by itself, so that -m is not needed."""
+    names = [override.value() for override in overrides if override.key_or_group == "experiment"]
+    sources = [
+        {"provider": source.provider, "schema": source.scheme(), "path": source.path} for source in loader.get_sources()
+    ]
+    found = [stored_config(f"experiment/{name}", sources) for name in names if isinstance(name, str)]
+    modes = [(each.content.get("hydra") or {}).get("mode") for each in found if each is not None]
+    return RunMode.MULTIRUN.name in modes
 
 
 def _own_options(loader: ConfigLoader) -> dict[str, list[str]]:

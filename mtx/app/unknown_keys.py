@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from mtx.app.corrected_command import replaced
+from mtx.app.corrected_command import command, replaced
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.check_and_build import parameter_annotations
 from mtx.components.groups import GROUPS
@@ -103,6 +103,9 @@ def _meant(
     if isinstance(node, Mapping) and _takes(node, ".".join(parts[:depth]), parts[depth]):
         name = str(node[TARGET_KEY]).rpartition(".")[2]
         return f"{name} takes it; add it with +: {replaced(arguments, {text: f'+{text}'})}"
+    if group == "task" and "task=check" in arguments:
+        kept = [each for each in arguments if not each.startswith("task.") or each[5:].partition("=")[0] in node]
+        return f"task=check checks no keys of another task. Leave them out: {command(kept)}"
     group = parts[1] if group == "hydra" else group  # groups of mtx choose the launcher and the sweeper of Hydra
     options = [name for name in _options(loader, group) if _has_key(loader, group, name, parts)]
     if not options:

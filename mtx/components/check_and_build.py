@@ -15,7 +15,7 @@ from typing import Any
 
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.groups import GROUPS, KEYS, SHORT_KEYS, group_of
-from mtx.components.unchanged_packaged_options import is_packaged
+from mtx.components.unchanged_packaged_options import example_with, is_packaged
 from mtx.errors import ConfigError, MtxError, choices
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.library_errors import library_reason
@@ -45,9 +45,7 @@ def check_config(config: Config) -> None:
         ConfigError: the config is invalid; the message lists every problem with its key.
     """
     groups = [(group, options) for group, options in config.items() if isinstance(options, Mapping)]
-    problems = [
-        f"{key} is required: set {key}=VALUE" for group, options in groups for key in _missing_keys(group, options)
-    ]
+    problems = [_required(key) for group, options in groups for key in _missing_keys(group, options)]
     seed = config.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < MAX_SEED:
         problems.append(f"seed must be an integer of at least 0 and below {MAX_SEED}, but is {seed!r}. Set seed=0")
@@ -208,6 +206,11 @@ def _as_it_is(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _as_it_is(item) for name, item in value.items()}
     return [_as_it_is(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _required(key: str) -> str:
+    example = example_with(key)
+    return f"{key} is required" + (f", as in: {example}" if example else f": set {key}=VALUE")
 
 
 def _missing_keys(key: str, value: Any) -> Iterator[str]:

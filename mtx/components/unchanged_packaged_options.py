@@ -32,6 +32,14 @@ def is_packaged(group: str, config: Mapping[str, Any], name: str | None = None) 
     return False
 
 
+def example_with(key: str) -> str | None:
+    """Return the first command in the comments of a packaged option GROUP.OPTION that sets a key, or None."""
+    group, _, rest = key.partition(".")
+    file = resources.files(CONFIGS) / group / f"{rest.partition('.')[0]}.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return next((line.lstrip("# ") for line in lines if line.startswith("#") and f"{key}=" in line), None)
+
+
 def _resolved(packaged: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     """Return packaged keys with their interpolations resolved in this config, or None if one cannot be resolved."""
     if INTERPOLATION not in str(packaged):

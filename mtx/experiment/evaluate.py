@@ -41,6 +41,7 @@ from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import CheckpointTranslator, SearchOptions
 
 GUIDE = "docs/howto/own_model.md"
+LINES_OF = {"checkpoint": "translations", "baseline": "baseline_translations"}  # folders in the folder of the run
 NUM_DECIMALS = 4  # decimal places of a score in the report
 
 
@@ -60,7 +61,7 @@ def evaluate(
 ) -> float | None:
     """Translate and score the pairs of the downloader and of each validation set, and write the report.
 
-    The translations of each set are written to `translations/NAME.txt` in the folder of the run.
+    The run's folders `sources`, `translations`, `baseline_translations` and `references` get the lines of each set.
 
     Args:
         run: The config, and the components that are built from it.
@@ -158,11 +159,12 @@ def _evaluated(
         with CountedWork(f"translating {name}", len(sources), "evaluate", unit="sentences") as progress:
             found = translator.n_best_of_ids(sources, options, progress.reach)
         outputs = [best[0].text for best in found]
-        if role == "checkpoint":
-            _write_lines(run, name, outputs)
+        _write_lines(run, LINES_OF[role], name, outputs)
         likelihoods[role] = _likelihoods(translator, text, sources, options)
         if find_spec("sacrebleu"):
             scores[role] = system_scores(outputs, text.references, tokenizer=tokenizer)
+    _write_lines(run, "sources", name, text.sources)
+    _write_lines(run, "references", name, text.references)
     rng = np.random.default_rng(run.seed)
     differences = _likelihood_difference(likelihoods, rng)
     if len(scores) == 2:
@@ -235,8 +237,8 @@ def _rounded(value: float) -> float:
     return round(value, NUM_DECIMALS)
 
 
-def _write_lines(run: Run, name: str, outputs: list[str]) -> None:
-    folder = run.output_dir / "translations"
+def _write_lines(run: Run, folder_name: str, name: str, outputs: Sequence[str]) -> None:
+    folder = run.output_dir / folder_name
     folder.mkdir(parents=True, exist_ok=True)
     stem = name.replace("%", "%25").replace("/", "%2F")  # so that two names are never one file
     with atomic_file(folder / f"{stem}.txt") as file:

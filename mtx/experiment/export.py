@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from mtx.data.exchange.dataset_card import dataset_card
 from mtx.data.exchange.dataset_export import ExportSummary, Format, export_dataset
@@ -11,7 +10,7 @@ from mtx.data.exchange.export_formats import ExtraColumns, Newlines
 from mtx.data.store import Store
 from mtx.errors import ConfigError, NotStoredError, StoreError
 from mtx.experiment.dataset_of_run import building_command, dataset_of_run
-from mtx.experiment.model_export import export_model
+from mtx.experiment.model_export import MODEL_FORMATS, ModelFormat, export_model
 from mtx.experiment.run_context import Run, needs
 from mtx.infra.dal.atomic_file import atomic_file, make_folder
 from mtx.infra.dal.maintenance_protocols import num_bytes_of
@@ -27,7 +26,7 @@ def export(
     dataset: str | None = None,
     to: str | None = None,
     ckpt: str | None = None,
-    format: Format | Literal["transformers"] = "parquet",
+    format: Format | ModelFormat = "parquet",
     overwrite: bool = False,
     inputs: bool = False,
     newlines: Newlines = "refuse",
@@ -42,7 +41,7 @@ def export(
         dataset: The id of the dataset, or the folder of a run, which stands for its filtered training pairs.
         to: The target: a folder, or an archive if the name ends in `.zip`, `.tar.gz` or `.tgz`. With `card`, a name
             that ends in `.md` is the target of the card alone.
-        ckpt: The checkpoint, for `format=transformers`.
+        ckpt: The checkpoint, for `format=transformers` and `format=onnx`.
         format: The file format of the export.
         overwrite: Replace an earlier export at `to`.
         inputs: Also export the stored datasets and tokenizers that the dataset was built from.
@@ -57,8 +56,8 @@ def export(
     """
     of_datasets = {"dataset": dataset, "card": card, "task.inputs": inputs}
     _check_combination(format, ckpt, of_datasets | {"task.newlines": newlines, "task.columns": columns})
-    if format == "transformers":
-        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite)
+    if format == "transformers" or format == "onnx":
+        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite, format=format)
         return
     if not dataset or not to:
         raise ConfigError(
@@ -82,14 +81,15 @@ def export(
 
 def _check_combination(format: str, ckpt: str | None, of_datasets: Mapping[str, object]) -> None:
     """Raise ConfigError for an option of the other kind of export, datasets or models, which would do nothing."""
-    if format != "transformers":
+    if format not in MODEL_FORMATS:
         if ckpt is not None:
             raise ConfigError(
-                f"ckpt is for format=transformers, but format is {format}. Set format=transformers, or leave ckpt out"
+                f"ckpt is for format=transformers and format=onnx, but format is {format}. Set format=transformers, or "
+                "leave ckpt out"
             )
     elif ignored := [name for name, value in of_datasets.items() if value not in (None, False, "refuse")]:
         raise ConfigError(
-            f"format=transformers writes the model of a checkpoint, so {', '.join(ignored)} would do nothing. Leave "
+            f"format={format} writes the model of a checkpoint, so {', '.join(ignored)} would do nothing. Leave "
             "them out, or choose another format"
         )
 

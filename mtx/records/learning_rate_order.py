@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from rich.table import Table
 from rich.text import Text
 
-from mtx.records.objective_at_equal_budget import CURVE_METRIC, budget_measure, number_at, spent_amounts
+from mtx.records.objective_at_equal_budget import CURVE_METRIC, budget_measure, number_during, spent_amounts
 from mtx.records.ranking_agreement import SHARES, Agreement, agreement
 from mtx.records.report_metrics import Value
 from mtx.records.result_types import SEED, JobRecord, Results
@@ -149,7 +149,7 @@ def _at_shares(
     for rate, of_rate in jobs.items():
         for share, _ in SHARES:
             amount = share * min(amounts.values())
-            at = {arm: [number_at(job, measure, amount) for job in of_arm] for arm, of_arm in of_rate.items()}
+            at = {arm: [number_during(job, measure, amount) for job in of_arm] for arm, of_arm in of_rate.items()}
             known = {arm: [number for number in numbers if number is not None] for arm, numbers in at.items()}
             early.setdefault(rate, []).append(
                 {arm: fmean(known[arm]) for arm in at if known[arm] and len(known[arm]) == len(at[arm])}

@@ -15,6 +15,7 @@ FIELDS = {"source_bytes": "source_bytes", "real_tokens": "real_tokens", "updates
 MEASURES = tuple(FIELDS)  # values of sweep.budget; a field of `spent` in a report for each
 BUDGET_KEYS = (*(f"budget.{field}" for field in FIELDS.values()), "trainer.max_steps")
 NAMES = {"source_bytes": "source bytes", "real_tokens": "real tokens", "updates": "updates", "seconds": "seconds"}
+UNEVEN = 1.25  # ratio of amounts within an arm at equal seconds, above which other work has slowed some jobs
 TOLERANCE = 1.05  # ratio of amounts that count as equal: a budget ends with the step that reaches it
 
 
@@ -37,7 +38,7 @@ def at_equal_budget(results: Results) -> tuple[Results, tuple[str, ...]]:
         return results, tuple(notes)
     least, most = min(amounts.values()), max(amounts.values())
     if most <= TOLERANCE * least:
-        return results, tuple(notes)
+        return results, (*notes, *(_load_notes(results, jobs) if measure == "seconds" else ()))
     differ = f"Jobs trained for different {NAMES[measure]}: {amount_text(least)} to {amount_text(most)}"
     if results.objective != CURVE_METRIC:
         notes.insert(0, f"{differ}. {results.objective} has no curve, so it is compared at unequal budgets.")
@@ -48,6 +49,23 @@ def at_equal_budget(results: Results) -> tuple[Results, tuple[str, ...]]:
         notes.insert(1, f"Left out, since their curves do not show this amount: jobs {', '.join(lost[:10])}.")
     equal = tuple(_with_objective(job, numbers[job.name]) if job.name in numbers else job for job in results.jobs)
     return dataclasses.replace(results, jobs=equal), tuple(notes)
+
+
+def _load_notes(results: Results, jobs: Sequence[JobRecord]) -> tuple[str, ...]:
+    """Say that jobs of one arm trained unequally much in equal seconds, since their speed should differ little."""
+    updates = spent_amounts(jobs, "updates")
+    arms = ([updates[job.name] for job in arm.jobs if job.name in updates] for arm in results.arms.values())
+    uneven = [(max(of_arm) / min(of_arm), min(of_arm), max(of_arm)) for of_arm in arms if of_arm]
+    if not uneven or max(uneven)[0] <= UNEVEN:
+        return ()
+    _, least, most = max(uneven)
+    tokens = spent_amounts(jobs, "real_tokens")
+    is_fair = len(tokenizers(jobs)) < 2 and len(tokens) == len(jobs)
+    other = f"budget.real_tokens={max(tokens.values()):.0f}" if is_fair else "a budget.source_bytes"
+    return (
+        f"In equal seconds, jobs of one arm made {least:,.0f} to {most:,.0f} updates. Other work has slowed some of "
+        f"them, so differences can come from that. Repeat the sweep with budget.seconds=null and {other}.",
+    )
 
 
 def check_budget_measure(measure: object) -> None:
@@ -119,12 +137,47 @@ def number_at(job: JobRecord, measure: str, amount: float) -> float | None:
     final = job.number(CURVE_METRIC)
     if final is None or not math.isfinite(final) or spent_amounts([job], measure)[job.name] <= TOLERANCE * amount:
         return final
+    return None if (found := _around(job, measure, amount)) is None else found.number
+
+
+def number_during(job: JobRecord, measure: str, amount: float) -> float | None:
+    """Return the bits per byte of a job after a part of its training; None without a validation near it.
+
+    Before training, all arms are nearly equal. So a line from there to the end would repeat the order of the end. At
+    most half of the number may come from these two.
+    """
+    if (found := _around(job, measure, amount)) is None:
+        return None
+    end = spent_amounts([job], measure)[job.name] / TOLERANCE
+    from_before = 0.0 if found.before > 0 else 1 - found.share
+    from_end = 0.0 if found.after < end else found.share
+    return None if from_before + from_end > 0.5 else found.number
+
+
+@dataclasses.dataclass(frozen=True)
+class _Between:
+    """A number on the line between two validations.
+
+    Attributes:
+        before, after: the amounts of training of the two validations.
+        share: how much of the number comes from the second one, 0 to 1.
+        number: the bits per byte.
+    """
+
+    before: float
+    after: float
+    share: float
+    number: float
+
+
+def _around(job: JobRecord, measure: str, amount: float) -> _Between | None:
     points = [
         (x, y) for one in job.report.validations if (x := _amount(one, measure)) is not None and (y := _bits(one))
     ]
     for (before, above), (after, below) in pairwise(sorted(points)):
         if before <= amount <= after:
-            return above + (below - above) * (amount - before) / (after - before) if after > before else below
+            share = (amount - before) / (after - before) if after > before else 1.0
+            return _Between(before, after, share, above + (below - above) * share)
     return None
 
 

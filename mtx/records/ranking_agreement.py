@@ -20,6 +20,7 @@ from mtx.records.objective_at_equal_budget import (
     budget_measure,
     measure_keys,
     number_at,
+    number_during,
     spent_amounts,
 )
 from mtx.records.report_metrics import Value
@@ -27,6 +28,7 @@ from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.setting_notation import settings_label
 
 SHARES = ((0.1, "a tenth"), (0.25, "a quarter"), (0.5, "half"))
+CHANCE = "No arm is told apart from the best at the end, so this order may be chance."
 MIN_ARMS = 3  # two arms have one pair, whose share says nothing
 
 
@@ -40,6 +42,7 @@ class Agreement:
         low, high: The ends of the 95 % interval of the share.
         best: The arm that is best at the smaller budget.
         is_same_best: Whether this arm is also the best at the largest budget.
+        is_chance: Whether the order at the largest budget may be chance: no arm is told apart from the best one.
     """
 
     budget: str
@@ -49,6 +52,7 @@ class Agreement:
     high: float
     best: str
     is_same_best: bool
+    is_chance: bool = False
 
     @property
     def text(self) -> str:
@@ -57,7 +61,7 @@ class Agreement:
         best = f"{self.best} would have been best{', as at the end' if self.is_same_best else ', unlike at the end'}"
         return (
             f"At {self.budget} the order would have been the same in {self.num_same} of {self.num_pairs} pairs of arms "
-            f"({share} %, 95 % interval {low} to {high}). {best}."
+            f"({share} %, 95 % interval {low} to {high}). {best}.{f' {CHANCE}' * self.is_chance}"
         )
 
 
@@ -65,7 +69,8 @@ def agreements(results: Results) -> tuple[Agreement, ...]:
     """Return the agreement of smaller budgets with the largest one, smallest first; empty if it cannot be computed.
 
     If a budget varies, jobs with different budgets are compared. Otherwise smaller budgets are read from the learning
-    curves of the jobs: a tenth, a quarter and half of what all jobs spent. The jobs of `sweep.confirm` are left out.
+    curves of the jobs: a tenth, a quarter and half of what all jobs spent. A share without a validation near it is left
+    out, and so are the jobs of `sweep.confirm`.
     """
     if results.is_confirmed:
         results = replace(results, jobs=tuple(job for job in results.jobs if not job.confirms))
@@ -74,7 +79,8 @@ def agreements(results: Results) -> tuple[Agreement, ...]:
         return ()
     keys = [key for key in results.varied if key in BUDGET_KEYS]
     if not keys:
-        return _from_curves(results, jobs)
+        is_chance = len(results.verdict.tied) == len(results.verdict.order)
+        return tuple(replace(one, is_chance=is_chance) for one in _from_curves(results, jobs))
     if len(keys) > 1 or keys[0] not in measure_keys(budget_measure(results, jobs)):
         return ()  # the jobs are compared at an equal amount of another measure
     return _between_budgets(results, jobs, keys[0])
@@ -108,7 +114,7 @@ def _from_curves(results: Results, jobs: Sequence[JobRecord]) -> tuple[Agreement
     found = []
     for share, words in SHARES:
         amount = share * budget
-        early = _means(results, trained, partial(number_at, measure=measure, amount=amount))
+        early = _means(results, trained, partial(number_during, measure=measure, amount=amount))
         name = f"{words} of this budget ({amount_text(amount)} {NAMES[measure]})"
         if (one := agreement(name, early, at_end, results.direction)) is not None:
             found.append(one)

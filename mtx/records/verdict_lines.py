@@ -8,6 +8,7 @@ from mtx.records.report_metrics import KEY_METRICS, Value
 from mtx.records.result_types import Results
 
 NO_OBJECTIVE = "The task returned no number to compare jobs by. Choose one of report.json with sweep.objective=NAME."
+ONLY_CHECKED = "The jobs were only checked, so there is nothing to compare."
 
 INTERIM = "Interim, no winner yet: {} jobs are completed, {} run or wait."
 OPTIMISM = (
@@ -18,6 +19,8 @@ OPTIMISM = (
 def verdict_text(results: Results) -> str:
     """Say which arm is the best, or why none is; empty if there is nothing to choose from."""
     metric = results.objective
+    if metric is None and results.jobs and all(job.choices.get("task") == "check" for job in results.jobs):
+        return ONLY_CHECKED
     if metric is None:
         return INTERIM.format(*_done_and_waiting(results)) if results.is_interim else NO_OBJECTIVE
     if len(results.arms) < 2:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, class_identity
-from mtx.errors import ConfigError, MalformedPairError, SourceError
+from mtx.errors import ConfigError, MalformedPairError, OwnCodeError, SourceError
 from mtx.infra.dal.atomic_file import sha256_of
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import batches_of_rows, is_text
@@ -155,11 +155,14 @@ class BackTranslationDownloader(Downloader):
         _, before = self._hashed
         try:
             translator = load_translator(self._path, device=self.device)
-        except ConfigError as error:
+        except OwnCodeError as error:
+            reason, _, typed = _with_key(str(error)).rpartition(". ")
             raise ConfigError(
-                f"{_with_key(str(error))}. For a checkpoint of your own model or normaliser, translate with mtx "
-                "task=translate instead, and read the two files"
+                f"{reason}. Back-translation builds none: translate with mtx task=translate, and read the two files. "
+                f"There, {typed[0].lower()}{typed[1:]}"
             ) from error
+        except ConfigError as error:
+            raise ConfigError(_with_key(str(error))) from error
         if prefixes := translator.state.normalise.part_prefixes:
             known = ", ".join(map(repr, prefixes))
             raise ConfigError(

@@ -21,7 +21,7 @@ from mtx.data.normalise_steps import StepsNormaliser
 from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
 from mtx.data.tokenize.tokenization import prepare_tokenizer, vocabulary_size
-from mtx.errors import ConfigError, MtxError
+from mtx.errors import ConfigError, MtxError, OwnCodeError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.library_errors import library_reason
 
@@ -210,7 +210,7 @@ def _normaliser(described: Mapping[str, Any], path: object) -> Normaliser:
     options = {key: value for key, value in described.items() if key not in ("kind", "version")}
     steps = options.get("steps", [])
     if of_mtx is None or (isinstance(steps, list) and not all(isinstance(step, str) for step in steps)):
-        raise ConfigError(
+        raise OwnCodeError(
             f"ckpt={path} was trained on texts that your own code {str(kind)[:80]!r} normalised, which mtx does not "
             "run by a checkpoint's own word. Type the normalise=… options of the training, too"
         )

@@ -93,6 +93,10 @@ def test_both_storages_give_the_same_batches(mtx: Mtx) -> None:
         ("datamodule.too_long=cut", ["datamodule.too_long is one of drop, truncate, but is 'cut'"]),
         ("downloader=hf", ["downloader.dataset is required: set downloader.dataset=VALUE"]),
         (
+            "score=[embeddings]",
+            ["score.embeddings.encoder is required, as in: mtx task=prepare 'score=[language,embeddings]' 'score.emb"],
+        ),
+        (
             "sampler._target_=mtx.data.store.Store",
             ["sampler._target_ must name a Planner, but mtx.data.store.Store is not one"],
         ),

@@ -192,6 +192,17 @@ def test_several_values_are_answered_with_a_sweep(arguments: tuple[str, ...]) ->
     assert "Ambiguous" not in told
 
 
+def test_an_experiment_that_sweeps_by_itself_needs_no_m_and_another_mistake_is_named() -> None:
+    told = composition_error_message(ValueError(), ["experiment=proxy", "seed=1,2", "budge.steps=0"])
+    assert told.startswith("there is no group or key 'budge'. ")
+
+
+def test_keys_of_another_task_beside_a_check_are_left_out_of_the_proposed_command() -> None:
+    arguments = ["experiment=proxy", "task=check", "task.translations=0", "seed=1,2", "task.contrastive_pairs=0"]
+    told = composition_error_message(ValueError(), arguments)
+    assert list(proposals(told)) == 2 * [["experiment=proxy", "task=check", "seed=1,2"]]
+
+
 def test_one_value_with_a_comma_is_answered_with_quotes() -> None:
     told = composition_error_message(ValueError(), ["downloader=local", "downloader.path=lamps, new.tsv"])
     assert check_proposals(told)[1] == ["downloader=local", "downloader.path='lamps, new.tsv'"]

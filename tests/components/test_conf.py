@@ -39,6 +39,7 @@ NEEDED = {
     ],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
     "tokenizer/sentencepiece": ["tokenizer.filepath=spm.model"],
+    "tokenizer/vocabulary_file": ["tokenizer.filepath=dict.txt"],
     "filter/opusfilter": [f"filter.path={CONF.parent / 'tests/data/filter/opusfilter_config.yaml'}"],
     "model/own": ["model._target_=pytorch_lightning.demos.boring_classes.BoringModel"],
 }
@@ -48,7 +49,7 @@ GROUPS = {
     "score": {"rules", "near_duplicates", "duplicates", "contamination", "language", "given", "embeddings"},
     "normalise": {"default", "none", "steps"},
     "filter": {"default", "none", "selection", "opusfilter"},
-    "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained", "sentencepiece"},
+    "tokenizer": {"bpe", "unigram", "wordpiece", "byte", "pretrained", "sentencepiece", "vocabulary_file"},
     "sampler": {"bucket", "token_budget", "static_shapes", "random", "sequential", "sorted"},
     "task": {"measure", "prepare", "scores", "show", "check", "fit"},
 }
@@ -164,6 +165,7 @@ OTHER_ON_PURPOSE = {
     "storage/files_arrow": {"datasets": "datasets-files"},  # a folder of its own beside that of sqlite_arrow
     "tokenizer/pretrained": {"filepath": MISSING_VALUE},  # required; the class says so itself
     "tokenizer/sentencepiece": {"filepath": MISSING_VALUE},
+    "tokenizer/vocabulary_file": {"filepath": MISSING_VALUE},
 }
 
 # Settings that the pipeline gives, or that the data fills in.

@@ -32,6 +32,7 @@ NEEDED = {
     ],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
     "tokenizer/sentencepiece": ["tokenizer.filepath=spm.model"],
+    "tokenizer/vocabulary_file": ["tokenizer.filepath=dict.txt"],
     "filter/opusfilter": [f"filter.path={CONF.parent / 'tests/data/filter/opusfilter_config.yaml'}"],
 }
 

@@ -157,7 +157,7 @@ def test_pairs_that_a_baseline_was_trained_on_are_refused(
 def test_each_set_has_a_name_and_a_file_of_its_own(made: tuple[Path, Any, Any], tmp_path: Path) -> None:
     run: Any = SimpleNamespace(output_dir=tmp_path)
     for name in ("a/b", "a_b", "a%2Fb"):
-        _write_lines(run, name, [name])
+        _write_lines(run, "translations", name, [name])
     assert {path.read_text() for path in (tmp_path / "translations").iterdir()} == {"a/b\n", "a_b\n", "a%2Fb\n"}
     dm = made[2]
     other = replace(dm.recipe.downloader, mark="name")
@@ -193,8 +193,13 @@ def test_the_command_scores_named_sets_and_a_baseline(
     num_bytes = sum(len(target) for _, target in PAIRS)
     assert nats is not None
     assert report["bits_per_byte"] == pytest.approx(nats.sum() / math.log(2) / num_bytes, abs=1e-4)
-    lines = Path("run/translations/news.txt").read_bytes().decode().split("\n")[:-1]
-    assert lines == [single_line(text) for text in translator.translate([source for source, _ in PAIRS], beam=1)]
+    written = ("translations", "baseline_translations", "sources", "references")
+    lines, of_baseline, *sides = (Path("run", name, "news.txt").read_bytes().split(b"\n")[:-1] for name in written)
+    assert lines == of_baseline
+    assert [[line.decode() for line in side] for side in sides] == [[single_line(p[i]) for p in PAIRS] for i in (0, 1)]
+    assert [line.decode() for line in lines] == [
+        single_line(text) for text in translator.translate([source for source, _ in PAIRS], beam=1)
+    ]
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert 'id="evaluation"' in page
     assert news["signatures"]["bleu"] in page

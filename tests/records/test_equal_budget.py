@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,26 @@ def test_jobs_that_trained_longer_are_compared_at_what_all_reached(tmp_path: Pat
     )  # b is at 4.5, a quarter of the way from 5 to 3, and would win by its last number
     assert found.arms["b"].numbers("bits_per_byte") == pytest.approx([4.6, 4.7])
     assert condition_lines(found) == ("different: seconds 20 to 32, updates 10 to 16, real tokens 1,000 to 1,600",)
+
+
+def test_equal_seconds_on_a_busy_machine_are_said(tmp_path: Path) -> None:
+    said = []
+    for folder, slowest in (("busy", 700), ("quiet", 900)):
+        for arm in ("a", "b"):
+            for seed, tokens in ((1, 1000), (2, slowest if arm == "b" else 1000)):
+                config = {"budget": {"seconds": 20}}
+                spent = {"steps": tokens // 100, "seconds": 20.0, "real_tokens": tokens}
+                fitted(tmp_path / folder, arm, seed, [(0, 8.0), (tokens, 4.0)], config=config)
+                path = tmp_path / folder / f"{arm}{seed}" / "report.json"
+                path.write_text(json.dumps(json.loads(path.read_text()) | {"spent": spent}))
+        said.append(cohorts(read_results([tmp_path / folder]))[0].notes)
+    assert said == [
+        (
+            "In equal seconds, jobs of one arm made 7 to 10 updates. Other work has slowed some of them, so "
+            "differences can come from that. Repeat the sweep with budget.seconds=null and budget.real_tokens=1000.",
+        ),
+        (),
+    ]
 
 
 def test_unequal_budgets_of_a_sweep_are_recorded_as_an_assumption(tmp_path: Path) -> None:

@@ -39,6 +39,32 @@ def test_smaller_budgets_are_read_from_the_curves_of_a_sweep(tmp_path: Path) -> 
     assert (quarter.num_same, half.num_same, half.best) == (1, 3, "a")
 
 
+def test_an_order_of_arms_that_are_not_told_apart_may_be_chance(tmp_path: Path) -> None:
+    for folder, spread in (("alike", 3.0), ("apart", 0.001)):
+        for arm, last in {"a": 1.0, "b": 2.0, "c": 3.0}.items():
+            for seed in (1, 2):
+                bits = last + spread * (seed if arm == "b" else -seed)
+                curve = [{"step": s, "seconds": s, "val/bits_per_byte": 9.0 - s + bits} for s in (0, 5, 10)]
+                config = {"sampler": {}, "seed": seed, "budget": {"seconds": 10}}
+                report = trained(bits, validations=curve, spent={"steps": 10, "seconds": 10.0})
+                write_job(tmp_path / folder / f"{arm}{seed}", config, report, choices={"sampler": arm}, objective=BITS)
+    alike, apart = (agreements(read_results([tmp_path / folder]))[-1] for folder in ("alike", "apart"))
+    assert (alike.is_chance, apart.is_chance) == (True, False)
+    assert alike.text.endswith(" No arm is told apart from the best at the end, so this order may be chance.")
+    assert apart.text.endswith(" as at the end.")
+
+
+def test_a_line_from_the_beginning_to_the_end_tells_no_order(tmp_path: Path) -> None:
+    for arm, last in {"a": 1.0, "b": 2.0, "c": 3.0}.items():
+        for name, amounts in {"ends": (0, 100), "late": (0, 40, 100)}.items():
+            curve = [{"step": i, "seconds": s, "val/bits_per_byte": 9.0 - s} for i, s in enumerate(amounts)]
+            report = trained(last, validations=curve, spent={"steps": 3, "seconds": 100.0})
+            config = {"sampler": {}, "budget": {"seconds": 100}}
+            write_job(tmp_path / name / arm, config, report, choices={"sampler": arm}, objective=BITS)
+    assert agreements(read_results([tmp_path / "ends"])) == ()
+    assert [one.budget[:9] for one in agreements(read_results([tmp_path / "late"]))] == ["a quarter", "half of t"]
+
+
 def test_runs_with_several_budgets_are_compared_with_the_largest(tmp_path: Path) -> None:
     numbers = {10: (3.0, 4.0, 5.0), 100: (2.0, 1.0, 3.0)}
     for budget, values in numbers.items():

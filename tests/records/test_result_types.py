@@ -76,6 +76,19 @@ def test_one_row_is_no_winner(tmp_path: Path) -> None:
     assert "★" not in console.export_text()
 
 
+def test_jobs_that_were_only_checked_have_nothing_to_compare(tmp_path: Path) -> None:
+    for task in ("check", "measure"):
+        for seed in (1, 2):
+            job(tmp_path / task / str(seed), {"seed": seed}, {}, choices={"task": task})
+    assert (
+        verdict_text(read_results([tmp_path / "check"]))
+        == "The jobs were only checked, so there is nothing to compare."
+    )
+    assert verdict_text(read_results([tmp_path / "measure"])).startswith(
+        "The task returned no number to compare jobs by."
+    )
+
+
 def test_a_row_of_many_choices_over_seeds_fits_into_eighty_columns(tmp_path: Path) -> None:
     keys = ("accumulate_grad_batches", "max_tokens", "window", "learning_rate")
     for number, (value, seed) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)]):

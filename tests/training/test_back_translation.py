@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
 
@@ -100,8 +101,17 @@ def test_bad_input_is_told_with_what_to_type(ckpt: Path, text: Path, tmp_path: P
     with pytest.raises(SourceError, match="has no split 'test'; there is: train"):
         list(BackTranslationDownloader(**options(ckpt, text)).batches("test", {}))
     (tmp_path / "no.ckpt").write_bytes(b"PK")
-    with pytest.raises(ConfigError, match=r"^downloader\.ckpt=\S+ cannot be read.*translate with mtx task=translate"):
+    with pytest.raises(ConfigError, match=r"^downloader\.ckpt=\S+ cannot be read as a checkpoint") as caught:
         BackTranslationDownloader(**options(tmp_path / "no.ckpt", text)).info()
+    assert "task=translate" not in str(caught.value), "a damaged file says nothing about own models"
+
+
+def test_a_checkpoint_of_an_own_model_is_sent_to_the_task(ckpt: Path, text: Path, tmp_path: Path) -> None:
+    content = torch.load(ckpt, weights_only=True)
+    torch.save({**content, "model_kind": "own"}, tmp_path / "own.ckpt")
+    told = r"^downloader\.ckpt=\S+ is not of mtx's.*translate with mtx task=translate.*There, type the class"
+    with pytest.raises(ConfigError, match=told):
+        BackTranslationDownloader(**options(tmp_path / "own.ckpt", text)).info()
 
 
 def test_a_checkpoint_with_prefixes_of_parts_is_refused(

@@ -50,7 +50,8 @@ class OpusFilter(PairFilter):
         found = self._config.left_out
         if not found:
             return
-        such = f"{self.path} has {len(found)} rule{'s' * (len(found) != 1)} or steps that mtx does not apply"
+        what = "rule or step" if len(found) == 1 else "rules or steps"
+        such = f"{self.path} has {len(found)} {what} that mtx does not apply"
         listed = "\n".join(f"  {each}" for each in found)
         if self.unsupported == "refuse":
             raise ConfigError(f"{such}:\n{listed}\nTo leave them out, set filter.unsupported=skip")

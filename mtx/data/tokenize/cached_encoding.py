@@ -19,12 +19,11 @@ from tokenizers import Tokenizer
 
 from mtx.data.tokenize.joined_pieces import PieceJoiner, piece_joiner
 from mtx.data.tokenize.piece_cache import Ids, PieceCache
-from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.data.tokenize.text_cuts import Bounds, CutRule, byte_ids, class_changes, cut_places, cut_rule
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer
+from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 
 TEXTS_PER_CALL = 8192  # texts per call of the library, which encodes them in threads; results take 100 bytes per token
-LISTS_PER_CALL = 1024  # texts per call of the library `sentencepiece`; its lists of ids then stay in the cache
 PIECES_PER_CALL = 1 << 16  # pieces per call of the library, if several pieces are one text
 MAX_NEW_SHARE = 0.6  # maximum share of the bytes in pieces to encode; above it, encoding whole texts is as fast
 
@@ -78,9 +77,7 @@ class FlatEncoder:
         size = max(tokenizer.get_vocab().values(), default=0) + 1
         dtype = np.uint16 if size <= np.iinfo(np.uint16).max + 1 else np.uint32
         rule = cut_rule(tokenizer)
-        joiner = (
-            None if rule is None or isinstance(tokenizer, SentencePieceTokenizer) else piece_joiner(tokenizer, rule)
-        )
+        joiner = None if rule is None or isinstance(tokenizer, TokenizerAdapter) else piece_joiner(tokenizer, rule)
         table = byte_ids(tokenizer)
         return cls(
             tokenizer, dtype, rule, joiner, None if table is None else table.astype(dtype), PieceCache.empty(dtype)
@@ -157,13 +154,20 @@ class FlatEncoder:
 
     def _encode_each(self, texts: pa.LargeStringArray) -> tuple[NDArray[np.int64], Ids]:
         lengths, ids = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=self.dtype)]
-        size = LISTS_PER_CALL if isinstance(self.tokenizer, SentencePieceTokenizer) else TEXTS_PER_CALL
+        size = self.tokenizer.texts_per_call if isinstance(self.tokenizer, TokenizerAdapter) else TEXTS_PER_CALL
         for start in range(0, len(texts), size):
-            rows = encode_texts(self.tokenizer, texts.slice(start, size).to_pylist())
-            lengths.append(np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)))
-            count = int(lengths[-1].sum())
-            ids.append(np.fromiter(chain.from_iterable(rows), dtype=self.dtype, count=count))
+            found = self._encode_call(texts.slice(start, size).to_pylist())
+            lengths.append(found[0])
+            ids.append(found[1])
         return np.concatenate(lengths), np.concatenate(ids)
+
+    def _encode_call(self, texts: list[str]) -> tuple[NDArray[np.int64], Ids]:
+        if isinstance(self.tokenizer, TokenizerAdapter):
+            lengths, ids = self.tokenizer.flat_ids(texts)
+            return lengths, ids.astype(self.dtype)
+        rows = encode_texts(self.tokenizer, texts)
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        return lengths, np.fromiter(chain.from_iterable(rows), dtype=self.dtype, count=int(lengths.sum()))
 
 
 def _merged(

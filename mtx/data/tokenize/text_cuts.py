@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 
 from mtx.data.tokenize import unigram
 from mtx.data.tokenize.byte import byte_chars
-from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.data.tokenize.tokenization import encode_texts
+from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 
 SPACE = 0x20
 NORMAL_FORMS = ("NFC", "NFKC", "NFD", "NFKD")
@@ -75,8 +75,8 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
     `keep`: no token crosses such a position. `classes`: nor does one cross a position of `class_changes`. `drop`: as
     `keep`, but the tokenizer also prepends a space to each text.
     """
-    if isinstance(tokenizer, SentencePieceTokenizer):
-        return "keep" if tokenizer.file.splits_words else None
+    if isinstance(tokenizer, TokenizerAdapter):
+        return "keep" if tokenizer.splits_words else None
     described = json.loads(tokenizer.to_str())
     model, steps = described["model"], normalizer_steps(described["normalizer"])
     if any(not token["special"] for token in described["added_tokens"]) or model.get("dropout"):
@@ -127,7 +127,7 @@ def normalizer_steps(described: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 def byte_ids(tokenizer: Tokenizer) -> NDArray[np.int64] | None:
     """Return the token id of each byte, int64 [256], if each byte of a text is one token; else None."""
-    if isinstance(tokenizer, SentencePieceTokenizer):
+    if isinstance(tokenizer, TokenizerAdapter):
         return None
     described = json.loads(tokenizer.to_str())
     model, words = described["model"], described["pre_tokenizer"]

@@ -23,7 +23,7 @@ from mtx.components.checked_options import component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.dataset import TranslationDataset
 from mtx.data.token_rows import SpecialIds
-from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
+from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 from mtx.errors import StoreError, TokenizerError
 from mtx.exhausted_resources import panics_as_errors, raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file
@@ -234,7 +234,7 @@ def prepare_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     is encoded as ordinary text instead of as the special id. The library saves this last setting neither in files nor
     in pickles, so it must be set after each load.
     """
-    if isinstance(tokenizer, SentencePieceTokenizer):
+    if isinstance(tokenizer, TokenizerAdapter):
         return tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -251,7 +251,7 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
         TypeError: a text is no str, or is not encodable as UTF-8.
         TokenizerError: the library fails, as with a tokenizer file whose parts contradict each other.
     """
-    if isinstance(tokenizer, SentencePieceTokenizer):
+    if isinstance(tokenizer, TokenizerAdapter):
         return tokenizer.ids_of(texts)
     if not tokenizer.encode_special_tokens:  # pickling resets this setting
         prepare_tokenizer(tokenizer)

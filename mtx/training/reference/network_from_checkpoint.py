@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from mtx.errors import ConfigError, MtxError
+from mtx.errors import ConfigError, MtxError, OwnCodeError
 from mtx.library_errors import library_reason
 from mtx.training.reference.network import Transformer, position_encodings
 
@@ -44,10 +44,11 @@ class NetworkSizes(BaseModel):
 def network_of(checkpoint: Mapping[str, Any], path: Path) -> Transformer:
     """Return the network of a checkpoint of the reference model, in evaluation mode.
 
-    Raises ConfigError if the checkpoint is of another model, or if its tensors do not fit its hyperparameters.
+    Raises OwnCodeError if the checkpoint is of another model, and ConfigError if its tensors do not fit its
+    hyperparameters.
     """
     if checkpoint.get(KIND_KEY) != KIND:
-        raise ConfigError(
+        raise OwnCodeError(
             f"ckpt={path} is not of mtx's reference model, the only one that mtx builds by a checkpoint's own word. "
             "Type the class of the model, too: model._target_=MODULE.CLASS"
         )

@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from mtx.batches.batch_format import BatchFormat
-from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
+from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 from mtx.errors import ConfigError
 from mtx.training.reference.network import Transformer
 from mtx.training.translation_state import TranslationState
@@ -28,13 +28,13 @@ def write_folder(network: Transformer, state: TranslationState, folder: Path) ->
     """Write weights, config, generation settings and tokenizer into an existing folder.
 
     Raises:
-        ConfigError: transformers is not installed, the tokenizer is a SentencePiece model, or the model has two
-            vocabularies, which the class does not have.
+        ConfigError: transformers is not installed, the tokenizer is not of the `tokenizers` library, or the model has
+            two vocabularies, which the class does not have.
     """
-    if isinstance(state.source, SentencePieceTokenizer):
+    if isinstance(state.source, TokenizerAdapter):
         raise ConfigError(
-            "the checkpoint has a SentencePiece model as its tokenizer, but format=transformers writes a "
-            "tokenizer.json. Translate with mtx task=translate, or train with a tokenizer of the tokenizers library"
+            "the checkpoint has a SentencePiece model or a vocabulary file as its tokenizer, but format=transformers "
+            "writes a tokenizer.json. Set format=onnx, or train with a tokenizer of the tokenizers library"
         )
     try:
         import transformers

@@ -27,7 +27,8 @@ from mtx.data.tokenize.unigram import UnigramTokenization
 from mtx.data.tokenize.wordpiece import WordPieceTokenization
 from mtx.errors import ConfigError, StoreError, TokenizerError
 
-KINDS = tuple(name for name in options("tokenizer") if name not in ("pretrained", "sentencepiece"))
+FROM_FILES = ("pretrained", "sentencepiece", "vocabulary_file")
+KINDS = tuple(name for name in options("tokenizer") if name not in FROM_FILES)
 TRAINED = tuple(target("tokenizer", name) for name in KINDS if target("tokenizer", name).is_trainable)
 LOSSLESS = tuple(name for name in KINDS if name != "wordpiece")
 

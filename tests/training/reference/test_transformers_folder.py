@@ -67,7 +67,7 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_sentencepiece_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     state: Any = SimpleNamespace(source=SentencePieceTokenizer.__new__(SentencePieceTokenizer))
     network: Any = None
-    with pytest.raises(ConfigError, match=r"has a SentencePiece model.*Translate with mtx task=translate"):
+    with pytest.raises(ConfigError, match=r"has a SentencePiece model.*Set format=onnx"):
         write_folder(network, state, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -77,7 +77,7 @@ def test_a_sentencepiece_model_is_refused_before_anything_is_written(tmp_path: P
     [
         ({"format": "transformers", "dataset": "a", "card": True}, "so dataset, card would do nothing"),
         ({"format": "transformers", "inputs": True, "columns": "drop"}, r"so task\.inputs, task\.columns would do"),
-        ({"format": "moses", "dataset": "a"}, "ckpt is for format=transformers, but format is moses"),
+        ({"format": "moses", "dataset": "a"}, "ckpt is for format=transformers and format=onnx, but format is moses"),
     ],
 )
 def test_options_of_the_other_kind_of_export_are_refused(options: dict[str, Any], told: str) -> None:
