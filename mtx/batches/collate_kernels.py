@@ -61,7 +61,8 @@ def batch_places(call: Any, batch: int, num_arrays: int) -> Any:
 @inner_kernel
 def batch_width(call: Any, batch: int, side: int) -> int:
     """Return the number in `widths` of a side of a batch."""
-    return int_array(call[WIDTHS], 2 * call[NUM_BATCHES])[UInt(2 * batch + side)]
+    width: int = int_array(call[WIDTHS], 2 * call[NUM_BATCHES])[UInt(2 * batch + side)]
+    return width
 
 
 @inner_kernel
