@@ -175,4 +175,5 @@ def _library_folders() -> tuple[str, ...]:
 
 
 def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())[:LONGEST_SENTENCE].rstrip(".")
+    """Return the first line of an error's text."""
+    return str(error).strip().partition("\n")[0].strip()[:LONGEST_SENTENCE].rstrip(".")

@@ -79,7 +79,7 @@ def test_the_sentence_of_a_library_goes_to_the_log(caplog: pytest.LogCaptureFixt
 
 def test_mtx_and_the_code_of_the_user_keep_their_sentences() -> None:
     def of_the_user() -> None:
-        raise ValueError("a rule needs\n two values.")
+        raise ValueError("a rule needs two values.\n More.")
 
     assert library_reason(raised(of_the_user)) == "ValueError: a rule needs two values"
     assert library_reason(ConfigError("x is 1. Set x=2.")) == "x is 1. Set x=2"

@@ -134,7 +134,7 @@ def test_the_first_failure_is_told_with_what_was_tried_and_for_how_long(
     RetryPolicy(300, instead="then it rests").call(hub)
     (message,) = caplog.messages
     assert message.startswith("the Hugging Face Hub at http")
-    assert "(ConnectionRefusedError: Connection refused more). Is there a network?" in message
+    assert "(ConnectionRefusedError: Connection refused). Is there a network?" in message
     assert message.endswith("mtx tries for up to 300 s (downloader.patience_s=300), then it rests")
 
 
