@@ -18,6 +18,7 @@ from mtx.evaluation.contrastive import (
 )
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import evenly_spaced_rows, rows_to_translate
+from mtx.library_errors import library_reason
 from mtx.progress.tracking import CountedWork
 from mtx.records.slice_report import Contrastive
 from mtx.training.datamodule import TranslationDataModule
@@ -60,7 +61,7 @@ def contrastive_accuracy(
         nats = _nats(data, model, device, candidates, loader)
     except Exception as error:  # of the model, such as too little memory, after a training that may have taken days
         log.debug("contrastive accuracy was not measured", exc_info=True)
-        told = f"contrastive accuracy was not measured: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        told = f"contrastive accuracy was not measured: {library_reason(error)}"
         run.console.print(told, highlight=False, markup=False, soft_wrap=True)
         return None, None
     byte_counts = data.num_target_bytes(torch.from_numpy(candidates.ravel()), name).numpy().reshape(candidates.shape)

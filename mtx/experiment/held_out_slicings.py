@@ -21,6 +21,7 @@ from mtx.evaluation.slices import (
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 from mtx.infra.dataset.extra_columns import is_category
+from mtx.library_errors import library_reason
 from mtx.training.held_out_documents import USUAL_NAME
 from mtx.training.training_pair_columns import TrainingColumns
 from mtx.training.translation_data import TranslationData
@@ -44,7 +45,7 @@ def slicings_or_none(data: object, console: Console) -> list[Slicing]:
         return held_out_slicings(data) if isinstance(data, TranslationData) else []
     except Exception as error:
         log.debug("the held-out pairs were not sliced", exc_info=True)
-        told = f"the held-out pairs were not sliced: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        told = f"the held-out pairs were not sliced: {library_reason(error)}"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
         return []
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mtx.errors import StoreError
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.library_errors import library_reason
 from mtx.page.content import page_content
 from mtx.page.safe_text import forget_texts, safe_text
 from mtx.page.scripts import packaged_text
@@ -64,7 +65,7 @@ def write_results_page(results: Results, folder: Path, console: Console) -> None
         _stop_reloading(folder / PAGE_FILE, console)
     except Exception as error:  # an unusual value in a result file, maybe of an old version, must not fail the run
         log.debug("the page was not written", exc_info=True)
-        told = f"the page was not written: {type(error).__name__}: {error}. The results are complete"
+        told = f"the page was not written: {library_reason(error)}. The results are complete"
         console.print(told, highlight=False, soft_wrap=True)
         _stop_reloading(folder / PAGE_FILE, console)
     else:

@@ -13,7 +13,7 @@ from mtx.components.identity import digest
 from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
 from mtx.exhausted_resources import exhausted_message, panics_as_errors
 from mtx.infra.dal.atomic_file import atomic_file
-from mtx.own_process import end_with_starting_process
+from mtx.own_process import end_with_starting_process, keep_native_lines_in
 from mtx.progress.literal_console import PlainConsole
 from mtx.progress.progress_log import is_later_rank
 from mtx.records.config_record import CONFIG_FILE, JobConfig
@@ -131,6 +131,7 @@ def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objectiv
     _redact_hydra_files(job, hide)
     status = JobStatus.begin(hashed, overrides=hide(list(job.overrides)), choices=job.choices)
     write_status(job.folder, status)
+    keep_native_lines_in(job.folder / "mtx.log")
     started = time.perf_counter()
     try:
         with panics_as_errors():

@@ -14,6 +14,7 @@ from mtx.errors import ConfigError
 from mtx.infra.dal.archive_errors import is_zip
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 from mtx.training.checkpoint_content import CHECKPOINT_PLACE, damage_of, unsafe_names
 
 Config = Mapping[str, Any]
@@ -121,11 +122,24 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
         )
 
 
+def misfit_reason(error: Exception, weights: Mapping[str, torch.Tensor], model: torch.nn.Module | None) -> str:
+    """Return why a model does not take the weights of a checkpoint; `model` is None if it could not be built."""
+    own = {} if model is None else model.state_dict()
+    if missing := [name for name in own if name not in weights]:
+        return f"it has no weight {missing[0]}"
+    if model is not None and (more := [name for name in weights if name not in own]):
+        return f"the model has no weight {more[0]}"
+    if other := [name for name in own if own[name].shape != weights[name].shape]:
+        shapes = [tuple(each[other[0]].shape) for each in (weights, own)]
+        return f"{other[0]} has shape {shapes[0]} in it and {shapes[1]} in the model"
+    return library_reason(error)
+
+
 def _reason(error: Exception) -> str:
-    """Return the first line of an error; for a key that the file lacks, a sentence."""
+    """Return the reason of an error; for a key that the file lacks, a sentence."""
     if isinstance(error, KeyError):
         return f"it holds no {error.args[0]} of a model"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return library_reason(error, library="torch")
 
 
 def _unreadable_message(path: Path, reason: str) -> str:

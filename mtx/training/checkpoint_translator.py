@@ -28,9 +28,11 @@ from mtx.evaluation.beam_search import Hypothesis
 from mtx.infra.dataset.pair_stream import is_text
 from mtx.redaction_and_escaping import HIDDEN_TEXT
 from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
+from mtx.training.checkpoint_selection import misfit_reason
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import network_of
+from mtx.training.translation_device import translation_device
 from mtx.training.translation_state import TranslationState, translation_state
 
 log = logging.getLogger(__name__)
@@ -279,7 +281,7 @@ def load_translator(
     content = read_checkpoint(path)
     state = translation_state(content, path, normalise)
     state = state if direction is None else state.in_direction(direction)
-    where = _device(device)
+    where = translation_device(device)
     if model is not None:
         return CheckpointTranslator(state, ModuleGenerator(_own_model(model, content, path).to(where)), where)
     network = network_of(content, path)
@@ -294,14 +296,15 @@ def load_translator(
 
 def _own_model(model: Callable[..., Any], content: dict[str, Any], path: Path) -> Any:
     """Return a model of the class that the user has typed, with the weights of a checkpoint."""
+    built: Any = None
     try:
         saved = dict(content.get("hyper_parameters") or {})
         built = model(**{key: value for key, value in saved.items() if HIDDEN_TEXT not in str(value)})  # no secrets
         built.load_state_dict(content["state_dict"])
     except Exception as error:  # the user's class may raise anything
         raise ConfigError(
-            f"ckpt={path} does not fit the typed model: {' '.join(str(error).split())[:300]}. Set model._target_ to "
-            "the class that was trained, which calls save_hyperparameters()"
+            f"ckpt={path} does not fit the typed model: {misfit_reason(error, content['state_dict'], built)}. Set "
+            "model._target_ to the class that was trained, which calls save_hyperparameters()"
         ) from error
     if not callable(getattr(built, "translate", None)):
         raise ConfigError(
@@ -309,14 +312,3 @@ def _own_model(model: Callable[..., Any], content: dict[str, Any], path: Path) -
             "See docs/howto/own_model.md"
         )
     return built.eval()
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
-        raise ConfigError(
-            f"task.device={name} cannot be used: {str(error).splitlines()[0]}. Set task.device=cpu"
-        ) from error
-    return device

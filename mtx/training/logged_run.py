@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from typing_extensions import override
 
 from mtx.assumption_log import assume
+from mtx.library_errors import library_reason
 
 Value = None | bool | int | float | str
 
@@ -71,8 +72,7 @@ class LoggedRun:
                 give(logger)
             except Exception as error:  # of a server or a full disk, after a training that may have taken days
                 log.debug("a logger failed", exc_info=True)
-                reason = " ".join(str(error).split())[:200]
-                self._say(f"{type(logger).__name__} did not take {what}: {type(error).__name__}: {reason}")
+                self._say(f"{type(logger).__name__} did not take {what}: {library_reason(error)}")
 
 
 def _give_files(logger: Logger, paths: Sequence[Path]) -> None:

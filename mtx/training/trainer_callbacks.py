@@ -6,6 +6,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 
+from mtx.errors import choices
+
 KINDS = (Checkpoint, ProgressBar)  # a Trainer uses one callback of each of these kinds
 
 
@@ -28,6 +30,20 @@ def with_defaults(own: Sequence[pl.Callback], defaults: Iterable[pl.Callback]) -
         else:
             kept.append(callback)
     return [*kept, *own], replaced
+
+
+def unlogged_monitor(trainer: pl.Trainer) -> str | None:
+    """Return the message for a callback that monitors a metric which the model has not logged; None without one."""
+    logged = trainer.callback_metrics
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # a list
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor not in logged and logged:
+            names = choices(monitor, logged)
+            return (
+                f"trainer.callbacks: {type(callback).__name__} monitors {monitor!r}, which the model does not log. It "
+                f"logs {names}. Set monitor: {names.partition(',')[0]}"
+            )
+    return None
 
 
 def single_thread_before_fork(trainer: pl.Trainer) -> bool:

@@ -35,8 +35,12 @@ REFUSED = [
     ("seed=${sampler.nope}", "seed is '${sampler.nope}', which refers to a key that the config does not have. Set "),
     (
         "sampler.max_tokens=${oc.env:MTX_NOPE}",
-        "sampler.max_tokens is '${oc.env:MTX_NOPE}', which cannot be resolved (Environment variable 'MTX_NOPE' not "
-        "found). Set sampler.max_tokens=VALUE",
+        "sampler.max_tokens is '${oc.env:MTX_NOPE}', which needs the environment variable MTX_NOPE, "
+        "which is not set. Set sampler.max_tokens=VALUE",
+    ),
+    (
+        "seed=${oc.create:}",
+        "seed is '${oc.create:}', which cannot be resolved: its resolver refuses the arguments. Set",
     ),
     ("seed=${oc.decode:[}", "seed is '${oc.decode:[}', which is not an interpolation, which is ${KEY} or ${RESOLVER:"),
     ("~downloader=local", "~downloader=local deletes a key, but the config has no downloader with the value 'local'. "),

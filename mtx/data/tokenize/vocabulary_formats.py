@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtx.errors import TokenizerError
+from mtx.library_errors import library_reason
 
 FAIRSEQ_SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>"}  # the ids 0 to 3
 OVERWRITE = "#fairseq:overwrite"
@@ -47,7 +48,9 @@ def read_vocabulary(content: bytes, path: Path) -> Vocabulary:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path} is no vocabulary file, because it is not UTF-8: {error}. {EXPECTED}") from None
+        raise TokenizerError(
+            f"{path} is no vocabulary file, because it is not UTF-8: {library_reason(error)}. {EXPECTED}"
+        ) from None
     if path.suffix in MAPPING_SUFFIXES:
         return _of_marian(_mapping(text, path), path, is_mapping=True)
     lines = io.StringIO(text, newline=None).readlines()
@@ -107,7 +110,7 @@ def _mapping(text: str, path: Path) -> dict[str, int]:
     try:
         found = json.loads(text) if path.suffix == ".json" else _yaml_texts(text)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(library_reason(error).split())[:120]
         raise TokenizerError(f"{path} cannot be read as {path.suffix[1:].upper()}: {reason}. {EXPECTED}") from None
     wrong = f"{path} must map each token to its id, but "
     if not isinstance(found, dict):
@@ -129,7 +132,7 @@ def _yaml_texts(text: str) -> Any:
     try:
         found = yaml.load(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # builds texts, lists and dicts
     except (yaml.YAMLError, TypeError) as error:  # TypeError for a key that is a list
-        raise ValueError(str(error)) from None
+        raise ValueError(library_reason(error)) from None
     if not isinstance(found, dict):
         return found
     return {token: int(id) if isinstance(id, str) and id.isdecimal() else id for token, id in found.items()}

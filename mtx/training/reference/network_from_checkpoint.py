@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from mtx.errors import ConfigError, MtxError, OwnCodeError
+from mtx.library_errors import library_reason
 from mtx.training.reference.network import Transformer, position_encodings
 
 KIND = "model/transformer"  # the kind of the reference model in a checkpoint
@@ -67,9 +68,9 @@ def network_of(checkpoint: Mapping[str, Any], path: Path) -> Transformer:
         network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(_misfit(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
+        raise ConfigError(_misfit(path, f"{'.'.join(map(str, first['loc']))} has another form")) from None
     except (ValueError, TypeError, RuntimeError, MtxError) as error:
-        raise ConfigError(_misfit(path, str(error))) from error
+        raise ConfigError(_misfit(path, library_reason(error))) from error
     if broken := [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]:
         raise ConfigError(
             f"ckpt={path} has weights that are not finite numbers, such as {broken[0]}, as after a training that "

@@ -174,8 +174,8 @@ def test_a_pattern_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Path, "glob", refuse)
     text = message(f"{tmp_path}/**y/a.tsv")
     assert (
-        f"{tmp_path}/**y/a.tsv is not a valid pattern of paths: Invalid pattern. Correct downloader.path=PATTERN"
-        in text
+        f"{tmp_path}/**y/a.tsv is not a valid pattern of paths: ** is a whole part of a path, as in corpus/**/*.tsv. "
+        "Correct downloader.path=PATTERN" in text
     )
 
 
