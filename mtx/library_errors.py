@@ -140,7 +140,7 @@ def _position(error: BaseException) -> str | None:
     return None
 
 
-def _frame(error: BaseException) -> TracebackType | None:
+def innermost_frame(error: BaseException) -> TracebackType | None:
     """Return the innermost frame of Python code in which an error was raised."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
@@ -154,7 +154,7 @@ def _origin(error: BaseException) -> tuple[bool, bool]:
     The user's code belongs neither to mtx nor to an installed library. What a library of compiled code raises has the
     frame of its caller as the innermost one, but no `raise` there.
     """
-    frame = _frame(error)
+    frame = innermost_frame(error)
     if frame is None:
         return False, False
     code = frame.tb_frame.f_code

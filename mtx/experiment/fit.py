@@ -241,7 +241,7 @@ def train(
     try:
         trainer.fit(model, datamodule=lightning_datamodule(run), ckpt_path=ckpt, weights_only=not trust_ckpt)
     except (MisconfigurationException, RuntimeError) as error:
-        if (told := unlogged_monitor(trainer)) is None:
+        if (told := unlogged_monitor(error, trainer)) is None:
             raise
         raise ConfigError(told) from error
     except SystemExit as error:  # Lightning raises SystemExit after Ctrl-C

@@ -1,6 +1,7 @@
 """Settings of the Trainer that are refused before the data is prepared, each in a line with key, rule and value."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mtx.components.check_and_build import build, check_config
 from mtx.errors import ConfigError
@@ -190,16 +192,40 @@ def test_a_logger_whose_package_is_missing_says_how_to_install_it(
     )
 
 
-@pytest.mark.parametrize("callback", [EarlyStopping("val/los"), ModelCheckpoint(monitor="val/los")])
-def test_a_monitor_that_the_model_does_not_log_is_told_with_what_it_logs(callback: pl.Callback) -> None:
+def check_early_stopping(trainer: pl.Trainer, callback: pl.Callback) -> None:
+    assert isinstance(callback, EarlyStopping)
+    callback._run_early_stopping_check(trainer)
+
+
+def save_best(trainer: pl.Trainer, callback: pl.Callback) -> None:
+    assert isinstance(callback, ModelCheckpoint)
+    trainer.fit_loop.epoch_loop.val_loop._has_run = True
+    callback._save_topk_checkpoint(trainer, trainer.callback_metrics)
+
+
+MONITORING = [(EarlyStopping("val/los"), check_early_stopping), (ModelCheckpoint(monitor="val/los"), save_best)]
+
+
+@pytest.mark.parametrize(("callback", "check"), MONITORING)
+def test_a_monitor_that_the_model_does_not_log_is_told_with_what_it_logs(
+    callback: pl.Callback, check: Callable[[pl.Trainer, pl.Callback], None]
+) -> None:
     trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[callback])
-    assert unlogged_monitor(trainer) is None  # before the first validation
     trainer._logger_connector._callback_metrics["val/loss"] = torch.zeros(())
-    told = unlogged_monitor(trainer)
+    with pytest.raises((RuntimeError, MisconfigurationException)) as found:
+        check(trainer, callback)
+    told = unlogged_monitor(found.value, trainer)
     assert told is not None
-    assert f"{type(callback).__name__} monitors 'val/los', which the model does not log. It logs val/loss. Set" in told
-    trainer._logger_connector._callback_metrics["val/los"] = torch.zeros(())
-    assert unlogged_monitor(trainer) is None
+    assert f"{type(callback).__name__} monitors 'val/los', which the model has not logged by step 0. It has" in told
+    assert "has logged val/loss. Set monitor: val/loss" in told
+
+
+def test_another_error_before_the_first_validation_is_not_about_the_monitor() -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[EarlyStopping("val/bits_per_byte")])
+    trainer._logger_connector._callback_metrics["train/loss"] = torch.zeros(())
+    with pytest.raises(RuntimeError) as found:
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+    assert unlogged_monitor(found.value, trainer) is None
 
 
 DEFAULTS = (ExactResume(), DataCosts(), TrainingBudget())
