@@ -10,10 +10,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-PANIC = re.compile(rb"\s*thread '.*' (\(\d+\) )?panicked at ")  # of Rust; its message and a note follow
-NOTE = re.compile(rb"note: (run with|Some details are omitted)")  # the last line of a panic
+PANIC = re.compile(rb"\s*thread '.*' (\(\d+\) )?panicked at ")  # of Rust; a line with its message follows
+NOTE = re.compile(rb"note: (run with `RUST|Some details are omitted)")  # after the first panic of a process
+BACKTRACE = b"stack backtrace:\n"  # with RUST_BACKTRACE=1
+CALL = re.compile(rb" +(\d+: |at )")  # a line of a backtrace
 NATIVE = re.compile(rb"memory allocation of \d+ bytes failed|terminate called |  what\(\):  |OpenBLAS ")
-MOST_PANIC_LINES = 200  # with RUST_BACKTRACE=1, a panic has a backtrace
 PREFIX = b"printed by a library: "
 
 
@@ -28,14 +29,14 @@ class NativeErrorLines:
         self._descriptor = descriptor
         self._rest = b""  # the line that has no end yet
         self._empty = b""  # empty lines that may belong to a panic
-        self._panic_lines = 0  # lines of the current panic; 0: none
+        self._is_message_next = self._is_backtrace = False  # what the next line of a panic is
         self._kept: list[bytes] = []
         self.log: Path | None = None  # the log of the run, or of the last job that has begun
 
     @property
     def is_waiting(self) -> bool:
         """Whether something was neither passed on nor kept yet."""
-        return bool(self._rest or self._empty)
+        return bool(self._rest or self._empty or self._is_message_next or self._is_backtrace)
 
     def take(self, written: bytes) -> None:
         """Pass on the lines in some bytes that were written, or keep them."""
@@ -44,12 +45,13 @@ class NativeErrorLines:
             self._take_line(line + b"\n")
 
     def flush(self) -> None:
-        """Pass on a line without an end, such as one of a progress bar, or keep it."""
+        """Pass on a line without an end, such as one of a progress bar, or keep it; a panic has ended."""
         rest, self._rest = self._rest, b""
         if rest:
             self._take_line(rest)
         empty, self._empty = self._empty, b""
         self._write(empty)
+        self._is_message_next = self._is_backtrace = False
 
     def write_kept(self) -> bool:
         """Write the lines that were kept to the log, if there is one; return whether none is left."""
@@ -67,16 +69,15 @@ class NativeErrorLines:
             self._kept = []
 
     def _take_line(self, line: bytes) -> None:
-        if line == b"\n" and not self._panic_lines:
+        is_message, is_panic = self._is_message_next, PANIC.match(line) is not None
+        if line == b"\n" and not is_message:
             self._empty += line  # a panic begins with an empty line
+            self._is_backtrace = False
             return
         empty, self._empty = self._empty, b""
-        is_panic = PANIC.match(line) is not None
-        if is_panic or self._panic_lines:
-            self._panic_lines = 1 if is_panic else self._panic_lines + 1
-            if NOTE.match(line) or self._panic_lines > MOST_PANIC_LINES:
-                self._panic_lines = 0
-        if is_panic or self._panic_lines or NOTE.match(line) or NATIVE.match(line):
+        self._is_message_next = is_panic
+        self._is_backtrace = line == BACKTRACE or (self._is_backtrace and CALL.match(line) is not None)
+        if is_panic or is_message or self._is_backtrace or NOTE.match(line) or NATIVE.match(line):
             self._kept.append(line)
         else:
             self._write(empty + line)

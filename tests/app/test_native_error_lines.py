@@ -20,9 +20,15 @@ stack backtrace:
              at /rustc/library/std/src/panicking.rs:697:5
 note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.
 """
+SECOND_PANIC = """
+thread '<unnamed>' (12730) panicked at src/normalizers/mod.rs:143:26:
+Precompiled: Error("Cannot parse precompiled_charsmap", line: 0, column: 0)
+"""  # Rust prints the note only once in a process
 ABORTS = {
     "panic": PANIC,
+    "panic without a note": SECOND_PANIC,
     "panic with a backtrace": BACKTRACE,
+    "panic with a full backtrace": BACKTRACE.rpartition("note: ")[0],
     "allocation in Rust": "memory allocation of 8000000000 bytes failed\n",
     "allocation in C++": "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n",
     "threads": "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2\n",
@@ -67,6 +73,23 @@ def test_a_panic_or_an_abort_goes_to_the_log(written: str, at_once: int, tmp_pat
 def test_other_lines_pass_unchanged(written: str, at_once: int, tmp_path: Path) -> None:
     assert passed_on(written, tmp_path / "mtx.log", at_once)[0] == written
     assert not (tmp_path / "mtx.log").exists()  # nothing was kept
+
+
+def test_lines_after_two_panics_pass(tmp_path: Path) -> None:
+    later = "Traceback of a rank\n  a line that is indented\n\nTrue line\n"
+    assert passed_on(PANIC + SECOND_PANIC + later, tmp_path / "mtx.log")[0] == later
+
+
+def test_a_panic_whose_message_never_comes_ends_when_nothing_is_written_for_a_moment() -> None:
+    reads, writes = os.pipe()
+    lines = NativeErrorLines(writes)
+    lines.take(SECOND_PANIC.split("Precompiled")[0].encode())
+    assert lines.is_waiting
+    lines.flush()
+    lines.take(b"a line\n")
+    assert os.read(reads, 100) == b"a line\n"
+    os.close(reads)
+    os.close(writes)
 
 
 def test_a_line_without_an_end_waits_only_until_the_flush() -> None:
