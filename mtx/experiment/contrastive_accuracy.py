@@ -1,7 +1,5 @@
 """Measure the contrastive accuracy of a trained model on the held-out pairs of a run."""
 
-import logging
-
 import numpy as np
 import pyarrow as pa
 import torch
@@ -19,12 +17,11 @@ from mtx.evaluation.contrastive import (
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import evenly_spaced_rows, rows_to_translate
 from mtx.library_errors import library_reason
+from mtx.progress.progress_log import log_trace
 from mtx.progress.tracking import CountedWork
 from mtx.records.slice_report import Contrastive
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.loader import PlanLoader
-
-log = logging.getLogger(__name__)
 
 Int = NDArray[np.int64]
 
@@ -60,8 +57,7 @@ def contrastive_accuracy(
     try:
         nats = _nats(data, model, device, candidates, loader)
     except Exception as error:  # of the model, such as too little memory, after a training that may have taken days
-        log.debug("contrastive accuracy was not measured", exc_info=True)
-        told = f"contrastive accuracy was not measured: {library_reason(error)}"
+        told = f"contrastive accuracy was not measured: {library_reason(error)}{log_trace()}"
         run.console.print(told, highlight=False, markup=False, soft_wrap=True)
         return None, None
     byte_counts = data.num_target_bytes(torch.from_numpy(candidates.ravel()), name).numpy().reshape(candidates.shape)
