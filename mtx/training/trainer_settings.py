@@ -95,7 +95,7 @@ def _name_problem(key: str, value: Any) -> str | None:
 def _devices_problem(value: Any) -> str | None:
     """Return what is wrong with `trainer.devices`: a number, a list of numbers, or `auto`."""
     is_number = isinstance(value, int) and not isinstance(value, bool) and (value > 0 or value == -1)
-    is_text = isinstance(value, str) and DEVICES.fullmatch(value) is not None and value.strip("0 ,") != ""
+    is_text = isinstance(value, str) and DEVICES.fullmatch(value) is not None and value.strip("0") != ""
     if value is None or is_number or is_text or (isinstance(value, list | tuple) and len(value) > 0):
         return None
     return (

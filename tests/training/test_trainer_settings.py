@@ -150,6 +150,8 @@ def test_names_that_lightning_does_not_know_are_refused_with_its_names(options: 
         {"strategy": "ddp", "devices": "0,1", "gradient_clip_algorithm": "norm"},
         {"devices": [0, 1], "strategy": None, "profiler": None},
         {"devices": "auto"},
+        {"devices": "0,"},
+        {"devices": "-1"},
         {"devices": 4},
     ],
 )
