@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,17 +123,25 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
         )
 
 
-def misfit_reason(error: Exception, weights: Mapping[str, torch.Tensor], model: torch.nn.Module | None) -> str:
+def misfit_reason(error: Exception, weights: Mapping[str, Any], model: torch.nn.Module | None) -> str:
     """Return why a model does not take the weights of a checkpoint; `model` is None if it could not be built."""
     own = {} if model is None else model.state_dict()
     if missing := [name for name in own if name not in weights]:
         return f"it has no weight {missing[0]}"
     if model is not None and (more := [name for name in weights if name not in own]):
         return f"the model has no weight {more[0]}"
-    if other := [name for name in own if own[name].shape != weights[name].shape]:
-        shapes = [tuple(each[other[0]].shape) for each in (weights, own)]
-        return f"{other[0]} has shape {shapes[0]} in it and {shapes[1]} in the model"
+    for name in own:
+        there, here = _shape(weights[name]), _shape(own[name])
+        if there is not None and here is not None and there != here:
+            return f"{name} has shape {there} in it and {here} in the model"
     return library_reason(error)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of a tensor; None for other values of a state, and for a parameter without a shape yet."""
+    with suppress(RuntimeError):
+        return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+    return None
 
 
 def _reason(error: Exception) -> str:

@@ -23,6 +23,7 @@ from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import n_best_search
 from mtx.exhausted_resources import PANIC_MODULE
 from mtx.training.checkpoint_likelihood import target_nats
+from mtx.training.checkpoint_selection import misfit_reason
 from mtx.training.checkpoint_translator import SearchOptions, batches_by_length, load_translator
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
@@ -178,6 +179,27 @@ def test_another_model_is_built_only_if_the_user_types_it(
         load_translator(path, model=Wider)
 
 
+def test_a_state_without_shapes_is_no_crash_of_the_reason() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lazy = nn.LazyLinear(3)
+            self.inner = nn.Linear(2, 3)
+
+        def get_extra_state(self) -> dict[str, int]:
+            return {"steps": 1}
+
+        def set_extra_state(self, state: object) -> None:
+            raise AssertionError
+
+    model = Model()
+    weights: dict[str, Any] = {**model.state_dict(), "_extra_state": 3}
+    assert misfit_reason(KeyError("width"), weights, model) == "'width' is missing"
+    weights["inner.weight"] = torch.zeros(3, 5)
+    told = misfit_reason(KeyError("width"), weights, model)
+    assert told == "inner.weight has shape (3, 5) in it and (3, 2) in the model"
+
+
 class Wider(Own):
     """A user's own model with a weight more than the trained one."""
 
@@ -253,9 +275,11 @@ OWN_STEPS = {"kind": "normalise/steps", "version": 1, "steps": [{"kind": "os.sys
         (stored(normalise={"kind": "my.Normaliser", "version": 1}), "your own code 'my.Normaliser'"),
         (stored(normalise={"kind": "normalise/none", "version": 7}), "another version of mtx normalised"),
         (stored(normalise={"kind": "normalise/default", "version": 1, "strip": 3}), "normalise: "),
+        (sizes(d_model=0), "d_model is 0, but must be at least 1. Set ckpt="),
+        (sizes(d_model="8"), "d_model is '8', but must be of another type"),
         (sizes(d_model=10**9), "does not describe a reference model"),
         (sizes(num_encoder_layers=10**9), "tensors are too few for its layers"),
-        (sizes(max_positions=10**9), "max_positions"),
+        (sizes(max_positions=10**9), "max_positions is 1000000000, but must be at most 65536"),
         (sizes(num_heads=3), "model.d_model must be even"),
         (weights(EMBEDDING, torch.zeros(3, 8)), r"has the shape \(3, 8\), not "),
         (weights(EMBEDDING, torch.zeros(1).expand(264, 8)), "shape|repeats its values"),
