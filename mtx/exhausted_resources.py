@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mtx.library_errors import library_reason
+from mtx.library_errors import library_reason, system_number
 
 MEMORY_NUMBERS = (errno.ENOMEM, errno.EAGAIN)  # EAGAIN: no further process or thread
 DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -43,7 +43,7 @@ def exhausted_message(error: BaseException) -> str | None:
     """Return the line for an error, or None if it and its causes say nothing about exhausted resources."""
     RESERVE.clear()
     for each in _with_causes(error):
-        number = each.errno if isinstance(each, OSError) else None
+        number = system_number(each)
         if isinstance(each, MemoryError) or number in MEMORY_NUMBERS or _names_memory(each):
             return f"there is too little memory: {_detail(each)}. {MEMORY_ADVICE}"
         if number in FILE_NUMBERS:
@@ -62,7 +62,7 @@ def raise_if_exhausted(error: BaseException) -> None:
     An allocation of more than `LARGEST_ALLOCATION` bytes is left: a size that damaged data names.
     """
     for each in _with_causes(error):
-        number = each.errno if isinstance(each, OSError) else None
+        number = system_number(each)
         asked = re.search(r"(?:size|allocate) (\d+)", str(each))
         if asked and int(asked[1]) > LARGEST_ALLOCATION:
             continue
@@ -102,7 +102,7 @@ def _names_memory(error: BaseException) -> bool:
 
 def _detail(error: BaseException) -> str:
     """Return what could not be had, in words of mtx, with the size if the library names it."""
-    if isinstance(error, OSError) and error.errno is not None:
+    if system_number(error) is not None:
         return library_reason(error)
     if asked := ASKED_SIZE.search(str(error)):
         return f"an allocation of {asked[1]} {asked[2] or 'bytes'} fails"

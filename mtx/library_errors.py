@@ -26,6 +26,13 @@ FAULT = (
 )
 LONGEST_SENTENCE = 300  # characters of a sentence of the user's own code
 DECOMPRESSORS = frozenset({"zlib", "bz2", "gzip", "_lzma", "lzma", "zstandard", "zstandard.backend_c"})
+# By name, since the modules may not be loaded. Their numbers are no errno.
+CONNECTION_ERRORS: dict[tuple[str, str], str] = {
+    ("ssl", "SSLCertVerificationError"): "the certificate of the server is not trusted",
+    ("ssl", "SSLError"): "the encrypted connection fails",
+    ("socket", "gaierror"): "the name of the server is not known",
+    ("socket", "herror"): "the name of the server is not known",
+}
 NAMES = {"_csv": "csv", "sre_constants": "re", "re": "re", "pyo3_runtime": "tokenizers", "_pickle": "pickle"}
 # What the codes of SQLite mean: https://sqlite.org/rescode.html
 SQLITE = {
@@ -56,10 +63,13 @@ def library_reason(error: BaseException, *, library: str | None = None) -> str:
     if isinstance(error, MtxError):
         return str(error).rstrip(".")
     log.debug("a library reported: %s: %s", type(error).__name__, error)
+    if (number := system_number(error)) is not None:
+        return os.strerror(number)
     is_of_user, is_raised = _origin(error)
     if is_raised and not is_of_user:
         return _sentence(error)
-    if not is_raised and (fact := _fact(error)) is not None:
+    is_sentence = is_raised or (is_of_user and type(error) is ImportError)  # of `from torch import Missing`
+    if not is_sentence and (fact := _fact(error)) is not None:
         return fact
     if is_of_user:
         return f"{type(error).__name__}: {_sentence(error)}".removesuffix(": ")
@@ -89,20 +99,22 @@ def fault_note(error: BaseException) -> str:
 def _fact(error: BaseException) -> str | None:
     """Return the fact that an error carries in a field; None if it has none."""
     module = type(error).__module__
-    if (number := _errno(error)) is not None:
-        return os.strerror(number) if number > 0 else "the name of the server is not known"
+    if (told := _system_fact(error)) is not None:
+        return told
     if isinstance(error, UnicodeDecodeError):
         return f"its byte {error.start + 1} is not valid {error.encoding.upper()}"
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object[error.start]!r} cannot be encoded as {error.encoding.upper()}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"the module {error.name} is missing"
     if isinstance(error, ImportError) and error.name:
-        how = "is missing" if isinstance(error, ModuleNotFoundError) else "cannot be imported as a whole"
-        return f"the module {error.name} {how}"
+        name = getattr(error, "name_from", None)  # from Python 3.12 on
+        return f"the module {error.name} has no {name}" if name else f"the module {error.name} cannot be imported"
     if isinstance(error, KeyError) and error.args and " " not in str(error.args[0]):  # with one, it is a sentence
         return f"{error.args[0]!r} is missing"
     if isinstance(error, EOFError):
         return "it ends too early"
-    if type(error) is OSError:  # of pyarrow's decompressors and of gzip, since errors of the disk have an errno
+    if type(error) is OSError and _is_of_local_file(error):  # since errors of the disk have an errno
         return "it ends too early or is damaged"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
@@ -117,18 +129,42 @@ def _fact(error: BaseException) -> str | None:
     return _position(error)
 
 
-def _errno(error: BaseException) -> int | None:
-    """Return the errno of an error, or of the one that it was raised from; of a name of a server, it is negative."""
+def system_number(error: BaseException) -> int | None:
+    """Return the errno of an error; None for other errors, also of SSL and of names of servers, which number anew."""
+    is_numbered = isinstance(error, OSError) and isinstance(error.errno, int) and _connection_fact(error) is None
+    return error.errno if is_numbered and isinstance(error, OSError) else None
+
+
+def _connection_fact(error: BaseException) -> str | None:
+    names = [(each.__module__, each.__name__) for each in type(error).__mro__]
+    return next((CONNECTION_ERRORS[name] for name in names if name in CONNECTION_ERRORS), None)
+
+
+def _system_fact(error: BaseException) -> str | None:
+    """Return what the system or a connection said about an error, or about the one that it was raised from."""
     cause: BaseException | None = error
-    while cause is not None and not (isinstance(cause, OSError) and cause.errno is not None):
+    while cause is not None:
+        if (told := _connection_fact(cause)) is not None:
+            return told
+        if (number := system_number(cause)) is not None:
+            return os.strerror(number)
         cause = cause.__cause__
-    return cause.errno if isinstance(cause, OSError) and isinstance(cause.errno, int) else None
+    return None
+
+
+def _is_of_local_file(error: BaseException) -> bool:
+    """Return whether a decompressor has raised an error, or pyarrow, called by mtx, for a file on the disk."""
+    frame = innermost_frame(error)
+    file = "" if frame is None else frame.tb_frame.f_code.co_filename
+    return Path(file).stem in DECOMPRESSORS or file.startswith(OWN_FOLDER + os.sep) or "pyarrow" in Path(file).parts
 
 
 def _position(error: BaseException) -> str | None:
     """Return where a parser has found an error: of JSON, YAML, XML, a regular expression, or pydantic's fields."""
     if (mark := getattr(error, "problem_mark", None)) is not None:  # of YAML
         return f"the error is at line {mark.line + 1}, column {mark.column + 1}"
+    if isinstance(error, SyntaxError):  # it counts columns from 1, and expat from 0
+        return f"{error.filename}, line {error.lineno}, column {error.offset}: {error.msg}"
     line, column = getattr(error, "lineno", None), getattr(error, "colno", getattr(error, "offset", None))
     if isinstance(line, int) and isinstance(column, int):
         return f"the error is at line {line}, column {column + (not hasattr(error, 'colno'))}"
@@ -161,6 +197,11 @@ def _origin(error: BaseException) -> tuple[bool, bool]:
     is_of_user = _is_user_file(code.co_filename)
     is_of_mtx = code.co_filename.startswith(OWN_FOLDER + os.sep)
     return is_of_user, (is_of_user or is_of_mtx) and code.co_code[frame.tb_lasti] == RAISE
+
+
+def is_raised_by_user(error: BaseException) -> bool:
+    """Return whether a `raise` in the user's own code has raised an error, so that its sentence is the user's."""
+    return all(_origin(error))
 
 
 def _is_user_file(file: str) -> bool:

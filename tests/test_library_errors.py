@@ -5,7 +5,9 @@ import gzip
 import json
 import logging
 import re
+import socket
 import sqlite3
+import ssl
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -21,6 +23,7 @@ from tokenizers import Tokenizer
 import mtx
 from mtx import errors
 from mtx.errors import ConfigError
+from mtx.exhausted_resources import exhausted_message
 from mtx.infra.dal.unconvertible_value import unconvertible_value
 from mtx.infra.dataset.extra_columns import united_columns
 from mtx.library_errors import FAULT, fault_note, library_reason
@@ -39,6 +42,10 @@ def raised(call: Callable[[], object]) -> Exception:
     with pytest.raises(Exception, match=r"^") as found:
         call()
     return found.value
+
+
+def throw(error: Exception) -> None:
+    raise error
 
 
 def parse_xml() -> None:
@@ -62,6 +69,15 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "SQLite": (lambda: sqlite3.connect(":memory:").execute("nope"), "sqlite3 reports SQLITE_ERROR"),
     "Arrow": (lambda: pa.array(["a"]).cast(pa.int64()), "pyarrow reports ArrowInvalid"),
     "Python": (lambda: float("a"), "Python reports ValueError"),
+    "certificate": (
+        lambda: throw(ssl.SSLCertVerificationError(1, "no")),
+        "the certificate of the server is not trusted",
+    ),
+    "encryption": (lambda: throw(ssl.SSLError(5, "EOF")), "the encrypted connection fails"),
+    "server": (lambda: throw(socket.gaierror(-2, "no")), "the name of the server is not known"),
+    "address": (lambda: throw(socket.herror(1, "no")), "the name of the server is not known"),
+    "bucket": (lambda: throw(OSError("Forbidden")), "Python reports OSError"),
+    "syntax": (lambda: compile("a b", "/x/own.py", "exec"), "/x/own.py, line 1, column 3: invalid syntax"),
 }
 
 
@@ -84,6 +100,28 @@ def test_mtx_and_the_code_of_the_user_keep_their_sentences() -> None:
     assert library_reason(raised(of_the_user)) == "ValueError: a rule needs two values"
     assert library_reason(ConfigError("x is 1. Set x=2.")) == "x is 1. Set x=2"
     assert library_reason(raised(lambda: errors.choices(1, []))) == "Python reports AttributeError"  # type: ignore[arg-type]
+
+
+def test_a_name_that_a_module_lacks_is_told() -> None:
+    def in_this_file() -> None:
+        from json import Missing  # type: ignore[attr-defined]  # noqa: F401
+
+    assert "'Missing' from 'json'" in library_reason(raised(in_this_file))
+    error = ImportError("no", name="json")
+    assert library_reason(error) == "the module json cannot be imported"
+
+
+def test_a_number_of_ssl_is_no_errno() -> None:
+    assert exhausted_message(ssl.SSLError(5, "EOF")) is None
+    assert exhausted_message(OSError(5, "Input/output error")) is not None
+
+
+def test_a_truncated_file_is_told_and_another_error_of_a_stream_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"abc" * 1000)[:-9])
+    error = raised(lambda: pa.CompressedInputStream(pa.OSFile(str(path)), "gzip").read())
+    assert type(error) is OSError
+    assert library_reason(error) == "it ends too early or is damaged"
 
 
 def test_an_error_that_mtx_raises_keeps_its_sentence_and_one_below_it_does_not() -> None:
