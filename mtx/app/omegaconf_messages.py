@@ -1,5 +1,6 @@
 """Messages for errors of OmegaConf: the key, the rule, the value found, and what to type instead."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from omegaconf.errors import (
 from mtx.app.corrected_command import shell_word
 from mtx.components.groups import GROUPS
 from mtx.errors import MtxError, choices
-from mtx.library_errors import library_reason
+from mtx.library_errors import is_raised_by_user, library_reason
 
 # Rules for the values of typed keys, such as Hydra's, and a valid value of each.
 RULES: Mapping[type, tuple[str, str]] = {
@@ -67,10 +68,11 @@ def _interpolation_message(error: OmegaConfBaseException, key: str) -> str:
         return str(cause)
     found = next((told for kind, told in INTERPOLATIONS.items() if isinstance(error, kind)), None)
     typed = _typed_value(error)
-    if found is None and isinstance(cause, KeyError) and (variable := VARIABLE.search(typed or "")):
-        found = f"needs the environment variable {variable[1]}, which is not set"
+    if found is None and isinstance(cause, KeyError) and (variables := VARIABLE.findall(typed or "")):
+        variable = next((name for name in variables if name not in os.environ), variables[0])
+        found = f"needs the environment variable {variable}, which is not set"
     if found is None:
-        is_refused = cause is None or isinstance(cause, TypeError | ValueError)
+        is_refused = cause is None or (isinstance(cause, TypeError | ValueError) and not is_raised_by_user(cause))
         reason = "its resolver refuses the arguments" if is_refused else library_reason(cause or error)
         found = f"cannot be resolved: {reason}"
     name = f"{key} is {typed!r}, which {found}" if typed is not None else f"{key or 'an interpolation'} {found}"
