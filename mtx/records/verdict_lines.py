@@ -32,7 +32,7 @@ def verdict_parts(results: Results) -> tuple[str, str]:
     """
     metric = results.objective
     if metric is None and results.jobs and all(job.choices.get("task") == "check" for job in results.jobs):
-        return ONLY_CHECKED
+        return ONLY_CHECKED, ""
     if metric is None:
         return INTERIM.format(*_done_and_waiting(results)) if results.is_interim else NO_OBJECTIVE, ""
     if len(results.arms) < 2:
