@@ -80,7 +80,8 @@ class SourceMemory:
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
-            log.warning("%s; mtx asks the server of the source instead", library_reason(error))
+            what = "" if isinstance(error, StoreError) else f"{_what(path)} cannot be read: "
+            log.warning("%s%s; mtx asks the server of the source instead", what, library_reason(error))
             return None
 
     def stored_text(self, source: "RemoteDownloader") -> str:

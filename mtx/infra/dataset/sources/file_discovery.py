@@ -146,10 +146,9 @@ def _matching_files(pattern: Path, key: str) -> list[Path]:
     try:
         found = [path for path in base.glob(str(inner)) if not path.is_dir()]
     except ValueError as error:
-        raise SourceError(
-            f"{pattern} is not a valid pattern of paths: ** is a whole part of a path, as in corpus/**/*.tsv. Correct "
-            f"{key}=PATTERN"
-        ) from error
+        is_joined = any("**" in part and part != "**" for part in inner.parts)
+        reason = "** is a whole part of a path, as in corpus/**/*.tsv" if is_joined else library_reason(error)
+        raise SourceError(f"{pattern} is not a valid pattern of paths: {reason}. Correct {key}=PATTERN") from error
     dotted = any(part.startswith(".") for part in inner.parts)
     hidden = [is_hidden(path.relative_to(base).parts) for path in found]
     return sorted((path for path, hid in zip(found, hidden, strict=True) if dotted or not hid), key=lambda p: p.parts)

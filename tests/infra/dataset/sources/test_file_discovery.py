@@ -179,6 +179,16 @@ def test_a_pattern_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
 
 
+def test_a_pattern_that_python_refuses_for_another_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise ValueError("another reason")
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    text = message(f"{tmp_path}/**/a*.tsv")
+    assert "whole part" not in text
+    assert f"{tmp_path}/**/a*.tsv is not a valid pattern of paths: " in text
+
+
 def test_a_file_named_twice(folder: Path) -> None:
     (folder / "again.jsonl").symlink_to(folder / "a-z.jsonl")
     assert f"downloader.path lists {folder}/again.jsonl more than once" in message(
