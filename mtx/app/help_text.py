@@ -27,10 +27,7 @@ KEYS = (
     ("ckpt=last", "resume training"),
     ("storage.root=FOLDER", "the store"),
 )
-MORE = (
-    ("mtx task=options", "every option; all values: mtx --cfg job"),
-    ("mtx task=options only=sampler", "every key of a group or option"),
-)
+MORE = "More: mtx task=options only=sampler  every key of a group; values: mtx --cfg job"
 
 
 def help_text() -> str:
@@ -50,9 +47,7 @@ def _lines() -> Iterator[str]:
     yield "Keys that are used most: GROUP.KEY=VALUE"
     cells = [f"{key:<{24 if number % 2 else 21}} {effect}" for number, (key, effect) in enumerate(KEYS)]
     yield from _in_two_columns(cells)
-    width = max(len(command) for command, _ in MORE)
-    for number, (command, effect) in enumerate(MORE):
-        yield f"{'' if number else 'More:':<5} {command:<{width}}  {effect}"
+    yield MORE
 
 
 def _group_lines(root: Path, chosen: dict[str, str]) -> Iterator[str]:

@@ -28,6 +28,7 @@ UNIT_BY_NAME = {
     "steps": "steps",
     "n": "pairs",
     "batch_size": "pairs",
+    "language_tokens": "",
 }  # fields whose name decides the unit
 
 
@@ -196,6 +197,5 @@ def _field_type(config: Mapping[str, Any], keys: list[str]) -> str:
 
 
 def _field_unit(name: str) -> str:
-    return UNIT_BY_NAME.get(name) or next(
-        (unit for ending, unit in UNIT_BY_SUFFIX.items() if name.endswith(ending)), ""
-    )
+    by_suffix = next((unit for ending, unit in UNIT_BY_SUFFIX.items() if name.endswith(ending)), "")
+    return UNIT_BY_NAME.get(name, by_suffix)

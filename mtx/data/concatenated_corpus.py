@@ -85,6 +85,11 @@ class Corpus:
         """The splits that the source itself provides, such as `("train", "test")`."""
         return self.info.splits
 
+    @property
+    def swapped_parts(self) -> tuple[int, ...]:
+        """The indices of the parts whose pairs are held out by their target; see `grouping_sides`."""
+        return tuple(part for part, side in enumerate(self.grouping_sides) if side == "tgt")
+
     def parts(self, split: str) -> tuple[SelectedDataset, ...]:
         """Return the text datasets of a split in order, each with its number of used rows (its cap, if it has one)."""
         found = []

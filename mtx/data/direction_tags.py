@@ -73,6 +73,7 @@ def directed_recipe(recipe: "Recipe", names: Sequence[str] | None, target_tag: s
             f"{type(recipe.normalise).__name__}. Set normalise=default, or {TAG_KEY}=null for no tags"
         )
     tags = {direction_name(each): tag_of(each, target_tag) for each in directions}
+    _check_different(directions, list(tags.values()), target_tag)
     return dataclasses.replace(
         recipe,
         normalise=dataclasses.replace(recipe.normalise, source_prefix=tags),
@@ -81,10 +82,11 @@ def directed_recipe(recipe: "Recipe", names: Sequence[str] | None, target_tag: s
 
 
 def check_tag(tag: str | None) -> None:
-    """Raise ConfigError if a tag has other fields than `{target}` and `{source}`, or is only white space."""
+    """Raise ConfigError if a tag has other fields than plain `{target}` and `{source}`, or is only white space."""
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(tag or "") if name is not None}
-        is_right = fields <= set(TAG_FIELDS) and (not tag or bool(tag.strip()))
+        fields = [each[1:] for each in string.Formatter().parse(tag or "") if each[1] is not None]
+        is_plain = all(name in TAG_FIELDS and not (spec or conversion) for name, spec, conversion in fields)
+        is_right = is_plain and (not tag or bool(tag.strip()))
     except ValueError:
         is_right = False
     if not is_right:
@@ -92,6 +94,17 @@ def check_tag(tag: str | None) -> None:
             f"{TAG_KEY} is text with {{target}} for the code of the target language, and {{source}}, but is {tag!r}. "
             f"Set \"{TAG_KEY}='>>{{target}}<< '\", or null for no tag"
         )
+
+
+def _check_different(directions: Sequence[Direction], tags: Sequence[str], target_tag: str) -> None:
+    """Raise ConfigError if directions with different target languages have the same tag."""
+    targets: dict[str, str] = {}
+    for (_, target), tag in zip(directions, tags, strict=True):
+        if targets.setdefault(tag, target) != target:
+            raise ConfigError(
+                f"{TAG_KEY}={target_tag!r} gives the target languages {targets[tag]} and {target} the same tag, "
+                f"{tag!r}. Set \"{TAG_KEY}='>>{{target}}<< '\""
+            )
 
 
 def tag_of(direction: Direction, target_tag: str) -> str:

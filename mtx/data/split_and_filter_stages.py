@@ -194,8 +194,9 @@ def build_filtered(
         "filter": identity(keeper),
     }
     of_share: dict[str, JSON] = {"share": share} if share < 1 else {}
-    prefixes = corpus.prefixes if of_share else ()
-    described |= of_share | ({"ignored_prefixes": list(prefixes)} if prefixes else {})
+    ways: dict[str, Any] = {"ignored_prefixes": corpus.prefixes, "swapped": corpus.swapped_parts} if of_share else {}
+    described |= of_share | {name: list(value) for name, value in ways.items() if value}
+    narrow = partial(pairs_in_share, share=share, **ways) if of_share else None
     filtered_id = f"filtered-{split}-{digest(described)}"
 
     def stage() -> Stage:
@@ -219,7 +220,7 @@ def build_filtered(
             num_rows=before.n or 0,
             read=read,
             transform=partial(
-                _filtered_rows, keeper, (share, prefixes), corpus.names, before.metrics, partial(read, 0, before.n or 0)
+                _filtered_rows, keeper, narrow, corpus.names, before.metrics, partial(read, 0, before.n or 0)
             ),
             is_shardable=False,  # a filter may depend on earlier pairs, such as the duplicate filter
             gather=_joined_rows,
@@ -257,7 +258,7 @@ def _scored_range_batches(rows: Rows, table: ScoreTable | None, first: int, end:
 
 def _filtered_rows(
     keeper: PairFilter,
-    share: tuple[float, tuple[str, ...]],
+    narrow: Callable[..., Batches] | None,
     names: list[str],
     before: Mapping[str, Any],
     read: Callable[[], Batches],
@@ -269,8 +270,7 @@ def _filtered_rows(
     check = SelectionCheck(keeper, batches)
     text = {f"{side}_{unit}": 0 for side in ("source", "target") for unit in ("chars", "bytes", "words")}
     kept = check.checked_batches(keeper.for_mixture(names).fitted(read).apply(check.input_batches(), tally.dropped))
-    amount, prefixes = share
-    for batch in kept if amount >= 1 else pairs_in_share(kept, amount, tally.dropped, prefixes):
+    for batch in kept if narrow is None else narrow(kept, dropped=tally.dropped):
         tally.count_kept(batch.column(SOURCE_COLUMN).to_numpy() if names else None)
         for side, name in (("source", "src"), ("target", "tgt")):
             column = batch.column(name)

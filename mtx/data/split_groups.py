@@ -79,7 +79,7 @@ def split_groups(
     def of_own(split: str) -> Hashes:
         return _column_hashes(corpus, split, by, seed) if by in corpus.columns(split) else np.empty(0, dtype=np.uint64)
 
-    return SplitGroups({"column": by}, by, lambda: _column_hashes(corpus, "train", by, seed), of_own)
+    return SplitGroups({"column": by, **_sides(corpus)}, by, lambda: _column_hashes(corpus, "train", by, seed), of_own)
 
 
 def cluster_scorer(scorers: Mapping[str, Scorer]) -> tuple[str, NearDuplicatesScorer]:
@@ -90,16 +90,28 @@ def cluster_scorer(scorers: Mapping[str, Scorer]) -> tuple[str, NearDuplicatesSc
 
 def _both_directions(corpus: Corpus, seed: int) -> SplitGroups:
     """Return groups by the text of one language, so that a pair is held out in both directions."""
+    return SplitGroups(
+        _sides(corpus),
+        "source sentence",
+        lambda: _sentence_hashes(corpus, "train", seed),
+        lambda split: np.empty(0, dtype=np.uint64),
+    )
 
-    def of_train() -> Hashes:
-        found = [np.empty(0, dtype=np.uint64)]
-        for batch, part in corpus.part_batches("train"):
-            sides = side_hashes(batch, seed=seed, with_targets=corpus.grouping_sides[part] == "tgt")
-            found.append(sides[corpus.grouping_sides[part] == "tgt"])
-        return np.concatenate(found)
 
-    described: dict[str, JSON] = {"sides": cast(list[JSON], list(corpus.grouping_sides))}
-    return SplitGroups(described, "source sentence", of_train, lambda split: np.empty(0, dtype=np.uint64))
+def _sides(corpus: Corpus) -> dict[str, JSON]:
+    """Return the sides by which pairs are held out, for ids; nothing without both directions of a corpus."""
+    return {"sides": cast(list[JSON], list(corpus.grouping_sides))} if "tgt" in corpus.grouping_sides else {}
+
+
+def _sentence_hashes(corpus: Corpus, split: str, seed: int) -> Hashes:
+    """Return the hash of each source sentence, and of the target sentence in the opposite direction: uint64 [n]."""
+    if "tgt" not in corpus.grouping_sides:
+        return source_hashes(corpus.untagged_batches(split), seed=seed)
+    found = [np.empty(0, dtype=np.uint64)]
+    for batch, part in corpus.part_batches(split):
+        sides = side_hashes(batch, seed=seed, with_targets=corpus.grouping_sides[part] == "tgt")
+        found.append(sides[corpus.grouping_sides[part] == "tgt"])
+    return np.concatenate(found)
 
 
 def _clusters(
@@ -112,28 +124,46 @@ def _clusters(
     def of_train() -> Hashes:
         table = ScoreTable.open(runner.repo, parts, {name: scorer}, {name: of}).table
         clusters = table[shown_name(name, CLUSTER)].to_numpy()
-        # The hash of the first source of a cluster, so that a corpus that grows at its end holds out the same clusters.
-        found: Hashes = source_hashes(corpus.untagged_batches("train"), seed=seed)[clusters]
+        sentences = _sentence_hashes(corpus, "train", seed)
+        if "tgt" in corpus.grouping_sides:
+            clusters = first_of_joined(clusters, sentences)
+        # The hash of the first pair of a cluster, so that a corpus that grows at its end holds out the same clusters.
+        found: Hashes = sentences[clusters]
         return found
 
     described: dict[str, JSON] = {"cluster": identity(scorer), "scores": cast(list[JSON], list(of.scores.values()))}
+    described |= _sides(corpus)
     return SplitGroups(described, "cluster", of_train, lambda split: np.empty(0, dtype=np.uint64))
 
 
+def first_of_joined(clusters: NDArray[np.int64], sentences: Hashes) -> NDArray[np.int64]:
+    """Return the first row of each row's group, int64 [n]: rows of one cluster or one sentence are in one group."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    num_rows = len(clusters)
+    of_sentence = num_rows + np.unique(sentences, return_inverse=True)[1]
+    size = num_rows + int(of_sentence.max(initial=0)) + 1
+    links = coo_array((np.ones(num_rows, dtype=np.int8), (clusters, of_sentence)), shape=(size, size))
+    groups = connected_components(links, directed=False)[1][clusters]
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    found: NDArray[np.int64] = first[group]
+    return found
+
+
 def _column_hashes(corpus: Corpus, split: str, column: str, seed: int) -> Hashes:
-    """Return the hash of the value of each pair; a pair without a value has the hash of its source sentence."""
-    found = [np.empty(0, dtype=np.uint64)]
-    for batch in corpus.untagged_batches(split):
+    """Return the hash of the value of each pair; a pair without a value has that of `_sentence_hashes`."""
+    found, start = _sentence_hashes(corpus, split, seed), 0
+    for batch in corpus.batches(split):
         values = batch.column(column)
         check_category("datamodule.split_by", column, values.type)
         encoded = values.cast(pa.large_string()).dictionary_encode()
         of_value = _text_hashes(encoded.dictionary.to_pylist(), seed)
-        hashes = source_hashes([batch], seed=seed)
         known = encoded.indices.is_valid().to_numpy(zero_copy_only=False)
         places = pc.fill_null(encoded.indices, 0).to_numpy()
-        hashes[known] = of_value[places[known]]
-        found.append(hashes)
-    return np.concatenate(found)
+        found[start : start + batch.num_rows][known] = of_value[places[known]]
+        start += batch.num_rows
+    return found
 
 
 def _text_hashes(values: Sequence[str], seed: int) -> Hashes:

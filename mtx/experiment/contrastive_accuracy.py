@@ -14,6 +14,7 @@ from mtx.evaluation.contrastive import (
     is_right_first,
     wilson_interval,
 )
+from mtx.experiment.held_out_slicings import part_targets
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import evenly_spaced_rows, rows_to_translate
 from mtx.library_errors import library_reason
@@ -43,15 +44,7 @@ def contrastive_accuracy(
     if loader is None or data.batch_format.names == "huggingface":
         return None, None
     name = data.val_names[0]
-    num_bytes = data.num_target_bytes(torch.from_numpy(rows), name).numpy()
-    candidates = contrastive_candidates(
-        rows,
-        num_bytes,
-        _text_numbers(data, name, "src")[rows],
-        _text_numbers(data, name, "tgt")[rows],
-        evenly_spaced_rows(rows, num_pairs),
-        np.random.default_rng(SEED),
-    )
+    candidates = _candidates(data, name, rows, num_pairs)
     if not len(candidates):
         return None, None
     try:
@@ -69,6 +62,30 @@ def contrastive_accuracy(
         num_pairs=len(right), num_candidates=NUM_CANDIDATES, accuracy=float(right.mean()), low=low, high=high
     )
     return accuracy, of_row
+
+
+def _candidates(data: TranslationDataModule, name: str, rows: Int, num_pairs: int) -> Int:
+    """Return the rows of the candidates of each asked pair, all in the language of its target, int64 [Q, 10]."""
+    num_bytes = data.num_target_bytes(torch.from_numpy(rows), name).numpy()
+    sources, texts = (_text_numbers(data, name, side)[rows] for side in ("src", "tgt"))
+    asked, rng = evenly_spaced_rows(rows, num_pairs), np.random.default_rng(SEED)
+    languages = _target_languages(data, name)[rows]
+    found = []
+    for language in np.unique(languages):
+        of_it = languages == language
+        own = rows[of_it]
+        of_own = asked[np.isin(asked, own)]
+        found.append(contrastive_candidates(own, num_bytes[of_it], sources[of_it], texts[of_it], of_own, rng))
+    return np.concatenate(found)
+
+
+def _target_languages(data: TranslationDataModule, name: str) -> Int:
+    """Return a number for the language of each target of a validation set: int64 [n]."""
+    if name != "validation" or not data.source_names:
+        return np.zeros(len(data.lengths(name)), dtype=np.int64)
+    targets = part_targets(data)
+    numbers = np.array([targets.index(each) for each in targets], dtype=np.int64)
+    return numbers[data.sources(name)]
 
 
 def _nats(

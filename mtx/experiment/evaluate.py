@@ -164,6 +164,7 @@ def _evaluated(
     typed_tokenizer: str | None,
 ) -> SetEvaluation:
     """Return the scores of a set, and the differences to the baseline if there is one."""
+    sources_for_metrics = _untagged(text, translators["checkpoint"].state.normalise)
     translators = {role: _of_set(translator, name, text) for role, translator in translators.items()}
     tokenizer = typed_tokenizer or _bleu_tokenizer(text.languages[1], next(iter(translators.values())).languages[1])
     scores: dict[str, SystemScores] = {}
@@ -177,7 +178,7 @@ def _evaluated(
         likelihoods[role] = _likelihoods(translator, text, sources, options)
         if find_spec("sacrebleu"):
             scores[role] = system_scores(outputs, text.references, tokenizer=tokenizer)
-    _write_lines(run, "sources", name, text.sources)
+    _write_lines(run, "sources", name, sources_for_metrics)
     _write_lines(run, "references", name, text.references)
     rng = np.random.default_rng(run.seed)
     differences = _likelihood_difference(likelihoods, rng)
@@ -197,6 +198,17 @@ def _evaluated(
         difference={metric: _difference(each) for metric, each in differences.items()},
         **({} if ours is None else {metric: _rounded(value) for metric, value in ours.scores.items()}),
     )
+
+
+def _untagged(text: EvaluationText, normalise: Normaliser) -> list[str]:
+    """Return sources for metrics that read them, such as COMET: without the prefixes of the training."""
+    own = normalise.source_prefix
+    prefixes = (own,) if isinstance(own, str) else normalise.part_prefixes
+    if not text.is_of_training:
+        return text.sources
+    return [
+        source.removeprefix(max(filter(source.startswith, prefixes), key=len, default="")) for source in text.sources
+    ]
 
 
 def _bleu_tokenizer(own: str, trained: str) -> str:

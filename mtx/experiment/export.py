@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from mtx.data.exchange.dataset_card import dataset_card
 from mtx.data.exchange.dataset_export import ExportSummary, Format, export_dataset
@@ -26,7 +27,7 @@ def export(
     dataset: str | None = None,
     to: str | None = None,
     ckpt: str | None = None,
-    format: Format | ModelFormat = "parquet",
+    format: Literal[Format, ModelFormat] = "parquet",
     overwrite: bool = False,
     inputs: bool = False,
     newlines: Newlines = "refuse",

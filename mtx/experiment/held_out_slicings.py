@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mtx.data.language_groups import language_groups
+from mtx.data.language_groups import language_groups, part_languages
 from mtx.data.score.score_table import shown_columns
 from mtx.evaluation.slices import (
     COLUMN_PREFIX,
@@ -32,6 +32,13 @@ NUM_MEASURED_PAIRS = 1000  # evenly spaced training pairs from which the length 
 GROUP_SLICING = "direction"  # by the languages of a pair, and by the tag of its source
 MAX_COLUMNS = 6  # slicings by columns of the corpus, and as many by scores
 OWN_COLUMNS = frozenset({"src", "tgt", ROW_COLUMN, SOURCE_COLUMN})
+
+
+def part_targets(data: TranslationData) -> list[str]:
+    """Return the target language of each part of the corpus in order."""
+    assert data.ids is not None
+    corpus = data.recipe.downloader.with_stored_parts(data.ids.parts)
+    return [target for _, target in part_languages(corpus, data.ids.raw, data.storage.repo)]
 
 
 def slicings_or_none(data: object, console: Console) -> list[Slicing]:

@@ -20,6 +20,7 @@ from mtx.batches.schema import longest_source
 from mtx.evaluation.corpus_metrics import INSTALL_COMMAND, METRICS, ScoreStatistics, score_statistics
 from mtx.evaluation.translator_protocol import Translator
 from mtx.experiment.bleu_tokenizers import bleu_assumption, bleu_tokenizer
+from mtx.experiment.held_out_slicings import part_targets
 from mtx.experiment.run_context import Run
 from mtx.progress.tracking import CountedWork
 from mtx.records.report_record import Scores, Translation, TranslationReport
@@ -63,6 +64,11 @@ def score_samples(
     statistics = figures = None
     if scored and find_spec("sacrebleu") and (assumption := bleu_assumption(language)) is not None:
         assume(assumption)  # before the bar, whose line it would break
+    if scored and len(targets := dict.fromkeys(part_targets(data))) > 1 and data.val_names[0] == "validation":
+        assume(
+            f"BLEU and chrF in scores mix the target languages {', '.join(targets)}, because they are of all held-out "
+            "pairs together. The figures of each direction are in evaluation"
+        )
     with CountedWork("translating", num_sentences, "translate", unit="sentences", as_count=True) as progress:
         model.to(device)  # Lightning's Trainer has moved the model to the CPU after training
         found = translate_held_out(data, model, num_sentences=num_sentences, beam=beam, reach=progress.reach)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from mtx.assumption_log import assume
 from mtx.data.concatenated_corpus import part_key
+from mtx.data.dataset import Split
 from mtx.records.report_record import NO_FILTER, HeldOut
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ AUTO = "auto"  # a split of the source that mtx finds by its usual names
 
 
 def assume_about_data(
-    datamodule: "TranslationData", held_out: HeldOut, sizes: Mapping[str, int], num_pairs: Mapping[str, int]
+    datamodule: "TranslationData", held_out: HeldOut, sizes: Mapping[str, int], num_pairs: Mapping[Split, int]
 ) -> None:
     """Tell which splits are held out, that they are not filtered, and vocabularies smaller than the config asks for.
 
@@ -39,12 +40,13 @@ def assume_about_data(
             )
 
 
-def _assume_about_splits(datamodule: "TranslationData", num_pairs: Mapping[str, int]) -> None:
+def _assume_about_splits(datamodule: "TranslationData", num_pairs: Mapping[Split, int]) -> None:
     """Tell for each part of a corpus whose splits are found by name which are used, and which are held out instead."""
     assert datamodule.ids is not None
+    held_out: tuple[Split, ...] = ("validation", "test")
     for name, part in datamodule.recipe.downloader.parts.items():
         of = f" of {name}" if name else ""
-        for split in ("validation", "test"):
+        for split in held_out:
             key = f"{split}_split"
             if getattr(part, key, None) != AUTO:
                 continue

@@ -8,6 +8,7 @@ sources is of Caswell et al. 2019, "Tagged Back-Translation" (WMT).
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -16,13 +17,14 @@ import pyarrow as pa
 from pydantic import Field
 
 from mtx.components.checked_options import Count, component
-from mtx.components.identity import JSON, class_identity
+from mtx.components.identity import JSON, LATER, class_identity
 from mtx.errors import ConfigError, MalformedPairError, OwnCodeError, SourceError
 from mtx.infra.dal.atomic_file import sha256_of
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import batches_of_rows, is_text
 from mtx.infra.dataset.sources.file_discovery import find_text
 from mtx.infra.dataset.sources.local_files import SourceFile, decoded_lines, utf8_problem
+from mtx.infra.dataset.sources.translation_directions import direction_name
 from mtx.library_errors import library_reason
 from mtx.training.checkpoint_content import existing_checkpoint
 
@@ -48,6 +50,7 @@ class BackTranslationDownloader(Downloader):
         n: the number of lines to translate, from the first on; None: all.
         batch_tokens: the padded source positions of a batch, times `beam`.
         device: where the model computes; None: a GPU if there is one.
+        direction: the direction, such as `de-en`, of a checkpoint of several; None: it has one.
     """
 
     kind: ClassVar[str] = "downloader/back_translation"
@@ -61,6 +64,7 @@ class BackTranslationDownloader(Downloader):
     n: Count | None = None
     batch_tokens: Count = 4096
     device: str | None = None
+    direction: str | None = field(default=None, metadata=LATER)
 
     def info(self) -> SourceInfo:
         """Return the description of the pairs. Raises SourceError if the text cannot be read.
@@ -73,6 +77,7 @@ class BackTranslationDownloader(Downloader):
             "length_penalty": self.length_penalty,
             "tag": self.tag,
             "n": self.n,
+            **({} if self.direction is None else {"direction": self.direction}),
         }
         checkpoint: dict[str, JSON] = {"sha256": model}
         identity: dict[str, JSON] = {**class_identity(type(self)), **search, "checkpoint": checkpoint, "text": text}
@@ -154,7 +159,7 @@ class BackTranslationDownloader(Downloader):
 
         _, before = self._hashed
         try:
-            translator = load_translator(self._path, device=self.device)
+            translator = load_translator(self._path, device=self.device, direction=self.direction)
         except OwnCodeError as error:
             reason, _, typed = _with_key(str(error)).rpartition(". ")
             raise ConfigError(
@@ -163,6 +168,12 @@ class BackTranslationDownloader(Downloader):
             ) from error
         except ConfigError as error:
             raise ConfigError(_with_key(str(error))) from error
+        if len(directions := translator.state.directions) > 1:
+            known = ", ".join(map(direction_name, directions))
+            raise ConfigError(
+                f"downloader.ckpt={self._path} has several directions: {known}. Choose one: "
+                f"downloader.direction={direction_name(directions[0])}"
+            )
         if prefixes := translator.state.normalise.part_prefixes:
             known = ", ".join(map(repr, prefixes))
             raise ConfigError(
@@ -188,4 +199,4 @@ def _file_stamp(path: Path) -> tuple[int, int, int]:
 
 def _with_key(message: str) -> str:
     """Return a message about `ckpt` with the key of this downloader."""
-    return re.sub(r"(?<![\w./-])(?:task\.)?(ckpt|device)(?==| must\b)", r"downloader.\1", message)
+    return re.sub(r"(?<![\w./-])(?:task\.)?(ckpt|device|direction)(?==| must\b)", r"downloader.\1", message)

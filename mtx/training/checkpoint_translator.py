@@ -57,11 +57,9 @@ class SearchOptions:
     batch_tokens: int = BATCH_TOKENS
 
     def __post_init__(self) -> None:
-        for name, least in (("beam", 1), ("n_best", 1), ("batch_tokens", 1)):
-            if not least <= getattr(self, name) <= MAX_INTEGER:
-                raise ConfigError(
-                    f"task.{name} must be at least {least}, but is {getattr(self, name)}. Set task.{name}=4"
-                )
+        for name in ("beam", "n_best", "batch_tokens"):
+            if not 1 <= getattr(self, name) <= MAX_INTEGER:
+                raise ConfigError(f"task.{name} must be at least 1, but is {getattr(self, name)}. Set task.{name}=4")
         if self.n_best > self.beam:
             raise ConfigError(
                 f"task.n_best must be at most task.beam={self.beam}, but is {self.n_best}. Set task.beam={self.n_best}"
@@ -233,8 +231,7 @@ class CheckpointTranslator:
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     def _text(self, ids: list[int]) -> str:
-        text: str = self.state.target.decode(ids)
-        return text.strip()
+        return str(self.state.target.decode(ids)).strip()
 
 
 def batches_by_length(lengths: Sequence[int], options: SearchOptions) -> Iterator[list[int]]:

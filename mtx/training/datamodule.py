@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.identity import JSON
+from mtx.data.language_groups import part_languages
 from mtx.data.preparation import StageIds
-from mtx.data.tokenize.language_tokens import leading_ids
+from mtx.data.tokenize.language_tokens import LeadingIds, leading_ids
 from mtx.errors import ConfigError
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
@@ -132,9 +133,13 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         assert self.ids is not None
         languages = self._repo.manifest(self.ids.filtered["train"]).languages
         of_both = (languages[0], languages[1])
-        directions = self._prepared_data.directions
-        given = self.recipe.language_tokens
-        ids = [] if given is None else [leading_ids(given, each, self.tokenizers) for each in directions or [of_both]]
+        directions, given = self._prepared_data.directions, self.recipe.language_tokens
+        ids: list[LeadingIds] = []
+        if given is not None:  # a mixture of several languages has several directions, also without the option
+            corpus = self.recipe.downloader.with_stored_parts(self.ids.parts)
+            spoken = directions or list(dict.fromkeys(part_languages(corpus, self.ids.raw, self._repo)))
+            directions = spoken if len(spoken) > 1 else directions
+            ids = [leading_ids(given, each, self.tokenizers) for each in spoken]
         return stored_state(
             self.tokenizers,
             self.recipe.normalise,

@@ -85,7 +85,7 @@ class TranslationState:
         languages: codes of the source and the target language, such as `en` and `de`.
         corpus: identity of the training data: source, held-out pairs, filter, tokenizer and sampler.
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side were not used; None: no limit.
-        directions: the directions of the training by `datamodule.directions`; empty without them.
+        directions: those of `datamodule.directions`, or of a mixture with language tokens; empty if there is only one.
         language_token_ids: the ids of the language tokens of each direction; one entry without directions, and empty
             without language tokens.
     """

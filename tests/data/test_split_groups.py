@@ -203,7 +203,7 @@ class Tagged(Corpus):
     """One sentence with two tags, and no document."""
 
     def __init__(self) -> None:
-        self.prefixes = (">>de<< ", ">>fr<< ")
+        self.prefixes, self.grouping_sides = (">>de<< ", ">>fr<< "), []
 
     def batches(self, split: str) -> Iterator[pa.RecordBatch]:
         sources = pa.array([">>de<< a", ">>fr<< a"], pa.large_string())

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -12,7 +13,9 @@ from mtx.data.filter.none import NoFilter
 from mtx.data.language_groups import language_groups
 from mtx.data.normalise import DefaultNormaliser, NoNormaliser
 from mtx.data.preparation import Recipe, StageIds, prepare
+from mtx.data.score.near_duplicates import NearDuplicatesScorer
 from mtx.data.split import HeldOut
+from mtx.data.split_groups import first_of_joined
 from mtx.data.store import Store
 from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.byte import ByteTokenization
@@ -23,7 +26,6 @@ from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.infra.dataset.sources.mixture import MixtureDownloader
 from mtx.infra.dataset.sources.translation_directions import (
-    DirectedDownloader,
     DirectionsDownloader,
     is_both_ways,
     parsed_directions,
@@ -41,14 +43,20 @@ class Lines(Downloader):
     target: str = "de"
     known: bool = True
     n: int = 120
+    talks: bool = True
 
     def info(self) -> SourceInfo:
         languages = (self.source, self.target) if self.known else ("src", "tgt")
         name = f"{self.source}+{self.target}"
-        return SourceInfo(name, languages, name, {"kind": "lines", "name": [name, self.known, self.n]}, ("train",))
+        return SourceInfo(
+            name, languages, name, {"kind": "lines", "name": [name, self.known, self.n, self.talks]}, ("train",)
+        )
 
     def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
-        rows = [{"src": f"{self.source} {n}", "tgt": f"{self.target} {n // 2}", "talk": n} for n in range(self.n)]
+        talks = [n if self.talks else None for n in range(self.n)]
+        rows = [
+            {"src": f"{self.source} {n}", "tgt": f"{self.target} {n // 2}", "talk": talks[n]} for n in range(self.n)
+        ]
         schema = pa.schema([*PAIR_SCHEMA, pa.field("talk", pa.int64())])
         yield from pa.Table.from_pylist(rows, schema=schema).to_batches()
 
@@ -157,10 +165,16 @@ def test_several_target_languages_without_a_tag_are_told(store: Store, caplog: p
         recipe(normalise=NoNormaliser())
 
 
-@pytest.mark.parametrize("tag", ["{x}", "{", " ", "{0}"])
+@pytest.mark.parametrize("tag", ["{x}", "{", " ", "{0}", "{target:d} ", "{target!x} ", "{target:{source}} "])
 def test_other_tags_are_refused(tag: str) -> None:
     with pytest.raises(ConfigError, match=r"datamodule\.target_tag is text with \{target\}"):
         recipe(tag=tag)
+
+
+def test_different_target_languages_have_different_tags() -> None:
+    with pytest.raises(ConfigError, match=r"target_tag='<2> ' gives the target languages de and en the same tag"):
+        recipe(tag="<2> ")
+    recipe(directions=["en-de", "fr-de", "de-en"])  # those with one target have one tag
 
 
 @pytest.mark.parametrize(
@@ -224,15 +238,74 @@ def test_groups_by_tag_if_parts_have_the_same_languages(store: Store) -> None:
     assert language_groups(mixed, ids.raw, store.repo, DefaultNormaliser()) == []
 
 
-def test_unknown_languages_are_those_of_the_first_direction() -> None:
+def test_unknown_languages_are_told_with_one_direction_and_asked_for_with_two(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     source = Lines(known=False)
-    one, other = DirectionsDownloader(source, (("en", "de"), ("de", "en"))).parts.values()
-    assert (one.info().languages, other.info().languages) == (("en", "de"), ("de", "en"))
-    assert next(other.batches("train", {}))["src"][3].as_py() == "de 1"
+    (one,) = DirectionsDownloader(source, (("en", "de"),)).parts.values()
+    assert one.info().languages == ("en", "de")
     assert next(one.batches("train", {}))["src"][3].as_py() == "en 3"
-    with pytest.raises(ConfigError, match=r"does not state its languages, so datamodule\.directions cannot choose"):
-        DirectedDownloader(source, ("en", "de")).info()
+    assert "the first side of en+de is en, and the second de, as in datamodule.directions" in caplog.text
+    for directions in (["de-en", "en-de"], ["en-de", "fr-de"]):
+        with pytest.raises(
+            ConfigError, match=r"does not state both languages, so datamodule\.directions cannot choose"
+        ):
+            DirectionsDownloader(source, parsed_directions(directions)).info()
+    (other,) = DirectionsDownloader(Lines("fr", "tgt"), (("en", "de"),)).parts.values()
+    with pytest.raises(ConfigError, match=r"fr\+tgt has the languages fr and tgt"):
+        other.info()
+    (swapped,) = DirectionsDownloader(Lines("src", "en"), (("en", "de"),)).parts.values()
+    assert next(swapped.batches("train", {}))["src"][3].as_py() == "en 1"
     assert not is_both_ways(parsed_directions(["en-de", "en-fr"]))
+
+
+def test_a_source_whose_languages_fit_two_directions_is_refused() -> None:
+    ways = parsed_directions(["en-zh_Hans", "zh_Hans-en", "en-zh_Hant"])
+    told = r"en-zh may be en-zh_Hans or en-zh_Hant, which are different directions"
+    with pytest.raises(ConfigError, match=told):
+        DirectionsDownloader(Lines(target="zh"), ways).info()
+    with pytest.raises(ConfigError, match=told):
+        set_direction("news", ("en", "zh"), ways)
+    assert set_direction("news", ("en", "zh_Hant"), ways) == ("en", "zh_Hant")
+
+
+def both_ways(store: Store, split_id: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the pairs of each direction, those of the second one with swapped sides."""
+    found = untagged(pairs(store, split_id))
+    return (
+        sorted(pair for pair in found if pair[0].startswith("en")),
+        sorted((source, target) for target, source in found if target.startswith("de")),
+    )
+
+
+@pytest.mark.parametrize("by", ["cluster", "talk"])
+def test_groups_are_held_out_in_both_directions(store: Store, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """Pairs without a talk, and without near-duplicates, are groups by their sentence."""
+
+    def alone(self: Any, corpus: Any, num_pairs: int, scratch: Any) -> dict[str, pa.Array]:
+        numbers = pa.array(range(num_pairs), pa.int64())
+        return {"score": pa.array([0.0] * num_pairs), "cluster": numbers, "size": numbers}
+
+    monkeypatch.setattr(NearDuplicatesScorer, "corpus_columns", alone)
+    held_out = HeldOut(validation=20, drop_leaks=False, by=by)
+    ids = prepare(recipe(Lines(n=118, talks=False), held_out=held_out), store)
+    one, other = both_ways(store, ids.split["validation"])
+    assert one == other
+    assert len(one) == 10
+
+
+def test_a_cluster_in_either_direction_joins_groups() -> None:
+    clusters = np.array([0, 0, 2, 3, 4, 2, 6])
+    sentences = np.array([10, 11, 12, 13, 11, 14, 15], dtype=np.uint64)
+    assert first_of_joined(clusters, sentences).tolist() == [0, 0, 2, 3, 0, 2, 6]
+    assert first_of_joined(clusters[:0], sentences[:0]).tolist() == []
+
+
+def test_a_share_has_a_pair_in_both_directions(store: Store) -> None:
+    ids = prepare(recipe(share=0.5, held_out=HeldOut()), store)
+    one, other = both_ways(store, ids.filtered["train"])
+    assert one == other
+    assert 30 < len(one) < 90
 
 
 def test_a_validation_set_has_the_tag_of_its_direction(store: Store) -> None:

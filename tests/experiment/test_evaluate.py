@@ -22,7 +22,7 @@ from mtx.data.split import HeldOut
 from mtx.data.stage_runner import StageRunner
 from mtx.errors import ConfigError
 from mtx.evaluation.translation_metrics import METRIC_NAMES, paired_differences, system_scores
-from mtx.experiment.evaluate import _of_set, _write_lines, check_prefixes
+from mtx.experiment.evaluate import _of_set, _untagged, _write_lines, check_prefixes
 from mtx.experiment.translation_files import single_line
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.training.checkpoint_likelihood import target_nats
@@ -234,6 +234,15 @@ def test_held_out_pairs_with_a_prefix_are_not_given_to_a_baseline_with_another()
     check_prefixes(other, [mine, theirs])
     with pytest.raises(ConfigError, match=r"'>>de<< ' and 'T5: '.*Leave task\.baseline out"):
         check_prefixes(of_training, [mine, theirs])
+
+
+def test_sources_for_other_metrics_have_no_tags() -> None:
+    text: Any = SimpleNamespace(is_of_training=True, sources=[">>de<< one", ">>de<<", "two >>de<< "])
+    for prefix in (">>de<< ", {"en-de": ">>de<< ", "en-fr": ">>"}):
+        found = _untagged(text, DefaultNormaliser(source_prefix=prefix))
+        assert found == ["one", ">>de<<" if isinstance(prefix, str) else "de<<", "two >>de<< "]
+    text.is_of_training = False
+    assert _untagged(text, DefaultNormaliser(source_prefix=">>de<< ")) == text.sources
 
 
 def test_a_set_is_translated_with_its_own_prefix(made: tuple[Path, Any, Any], caplog: pytest.LogCaptureFixture) -> None:

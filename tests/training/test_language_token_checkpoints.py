@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -19,14 +20,18 @@ from mtx.errors import ConfigError
 from mtx.evaluation.beam_search import n_best_search
 from mtx.evaluation.held_out_bits import pair_likelihood
 from mtx.evaluation.likelihood import without_first_labels
+from mtx.experiment.contrastive_accuracy import _candidates
 from mtx.experiment.evaluate import _of_set, check_languages
 from mtx.experiment.held_out_slicings import held_out_slicings
 from mtx.experiment.named_set_scores import score_named_sets
+from mtx.experiment.translations import score_samples
 from mtx.records.report_record import Report
+from mtx.training.back_translation import BackTranslationDownloader
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_translator import load_translator
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
+from mtx.training.translation_state import translation_state
 
 SMALL: dict[str, Any] = {
     **{"d_model": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "dim_feedforward": 8},
@@ -232,3 +237,68 @@ def test_damaged_language_tokens_of_a_checkpoint_are_refused(forced: tuple[Path,
         torch.save(content, tmp_path / "x.ckpt")
         with pytest.raises(ConfigError, match=r"invalid values for translation: language_token_ids"):
             load_translator(tmp_path / "x.ckpt")
+
+
+def test_a_mixture_of_languages_has_a_direction_for_each_in_its_checkpoint(tmp_path: Path) -> None:
+    tokens = ("eng_Latn", "deu_Latn", "fra_Latn")
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in tokens])
+    tokenizer.save(str(tmp_path / "nllb.json"))
+    for name in ("de", "fr"):
+        (tmp_path / f"{name}.tsv").write_text("".join(f"line {n}\t{name} {n}\n" for n in range(20)))
+    sources = ", ".join(
+        f"{name}: {{path: '{tmp_path / name}.tsv', header: false, source_language: en, target_language: {name}}}"
+        for name in ("de", "fr")
+    )
+    dm = compose_datamodule(
+        [
+            *("downloader=mixture", f"+downloader.sources={{{sources}}}", "downloader.languages=[en,mul]"),
+            *("tokenizer=pretrained", f"tokenizer.filepath={tmp_path / 'nllb.json'}", f"storage.root={tmp_path / 's'}"),
+            *("datamodule.language_tokens=auto", "datamodule.validation=4", "datamodule.test=null"),
+            *("sampler.max_tokens=512", "datamodule.num_workers=0"),
+        ]
+    )
+    dm.prepare_data()
+    dm.setup("fit")
+    dm.train_dataloader()
+    stored = {"dm": dm.state_dict()}
+    state = translation_state(stored, "x.ckpt")
+    assert state.directions == (("en", "de"), ("en", "fr"))
+    english, german, french = (dm.tokenizers.source.token_to_id(token) for token in tokens)
+    assert [state.in_direction(name).leading_ids for name in ("en-de", "en-fr")] == [
+        (english, german),
+        (english, french),
+    ]
+
+
+def test_back_translation_takes_one_direction_of_a_checkpoint(
+    tagged: tuple[Path, Any, Any], forced: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    text = tmp_path / "mono.txt"
+    text.write_text("Zeile 3\nZeile 5\n")
+    for path in (tagged[0], forced[0]):
+        options: dict[str, Any] = {"ckpt": str(path), "text": str(text), "beam": 1}
+        with pytest.raises(
+            ConfigError, match=r"several directions: en-de, de-en\. Choose .*downloader\.direction=en-de"
+        ):
+            BackTranslationDownloader(**options).info()
+        with pytest.raises(ConfigError, match=r"downloader\.direction=en-fr is no direction of the checkpoint"):
+            BackTranslationDownloader(**options, direction="en-fr").info()
+        source = BackTranslationDownloader(**options, direction="de-en")
+        assert (source.info().languages, source.info().identity["direction"]) == (("en", "de"), "de-en")
+        expected = load_translator(path, direction="de-en").translate(["Zeile 3", "Zeile 5"], beam=1)
+        found = [row["src"] for batch in source.batches("train", {}) for row in batch.to_pylist()]
+        assert found == [f"<BT> {each}" for each in expected if each]
+
+
+def test_candidates_and_scores_keep_languages_apart(
+    tagged: tuple[Path, TransformerTranslator, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dm = data(tmp_path, "tokenizer=byte", "datamodule.validation=40")
+    rows: Any = list(dm.storage.repo.get(dm.ids.filtered["validation"]).rows)  # type: ignore[union-attr]
+    found = _candidates(dm, "validation", np.arange(40), 12)
+    assert len(found) == 12
+    assert all(len({rows[row]["tgt"][:4] for row in line}) == 1 for line in found.tolist())
+    run: Any = SimpleNamespace(datamodule=dm, console=SimpleNamespace(print=lambda *texts, **options: None))
+    score_samples(run, tagged[1], torch.device("cpu"), shown=0, scored=2, beam=1)
+    assert "BLEU and chrF in scores mix the target languages de, en" in caplog.text

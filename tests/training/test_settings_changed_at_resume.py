@@ -44,7 +44,9 @@ SERVED = {
     "filter/selection": {"ablation_seed"},  # without effect, and not in the identity, but for pairs dropped at random
 }
 # Options whose component needs a file or another component, with the tests of their identities.
-BY_OTHER_TESTS = {"filter/opusfilter", "score/embeddings", "score/given", "tokenizer/sentencepiece"}
+BY_OTHER_TESTS = {
+    *("filter/opusfilter", "score/embeddings", "score/given", "tokenizer/sentencepiece", "tokenizer/vocabulary_file"),
+}
 BY_REVISION = {"downloader/hf": {"revision"}}  # the commit is part of what the Hub says
 
 
@@ -160,6 +162,8 @@ WEIGHED = [
     *("downloader=local", "downloader.path=paths.tsv", "downloader.columns={weight: int, other: int}"),
     *("datamodule.weight_by=weight", "datamodule.quantile_weights=[1,2]"),
 ]
+NAMED_LANGUAGES = [*LOCAL, "downloader.source_language=en", "downloader.target_language=de"]
+BOTH_WAYS = [*NAMED_LANGUAGES, "datamodule.directions=[en-de,de-en]"]
 COMMON = ["filter=none", "tokenizer=byte", "sampler=random", "sampler.batch_size=4", "datamodule.validation=4"]
 # Option: the overrides of the run that wrote the checkpoint, the changed override, and the name in the refusal; None
 # where the same pairs are served.
@@ -202,6 +206,17 @@ CASES: dict[str, Case] = {
     "datamodule.batch_format": (LOCAL, "datamodule.batch_format=huggingface", None),
     "datamodule.label_pad_id": (LOCAL, "datamodule.label_pad_id=-100", None),
     "datamodule.source_eos": (LOCAL, "datamodule.source_eos=false", "source_eos"),
+    "datamodule.directions": (
+        NAMED_LANGUAGES,
+        "datamodule.directions=[de-en]",
+        "downloader",
+    ),
+    "datamodule.target_tag": (BOTH_WAYS, "datamodule.target_tag='{target}: '", "source_prefix"),
+    "datamodule.language_tokens": (
+        NAMED_LANGUAGES,
+        "datamodule.language_tokens={en: a, de: b}",
+        "language_tokens",
+    ),
     "datamodule.num_workers": (LOCAL, "datamodule.num_workers=0", None),
     "datamodule.pin_memory": (LOCAL, "datamodule.pin_memory=false", None),
     "local/downloader.path": (LOCAL, "downloader.path=other.tsv", "downloader.revision"),

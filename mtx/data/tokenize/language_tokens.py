@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 from tokenizers import Tokenizer
 
+from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.sentencepiece_file import CONTROL
 from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
@@ -66,13 +67,12 @@ def leading_ids(given: str | Mapping[str, str], languages: tuple[str, str], toke
         tokenizers: the tokenizers of both sides.
 
     Raises:
-        ConfigError: a language has no token, or several.
+        ConfigError: a language has no token, or several, or a special token.
     """
-    source, target = (
-        _id_of(given, language, tokenizer)
-        for language, tokenizer in zip(languages, (tokenizers.source, tokenizers.target), strict=True)
+    return LeadingIds(
+        _id_of(given, languages[0], tokenizers.source, tokenizers.source_ids),
+        _id_of(given, languages[1], tokenizers.target, tokenizers.target_ids),
     )
-    return LeadingIds(source, target)
 
 
 def check_unsampled(*, is_sampled: bool) -> None:
@@ -84,7 +84,7 @@ def check_unsampled(*, is_sampled: bool) -> None:
         )
 
 
-def _id_of(given: str | Mapping[str, str], language: str, tokenizer: Tokenizer) -> int:
+def _id_of(given: str | Mapping[str, str], language: str, tokenizer: Tokenizer, special: SpecialIds) -> int:
     if language in SIDES:
         raise ConfigError(
             f"{CONFIG_KEY} needs the languages of the corpus, but they are not known. Name them with "
@@ -112,6 +112,11 @@ def _id_of(given: str | Mapping[str, str], language: str, tokenizer: Tokenizer) 
         raise ConfigError(
             f"{CONFIG_KEY} has the token {tokens[0]!r} for {language!r}, which is not in the vocabulary. Choose one "
             f"of its tokens{near}"
+        )
+    if found in special:
+        raise ConfigError(
+            f"{CONFIG_KEY} has the token {tokens[0]!r} for {language!r}, which is the token for padding, the begin, "
+            "the end, or unknown text. Choose a token of its own"
         )
     return int(found)
 

@@ -6,6 +6,7 @@ languages without spaces reach soon.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Annotated, ClassVar, Self
@@ -167,7 +168,7 @@ def unigram_tokenizer(
     steps: list[Normalizer] = [] if normal_form is None else [normal_form]
     tokenizer.normalizer = NormalizerSequence([*steps, Prepend(" ")])
     tokenizer.pre_tokenizer = word_splitter()
-    after_symbols = [Replace(f"{symbol} ", symbol) for symbol in symbols]
+    after_symbols = [Replace(Regex(f"(?<={'|'.join(map(re.escape, symbols))}) "), "")] if symbols else []
     tokenizer.decoder = DecoderSequence([ByteFallback(), Fuse(), Strip(" ", 1, 0), *after_symbols])
     return add_symbols(add_special(tokenizer), symbols)
 

@@ -19,6 +19,7 @@ from mtx.errors import ConfigError, TokenizerError
 VOCABULARY_NAMES = ("vocab.json", "vocab.yml", "dict.txt")
 SIDE_MODELS = {"source": "source.spm", "target": "target.spm"}
 CODES_NAMES = ("sentencepiece.bpe.model", "sentence.bpe.model", "bpecodes")
+TARGET_VOCABULARY = "target_vocab.json"  # of models of Marian with a vocabulary for each side
 
 
 @component("tokenizer", frozen=False, eq=False)
@@ -31,7 +32,7 @@ class VocabularyFileTokenization(PretrainedTokenization):
         filepath: the `dict.txt` of fairseq; the `vocab.yml`, `vocab.json` or list of tokens of Marian; a folder with
             one; or the name of a repository of the Hugging Face Hub, such as that of an OPUS-MT model.
         codes: what splits words: the codes of subword-nmt or fastBPE, or a SentencePiece model; None: as the folder
-            has, and without a folder nothing, so that the words of a text are the tokens.
+            has, and beside a file nothing, so that the words of a text are the tokens.
         joint: True: both languages share this vocabulary; False: they count as two vocabularies of one file.
         pad_token: the padding token; None: as the file says. Vocabularies of Marian may have none: give a new name,
             which gets the id after the last.
@@ -49,7 +50,7 @@ class VocabularyFileTokenization(PretrainedTokenization):
     codes: str | os.PathLike[str] | None = field(default=None, metadata=LATER)
     target_codes: str | os.PathLike[str] | None = field(default=None, metadata=LATER)
 
-    HUB_FILES: ClassVar[tuple[str, ...]] = (*VOCABULARY_NAMES, *SIDE_MODELS.values(), *CODES_NAMES)
+    HUB_FILES: ClassVar[tuple[str, ...]] = (*VOCABULARY_NAMES, TARGET_VOCABULARY, *SIDE_MODELS.values(), *CODES_NAMES)
     NEEDED_FILES: ClassVar[tuple[str, ...]] = VOCABULARY_NAMES
 
     def __post_init__(self) -> None:
@@ -157,7 +158,12 @@ class VocabularyFileTokenization(PretrainedTokenization):
                     f"the folder {folder} has a SentencePiece model for each side, but tokenizer.joint is true. Set "
                     "tokenizer.joint=false"
                 )
-        return folder / names[0] if names else None
+        if not names:
+            raise TokenizerError(
+                f"the folder {folder} has none of {SIDE_MODELS[side]}, {', '.join(CODES_NAMES)}, so nothing splits "
+                f"words. Set tokenizer.codes, or tokenizer.filepath={self._path()} if the words of a text are tokens"
+            )
+        return folder / names[0]
 
     def _named(self, vocabulary: Vocabulary) -> SpecialTokens:
         typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
@@ -188,5 +194,12 @@ def _vocabulary_of(folder: Path) -> Path:
         raise TokenizerError(
             f"the folder {folder} has no {', '.join(VOCABULARY_NAMES[:-1])} or {VOCABULARY_NAMES[-1]}, only "
             f"{', '.join(names[:8]) or 'no files'}. Set tokenizer.filepath to the vocabulary file"
+        )
+    if TARGET_VOCABULARY in names:
+        of_source, of_target = (folder / name for name in SIDE_MODELS.values())
+        raise TokenizerError(
+            f"the folder {folder} has a vocabulary for each side. Set tokenizer.joint=false "
+            f"tokenizer.filepath={folder / found[0]} tokenizer.codes={of_source} "
+            f"tokenizer.target_filepath={folder / TARGET_VOCABULARY} tokenizer.target_codes={of_target}"
         )
     return folder / found[0]

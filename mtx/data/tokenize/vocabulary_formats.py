@@ -6,7 +6,7 @@ Ids are exactly those of the two programs. Only texts and numbers are read from 
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def _listed(lines: list[str], path: Path) -> dict[str, int]:
 
 def _mapping(text: str, path: Path) -> dict[str, int]:
     try:
-        found = json.loads(text) if path.suffix == ".json" else _yaml_texts(text)
+        found = json.loads(text, object_pairs_hook=_by_token) if path.suffix == ".json" else _yaml_mapping(text)
     except (ValueError, RecursionError) as error:
         reason = " ".join(library_reason(error).split())[:120]
         raise TokenizerError(f"{path} cannot be read as {path.suffix[1:].upper()}: {reason}. {EXPECTED}") from None
@@ -117,7 +117,7 @@ def _mapping(text: str, path: Path) -> dict[str, int]:
         raise TokenizerError(f"{wrong}is {type(found).__name__}. {EXPECTED}")
     for token, id in found.items():
         is_id = isinstance(id, int) and not isinstance(id, bool) and id >= 0
-        if not is_id or not isinstance(token, str) or not token:
+        if not is_id or not token or not _is_utf8(token):
             shown = str(id)[:MAX_SHOWN] if isinstance(id, int | float | str) else type(id).__name__
             raise TokenizerError(f"{wrong}has {str(token)[:MAX_SHOWN]!r}: {shown}. {EXPECTED}")
     if len(set(found.values())) < len(found):
@@ -125,14 +125,43 @@ def _mapping(text: str, path: Path) -> dict[str, int]:
     return found
 
 
-def _yaml_texts(text: str) -> Any:
-    """Read YAML with all keys as texts, as Marian does: `no: 5` is the token "no"."""
+def _is_utf8(token: str) -> bool:
+    """Return whether a token has no lone surrogates, which JSON can contain and no text has."""
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _by_token(entries: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for token, id in entries:
+        if token in found:
+            raise ValueError(f"the token {token[:MAX_SHOWN]!r} occurs twice")
+        found[token] = id
+    return found
+
+
+def _yaml_mapping(text: str) -> dict[str, Any]:
+    """Read a flat YAML mapping with all keys as texts, as Marian does: `no: 5` is the token "no".
+
+    Only the parser runs. The library's composer recurses into nested lists until the process dies.
+    """
     import yaml
 
+    scalars: list[str] = []
     try:
-        found = yaml.load(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))  # builds texts, lists and dicts
-    except (yaml.YAMLError, TypeError) as error:  # TypeError for a key that is a list
+        found = yaml.parse(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+        events = (event for event in found if isinstance(event, yaml.NodeEvent | yaml.DocumentStartEvent))
+        next(events, None)
+        if not isinstance(next(events, None), yaml.MappingStartEvent):
+            raise ValueError("it is no mapping")
+        for event in events:
+            if not isinstance(event, yaml.ScalarEvent):
+                raise ValueError(f"line {event.start_mark.line + 1} has neither a token nor an id")
+            scalars.append(event.value)
+    except yaml.YAMLError as error:
         raise ValueError(library_reason(error)) from None
-    if not isinstance(found, dict):
-        return found
-    return {token: int(id) if isinstance(id, str) and id.isdecimal() else id for token, id in found.items()}
+    ids = (int(id) if id.isdecimal() else id for id in scalars[1::2])
+    return _by_token(zip(scalars[::2], ids, strict=True))

@@ -25,7 +25,8 @@ from mtx.library_errors import library_reason
 VOCABULARY_KEY = "mtx_vocabulary"  # the first key of the JSON; no tokenizer.json has it
 VOCABULARY_PREFIX = f'{{"{VOCABULARY_KEY}"'
 FORMAT = 1
-MAX_CACHED_WORDS = 1 << 18  # at most about 60 MB
+MAX_CACHED_WORDS = 1 << 18  # about 60 MB with words of a language, and at most about 300 MB
+MAX_CACHED_CHARACTERS = 64  # of a word; longer ones are rare, and few of them would take much memory
 LANGUAGE_CODE = re.compile(r">>[^\s<>]+<<")  # a target language at the start of a source of a Marian model
 OTHER_SPACE = re.compile(r"[^\S ]")
 
@@ -96,12 +97,12 @@ class VocabularyTokenizer(TokenizerAdapter):
         return cls(tables, path)
 
     def to_str(self, pretty: bool = False) -> str:
-        """Return the vocabulary, and what splits texts, as JSON."""
+        """Return the vocabulary in the order of ids, and what splits texts, as JSON."""
         tables, codes = self.tables, self.tables.codes
         values = {
             VOCABULARY_KEY: FORMAT,
-            "words": dict(tables.words),
-            "special": dict(tables.special),
+            "words": _by_id(tables.words),
+            "special": _by_id(tables.special),
             "unk": tables.unk,
             "splits_at_any_space": tables.splits_at_any_space,
             "merges": None if codes is None else codes.merges,
@@ -122,7 +123,7 @@ class VocabularyTokenizer(TokenizerAdapter):
                 text.encode()
             except UnicodeEncodeError as error:
                 raise TypeError(f"a text cannot be encoded as UTF-8: {library_reason(error)}") from None
-        return [list(chain.from_iterable(map(self._of_word, filter(None, text.split(" "))))) for text in texts]
+        return [list(chain.from_iterable(map(self._word, filter(None, text.split(" "))))) for text in texts]
 
     def flat_ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Return the number of ids of each text, int64 [n], and the concatenated ids of all texts, int64."""
@@ -143,6 +144,9 @@ class VocabularyTokenizer(TokenizerAdapter):
 
     def _id(self, token: str) -> int:
         return self.tables.words.get(token, self._unk)
+
+    def _word(self, word: str) -> tuple[int, ...]:
+        return self._of_word(word) if len(word) <= MAX_CACHED_CHARACTERS else self._word_ids(word)
 
     def _word_ids(self, word: str) -> tuple[int, ...]:
         tokens: Sequence[str] = (word,) if self.tables.codes is None else self.tables.codes.segment(word)
@@ -171,8 +175,14 @@ class VocabularyTokenizer(TokenizerAdapter):
         return rows
 
     def _language_code(self, text: str) -> str:
+        """Return the language code at the start of a text, which is one token; in fairseq only if it is known."""
         found = LANGUAGE_CODE.match(text) if text.startswith(">>") else None
-        return found[0] if found and found[0] in self.tables.words else ""
+        is_code = found and (found[0] in self.tables.words or not self.tables.splits_at_any_space)
+        return found[0] if found and is_code else ""
+
+
+def _by_id(ids: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(ids.items(), key=lambda entry: entry[1]))
 
 
 def _checked_ids(values: Any) -> dict[str, int]:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
+from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 from mtx.errors import ConfigError
 from mtx.training.reference.network import Transformer
 from mtx.training.translation_state import TranslationState
@@ -76,4 +79,13 @@ def write_onnx(network: Transformer, state: TranslationState, folder: Path) -> N
         else {"source": state.source, "target": state.target}
     )
     for name, tokenizer in sides.items():
-        (folder / f"{name}.json").write_text(tokenizer.to_str(), encoding="utf-8")
+        _write_tokenizer(tokenizer, folder / name)
+
+
+def _write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+    """Write a `.model` of SentencePiece, a `.mtx.json` of fairseq or Marian, or a `.json` of `tokenizers`."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        path.with_suffix(".model").write_bytes(tokenizer.content)
+        return
+    suffix = ".mtx.json" if isinstance(tokenizer, TokenizerAdapter) else ".json"
+    path.with_suffix(suffix).write_text(tokenizer.to_str(), encoding="utf-8")

@@ -61,6 +61,7 @@ def test_a_direction_has_the_ids_of_its_languages() -> None:
         ),
         ({"en": "eng_Latn"}, ("en", "de"), r"for 'de' datamodule\.language_tokens has none"),
         ({"en": "eng_Latn", "de": "deu"}, ("en", "de"), r"token 'deu' for 'de', which is not in the vocabulary"),
+        ({"en": "<EOS>", "de": "deu_Latn"}, ("en", "de"), r"token '<EOS>' for 'en', which is the token for padding"),
         ("auto", ("src", "tgt"), r"needs the languages of the corpus.*downloader\.source_language"),
     ],
 )

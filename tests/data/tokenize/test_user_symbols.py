@@ -14,7 +14,7 @@ from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.bpe_dropout import MergeSampler
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.data.tokenize.tokenization import encode_texts, vocabulary_size
-from mtx.data.tokenize.unigram import UnigramTokenization
+from mtx.data.tokenize.unigram import UnigramTokenization, unigram_tokenizer
 from mtx.data.tokenize.unigram_sampling import LatticeSampler
 from mtx.data.tokenize.word_index import WordIndex
 from mtx.data.tokenize.wordpiece import WordPieceTokenization
@@ -97,3 +97,10 @@ def test_unigram_symbols_follow_the_learned_pieces(unigram: Tokenizer, dataset: 
     assert "symbols" not in UnigramTokenization().identity()
     with pytest.raises(ConfigError, match=r"a symbol of tokenizer=unigram begins with no space"):
         UnigramTokenization(symbols=(" x",))
+
+
+def test_a_symbol_that_ends_another_keeps_the_space_after_it() -> None:
+    pieces = [(" ", -1.0), ("x", -1.0), (" x", -1.0)]
+    tokenizer = unigram_tokenizer(pieces, None, ("<de>", "de>", "[.*"))
+    texts = ["<de> x", "de> x", "de>x", "[.* x", "<de>  x de> [.*"]
+    assert [tokenizer.decode(tokenizer.encode(text).ids) for text in texts] == texts

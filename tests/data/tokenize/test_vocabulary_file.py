@@ -19,6 +19,7 @@ from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
 from mtx.data.tokenize.tokenization import encode_texts, special_ids, vocabulary_size
 from mtx.data.tokenize.tokenizer_artifact import SEPARATE, load_pair
 from mtx.data.tokenize.vocabulary_file import VocabularyFileTokenization
+from mtx.data.tokenize.vocabulary_lookup import LookupTables, VocabularyTokenizer
 from mtx.errors import ConfigError, TokenizerError
 
 WORDS = [f"{a}{b}{c}" for a in ("ka", "lo", "mi", "Tu") for b in ("ren", "sho", "ba") for c in ("", "el", "dri", "un")]
@@ -176,7 +177,14 @@ def test_ids_are_those_of_marian_in_transformers(model: Path, tmp_path: Path) ->
     )
     theirs.punc_normalizer = lambda text: text
     named = ("<s>", "<unk>")  # transformers finds the names of special tokens in texts
-    texts = [*TEXTS, *(t for t in UNUSUAL if not any(n in t for n in named)), ">>de<< kaba", ">>de<<loren ☃", "☃☃"]
+    texts = [
+        *TEXTS,
+        ">>de<< kaba",
+        *(t for t in UNUSUAL if not any(n in t for n in named)),
+        ">>xx<< kaba",
+        ">>de<<loren ☃",
+        "☃☃",
+    ]
     expected = theirs(texts, add_special_tokens=False)["input_ids"]
     made = VocabularyFileTokenization(filepath=folder).load()
     assert encode_texts(made.tokenizer, texts) == expected
@@ -193,7 +201,7 @@ def test_white_space_in_pieces_separates_tokens_of_fairseq(model: Path, tmp_path
     (tmp_path / "dict.txt").write_text("\u2581 9\nk 8\na 7\n", encoding="utf-8")
     made = VocabularyFileTokenization(filepath=tmp_path / "dict.txt", codes=model).load()
     library = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    texts = ["ka\x1cb", "k a", "kaba\x1c", "\u2028"]
+    texts = ["ka\x1cb", "k a", "kaba\x1c", "\u2028", ">>xx<< ka"]
     expected = [fairseq_ids(library.encode(text, out_type=str), ["\u2581 9", "k 8", "a 7"]) for text in texts]
     assert encode_texts(made.tokenizer, texts) == expected
 
@@ -219,6 +227,34 @@ def test_each_side_may_have_its_own_vocabulary_and_codes(model: Path, codes: Pat
     assert both.identity()["target"] == both.for_side("target").identity()
 
 
+def test_a_folder_without_codes_or_with_two_vocabularies_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text('{"</s>": 0, "<unk>": 1, "<pad>": 2}')
+    (tmp_path / "merges.txt").write_text("a b\n")
+    with pytest.raises(TokenizerError, match=r"none of source\.spm, .*Set tokenizer\.codes, or .*=\S+/vocab\.json if"):
+        VocabularyFileTokenization(filepath=tmp_path).load()
+    VocabularyFileTokenization(filepath=tmp_path / "vocab.json").load()
+    (tmp_path / "target_vocab.json").write_text('{"</s>": 0, "<unk>": 1, "<pad>": 2}')
+    told = r"Set tokenizer\.joint=false .*/vocab\.json .*target_filepath=\S+/target_vocab\.json .*=\S+/target\.spm$"
+    with pytest.raises(TokenizerError, match=told):
+        VocabularyFileTokenization(filepath=tmp_path, joint=False).load()
+
+
+def test_the_identity_does_not_depend_on_the_order_of_entries(tmp_path: Path) -> None:
+    ids = {"</s>": 0, "<unk>": 1, "<pad>": 2, "ka": 3, "lo": 4}
+    found = []
+    for name, entries in (("a.json", ids), ("b.json", dict(reversed(ids.items())))):
+        (tmp_path / name).write_text(json.dumps(entries))
+        found.append(VocabularyFileTokenization(filepath=tmp_path / name).load().tokenizer.to_str())
+    assert found[0] == found[1]
+
+
+def test_long_words_are_not_kept_in_memory() -> None:
+    tables = LookupTables({"ka": 1}, {"<unk>": 0}, "<unk>", splits_at_any_space=True)
+    tokenizer = VocabularyTokenizer(tables)
+    assert tokenizer.ids_of(["ka " + "k" * 64, "l" * 65]) == [[1, 0], [0]]
+    assert tokenizer._of_word.cache_info().currsize == 2
+
+
 BAD: list[tuple[str, bytes, str]] = [
     ("dict.txt", b"ka 3\nlo three\n", r"dict.txt, line 2: a line of a dict.txt of fairseq has a token"),
     ("dict.txt", b"ka 3\nka 2\n", r"line 2: the token 'ka' occurs twice.*append ` #fairseq:overwrite`"),
@@ -226,13 +262,24 @@ BAD: list[tuple[str, bytes, str]] = [
     ("vocab.txt", b"</s>\n<unk>\n\nka\n", r"line 3 is empty"),
     ("vocab.txt", b"</s>\n<unk>\nka\nka\n", r"line 3 has 'ka', which occurs twice"),
     ("vocab.txt", b"ka\nlo\n", r"has no </s>, which each vocabulary of Marian has"),
-    ("vocab.yml", b"</s>: 0\n<unk>: [1]\n", r"must map each token to its id, but has '<unk>': list"),
+    ("vocab.yml", b"</s>: 0\n<unk>: [1]\n", r"cannot be read as YML: line 2 has neither a token nor an id"),
     ("vocab.yml", b"</s>: 0\n<unk>: 0\n", r"gives one id to two tokens"),
     ("vocab.yml", b"[a: {", r"cannot be read as YML"),
-    ("vocab.yml", b"- a\n", r"but is list"),
+    ("vocab.yml", b"- a\n", r"it is no mapping"),
     ("vocab.json", b'{"</s>": 0, "<unk>": -1}', r"'<unk>': -1"),
     ("vocab.json", b'{"</s>": 0, "<unk>": 1, "a": 99999999}', r"ids are at most"),
     ("vocab.json", b"{", r"cannot be read as JSON"),
+    ("vocab.yml", b"[" * 200_000, r"it is no mapping"),
+    ("vocab.yml", b"</s>: " + b"[" * 200_000, r"line 1 has neither a token nor an id"),
+    ("vocab.yml", b"</s>: &a 0\n<unk>: *a\n", r"line 2 has neither a token nor an id"),
+    ("vocab.yml", b"</s>: 0\n---\n<unk>: 1\n", r"line 2 has neither a token nor an id"),
+    ("vocab.yml", b"# nothing\n", r"it is no mapping"),
+    ("vocab.yml", b"</s>: 0\n<unk>: x\n", r"has '<unk>': x"),
+    ("vocab.yml", b"</s>: 0\n<unk>: 1\nka: 2\nka: 3\n", r"the token 'ka' occurs twice"),
+    ("vocab.json", b'{"</s>": 0, "<unk>": 1, "ka": 2, "ka": 3}', r"the token 'ka' occurs twice"),
+    ("vocab.json", b'{"</s>": 0, "<unk>": 1, "\\ud800": 2}', r"has '\\ud800': 2"),
+    ("vocab.json", b"[" * 200_000, r"cannot be read as JSON"),
+    ("vocab.json", b"[1]", r"but is list"),
 ]
 
 

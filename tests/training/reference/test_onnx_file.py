@@ -1,5 +1,6 @@
 """What is asked of torch's exporter to ONNX; `scripts/try_tools` compares logits of a real file."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -7,13 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sentencepiece
 import torch
 
 sys.path.append(str(Path(__file__).parents[2]))
 
 import tiny_checkpoint
 
+from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
+from mtx.data.tokenize.vocabulary_lookup import LookupTables, VocabularyTokenizer
 from mtx.errors import ConfigError
 from mtx.experiment.export import export
 from mtx.training.checkpoint_translator import load_translator
@@ -51,6 +55,19 @@ def test_the_export_has_the_network_its_tokenizer_and_what_a_program_needs(
     assert described["target_ids"] == translator.state.batch_format.target._asdict()
     tokenizer = tokenizer_from_str((tmp_path / "model/tokenizer.json").read_text())
     assert tokenizer.get_vocab() == translator.state.target.get_vocab()
+
+
+def test_a_tokenizer_is_named_by_its_format(tmp_path: Path) -> None:
+    looked_up = VocabularyTokenizer(LookupTables({"ka": 1}, {"<unk>": 0}, "<unk>", splits_at_any_space=True))
+    onnx_file._write_tokenizer(looked_up, tmp_path / "source")  # type: ignore[arg-type]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a b c"] * 9), model_writer=model, minloglevel=2, vocab_size=9, hard_vocab_limit=False
+    )
+    pieces = SentencePieceTokenizer(model.getvalue(), ["<pad>"])
+    onnx_file._write_tokenizer(pieces, tmp_path / "target")  # type: ignore[arg-type]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.mtx.json", "target.model"]
+    assert (tmp_path / "target.model").read_bytes() == model.getvalue()
 
 
 def test_without_its_packages_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

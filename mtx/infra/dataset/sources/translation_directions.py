@@ -14,6 +14,7 @@ from typing import Annotated
 import pyarrow as pa
 from pydantic import Field
 
+from mtx.assumption_log import assume
 from mtx.components.identity import JSON, digest
 from mtx.errors import ConfigError, SourceError, choices
 from mtx.infra.dataset.download import Downloader, SourceInfo
@@ -62,8 +63,21 @@ def direction_name(direction: Direction) -> str:
 
 
 def matching_direction(languages: Direction, directions: Sequence[Direction]) -> Direction | None:
-    """Return the first of some directions that has these languages; None if none has."""
-    return next((each for each in directions if _are_like(languages, each)), None)
+    """Return the first of some directions that has these languages; None if none has.
+
+    Raises ConfigError for languages such as `en` and `zh`, if directions are `en-zh_Hans` and `en-zh_Hant`.
+    """
+    found = [each for each in directions if _are_like(languages, each)]
+    if other := next((each for each in found if not _are_like(each, found[0])), None):
+        raise ConfigError(_ambiguous(languages, found[0], other))
+    return next(iter(found), None)
+
+
+def _ambiguous(languages: Direction, one: Direction, other: Direction) -> str:
+    return (
+        f"{direction_name(languages)} may be {direction_name(one)} or {direction_name(other)}, which are different "
+        f"directions. Name the languages as exactly, or leave one of the two out of {CONFIG_KEY}"
+    )
 
 
 def is_both_ways(directions: Sequence[Direction]) -> bool:
@@ -88,7 +102,7 @@ class DirectedDownloader(Downloader):
     Args:
         source: the source.
         direction: the languages, of which the first is read as the source side.
-        assumed: the languages of a source that does not state its own; None: it must state them.
+        assumed: the languages of a source that does not state its own; None: it must state both.
     """
 
     source: Downloader
@@ -136,11 +150,19 @@ class DirectedDownloader(Downloader):
             return info.languages
         if self.assumed is None:
             raise ConfigError(
-                f"{info.name} does not state its languages, so {CONFIG_KEY} cannot choose a direction. Name them with "
+                f"{info.name} does not state both languages, so {CONFIG_KEY} cannot choose a direction. Name them with "
                 "downloader.source_language and downloader.target_language"
             )
-        ways = (self.assumed, self.assumed[::-1])
-        return matching_direction(info.languages, ways) or self.assumed
+        found = [way for way in (self.assumed, self.assumed[::-1]) if _are_like(info.languages, way)]
+        if not found:
+            return info.languages
+        if len(found) > 1:
+            assume(
+                f"the first side of {info.name} is {found[0][0]}, and the second {found[0][1]}, as in {CONFIG_KEY}, "
+                "because it does not state its languages. Name them with downloader.source_language and "
+                "downloader.target_language"
+            )
+        return found[0]
 
 
 def _with_languages(info: SourceInfo, languages: Direction) -> SourceInfo:
@@ -175,11 +197,18 @@ class DirectionsDownloader(Downloader):
 
     @cached_property
     def part_infos(self) -> Mapping[str, SourceInfo]:
-        """The description of each part by its name. Raises SourceError."""
+        """The description of each part by its name.
+
+        Raises SourceError. Raises ConfigError if two directions would have the same pairs of a source.
+        """
         found = {}
-        for name, part in self.parts.items():
+        seen: dict[tuple[str, Direction], Direction] = {}
+        for name, (of, part) in self._directed.items():
             with self.named_errors(name):
                 found[name] = part.info()
+                languages = found[name].languages
+                if (same := seen.setdefault((of, languages), part.direction)) != part.direction:
+                    raise ConfigError(_ambiguous(languages, same, part.direction))
         return found
 
     @property
@@ -239,8 +268,7 @@ class DirectionsDownloader(Downloader):
     @cached_property
     def _directed(self) -> dict[str, tuple[str, DirectedDownloader]]:
         """The name of its source, and the part, of each part by name."""
-        pairs = {first_of_pair(each, self.directions) for each in self.directions}
-        assumed = self.directions[0] if len(pairs) == 1 else None
+        assumed = self.directions[0] if len(self.directions) == 1 else None
         found: dict[str, tuple[str, DirectedDownloader]] = {}
         for of, source in self.source.parts.items():
             for direction in self.directions:
