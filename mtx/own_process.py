@@ -36,8 +36,12 @@ def end_with_starting_process() -> None:
     import multiprocessing  # here, because the command imports this module at each start
 
     parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid is not None:
-        threading.Thread(target=end_with, args=(parent.pid,), daemon=True).start()
+    if parent is None or parent.pid is None:
+        return
+    # A process between the two, such as the fork server, has another id, and loky gives no sentinel.
+    is_direct = os.getppid() == parent.pid or parent.sentinel is None
+    ends, what = (end_with, parent.pid) if is_direct else (_end_after, parent.sentinel)
+    threading.Thread(target=ends, args=(what,), daemon=True).start()
 
 
 def tell_watch_by(descriptor: int) -> None:
@@ -76,3 +80,11 @@ def _close_in_fork() -> None:
     if _pipe is not None:
         os.close(_pipe)
     _pipe = None
+
+
+def _end_after(sentinel: int) -> None:
+    """End this process at once when `sentinel`, which the starting process holds open, is closed."""
+    from multiprocessing.connection import wait
+
+    wait([sentinel])
+    os._exit(1)

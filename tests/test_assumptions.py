@@ -132,3 +132,20 @@ def test_what_a_run_assumes_about_its_data() -> None:
     with collected_assumptions() as kept:
         assume_about_data(datamodule, held_out, {"": 300}, {"validation": 0, "test": 1})
     assert len(kept) == 1
+
+
+def test_pairs_of_a_source_are_held_out_only_if_no_source_of_the_mixture_has_the_split() -> None:
+    part = SimpleNamespace(validation_split="auto", test_split=None)
+    downloader = SimpleNamespace(parts={"a": part, "b": part}, sources={"a": part, "b": part})
+    recipe = SimpleNamespace(downloader=downloader, tokenizer=None)
+    held_out = HeldOut(digest="d", num_pairs=2, filter="filter/default")
+    datamodule: Any = SimpleNamespace(recipe=recipe, ids=SimpleNamespace(raw={"a/train": "1", "a/validation": "2"}))
+    with collected_assumptions() as kept:
+        assume_about_data(datamodule, held_out, {}, {"validation": 9, "test": 0})
+    (told,) = kept
+    assert "validation split of a, which is used completely" in told
+    assert "set downloader.sources.a.validation_split=null" in told
+    datamodule.ids.raw = {"a/train": "1"}
+    with collected_assumptions() as kept:
+        assume_about_data(datamodule, held_out, {}, {"validation": 9, "test": 0})
+    assert ["set downloader.sources.b.validation_split=NAME" in each for each in kept] == [False, True]

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 import time
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,3 +48,28 @@ def test_a_process_of_its_own_has_no_such_end(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(own_process, "end_with", pytest.fail)
     end_with_starting_process.cache_clear()
     end_with_starting_process()
+
+
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_a_process_of_the_fork_server_ends_with_the_process_that_asked_for_it(
+    is_direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, writes = os.pipe()
+    ended: queue.Queue[int] = queue.Queue()
+    parent = SimpleNamespace(pid=os.getppid() if is_direct else os.getpid(), sentinel=reads)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr(os, "_exit", ended.put)
+    monkeypatch.setattr(own_process, "end_with", lambda parent: ended.put(parent))
+    end_with_starting_process.cache_clear()
+    try:
+        end_with_starting_process()
+        if is_direct:
+            assert ended.get(timeout=10) == os.getppid()
+        else:
+            with pytest.raises(queue.Empty):  # the process that asked is alive
+                ended.get(timeout=0.1)
+    finally:
+        os.close(writes)
+    assert is_direct or ended.get(timeout=10) == 1
+    os.close(reads)
+    end_with_starting_process.cache_clear()

@@ -29,6 +29,7 @@ from mtx.own_process import (
     tell_watch,
     tell_watch_by,
 )
+from mtx.process_group import end_group
 
 EXIT_CODE_FIELD = 49  # of /proc/PID/stat, counted after the name in parentheses
 CHUNK_BYTES = 1 << 16
@@ -37,7 +38,6 @@ SECONDS_BETWEEN_CHECKS = 0.5  # that the process is alive: a process that it has
 LONGEST_END_POLLS = 40  # until a process that has closed its files is at its end
 MOST_CHUNKS = 16  # that are passed on before the line about the end, since a process that goes on may write for ever
 SHOWN_RANK = ("LOCAL_RANK", "RANK")  # variables of a process that Lightning or torchrun has started
-SECONDS_TO_END = 3.0  # between the signal that asks the jobs of a sweep to end, and the one that ends them
 
 
 def watch_process() -> None:
@@ -177,7 +177,7 @@ def _wait(pid: int, ends: int, native: int) -> NoReturn:
             os.write(2, f"{ended_by(watch.signal)}\n".encode())
         watch.lines.keep_or_show()
         if not watch.has_announced_end:
-            _end_group(watch.group)
+            end_group(watch.group)
         watch.pass_on_the_rest()
         watch.lines.keep_or_show()
     except BaseException:  # nothing of the parent may run in the child
@@ -198,16 +198,3 @@ def _signal_of(pid: int) -> int | None:
                 break
             time.sleep(SECONDS_BETWEEN_POLLS)
     return None
-
-
-def _end_group(group: int) -> None:
-    """Ask the processes of a group to end, and end those that have not after some seconds; 0 is no group."""
-    if not group:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGTERM)
-        until = time.monotonic() + SECONDS_TO_END
-        while time.monotonic() < until:
-            time.sleep(SECONDS_BETWEEN_POLLS)
-            os.killpg(group, 0)  # raises ProcessLookupError once all have ended
-        os.killpg(group, signal.SIGKILL)

@@ -32,8 +32,8 @@ def check_rank_is_known() -> None:
     if process_rank()[1] > 1:
         return
     how = (
-        "Call torch.distributed.init_process_group() before the first batch, or set "
-        "loader.batch_sampler.set_rank(rank, world_size)"
+        "If the ranks train together, call torch.distributed.init_process_group() before the first batch, or "
+        "loader.batch_sampler.set_rank(rank, world_size); task=fit takes trainer.devices or torchrun"
     )
     for size, ranks in STARTED_RANKS.items():
         number = _number(size)
@@ -41,14 +41,16 @@ def check_rank_is_known() -> None:
         if named and number > 1:
             raise ConfigError(
                 f"this process is one of {number} ranks ({named[0]}), but torch.distributed is not initialized, so "
-                f"each rank would serve every pair. {how}"
+                f"each rank would serve every pair. {how}. If they are independent, run `env -u {size} mtx …`, or "
+                "call loader.batch_sampler.set_rank(0, 1)"
             )
     for size, rank in POSSIBLE_RANKS.items():
         if (number := _number(size)) > 1 and os.environ.get(rank):
             assume(
                 f"this process serves every pair, because torch.distributed is not initialized, though {size}={number} "
-                f"says that it is one of several. If they train together: {how[0].lower()}{how[1:]}"
+                f"says that it is one of several. {how}"
             )
+            return
 
 
 def _number(variable: str) -> int:

@@ -37,7 +37,7 @@ from mtx.experiment.missing_figures import missing_figures
 from mtx.experiment.model_check import check_model
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
-from mtx.experiment.run_log import begun_log, redact_hyperparameters, run_loggers
+from mtx.experiment.run_log import begun_log, run_loggers
 from mtx.experiment.trained_model_report import complete_statistics, evaluated
 from mtx.library_errors import library_reason
 from mtx.progress.progress_log import say
@@ -52,6 +52,7 @@ from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
+from mtx.training.checkpoint_redaction import CheckpointRedaction, redact_for_loggers
 from mtx.training.checkpoint_selection import check_shapes, checkpoint_path, weight_shapes, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.logged_run import LoggedRun
@@ -113,7 +114,7 @@ def fit(
             data, profile = prepared(run, trainer)
             logged = begun_log(run, trainer, data)
             model = run.build("model", **run.datamodule.facts())
-            redact_hyperparameters(run, trainer, model)
+            redact_for_loggers(model, run.config)
             if path is not None:
                 check_shapes(path, shapes, model)
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
@@ -198,7 +199,9 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         assume(f"trainer.callbacks: {told} of task=fit, because a Trainer uses one of its kind")
     trainer = build({"trainer": {**options, "callbacks": None}}, "trainer", **given, callbacks=installed)
     assert isinstance(trainer, pl.Trainer)
-    write_atomically(trainer)
+    redaction = CheckpointRedaction(run.config)
+    trainer.callbacks.append(redaction)  # type: ignore[attr-defined]  # a list
+    write_atomically(trainer, redaction.redacted)
     if run.in_sweep:
         check_sweep(trainer)
     if single_thread_before_fork(trainer):

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
-from pytorch_lightning.utilities.parsing import AttributeDict
-from typing_extensions import override
 
 from mtx.assumption_log import assume
-from mtx.components.check_and_build import Config, build_multiple
+from mtx.components.check_and_build import build_multiple
 from mtx.experiment.run_context import Run
 from mtx.records.config_record import JobConfig
 from mtx.records.page_recipients import send_files_to
 from mtx.records.report_record import Report
-from mtx.redaction_and_escaping import HIDDEN_TEXT, json_redactor
+from mtx.redaction_and_escaping import json_redactor
 from mtx.training.lightning_resume import flat_mapping
 from mtx.training.logged_run import LoggedRun, SettingsLog, Value
 from mtx.training.loggers import given_loggers
@@ -34,37 +32,6 @@ def run_loggers(run: Run) -> list[Logger] | bool:
 def sweep_name(run: Run) -> str | None:
     """Return the name of the sweep of a run, by which loggers group its jobs: DATE/TIME; None outside of a sweep."""
     return "/".join(run.output_dir.absolute().parts[-3:-1]) if run.in_sweep else None
-
-
-def redact_hyperparameters(run: Run, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-    """Hide secrets in the hyperparameters that Lightning gives to loggers, and writes to checkpoints."""
-    if given := model.hparams_initial:
-        hidden = AttributeDict(json_redactor(run.config)(dict(given)))
-        model._hparams_initial = hidden  # type: ignore[assignment]  # an attribute that Lightning does not declare
-        trainer.callbacks.append(CheckpointRedaction(run.config))  # type: ignore[attr-defined]  # a list
-
-
-class CheckpointRedaction(pl.Callback):
-    """Hides secrets in the hyperparameters of checkpoints, which people share.
-
-    A run that resumes builds its model from the config, so it needs no hyperparameters of the checkpoint.
-
-    Args:
-        config: the config of the run, whose secrets are hidden wherever they stand.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-
-    @override
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        key, hide = pl_module.CHECKPOINT_HYPER_PARAMS_KEY, json_redactor(self._config)
-        for name, value in dict(checkpoint.get(key) or {}).items():
-            hidden = hide({name: value})[name]
-            if HIDDEN_TEXT in repr(hidden):  # other values keep their types, such as a tuple
-                checkpoint[key] = {**checkpoint[key], name: hidden}
 
 
 def begun_log(run: Run, trainer: pl.Trainer, data: Report) -> LoggedRun:

@@ -120,7 +120,8 @@ def _own_model(run: Run) -> Any:
     typed = {
         text.lstrip("+").removeprefix("model.").partition("=")[0].partition(".")[0] for text in _typed(run, "model")
     }
-    return lambda **stored: target(**{**given, **stored, **{key: given[key] for key in typed & given.keys()}})
+    said = {key: given[key] for key in typed & given.keys()}
+    return partial(lambda **stored: target(**{**given, **stored, **said}), **said)  # its keywords are what was typed
 
 
 def _typed(run: Run, group: str) -> list[str]:

@@ -41,18 +41,24 @@ def assume_about_data(
 
 
 def _assume_about_splits(datamodule: "TranslationData", num_pairs: Mapping[Split, int]) -> None:
-    """Tell for each part of a corpus whose splits are found by name which are used, and which are held out instead."""
+    """Tell for each part of a corpus whose splits are found by name which are used, and which are held out instead.
+
+    Pairs of the training split are held out only if no part has the split.
+    """
     assert datamodule.ids is not None
+    parts, sources = datamodule.recipe.downloader.parts, getattr(datamodule.recipe.downloader, "sources", None) or {}
     held_out: tuple[Split, ...] = ("validation", "test")
-    for name, part in datamodule.recipe.downloader.parts.items():
-        of = f" of {name}" if name else ""
-        for split in held_out:
-            key = f"{split}_split"
-            if getattr(part, key, None) != AUTO:
+    for split in held_out:
+        having = {name for name in parts if part_key(name, split) in datamodule.ids.raw}
+        for name, part in parts.items():
+            key = f"downloader.sources.{name}.{split}_split" if name in sources else f"downloader.{split}_split"
+            of = f" of {name}" if name else ""
+            if getattr(part, f"{split}_split", None) != AUTO:
                 continue
-            if part_key(name, split) in datamodule.ids.raw:
+            if name in having:
+                every = " in each source that has the split" if len(having) > 1 else ""
                 what = f"the source has a {split} split{of}, which is used completely. To hold out training pairs"
-                assume(f"{what} instead, set downloader.{key}=null")
-            elif num_pairs[split]:
+                assume(f"{what} instead, set {key}=null{every}")
+            elif num_pairs[split] and not having:
                 what = f"{split} pairs{of} are held out of the training split, because the source has no {split} split"
-                assume(f"{what} of a usual name. For a split of another name, set downloader.{key}=NAME")
+                assume(f"{what} of a usual name. For a split of another name, set {key}=NAME")

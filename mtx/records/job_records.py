@@ -73,9 +73,10 @@ def _read_job(folder: Path, name: str) -> JobRecord:
     unreadable: list[str] = []
     report = _noting(Report.read, folder, unreadable) or Report()
     if status is not None and report.is_empty and not unreadable and _had_report(status):
+        again = f". To run the job again, remove {folder / STATUS_FILE}, and resume the sweep"
         notes.append(
-            f"{folder / Report.FILE} of a completed job is gone, and its figures with it. To run the job again, remove "
-            f"{folder / STATUS_FILE}, and resume the sweep"
+            f"{folder / Report.FILE} of a completed job is gone, and its figures with it"
+            f"{again if _resumes(folder, status) else ''}"
         )
     config, choices, overrides = _read_config(folder, status, notes)
     state: RecordState = "interrupted" if report.is_empty else "completed"
@@ -107,6 +108,11 @@ def _had_report(status: JobStatus) -> bool:
     return status.state == "completed" and any(not name.startswith(RETURNED_METRIC) for name in status.objectives)
 
 
+def _resumes(folder: Path, status: JobStatus) -> bool:
+    """Return whether a sweep that is resumed passes over a job, because it is completed."""
+    return status.state == "completed" and (folder.parent / SWEEP_FILE).exists()
+
+
 def _noting(read: Callable[[Path], Read | None], folder: Path, notes: list[str]) -> Read | None:
     """Return the record that `read` finds in a folder; None if it cannot be read, and then add the error to `notes`."""
     try:
@@ -120,7 +126,8 @@ def _read_config(
     folder: Path, status: JobStatus | None, notes: list[str]
 ) -> tuple[JobConfig, dict[str, Any], list[Any]]:
     """Return a job's config, choices and overrides from mtx's files, or from Hydra's files if mtx's are missing."""
-    config = _noting(JobConfig.read, folder, notes)
+    damage: list[str] = []
+    config = _noting(JobConfig.read, folder, damage)
     if config is not None and status is not None:
         return config, {}, []
     hydra = folder / HYDRA_FOLDER
@@ -134,10 +141,12 @@ def _read_config(
     if config is None:
         config = JobConfig(_without_references(_read_yaml(hydra / "config.yaml", notes)))
         if status is not None:
-            notes.append(
-                f"{folder / CONFIG_FILE} is gone or damaged. The settings of the job are those of Hydra's file, "
-                "without those that refer to others. To write the file again, resume the sweep"
-            )
+            again = ". To write the file again, resume the sweep" if _resumes(folder, status) else ""
+            damage = [
+                f"{damage[0] if damage else f'{folder / CONFIG_FILE} is gone'}. The settings of the job are those of "
+                f"Hydra's file, without those that refer to others{again}"
+            ]
+    notes += damage
     return config, plain, task if isinstance(task, list) else []
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from mtx.components.check_and_build import Config
 from mtx.components.identity import digest
-from mtx.errors import ConfigError, JobFailedError, MtxError, StoreError, choices
+from mtx.errors import ConfigError, DamagedError, JobFailedError, MtxError, StoreError, choices
 from mtx.exhausted_resources import exhausted_message, panics_as_errors
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.library_errors import library_reason
 from mtx.own_process import end_with_starting_process, keep_native_lines_in
 from mtx.progress.literal_console import PlainConsole
 from mtx.progress.progress_log import is_later_rank, log_files, write_to_log_files
@@ -114,13 +115,22 @@ def earlier_completion(job: Job, hashed: str) -> tuple[Path, JobStatus] | None:
 
 
 def _restore_config(job: Job) -> None:
-    """Write the config of a completed job again if its file is gone or damaged: results are compared by it."""
+    """Write the config of a completed job again if its file is gone or damaged: results are compared by it.
+
+    A file that cannot be read now stays as it is.
+    """
     try:
-        found = JobConfig.read(job.folder)
-    except StoreError:
-        found = None
-    if found is None:
+        if JobConfig.read(job.folder) is not None:
+            return
+    except DamagedError as error:
+        if isinstance(error.__cause__, OSError):
+            log.warning("%s", error)
+            return
+    try:
         JobConfig(json_redactor(job.config)(job.config)).write(job.folder)
+    except (StoreError, OSError) as error:  # a job that is done needs no folder that can be written
+        what = "" if isinstance(error, StoreError) else f"{job.folder / CONFIG_FILE} cannot be written: "
+        log.warning("%s%s", what, library_reason(error))
 
 
 def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objective:

@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import mtx.errors
 from mtx.errors import JobFailedError, StoreError
 from mtx.own_process import OWN_PROCESS_VARIABLE, fork_job
+from mtx.process_group import end_group
 from mtx.records.job_status import JobStatus, read_status, write_status
 
 if TYPE_CHECKING:
@@ -228,5 +229,8 @@ def _result_of(pid: int, told: IO[bytes], while_waiting: Callable[[], None]) -> 
     told.seek(0)
     if content := told.read():
         name, arguments = json.loads(content)
-        raise (_error_class(name) or JobFailedError)(*arguments)
+        error = (_error_class(name) or JobFailedError)(*arguments)
+        if not isinstance(error, Exception):  # Ctrl-C, after which workers of a launcher would go on
+            end_group(pid)
+        raise error
     return ()

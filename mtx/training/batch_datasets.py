@@ -22,7 +22,8 @@ class WholeBatch(dict[str, Any]):
         if isinstance(key, int):
             raise ConfigError(
                 "a DataLoader collates batches that are whole. Set DataLoader(loader.dataset, "
-                "sampler=loader.batch_sampler, batch_size=None)"
+                "sampler=loader.batch_sampler, batch_size=None); with a batch sampler of your own, set "
+                "collate_fn=lambda batch: batch"
             )
         raise KeyError(key)
 
@@ -51,20 +52,19 @@ class EncodedBatches(Dataset[Batch]):
 
     def __getitem__(self, item: Item) -> Batch:
         if isinstance(item, numbers.Integral):
-            raise self._other_sampler_error(str(item))
+            raise ConfigError(
+                f"an index of {type(self).__name__} is an array with the row numbers of a batch, but is {item}: "
+                "another sampler has replaced mtx's sampler. Give the loader to the tool as it is; see "
+                "docs/howto/tools.md"
+            )
         return self.build_batches([item])[0]
 
     def __getitems__(self, item: Item) -> Batch:
-        """Return the batch of an item to a `DataLoader` whose batch sampler is `EpochBatches`, or skips some of it."""
-        if isinstance(item, list):  # of a batch sampler of torch
-            raise self._other_sampler_error(f"a list of {len(item)} numbers")
-        return WholeBatch(self[item])
+        """Return the batch of an item to a `DataLoader` whose batch sampler gives row numbers, as `EpochBatches` does.
 
-    def _other_sampler_error(self, found: str) -> ConfigError:
-        return ConfigError(
-            f"an index of {type(self).__name__} is an array with the row numbers of a batch, but is {found}: another "
-            "sampler has replaced mtx's sampler. Give the loader to the tool as it is; see docs/howto/tools.md"
-        )
+        The `DataLoader` needs a `collate_fn` that returns the batch as it is.
+        """
+        return WholeBatch(self[item])
 
     def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
         """Build the batches of several items in one call; override this method to change every batch of a dataset."""

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,9 +25,8 @@ from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import Hypothesis
 from mtx.infra.dataset.pair_stream import is_text
-from mtx.redaction_and_escaping import HIDDEN_TEXT
 from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
-from mtx.training.checkpoint_selection import misfit_reason
+from mtx.training.own_model_from_checkpoint import own_model
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import network_of
@@ -267,7 +265,8 @@ def load_translator(
         ckpt: the checkpoint file, which mtx wrote in a training with its data module.
         device: where the model computes, such as `cpu` or `cuda:1`; None: `cuda` if there is one, else `cpu`.
         model: builds another model than the reference model: a class of a LightningModule, which gets the
-            hyperparameters of the checkpoint, and has a method `translate`.
+            hyperparameters of the checkpoint, and has a method `translate`. A checkpoint holds no secrets: give those
+            by `functools.partial`.
         normalise: how texts are changed before they are encoded; None: as in the training.
         direction: the direction, such as `en-de`, of a checkpoint of several; its tag is put before each source.
 
@@ -280,7 +279,7 @@ def load_translator(
     state = state if direction is None else state.in_direction(direction)
     where = translation_device(device)
     if model is not None:
-        return CheckpointTranslator(state, ModuleGenerator(_own_model(model, content, path).to(where)), where)
+        return CheckpointTranslator(state, ModuleGenerator(own_model(model, content, path).to(where)), where)
     network = network_of(content, path)
     sizes = (network.source_embedding.num_embeddings, network.target_embedding.num_embeddings)
     if sizes != (vocabulary_size(state.source), vocabulary_size(state.target)):
@@ -289,23 +288,3 @@ def load_translator(
             "target tokens. Set ckpt= to a checkpoint of task=fit that is unchanged"
         )
     return CheckpointTranslator(state, ReferenceGenerator(network.to(where), state.batch_format), where)
-
-
-def _own_model(model: Callable[..., Any], content: dict[str, Any], path: Path) -> Any:
-    """Return a model of the class that the user has typed, with the weights of a checkpoint."""
-    built: Any = None
-    try:
-        saved = dict(content.get("hyper_parameters") or {})
-        built = model(**{key: value for key, value in saved.items() if HIDDEN_TEXT not in str(value)})  # no secrets
-        built.load_state_dict(content["state_dict"])
-    except Exception as error:  # the user's class may raise anything
-        raise ConfigError(
-            f"ckpt={path} does not fit the typed model: {misfit_reason(error, content['state_dict'], built)}. Set "
-            "model._target_ to the class that was trained, which calls save_hyperparameters()"
-        ) from error
-    if not callable(getattr(built, "translate", None)):
-        raise ConfigError(
-            f"{type(built).__name__} has no method translate(batch, max_tokens, *, beam), so it cannot translate. "
-            "See docs/howto/own_model.md"
-        )
-    return built.eval()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mtx.app import fatal_signal_report
+from mtx import process_group
 from mtx.app.fatal_signal_report import end_with_this_process, ended_by, watch_process
 from mtx.own_process import OWN_PROCESS_VARIABLE, fork_job, keep_native_lines_in
 
@@ -231,7 +231,7 @@ def start_a_child_with_a_worker(number: int) -> Callable[[], None]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_jobs_end_with_the_process_of_their_sweep(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fatal_signal_report, "SECONDS_TO_END", 0.2)
+    monkeypatch.setattr(process_group, "SECONDS_TO_END", 0.2)
     began = time.monotonic()
     code, told = run(start_a_child_with_a_worker(number))  # until no process has standard error open
     assert code == -number

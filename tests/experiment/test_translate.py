@@ -245,7 +245,9 @@ def test_a_typed_key_has_priority_over_the_checkpoint_which_has_it_over_the_conf
     monkeypatch.setattr(module, "allowed_target", lambda *_: dict)
     config = {"model": {"_target_": "my.Model", "a": 1, "b": 1, "c": 1, "d": None}}
     run: Any = SimpleNamespace(config=config, overrides=["model=own", "+model.a=1", "models.b=3", "task.beam=1"])
-    assert module._own_model(run)(a=2, b=2) == {"a": 1, "b": 2, "c": 1}
+    model = module._own_model(run)
+    assert model(a=2, b=2) == {"a": 1, "b": 2, "c": 1}
+    assert model.keywords == {"a": 1}  # a secret that the checkpoint does not hold
 
 
 def test_a_translation_resumes_only_with_the_same_model_and_normaliser(

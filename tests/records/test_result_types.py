@@ -209,12 +209,21 @@ def test_files_of_a_completed_job_that_are_gone_are_notes_and_make_no_other_arm(
     (tmp_path / "1/config.json").unlink()
     (tmp_path / "1/.hydra").mkdir()
     (tmp_path / "1/.hydra/config.yaml").write_text("seed: 1\nsteps: ${budget:3}\nmodel: {size: '${seed}', width: 8}\n")
+    (tmp_path / "sweep.json").write_text("{}")
     first, second = read_results([tmp_path]).jobs
     assert first.objectives == {"padding_ratio": 0.1}
     assert "report.json of a completed job is gone" in first.notes[0]
     assert "status.json, and resume the sweep" in first.notes[0]
     assert second.config == {"seed": 1, "model.width": 8}
-    assert "config.json is gone or damaged" in second.notes[0]
+    assert "config.json is gone. The settings of the job are those of Hydra's file" in second.notes[0]
+    assert second.notes[0].endswith("To write the file again, resume the sweep")
+    (tmp_path / "sweep.json").unlink()  # single runs
+    (tmp_path / "1/config.json").write_text("{")
+    first, second = read_results([tmp_path]).jobs
+    assert first.notes[0].endswith("is gone, and its figures with it")
+    assert len(second.notes) == 1
+    assert "no complete JSON" in second.notes[0]
+    assert second.notes[0].endswith("without those that refer to others")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A job whose process dies is noted as failed, and the other jobs of the sweep run."""
 
 import faulthandler
+import io
+import json
 import os
 import resource
 import signal
@@ -17,6 +19,7 @@ from filelock import FileLock
 from mtx.app.search_launch import recorded_launch
 from mtx.errors import ConfigError, JobFailedError
 from mtx.records.job_status import LOCK_FILE, JobStatus, read_status, write_status
+from mtx.sweep import job_processes
 from mtx.sweep.job_processes import DIED, ProcessDiedError, has_died, in_child, launch_jobs
 
 
@@ -154,6 +157,19 @@ def test_an_exception_of_another_package_is_told_by_name(tmp_path: Path) -> None
 
     with pytest.raises(JobFailedError, match="ForeignError: words"):
         in_child(launch)([[]], 0)
+
+
+@pytest.mark.parametrize(("name", "ended"), [("KeyboardInterrupt", [7]), ("SystemExit", [7]), ("ConfigError", [])])
+def test_workers_of_the_launcher_end_with_a_sweep_that_is_stopped(
+    name: str, ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    monkeypatch.setattr(job_processes, "end_group", groups.append)
+    monkeypatch.setattr(os, "waitpid", lambda pid, options: (pid, 0))
+    with pytest.raises(BaseException) as raised:  # noqa: PT011  # the class is compared
+        job_processes._result_of(7, io.BytesIO(json.dumps([name, []]).encode()), lambda: None)
+    assert type(raised.value).__name__ == name
+    assert groups == ended
 
 
 def test_a_death_before_any_job_ends_the_sweep(tmp_path: Path) -> None:

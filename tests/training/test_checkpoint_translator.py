@@ -5,6 +5,7 @@ import pickle
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -18,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import tiny_checkpoint
 
 import mtx
+from mtx.assumption_log import collected_assumptions
 from mtx.data.normalise import DefaultNormaliser
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import n_best_search
@@ -25,6 +27,7 @@ from mtx.exhausted_resources import PANIC_MODULE
 from mtx.training.checkpoint_likelihood import target_nats
 from mtx.training.checkpoint_selection import misfit_reason
 from mtx.training.checkpoint_translator import SearchOptions, batches_by_length, load_translator
+from mtx.training.own_model_from_checkpoint import own_model
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import _check_bytes
@@ -150,8 +153,7 @@ class Own(nn.Module):
 def test_another_model_is_built_only_if_the_user_types_it(
     trained: tuple[Path, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = {"api_key": "***", "address": "https://***@host", "width": 8}  # a checkpoint holds no secrets
-    content = {**content_of(trained[0]), "model_kind": "my.Model", "hyper_parameters": said}
+    content = {**content_of(trained[0]), "model_kind": "my.Model", "hyper_parameters": {"width": 8}}
     path = tmp_path / "own.ckpt"
     torch.save(content, path)
     with pytest.raises(
@@ -209,6 +211,35 @@ class Wider(Own):
 
     def load_state_dict(self, *given: Any, **options: Any) -> Any:
         return nn.Module.load_state_dict(self, *given, **options)
+
+
+def test_a_hyperparameter_without_its_secret_is_typed_again_or_told(tmp_path: Path) -> None:
+    path, given = tmp_path / "own.ckpt", list[dict[str, Any]]()
+
+    def build(**options: Any) -> Own:
+        given.append(options)
+        return Own()
+
+    def built(model: Any = build, **said: Any) -> dict[str, Any]:
+        own_model(model, {"hyper_parameters": said, "state_dict": {}}, path)
+        return given[-1]
+
+    with collected_assumptions() as told:
+        assert built(api_key="***", width=8) == {"width": 8}
+    assert len(told) == 1
+    assert "api_key of the model: what the config or the class says" in told[0]
+    assert told[0].endswith("type +model.api_key")
+    nested = {"api_key": "***", "num_heads": 4}
+    with pytest.raises(ConfigError, match=r"hyperparameter cfg without its secrets: .*'num_heads': 4.* \+model.cfg,"):
+        built(cfg=nested)
+    with pytest.raises(ConfigError, match=r"hyperparameter address without"):
+        built(address="https://***@host")
+    with collected_assumptions() as told:
+        typed = partial(build, cfg={"num_heads": 2})
+        assert built(typed, cfg=nested, width=8) == {"cfg": {"num_heads": 2}, "width": 8}
+    assert not told
+    with pytest.raises(ConfigError, match=r"does not fit .*Type the secrets .*: \+model.api_key. Set model"):
+        built(lambda *, api_key: Own(), api_key="***")
 
 
 class Scored(Own):

@@ -131,7 +131,8 @@ def test_a_rank_that_nothing_knows_is_refused_at_the_first_batch(
     for name, value in started.items():
         monkeypatch.setenv(name, value)
     made = loader()
-    with pytest.raises(ConfigError, match=r"one of \d ranks .*init_process_group\(\).*set_rank\(rank, world_size\)"):
+    told = r"one of \d ranks .*init_process_group\(\).*set_rank\(rank, world_size\).*`env -u (OMPI_COMM_)?WORLD_SIZE "
+    with pytest.raises(ConfigError, match=told):
         take(made)
     made.batch_sampler.set_rank(1, 2)
     assert take(made) is not None
@@ -159,6 +160,15 @@ def test_a_process_that_may_be_alone_is_told(
     with collected_assumptions() as told:
         assert rows_of(iter(loader())) == EXPECTED[0]
     assert [f"{size}=2 says that it is one of several" in each for each in told] == [True] * is_told
+
+
+def test_a_process_that_may_be_alone_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size, rank in process_rank.POSSIBLE_RANKS.items():
+        monkeypatch.setenv(size, "2")
+        monkeypatch.setenv(rank, "0")
+    with collected_assumptions() as told:
+        process_rank.check_rank_is_known()
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("ranks", [(2, 2), (-1, 2), (0, None), (None, 2), (0, 0)])
@@ -199,12 +209,17 @@ def test_a_sampler_of_another_tool_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"is an array with the row numbers of a batch, but is 0: another sampler"):
         next(iter(DataLoader(loader().dataset, batch_size=None)))
     given: list[dict[str, Any]] = [{}, {"shuffle": True}, {"sampler": SequentialSampler(range(6))}]
-    for options in given:
-        with pytest.raises(ConfigError, match=r"but is a list of 2 numbers: another sampler"):
+    for options in given:  # lists of 2 numbers
+        with pytest.raises(ConfigError, match=r"collates batches that are whole. Set DataLoader"):
             next(iter(DataLoader(loader().dataset, batch_size=2, **options)))
     made = loader()
     with pytest.raises(ConfigError, match=r"Set DataLoader\(loader.dataset, sampler=loader.batch_sampler, "):
         next(iter(DataLoader(made.dataset, batch_sampler=made.batch_sampler)))
+
+
+def test_a_batch_sampler_of_the_user_gives_lists_of_rows() -> None:
+    made = DataLoader(loader().dataset, batch_sampler=[[3, 1], [2]], collate_fn=lambda batch: batch)
+    assert [batch["row_ids"].tolist() for batch in made] == [[3, 1], [2]]
 
 
 def test_accelerate_skips_the_first_batches() -> None:

@@ -12,7 +12,6 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
 from mtx.components.check_and_build import build_multiple
 from mtx.errors import ConfigError
-from mtx.experiment.run_log import redact_hyperparameters
 from mtx.records.page_recipients import has_recipients, send_files, send_files_to
 from mtx.training import loggers
 from mtx.training.lightning_resume import flat_mapping
@@ -79,26 +78,6 @@ def test_a_failed_run_ends_as_failed_without_an_empty_artifact(tmp_path: Path) -
     LoggedRun([logger], told.append).files([])
     assert logger.ends == [1, 0]
     assert told == []
-
-
-def test_loggers_and_checkpoints_get_no_secret_of_a_model() -> None:
-    class Model(pl.LightningModule):
-        def __init__(self, api_key: str, address: str, width: tuple[int, int]) -> None:
-            super().__init__()
-            self.save_hyperparameters()
-
-    secret = "s3cr3t-of-a-service"
-    model = Model(secret, f"host/{secret}", (8, 9))
-    run: Any = SimpleNamespace(config={"model": {"api_key": secret, "width": [8, 9]}})
-    trainer: Any = SimpleNamespace(callbacks=[])
-    redact_hyperparameters(run, trainer, model)
-    assert model.hparams_initial == {"api_key": "***", "address": "host/***", "width": [8, 9]}
-    assert model.hparams["api_key"] == secret
-    checkpoint = {"hyper_parameters": dict(model.hparams)}
-    trainer.callbacks[0].on_save_checkpoint(trainer, model, checkpoint)
-    assert checkpoint == {"hyper_parameters": {"api_key": "***", "address": "host/***", "width": (8, 9)}}
-    assert model.hparams["api_key"] == secret
-    trainer.callbacks[0].on_save_checkpoint(trainer, model, {})  # of a model that saves no hyperparameters
 
 
 def test_files_go_to_each_recipient_once() -> None:
