@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mtx.library_errors import library_reason, system_number
+
 MEMORY_NUMBERS = (errno.ENOMEM, errno.EAGAIN)  # EAGAIN: no further process or thread
 DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 FILE_NUMBERS = (errno.EMFILE, errno.ENFILE)
@@ -29,8 +31,8 @@ MEMORY_WORDS = (
 )
 RESERVE = [mmap.mmap(-1, 8 << 20)]  # address space, freed before a message is made, since that needs memory itself
 PANIC_MODULE = "pyo3_runtime"  # of the exception for a panic of tokenizers, which is a BaseException
+ASKED_SIZE = re.compile(r"(?:size|allocate|allocation of) (\d+(?:\.\d+)?)(?: ([KMGTP]i?B))?")
 LARGEST_ALLOCATION = 1 << 36  # bytes that a library may need to read whole data
-LONGEST_DETAIL = 160  # characters of the error that the line quotes
 MEMORY_ADVICE = (
     "Free memory, or raise the limit (`ulimit -v`, or that of the container). A smaller model, a smaller "
     "sampler.max_tokens, tokenizer.max_train_pairs or datamodule.num_workers=0 needs less"
@@ -41,7 +43,7 @@ def exhausted_message(error: BaseException) -> str | None:
     """Return the line for an error, or None if it and its causes say nothing about exhausted resources."""
     RESERVE.clear()
     for each in _with_causes(error):
-        number = each.errno if isinstance(each, OSError) else None
+        number = system_number(each)
         if isinstance(each, MemoryError) or number in MEMORY_NUMBERS or _names_memory(each):
             return f"there is too little memory: {_detail(each)}. {MEMORY_ADVICE}"
         if number in FILE_NUMBERS:
@@ -60,7 +62,7 @@ def raise_if_exhausted(error: BaseException) -> None:
     An allocation of more than `LARGEST_ALLOCATION` bytes is left: a size that damaged data names.
     """
     for each in _with_causes(error):
-        number = each.errno if isinstance(each, OSError) else None
+        number = system_number(each)
         asked = re.search(r"(?:size|allocate) (\d+)", str(each))
         if asked and int(asked[1]) > LARGEST_ALLOCATION:
             continue
@@ -76,7 +78,7 @@ def panics_as_errors() -> Iterator[None]:
     except BaseException as error:
         if type(error).__module__ != PANIC_MODULE:
             raise
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise RuntimeError("the library panics") from error
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
@@ -99,6 +101,11 @@ def _names_memory(error: BaseException) -> bool:
 
 
 def _detail(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    told = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return told if len(told) <= LONGEST_DETAIL else f"{told[:LONGEST_DETAIL]}…"
+    """Return what could not be had, in words of mtx, with the size if the library names it."""
+    if system_number(error) is not None:
+        return library_reason(error)
+    if asked := ASKED_SIZE.search(str(error)):
+        return f"an allocation of {asked[1]} {asked[2] or 'bytes'} fails"
+    if "thread" in str(error):
+        return "no further thread starts"
+    return "a library cannot be loaded" if isinstance(error, ImportError) else "an allocation fails"

@@ -29,6 +29,7 @@ from mtx.errors import SourceError
 from mtx.infra.dal.row_digest import RowDigest
 from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.download import PAIR_SCHEMA, Downloader, SourceInfo
+from mtx.library_errors import library_reason
 
 __all__ = ["CheckedDownloader", "check_downloader", "check_filter", "check_scorer"]
 
@@ -231,7 +232,7 @@ def _checked_info(downloader: Downloader) -> SourceInfo:
     try:
         plain_value(info.identity)
     except TypeError as error:
-        raise AssertionError(f"info().identity holds plain values (JSON), but: {error}") from error
+        raise AssertionError(f"info().identity holds plain values (JSON), but: {library_reason(error)}") from error
     return info
 
 
@@ -263,7 +264,7 @@ def _check_batch(batch: object, split: str) -> None:
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:
-        raise AssertionError(f"a text in {split!r} is no UTF-8: {error}") from error
+        raise AssertionError(f"a text in {split!r} is no UTF-8: {library_reason(error)}") from error
 
 
 def _check_unknown_split(downloader: Downloader) -> None:
@@ -308,7 +309,7 @@ def _check_broken(downloader: Downloader) -> None:
         told = str(error)
     except Exception as error:
         raise AssertionError(
-            f"a source that cannot be read raises SourceError, but raised {type(error).__name__}: {error}"
+            f"a source that cannot be read raises SourceError, but raised {library_reason(error)}"
         ) from error
     else:
         raise AssertionError("a source that cannot be read raises SourceError, but raised nothing")

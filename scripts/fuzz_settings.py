@@ -10,18 +10,22 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fuzz_outcomes import Outcome, run_input
 from fuzz_setting_keys import Key, all_keys
 from fuzz_setting_values import ANY, override_forms, values_of
 
+if TYPE_CHECKING:
+    from mtx.errors import MtxError
+
 OPUSFILTER_CONFIG = "steps: [{type: filter, parameters: {filters: [{LengthFilter: {unit: word}}]}}]"
 MAX_SHOWN = 40  # failures of an option that are printed
-FOREIGN = re.compile(  # sentences of Hydra and OmegaConf, which no refusal has as its message
-    r"^[\w.: ]*(Could not |Invalid type assigned|Cannot (convert|assign|merge)|Value '.*' (is not a valid|of type)|"
+FOREIGN = re.compile(  # sentences of Hydra and OmegaConf, which no refusal contains
+    r"(Could not |Invalid type assigned|Cannot (convert|assign|merge)|Value '.*' (is not a valid|of type)|"
     r"Key '.*' is not in struct|Unsupported interpolation|Interpolation key|no viable alternative|Error merging)"
 )
+LEAST_CHARS = 12  # of a sentence of another library
 COMMAND = re.compile(r": (mtx .+)$", re.MULTILINE)
 
 
@@ -41,13 +45,23 @@ class Checker:
         self._name = CONFIG_NAME
         self._composer = JobComposer(self._loader, CONFIG_NAME, in_sweep=False)
         self.config: dict[str, Any] | None = None
+        self.refusal: MtxError | None = None
 
     def close(self) -> None:
         """Leave Hydra as it was."""
         self._context.__exit__(None, None, None)
 
     def check(self, overrides: Sequence[str]) -> None:
-        """Compose and check overrides. Raises MtxError if they are invalid."""
+        """Compose and check overrides. Raises MtxError if they are invalid, and keeps the error in `refusal`."""
+        from mtx.errors import MtxError
+
+        try:
+            self._check(overrides)
+        except MtxError as error:
+            self.refusal = error
+            raise
+
+    def _check(self, overrides: Sequence[str]) -> None:
         from mtx.app.command import checked_config
         from mtx.app.override_errors import (
             check_flags,
@@ -164,7 +178,8 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
             return None if completed else problem_of(f"accepted, but {key.name}", annotation, node)
 
         def refusal(message: str, typed: str = typed) -> str | None:
-            return refusal_problem(message, (*key.shown, *_names_in(typed)))
+            quoted = quoted_sentence(checker.refusal)
+            return quoted or refusal_problem(message, (*key.shown, *_names_in(typed)))
 
         run_input(
             outcome,
@@ -175,11 +190,27 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
         )
 
 
+def quoted_sentence(error: BaseException | None) -> str | None:
+    """Return what is wrong if the message of an error has a sentence of the library whose error it explains."""
+    from mtx.errors import MtxError
+    from mtx.library_errors import library_reason
+
+    message, cause = str(error), error
+    while cause is not None:
+        cause = cause.__cause__ or cause.__context__
+        lines = str(cause).splitlines()
+        if isinstance(cause, MtxError) or not lines or len(lines[0]) < LEAST_CHARS:
+            continue
+        if cause is not None and lines[0] in message and lines[0] not in library_reason(cause):
+            return f"quotes {type(cause).__name__}: {message[:300]}"
+    return None
+
+
 def refusal_problem(message: str, shown: Sequence[str]) -> str | None:
     """Return why the message of a refusal is not good enough: it names no key, or its command does not parse."""
     if not any(name in message for name in shown):
         return f"names no key: {message[:300]}"
-    if FOREIGN.match(message):
+    if FOREIGN.search(message):
         return f"is a sentence of another library: {message[:300]}"
     if len(message.splitlines()) > 6:
         return f"has {len(message.splitlines())} lines: {message[:300]}"

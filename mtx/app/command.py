@@ -44,6 +44,7 @@ from mtx.app.varied_group_overrides import hydra_arguments
 from mtx.assumption_log import assume, collected_assumptions
 from mtx.errors import ConfigError, MtxError
 from mtx.exhausted_resources import exhausted_message
+from mtx.library_errors import fault_note
 from mtx.redaction_and_escaping import redacted_text, visible_text
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def main() -> None:
         _fail(unreadable_config_message(error))
     except Exception as error:
         told = run_error_message(error, arguments)
+        if told is None:
+            error.add_note(fault_note(error))
         if wants_traces() or told is None:
             raise
         _fail(told, is_exhausted=True)
@@ -205,12 +208,13 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
     moved_from = Path(hydra_config.runtime.cwd) if hydra_config.job.chdir else None
     if moved_from is not None:
         os.chdir(moved_from)
+    if job.sweep_dir is None:
+        watch_process()  # before a lock is taken, which the child that watches would hold, too
     if job.sweep_dir is None and has_no_folder(config["task"]["_target_"], config.get("repair"), config.get("yes")):
         return _run_task(job, PlainConsole(), moved_from)  # without a status file, which nobody would read
     from mtx.sweep.job import run_job
 
     if job.sweep_dir is None:
-        watch_process()  # before a lock is taken, which the child that watches would hold, too
         return run_job(job, lambda: _run_task(job, PlainConsole(), moved_from))
     log_file = job.folder / f"{hydra_config.job.name}.log"  # the terminal shows one line for each job of a sweep
     with log_file.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:

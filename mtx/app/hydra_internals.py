@@ -63,7 +63,8 @@ def invalid_keys_of_lists() -> Iterator[None]:
         module = "" if frame is None else frame.tb_frame.f_globals["__name__"]
         if not module.startswith("omegaconf.") or isinstance(error, OmegaConfBaseException):
             raise
-        raise ConfigCompositionException(str(error)) from error
+        told = "the items of a list have numbers, not names: set the whole list, as in KEY=[ITEM,ITEM]"
+        raise ConfigCompositionException(told) from error
 
 
 def apply_overrides(overrides: Sequence[Override], cfg: DictConfig) -> None:

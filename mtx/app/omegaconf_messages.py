@@ -1,5 +1,7 @@
 """Messages for errors of OmegaConf: the key, the rule, the value found, and what to type instead."""
 
+import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ from omegaconf.errors import (
 from mtx.app.corrected_command import shell_word
 from mtx.components.groups import GROUPS
 from mtx.errors import MtxError, choices
+from mtx.library_errors import is_raised_by_user, library_reason
 
 # Rules for the values of typed keys, such as Hydra's, and a valid value of each.
 RULES: Mapping[type, tuple[str, str]] = {
@@ -29,6 +32,7 @@ RULES: Mapping[type, tuple[str, str]] = {
     ListConfig: ("a list", "[ITEM,ITEM]"),
 }
 MAPPING_RULE = ("a mapping", "{KEY: VALUE}")
+VARIABLE = re.compile(r"\boc\.env:\s*(\w+)")
 # What is wrong with an interpolation, the most special errors first.
 INTERPOLATIONS: Mapping[type, str] = {
     UnsupportedInterpolationType: "calls a resolver that does not exist",
@@ -49,7 +53,7 @@ def omegaconf_message(error: OmegaConfBaseException) -> str:
         inside, _, name = key.rpartition(".")
         return f"{inside or 'the config'} has no key {name!r}. A new key is added with +, as in +{key}=VALUE"
     if not key:
-        return f"the config cannot be composed: {_first_line(error)}"
+        return f"the config cannot be composed: {library_reason(error)}"
     return _value_message(error, key)
 
 
@@ -63,10 +67,14 @@ def _interpolation_message(error: OmegaConfBaseException, key: str) -> str:
     if isinstance(cause, MtxError):  # of one of mtx's resolvers
         return str(cause)
     found = next((told for kind, told in INTERPOLATIONS.items() if isinstance(error, kind)), None)
-    if found is None:
-        reason = _first_line(cause or error).strip('"')
-        found = f"cannot be resolved ({reason})"
     typed = _typed_value(error)
+    if found is None and isinstance(cause, KeyError) and (variables := VARIABLE.findall(typed or "")):
+        variable = next((name for name in variables if name not in os.environ), variables[0])
+        found = f"needs the environment variable {variable}, which is not set"
+    if found is None:
+        is_refused = cause is None or (isinstance(cause, TypeError | ValueError) and not is_raised_by_user(cause))
+        reason = "its resolver refuses the arguments" if is_refused else library_reason(cause or error)
+        found = f"cannot be resolved: {reason}"
     name = f"{key} is {typed!r}, which {found}" if typed is not None else f"{key or 'an interpolation'} {found}"
     return f"{name}. Set {key}=VALUE" if key else name
 
@@ -120,8 +128,3 @@ def _value_message(error: OmegaConfBaseException, key: str) -> str:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) else value
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

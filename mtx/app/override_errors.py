@@ -32,6 +32,7 @@ from mtx.app.unknown_option import unknown_option_message
 from mtx.components.groups import GROUPS
 from mtx.errors import ConfigError
 from mtx.infra.dal.remote_url_check import checked_url, is_url
+from mtx.library_errors import library_reason
 from mtx.redaction_and_escaping import redacted_override
 
 CONFIG_MODULE = "mtx.conf"
@@ -203,7 +204,7 @@ def missing_option_message(error: MissingConfigException) -> str:
 
 def unreadable_config_message(error: Exception) -> str:
     """Return a message that a config file cannot be read, with the reason."""
-    return f"a config file cannot be read: {' '.join(str(error).split())}. Correct the file, or leave out --config-dir"
+    return f"a config file cannot be read: {library_reason(error)}. Correct the file, or leave out --config-dir"
 
 
 def composition_error_message(

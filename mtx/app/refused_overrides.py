@@ -13,6 +13,7 @@ from mtx.app.missing_plug_ins import missing_plug_in_message
 from mtx.app.omegaconf_messages import omegaconf_message
 from mtx.app.run_start_errors import hydra_setting_message
 from mtx.errors import choices
+from mtx.library_errors import library_reason
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -43,9 +44,9 @@ def refused_override_message(
     if cause is None:
         typed = [str(override.input_line) for override in parsed]
         settings = " ".join(map(shell_word, typed)) or "these options"
-        reason = " ".join(str(error).split()) or type(error).__name__
         return hydra_setting_message(error, typed, with_folders=False) or (
-            f"the config cannot be composed with {settings} ({reason}). Leave out the override that causes it"
+            f"the config cannot be composed with {settings} ({library_reason(error)}). Leave out the override that "
+            "causes it"
         )
     message = omegaconf_message(cause)
     if any(override.key_or_group in message for override in parsed):

@@ -8,6 +8,7 @@ from types import CodeType
 
 from mtx.app.corrected_command import shell_word
 from mtx.exhausted_resources import exhausted_message
+from mtx.library_errors import library_reason
 
 HYDRA_SETTING = re.compile(r"[~+]{0,2}hydra[./]")
 FOLDER_SETTING = re.compile(r"\+{0,2}hydra\.(run|sweep)\.dir=")
@@ -47,14 +48,12 @@ def hydra_setting_message(error: BaseException, arguments: Sequence[str], *, wit
     typed = [text for text in of_hydra if not FOLDER_SETTING.match(text)] or (of_hydra if with_folders else [])
     if not typed:
         return None
-    reasons: list[str] = []
-    each: BaseException | None = error
-    while each is not None:
-        reasons.append(" ".join(str(each).split()) or type(each).__name__)
-        each = each.__cause__
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
     settings = " ".join(map(shell_word, typed))
     return (
-        f"Hydra cannot start the run with {settings} ({': '.join(dict.fromkeys(reasons))}). Leave out or correct "
+        f"Hydra cannot start the run with {settings} ({library_reason(first)}). Leave out or correct "
         f"{'one of these settings' if len(typed) > 1 else 'this setting'}; mtx --cfg hydra prints all of them"
     )
 
@@ -70,7 +69,7 @@ def _folder_message(error: BaseException) -> str | None:
     is_sweep = any(code.co_name in ("run_sweep", "multirun") for code, _ in _frames(error))
     key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     return (
-        f"the folder of the run cannot be written: {cause.strerror or cause}"
+        f"the folder of the run cannot be written: {library_reason(cause)}"
         + (f", at {cause.filename!r}" if cause.filename else "")
         + f". The working folder is {str(Path.cwd())!r}. Choose a folder for the run with {key}=FOLDER"
     )

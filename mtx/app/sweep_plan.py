@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mtx.app.grid_check import GridJob, grid_jobs
 from mtx.app.hydra_internals import BASIC_SWEEPER, command_line, extended_loader, grid_of, group_names
 from mtx.app.launch_settings_check import check_job_folders, check_launch, check_ranges
+from mtx.app.omegaconf_messages import omegaconf_message
 from mtx.app.override_errors import CONFIG_NAME, option_problem
 from mtx.app.varied_group_overrides import as_typed
 from mtx.components.checked_options import problem_of
@@ -176,7 +177,7 @@ def _sweeper_params(cfg: DictConfig) -> dict[str, str]:
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):  # of one of mtx's resolvers
             raise error.__cause__ from error
-        raise ConfigError(f"hydra.sweeper.params cannot be resolved: {error}") from error
+        raise ConfigError(f"hydra.sweeper.params: {omegaconf_message(error)}") from error
     assert isinstance(given, dict)
     return {str(name): str(values) for name, values in given.items()}
 

@@ -21,6 +21,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from mtx.library_errors import library_reason
+
 log = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_S = 120  # a compilation takes seconds; a process that has waited this long compiles by itself
@@ -62,7 +64,10 @@ def cached_functions(
     except ModuleNotFoundError:  # numba is optional
         return None
     except (ImportError, OSError, RuntimeError) as error:  # for example, numpy is newer than numba supports
-        log.warning("compiled functions are not available, so batches are built by numpy, which is slower: %s", error)
+        log.warning(
+            "compiled functions are not available, so batches are built by numpy, which is slower: %s",
+            library_reason(error),
+        )
         return None
 
 
@@ -127,7 +132,7 @@ def _compile_lock(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except OSError as error:  # includes filelock's Timeout
-        log.warning("compiling without waiting for other processes: %s", error)
+        log.warning("compiling without waiting for other processes: %s", library_reason(error))
     try:
         yield
     finally:

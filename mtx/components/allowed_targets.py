@@ -15,6 +15,7 @@ from typing import Any
 from mtx.components.groups import group_of
 from mtx.errors import ConfigError
 from mtx.exhausted_resources import raise_if_exhausted
+from mtx.library_errors import library_reason
 
 TARGET_KEY = "_target_"
 ALLOW_VARIABLE = "MTX_ALLOW_TARGETS"  # an environment variable, so that no config can widen what configs may do
@@ -90,7 +91,9 @@ def _imported_target(path: Any, key: str) -> Callable[..., Any]:
         target = _named(path)
     except Exception as error:  # importing a user's module may raise any error
         raise_if_exhausted(error)
-        raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which cannot be imported: {error}") from error
+        missing = error.name if isinstance(error, AttributeError) else None
+        reason = f"its module has no {missing!r}" if missing else library_reason(error)
+        raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which cannot be imported: {reason}") from error
     if not callable(target):
         raise ConfigError(f"{key}.{TARGET_KEY} names {path!r}, which is a {type(target).__name__} and cannot be called")
     return typing.cast(Callable[..., Any], target)

@@ -18,6 +18,7 @@ from mtx.components.groups import GROUPS, KEYS, SHORT_KEYS, group_of
 from mtx.components.unchanged_packaged_options import example_with, is_packaged
 from mtx.errors import ConfigError, MtxError, choices
 from mtx.exhausted_resources import raise_if_exhausted
+from mtx.library_errors import library_reason
 
 Config = Mapping[str, Any]
 
@@ -145,11 +146,9 @@ def _construction_error(group: str, options: Config, error: BaseException, refus
         package = _missing_package(error)
         other = ", or set logger=csv" if group.partition(".")[0] == "logger" else ""
         return ConfigError(f"{group} needs the package {package} for {name}: pip install {package}{other}")
-    reason = f"{group} cannot be built: {options[TARGET_KEY]} raised: {' '.join(str(error).split())}"
-    if not refused:
-        return ConfigError(reason)
-    named = " or ".join(f"{group}.{name}, which is {options[name]!r}" for name in refused)
-    return ConfigError(f"{reason.removesuffix('.')}. Change {named}")
+    reason = f"{group} cannot be built: {options[TARGET_KEY]} refuses its options: {library_reason(error)}"
+    named = [f"{group}.{name}, which is {options[name]!r}" for name in refused]
+    return ConfigError(f"{reason}. Change {' or '.join(named) or f'the options of {group}'}")
 
 
 def _missing_package(error: ImportError) -> str:

@@ -6,8 +6,11 @@ A module of kernels imports numba, so `numba_kernels` alone imports it.
 import importlib
 import logging
 from collections.abc import Callable
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Literal, TypeVar, cast
+
+from mtx.library_errors import library_reason
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ def numba_kernels(module: str, slow_path_note: str, *, tell_missing: bool = Fals
             log.warning("%s, because numba is not installed. Install it: pip install 'mtx[fast]'", slow_path_note)
         return None
     except ImportError as error:  # for example, numpy is newer than numba supports
-        log.warning("%s, because numba cannot be imported: %s", slow_path_note, error)
+        why = f"{library_reason(error)}, beside numpy {version('numpy')}"
+        log.warning("%s, because numba cannot be imported: %s", slow_path_note, why)
         return None
     if getattr(numba.config, "DISABLE_JIT", False):  # the kernels would run as slow Python
         return None
@@ -52,6 +56,6 @@ def numba_kernels(module: str, slow_path_note: str, *, tell_missing: bool = Fals
             "%s, because numba cannot store compiled code: %s. Set the environment variable NUMBA_CACHE_DIR to a "
             "writable folder",
             slow_path_note,
-            error,
+            library_reason(error),
         )
         return None

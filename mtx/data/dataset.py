@@ -12,6 +12,7 @@ from mtx.components.identity import JSON, digest, plain_value
 from mtx.errors import DamagedError
 from mtx.infra.dal.manifest_digest import DIGEST_KEY, VERIFY_HINT, check_digest, fields_with_digest, format_version
 from mtx.infra.dal.protocols import PayloadInfo
+from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:
     from mtx.infra.dal.arrow_rows import Rows
@@ -183,7 +184,9 @@ class TranslationDataset:
             shards = tuple(Shard(**each) for each in known.pop("shards"))
             return cls(data=data, payload=payload, selects=selects, shards=shards, **known)
         except (TypeError, ValueError) as error:
-            raise DamagedError(f"the manifest of {fields.get('id')!r} is not valid: {error}. {VERIFY_HINT}") from error
+            raise DamagedError(
+                f"the manifest of {fields.get('id')!r} is not valid: {library_reason(error)}. {VERIFY_HINT}"
+            ) from error
 
     def _fields(self) -> dict[str, JSON]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "data"}

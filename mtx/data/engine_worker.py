@@ -16,6 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mtx.library_errors import library_reason
 from mtx.own_process import end_with
 
 
@@ -66,7 +67,7 @@ def _serve(connection: Connection, forwarder: LogForwarder) -> None:
                 try:
                     task = pickle.loads(task)
                 except Exception as error:
-                    forwarder.send(("unsendable", _text(error)))
+                    forwarder.send(("unsendable", library_reason(error)))
                     continue
             assert callable(task)
             forwarder.send(_outcome(task, content))
@@ -77,7 +78,7 @@ def _outcome(task: Callable[[Any], Any], item: bytes) -> tuple[str, Any]:
     try:
         value = pickle.loads(item)
     except Exception as error:
-        return "unsendable", _text(error)
+        return "unsendable", library_reason(error)
     try:
         result = task(value)
     except Exception as error:
@@ -85,7 +86,7 @@ def _outcome(task: Callable[[Any], Any], item: bytes) -> tuple[str, Any]:
     try:
         return "result", pickle.dumps(result)
     except Exception as error:
-        return "unsendable", _text(error)
+        return "unsendable", library_reason(error)
 
 
 def _pickled_error(error: Exception) -> bytes:

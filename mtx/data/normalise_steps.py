@@ -12,6 +12,7 @@ from mtx.components.checked_options import component
 from mtx.components.identity import JSON, identity
 from mtx.data.normalise import Normaliser, NormaliseStep, differing_pairs
 from mtx.errors import ConfigError, DataError, choices
+from mtx.infra.dal.unconvertible_value import unconvertible_value
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
 Texts: TypeAlias = pa.LargeStringArray
@@ -133,8 +134,9 @@ def _checked(name: str, found: Any, num_texts: int) -> Texts:
     """Return the texts of a step as large strings. Raises DataError for another number of texts, or for nulls."""
     try:
         texts = pa.array(found, pa.large_string()) if not isinstance(found, pa.Array) else found.cast(pa.large_string())
-    except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
-        raise DataError(f"the step {name} of normalise must return texts, but returned others: {error}") from None
+    except (pa.ArrowException, TypeError, UnicodeEncodeError):
+        wrong = unconvertible_value(found, pa.large_string())
+        raise DataError(f"the step {name} of normalise must return texts, but returned others, {wrong}") from None
     if len(texts) != num_texts or texts.null_count:
         raise DataError(
             f"the step {name} of normalise returns one text for each text, but returned {len(texts)} texts, "

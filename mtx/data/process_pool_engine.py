@@ -21,6 +21,7 @@ from mtx.container_limits import available_bytes, quota_cores
 from mtx.data.engine_protocol import Engine, InProcessEngine
 from mtx.data.worker_process import WorkerProcess, ending
 from mtx.errors import StoreError
+from mtx.library_errors import library_reason
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class ProcessPoolEngine(Engine):
             self._pool.append(WorkerProcess.started(self._num_threads))
         except OSError as error:
             self._limit = len(self._pool)
-            log.warning("only %d processes of engine=local could be started: %s", self._limit, error)
+            log.warning("only %d processes of engine=local could be started: %s", self._limit, library_reason(error))
             return False
         return True
 
@@ -196,7 +197,7 @@ class ProcessPoolEngine(Engine):
                 try:
                     item = pickle.dumps(run.items[number])
                 except PICKLE_ERRORS as error:
-                    _warn_unsendable(error)
+                    _warn_unsendable(library_reason(error))
                     run.here.append(number)
                     continue
                 worker.item_number = number  # also if the worker has ended, which `wait` reports
@@ -223,7 +224,7 @@ class ProcessPoolEngine(Engine):
                 run.finish(number, False, error)
                 return
         except Exception as error:  # whatever the code of a class raises
-            content = f"{type(error).__name__}: {error}"
+            content = library_reason(error)
         _warn_unsendable(content)
         run.here.append(number)
 
@@ -282,7 +283,9 @@ def _pickled(task: Callable[..., Any]) -> bytes | None:
     try:
         pickler.dump(task)
     except PICKLE_ERRORS as error:
-        log.warning("a stage runs in one process, because its task cannot be sent to another one: %s", error)
+        log.warning(
+            "a stage runs in one process, because its task cannot be sent to another one: %s", library_reason(error)
+        )
         return None
     return None if pickler.has_main else buffer.getvalue()
 

@@ -18,12 +18,13 @@ from mtx.data.dataset import SPLITS
 from mtx.data.store import Store
 from mtx.errors import DamagedError, NotStoredError, StoreError, override_text
 from mtx.exhausted_resources import raise_if_exhausted
-from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, make_folder, remove_leftovers
+from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, make_folder, remove_leftovers
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover, num_bytes_of
 from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest, format_version, json_bytes, read_json
 from mtx.infra.dal.protocols import is_name
 from mtx.infra.dal.quarantine import quarantine
+from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:  # reading records needs no downloader, whose import is slow
     from mtx.infra.dataset.download import RemoteDownloader
@@ -79,7 +80,8 @@ class SourceMemory:
         except FileNotFoundError:
             return None
         except (OSError, StoreError) as error:
-            log.warning("%s; mtx asks the server of the source instead", error)
+            what = "" if isinstance(error, StoreError) else f"{_what(path)} cannot be read: "
+            log.warning("%s%s; mtx asks the server of the source instead", what, library_reason(error))
             return None
 
     def stored_text(self, source: "RemoteDownloader") -> str:
@@ -144,7 +146,7 @@ def check_record(store: Store, name: str) -> None:
         raise NotStoredError(f"{path} is missing") from error
     except OSError as error:
         raise_if_exhausted(error)
-        raise DamagedError(f"{_what(path)} cannot be read: {error_reason(error)}") from error
+        raise DamagedError(f"{_what(path)} cannot be read: {library_reason(error)}") from error
     if name != f"{digest(fields.get('source'))}.json":
         raise DamagedError(f"{_what(path)} belongs to another source than its file name")
 
@@ -201,7 +203,9 @@ def _checked(fields: Mapping[str, Any], source: "RemoteDownloader", what: str) -
         languages, splits = tuple(fields["languages"]), tuple(fields["splits"])
         seen = Seen(fields["revision"], languages, splits, fields["provenance"], _utc(fields["seen_at"]))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DamagedError(f"{what} has a missing field or a field of the wrong type: {error!r}") from error
+        raise DamagedError(
+            f"{what} has a missing field or a field of the wrong type: {library_reason(error)}"
+        ) from error
     fits = (
         fields.get("source") == source.revision_key
         and isinstance(seen.revision, str)

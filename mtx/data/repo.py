@@ -15,6 +15,7 @@ from mtx.infra.dal.maintenance_protocols import Damage, FileMaintenance, ObjectM
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import already_stored_message, not_stored_message
 from mtx.infra.dal.protocols import CopyingFileLayer, FileLayer, ObjectLayer
+from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +140,9 @@ class DatasetRepo:
             rows.unchecked_table.validate(full=True)
         except pa.ArrowException as error:
             raise_if_exhausted(error)
-            raise DamagedError(f"the rows of {dataset_id} are not valid Arrow data: {error}. {VERIFY_HINT}") from error
+            raise DamagedError(
+                f"the rows of {dataset_id} are not valid Arrow data: {library_reason(error)}. {VERIFY_HINT}"
+            ) from error
         most = sum(each.num_rows for each in dataset.selects) if dataset.selects else dataset.n
         if (dataset.selects or dataset.changes) and len(rows):
             from mtx.infra.dal.row_views import row_numbers

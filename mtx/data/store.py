@@ -16,6 +16,7 @@ from mtx.infra.dal.manifest_digest import format_version
 from mtx.infra.dal.protocols import FileLayer, ObjectLayer
 from mtx.infra.dal.remote_url_check import checked_url, is_url
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 CACHE = "~/.cache/mtx/remote"
 FORMAT_VERSION = 1  # version of the folder layout; version 1 writes no VERSION_FILE, later versions must write it
@@ -108,7 +109,9 @@ class Store:
             marker = json.loads(content)
         except (OSError, ValueError, RecursionError) as error:
             raise_if_exhausted(error)
-            raise DamagedError(f"{path}, which tells the store's version, cannot be read: {error}") from error
+            raise DamagedError(
+                f"{path}, which tells the store's version, cannot be read: {library_reason(error)}"
+            ) from error
         if not isinstance(marker, dict):
             raise DamagedError(f"{path}, which tells the store's version, holds no JSON object")
         format_version(marker, f"the store {self.location}", FORMAT_VERSION)

@@ -1,7 +1,5 @@
 """Measure the contrastive accuracy of a trained model on the held-out pairs of a run."""
 
-import logging
-
 import numpy as np
 import pyarrow as pa
 import torch
@@ -19,12 +17,12 @@ from mtx.evaluation.contrastive import (
 from mtx.experiment.held_out_slicings import part_targets
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import evenly_spaced_rows, rows_to_translate
+from mtx.library_errors import library_reason
+from mtx.progress.progress_log import log_trace
 from mtx.progress.tracking import CountedWork
 from mtx.records.slice_report import Contrastive
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.loader import PlanLoader
-
-log = logging.getLogger(__name__)
 
 Int = NDArray[np.int64]
 
@@ -52,8 +50,7 @@ def contrastive_accuracy(
     try:
         nats = _nats(data, model, device, candidates, loader)
     except Exception as error:  # of the model, such as too little memory, after a training that may have taken days
-        log.debug("contrastive accuracy was not measured", exc_info=True)
-        told = f"contrastive accuracy was not measured: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        told = f"contrastive accuracy was not measured: {library_reason(error)}{log_trace()}"
         run.console.print(told, highlight=False, markup=False, soft_wrap=True)
         return None, None
     byte_counts = data.num_target_bytes(torch.from_numpy(candidates.ravel()), name).numpy().reshape(candidates.shape)

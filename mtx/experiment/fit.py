@@ -39,6 +39,7 @@ from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
 from mtx.experiment.run_log import begun_log, run_loggers
 from mtx.experiment.trained_model_report import complete_statistics, evaluated
+from mtx.library_errors import library_reason
 from mtx.progress.progress_log import say
 from mtx.records.held_out_sentences import HELD_OUT_FILE, write_likelihoods
 from mtx.records.plot_data_computation import fit_profile
@@ -56,7 +57,7 @@ from mtx.training.checkpoint_selection import check_shapes, checkpoint_path, wei
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.logged_run import LoggedRun
 from mtx.training.progress_log_callback import TrainingLines
-from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
+from mtx.training.trainer_callbacks import single_thread_before_fork, unlogged_monitor, with_defaults
 from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
 from mtx.training.training_record import TrainingProgress, TrainingRecord
 
@@ -118,7 +119,10 @@ def fit(
                 check_shapes(path, shapes, model)
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
         except MisconfigurationException as error:
-            raise ConfigError(f"Lightning cannot train with this trainer and model: {error}") from error
+            raise ConfigError(
+                f"Lightning cannot train with this trainer and model ({library_reason(error)}), and the log of the run "
+                "has its reason. Check trainer, its callbacks, and the methods of the model, or type mtx task=check"
+            ) from error
     if trainer.is_global_zero:
         complete_statistics(run, data, None)
         RunProfile.of(profile, fit_profile(progress)).write(run.output_dir)
@@ -239,6 +243,10 @@ def train(
         record.progress().add_validation(0, found)
     try:
         trainer.fit(model, datamodule=lightning_datamodule(run), ckpt_path=ckpt, weights_only=not trust_ckpt)
+    except (MisconfigurationException, RuntimeError) as error:
+        if (told := unlogged_monitor(error, trainer)) is None:
+            raise
+        raise ConfigError(told) from error
     except SystemExit as error:  # Lightning raises SystemExit after Ctrl-C
         if trainer.is_global_zero:
             kept = getattr(trainer.checkpoint_callback, "last_model_path", "")

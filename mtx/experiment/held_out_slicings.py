@@ -1,6 +1,5 @@
 """The slices of the held-out pairs of a run: by length, rarest word, source of a mixture, columns and scores."""
 
-import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,11 +20,11 @@ from mtx.evaluation.slices import (
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 from mtx.infra.dataset.extra_columns import is_category
+from mtx.library_errors import library_reason
+from mtx.progress.progress_log import log_trace
 from mtx.training.held_out_documents import USUAL_NAME
 from mtx.training.training_pair_columns import TrainingColumns
 from mtx.training.translation_data import TranslationData
-
-log = logging.getLogger(__name__)
 
 MAX_TRAINING_PAIRS = 100_000  # evenly spaced training pairs in which words are counted
 MAX_TRAINING_CHARS = 20_000_000  # of their sources; fewer pairs are read if these are long
@@ -50,8 +49,7 @@ def slicings_or_none(data: object, console: Console) -> list[Slicing]:
     try:
         return held_out_slicings(data) if isinstance(data, TranslationData) else []
     except Exception as error:
-        log.debug("the held-out pairs were not sliced", exc_info=True)
-        told = f"the held-out pairs were not sliced: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        told = f"the held-out pairs were not sliced: {library_reason(error)}{log_trace()}"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
         return []
 

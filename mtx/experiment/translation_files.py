@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Self, cast
 
 from mtx.components.identity import JSON, digest
 from mtx.errors import ConfigError, InUseError, MalformedPairError, SourceError, StoreError, override_text
-from mtx.infra.dal.atomic_file import atomic_file, error_reason, rename_durably
+from mtx.infra.dal.atomic_file import atomic_file, rename_durably
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dataset.pair_stream import is_text
@@ -30,6 +30,7 @@ from mtx.infra.dataset.sources.local_files import (
     line_blocks,
     utf8_problem,
 )
+from mtx.library_errors import library_reason
 from mtx.progress.literal_console import PlainConsole
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def _output_errors(path: Path) -> Iterator[None]:
     except (OSError, StoreError) as error:
         cause = error.__cause__ or error
         raise StoreError(
-            f"{path} cannot be written: {error_reason(cause)}. Free disk space, get write permission, or set another "
+            f"{path} cannot be written: {library_reason(cause)}. Free disk space, get write permission, or set another "
             "file with output=FILE"
         ) from error
 

@@ -136,9 +136,8 @@ def contrastive_conditions(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
 
 def job_link(job: JobRecord, folder: Path) -> str | None:
     """Return the link from the page to a job's page, report or log, the first that exists; None if none exists."""
-    for name in (PAGE_FILE, REPORT_FILE, "mtx.log"):
-        path = job.folder / name
-        if path != folder / PAGE_FILE and (link := _relative(path, folder)) is not None:
+    for path in (job.folder / PAGE_FILE, job.folder / REPORT_FILE, job.log):
+        if path is not None and path != folder / PAGE_FILE and (link := _relative(path, folder)) is not None:
             return link
     return None
 

@@ -1,6 +1,5 @@
 """Write the page `report.html` of a run, of a sweep, or of several. A failure of the page never fails the run."""
 
-import logging
 import re
 from functools import cache
 from pathlib import Path
@@ -12,16 +11,16 @@ from rich.console import Console
 
 from mtx.errors import StoreError
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.library_errors import library_reason
 from mtx.page.content import page_content
 from mtx.page.safe_text import forget_texts, safe_text
 from mtx.page.scripts import packaged_text
 from mtx.progress.literal_console import PlainConsole
+from mtx.progress.progress_log import log_trace
 from mtx.records.job_records import read_results
 from mtx.records.report_record import REPORT_FILE
 from mtx.records.result_types import Results
 from mtx.records.sweep_record import PAGE_FILE
-
-log = logging.getLogger(__name__)
 
 TEMPLATE = "page.html.j2"
 RELOADING = re.compile(r'<meta http-equiv="refresh" content="\d+">\n')
@@ -63,8 +62,7 @@ def write_results_page(results: Results, folder: Path, console: Console) -> None
         console.print(f"the page was not written: {error}", highlight=False, soft_wrap=True)
         _stop_reloading(folder / PAGE_FILE, console)
     except Exception as error:  # an unusual value in a result file, maybe of an old version, must not fail the run
-        log.debug("the page was not written", exc_info=True)
-        told = f"the page was not written: {type(error).__name__}: {error}. The results are complete"
+        told = f"the page was not written: {library_reason(error)}{log_trace()}. The results are complete"
         console.print(told, highlight=False, soft_wrap=True)
         _stop_reloading(folder / PAGE_FILE, console)
     else:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -146,9 +147,22 @@ def say(phase: str, words: str = "", values: Mapping[str, object] | None = None)
 
 def log_files() -> list[str]:
     """Return the paths of the log files of this process."""
-    return [
-        handler.baseFilename for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)
-    ]
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)]
+    return [handler.baseFilename for handler in handlers if handler.baseFilename != os.devnull]
+
+
+def write_to_log_files(text: str) -> None:
+    """Write a text, such as the trace of an error, to the log files of this process, but not to the terminal."""
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "%s", (text,), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+def log_trace() -> str:
+    """Write the trace of the error that is handled now to the log files; return a clause that names the log, if any."""
+    write_to_log_files(traceback.format_exc().rstrip())
+    return "".join(f"; {path} has the trace" for path in log_files()[:1])
 
 
 def write_to(files: Sequence[str]) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from mtx.errors import DamagedError, NewerFormatError
 from mtx.evaluation.corpus_metrics import METRICS, ScoreStatistics
-from mtx.infra.dal.atomic_file import atomic_file, error_reason
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.library_errors import library_reason
 from mtx.records.record_file import REPEAT
 
 HELD_OUT_FILE = "held_out.parquet"
@@ -193,7 +194,7 @@ def _read(path: Path, names: tuple[str, ...] | None) -> pa.Table | None:
                 raise _damaged(path, "it has no column row")
             return file.read([name for name in names if name in kinds])
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-        raise DamagedError(f"{path} cannot be read: {error_reason(error)}. {REPEAT}") from error
+        raise DamagedError(f"{path} cannot be read: {library_reason(error)}. {REPEAT}") from error
 
 
 def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from mtx.errors import StoreError
+from mtx.library_errors import library_reason
 from mtx.records.config_record import CONFIG_FILE, JobConfig
 from mtx.records.job_status import STATUS_FILE, JobStatus, read_status
 from mtx.records.record_file import FileRecord
@@ -164,7 +165,7 @@ def _read_yaml(path: Path, notes: list[str]) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        notes.append(f"{path} cannot be read: {' '.join(str(error).split())}")
+        notes.append(f"{path} cannot be read: {library_reason(error)}")
         return {}
     return read if isinstance(read, dict) else {}
 

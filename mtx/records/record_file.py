@@ -24,7 +24,8 @@ from pydantic import (
 
 from mtx.assumption_log import assume
 from mtx.errors import DamagedError, NewerFormatError
-from mtx.infra.dal.atomic_file import atomic_file, error_reason
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.library_errors import library_reason
 
 MAX_ABSOLUTE = (1 << 64) - 1  # of an integer in a record; tables and plots use floats and 64 bits
 MAYBE_HUGE = re.compile(r"(?<![.\d])[1-9]\d{18}", re.ASCII)  # an integer of at least 19 digits; a larger one has 20
@@ -37,6 +38,20 @@ IN_JSON = {  # pydantic's error types for Python types, in the words of JSON
     "dict_type": "should be an object",
     "model_type": "should be an object",
     "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "int_type": "should be an integer",
+    "int_from_float": "should be an integer",
+    "float_type": "should be a number",
+    "string_type": "should be a text",
+    "bool_type": "should be true or false",
+    "none_required": "should be null",
+    "finite_number": "should be a finite number",
+    "extra_forbidden": "is no key of the record",
+    "literal_error": "should be {expected}",
+    "greater_than": "should be greater than {gt}",
+    "greater_than_equal": "should be greater than or equal to {ge}",
+    "less_than": "should be less than {lt}",
+    "less_than_equal": "should be less than or equal to {le}",
 }
 
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -177,15 +192,15 @@ def read_object(path: Path, what: str, instead: str = REPEAT) -> dict[str, Any] 
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DamagedError(f"{path} cannot be read: {error_reason(error)}. {instead}") from error
+        raise DamagedError(f"{path} cannot be read: {library_reason(error)}. {instead}") from error
     try:
         text = content.decode(json.detect_encoding(content), "surrogatepass")
         value = json.loads(text)
         left_out = _drop_huge(value) if MAYBE_HUGE.search(text) else {}
     except (ValueError, RecursionError) as error:
         raise DamagedError(
-            f"{path} cannot be read: its {len(content):,} bytes are no complete JSON ({error_reason(error)}). The file "
-            f"was truncated or changed after it was written. {instead}"
+            f"{path} cannot be read: its {len(content):,} bytes are no complete JSON ({library_reason(error)}). The "
+            f"file was truncated or changed after it was written. {instead}"
         ) from error
     for name, number in left_out.items():
         assume(f"{path}: {name} is left out, because it has {number.bit_length()} bits, but at most 64")
@@ -226,7 +241,8 @@ def problems(error: ValidationError) -> str:
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False):
         place = [str(part) for part in problem["loc"] if part not in ("int", "float")]  # drops the members of `Number`
-        rule = IN_JSON.get(problem["type"]) or problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+        rule = IN_JSON.get(problem["type"], "has another form").format(**problem.get("ctx", {}))
+        rule = problem["msg"].removeprefix("Value error, ") if problem["type"] == "value_error" else rule
         told = "is missing" if problem["type"] == "missing" else f"{rule}, but is {_quoted(problem['input'])}"
         found.setdefault(".".join(place), told)
     listed = [f"{place} {told}" for place, told in list(found.items())[:MOST_PROBLEMS]]

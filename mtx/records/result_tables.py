@@ -10,7 +10,8 @@ import pyarrow.parquet
 from pydantic import Field, ValidationError
 
 from mtx.errors import DamagedError, NewerFormatError
-from mtx.infra.dal.atomic_file import atomic_file, error_reason
+from mtx.infra.dal.atomic_file import atomic_file
+from mtx.library_errors import library_reason
 from mtx.records.cohorts import cohorts
 from mtx.records.record_file import Number, Record, problems
 from mtx.records.report_metrics import Value
@@ -145,7 +146,7 @@ def read_tidy(path: Path) -> tuple[ResultRow, ...]:
             table = pyarrow.parquet.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DamagedError(
-            f"{path} cannot be read: {error_reason(error)}. Write it again with mtx task=compare"
+            f"{path} cannot be read: {library_reason(error)}. Write it again with mtx task=compare"
         ) from error
     version = int((table.schema.metadata or {}).get(VERSION_KEY, b"1"))
     if version > RESULTS_VERSION:

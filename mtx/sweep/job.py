@@ -13,11 +13,12 @@ from mtx.components.identity import digest
 from mtx.errors import ConfigError, DamagedError, JobFailedError, MtxError, StoreError, choices
 from mtx.exhausted_resources import exhausted_message, panics_as_errors
 from mtx.infra.dal.atomic_file import atomic_file
-from mtx.own_process import end_with_starting_process
+from mtx.library_errors import library_reason
+from mtx.own_process import end_with_starting_process, keep_native_lines_in
 from mtx.progress.literal_console import PlainConsole
-from mtx.progress.progress_log import is_later_rank
+from mtx.progress.progress_log import is_later_rank, log_files, write_to_log_files
 from mtx.records.config_record import CONFIG_FILE, JobConfig
-from mtx.records.job_status import LOCK_FILE, JobStatus, hold_lock, read_status, write_status
+from mtx.records.job_status import LOCK_FILE, STATUS_FILE, JobStatus, hold_lock, read_status, write_status
 from mtx.records.page_recipients import has_recipients, send_files
 from mtx.records.report_metrics import RETURNED_METRIC, returned_metric
 from mtx.records.report_record import REPORT_FILE, Report
@@ -128,7 +129,8 @@ def _restore_config(job: Job) -> None:
     try:
         JobConfig(json_redactor(job.config)(job.config)).write(job.folder)
     except (StoreError, OSError) as error:  # a job that is done needs no folder that can be written
-        log.warning("%s", error)
+        what = "" if isinstance(error, StoreError) else f"{job.folder / CONFIG_FILE} cannot be written: "
+        log.warning("%s%s", what, library_reason(error))
 
 
 def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objective:
@@ -139,6 +141,8 @@ def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objectiv
     _redact_hydra_files(job, hide)
     status = JobStatus.begin(hashed, overrides=hide(list(job.overrides)), choices=job.choices)
     write_status(job.folder, status)
+    for path in log_files()[:1]:
+        keep_native_lines_in(Path(path))
     started = time.perf_counter()
     try:
         with panics_as_errors():
@@ -148,12 +152,12 @@ def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objectiv
         trace = hide(traceback.format_exc())
         seconds = time.perf_counter() - started
         write_status(job.folder, status.end("failed", seconds=seconds, error=told, traceback=trace))
-        _write_to_log(trace)
+        write_to_log_files(trace)
         if job.sweep_dir is None:
             raise
         if isinstance(error, MtxError):
             raise
-        raise JobFailedError(f"{told}\nSee {job.folder / 'mtx.log'}") from error
+        raise JobFailedError(f"{told}\nSee {next(iter(log_files()), job.folder / STATUS_FILE)}") from error
     except BaseException:  # Ctrl-C
         write_status(job.folder, status.end("interrupted", seconds=time.perf_counter() - started))
         raise
@@ -220,11 +224,3 @@ def _value_without_folder(value: Any, folder: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_value_without_folder(item, folder) for item in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
-
-
-def _write_to_log(text: str) -> None:
-    """Write a stack trace to the job's log file only; the terminal shows one line for each failed job."""
-    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "%s", (text,), None)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import mtx.errors
 from mtx.errors import JobFailedError, StoreError
-from mtx.own_process import OWN_PROCESS_VARIABLE
+from mtx.own_process import OWN_PROCESS_VARIABLE, fork_job
 from mtx.process_group import end_group
 from mtx.records.job_status import JobStatus, read_status, write_status
 
@@ -117,7 +117,7 @@ def in_child(
         sys.stderr.flush()
         with tempfile.TemporaryFile() as told:  # no pipe, which processes of the child would keep open
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until both processes can handle it
-            pid = os.fork()
+            pid = fork_job()
             if pid == 0:
                 _run_child(lambda: launch(rows, first), told)
             with suppress(OSError):  # the child sets it, too; whoever comes first

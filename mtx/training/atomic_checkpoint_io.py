@@ -18,7 +18,8 @@ from lightning_fabric.utilities.cloud_io import get_filesystem
 from typing_extensions import override
 
 from mtx.errors import StoreError
-from mtx.infra.dal.atomic_file import AtomicFile, atomic_file, error_reason, remove_leftovers
+from mtx.infra.dal.atomic_file import AtomicFile, atomic_file, remove_leftovers
+from mtx.library_errors import library_reason
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -98,6 +99,6 @@ def _unwritten_message(path: Path, size: int, error: Exception) -> str:
         kept = f" Unchanged in that folder: {', '.join(names)}." if names else ""
     what = "Raise your quota or `ulimit -f`" if is_limit else "Free that space"
     return (
-        f"the checkpoint {path}{needed} cannot be written: {error_reason(cause)}{free}.{kept} {what}, or choose a "
+        f"the checkpoint {path}{needed} cannot be written: {library_reason(cause)}{free}.{kept} {what}, or choose a "
         "folder on another disk with hydra.run.dir=FOLDER. Then go on from the last complete checkpoint with ckpt=FILE"
     )

@@ -25,6 +25,7 @@ from mtx.infra.dataset.pair_stream import batches_of_rows, is_text
 from mtx.infra.dataset.sources.file_discovery import find_text
 from mtx.infra.dataset.sources.local_files import SourceFile, decoded_lines, utf8_problem
 from mtx.infra.dataset.sources.translation_directions import direction_name
+from mtx.library_errors import library_reason
 from mtx.training.checkpoint_content import existing_checkpoint
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _file_stamp(path: Path) -> tuple[int, int, int]:
     try:
         found = path.stat()
     except OSError as error:
-        raise SourceError(f"downloader.ckpt={path} cannot be read: {error.strerror or error}. Correct it") from error
+        raise SourceError(f"downloader.ckpt={path} cannot be read: {library_reason(error)}. Correct it") from error
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 

@@ -9,8 +9,8 @@ import torch
 
 from mtx.errors import ConfigError
 from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
-from mtx.infra.dal.atomic_file import error_reason
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 MAX_NAMES = 3  # names of unsafe objects that an error message lists
 CHECKPOINT_PLACE = "Each training run writes its checkpoint to RUN_FOLDER/checkpoints/last.ckpt"
@@ -46,7 +46,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "objects may run any code, so the file was not read. Set ckpt= to a checkpoint of task=fit"
         ) from error
     except Exception as error:  # torch.load may raise any exception for a damaged file
-        raise ConfigError(_not_read_message(path, str(error))) from error
+        raise ConfigError(_not_read_message(path, library_reason(error, library="torch"))) from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise ConfigError(_not_read_message(path, "it holds no state_dict of a model"))
     return content
@@ -65,9 +65,9 @@ def damage_of(path: Path) -> str:
                 return f"{packed[0]} in it is compressed, which torch never does"
             damaged = file.testzip()
     except (RuntimeError, ValueError, *ARCHIVE_ERRORS) as error:
-        return f"it is not a complete zip file, as torch writes it ({error})"
+        return f"it is not a complete zip file, as torch writes it ({library_reason(error)})"
     except OSError as error:
-        return error_reason(error)
+        return library_reason(error)
     return f"the checksum of {damaged} in it is wrong" if damaged is not None else ""
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mtx.errors import ConfigError
 from mtx.infra.dal.archive_errors import is_zip
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 from mtx.training.checkpoint_content import CHECKPOINT_PLACE, damage_of, unsafe_names
 
 Config = Mapping[str, Any]
@@ -121,11 +123,32 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
         )
 
 
+def misfit_reason(error: Exception, weights: Mapping[str, Any], model: torch.nn.Module | None) -> str:
+    """Return why a model does not take the weights of a checkpoint; `model` is None if it could not be built."""
+    own = {} if model is None else model.state_dict()
+    if missing := [name for name in own if name not in weights]:
+        return f"it has no weight {missing[0]}"
+    if model is not None and (more := [name for name in weights if name not in own]):
+        return f"the model has no weight {more[0]}"
+    for name in own:
+        there, here = _shape(weights[name]), _shape(own[name])
+        if there is not None and here is not None and there != here:
+            return f"{name} has shape {there} in it and {here} in the model"
+    return library_reason(error)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of a tensor; None for other values of a state, and for a parameter without a shape yet."""
+    with suppress(RuntimeError):
+        return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+    return None
+
+
 def _reason(error: Exception) -> str:
-    """Return the first line of an error; for a key that the file lacks, a sentence."""
+    """Return the reason of an error; for a key that the file lacks, a sentence."""
     if isinstance(error, KeyError):
         return f"it holds no {error.args[0]} of a model"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return library_reason(error, library="torch")
 
 
 def _unreadable_message(path: Path, reason: str) -> str:

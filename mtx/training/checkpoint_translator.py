@@ -30,6 +30,7 @@ from mtx.training.own_model_from_checkpoint import own_model
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import network_of
+from mtx.training.translation_device import translation_device
 from mtx.training.translation_state import TranslationState, translation_state
 
 log = logging.getLogger(__name__)
@@ -276,7 +277,7 @@ def load_translator(
     content = read_checkpoint(path)
     state = translation_state(content, path, normalise)
     state = state if direction is None else state.in_direction(direction)
-    where = _device(device)
+    where = translation_device(device)
     if model is not None:
         return CheckpointTranslator(state, ModuleGenerator(own_model(model, content, path).to(where)), where)
     network = network_of(content, path)
@@ -287,14 +288,3 @@ def load_translator(
             "target tokens. Set ckpt= to a checkpoint of task=fit that is unchanged"
         )
     return CheckpointTranslator(state, ReferenceGenerator(network.to(where), state.batch_format), where)
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
-        raise ConfigError(
-            f"task.device={name} cannot be used: {str(error).splitlines()[0]}. Set task.device=cpu"
-        ) from error
-    return device

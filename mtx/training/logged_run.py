@@ -3,7 +3,6 @@
 Lightning itself gives them only the model's hyperparameters and what the model logs.
 """
 
-import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +13,10 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from typing_extensions import override
 
 from mtx.assumption_log import assume
+from mtx.library_errors import library_reason
+from mtx.progress.progress_log import log_trace
 
 Value = None | bool | int | float | str
-
-log = logging.getLogger(__name__)
 
 PREFIX = "report/"  # of the names of figures, so that they differ from the metrics of the training
 NOT_IN_NAMES = re.compile(r"[^\w\-./ :]")  # characters that MLflow refuses in the name of a metric or parameter
@@ -70,9 +69,7 @@ class LoggedRun:
             try:
                 give(logger)
             except Exception as error:  # of a server or a full disk, after a training that may have taken days
-                log.debug("a logger failed", exc_info=True)
-                reason = " ".join(str(error).split())[:200]
-                self._say(f"{type(logger).__name__} did not take {what}: {type(error).__name__}: {reason}")
+                self._say(f"{type(logger).__name__} did not take {what}: {library_reason(error)}{log_trace()}")
 
 
 def _give_files(logger: Logger, paths: Sequence[Path]) -> None:

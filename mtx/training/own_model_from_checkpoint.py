@@ -7,6 +7,7 @@ from typing import Any
 from mtx.assumption_log import assume
 from mtx.errors import ConfigError
 from mtx.redaction_and_escaping import HIDDEN_TEXT
+from mtx.training.checkpoint_selection import misfit_reason
 
 
 def own_model(model: Callable[..., Any], content: Mapping[str, Any], path: Path) -> Any:
@@ -31,14 +32,15 @@ def own_model(model: Callable[..., Any], content: Mapping[str, Any], path: Path)
                 f"it with the key +model.{name}, or in Python by a functools.partial of the class"
             )
     typed = ", ".join(f"+model.{name}" for name in unknown)  # without a value, which a message would hide
+    built: Any = None
     try:
         built = model(**{name: value for name, value in saved.items() if name not in without})
         built.load_state_dict(content["state_dict"])
     except Exception as error:  # the user's class may raise anything
         secrets = f". Type the secrets that no checkpoint holds, if it needs them: {typed}" if typed else ""
         raise ConfigError(
-            f"ckpt={path} does not fit the typed model: {' '.join(str(error).split())[:300]}{secrets}. Set "
-            "model._target_ to the class that was trained, which calls save_hyperparameters()"
+            f"ckpt={path} does not fit the typed model: {misfit_reason(error, content['state_dict'], built)}{secrets}. "
+            "Set model._target_ to the class that was trained, which calls save_hyperparameters()"
         ) from error
     if unknown:
         assume(

@@ -1,12 +1,17 @@
 """Callbacks that mtx adds to a user's callbacks, and settings of the process that a Trainer needs."""
 
+import inspect
 from collections.abc import Iterable, Sequence
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, ProgressBar
+
+from mtx.errors import choices
+from mtx.library_errors import innermost_frame
 
 KINDS = (Checkpoint, ProgressBar)  # a Trainer uses one callback of each of these kinds
+MONITORS = frozenset(inspect.getfile(kind) for kind in (EarlyStopping, ModelCheckpoint))
 
 
 def with_defaults(own: Sequence[pl.Callback], defaults: Iterable[pl.Callback]) -> tuple[list[pl.Callback], list[str]]:
@@ -28,6 +33,25 @@ def with_defaults(own: Sequence[pl.Callback], defaults: Iterable[pl.Callback]) -
         else:
             kept.append(callback)
     return [*kept, *own], replaced
+
+
+def unlogged_monitor(error: Exception, trainer: pl.Trainer) -> str | None:
+    """Return the message for an error of a callback that monitors a metric which is not logged; None for any other.
+
+    The callback itself must have raised the error: many errors end a training before its first validation.
+    """
+    frame = innermost_frame(error)
+    callback = None if frame is None else frame.tb_frame.f_locals.get("self")
+    if frame is None or not isinstance(callback, EarlyStopping | ModelCheckpoint):
+        return None
+    monitor, logged = callback.monitor, trainer.callback_metrics
+    if frame.tb_frame.f_code.co_filename not in MONITORS or monitor is None or monitor in logged or not logged:
+        return None
+    names = choices(monitor, logged)
+    return (
+        f"trainer.callbacks: {type(callback).__name__} monitors {monitor!r}, which the model has not logged by step "
+        f"{trainer.global_step}. It has logged {names}. Set monitor: {names.partition(',')[0]}"
+    )
 
 
 def single_thread_before_fork(trainer: pl.Trainer) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from mtx.components.checked_options import Count, Natural, problem_of
-from mtx.errors import ConfigError
+from mtx.errors import ConfigError, choices
 
 Limit = Annotated[int, Field(ge=-1)]
 Amount = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
@@ -35,6 +35,14 @@ RULES: Mapping[str, Any] = {
     "gradient_clip_val": Annotated[float, Field(ge=0)] | Natural | None,
     "reload_dataloaders_every_n_epochs": Natural,
 }
+# Names that the Trainer accepts. Lightning's registries have those of strategies and accelerators of other packages.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "accelerator": ("auto", "cpu", "cuda", "gpu", "mps", "tpu"),
+    "strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true", "fsdp"),
+    "profiler": ("simple", "advanced", "pytorch", "xla"),
+    "gradient_clip_algorithm": ("norm", "value"),
+}
+DEVICES = re.compile(r"auto|-1|\d+(, ?\d+)*,?")
 
 
 def check_trainer_settings(options: Mapping[str, Any]) -> None:
@@ -50,6 +58,8 @@ def check_trainer_settings(options: Mapping[str, Any]) -> None:
     problems.append(_interval_problem(options.get("val_check_interval")))
     problems.append(_time_problem(options.get("max_time")))
     problems.append(_callbacks_problem(options.get("callbacks")))
+    problems += [_name_problem(key, options.get(key)) for key in NAMES]
+    problems.append(_devices_problem(options.get("devices")))
     if found := [problem for problem in problems if problem]:
         raise ConfigError("\n".join(found))
 
@@ -62,6 +72,35 @@ def _callbacks_problem(value: Any) -> str | None:
     return (
         f"trainer.callbacks is a list of callbacks, each with a _target_, or null, but is {value!r}. Set "
         f'"trainer.callbacks=[{{_target_: {target}}}]"'
+    )
+
+
+def _name_problem(key: str, value: Any) -> str | None:
+    """Return what is wrong with the name of a strategy, an accelerator, a profiler or a clipping algorithm."""
+    if not isinstance(value, str) or value.lower() in (known := NAMES[key]):
+        return None
+    if key in ("strategy", "accelerator"):
+        from pytorch_lightning.accelerators import AcceleratorRegistry
+        from pytorch_lightning.strategies import StrategyRegistry
+
+        registry = {"strategy": StrategyRegistry, "accelerator": AcceleratorRegistry}[key]
+        known = tuple(dict.fromkeys([*known, *registry]))
+        if value in known:
+            return None
+    names = choices(value, known)
+    plus = "" if key == "accelerator" else "+"  # the packaged options have no other of these keys
+    return f"trainer.{key} is one of {names}, but is {value!r}. Set {plus}trainer.{key}={names.partition(',')[0]}"
+
+
+def _devices_problem(value: Any) -> str | None:
+    """Return what is wrong with `trainer.devices`: a number, a list of numbers, or `auto`."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and (value > 0 or value == -1)
+    is_text = isinstance(value, str) and DEVICES.fullmatch(value) is not None and value.strip("0") != ""
+    if value is None or is_number or is_text or (isinstance(value, list | tuple) and len(value) > 0):
+        return None
+    return (
+        "trainer.devices is a number of devices of at least 1, a list of their numbers, -1 for all, or auto, but is "
+        f"{value!r}. Set trainer.devices=1"
     )
 
 

@@ -31,6 +31,7 @@ from mtx.infra.dataset.sources.translation_directions import (
     matching_direction,
     parsed_directions,
 )
+from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:
     from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -256,7 +257,9 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
     except MtxError as error:
         raise ConfigError(f"ckpt={path}: {error}") from error
     except Exception as error:  # the library raises plain Exception
-        raise ConfigError(_invalid(path, f"a tokenizer is damaged ({error})")) from error
+        raise ConfigError(
+            _invalid(path, f"a tokenizer is damaged ({library_reason(error, library='tokenizers')})")
+        ) from error
     if max(ids) >= size:
         raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))
     return prepare_tokenizer(tokenizer)
@@ -302,7 +305,7 @@ def _normaliser(described: Mapping[str, Any], path: object) -> Normaliser:
     try:
         return of_mtx(**options)
     except (MtxError, TypeError) as error:
-        raise ConfigError(_invalid(path, f"normalise: {error}")) from error
+        raise ConfigError(_invalid(path, f"normalise: {library_reason(error)}")) from error
 
 
 def _invalid(path: object, reason: str) -> str:

@@ -15,8 +15,8 @@ from mtx.training.reference.transformer import TransformerTranslator
 REFERENCE = "mtx.training.reference.transformer.TransformerTranslator"
 CALLBACK = "pytorch_lightning.callbacks"
 REFUSED = [
-    ("trainer.accelerator=tpuu", "trainer cannot be built: pytorch_lightning.Trainer raised: You selected an invalid"),
-    ("+trainer.strategy=ddpp", "trainer cannot be built: "),
+    ("trainer.accelerator=tpuu", "trainer.accelerator is one of tpu, auto, cpu, "),
+    ("+trainer.strategy=ddpp", "trainer.strategy is one of ddp, "),
     ("+trainer.precision=bf16-mixd", "trainer.precision"),
     (
         "+trainer.max_time=3600",

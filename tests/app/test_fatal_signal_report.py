@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from mtx import process_group
 from mtx.app.fatal_signal_report import end_with_this_process, ended_by, watch_process
-from mtx.own_process import OWN_PROCESS_VARIABLE
+from mtx.own_process import OWN_PROCESS_VARIABLE, fork_job, keep_native_lines_in
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -27,6 +28,7 @@ def run(work: Callable[[], object], **variables: str) -> tuple[int, str]:
         try:
             os.dup2(writes, 2)
             os.close(writes)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
             faulthandler.disable()
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             atexit._clear()
@@ -34,6 +36,7 @@ def run(work: Callable[[], object], **variables: str) -> tuple[int, str]:
             os.environ.setdefault(OWN_PROCESS_VARIABLE, str(os.getpid()))
             watch_process()
             work()
+            sys.stderr.flush()
             atexit._run_exitfuncs()
         finally:
             os._exit(0)
@@ -78,6 +81,118 @@ def test_an_end_of_its_own_is_not_told(work: Callable[[], object]) -> None:
     code, told = run(work)
     assert code == 0
     assert "ended by" not in told
+
+
+def abort_in_native_code(log: Path | None = None) -> None:
+    """As tokenizers does: native code writes to file descriptor 2, not to Python's stream."""
+    if log is not None:
+        keep_native_lines_in(log)
+    print("a line of Python", file=sys.stderr, flush=True)
+    os.write(2, b"a warning of a library\nmemory allocation of 8000000000 bytes failed\n")
+    os.abort()
+
+
+def test_lines_of_an_abort_follow_the_message_if_there_is_no_log() -> None:
+    code, told = run(abort_in_native_code)
+    assert code == -signal.SIGABRT
+    first, second, message, native = told.splitlines()
+    assert {first, second} == {"a line of Python", "a warning of a library"}
+    assert message.startswith("mtx: the run was ended by SIGABRT")
+    assert native == "memory allocation of 8000000000 bytes failed"
+
+
+def test_lines_of_an_abort_are_in_the_log_of_the_run(tmp_path: Path) -> None:
+    code, told = run(lambda: abort_in_native_code(tmp_path / "mtx.log"))
+    assert code == -signal.SIGABRT
+    assert told.splitlines()[2].startswith("mtx: the run was ended by SIGABRT")
+    assert told.count("\n") == 3
+    written = (tmp_path / "mtx.log").read_text(encoding="utf-8")
+    assert written == "printed by a library: memory allocation of 8000000000 bytes failed\n"
+
+
+def abort_in_a_fork(log: Path) -> None:
+    """As a job of a sweep does."""
+    pid = fork_job()
+    if pid == 0:
+        abort_in_native_code(log)
+    os.waitpid(pid, 0)
+    print("the job has failed", file=sys.stderr)
+
+
+def test_lines_of_a_job_that_aborts_are_in_its_log_and_the_run_goes_on(tmp_path: Path) -> None:
+    code, told = run(lambda: abort_in_a_fork(tmp_path / "mtx.log"))
+    assert code == 0
+    assert set(told.splitlines()) == {"a line of Python", "a warning of a library", "the job has failed"}
+    assert "8000000000" in (tmp_path / "mtx.log").read_text(encoding="utf-8")
+
+
+def panic_that_is_caught(log: Path | None = None) -> None:
+    if log is not None:
+        keep_native_lines_in(log)
+    os.write(2, b"\nthread 'main' panicked at a.rs:5:26:\nindex\nnote: run with `RUST_BACKTRACE=1` to see more\n")
+
+
+def test_a_panic_that_becomes_an_error_of_mtx_goes_to_the_log(tmp_path: Path) -> None:
+    assert run(lambda: panic_that_is_caught(tmp_path / "mtx.log")) == (0, "")
+    assert "panicked" in (tmp_path / "mtx.log").read_text(encoding="utf-8")
+
+
+def test_a_panic_that_becomes_an_error_of_mtx_is_shown_if_there_is_no_log() -> None:
+    code, told = run(panic_that_is_caught)
+    assert code == 0
+    assert told.startswith("thread 'main' panicked")
+
+
+def job_of_a_run_that_is_killed(log: Path) -> Callable[[], None]:
+    """Return work that is killed while its forked job goes on, which holds the pipe to the watch."""
+
+    def work() -> None:
+        run_id, (noted, notes) = os.getpid(), os.pipe()
+        if fork_job() == 0:
+            keep_native_lines_in(log)
+            os.write(notes, b".")
+            while os.getppid() == run_id:
+                time.sleep(0.01)
+            abort_in_native_code()
+        os.read(noted, 1)
+        os.kill(run_id, signal.SIGKILL)
+
+    return work
+
+
+def test_a_job_that_outlives_its_killed_run_keeps_its_log_and_its_standard_error(tmp_path: Path) -> None:
+    code, told = run(job_of_a_run_that_is_killed(tmp_path / "mtx.log"))
+    assert code == -signal.SIGKILL
+    assert "mtx: the run was ended by " in told
+    assert "a warning of a library" in told
+    assert (tmp_path / "mtx.log").read_text(encoding="utf-8").endswith("8000000000 bytes failed\n")
+
+
+def test_a_forked_process_that_is_no_job_writes_to_no_file_that_has_the_number_of_the_pipe(tmp_path: Path) -> None:
+    def work() -> None:
+        if (pid := os.fork()) == 0:
+            for number in range(20):  # one of them gets the number of the closed pipe
+                (tmp_path / f"{number}").open("wb", buffering=0)
+            keep_native_lines_in(tmp_path / "mtx.log")
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    assert run(work) == (0, "")
+    assert {path.read_bytes() for path in tmp_path.iterdir()} <= {b""}
+
+
+def outlived_by_a_child() -> None:
+    """As a service that a logger starts does."""
+    if os.fork() == 0:
+        time.sleep(0.3)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in a process that is no Python
+        os.write(2, b"written later\n")
+        os.write(2, b"written last\n")
+        os._exit(0)
+
+
+def test_a_process_that_outlives_the_run_keeps_its_standard_error() -> None:
+    assert run(outlived_by_a_child) == (0, "written later\nwritten last\n")
 
 
 def test_a_process_that_runs_more_than_the_command_is_not_forked() -> None:

@@ -34,7 +34,29 @@ def test_paths_of_a_run_count_from_the_working_folder(mtx: Mtx, folder: Path, pa
     assert f"assumed: relative paths count from {folder}" in result.out + result.err
 
 
-def test_an_export_and_a_missing_file_are_told_by_the_typed_path(mtx: Mtx, folder: Path) -> None:
-    result = mtx(*PREPARE, "downloader.path=gone.tsv", "hydra.job.chdir=true", "hydra.run.dir=run")
+MISSING = {
+    "a file": ("downloader.path=gone.tsv", "there is no file gone.tsv"),
+    "a pattern": ("downloader.path=gone/*.tsv", "gone/*.tsv"),
+    "a folder above": ("downloader.path=../gone.tsv", "there is no file ../gone.tsv"),
+    "two files": ("downloader.source_path=lamps.en", "downloader.target_path=gone.de", "gone.de"),
+    "rules of OpusFilter": ("downloader.path=lamps.tsv", "filter=opusfilter", "filter.path=gone.yaml", "gone.yaml"),
+    "one source of several": ("downloader=mixture", "downloader.sources={a: gone.tsv}", "gone.tsv"),
+}
+FORMS = ("hydra.job.chdir=true", "hydra.job.chdir=True", "++hydra.job.chdir=true", "hydra.job.chdir=yes")
+
+
+@pytest.mark.parametrize("case", MISSING.values(), ids=MISSING)
+def test_a_missing_file_is_told_by_the_typed_path(mtx: Mtx, folder: Path, case: tuple[str, ...]) -> None:
+    *settings, told = case
+    result = mtx(*PREPARE, *settings, "hydra.job.chdir=true", "hydra.run.dir=run")
+    assert result.code == 1
+    assert told in result.err
+    assert str(folder / "run") not in result.err
+    assert Path.cwd() == folder
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_the_setting_leaves_the_working_folder(mtx: Mtx, folder: Path, form: str) -> None:
+    result = mtx(*PREPARE, "downloader.path=gone.tsv", form, "hydra.run.dir=run")
     assert "there is no file gone.tsv" in result.err
     assert Path.cwd() == folder

@@ -35,8 +35,17 @@ REFUSED = [
     ("seed=${sampler.nope}", "seed is '${sampler.nope}', which refers to a key that the config does not have. Set "),
     (
         "sampler.max_tokens=${oc.env:MTX_NOPE}",
-        "sampler.max_tokens is '${oc.env:MTX_NOPE}', which cannot be resolved (Environment variable 'MTX_NOPE' not "
-        "found). Set sampler.max_tokens=VALUE",
+        "sampler.max_tokens is '${oc.env:MTX_NOPE}', which needs the environment variable MTX_NOPE, "
+        "which is not set. Set sampler.max_tokens=VALUE",
+    ),
+    (
+        "seed='${oc.env:PATH}${oc.env:MTX_NOPE}'",
+        "seed is '${oc.env:PATH}${oc.env:MTX_NOPE}', which needs the environment variable MTX_NOPE,",
+    ),
+    ("seed=${of_a_user:}", "seed is '${of_a_user:}', which cannot be resolved: ValueError: the folder is empty. Set"),
+    (
+        "seed=${oc.create:}",
+        "seed is '${oc.create:}', which cannot be resolved: its resolver refuses the arguments. Set",
     ),
     ("seed=${oc.decode:[}", "seed is '${oc.decode:[}', which is not an interpolation, which is ${KEY} or ${RESOLVER:"),
     ("~downloader=local", "~downloader=local deletes a key, but the config has no downloader with the value 'local'. "),
@@ -50,6 +59,19 @@ REFUSED = [
 ]
 
 
+@pytest.fixture
+def resolver() -> Iterator[None]:
+    """A resolver of the user's own, which refuses something."""
+
+    def of_a_user() -> None:
+        raise ValueError("the folder is empty")
+
+    OmegaConf.register_new_resolver("of_a_user", of_a_user)
+    yield
+    OmegaConf.clear_resolver("of_a_user")
+
+
+@pytest.mark.usefixtures("resolver")
 @pytest.mark.parametrize(("override", "message"), REFUSED)
 def test_a_config_that_no_run_can_use_is_refused_by_its_key(composer: JobComposer, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:

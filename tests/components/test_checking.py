@@ -181,7 +181,9 @@ def test_nested_components_and_partials_are_built() -> None:
 def test_an_error_of_mtx_comes_through_and_another_is_explained() -> None:
     with pytest.raises(DataError, match="13 is refused"):
         build({"part": part(count=13)}, "part")
-    with pytest.raises(ConfigError, match=r"part cannot be built: .*Part raised: 14 is refused too"):
+    with pytest.raises(
+        ConfigError, match=r"part cannot be built: .*Part refuses its options: ValueError: 14 is refused too"
+    ):
         build({"part": part(count=14)}, "part")
 
 

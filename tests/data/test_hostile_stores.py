@@ -56,6 +56,15 @@ def test_a_sealed_record_of_other_types_is_not_relied_on(
     assert "mtx asks the server of the source instead" in caplog.text
 
 
+def test_a_record_that_cannot_be_read_is_named(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    memory = SourceMemory(store)
+    path = memory.path(SOURCE)
+    path.mkdir(parents=True)  # as unreadable as a file without permissions, also for root
+    with caplog.at_level(logging.WARNING):
+        assert memory.read(SOURCE) is None
+    assert f"the record of a source, {path}, cannot be read: Is a directory; mtx asks" in caplog.text
+
+
 def test_a_sealed_record_that_names_no_source_is_not_relied_on(store: Store) -> None:
     memory = SourceMemory(store)
     memory.write(SOURCE, SEEN)

@@ -117,7 +117,7 @@ def test_nothing_is_written_into_a_store_of_a_newer_mtx(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "which tells the store's version, cannot be read: Expecting"),
+        ("{", "which tells the store's version, cannot be read: the error is at line 1, column 2"),
         ("[1]", "which tells the store's version, holds no JSON object"),
         ('{"format_version": true}', "must be a number from 1 to 1, but is True"),
     ],

@@ -141,7 +141,7 @@ def test_the_manifest_is_json_and_reads_back_as_the_same_dataset(stage: str, spl
         ({"color": "red"}, r"the manifest of 'one' has missing or unknown fields: \['color'\]. Run mtx task=verify"),
         ({"stage": "cooked"}, "the manifest of 'one' is not valid: stage is one of"),
         ({"languages": None}, "the manifest of 'one' is not valid: "),
-        ({"payload": {"rows": 1}}, "the manifest of 'one' is not valid: .*unexpected keyword argument 'rows'"),
+        ({"payload": {"rows": 1}}, "the manifest of 'one' is not valid: Python reports TypeError"),
     ],
 )
 def test_a_damaged_manifest_is_reported(change: dict[str, Any], message: str) -> None:

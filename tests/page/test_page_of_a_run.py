@@ -1,6 +1,7 @@
 """When a run gets a page: at its end, alone, by the process that wrote its report."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from jobs_on_disk import measured, profile, trained, write_job
 
-from mtx.errors import DataError
+from mtx.errors import DataError, JobFailedError
 from mtx.page.render import render
 from mtx.records.job_records import read_results
 from mtx.records.page_recipients import send_files_to
@@ -75,3 +76,21 @@ def test_a_run_that_fails_keeps_no_page_of_an_earlier_attempt(tmp_path: Path) ->
         run_job(run, fails)
     assert told == [True]
     assert not (run.folder / "report.html").exists()
+
+
+def test_a_job_that_fails_names_its_log_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, kept_in = job(tmp_path / "sweep" / "0", sweep_dir=tmp_path / "sweep"), []
+    log = run.folder / "another.log"
+    handler = logging.FileHandler(log)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    monkeypatch.setattr("mtx.sweep.job.keep_native_lines_in", kept_in.append)
+
+    def fails() -> None:
+        raise RuntimeError("of no use")
+
+    with pytest.raises(JobFailedError) as found:
+        run_job(run, fails)
+    handler.close()
+    assert str(found.value).endswith(f"See {log}")
+    assert kept_in == [log]
+    assert log.read_text(encoding="utf-8").endswith("RuntimeError: of no use\n\n")

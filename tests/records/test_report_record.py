@@ -200,7 +200,7 @@ WRONG = {
     "a text for a number": (
         b'{"report_version": 2, "ledger": {"num_pairs": "many"}, "epoch": -1}',
         DamagedError,
-        r"epoch should be greater than or equal to 0, but is -1; ledger.num_pairs should be a valid integer, but is "
+        r"epoch should be greater than or equal to 0, but is -1; ledger.num_pairs should be an integer, but is "
         r"'many'; ledger.batched is missing; and 2 more",
     ),
     "a list for a mapping": (

@@ -78,6 +78,20 @@ def test_a_refusal_is_judged_by_its_message(message: str, problem: str | None) -
     assert found is None if problem is None else problem in found
 
 
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("sampler.batch_size cannot be read: invalid literal for int(). Set it", "quotes ValueError: "),
+        ("sampler.batch_size cannot be read: Python reports ValueError. Set it", None),
+    ],
+)
+def test_a_refusal_that_quotes_its_cause_fails(message: str, problem: str | None) -> None:
+    error = MtxError(message)
+    error.__cause__ = ValueError("invalid literal for int()")
+    found = fuzz_settings.quoted_sentence(error)
+    assert found is None if problem is None else found is not None and found.startswith(problem)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),

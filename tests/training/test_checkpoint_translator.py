@@ -25,6 +25,7 @@ from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import n_best_search
 from mtx.exhausted_resources import PANIC_MODULE
 from mtx.training.checkpoint_likelihood import target_nats
+from mtx.training.checkpoint_selection import misfit_reason
 from mtx.training.checkpoint_translator import SearchOptions, batches_by_length, load_translator
 from mtx.training.own_model_from_checkpoint import own_model
 from mtx.training.reference.incremental_decoding import search_translations
@@ -176,6 +177,40 @@ def test_another_model_is_built_only_if_the_user_types_it(
     assert translator.translate(["b"]) == translator.translate(["x"])
     with pytest.raises(ConfigError, match="does not fit the typed model"):
         load_translator(path, model=nn.Linear)
+    with pytest.raises(ConfigError, match=r"does not fit the typed model: it has no weight \w+\. Set model._target_"):
+        load_translator(path, model=Wider)
+
+
+def test_a_state_without_shapes_is_no_crash_of_the_reason() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lazy = nn.LazyLinear(3)
+            self.inner = nn.Linear(2, 3)
+
+        def get_extra_state(self) -> dict[str, int]:
+            return {"steps": 1}
+
+        def set_extra_state(self, state: object) -> None:
+            raise AssertionError
+
+    model = Model()
+    weights: dict[str, Any] = {**model.state_dict(), "_extra_state": 3}
+    assert misfit_reason(KeyError("width"), weights, model) == "'width' is missing"
+    weights["inner.weight"] = torch.zeros(3, 5)
+    told = misfit_reason(KeyError("width"), weights, model)
+    assert told == "inner.weight has shape (3, 5) in it and (3, 2) in the model"
+
+
+class Wider(Own):
+    """A user's own model with a weight more than the trained one."""
+
+    def __init__(self, **hparams: Any) -> None:
+        super().__init__(**hparams)
+        self.wider = nn.Parameter(torch.zeros(2))
+
+    def load_state_dict(self, *given: Any, **options: Any) -> Any:
+        return nn.Module.load_state_dict(self, *given, **options)
 
 
 def test_a_hyperparameter_without_its_secret_is_typed_again_or_told(tmp_path: Path) -> None:
@@ -271,9 +306,11 @@ OWN_STEPS = {"kind": "normalise/steps", "version": 1, "steps": [{"kind": "os.sys
         (stored(normalise={"kind": "my.Normaliser", "version": 1}), "your own code 'my.Normaliser'"),
         (stored(normalise={"kind": "normalise/none", "version": 7}), "another version of mtx normalised"),
         (stored(normalise={"kind": "normalise/default", "version": 1, "strip": 3}), "normalise: "),
+        (sizes(d_model=0), "d_model is 0, but must be at least 1. Set ckpt="),
+        (sizes(d_model="8"), "d_model is '8', but must be of another type"),
         (sizes(d_model=10**9), "does not describe a reference model"),
         (sizes(num_encoder_layers=10**9), "tensors are too few for its layers"),
-        (sizes(max_positions=10**9), "max_positions"),
+        (sizes(max_positions=10**9), "max_positions is 1000000000, but must be at most 65536"),
         (sizes(num_heads=3), "model.d_model must be even"),
         (weights(EMBEDDING, torch.zeros(3, 8)), r"has the shape \(3, 8\), not "),
         (weights(EMBEDDING, torch.zeros(1).expand(264, 8)), "shape|repeats its values"),
@@ -321,7 +358,7 @@ def test_a_panic_of_the_tokenizer_is_an_error(trained: tuple[Path, Any, Any], mo
     panic: Any = type("PanicException", (BaseException,), {"__module__": PANIC_MODULE})
     library = Mock(from_str=Mock(side_effect=panic("index out of range")))
     monkeypatch.setattr("mtx.data.tokenize.stored_tokenizer.Tokenizer", library)
-    with pytest.raises(ConfigError, match=r"a tokenizer is damaged \(PanicException: index out of range\)"):
+    with pytest.raises(ConfigError, match=r"a tokenizer is damaged \(the library panics\)"):
         load_translator(trained[0])
 
 
@@ -374,5 +411,5 @@ def test_a_typed_normaliser_replaces_that_of_a_users_own_code(trained: tuple[Pat
 
 
 def test_devices_that_do_not_exist_are_refused(trained: tuple[Path, Any, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"task.device=nonsense cannot be used: .*Set task.device=cpu"):
+    with pytest.raises(ConfigError, match=r"task.device=nonsense is no device of torch here .*Set task.device=cpu"):
         load_translator(trained[0], device="nonsense")

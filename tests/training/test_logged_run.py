@@ -1,5 +1,6 @@
 """Loggers of a run: which are built, what they get, and that their failures cost nothing."""
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,8 +47,18 @@ def test_every_logger_gets_settings_ids_and_figures() -> None:
     assert kept.params == broken.params == expected
     logged.figures({"bits_per_byte": 1.5, "slices.a[b]": 2.0, "ter": float("inf")}, 7)
     assert kept.metrics == {"report/bits_per_byte@7": 1.5, "report/slices.a_b_@7": 2.0}
-    assert told == ["Kept did not take the figures of its report: OSError: the server is away"]
+    assert told == ["Kept did not take the figures of its report: OSError: the server"]
     assert not logged.takes_files
+
+
+def test_the_trace_of_a_logger_that_fails_is_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    handler = logging.FileHandler(tmp_path / "mtx.log")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    LoggedRun([Kept(fails=True)], told.append).figures({"ter": 1.0}, 7)
+    handler.close()
+    assert told[0].endswith(f": OSError: the server; {tmp_path / 'mtx.log'} has the trace")
+    assert "in log_metrics" in (tmp_path / "mtx.log").read_text(encoding="utf-8")
 
 
 class Wandb(WandbLogger):

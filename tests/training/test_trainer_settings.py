@@ -1,17 +1,20 @@
 """Settings of the Trainer that are refused before the data is prepared, each in a line with key, rule and value."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mtx.components.check_and_build import build, check_config
 from mtx.errors import ConfigError
 from mtx.training.callbacks import DataCosts, ExactResume, TrainingBudget
-from mtx.training.trainer_callbacks import single_thread_before_fork, with_defaults
+from mtx.training.trainer_callbacks import single_thread_before_fork, unlogged_monitor, with_defaults
 from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -110,16 +113,50 @@ BUILDS = [
 
 @pytest.mark.parametrize("options", BUILDS)
 def test_what_lightning_refuses_is_told_with_the_group(options: dict[str, Any]) -> None:
-    told = r"^trainer cannot be built: pytorch_lightning.Trainer raised: .+ Change "
+    told = r"^trainer cannot be built: pytorch_lightning.Trainer refuses its options: .+ Change "
     with pytest.raises(ConfigError, match=told) as error:
         build({"trainer": {**TRAINER, **options}}, "trainer")
     assert any(f"trainer.{key}, which is {value!r}" in str(error.value) for key, value in options.items())
 
 
 def test_two_settings_that_are_refused_are_told_without_a_key() -> None:
-    with pytest.raises(ConfigError, match=r"^trainer cannot be built: pytorch_lightning.Trainer raised: .+") as error:
+    told = r"^trainer cannot be built: .+ refuses its options: .+ reports \w+\. Change the options of trainer$"
+    with pytest.raises(ConfigError, match=told):
         build({"trainer": {**TRAINER, "profiler": "fast", "plugins": "fast"}}, "trainer")
-    assert "Change" not in str(error.value)
+
+
+NAMES = [
+    ({"strategy": "ddpp"}, "trainer.strategy is one of ddp, .*fsdp.*, but is 'ddpp'. Set \\+trainer.strategy=ddp$"),
+    ({"accelerator": "tpuu"}, "trainer.accelerator is one of tpu, .*, but is 'tpuu'. Set trainer.accelerator=tpu$"),
+    ({"profiler": "fast"}, "trainer.profiler is one of advanced, pytorch, simple, xla, but is 'fast'"),
+    ({"gradient_clip_algorithm": "abs"}, "trainer.gradient_clip_algorithm is one of norm, value, but is 'abs'"),
+    ({"devices": "abc"}, "trainer.devices is a number of devices .*, but is 'abc'. Set trainer.devices=1$"),
+    ({"devices": 0}, "trainer.devices is a number of devices .*, but is 0. Set"),
+    ({"devices": "0"}, "trainer.devices is a number of devices .*, but is '0'. Set"),
+    ({"devices": []}, "trainer.devices is a number of devices .*, but is \\[\\]. Set"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), NAMES)
+def test_names_that_lightning_does_not_know_are_refused_with_its_names(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        check_trainer_settings(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strategy": "fsdp_cpu_offload", "accelerator": "GPU", "profiler": "Simple", "devices": -1},
+        {"strategy": "ddp", "devices": "0,1", "gradient_clip_algorithm": "norm"},
+        {"devices": [0, 1], "strategy": None, "profiler": None},
+        {"devices": "auto"},
+        {"devices": "0,"},
+        {"devices": "-1"},
+        {"devices": 4},
+    ],
+)
+def test_names_that_lightning_knows_are_taken(options: dict[str, Any]) -> None:
+    check_trainer_settings(options)
 
 
 class NeedsPackage(pl.loggers.CSVLogger):
@@ -157,6 +194,42 @@ def test_a_logger_whose_package_is_missing_says_how_to_install_it(
     )
 
 
+def check_early_stopping(trainer: pl.Trainer, callback: pl.Callback) -> None:
+    assert isinstance(callback, EarlyStopping)
+    callback._run_early_stopping_check(trainer)
+
+
+def save_best(trainer: pl.Trainer, callback: pl.Callback) -> None:
+    assert isinstance(callback, ModelCheckpoint)
+    trainer.fit_loop.epoch_loop.val_loop._has_run = True
+    callback._save_topk_checkpoint(trainer, trainer.callback_metrics)
+
+
+MONITORING = [(EarlyStopping("val/los"), check_early_stopping), (ModelCheckpoint(monitor="val/los"), save_best)]
+
+
+@pytest.mark.parametrize(("callback", "check"), MONITORING)
+def test_a_monitor_that_the_model_does_not_log_is_told_with_what_it_logs(
+    callback: pl.Callback, check: Callable[[pl.Trainer, pl.Callback], None]
+) -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[callback])
+    trainer._logger_connector._callback_metrics["val/loss"] = torch.zeros(())
+    with pytest.raises((RuntimeError, MisconfigurationException)) as found:
+        check(trainer, callback)
+    told = unlogged_monitor(found.value, trainer)
+    assert told is not None
+    assert f"{type(callback).__name__} monitors 'val/los', which the model has not logged by step 0. It has" in told
+    assert "has logged val/loss. Set monitor: val/loss" in told
+
+
+def test_another_error_before_the_first_validation_is_not_about_the_monitor() -> None:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[EarlyStopping("val/bits_per_byte")])
+    trainer._logger_connector._callback_metrics["train/loss"] = torch.zeros(())
+    with pytest.raises(RuntimeError) as found:
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+    assert unlogged_monitor(found.value, trainer) is None
+
+
 DEFAULTS = (ExactResume(), DataCosts(), TrainingBudget())
 CHECKPOINTS, BAR = ModelCheckpoint(), RichProgressBar()
 OWN = {
@@ -178,9 +251,21 @@ def test_callbacks_of_the_user_are_added_and_replace_their_kind_alone(own: list[
 
 
 @pytest.mark.parametrize(
-    ("strategy", "is_set"), [("ddp_fork", True), ("ddp_spawn", False), ("ddp", False), ("auto", False)]
+    ("strategy", "is_set"),
+    [
+        ("ddp_fork", True),
+        ("ddp_fork_find_unused_parameters_true", True),
+        ("ddp_fork_find_unused_parameters_false", True),
+        ("ddp_notebook", True),
+        (DDPStrategy(start_method="fork"), True),
+        ("ddp_spawn", False),
+        ("ddp", False),
+        (DDPStrategy(start_method="spawn"), False),
+        ("auto", False),
+    ],
+    ids=str,
 )
-def test_a_process_that_forks_computes_with_one_thread(strategy: str, is_set: bool) -> None:
+def test_a_process_that_forks_computes_with_one_thread(strategy: Any, is_set: bool) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

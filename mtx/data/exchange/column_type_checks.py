@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from mtx.data.dataset import TranslationDataset
 from mtx.errors import DataError, SourceError
+from mtx.library_errors import library_reason
 
 
 def check_types(dataset: TranslationDataset, format: str, hold: Callable[[pa.Field], object]) -> None:
@@ -16,7 +17,7 @@ def check_types(dataset: TranslationDataset, format: str, hold: Callable[[pa.Fie
         except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"the column {field.name!r} of {dataset.id} holds {field.type}, which format={format} does not "
-                f"support: {error}. Leave the column out with downloader.columns, and prepare again"
+                f"support: {library_reason(error)}. Leave the column out with downloader.columns, and prepare again"
             ) from error
 
 

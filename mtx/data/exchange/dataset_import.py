@@ -23,6 +23,7 @@ from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
 from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 TOKENIZER_FILES = frozenset({"tokenizer.json", "source.json", "target.json"})
 
@@ -94,7 +95,10 @@ def _checked_tokenizer(folder: Path) -> Mapping[str, JSON]:
         try:
             tokenizer_from_str((folder / name).read_text(encoding="utf-8"))
         except Exception as error:  # the library raises plain Exception
-            raise SourceError(f"{name} of {folder.name} is not a tokenizer: {error}. Nothing was imported") from error
+            raise SourceError(
+                f"{name} of {folder.name} is not a tokenizer: {library_reason(error, library='tokenizers')}. "
+                "Nothing was imported"
+            ) from error
     return manifest.described
 
 

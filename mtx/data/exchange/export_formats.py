@@ -22,6 +22,7 @@ from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import convert_disk_errors, sha256_of
 from mtx.infra.dal.protocols import is_name
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
+from mtx.library_errors import library_reason
 from mtx.progress.tracking import track
 
 Newlines = Literal["refuse", "escape", "drop"]
@@ -257,7 +258,9 @@ def _decoded_batches(dataset: TranslationDataset, path: Path, declared: Exported
             yield batch
     except (pa.ArrowException, OSError, ValueError) as error:
         raise_if_exhausted(error)
-        raise DamagedError(f"the rows of {dataset.id} cannot be read: {error}. Nothing was imported") from error
+        raise DamagedError(
+            f"the rows of {dataset.id} cannot be read: {library_reason(error)}. Nothing was imported"
+        ) from error
     if num_rows != dataset.n:
         raise DamagedError(
             f"{dataset.id} has changed: rows {num_rows}, but the manifest says {dataset.n}. Nothing was imported"

@@ -19,6 +19,7 @@ from mtx.data.dataset import TranslationDataset
 from mtx.errors import MtxError, SourceError
 from mtx.infra.dal.manifest_digest import json_bytes
 from mtx.infra.dal.protocols import is_name
+from mtx.library_errors import library_reason
 
 EXPORT_FILE = "mtx-export.json"
 FORMAT_NAME = "mtx-export"
@@ -83,7 +84,9 @@ def parse_manifest(content: bytes, source: object) -> ExportManifest:
     try:
         manifest: JSON = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{EXPORT_FILE} of {source} is not JSON: {error}. Export the dataset again") from error
+        raise SourceError(
+            f"{EXPORT_FILE} of {source} is not JSON: {library_reason(error)}. Export the dataset again"
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT_NAME:
         raise SourceError(
             f'{EXPORT_FILE} of {source} does not have "format": "{FORMAT_NAME}", so it cannot be imported. '
@@ -113,7 +116,9 @@ def _parsed_dataset(entry: JSON, source: object) -> TranslationDataset:
     except MtxError:
         raise
     except Exception as error:  # values of wrong types may raise any exception
-        raise SourceError(f"a dataset's manifest in {source} is not valid: {error}. Export it again") from error
+        raise SourceError(
+            f"a dataset's manifest in {source} is not valid: {library_reason(error)}. Export it again"
+        ) from error
     texts = (dataset.name, *dataset.languages)
     wrong = (
         "id" if not is_name(dataset.id) else "",

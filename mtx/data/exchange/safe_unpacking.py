@@ -20,8 +20,9 @@ from mtx.data.exchange.dataset_card import CARD_FILE
 from mtx.data.exchange.export_manifest import EXPORT_FILE, MAX_MANIFEST_BYTES, ExportManifest, parse_manifest
 from mtx.errors import DamagedError, SourceError
 from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
-from mtx.infra.dal.atomic_file import convert_disk_errors, error_reason
+from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dataset.sources.local_files import is_hidden_member
+from mtx.library_errors import library_reason
 
 GZIP_MAGIC = b"\x1f\x8b"  # first bytes of every gzip file
 ALWAYS_ALLOWED_BYTES = 1 << 26  # unpacked size that is allowed for every archive, whatever its ratio
@@ -56,7 +57,7 @@ def unpack(source: Path, into: Path, *, max_ratio: float) -> ExportManifest:
         raise SourceError(f"there is no {error.filename or source}. Correct from=FILE") from error
     except (OSError, *ARCHIVE_ERRORS) as error:
         raise SourceError(
-            f"{source} cannot be read as an archive: {error_reason(error)}. Nothing was imported; get the file again"
+            f"{source} cannot be read as an archive: {library_reason(error)}. Nothing was imported; get the file again"
         ) from error
     return manifest
 

@@ -25,6 +25,7 @@ from mtx.data.filter.opus_steps import DUPLICATES, ConfigLoader, Step, shown_kin
 from mtx.data.filter.opusfilter_duplicates import RemovedDuplicates
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 MAX_BYTES = 1 << 18  # PyYAML needs seconds for more
 NAME = re.compile(r"[\w.-]{1,60}")
@@ -124,8 +125,9 @@ def _parsed(path: str, text: str, is_json: bool) -> Mapping[str, Any]:
     try:
         loaded = json.loads(text) if is_json else ConfigLoader(text).get_single_data()  # a subclass of SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
-        lines = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not valid {'JSON' if is_json else 'YAML'}: {lines[:300]}") from None
+        raise ConfigError(
+            f"{path} is not valid {'JSON' if is_json else 'YAML'}: {library_reason(error)}. Correct the file"
+        ) from None
     key, tool = ("filters", "OpusCleaner") if is_json else ("steps", "OpusFilter")
     if not isinstance(loaded, Mapping) or not isinstance(loaded.get(key), list):
         raise ConfigError(f"{path} is no config of {tool}, which is a mapping with a list under the key {key}")

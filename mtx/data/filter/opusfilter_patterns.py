@@ -16,6 +16,7 @@ from pydantic import Field
 
 from mtx.data.filter.opus_rule import WHITE_SPACE, Mask, OpusRule, Sides, Values, for_each_side, numpy_of
 from mtx.errors import ConfigError
+from mtx.library_errors import library_reason
 
 TAG_START = "<[A-Za-z]"
 
@@ -134,7 +135,9 @@ def compiled(pattern: str) -> Any:
     try:
         return package.compile(pattern)
     except (package.error, OverflowError, RecursionError) as error:
-        raise ConfigError(f"RegExpFilter has the pattern {pattern[:200]!r}, which is not valid: {error}") from None
+        raise ConfigError(
+            f"RegExpFilter has the pattern {pattern[:200]!r}, which is not valid: {library_reason(error)}"
+        ) from None
 
 
 def _regex_package(pattern: str) -> ModuleType:

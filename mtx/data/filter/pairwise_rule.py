@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.errors import DataError
+from mtx.infra.dal.unconvertible_value import unconvertible_value
 
 MAX_REASONS = 100  # of a batch; a rule with more has probably put numbers or texts into its reasons
 
@@ -64,10 +65,10 @@ def judgement_of(name: str, result: object, num_pairs: int) -> tuple[NDArray[np.
     mask, reasons = (result, None) if is_mask else cast(tuple[Any, Any], result)
     try:
         keep = pa.array(mask, type=pa.bool_())
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError):
         raise DataError(
             f"the rule {name} returns true or false for each pair, or a pair of that and of the reasons, but returned "
-            f"{type(result).__name__}: {error}"
+            f"{type(result).__name__}, {unconvertible_value(mask, pa.bool_())}"
         ) from None
     if len(keep) != num_pairs or keep.null_count:
         raise DataError(

@@ -4,6 +4,7 @@ import zlib
 from pathlib import Path
 
 from mtx.errors import ConfigError, DataError
+from mtx.library_errors import library_reason
 
 TRAINING, MEASURING = 0, 1  # the halves of the texts
 
@@ -28,8 +29,8 @@ def other_texts(path: str | None, key: str, half: int) -> list[str]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"{key} names a file with one text per line, but {path} cannot be read: {error.strerror}. Set {key}=FILE, "
-            f"or {key}=null for no noise wrong_language"
+            f"{key} names a file with one text per line, but {path} cannot be read: {library_reason(error)}. Set "
+            f"{key}=FILE, or {key}=null for no noise wrong_language"
         ) from error
     try:
         lines = [line.strip() for line in content.decode("utf-8-sig").split("\n")]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mtx.components.identity import ID_DIGITS
 from mtx.errors import ConfigError, DataError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN
+from mtx.library_errors import library_reason
 
 KEY = "score.given"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -146,7 +147,7 @@ def _stamp(path: Path, key: str = f"{KEY}.path") -> tuple[int, int]:
     try:
         stat = path.stat()
     except OSError as error:
-        raise ConfigError(f"{key}={path} cannot be read: {error.strerror}. Set {key}=FILE") from error
+        raise ConfigError(f"{key}={path} cannot be read: {library_reason(error)}. Set {key}=FILE") from error
     if not path.is_file():
         raise ConfigError(f"{key}={path} must be a file, but is a folder. Set {key}=FILE")
     return stat.st_mtime_ns, stat.st_size
@@ -201,7 +202,7 @@ def _table(path: Path) -> pa.Table:
             parse_options=pa_csv.ParseOptions(delimiter=DELIMITERS.get(suffix, "\t"), ignore_empty_lines=False),
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a file of scores: {error}") from error
+        raise DataError(f"{path} cannot be read as a file of scores: {library_reason(error)}") from error
 
 
 def _rows(number: int) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mtx.data.score.planted_noise import PlantedPairs
 from mtx.errors import ConfigError, DataError
+from mtx.infra.dal.unconvertible_value import unconvertible_value
 
 MAIN_COLUMN = "score"  # the stored name of the column that is called like its scorer
 SAMPLE_PAIRS = 500_000  # pairs on which a scorer trains: enough for stable statistics, and a bound on time and memory
@@ -268,7 +269,8 @@ def score_batch(scorer: Scorer, found: Scores, num_rows: int) -> pa.RecordBatch:
             array = pa.array(given[column], type=of.type, from_pandas=False)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise DataError(
-                f"{name} must return {column} of type {of.type}, but returned other values: {error}"
+                f"{name} must return {column} of type {of.type}, but returned other values, "
+                f"{unconvertible_value(given[column], of.type)}"
             ) from error
         if len(array) != num_rows:
             raise DataError(f"{name} returned {len(array)} scores for {num_rows} pairs, not one per pair")

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from mtx.errors import TokenizerError
+from mtx.library_errors import library_reason
 
 END_OF_WORD = "</w>"
 SEPARATOR = "@@"  # follows each subword but the last one of a word
@@ -94,7 +95,9 @@ def read_codes(content: bytes, path: object) -> BPECodes:
     try:
         lines = io.StringIO(content.decode(), newline=None).read().rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path} is no BPE codes file, because it is not UTF-8: {error}. {EXPECTED}") from None
+        raise TokenizerError(
+            f"{path} is no BPE codes file, because it is not UTF-8: {library_reason(error)}. {EXPECTED}"
+        ) from None
     version = re.fullmatch(r"#version:\s*(\d+(?:\.\d+)*?)(?:\.0)*\s*", lines[0])
     if lines[0].startswith(VERSION_LINE) and (version is None or version[1] not in ("0.1", "0.2")):
         raise TokenizerError(

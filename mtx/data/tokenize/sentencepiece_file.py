@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtx.errors import TokenizerError
+from mtx.library_errors import library_reason
 
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # types of a piece
 MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
@@ -59,9 +60,8 @@ def read_sentencepiece(content: bytes, path: object) -> SentencePieceFile:
     try:
         return _model(memoryview(content))
     except (ValueError, struct.error, IndexError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise TokenizerError(
-            f"{path} is no SentencePiece model, or is damaged ({type(error).__name__}: {reason}). Set "
+            f"{path} is no SentencePiece model, or is damaged ({library_reason(error)}). Set "
             "tokenizer.filepath to the .model file that sentencepiece wrote; read a tokenizer.json with "
             "tokenizer=pretrained"
         ) from None

@@ -13,6 +13,7 @@ from typing import Any
 from mtx.data.tokenize.sentencepiece_file import SentencePieceFile, read_sentencepiece
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter, num_threads
 from mtx.errors import TokenizerError
+from mtx.library_errors import library_reason
 
 FORMAT_KEY = "mtx_sentencepiece"  # the first key of the JSON; no tokenizer.json has it
 FORMAT = 1
@@ -47,7 +48,7 @@ class SentencePieceTokenizer(TokenizerAdapter):
                 raise ValueError(f"its format is {str(values[FORMAT_KEY])[:20]}")
             model, added = base64.b64decode(values["model"], validate=True), [*values["added"]]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise TokenizerError(f"{path} is damaged: {error}. Correct tokenizer.filepath") from None
+            raise TokenizerError(f"{path} is damaged: {library_reason(error)}. Correct tokenizer.filepath") from None
         return cls(model, added, path)
 
     def to_str(self, pretty: bool = False) -> str:
@@ -83,7 +84,8 @@ def sentencepiece_processor(model: bytes, path: object) -> Any:
         processor.LoadFromSerializedProto(model)
     except (RuntimeError, OSError) as error:
         raise TokenizerError(
-            f"{path} is no SentencePiece model that the library reads: {' '.join(str(error).split())[:120]}. Set "
+            f"{path} is no SentencePiece model that the library reads: "
+            f"{library_reason(error, library='sentencepiece')}. Set "
             "tokenizer.filepath to the .model file that sentencepiece wrote"
         ) from None
     return processor

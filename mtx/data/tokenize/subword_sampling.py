@@ -18,6 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from mtx.data.compiled_kernels import numba_kernels
+from mtx.library_errors import library_reason
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def compile_lock(kernels: ModuleType) -> Iterator[None]:
     try:
         lock.acquire()
     except OSError as error:  # includes a timeout; continue without the lock, which only saves time
-        log.warning("compiling subword sampling without waiting for other processes: %s", error)
+        log.warning("compiling subword sampling without waiting for other processes: %s", library_reason(error))
     try:
         yield
     finally:

@@ -27,6 +27,7 @@ from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 from mtx.errors import StoreError, TokenizerError
 from mtx.exhausted_resources import panics_as_errors, raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file
+from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:  # names for annotations only; at run time, these imports would be circular
     from mtx.data.tokenize.subword_sampling import SubwordSampler
@@ -184,7 +185,7 @@ class Tokenization(ABC):
             raise TokenizerError(f"there is no tokenizer file {path}: {make}correct tokenizer.filepath") from error
         except OSError as error:
             raise TokenizerError(
-                f"the tokenizer file {path} cannot be read: {error.strerror or error}. "
+                f"the tokenizer file {path} cannot be read: {library_reason(error)}. "
                 "tokenizer.filepath must be one file, such as FOLDER/tokenizer.json"
             ) from error
         if not content.strip():
@@ -200,7 +201,7 @@ class Tokenization(ABC):
         except Exception as error:  # the library raises plain Exception
             raise TokenizerError(
                 f"{self.filepath} is not a tokenizer file, which is JSON of the `tokenizers` library "
-                f"(tokenizer.json): {error}. Correct tokenizer.filepath"
+                f"(tokenizer.json): {library_reason(error, library='tokenizers')}. Correct tokenizer.filepath"
             ) from error
         found = type(tokenizer.model).__name__
         if self.MODEL not in (None, found):
@@ -218,7 +219,7 @@ class Tokenization(ABC):
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"the folder {path.parent} for the tokenizer cannot be created: {error.strerror or error}. "
+                f"the folder {path.parent} for the tokenizer cannot be created: {library_reason(error)}. "
                 "Choose another with tokenizer.filepath"
             ) from error
         with atomic_file(path) as file:
@@ -261,9 +262,9 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
         raise
     except Exception as error:  # the library raises plain Exception
         raise_if_exhausted(error)
-        reason = str(error).strip().partition("\n")[0]
+        reason = library_reason(error, library="tokenizers")
         raise TokenizerError(
-            f"the tokenizer cannot encode a text, because the library `tokenizers` fails ({reason}). Correct the "
+            f"the tokenizer cannot encode a text, because the library fails ({reason}). Correct the "
             "tokenizer file, or choose another with tokenizer.filepath"
         ) from error
 

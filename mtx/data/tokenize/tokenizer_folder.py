@@ -11,6 +11,7 @@ from typing import Any
 from mtx.assumption_log import assume
 from mtx.data.tokenize.tokenization import SPECIAL_TOKENS, SpecialTokens
 from mtx.errors import TokenizerError
+from mtx.library_errors import library_reason
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKEN_FILES = ("special_tokens_map.json", "tokenizer_config.json")
@@ -83,7 +84,9 @@ def _object(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path} cannot be read as JSON: {error}. Correct tokenizer.filepath") from error
+        raise TokenizerError(
+            f"{path} cannot be read as JSON: {library_reason(error)}. Correct tokenizer.filepath"
+        ) from error
     if not isinstance(found, dict):
         raise TokenizerError(f"{path} must be a JSON object, but is {type(found).__name__}. Correct tokenizer.filepath")
     return found

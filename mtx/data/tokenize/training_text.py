@@ -15,6 +15,7 @@ from mtx.data.dataset import TranslationDataset
 from mtx.data.tokenize.tokenization import MAX_TOKEN_ID, Normalization, Side, normalizer
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.library_errors import library_reason
 from mtx.progress.tracking import Phases
 
 ROWS_PER_BATCH = 8192  # pairs that are converted to Python strings at once
@@ -195,7 +196,9 @@ def _check_text(batch: list[str]) -> None:
     try:
         "".join(batch).encode()
     except (TypeError, UnicodeEncodeError) as error:
+        wrong = [text for text in batch if not isinstance(text, str)][:1]
+        reason = f"{wrong[0]!r} is no text" if wrong else library_reason(error)
         raise DataError(
-            f"a tokenizer cannot learn from this text: {error}. Every src and tgt must be a str without lone "
-            "surrogates. Correct or drop such a pair in the source"
+            f"a tokenizer cannot learn from this text: {reason}. Every src and tgt must be a str "
+            "without lone surrogates. Correct or drop such a pair in the source"
         ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtx.errors import TokenizerError
+from mtx.library_errors import library_reason
 
 FAIRSEQ_SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>"}  # the ids 0 to 3
 OVERWRITE = "#fairseq:overwrite"
@@ -47,7 +48,9 @@ def read_vocabulary(content: bytes, path: Path) -> Vocabulary:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path} is no vocabulary file, because it is not UTF-8: {error}. {EXPECTED}") from None
+        raise TokenizerError(
+            f"{path} is no vocabulary file, because it is not UTF-8: {library_reason(error)}. {EXPECTED}"
+        ) from None
     if path.suffix in MAPPING_SUFFIXES:
         return _of_marian(_mapping(text, path), path, is_mapping=True)
     lines = io.StringIO(text, newline=None).readlines()
@@ -107,7 +110,7 @@ def _mapping(text: str, path: Path) -> dict[str, int]:
     try:
         found = json.loads(text, object_pairs_hook=_by_token) if path.suffix == ".json" else _yaml_mapping(text)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(library_reason(error).split())[:120]
         raise TokenizerError(f"{path} cannot be read as {path.suffix[1:].upper()}: {reason}. {EXPECTED}") from None
     wrong = f"{path} must map each token to its id, but "
     if not isinstance(found, dict):
@@ -159,6 +162,6 @@ def _yaml_mapping(text: str) -> dict[str, Any]:
                 raise ValueError(f"line {event.start_mark.line + 1} has neither a token nor an id")
             scalars.append(event.value)
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(library_reason(error)) from None
     ids = (int(id) if id.isdecimal() else id for id in scalars[1::2])
     return _by_token(zip(scalars[::2], ids, strict=True))

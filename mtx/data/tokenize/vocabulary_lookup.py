@@ -20,6 +20,7 @@ from mtx.data.tokenize.sentencepiece_file import SentencePieceFile, read_sentenc
 from mtx.data.tokenize.sentencepiece_library import sentencepiece_processor
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter, num_threads
 from mtx.errors import TokenizerError
+from mtx.library_errors import library_reason
 
 VOCABULARY_KEY = "mtx_vocabulary"  # the first key of the JSON; no tokenizer.json has it
 VOCABULARY_PREFIX = f'{{"{VOCABULARY_KEY}"'
@@ -92,7 +93,7 @@ class VocabularyTokenizer(TokenizerAdapter):
             if tables.unk not in tables.special:
                 raise ValueError("it has no unknown token")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise TokenizerError(f"{path} is damaged: {error}. Correct tokenizer.filepath") from None
+            raise TokenizerError(f"{path} is damaged: {library_reason(error)}. Correct tokenizer.filepath") from None
         return cls(tables, path)
 
     def to_str(self, pretty: bool = False) -> str:
@@ -121,7 +122,7 @@ class VocabularyTokenizer(TokenizerAdapter):
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise TypeError(f"a text cannot be encoded as UTF-8: {error}") from None
+                raise TypeError(f"a text cannot be encoded as UTF-8: {library_reason(error)}") from None
         return [list(chain.from_iterable(map(self._word, filter(None, text.split(" "))))) for text in texts]
 
     def flat_ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[Any]]:

@@ -13,6 +13,7 @@ from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.folder_file_layer import FolderFileLayer
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.protocols import PayloadInfo
+from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,4 +60,4 @@ def open_arrow(path: str) -> "Rows":
         return Rows(table, reopen=(open_arrow, (path,)))
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise_if_exhausted(error)
-        raise DamagedError(f"{path} cannot be read as an Arrow file: {error}. {VERIFY_HINT}") from error
+        raise DamagedError(f"{path} cannot be read as an Arrow file: {library_reason(error)}. {VERIFY_HINT}") from error

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mtx.errors import DamagedError
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
+from mtx.library_errors import library_reason
 
 BINARY_OF = {
     pa.string(): pa.binary(),
@@ -33,5 +34,6 @@ def check_offsets(table: pa.Table, where: str) -> None:
                 (chunk if kind is None else chunk.view(kind)).validate(full=True)
             except pa.ArrowException as error:
                 raise DamagedError(
-                    f"{where} has changed on disk: the column {name!r} has wrong offsets ({error}). {VERIFY_HINT}"
+                    f"{where} has changed on disk: the column {name!r} has wrong offsets ({library_reason(error)}). "
+                    f"{VERIFY_HINT}"
                 ) from error

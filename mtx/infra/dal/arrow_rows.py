@@ -14,6 +14,7 @@ import pyarrow as pa
 from mtx.errors import DamagedError, DataError
 from mtx.infra.dal.arrow_offsets_check import check_offsets
 from mtx.infra.dal.text_column_reader import TextColumn
+from mtx.infra.dal.unconvertible_value import unconvertible_value
 
 ROWS_AT_ONCE = 8192  # number of rows that are Python objects at the same time
 
@@ -230,17 +231,20 @@ def _table_of_rows(rows: Iterator[Mapping[str, Any]], schema: pa.Schema | None, 
     Raises DataError if a row has other columns than the first row, or a value of another type.
     """
     block = [dict(row) for row in islice(rows, ROWS_AT_ONCE)]
-    columns = set(schema.names if schema is not None else block[0])
+    columns = dict.fromkeys(schema.names if schema is not None else block[0])
     for number, row in enumerate(block, start):
-        if row.keys() != columns:
+        if row.keys() != columns.keys():
             raise DataError(
                 f"row {number} has the columns {sorted(map(str, row))}, but the first row has the columns "
                 f"{sorted(map(str, columns))}. Give all rows the same columns"
             )
     try:
         return pa.Table.from_pylist(block, schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError, OverflowError) as error:
+        given = {name: None if schema is None else schema.field(name).type for name in columns}
+        found = {name: unconvertible_value([row[name] for row in block], kind) for name, kind in given.items()}
+        wrong = [f": {name!r} has others, {each}" for name, each in found.items() if each.startswith("such")]
         raise DataError(
             f"rows {start} to {start + len(block) - 1} have values of different types in one column, or of other types "
-            f"than the first rows: {error}. Give each column values of one type"
+            f"than the first rows{''.join(wrong[:1])}. Give each column values of one type"
         ) from error

@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from mtx.components.identity import JSON
 from mtx.errors import DamagedError, NotStoredError, StoreError
 from mtx.exhausted_resources import raise_if_exhausted
-from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, error_reason, sha256_of, sync_folder
+from mtx.infra.dal.atomic_file import atomic_file, convert_disk_errors, sha256_of, sync_folder
 from mtx.infra.dal.locks import file_lock
 from mtx.infra.dal.maintenance_protocols import Leftover, num_bytes_of, remove_all
 from mtx.infra.dal.manifest_digest import (
@@ -32,6 +32,7 @@ from mtx.infra.dal.oal import not_stored_message
 from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import quarantine
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 FORMAT_VERSION = 2  # of manifest.json. Version 1 has no file lengths, no digests and no key `format_version`
 MANIFEST = "manifest.json"
@@ -275,7 +276,7 @@ def read_manifest(path: Path) -> ArtifactManifest:
         manifest = read_json(path / MANIFEST, what)
     except OSError as error:
         raise_if_exhausted(error)
-        raise DamagedError(f"{what} cannot be read: {path / MANIFEST}: {error_reason(error)}. {VERIFY_HINT}") from error
+        raise DamagedError(f"{path / MANIFEST} cannot be read: {library_reason(error)}. {VERIFY_HINT}") from error
     if not isinstance(manifest, dict):
         raise DamagedError(f"{what} must be a JSON object, but is a {type(manifest).__name__}. {VERIFY_HINT}")
     version = format_version({"format_version": 1, **manifest}, what, FORMAT_VERSION)
@@ -289,7 +290,7 @@ def read_manifest(path: Path) -> ArtifactManifest:
         listed = cast(dict[str, dict[str, Any]], manifest["files"])
         files = {checked_name(name): ArtifactFile(**file) for name, file in listed.items()}
     except (AttributeError, KeyError, TypeError, StoreError) as error:
-        raise DamagedError(f"the list of files in {what} has a wrong format: {error!r}. {VERIFY_HINT}") from error
+        raise DamagedError(f"the list of files in {what} is invalid: {library_reason(error)}. {VERIFY_HINT}") from error
     return ArtifactManifest(path.name, described, files)
 
 
@@ -311,7 +312,7 @@ def check_files(path: Path, manifest: ArtifactManifest, *, full: bool) -> None:
         except OSError as error:
             raise_if_exhausted(error)
             raise DamagedError(
-                f"the file {name} of {manifest.id} cannot be read: {error_reason(error)}. {VERIFY_HINT}"
+                f"the file {name} of {manifest.id} cannot be read: {library_reason(error)}. {VERIFY_HINT}"
             ) from error
         for what, is_, was in found:
             if is_ != was:

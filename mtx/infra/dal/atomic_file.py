@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from mtx.errors import StoreError
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 
 def make_folder(location: str | os.PathLike[str]) -> Path:
@@ -26,7 +27,7 @@ def make_folder(location: str | os.PathLike[str]) -> Path:
             sync_folder(step.parent)
     except OSError as error:
         raise StoreError(
-            f"the store's folder {path} cannot be created: {error_reason(error)}. "
+            f"the store's folder {path} cannot be created: {library_reason(error)}. "
             "Choose a folder that you can write to, with storage.root=FOLDER"
         ) from error
     return path
@@ -158,14 +159,9 @@ def convert_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be written: {error_reason(error)}. Nothing stored before has changed. "
+            f"{path} cannot be written: {library_reason(error)}. Nothing stored before has changed. "
             "Free disk space, get write permission, or choose another folder with storage.root=FOLDER"
         ) from error
-
-
-def error_reason(error: BaseException) -> str:
-    """Return the reason of an error as text, without the errno and the path that Python adds to an OSError."""
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 
 def sync_folder(path: Path) -> None:

@@ -19,6 +19,7 @@ from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.folder_file_layer import FolderFileLayer
 from mtx.infra.dal.manifest_digest import VERIFY_HINT, check_digest, fields_with_digest, json_bytes, read_json
 from mtx.infra.dal.protocols import PayloadInfo
+from mtx.library_errors import library_reason
 
 TYPES_SUFFIX = ".types.json"  # of the file with the column types and a digest
 OLD_TYPES_SUFFIX = ".schema"  # of the file with the column types in older stores, which have no digest
@@ -83,7 +84,7 @@ def open_jsonl(path: str) -> Rows:
         return Rows(table, reopen=reopen)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise_if_exhausted(error)
-        raise DamagedError(f"{path} cannot be read: {error}. {VERIFY_HINT}") from error
+        raise DamagedError(f"{path} cannot be read: {library_reason(error)}. {VERIFY_HINT}") from error
 
 
 def _stored_schema(path: Path) -> pa.Schema:

@@ -11,7 +11,6 @@ from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import (
     atomic_file,
     convert_disk_errors,
-    error_reason,
     make_folder,
     remove_leftovers,
     sync_folder,
@@ -23,6 +22,7 @@ from mtx.infra.dal.oal import already_stored_message, json_value, not_stored_mes
 from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import quarantine
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 SUFFIX = ".json"
 
@@ -70,7 +70,7 @@ class JSONFileObjectLayer:
         except OSError as error:
             raise_if_exhausted(error)
             raise DamagedError(
-                f"the manifest of {name} in {path} cannot be read: {error_reason(error)}. {VERIFY_HINT}"
+                f"the manifest of {name} in {path} cannot be read: {library_reason(error)}. {VERIFY_HINT}"
             ) from error
 
     def delete(self, name: str) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mtx.errors import InUseError, StoreError
-from mtx.infra.dal.atomic_file import error_reason, make_folder
+from mtx.infra.dal.atomic_file import make_folder
 from mtx.infra.dal.protocols import checked_name
+from mtx.library_errors import library_reason
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def path_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
         ) from error
     except (OSError, NotImplementedError) as error:
         raise StoreError(
-            f"the lock {path} cannot be acquired: {error_reason(error)}. Nothing stored has changed. "
+            f"the lock {path} cannot be acquired: {library_reason(error)}. Nothing stored has changed. "
             "Get write permission for its folder, or choose another folder with storage.root=FOLDER"
         ) from error
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mtx.components.identity import JSON, plain_value
 from mtx.errors import DamagedError, NewerFormatError
+from mtx.library_errors import library_reason
 
 DIGEST_KEY = "manifest_sha256"
 VERIFY_HINT = "Run mtx task=verify full=true repair=true, which moves damaged data away; the next run builds it again"
@@ -76,7 +77,9 @@ def read_json(path: Path, what: str) -> JSON:
         value: JSON = json.loads(content)
         same = json_bytes(value) == content
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{what} cannot be read: {path} is not valid JSON: {error}. {VERIFY_HINT}") from error
+        raise DamagedError(
+            f"{what} cannot be read: {path} is not valid JSON: {library_reason(error)}. {VERIFY_HINT}"
+        ) from error
     if not same:
         raise DamagedError(f"{what} has changed on disk: the bytes of {path} are not as mtx writes them. {VERIFY_HINT}")
     return value

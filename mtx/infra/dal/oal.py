@@ -19,7 +19,6 @@ from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import (
     atomic_file,
     convert_disk_errors,
-    error_reason,
     make_folder,
     remove_leftovers,
     sync_folder,
@@ -30,6 +29,7 @@ from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest, json_bytes
 from mtx.infra.dal.protocols import checked_name, is_name
 from mtx.infra.dal.quarantine import free_path
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 SHELF_FILE = "manifests.json"
 LOCK_FILE = "manifests.lock"  # in `location`; the locks of single names are in `location/locks`
@@ -105,7 +105,7 @@ class ObjectAccessLayer:
                     if not is_name(name)
                 ]
         except DamagedError as error:
-            return [Damage(SHELF_FILE, str(error.__cause__ or error))]
+            return [Damage(SHELF_FILE, library_reason(error.__cause__ or error))]
         if self._load() != shelf:  # another process wrote the file during the check
             return self.check(full=full)
         return [Damage(SHELF_FILE, "its bytes are not as mtx writes them")]
@@ -145,7 +145,7 @@ class ObjectAccessLayer:
         except (OSError, ValueError, RecursionError) as error:
             raise_if_exhausted(error)
             raise DamagedError(
-                f"the manifests in {path} cannot be read: {error_reason(error)}. {RESTORE_HINT}"
+                f"the manifests in {path} cannot be read: {library_reason(error)}. {RESTORE_HINT}"
             ) from error
         if not isinstance(shelf, dict):
             raise DamagedError(
@@ -215,7 +215,8 @@ def json_value(name: str, value: Any) -> JSON:
         return plain_value(value)
     except TypeError as error:
         raise StoreError(
-            f"{name} cannot be stored as a manifest, because JSON cannot represent a value in it: {error}"
+            f"{name} cannot be stored as a manifest, because JSON cannot represent a value in it: "
+            f"{library_reason(error)}"
         ) from error
 
 

@@ -31,6 +31,7 @@ from mtx.infra.dal.oal import (
 )
 from mtx.infra.dal.protocols import checked_name
 from mtx.infra.dal.tilde_expansion import expanded_path
+from mtx.library_errors import library_reason
 
 DATABASE = "manifests.sqlite"
 SCHEMA = "CREATE TABLE manifest (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
@@ -171,7 +172,7 @@ class SQLiteObjectLayer:
             with self._transaction("DEFERRED") as db:
                 problems = sqlite_repair.database_problems(db, self._path, full=full)
         except DamagedError as error:
-            problems = [str(error.__cause__)]
+            problems = [library_reason(error.__cause__ or error)]
         return [Damage(DATABASE, problem) for problem in problems]
 
     def repair(self, to: str | os.PathLike[str]) -> list[str]:
@@ -261,10 +262,12 @@ class SQLiteObjectLayer:
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # a message can quote damaged bytes
             if str(getattr(error, "sqlite_errorname", "")).startswith(SYSTEM_ERRORS):
                 raise StoreError(
-                    f"the database {self._path} cannot be used: {error}. Nothing stored has changed. "
+                    f"the database {self._path} cannot be used: {library_reason(error)}. Nothing stored has changed. "
                     "Check disk space and permissions, or choose another folder with storage.root=FOLDER"
                 ) from error
-            raise DamagedError(f"the database {self._path} cannot be read: {error}. {RESTORE_HINT}") from error
+            raise DamagedError(
+                f"the database {self._path} cannot be read: {library_reason(error)}. {RESTORE_HINT}"
+            ) from error
 
     def _create_database(self) -> None:
         """Create the database if it does not exist.

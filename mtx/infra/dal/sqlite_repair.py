@@ -16,6 +16,7 @@ from mtx.infra.dal.atomic_file import convert_disk_errors, make_folder, remove_l
 from mtx.infra.dal.manifest_digest import DIGEST_KEY, check_digest
 from mtx.infra.dal.protocols import is_name
 from mtx.infra.dal.quarantine import free_path
+from mtx.library_errors import library_reason
 
 # Scans from both ends of the table and of its index. One of the four scans may reach rows that are stored after the
 # damage.
@@ -44,7 +45,7 @@ def row_value(text: Any) -> JSON:
     try:
         value: JSON = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the manifest is not valid JSON: {error}") from error
+        raise ValueError(f"the manifest is not valid JSON: {library_reason(error)}") from error
     if row_text(value) != text:
         raise ValueError("the text of the manifest is not the text that mtx writes")
     return value

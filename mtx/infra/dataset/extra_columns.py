@@ -1,7 +1,7 @@
 """Extra columns, which mtx keeps in addition to the two texts: their selection, types and conversions."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from mtx.errors import ConfigError, SourceError, choices
+from mtx.infra.dal.unconvertible_value import unconvertible_value
 
 log = logging.getLogger(__name__)
 
@@ -153,10 +154,23 @@ def united_columns(schemas: Sequence[pa.Schema], where: str) -> pa.Schema:
     try:
         return pa.unify_schemas(list(schemas), promote_options="permissive") if schemas else NO_COLUMNS
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+        found = {name: {field.type for schema in schemas for field in schema if field.name == name} for name in names}
+        name = next((name for name in names if not _can_unite(found[name])), "")
         raise SourceError(
-            f"{where}: a column has different types in different files: {error}. Set one type with "
+            f"{where}: the column {name!r} has different types in different files: "
+            f"{', '.join(sorted(type_name(kind) for kind in found.get(name, ())))}. Set one type with "
             "'downloader.columns={NAME: TYPE}', or leave the column out"
         ) from error
+
+
+def _can_unite(kinds: Iterable[pa.DataType]) -> bool:
+    schemas = [pa.schema([("", kind)]) for kind in kinds]
+    try:
+        pa.unify_schemas(schemas, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
 
 
 def conformed(extra: pa.RecordBatch, schema: pa.Schema, where: str) -> pa.RecordBatch:
@@ -175,8 +189,9 @@ def conformed(extra: pa.RecordBatch, schema: pa.Schema, where: str) -> pa.Record
             else:
                 array = pa.nulls(extra.num_rows, field.type)
         except (pa.ArrowException, ValueError) as error:
+            wrong = unconvertible_value(array, field.type)
             raise SourceError(
-                f"{where}: the column {field.name!r} has a value that is not of type {type_name(field.type)}: {error}. "
+                f"{where}: the column {field.name!r} has a value that is not of type {type_name(field.type)}, {wrong}. "
                 "Set another type with 'downloader.columns={NAME: TYPE}', or leave the column out"
             ) from error
         arrays.append(array)

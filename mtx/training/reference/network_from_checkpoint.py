@@ -12,11 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from mtx.errors import ConfigError, MtxError, OwnCodeError
+from mtx.library_errors import library_reason
+from mtx.training.checkpoint_selection import misfit_reason
 from mtx.training.reference.network import Transformer, position_encodings
 
 KIND = "model/transformer"  # the kind of the reference model in a checkpoint
 KIND_KEY = "model_kind"  # the key of the kind in a checkpoint
 PREFIX = "network."  # of the names of the network's tensors
+BOUNDS = {"ge": "at least", "le": "at most", "expected": "one of"}  # pydantic's names of bounds
+LONGEST_VALUE = 60  # characters of a value in a message
 MAX_POSITIONS = 1 << 16  # positions of a checkpoint; each costs memory without a tensor in the file
 
 Size = Annotated[int, Field(ge=1)]
@@ -56,6 +60,7 @@ def network_of(checkpoint: Mapping[str, Any], path: Path) -> Transformer:
         for name, value in checkpoint["state_dict"].items()
         if isinstance(name, str) and name.startswith(PREFIX)
     }
+    network: Transformer | None = None
     try:
         sizes = NetworkSizes.model_validate(dict(checkpoint.get("hyper_parameters") or {}))
         if sizes.num_encoder_layers + sizes.num_decoder_layers > len(weights):
@@ -66,10 +71,11 @@ def network_of(checkpoint: Mapping[str, Any], path: Path) -> Transformer:
         _check_bytes(weights, path, is_joint=sizes.joint_vocabulary)
         network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(_misfit(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
-    except (ValueError, TypeError, RuntimeError, MtxError) as error:
-        raise ConfigError(_misfit(path, str(error))) from error
+        raise ConfigError(_misfit(path, _size_problem(error))) from None
+    except RuntimeError as error:
+        raise ConfigError(_misfit(path, misfit_reason(error, weights, network))) from error
+    except (ValueError, TypeError, MtxError) as error:
+        raise ConfigError(_misfit(path, library_reason(error))) from error
     if broken := [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]:
         raise ConfigError(
             f"ckpt={path} has weights that are not finite numbers, such as {broken[0]}, as after a training that "
@@ -104,6 +110,16 @@ def _check_bytes(weights: Mapping[str, Tensor], path: Path, *, is_joint: bool) -
     needed, size = sum(tensor.numel() * tensor.element_size() for tensor in counted), path.stat().st_size
     if needed > size:
         raise ValueError(f"its tensors have {needed:,} bytes, but the file {size:,}")
+
+
+def _size_problem(error: ValidationError) -> str:
+    """Return the first size that breaks its rule, with the value and the bound."""
+    first = error.errors(include_url=False)[0]
+    name, bounds = ".".join(map(str, first["loc"])), first.get("ctx", {})
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    rules = [f"must be {words} {bounds[key]}" for key, words in BOUNDS.items() if key in bounds]
+    return f"{name} is {repr(first['input'])[:LONGEST_VALUE]}, but {next(iter(rules), 'must be of another type')}"
 
 
 def _misfit(path: object, reason: str) -> str:

@@ -285,13 +285,13 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     [
         (b"", "is empty: remove it and train again"),
         (b" \n", "is empty"),
-        (b"\xff\xfe\x00", r"not a tokenizer file, which is JSON .* 'utf-8' codec"),
-        (b"{", r"not a tokenizer file, .*EOF while parsing"),
+        (b"\xff\xfe\x00", r"not a tokenizer file, which is JSON .* its byte 1 is not valid UTF-8"),
+        (b"{", r"not a tokenizer file, .*tokenizers reports Exception"),
         (b"[1, 2]", "not a tokenizer file"),
-        (b'{"version": "1.0", "name": "a package.json"}', "not a tokenizer file, .*at line 1"),
+        (b'{"version": "1.0", "name": "a package.json"}', "not a tokenizer file, .*tokenizers reports Exception"),
         (
             b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}',
-            "not a tokenizer file, .*out of vocabulary",
+            "not a tokenizer file, .*tokenizers reports Exception",
         ),
     ],
 )

@@ -171,6 +171,7 @@ def test_an_iterator_of_rows_is_stored_whole_and_in_order(layer: FileLayer) -> N
             r"rows 0 to 1 have values of different types in one column, or of other types .*Give each column values",
         ),
         ({"src": "\ud800"}, r"rows 0 to 1 have values of different types in one column"),
+        ({"src": 2**70}, r"than the first rows: 'src' has others, such as 1180591620717411303424 \(int\)\. Give"),
     ],
 )
 def test_rows_that_do_not_fit_the_first_are_refused_and_nothing_is_stored(
@@ -179,6 +180,22 @@ def test_rows_that_do_not_fit_the_first_are_refused_and_nothing_is_stored(
     with pytest.raises(DataError, match=message):
         layer.create("one", [{"src": "a"}, row])
     assert files_in(tmp_path) == []
+
+
+def test_the_first_column_with_values_of_two_types_is_named_and_a_number_too_large_is_refused(layer: FileLayer) -> None:
+    names = [f"column {number}" for number in range(20)]
+    with pytest.raises(DataError, match="'column 0' has others, such as 'b'"):
+        layer.create("one", [dict.fromkeys(names, 1), dict.fromkeys(names, "b")])
+    with pytest.raises(DataError, match=r"'n' has others, such as 1180591620717411303424 \(int\)\. Give"):
+        layer.create("one", [{"n": 2**70}])
+
+
+def test_rows_that_arrow_refuses_without_a_single_wrong_value_name_no_column(
+    layer: FileLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtx.infra.dal.arrow_rows.unconvertible_value", lambda *_: "a list")
+    with pytest.raises(DataError, match=r"than the first rows\. Give each column values of one type"):
+        layer.create("one", [{"src": "a"}, {"src": 7}])
 
 
 def test_what_was_written_is_measured(layer: FileLayer, tmp_path: Path) -> None:

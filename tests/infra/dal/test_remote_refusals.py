@@ -5,7 +5,7 @@ import socket
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from bucket_stores import MARKS, ROWS, SECRET, dataset_of, described, keys_of, store_at
@@ -69,12 +69,22 @@ class Refusing:
         return refuse
 
 
+class ServerError(Exception):
+    """As botocore raises it."""
+
+    response: ClassVar[dict[str, dict[str, str]]] = {"Error": {"Code": "SlowDown", "Message": "Reduce your rate"}}
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (PermissionError("Forbidden"), r"access is denied \(Forbidden\).*s3:ListBucket"),
-        (TimeoutError("timed out"), r"its server cannot be reached \(timed out\)"),
-        (RuntimeError("at s3://user:pass@b/c?token=x"), r"cannot be read: at s3://\*\*\*@b/c\?token=\*\*\* Nothing"),
+        (PermissionError("Forbidden"), r"access is denied \(PermissionError: Forbidden\).*s3:ListBucket"),
+        (TimeoutError("timed out"), r"its server cannot be reached \(TimeoutError: timed out\)"),
+        (ServerError("no"), r"cannot be read: the server answers SlowDown\. Nothing"),
+        (
+            RuntimeError("at s3://user:pass@b/c?token=x"),
+            r"cannot be read: RuntimeError: at s3://\*\*\*@b/c\?token=\*\*\* Nothing",
+        ),
     ],
 )
 def test_what_a_server_refuses_is_told_without_secrets(

@@ -210,7 +210,7 @@ def test_a_cell_of_another_type_is_refused_by_line_and_name_or_counted(tmp_path:
 def test_a_parquet_column_that_is_not_of_the_type_named_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"src": ["a"], "tgt": ["b"], "n": ["x"]}), tmp_path / "a.parquet")
     with pytest.raises(
-        SourceError, match="rows 1 to 1: the column 'n' has a value that is not of type int: Failed to parse"
+        SourceError, match="rows 1 to 1: the column 'n' has a value that is not of type int, such as 'x'"
     ):
         read(path=tmp_path / "a.parquet", columns={"n": "int"})
 
@@ -227,7 +227,7 @@ def test_columns_that_cannot_be_stored_are_refused_by_name(tmp_path: Path) -> No
 def test_files_whose_types_do_not_go_together_are_refused(tmp_path: Path) -> None:
     jsonl(tmp_path / "a.jsonl", [{"src": "a", "tgt": "b", "n": 1}])
     jsonl(tmp_path / "b.jsonl", [{"src": "a", "tgt": "b", "n": "x"}])
-    with pytest.raises(SourceError, match=r"a column has different types in different files: .*\bn\b"):
+    with pytest.raises(SourceError, match=r"the column 'n' has different types in different files: int, str\."):
         read(path=tmp_path, columns="all")
 
 

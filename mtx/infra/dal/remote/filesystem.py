@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtx.errors import ConfigError, MtxError, NotStoredError, StoreError
 from mtx.infra.dal.remote_url_check import checked_url
+from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -242,11 +243,11 @@ class RemoteFolder:
             # A cached listing would not contain objects that other machines store later.
             fs, root = url_to_fs(self.url, use_listings_cache=False, **_timeout_options(protocol))
         except ImportError as error:
-            how = INSTALL_COMMANDS.get(protocol, f"install the package that fsspec needs for {protocol}://: {error}")
+            how = INSTALL_COMMANDS.get(protocol, f"install the package of fsspec for {protocol}://")
             raise ConfigError(f"storage.root={self.url} needs a package that is not installed: {how}") from error
         except ValueError as error:
             raise ConfigError(
-                f"storage.root={self.url} cannot be opened: {error}. "
+                f"storage.root={self.url} cannot be opened: fsspec refuses the URL ({library_reason(error)}). "
                 "Use s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, another URL that fsspec supports, or a folder"
             ) from error
         if hasattr(fs, "retries"):
@@ -255,7 +256,7 @@ class RemoteFolder:
 
     def _explanation(self, error: Exception, verb: str) -> str:
         kinds = {kind.__name__ for kind in type(error).__mro__}
-        told = str(error) or type(error).__name__
+        told = _server_code(error) or library_reason(error)
         kept = "Nothing stored has changed. "
         if kinds & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"} or (
             "DefaultCredentialsError" in kinds
@@ -279,6 +280,16 @@ class RemoteFolder:
                 "endpoint (AWS_ENDPOINT_URL for your own S3 server), and run the command again"
             )
         return f"{self.url} cannot be {verb}: {told}. {kept}Check the URL, or choose another with storage.root=URL"
+
+
+def _server_code(error: BaseException | None) -> str:
+    """Return the code in the answer of a server, such as `the server answers SlowDown`; empty without an answer."""
+    while error is not None:
+        answer = getattr(error, "response", None)
+        if isinstance(answer, dict) and (code := (answer.get("Error") or {}).get("Code")):
+            return f"the server answers {code}"
+        error = error.__cause__
+    return ""
 
 
 def _timeout_options(protocol: str) -> dict[str, Any]:

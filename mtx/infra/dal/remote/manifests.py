@@ -18,6 +18,7 @@ from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.infra.dal.oal import already_stored_message, json_value, not_stored_message
 from mtx.infra.dal.protocols import NAME_PATTERN, checked_name
 from mtx.infra.dal.remote.filesystem import RemoteFolder
+from mtx.library_errors import library_reason
 
 SUFFIX = ".json"
 
@@ -50,7 +51,7 @@ class RemoteObjectLayer:
             value: JSON = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise DamagedError(
-                f"the manifest of {name} in {self.location} is not valid JSON: {error}. {VERIFY_HINT}"
+                f"the manifest of {name} in {self.location} is not valid JSON: {library_reason(error)}. {VERIFY_HINT}"
             ) from error
         return value
 

@@ -1,12 +1,15 @@
 """The errors and texts that explain a failed request to the Hugging Face Hub."""
 
 import os
+import re
 
 import pyarrow as pa
 
 from mtx.errors import SourceError
 from mtx.infra.dataset.hub.retry import RetryTimeoutError, is_temporary, status_of
+from mtx.library_errors import library_reason
 
+COLUMN = re.compile(r"Column\(/(.+?)\)")  # in pyarrow's errors about JSON
 OTHER_SOURCES_HINT = "or choose another source with downloader=local or downloader=sample"
 
 
@@ -18,12 +21,12 @@ def open_error(dataset: str, error: Exception) -> SourceError:
     )
 
 
-def answer_error(dataset: str, error: Exception) -> SourceError:
+def answer_error(dataset: str, error: Exception | str) -> SourceError:
     """Return the error for an answer of the Hub that is not JSON, or lacks fields."""
     return SourceError(
         f"the Hub at {endpoint()} must answer with JSON that describes the dataset {dataset}, but the answer is not: "
-        f"{error_text(error)}. A proxy or a sign-in page may have answered. Check the connection and HF_ENDPOINT, "
-        f"{OTHER_SOURCES_HINT}"
+        f"{error if isinstance(error, str) else error_text(error)}. A proxy or a sign-in page may have answered. Check "
+        f"the connection and HF_ENDPOINT, {OTHER_SOURCES_HINT}"
     )
 
 
@@ -53,9 +56,12 @@ def advice(error: Exception) -> str:
 
 
 def error_text(error: Exception) -> str:
-    """Return the type of an error and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """Return the status of the server's answer, or the reason of an error without one."""
+    if status := status_of(error):
+        return f"the server answers with status {status}"
+    if isinstance(error, pa.ArrowException) and (column := COLUMN.search(str(error))):
+        return f"the column {column[1]!r} has values of different types"
+    return library_reason(error)
 
 
 def endpoint() -> str:

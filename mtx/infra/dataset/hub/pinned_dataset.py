@@ -72,12 +72,13 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
         ) from error
     except errors.HFValidationError as error:
         raise SourceError(
-            f"{dataset!r} is not a valid name of a dataset: {error}. Set downloader.dataset=OWNER/NAME"
+            f"{dataset!r} is not a valid name of a dataset, which has at most 96 of the characters A-Z a-z 0-9 . _ - "
+            "and at most one slash. Set downloader.dataset=OWNER/NAME"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
         raise answer_error(dataset, error) from error
     if not isinstance(found.id, str) or not found.id:
-        raise answer_error(dataset, ValueError(f"the answer has no name of the dataset, but {found.id!r}"))
+        raise answer_error(dataset, f"the answer has no name of the dataset, but {found.id!r}")
     if found.id != dataset:
         log.warning(
             "the dataset %s is now called %s. Set downloader.dataset=%s",

@@ -11,6 +11,8 @@ from email.utils import parsedate_to_datetime
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
+from mtx.library_errors import library_reason
+
 if TYPE_CHECKING:
     import tenacity
 
@@ -129,8 +131,9 @@ class _Notice:
     def tell_failure(self, state: "tenacity.RetryCallState") -> None:
         """Log the error of the failed request, as callback of tenacity."""
         error = state.outcome.exception() if state.outcome else None
-        lines = str(error).strip().splitlines()
-        self.tell(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+        status = None if error is None else status_of(error)
+        reason = "no answer" if error is None else library_reason(error)
+        self.tell(f"status {status}" if status else reason)
 
 
 def is_temporary(error: BaseException) -> bool:

@@ -188,7 +188,7 @@ def _csv_problem(error: csv.Error) -> str:
         return "a field begins with a quote that is never closed"
     if "field limit" in said:
         return f"a field has more than {MAX_FIELD_CHARS:,} characters; perhaps a quote is never closed"
-    return said
+    return "its quotes, commas or line ends are not those of CSV"
 
 
 def _column_numbers(fields: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from mtx.errors import SourceError
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dataset.sources.formats import ENDINGS
 from mtx.infra.dataset.sources.local_files import COMPRESSIONS, SourceFile, is_hidden, names_text, stamp_of
+from mtx.library_errors import library_reason
 from mtx.redaction_and_escaping import one_line
 
 PATTERN_CHARACTERS = "*?["  # a path that contains one of these characters is a pattern
@@ -130,7 +131,7 @@ def _choose(paths: Iterable[Path], what: str, key: str, *, lines: bool) -> Found
 
 def _files_inside(root: Path) -> list[Path]:
     def stop(error: OSError) -> None:
-        raise SourceError(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{error.filename} cannot be read: {library_reason(error)}") from error
 
     paths = []
     for folder, folders, names in os.walk(root, onerror=stop):  # no links to folders, which can form cycles
@@ -145,7 +146,9 @@ def _matching_files(pattern: Path, key: str) -> list[Path]:
     try:
         found = [path for path in base.glob(str(inner)) if not path.is_dir()]
     except ValueError as error:
-        raise SourceError(f"{pattern} is not a valid pattern of paths: {error}. Correct {key}=PATTERN") from error
+        is_joined = any("**" in part and part != "**" for part in inner.parts)
+        reason = "** is a whole part of a path, as in corpus/**/*.tsv" if is_joined else library_reason(error)
+        raise SourceError(f"{pattern} is not a valid pattern of paths: {reason}. Correct {key}=PATTERN") from error
     dotted = any(part.startswith(".") for part in inner.parts)
     hidden = [is_hidden(path.relative_to(base).parts) for path in found]
     return sorted((path for path, hid in zip(found, hidden, strict=True) if dotted or not hid), key=lambda p: p.parts)

@@ -36,7 +36,7 @@ def parsed_object(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise RefusedLineError("invalid_utf8", utf8_problem(line)) from error
     except json.JSONDecodeError as error:
-        what = f"the line is not valid JSON ({error.msg} at character {error.colno}): {excerpt(line)}"
+        what = f"the line is not valid JSON (at character {error.colno}): {excerpt(line)}"
         if b"\r" in line.rstrip(b"\r\n"):
             what += rf". It has carriage returns (\r), which end no line, {LINE_END_ADVICE}"
         raise RefusedLineError("malformed_json", what) from error

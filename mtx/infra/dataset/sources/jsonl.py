@@ -8,7 +8,7 @@ convert text that looks like a date.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -26,10 +26,12 @@ from mtx.infra.dataset.sources.json_line import (
     ObjectWithRepeats,
     RefusedLineError,
     TooDeepLineError,
+    excerpt,
     kind_name,
     parsed_object,
 )
 from mtx.infra.dataset.sources.local_files import SourceFile, line_blocks
+from mtx.library_errors import library_reason
 
 UNIT_NAME = "line with a JSON object"
 
@@ -93,11 +95,17 @@ def _types(block: bytes, wanted: RequestedColumns, where: str) -> pa.Schema:
             except (pa.ArrowException, OverflowError, UnicodeError) as error:
                 if not (isinstance(wanted.extra, Mapping) and wanted.extra[name]):
                     raise SourceError(
-                        f"{where}: the column {name!r} has values of different types: {error}. List the columns to "
-                        "keep, without this column, with 'downloader.columns=[NAME]'"
+                        f"{where}: the column {name!r} has values of different types, {_two_types(some)}. List the "
+                        "columns to keep, without this column, with 'downloader.columns=[NAME]'"
                     ) from error
         fields.append(pa.field(name, kind))
     return pa.schema(fields)
+
+
+def _two_types(values: Sequence[Any]) -> str:
+    """Return two values of different types, as `such as 1 and 'a'`; one value if all have one type."""
+    shown = {type(value): excerpt(json.dumps(value).encode()) for value in reversed(values) if value is not None}
+    return f"such as {' and '.join(list(shown.values())[-2:][::-1])}"
 
 
 def read(
@@ -192,7 +200,9 @@ def _extra_values(line: bytes, columns: Columns) -> list[Any]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise RefusedLineError("wrong_type", f"the values of the extra columns cannot be read: {error}") from error
+        raise RefusedLineError(
+            "wrong_type", f"the values of the extra columns cannot be read: {library_reason(error)}"
+        ) from error
     values = []
     for field in columns.extra:
         value = found.get(field.name)

@@ -22,6 +22,7 @@ from mtx.infra.dataset.sources.zstd_window import (
     window_bytes,
     window_error,
 )
+from mtx.library_errors import library_reason
 from mtx.redaction_and_escaping import one_line
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -250,10 +251,10 @@ def _convert_errors(file: SourceFile) -> Iterator[None]:
             if TOO_LONG in str(error):
                 raise window_error(file.name, None, "its first frame has a shorter one") from error
             raise SourceError(
-                f"{file.name} is not a complete {file.compression} file: {error}. The file is truncated or damaged: "
-                "copy or download the file again"
+                f"{file.name} is not a complete {file.compression} file: {library_reason(error)}. The file is "
+                "truncated or damaged: copy or download the file again"
             ) from error
-        raise SourceError(f"{file.name} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{file.name} cannot be read: {library_reason(error)}") from error
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
@@ -261,5 +262,5 @@ def stamp_of(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise SourceError(f"{one_line(str(path))} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{one_line(str(path))} cannot be read: {library_reason(error)}") from error
     return status.st_size, status.st_mtime_ns

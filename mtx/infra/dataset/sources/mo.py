@@ -27,6 +27,7 @@ from mtx.infra.dataset.sources.gettext_headers_and_pairs import (
     pairs_of_entry,
 )
 from mtx.infra.dataset.sources.local_files import SourceFile, plain_path
+from mtx.library_errors import library_reason
 
 UNIT_NAME = "entry"
 MAGICS = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}  # magic number: byte order of the file
@@ -101,7 +102,7 @@ def _open_catalogue(file: SourceFile) -> Iterator[_Catalogue]:
             with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 yield _parsed_catalogue(file, data)
         except (OSError, ValueError) as error:  # mapping an empty file raises ValueError
-            raise SourceError(f"{file.name} cannot be read: {error}") from error
+            raise SourceError(f"{file.name} cannot be read: {library_reason(error)}") from error
 
 
 def _parsed_catalogue(file: SourceFile, data: mmap.mmap) -> _Catalogue:

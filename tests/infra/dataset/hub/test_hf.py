@@ -141,12 +141,14 @@ def test_opening_is_tried_again(hub: Session, match: str, fault: dict[str, Any])
 
 def test_a_hub_that_keeps_failing_is_given_up(hub: Session) -> None:
     hub.fault(match="/api/", status=503, times=99)
-    assert "HfHubHTTPError: Server error '503 Service Unavailable'" in hub.error("mtx/jsonl", "de-en")
+    assert "the server answers with status 503" in hub.error("mtx/jsonl", "de-en")
 
 
 def test_a_refusal_is_not_asked_again(hub: Session) -> None:
     hub.fault(match="/api/", status=401, times=1)
-    assert "the dataset mtx/jsonl cannot be opened: HfHubHTTPError" in hub.error("mtx/jsonl", "de-en")
+    assert "the dataset mtx/jsonl cannot be opened: the server answers with status 401" in hub.error(
+        "mtx/jsonl", "de-en"
+    )
 
 
 def test_a_missing_dataset(hub: Session) -> None:
@@ -184,21 +186,23 @@ def test_a_configuration_has_to_be_named_where_there_are_several(hub: Session) -
 
 
 def test_a_repository_without_data(hub: Session) -> None:
-    assert "the dataset mtx/nothing cannot be opened: EmptyDatasetError" in hub.error("mtx/nothing")
+    assert "the dataset mtx/nothing cannot be opened: datasets reports EmptyDatasetError" in hub.error("mtx/nothing")
 
 
 def test_code_of_a_repository_is_never_run(hub: Session) -> None:
     message = hub.error("mtx/script")
-    assert "the dataset mtx/script cannot be opened: RuntimeError: Dataset scripts are no longer supported" in message
+    assert "the dataset mtx/script cannot be opened: Python reports RuntimeError. mtx reads only datasets" in message
     assert "without code from the repository" in message
 
 
 def test_a_card_that_is_no_yaml(hub: Session) -> None:
-    assert "the dataset mtx/broken-card cannot be opened: ParserError" in hub.error("mtx/broken-card")
+    assert "the dataset mtx/broken-card cannot be opened: the error is at line 1, column 14" in hub.error(
+        "mtx/broken-card"
+    )
 
 
 def test_files_that_cannot_be_read_together(hub: Session) -> None:
-    assert "the dataset mtx/mixed cannot be opened: ValueError" in hub.error("mtx/mixed")
+    assert "the dataset mtx/mixed cannot be opened: Python reports ValueError" in hub.error("mtx/mixed")
 
 
 def test_a_split_without_rows(hub: Session) -> None:
@@ -252,7 +256,7 @@ def test_a_file_that_stays_empty_is_no_silent_loss(hub: Session) -> None:
     for options in ({}, {"verify": False}, {"shuffle": True}):
         hub.fault(match="train-1", empty=True, times=999)
         message = hub.error("mtx/jsonl", "de-en", rows=True, patience_s=0.1, **options)
-        assert "failed after 0 rows: ShortResponseError: only 0 of 6,100 bytes arrived, from byte 0" in message
+        assert "failed after 0 rows: only 0 of 6,100 bytes arrived, from byte 0" in message
         assert "retry longer with downloader.patience_s=SECONDS" in message
 
 
@@ -335,7 +339,7 @@ def test_a_card_that_is_out_of_date_can_be_passed_over(hub: Session) -> None:
 def test_a_file_that_goes_missing_half_way(hub: Session) -> None:
     hub.fault(match="train-2", status=404, times=99)
     message = hub.error("mtx/jsonl", "de-en", rows=True)
-    assert "failed after 0 rows: HfHubHTTPError: Client error '404 Not Found'" in message
+    assert "failed after 0 rows: the server answers with status 404" in message
     assert "The repository was changed, renamed or removed" in message
 
 

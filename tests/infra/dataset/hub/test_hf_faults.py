@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_a_body_that_stalls_is_asked_for_again(hub: Session, fault: dict[str, fl
 def test_a_body_that_stalls_for_ever_is_given_up(hub: Session) -> None:
     hub.fault(match="train-1.", times=99, stall_s=0.4)
     answer = timed(hub, rows={"dataset": "mtx/jsonl", "language": "de-en", "patience_s": 0.3})
-    assert "failed after 0 rows: ReadTimeout" in answer["message"]
+    assert re.search(r"failed after 0 rows: httpx2? reports ReadTimeout", answer["message"])
 
 
 @pytest.mark.parametrize("match", ["/api/datasets/mtx/jsonl", "/tree/"])
@@ -122,7 +123,7 @@ def test_a_changed_byte_of_a_parquet_page_is_found_by_its_checksum(hub: Session)
     assert hub.rows("mtx/no-pages", "de-en") != numbered("de", "en", numbers=range(300)), "the byte was not in a text"
     message = hub.error("mtx/pages", "de-en", rows=True)
     assert "reading the dataset mtx/pages failed after 0 rows: " in message
-    assert "CRC" in message
+    assert "it ends too early or is damaged" in message
 
 
 # Texts that are none
@@ -146,7 +147,7 @@ def test_a_later_file_of_numbers_is_refused(hub: Session) -> None:
 @pytest.mark.parametrize("dataset", ["later", "dates"])
 def test_json_with_texts_and_numbers_in_one_file_is_refused_with_its_column(hub: Session, dataset: str) -> None:
     message = hub.error(f"mtx/{dataset}", rows=True, **options_of("mixed" if dataset == "later" else "e"))
-    assert "JSON parse error: Column(/src) changed from string to number in row 1" in message
+    assert "the column 'src' has values of different types" in message
     assert "write its pairs as JSON Lines and read them with downloader=local" in message
 
 

@@ -174,9 +174,19 @@ def test_a_pattern_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Path, "glob", refuse)
     text = message(f"{tmp_path}/**y/a.tsv")
     assert (
-        f"{tmp_path}/**y/a.tsv is not a valid pattern of paths: Invalid pattern. Correct downloader.path=PATTERN"
-        in text
+        f"{tmp_path}/**y/a.tsv is not a valid pattern of paths: ** is a whole part of a path, as in corpus/**/*.tsv. "
+        "Correct downloader.path=PATTERN" in text
     )
+
+
+def test_a_pattern_that_python_refuses_for_another_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise ValueError("another reason")
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    text = message(f"{tmp_path}/**/a*.tsv")
+    assert "whole part" not in text
+    assert f"{tmp_path}/**/a*.tsv is not a valid pattern of paths: " in text
 
 
 def test_a_file_named_twice(folder: Path) -> None:

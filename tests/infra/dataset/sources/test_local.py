@@ -349,7 +349,7 @@ def test_lines_of_json_that_are_no_pair_are_refused_or_counted(tmp_path: Path, r
     [
         (
             '{"src": "a" "tgt": "b"}',
-            'the line is not valid JSON (Expecting \',\' delimiter at character 13): \'{"src": "a" "tgt"',
+            'the line is not valid JSON (at character 13): \'{"src": "a" "tgt"',
         ),
         ("[" * 200_000, "the JSON of this line is nested too deeply: '[[["),
         ('["a"]', 'the line is not an object like {"src": …, "tgt": …}: \'["a"]\''),
@@ -506,7 +506,7 @@ def test_an_archive_cut_short_always_stops(tmp_path: Path, suffix: str, compress
     path = write(tmp_path / f"a{suffix}{compression}", whole[: len(whole) // 2])
     text = message(path=path, on_error=on_error)
     assert (
-        f"{path} is not a complete {'gzip' if compression == '.gz' else 'zstd'} file: Truncated compressed stream"
+        f"{path} is not a complete {'gzip' if compression == '.gz' else 'zstd'} file: it ends too early or is damaged"
         in text
     )
     assert "copy or download the file again" in text
