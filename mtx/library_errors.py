@@ -7,6 +7,7 @@ A message of mtx never quotes the sentence of another library: it says what is w
 import dis
 import logging
 import os
+import re
 import sysconfig
 from functools import cache
 from pathlib import Path
@@ -79,6 +80,12 @@ def library_reason(error: BaseException, *, library: str | None = None) -> str:
     if (told := SQLITE.get("_".join(code.split("_")[:2]))) is not None:  # without a detail, as in SQLITE_IOERR_READ
         return told
     return f"{'Python' if name == 'builtins' else name} reports {code}"
+
+
+def lightning_reason(error: Exception) -> str:
+    """Return the method of the model that Lightning refuses, such as a missing `training_step`, or its class of error."""
+    method = re.search(r"`(\w+)(?:\(\))?`", str(error))
+    return library_reason(error) if method is None else f"it refuses the {method[1]} of the model"
 
 
 def fault_note(error: BaseException) -> str:

@@ -39,7 +39,7 @@ from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.run_context import Run
 from mtx.experiment.run_log import begun_log, run_loggers
 from mtx.experiment.trained_model_report import complete_statistics, evaluated
-from mtx.library_errors import library_reason
+from mtx.library_errors import lightning_reason
 from mtx.progress.progress_log import say
 from mtx.records.held_out_sentences import HELD_OUT_FILE, write_likelihoods
 from mtx.records.plot_data_computation import fit_profile
@@ -120,7 +120,7 @@ def fit(
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
         except MisconfigurationException as error:
             raise ConfigError(
-                f"Lightning cannot train with this trainer and model ({library_reason(error)}), and the log of the run "
+                f"Lightning cannot train with this trainer and model: {lightning_reason(error)}, and the log of the run "
                 "has its reason. Check trainer, its callbacks, and the methods of the model, or type mtx task=check"
             ) from error
     if trainer.is_global_zero:

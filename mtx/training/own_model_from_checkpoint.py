@@ -7,7 +7,7 @@ from typing import Any
 from mtx.assumption_log import assume
 from mtx.errors import ConfigError
 from mtx.redaction_and_escaping import HIDDEN_TEXT
-from mtx.training.checkpoint_selection import misfit_reason
+from mtx.training.weight_misfit import misfit_reason
 
 
 def own_model(model: Callable[..., Any], content: Mapping[str, Any], path: Path) -> Any:

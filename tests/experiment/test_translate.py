@@ -116,7 +116,7 @@ def test_a_stopped_translation_resumes_by_line(
         (["output=."], "is a folder. Set output="),
         (["task.n_best=2"], "task.n_best must be at most task.beam=1, but is 2"),
         (["task.beam=0"], "task.beam is an integer of at least 1"),
-        (["task.device=none"], "task.device=none cannot be used"),
+        (["task.device=none"], "task.device=none is no device of torch here"),
         (["input=text.en", "model._target_=torch.nn.Linear"], "model"),
     ],
 )

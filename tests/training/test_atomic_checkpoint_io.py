@@ -175,5 +175,5 @@ def test_a_checkpoint_that_ends_like_a_zip_file_of_several_disks_is_refused(tmp_
 
     path = tmp_path / "a.ckpt"
     path.write_bytes(struct.pack("<4sLQL4s4H2LH", b"PK\6\7", 0, 0, 2, b"PK\5\6", 0, 0, 0, 0, 0, 0, 0))
-    with pytest.raises(ConfigError, match="zipfiles that span multiple disks are not supported"):
+    with pytest.raises(ConfigError, match="it is not a complete zip file, as torch writes it"):
         weight_shapes(path)

@@ -25,13 +25,13 @@ from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import n_best_search
 from mtx.exhausted_resources import PANIC_MODULE
 from mtx.training.checkpoint_likelihood import target_nats
-from mtx.training.checkpoint_selection import misfit_reason
 from mtx.training.checkpoint_translator import SearchOptions, batches_by_length, load_translator
 from mtx.training.own_model_from_checkpoint import own_model
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import _check_bytes
 from mtx.training.reference.transformer import TransformerTranslator
+from mtx.training.weight_misfit import misfit_reason
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mtx.errors import ConfigError, MtxError, OwnCodeError
 from mtx.library_errors import library_reason
-from mtx.training.checkpoint_selection import misfit_reason
 from mtx.training.reference.network import Transformer, position_encodings
+from mtx.training.weight_misfit import misfit_reason
 
 KIND = "model/transformer"  # the kind of the reference model in a checkpoint
 KIND_KEY = "model_kind"  # the key of the kind in a checkpoint

@@ -81,7 +81,7 @@ def test_a_commit_of_which_only_the_vocabulary_is_stored_is_asked_for_or_told(
     with collected_assumptions() as told:
         assert PretrainedTokenization(filepath=NAME, revision=COMMIT).special.eos == "</s>"
     assert len(hub.paths) == num_asked  # the cache now has the list of the commit's files
-    assert not told
+    assert not [each for each in told if "has none of the files" in each]
 
 
 def test_an_invalid_name_with_a_commit_is_refused(hub: Hub) -> None:
