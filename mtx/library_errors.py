@@ -83,7 +83,7 @@ def library_reason(error: BaseException, *, library: str | None = None) -> str:
 
 
 def lightning_reason(error: Exception) -> str:
-    """Return the method of the model that Lightning refuses, such as a missing `training_step`, or its class of error."""
+    """Return the method of a model that Lightning refuses, such as a missing `training_step`, or the class of error."""
     method = re.search(r"`(\w+)(?:\(\))?`", str(error))
     return library_reason(error) if method is None else f"it refuses the {method[1]} of the model"
 

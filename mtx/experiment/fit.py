@@ -120,8 +120,8 @@ def fit(
             progress = train(run, trainer, model, record, path, trust_ckpt=trust_ckpt)
         except MisconfigurationException as error:
             raise ConfigError(
-                f"Lightning cannot train with this trainer and model: {lightning_reason(error)}, and the log of the run "
-                "has its reason. Check trainer, its callbacks, and the methods of the model, or type mtx task=check"
+                f"Lightning cannot train with this trainer and model: {lightning_reason(error)}, and the log of the "
+                "run has its reason. Check trainer, its callbacks, and the methods of the model, or type mtx task=check"
             ) from error
     if trainer.is_global_zero:
         complete_statistics(run, data, None)
