@@ -122,7 +122,9 @@ class Watch:
                 self.lines.write_kept()
             if self._ends in ready and not self._receive():
                 watched.remove(self._ends)
-                self.signal = None if self.has_announced_end else _signal_of(self._pid)
+                if self.has_announced_end:
+                    break  # the process has closed its files
+                self.signal = _signal_of(self._pid)
         for _ in range(MOST_CHUNKS):
             ready = select.select([self._ends, self._native], [], [], 0)[0]
             is_more = [self._receive()] if self._ends in ready else []
