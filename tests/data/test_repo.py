@@ -198,6 +198,23 @@ def test_rows_of_another_number_are_reported(repo: DatasetRepo) -> None:
         repo.get("one")
 
 
+def test_a_check_of_sizes_opens_no_rows(repo: DatasetRepo, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.add(dataset_of())
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("rows were opened, which imports pyarrow")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(repo.fal), "read", read)
+        assert repo.verify("one", full=False).n == 2
+        payload_of(repo).write_bytes(payload_of(repo).read_bytes() + b"x")
+        with pytest.raises(DamagedError, match="one has changed on disk: bytes"):
+            repo.verify("one", full=False)
+    payload_of(repo).unlink()
+    with pytest.raises(DamagedError, match="its rows are missing"):
+        repo.verify("one", full=False)
+
+
 def test_verify_finds_a_single_flipped_bit(repo: DatasetRepo) -> None:
     repo.add(dataset_of())
     repo.verify("one")
