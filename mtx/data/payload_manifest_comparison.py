@@ -1,5 +1,6 @@
 """Compares stored rows with the manifest of their dataset, and names the shards that have changed."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mtx.data.dataset import Shard, TranslationDataset
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mtx.infra.dal.arrow_rows import Rows
+    from mtx.infra.dal.protocols import FileLayer
 
 
 def compare(dataset_id: str, what: str, found: object, expected: object) -> None:
@@ -48,3 +50,25 @@ def _is_whole(shard: Shard, rows: "pa.Table") -> bool:
     except pa.ArrowException:
         return False
     return digest_of(rows) == shard.sha256
+
+
+def sizes_match(manifest: TranslationDataset, fal: "FileLayer", exists: Callable[[str], bool]) -> bool:
+    """Compare the size of a dataset's payload with its manifest; return False if only its rows can tell.
+
+    No rows are opened, since the import of pyarrow takes longer than the check of a small store.
+
+    Args:
+        manifest: the dataset without its rows.
+        fal: the layer that stores its rows.
+        exists: whether a dataset is stored, for those from which this one takes rows.
+
+    Raises:
+        DamagedError: the sizes differ.
+    """
+    bases = [*(each.id for each in manifest.selects), *([manifest.changes] if manifest.changes else [])]
+    if manifest.payload is None or not all(map(exists, bases)) or not fal.exists(manifest.id):
+        return False  # reading the rows tells what is missing
+    compare(manifest.id, "bytes", fal.num_bytes(manifest.id), manifest.payload.num_bytes)
+    if not manifest.changes:
+        compare(manifest.id, "rows", manifest.payload.num_rows, manifest.n)
+    return True

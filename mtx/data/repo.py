@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mtx.data.dataset import TranslationDataset, is_former
-from mtx.data.payload_manifest_comparison import changed_error, compare, damaged_part
+from mtx.data.payload_manifest_comparison import changed_error, compare, damaged_part, sizes_match
 from mtx.errors import AlreadyStoredError, DamagedError, NewerFormatError, NotStoredError, StoreError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.maintenance_protocols import Damage, FileMaintenance, ObjectMaintenance
@@ -99,20 +99,6 @@ class DatasetRepo:
         if found != manifest.payload.sha256:
             raise changed_error(manifest.id, "SHA-256", found, manifest.payload.sha256)
 
-    def _with_its_size(self, dataset_id: str) -> TranslationDataset | None:
-        """Return a dataset after a comparison of the sizes of what it consists of; None: only its rows can tell.
-
-        No rows are opened, since the import of pyarrow takes longer than the comparison of a small store.
-        """
-        manifest = self.manifest(dataset_id)
-        bases = [*(each.id for each in manifest.selects), *([manifest.changes] if manifest.changes else [])]
-        if manifest.payload is None or not all(map(self.exists, bases)) or not self.fal.exists(dataset_id):
-            return None  # `get` tells what is missing
-        compare(dataset_id, "bytes", self.fal.num_bytes(dataset_id), manifest.payload.num_bytes)
-        if not manifest.changes:
-            compare(dataset_id, "rows", manifest.payload.num_rows, manifest.n)
-        return manifest
-
     def _stored_rows(self, manifest: TranslationDataset) -> "Rows":
         """Return the rows in the payload of a dataset. Raises NotStoredError or DamagedError."""
         dataset_id = manifest.id
@@ -142,11 +128,10 @@ class DatasetRepo:
 
         Returns the dataset. Raises NotStoredError, NewerFormatError, or DamagedError if the payload differs.
         """
-        if not full and (sized := self._with_its_size(dataset_id)) is not None:
-            return sized
-        dataset = self.get(dataset_id)
         if not full:
-            return dataset
+            manifest = self.manifest(dataset_id)
+            return manifest if sizes_match(manifest, self.fal, self.exists) else self.get(dataset_id)
+        dataset = self.get(dataset_id)
         import pyarrow as pa
 
         rows = dataset.rows.stored_rows
