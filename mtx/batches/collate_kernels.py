@@ -125,7 +125,7 @@ def measure(address: int) -> None:
 
 
 def _source_filler(id_type: Any) -> Any:
-    write_row, id_bytes = row_writer(id_type), np.dtype(id_type).itemsize
+    write_row = row_writer(id_type)
 
     @inner_kernel
     def fill_source(address: int, batch: int) -> None:
@@ -141,7 +141,7 @@ def _source_filler(id_type: Any) -> Any:
         for i in range(UInt(starts.size)):
             start, length, row = starts[i], lengths[i], types.int64(i) * width
             # What is written after the row is overwritten by padding and by the next row.
-            write_row(ids + id_bytes * start, num_ids - start, length, size - row, places[1] + INT_BYTES * row, 0, 0)
+            write_row(ids, num_ids, start, length, size - row, places[1] + INT_BYTES * row, 0, 0)
             if extra:
                 table[UInt(row + length)] = eos
                 length += 1
@@ -153,7 +153,7 @@ def _source_filler(id_type: Any) -> Any:
 
 
 def _target_filler(id_type: Any) -> Any:
-    write_row, id_bytes = row_writer(id_type, shifted=True), np.dtype(id_type).itemsize
+    write_row = row_writer(id_type, shifted=True)
 
     @inner_kernel
     def fill_target(address: int, batch: int) -> None:
@@ -170,7 +170,7 @@ def _target_filler(id_type: Any) -> Any:
         for i in range(UInt(starts.size)):
             start, length, row = starts[i], lengths[i], types.int64(i) * width
             at = INT_BYTES * row
-            write_row(ids + id_bytes * start, num_ids - start, length, size - row, places[4] + at, places[3] + at, 0)
+            write_row(ids, num_ids, start, length, size - row, places[4] + at, places[3] + at, 0)
             inputs[UInt(row)] = bos
             labels[UInt(row + length)] = eos
             for j in range(UInt(row + length + 1), UInt(row + width)):

@@ -38,7 +38,7 @@ from mtx.batches.kernel_memory import (
 
 
 def _source_filler(id_type: Any) -> Any:
-    write_row, id_bytes = row_writer(id_type, positions=True), np.dtype(id_type).itemsize
+    write_row = row_writer(id_type, positions=True)
 
     @inner_kernel
     def fill_source(address: int, batch: int) -> None:
@@ -53,7 +53,7 @@ def _source_filler(id_type: Any) -> Any:
             start, length = starts[i], lengths[i]
             # The next row overwrites what is written after this one.
             to, positions = places[1] + INT_BYTES * place, places[3] + INT32_BYTES * place
-            write_row(ids + id_bytes * start, num_ids - start, length, size - place, to, 0, positions)
+            write_row(ids, num_ids, start, length, size - place, to, 0, positions)
             if extra:
                 table[UInt(place + length)] = eos
                 length += 1
@@ -64,7 +64,7 @@ def _source_filler(id_type: Any) -> Any:
 
 
 def _target_filler(id_type: Any) -> Any:
-    write_row, id_bytes = row_writer(id_type, shifted=True, positions=True), np.dtype(id_type).itemsize
+    write_row = row_writer(id_type, shifted=True, positions=True)
 
     @inner_kernel
     def fill_target(address: int, batch: int) -> None:
@@ -79,9 +79,7 @@ def _target_filler(id_type: Any) -> Any:
         for i in range(UInt(starts.size)):
             start, length = starts[i], lengths[i]
             at, positions = INT_BYTES * place, places[7] + INT32_BYTES * place
-            write_row(
-                ids + id_bytes * start, num_ids - start, length, size - place, places[5] + at, places[4] + at, positions
-            )
+            write_row(ids, num_ids, start, length, size - place, places[5] + at, places[4] + at, positions)
             inputs[UInt(place)] = bos
             labels[UInt(place + length)] = eos
             place += length + 1

@@ -60,21 +60,24 @@ def row_writer(id_type: Any, *, shifted: bool = False, positions: bool = False) 
     copy_block = _block_copier(8 * size)
 
     @inner_kernel
-    def write_row(ids: int, num_ids: int, length: int, room: int, table: int, later: int, places: int) -> None:
-        """Write `length` ids at `ids`, where `num_ids` can be read, to `table`, `later` and `places`.
+    def write_row(
+        ids: int, num_ids: int, start: int, length: int, room: int, table: int, later: int, places: int
+    ) -> None:
+        """Write `length` of the `num_ids` ids at `ids`, from number `start` on, to `table`, `later` and `places`.
 
         Each of these has memory for `room` numbers: at least `length`, or one more with `shifted`.
         """
         whole = (length + BLOCK) & -BLOCK  # more than the length
-        if whole <= num_ids and whole < room:
+        row = ids + size * start
+        if start + whole <= num_ids and whole < room:
             for first in range(0, whole, BLOCK):
-                copy_block(ids + size * first, table + INT_BYTES * first)
+                copy_block(row + size * first, table + INT_BYTES * first)
                 if shifted:
-                    copy_block(ids + size * first, later + INT_BYTES * (first + 1))
+                    copy_block(row + size * first, later + INT_BYTES * (first + 1))
                 if positions:
                     _position_block(places + INT32_BYTES * first, first)
         else:
-            source, written = carray(pointer(ids), (length,), id_type), int_array(table, length)
+            source, written = carray(pointer(row), (length,), id_type), int_array(table, length)
             moved, numbers = int_array(later, length + 1), carray(pointer(places), (length + 1,), np.int32)
             for j in range(UInt(length)):
                 written[j] = source[j]
