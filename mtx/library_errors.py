@@ -19,7 +19,7 @@ from mtx.errors import MtxError
 log = logging.getLogger(__name__)
 
 RAISE = dis.opmap["RAISE_VARARGS"]
-OWN_FOLDER = str(Path(__file__).parent)
+OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
 _PACKAGES = f"-packages{os.sep}"  # of site-packages and dist-packages
 FAULT = (
     "mtx has no message for this error, which is a fault of mtx. Report it as an issue of mtx's repository, with this "
@@ -93,10 +93,9 @@ def fault_note(error: BaseException) -> str:
 
     The last frame counts that belongs to one of both, since a library raises most errors for its caller.
     """
-    files = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
-    numbers = [number for _, number in walk_tb(error.__traceback__)]
-    for file, number in reversed(list(zip(files, numbers, strict=True))):
-        if file.startswith(OWN_FOLDER + os.sep):
+    places = [(frame.f_code.co_filename, number) for frame, number in walk_tb(error.__traceback__)]
+    for file, number in reversed(places):
+        if file.startswith(OWN_FOLDER):
             return FAULT
         if _is_user_file(file):
             return f"This error comes from code that is no part of mtx: {file}, line {number}"
@@ -138,8 +137,9 @@ def _fact(error: BaseException) -> str | None:
 
 def system_number(error: BaseException) -> int | None:
     """Return the errno of an error; None for other errors, also of SSL and of names of servers, which number anew."""
-    is_numbered = isinstance(error, OSError) and isinstance(error.errno, int) and _connection_fact(error) is None
-    return error.errno if is_numbered and isinstance(error, OSError) else None
+    if isinstance(error, OSError) and isinstance(error.errno, int) and _connection_fact(error) is None:
+        return error.errno
+    return None
 
 
 def _connection_fact(error: BaseException) -> str | None:
@@ -163,7 +163,7 @@ def _is_of_local_file(error: BaseException) -> bool:
     """Return whether a decompressor has raised an error, or pyarrow, called by mtx, for a file on the disk."""
     frame = innermost_frame(error)
     file = "" if frame is None else frame.tb_frame.f_code.co_filename
-    return Path(file).stem in DECOMPRESSORS or file.startswith(OWN_FOLDER + os.sep) or "pyarrow" in Path(file).parts
+    return Path(file).stem in DECOMPRESSORS or file.startswith(OWN_FOLDER) or "pyarrow" in Path(file).parts
 
 
 def _position(error: BaseException) -> str | None:
@@ -181,6 +181,13 @@ def _position(error: BaseException) -> str | None:
     if type(error).__module__.startswith("pydantic") and callable(fields):
         return ", ".join(".".join(map(str, each["loc"])) for each in fields()[:3]) + " has another form"
     return None
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return the error from which all others of the chain were raised."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def innermost_frame(error: BaseException) -> TracebackType | None:
@@ -202,7 +209,7 @@ def _origin(error: BaseException) -> tuple[bool, bool]:
         return False, False
     code = frame.tb_frame.f_code
     is_of_user = _is_user_file(code.co_filename)
-    is_of_mtx = code.co_filename.startswith(OWN_FOLDER + os.sep)
+    is_of_mtx = code.co_filename.startswith(OWN_FOLDER)
     return is_of_user, (is_of_user or is_of_mtx) and code.co_code[frame.tb_lasti] == RAISE
 
 
@@ -212,7 +219,7 @@ def is_raised_by_user(error: BaseException) -> bool:
 
 
 def _is_user_file(file: str) -> bool:
-    is_own = file.startswith(OWN_FOLDER + os.sep)
+    is_own = file.startswith(OWN_FOLDER)
     return Path(file).is_absolute() and not is_own and not file.startswith(_library_folders()) and _PACKAGES not in file
 
 

@@ -75,6 +75,15 @@ def keep_native_lines_in(log: Path) -> None:
     tell_watch(LOG, os.fsencode(log.absolute()))
 
 
+def end_with_this_process(group: int | None) -> None:
+    """Let the child that watches this run end a process group, too, if a signal ends this process.
+
+    Args:
+        group: the id of the group; None: the group named before has ended.
+    """
+    tell_watch(GROUP, b"%d" % (group or 0))
+
+
 def _close_in_fork() -> None:
     global _pipe
     if _pipe is not None:

@@ -210,8 +210,8 @@ def _run_job(config: dict[str, Any], hydra_config: Any) -> Any:
         os.chdir(moved_from)
     if job.sweep_dir is None:
         watch_process()  # before a lock is taken, which the child that watches would hold, too
-    if job.sweep_dir is None and has_no_folder(config["task"]["_target_"], config.get("repair"), config.get("yes")):
-        return _run_task(job, PlainConsole(), moved_from)  # without a status file, which nobody would read
+        if has_no_folder(config["task"]["_target_"], config.get("repair"), config.get("yes")):
+            return _run_task(job, PlainConsole(), moved_from)  # without a status file, which nobody would read
     from mtx.sweep.job import run_job
 
     if job.sweep_dir is None:

@@ -69,15 +69,6 @@ def watch_process() -> None:
     atexit.register(lambda: tell_watch(END) if os.getpid() == pid else None)  # not in a process that this one forks
 
 
-def end_with_this_process(group: int | None) -> None:
-    """Let the child that waits for this process end a process group, too, if a signal ends this process.
-
-    Args:
-        group: the id of the group; None: the group named before has ended.
-    """
-    tell_watch(GROUP, b"%d" % (group or 0))
-
-
 def ended_by(number: int | None) -> str:
     """Return the line about a run that the signal `number` ended; None: the signal is unknown."""
     rank = next((f"rank {os.environ[name]}: " for name in SHOWN_RANK if os.environ.get(name)), "")

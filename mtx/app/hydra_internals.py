@@ -31,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtx.app.corrected_command import shell_word
+from mtx.library_errors import innermost_frame
 
 LOCK = threading.RLock()  # Hydra has one application in a process, which `main_loader` replaces for a time
 BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__qualname__}"
@@ -57,9 +58,7 @@ def invalid_keys_of_lists() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        frame = error.__traceback__
-        while frame is not None and frame.tb_next is not None:
-            frame = frame.tb_next
+        frame = innermost_frame(error)
         module = "" if frame is None else frame.tb_frame.f_globals["__name__"]
         if not module.startswith("omegaconf.") or isinstance(error, OmegaConfBaseException):
             raise

@@ -8,7 +8,7 @@ from types import CodeType
 
 from mtx.app.corrected_command import shell_word
 from mtx.exhausted_resources import exhausted_message
-from mtx.library_errors import library_reason
+from mtx.library_errors import first_cause, library_reason
 
 HYDRA_SETTING = re.compile(r"[~+]{0,2}hydra[./]")
 FOLDER_SETTING = re.compile(r"\+{0,2}hydra\.(run|sweep)\.dir=")
@@ -48,12 +48,9 @@ def hydra_setting_message(error: BaseException, arguments: Sequence[str], *, wit
     typed = [text for text in of_hydra if not FOLDER_SETTING.match(text)] or (of_hydra if with_folders else [])
     if not typed:
         return None
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
     settings = " ".join(map(shell_word, typed))
     return (
-        f"Hydra cannot start the run with {settings} ({library_reason(first)}). Leave out or correct "
+        f"Hydra cannot start the run with {settings} ({library_reason(first_cause(error))}). Leave out or correct "
         f"{'one of these settings' if len(typed) > 1 else 'this setting'}; mtx --cfg hydra prints all of them"
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.core.utils import JobStatus as HydraJobStatus
 
-from mtx.app.fatal_signal_report import end_with_this_process
 from mtx.errors import JobFailedError
 from mtx.records.job_status import read_status
 from mtx.sweep.job_processes import Launch, in_child, launch_jobs
@@ -43,7 +42,7 @@ def launch_in_children(
         return
     if task.startswith(OWN_TASKS):
         importlib.import_module(task.rpartition(".")[0])
-    launch = in_child(launcher.launch, while_waiting, end_with_this_process) if is_in_child else launcher.launch
+    launch = in_child(launcher.launch, while_waiting) if is_in_child else launcher.launch
     launcher.launch = recorded_launch(launch, folder_of, told)
 
 

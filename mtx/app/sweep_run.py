@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mtx.app.command import wants_traces
-from mtx.app.fatal_signal_report import end_with_this_process, watch_process
+from mtx.app.fatal_signal_report import watch_process
 from mtx.app.hydra_internals import BASIC_LAUNCHER
 from mtx.app.override_errors import readable_configs
 from mtx.app.search_launch import launch_in_children
@@ -144,7 +144,7 @@ def _launch(
                 add_assumptions(sweep.folder, [what])
     is_child = cfg.hydra.launcher._target_ in LAUNCHERS_IN_CHILD and is_own_process() and not wants_traces()
     tick = LivePage(sweep.folder).tick
-    launch = in_child(launcher.launch, tick, end_with_this_process) if is_child else launcher.launch
+    launch = in_child(launcher.launch, tick) if is_child else launcher.launch
     return launch_jobs(
         launch, rows, folders, first=first, passed_over=passed_over, told=_line_printer(sweep), **options
     )

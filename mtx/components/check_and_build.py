@@ -18,7 +18,7 @@ from mtx.components.groups import GROUPS, KEYS, SHORT_KEYS, group_of
 from mtx.components.unchanged_packaged_options import example_with, is_packaged
 from mtx.errors import ConfigError, MtxError, choices
 from mtx.exhausted_resources import raise_if_exhausted
-from mtx.library_errors import library_reason
+from mtx.library_errors import first_cause, library_reason
 
 Config = Mapping[str, Any]
 
@@ -101,17 +101,11 @@ def build(config: Config, group: str, **extra: Any) -> Any:
             return functools.partial(make, **given) if given else make
         return make(**given)
     except InstantiationException as error:
-        raise _construction_error(group, options, _first_cause(error), _refused_keys(group, kept, given)) from error
+        raise _construction_error(group, options, first_cause(error), _refused_keys(group, kept, given)) from error
     except Exception as error:
         if not isinstance(error, REFUSALS) and group.partition(".")[0] not in LIGHTNING_GROUPS:
             raise
         raise _construction_error(group, options, error, _refused_keys(group, kept, given)) from error
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _refused_keys(group: str, options: Config, given: Config) -> list[str]:

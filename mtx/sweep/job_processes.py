@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import mtx.errors
 from mtx.errors import JobFailedError, StoreError
-from mtx.own_process import OWN_PROCESS_VARIABLE, fork_job
+from mtx.own_process import OWN_PROCESS_VARIABLE, end_with_this_process, fork_job
 from mtx.process_group import end_group
 from mtx.records.job_status import JobStatus, read_status, write_status
 
@@ -96,11 +96,7 @@ def launch_jobs(
     return returned
 
 
-def in_child(
-    launch: Launch,
-    while_waiting: Callable[[], None] = lambda: None,
-    told_group: Callable[[int | None], None] = lambda group: None,
-) -> Launch:
+def in_child(launch: Launch, while_waiting: Callable[[], None] = lambda: None) -> Launch:
     """Return a launch that runs in a child of this process, and returns no results.
 
     The child has a process group of its own, to which processes of the launcher belong, too. Ctrl-C reaches this
@@ -109,7 +105,6 @@ def in_child(
     Args:
         launch: starts some jobs, and waits until they have ended.
         while_waiting: called in this process about 20 times a second while the child runs. It raises no errors.
-        told_group: called with the id of the process group when the child begins, and with None when it has ended.
     """
 
     def launched(rows: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
@@ -122,11 +117,11 @@ def in_child(
                 _run_child(lambda: launch(rows, first), told)
             with suppress(OSError):  # the child sets it, too; whoever comes first
                 os.setpgid(pid, pid)
-            told_group(pid)
+            end_with_this_process(pid)
             try:
                 return _result_of(pid, told, while_waiting)
             finally:
-                told_group(None)
+                end_with_this_process(None)
 
     return launched
 

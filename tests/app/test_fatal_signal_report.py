@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mtx import process_group
-from mtx.app.fatal_signal_report import end_with_this_process, ended_by, watch_process
-from mtx.own_process import OWN_PROCESS_VARIABLE, fork_job, keep_native_lines_in
+from mtx.app.fatal_signal_report import ended_by, watch_process
+from mtx.own_process import OWN_PROCESS_VARIABLE, end_with_this_process, fork_job, keep_native_lines_in
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

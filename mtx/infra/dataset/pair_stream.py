@@ -202,3 +202,13 @@ def _is_valid(batch: pa.RecordBatch) -> bool:
 
 def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+def first_pairs(batches: Iterable[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
+    """Yield batches with the first `limit` pairs, and ask for no batch after them; None: all pairs."""
+    for batch in batches:
+        yield batch.slice(0, limit)
+        if limit is not None:
+            limit -= min(limit, batch.num_rows)
+            if not limit:
+                return

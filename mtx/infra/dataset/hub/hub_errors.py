@@ -21,12 +21,16 @@ def open_error(dataset: str, error: Exception) -> SourceError:
     )
 
 
-def answer_error(dataset: str, error: Exception | str) -> SourceError:
+def answer_error(dataset: str, reason: str) -> SourceError:
     """Return the error for an answer of the Hub that is not JSON, or lacks fields."""
-    return SourceError(
-        f"the Hub at {endpoint()} must answer with JSON that describes the dataset {dataset}, but the answer is not: "
-        f"{error if isinstance(error, str) else error_text(error)}. A proxy or a sign-in page may have answered. Check "
-        f"the connection and HF_ENDPOINT, {OTHER_SOURCES_HINT}"
+    return SourceError(f"{wrong_answer(f'dataset {dataset}', reason)}, {OTHER_SOURCES_HINT}")
+
+
+def wrong_answer(what: str, reason: str) -> str:
+    """Return the text about an answer of the Hub that does not describe `what`, up to the last hint."""
+    return (
+        f"the Hub at {endpoint()} must answer with JSON that describes the {what}, but the answer is not: {reason}. "
+        "A proxy or a sign-in page may have answered. Check the connection and HF_ENDPOINT"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mtx.assumption_log import assume
 from mtx.errors import TokenizerError
 from mtx.infra.dataset.hub.client_check import set_default_limits
-from mtx.infra.dataset.hub.hub_errors import endpoint, error_text, offline_variables
+from mtx.infra.dataset.hub.hub_errors import endpoint, error_text, offline_variables, wrong_answer
 from mtx.infra.dataset.hub.pinned_dataset import COMMIT
 from mtx.infra.dataset.hub.retry import RetryPolicy, network_errors
 
@@ -78,11 +78,8 @@ def repository_folder(name: str, revision: str | None, patterns: Sequence[str], 
     except failures as error:
         return _cached_folder(name, revision, chosen, needed, error)
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
-        raise TokenizerError(
-            f"the Hub at {endpoint()} must answer with JSON that describes the repository {name}, but the answer is "
-            f"not: {error_text(error)}. A proxy or a sign-in page may have answered. Check the connection and "
-            "HF_ENDPOINT, or set tokenizer.filepath to a file"
-        ) from error
+        told = wrong_answer(f"repository {name}", error_text(error))
+        raise TokenizerError(f"{told}, or set tokenizer.filepath to a file") from error
 
 
 def _folder_in_cache(name: str, revision: str | None, patterns: list[str], needed: Sequence[str]) -> Path:

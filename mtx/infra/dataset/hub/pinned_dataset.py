@@ -76,7 +76,7 @@ def pinned_commit(dataset: str, revision: str | None, policy: RetryPolicy) -> Pi
             "and at most one slash. Set downloader.dataset=OWNER/NAME"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
-        raise answer_error(dataset, error) from error
+        raise answer_error(dataset, error_text(error)) from error
     if not isinstance(found.id, str) or not found.id:
         raise answer_error(dataset, f"the answer has no name of the dataset, but {found.id!r}")
     if found.id != dataset:
@@ -116,7 +116,7 @@ def open_splits(dataset: str, config: str | None, commit: str, policy: RetryPoli
     try:
         return _hub_response(load, dataset, policy)
     except json.JSONDecodeError as error:
-        raise answer_error(dataset, error) from error
+        raise answer_error(dataset, error_text(error)) from error
     except ValueError as error:
         names = _configurations(dataset, commit, policy)
         if (config is None and len(names) > 1) or (config is not None and names and config not in names):
@@ -127,7 +127,7 @@ def open_splits(dataset: str, config: str | None, commit: str, policy: RetryPoli
             ) from error
         raise open_error(dataset, error) from error
     except (KeyError, TypeError, AttributeError) as error:  # what the client's parser raises
-        raise answer_error(dataset, error) from error
+        raise answer_error(dataset, error_text(error)) from error
     except (RuntimeError, OSError, yaml.YAMLError) as error:  # YAMLError: in the dataset's card
         raise open_error(dataset, error) from error
 

@@ -18,6 +18,7 @@ from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, class_identity, digest
 from mtx.errors import ConfigError, SourceError, choices
 from mtx.infra.dataset.download import Downloader, SourceInfo
+from mtx.infra.dataset.pair_stream import first_pairs
 from mtx.infra.dataset.sources.named_sources import check_name, downloader_of, named_errors
 
 CONFIG_KEY = "downloader.sources"
@@ -142,16 +143,9 @@ class MixtureDownloader(Downloader):
         if split not in splits:
             raise SourceError(f"no source of the mixture has a split {split!r}; present: {choices(split, splits)}")
         for name, part in self.parts.items():
-            if split not in self.part_infos[name].splits:
-                continue
-            left = self.cap(name, split)
-            with self.named_errors(name):
-                for batch in part.batches(split, counts):
-                    yield batch.slice(0, left)
-                    if left is not None:
-                        left -= min(left, batch.num_rows)
-                        if not left:
-                            break
+            if split in self.part_infos[name].splits:
+                with self.named_errors(name):
+                    yield from first_pairs(part.batches(split, counts), self.cap(name, split))
 
     def cap(self, name: str, split: str) -> int | None:
         """Return the maximum number of pairs taken from a split of the source `name`; None: all pairs."""

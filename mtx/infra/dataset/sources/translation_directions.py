@@ -19,6 +19,7 @@ from mtx.components.identity import JSON, digest
 from mtx.errors import ConfigError, SourceError, choices
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.language_names import SIDES, likeness
+from mtx.infra.dataset.pair_stream import first_pairs
 from mtx.infra.dataset.sources.mixture import SPLITS
 
 CONFIG_KEY = "datamodule.directions"
@@ -259,11 +260,8 @@ class DirectionsDownloader(Downloader):
         if split not in (splits := self.info().splits):
             raise SourceError(f"no source has a split {split!r}; present: {choices(split, splits)}")
         for name, part in self.parts.items():
-            left = self.cap(name, split)
-            for batch in part.batches(split, counts) if split in self.part_infos[name].splits else ():
-                yield batch.slice(0, left)
-                if left is not None and not (left := left - min(left, batch.num_rows)):
-                    break
+            if split in self.part_infos[name].splits:
+                yield from first_pairs(part.batches(split, counts), self.cap(name, split))
 
     @cached_property
     def _directed(self) -> dict[str, tuple[str, DirectedDownloader]]:
