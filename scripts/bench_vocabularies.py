@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from bench_encode import encoded
 from bench_turns import options
 
 import mtx
+from mtx.cpu_count import usable_cores
 from mtx.data.tokenize.pretrained import PretrainedTokenization
 from mtx.data.tokenize.sentencepiece import SentencePieceTokenization
 from mtx.data.tokenize.tokenization import prepare_tokenizer
@@ -85,17 +87,16 @@ def of_sentencepiece(kind: str, texts: list[str], folder: Path, size: int) -> Co
     library: Any = sentencepiece.SentencePieceProcessor(model_file=str(path))
     config = SentencePieceTokenization(filepath=path, pad_token="<pad>")
     config.load().at(folder / "tokenizer.json").save()
-    cores = len(os.sched_getaffinity(0))
-    return (
-        load_pair(config, folder),
-        lambda batch: library.encode(batch, num_threads=cores),
-        lambda batch: library.encode(batch, num_threads=cores),
-    )
+    encode = partial(library.encode, num_threads=usable_cores())
+    return load_pair(config, folder), encode, encode
 
 
 def trained_sentencepiece(kind: str, texts: list[str], folder: Path, size: int) -> Path:
     import sentencepiece
 
+    path = folder / f"{kind}.model"
+    if path.exists():  # another kind has trained it
+        return path
     made, lines = io.BytesIO(), [text for text in texts[:: max(1, len(texts) // TRAINED_ON)] if "\0" not in text]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
@@ -108,8 +109,8 @@ def trained_sentencepiece(kind: str, texts: list[str], folder: Path, size: int) 
         user_defined_symbols=[">>de<<"],
         minloglevel=2,
     )
-    (folder / f"{kind}.model").write_bytes(made.getvalue())
-    return folder / f"{kind}.model"
+    path.write_bytes(made.getvalue())
+    return path
 
 
 def of_transformers(kind: str, texts: list[str], folder: Path, size: int) -> Contestant:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mtx.batches.kernel_argument_array import DAMAGED, DONE, NO_SUCH_ROW, NUM_ARRAYS, KernelArguments
 from mtx.batches.kernel_memory import (
+    INT32_BYTES,
     INT_BYTES,
     ONE,
     UInt,
@@ -23,7 +24,6 @@ from mtx.batches.kernel_memory import (
     types,
 )
 
-UINT32_BYTES = 4
 NUM_SLOTS = len(KernelArguments._fields)
 SLOTS = {name: UInt(number) for number, name in enumerate(KernelArguments._fields)}
 
@@ -104,7 +104,7 @@ def measure(address: int) -> None:
                 if row < 0 or row >= num_pairs:
                     call[STATE] = NO_SUCH_ROW
                     return
-                if selected_bytes == UINT32_BYTES:
+                if selected_bytes == INT32_BYTES:
                     row = types.int64(narrow[UInt(row)])
                 elif selected_bytes == INT_BYTES:
                     row = wide[UInt(row)]

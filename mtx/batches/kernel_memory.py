@@ -16,7 +16,7 @@ numba: Any = typed_numba  # untyped, since numba's annotations lack some options
 carray, types = numba.carray, numba.types
 Decorator = Callable[[Callable[..., Any]], Any]
 
-INT_BYTES, INT32_BYTES = 8, 4
+INT_BYTES, INT32_BYTES = 8, 4  # an unsigned number has the size of a signed one
 BLOCK = 16  # ids that are copied at once; most rows have no more
 UInt = np.uint64  # loops over unsigned indices are vectorized, since no index is checked for being below 0
 ONE = UInt(1)

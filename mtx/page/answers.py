@@ -57,7 +57,7 @@ def answers(
     if results.objective != "padding_ratio":
         padding = {name: arm.shown_numbers_by_seed("padding_ratio") for name, arm in results.judged_arms.items()}
         by = compared_by("padding_ratio", "minimize")
-        found += _answer("Which arm has the least padding?", f"{by}.", padding)
+        found += _answer("Which arm has the least padding?", by, padding)
     return tuple(found)
 
 

@@ -25,7 +25,6 @@ from mtx.records.ranking_agreement import Agreement, agreements
 from mtx.records.report_metrics import metric_heading
 from mtx.records.result_types import Results
 from mtx.records.rule_worth import RuleWorths, rule_worths
-from mtx.records.verdict_lines import verdict_text
 
 MAX_FINDINGS = 2  # by slice that an answer names
 
@@ -37,7 +36,6 @@ class Comparison:
     Attributes:
         cohort: The jobs, all evaluated on the same held-out pairs.
         ranking: The table of arms, best first.
-        verdict: The sentence that names the winner, or says why there is none; empty if there is one arm.
         conditions: The amounts of training that are equal for all arms, and those that differ.
         effects: The effect of each varied setting, with its plot.
         grid: The objective for each combination of two varied settings; None if other than two vary.
@@ -56,7 +54,6 @@ class Comparison:
 
     cohort: Cohort
     ranking: Ranking
-    verdict: str
     conditions: tuple[str, ...]
     effects: tuple[tuple[Effect, Plot], ...]
     fronts: tuple[tuple[Front, Plot], ...]
@@ -104,7 +101,6 @@ def comparison(
     return Comparison(
         cohort=cohort,
         ranking=table,
-        verdict=verdict_text(results),
         conditions=condition_lines(results),
         effects=tuple((effect, effect_plot(drawing, effect, objective)) for effect in found_effects),
         fronts=tuple((front, front_plot(drawing, front, results)) for front in found_fronts),
@@ -115,7 +111,7 @@ def comparison(
         agreements=agreements(results) if with_plots else (),
         time_to_quality=common,
         slices=by_slice,
-        grid=combination_grid(results, table),
+        grid=combination_grid(results, table) if with_plots else None,
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
         learning_rates=learning_rate_order(results) if with_plots else None,
         more_pairs=(shares, data_curve_plot(drawing, shares)) if shares is not None else None,

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtx.page.ranking import Cell, Ranking, Row
+from mtx.page.ranking import Cell, Ranking, Row, ranked_groups
 from mtx.records.report_metrics import Value
 from mtx.records.result_types import SEED, Results
-from mtx.records.setting_notation import brief_value
+from mtx.records.setting_notation import BEST_MARK, brief_value
 
 MAX_VALUES = 20  # of each setting
 MIN_SHARE = 0.5  # of the combinations that jobs have; a sparser grid says little
@@ -78,13 +78,13 @@ def combination_grid(results: Results, table: Ranking) -> CombinationGrid | None
 
 def _combination(row: Row, goodness: dict[int, float]) -> Combination:
     assert row.cells[0] is not None
-    return Combination(row.cells[0], row.number, goodness.get(row.number), row.mark == "★")
+    return Combination(row.cells[0], row.number, goodness.get(row.number), row.mark == BEST_MARK)
 
 
 def _goodness(rows: Sequence[Row], results: Results) -> dict[int, float]:
     """Return how good each arm is, from 0 to 1, by the number of its row."""
-    groups = {id(group.jobs): group for group in results.groups}
-    means = {row.number: groups[id(row.jobs)].mean(results.objective or "") for row in rows}
+    groups = ranked_groups(results)
+    means = {row.number: groups[row.number - 1].mean(results.objective or "") for row in rows}
     known = {number: mean for number, mean in means.items() if mean is not None}
     least, most = min(known.values(), default=0.0), max(known.values(), default=0.0)
     width = (most - least) or 1.0

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mtx.page.arm_curves import UNITS, arm_curves, curve_columns
-from mtx.page.ranking import Ranking, metric_columns
+from mtx.page.ranking import Ranking, metric_columns, ranked_groups
 from mtx.page.safe_text import safe_text
 from mtx.records.plot_data_record import RunProfile
 from mtx.records.report_metrics import metric_heading, shown_value
@@ -79,10 +79,8 @@ def packaged_text(name: str) -> str:
 
 
 def _arms(ranking: Ranking, results: Results, metrics: Sequence[str]) -> list[dict[str, object]]:
-    groups = {id(group.jobs): group for group in results.groups}
     found = []
-    for row in ranking.rows[:MAX_ARMS]:
-        group = groups[id(row.jobs)]
+    for row, group in zip(ranking.rows[:MAX_ARMS], ranked_groups(results), strict=False):
         numbers = {
             metric: [shown_value(metric, number) for number in (mean, group.spread(metric) or 0.0)]
             for metric in metrics

@@ -38,7 +38,7 @@ def verdict_parts(results: Results) -> tuple[str, str]:
         return ONLY_CHECKED if is_checked else NO_OBJECTIVE, ""
     if len(results.arms) < 2:
         return "", ""
-    by = f"{compared_by(metric, results.direction)}."
+    by = compared_by(metric, results.direction)
     if results.is_interim:
         return INTERIM.format(*_done_and_waiting(results)), by
     if not results.is_comparable:
@@ -54,9 +54,9 @@ def verdict_parts(results: Results) -> tuple[str, str]:
 
 
 def compared_by(metric: str, direction: Direction) -> str:
-    """Return the words that name the metric of a comparison, its unit if it is percent, and which is better."""
+    """Return the sentence that names the metric of a comparison, its unit if it is percent, and which is better."""
     better = "lower" if direction == "minimize" else "higher"
-    return f"Compared by {metric_name(metric)}{' in percent' * (metric in SHARES)} ({better} is better)"
+    return f"Compared by {metric_name(metric)}{' in percent' * (metric in SHARES)} ({better} is better)."
 
 
 def _done_and_waiting(results: Results) -> tuple[int, int]:

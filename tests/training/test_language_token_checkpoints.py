@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
+import tiny_checkpoint
 import torch
 from tokenizers import AddedToken
 
@@ -33,14 +33,6 @@ from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
 from mtx.training.translation_state import translation_state
 
-SMALL: dict[str, Any] = {
-    **{"d_model": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "dim_feedforward": 8},
-    "max_positions": 64,
-}
-QUIET: dict[str, Any] = {
-    **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"},
-    **{"enable_model_summary": False, "max_steps": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0},
-}
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning", "ignore:.*does not have many workers"
 )
@@ -72,15 +64,7 @@ def data(folder: Path, *overrides: str) -> TranslationDataModule:
 
 
 def trained(folder: Path, name: str, *overrides: str) -> tuple[Path, TransformerTranslator, TranslationDataModule]:
-    dm = data(folder, *overrides)
-    torch.manual_seed(0)
-    names = ("source_vocab_size", "target_vocab_size", "joint_vocabulary", "pad_id", "bos_id", "eos_id")
-    facts = {key: dm.facts()[key] for key in (*names, "forced_target_tokens")}
-    model = TransformerTranslator(**facts, **SMALL)
-    trainer = pl.Trainer(**QUIET)
-    trainer.fit(model, datamodule=dm)
-    trainer.save_checkpoint(folder / f"{name}.ckpt")
-    return folder / f"{name}.ckpt", model.eval(), dm
+    return tiny_checkpoint.fitted(data(folder, *overrides), folder / f"{name}.ckpt")
 
 
 @pytest.fixture(scope="module")
