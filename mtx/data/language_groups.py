@@ -66,11 +66,11 @@ def language_groups(
 def part_languages(corpus: Downloader, raw: Mapping[str, str], repo: DatasetRepo) -> list[Direction]:
     """Return the direction of each part of a corpus in order: that of `datamodule.directions`, else of its source."""
     directions = corpus.part_directions
-    stored = {name: languages_of_raw(repo, raw[part_key(name, "train")]) for name in corpus.parts}
+    stored = {name: dataset_languages(repo, raw[part_key(name, "train")]) for name in corpus.parts}
     return [directions.get(name, languages) for name, languages in stored.items()]
 
 
-def languages_of_raw(repo: DatasetRepo, raw_id: str) -> Direction:
-    """Return the languages of a raw dataset, as its source states them."""
-    source, target = repo.manifest(raw_id).languages
+def dataset_languages(repo: DatasetRepo, dataset_id: str) -> Direction:
+    """Return the languages of a dataset, as its source states them."""
+    source, target = repo.manifest(dataset_id).languages
     return source, target

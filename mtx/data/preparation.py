@@ -21,7 +21,7 @@ from mtx.data.encoding_stage import PairEncoder
 from mtx.data.filter.column_rule import weight_column
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
-from mtx.data.language_groups import languages_of_raw, part_languages
+from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.normalise import DefaultNormaliser, Normaliser, check_prefix_names
 from mtx.data.revision_caching_downloader import revision_caching_downloader
 from mtx.data.score.score_ids import ScoreIds
@@ -197,7 +197,7 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
         beside_text=beside_text,
         beside={
             name: build_encoded(
-                runner, whole_text(runner, text_id), encode, ids.beside(name, languages_of_raw(repo, beside_raw[name]))
+                runner, whole_text(runner, text_id), encode, ids.beside(name, dataset_languages(repo, beside_raw[name]))
             )
             for name, text_id in beside_text.items()
         },

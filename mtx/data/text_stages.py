@@ -9,6 +9,7 @@ from mtx.data.bounded_pair_batches import batch_without_own_columns, pair_batche
 from mtx.data.concatenated_corpus import NAME_SEPARATOR, part_key
 from mtx.data.dataset import Split, TranslationDataset
 from mtx.data.direction_tags import part_normaliser, set_direction
+from mtx.data.language_groups import dataset_languages
 from mtx.data.normalise import Normaliser, changed_rows
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
 from mtx.data.validation_sets import PREDICT_NAME
@@ -114,8 +115,8 @@ def build_set_texts(
     directions = list(dict.fromkeys(corpus.part_directions.values()))
     found = {}
     for name, raw_id in raw.items():
-        languages = runner.repo.manifest(raw_id).languages
-        direction = None if name == PREDICT_NAME else set_direction(name, (languages[0], languages[1]), directions)
+        languages = dataset_languages(runner.repo, raw_id)
+        direction = None if name == PREDICT_NAME else set_direction(name, languages, directions)
         of_set = {} if direction is None else {name: direction}
         found[name] = build_text(part_normaliser(normaliser, name, of_set), runner, raw_id)
     return found

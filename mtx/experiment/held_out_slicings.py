@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mtx.data.language_groups import language_groups, part_languages
+from mtx.data.language_groups import LanguageGroup, language_groups, part_languages
 from mtx.data.score.score_table import shown_columns
 from mtx.evaluation.slices import (
     COLUMN_PREFIX,
@@ -39,6 +39,13 @@ def part_targets(data: TranslationData) -> list[str]:
     assert data.ids is not None
     corpus = data.recipe.downloader.with_stored_parts(data.ids.parts)
     return [target for _, target in part_languages(corpus, data.ids.raw, data.storage.repo)]
+
+
+def corpus_groups(data: TranslationData) -> list[LanguageGroup]:
+    """Return the groups of the parts of the corpus by languages and tag; none if all parts have the same ones."""
+    assert data.ids is not None
+    corpus = data.recipe.downloader.with_stored_parts(data.ids.parts)
+    return language_groups(corpus, data.ids.raw, data.storage.repo, data.recipe.normalise)
 
 
 def slicings_or_none(data: object, console: Console) -> list[Slicing]:
@@ -95,9 +102,7 @@ def _by_source(data: TranslationData, name: str) -> Iterator[Slicing | None]:
 
 def _by_group(data: TranslationData, sources: NDArray[np.uint16]) -> Slicing | None:
     """Return the slicing by direction, or by tag if directions are equal; None for a corpus of one direction."""
-    assert data.ids is not None
-    corpus = data.recipe.downloader.with_stored_parts(data.ids.parts)
-    groups = language_groups(corpus, data.ids.raw, data.storage.repo, data.recipe.normalise)
+    groups = corpus_groups(data)
     if not groups:
         return None
     of_part = {part: number for number, group in enumerate(groups) for part in group.parts}

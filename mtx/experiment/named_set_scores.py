@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from mtx.assumption_log import assume
-from mtx.data.language_groups import language_groups
+from mtx.data.language_groups import dataset_languages
 from mtx.evaluation.translation_metrics import system_scores
 from mtx.evaluation.translator_protocol import Translator
 from mtx.experiment.bleu_tokenizers import bleu_assumption, bleu_tokenizer
-from mtx.experiment.held_out_slicings import GROUP_SLICING
+from mtx.experiment.held_out_slicings import GROUP_SLICING, corpus_groups
 from mtx.experiment.run_context import Run
 from mtx.experiment.translations import (
     NUM_SCORES,
@@ -78,8 +78,10 @@ def score_named_sets(
         return {}
     if not find_spec("sacrebleu"):
         return {}
-    model.to(device)
     sets = [*_direction_sets(data, report), *_named_sets(data, progress)]
+    if not sets:
+        return {}
+    model.to(device)
     found = {each.name: of for each in sets if (of := _scores(data, model, each, scored, beam)) is not None}
     model.cpu()
     if found:
@@ -91,21 +93,19 @@ def _named_sets(data: TranslationDataModule, progress: TrainingProgress) -> Iter
     assert data.ids is not None
     last = progress.validations[-1] if progress.validations else {}
     for name in data.recipe.validation_sets:
-        languages = data.storage.repo.manifest(data.ids.beside_raw[name]).languages
+        languages = dataset_languages(data.storage.repo, data.ids.beside_raw[name])
         key = "val/bits_per_byte" if len(data.val_names) == 1 else f"val/{name}/bits_per_byte"
         figure = last.get(key, last.get("val/bits_per_byte") if data.val_names[0] == name else None)
-        yield _ScoredSet(name, name, (languages[0], languages[1]), figure)
+        yield _ScoredSet(name, name, languages, figure)
 
 
 def _direction_sets(data: TranslationDataModule, report: Report) -> Iterator[_ScoredSet]:
     """Yield the held-out pairs of each group of languages and tags; nothing for a corpus of one direction."""
-    assert data.ids is not None
     name = "validation"
     if name not in data.val_names:
         return
-    corpus = data.recipe.downloader.with_stored_parts(data.ids.parts)
     figures = {of.name: of.bits_per_byte for of in report.slices.get(GROUP_SLICING, ())}
-    for group in language_groups(corpus, data.ids.raw, data.storage.repo, data.recipe.normalise):
+    for group in corpus_groups(data):
         found, sources = figures.get(group.name), data.sources(name)
         shown = f"{name}-{group.name}" if group.name in data.val_names else group.name
         yield _ScoredSet(shown, name, group.languages, found, group.has(sources))

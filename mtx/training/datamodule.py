@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.identity import JSON
-from mtx.data.language_groups import part_languages
+from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.preparation import StageIds
 from mtx.data.tokenize.language_tokens import LeadingIds, leading_ids
 from mtx.errors import ConfigError
@@ -131,13 +131,12 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     def _translation_state(self) -> dict[str, JSON]:
         """Return what a checkpoint stores besides weights, so that it can translate without the store."""
         assert self.ids is not None
-        languages = self._repo.manifest(self.ids.filtered["train"]).languages
-        of_both = (languages[0], languages[1])
+        of_both = dataset_languages(self._repo, self.ids.filtered["train"])
         directions, given = self._prepared_data.directions, self.recipe.language_tokens
         ids: list[LeadingIds] = []
         if given is not None:  # a mixture of several languages has several directions, also without the option
             corpus = self.recipe.downloader.with_stored_parts(self.ids.parts)
-            spoken = directions or list(dict.fromkeys(part_languages(corpus, self.ids.raw, self._repo)))
+            spoken = list(dict.fromkeys(part_languages(corpus, self.ids.raw, self._repo)))
             directions = spoken if len(spoken) > 1 else directions
             ids = [leading_ids(given, each, self.tokenizers) for each in spoken]
         return stored_state(

@@ -112,11 +112,16 @@ class PretrainedTokenization(Tokenization):
             path = self._location()
             is_start_typed = self.bos_token is not None
             named = folder_special_tokens(path, is_start_typed=is_start_typed) if path.is_dir() else SPECIAL_TOKENS
-            typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
-            special = replace(named, **{role: token for role, token in typed.items() if token is not None})
+            special = replace(named, **self._typed_tokens)
             check_distinct(special.eos, special.pad)
             self._special = special
         return self._special
+
+    @property
+    def _typed_tokens(self) -> dict[str, str]:
+        """The special tokens that the config names, by role."""
+        typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
+        return {role: token for role, token in typed.items() if token is not None}
 
     def at(self, filepath: str | os.PathLike[str], phases: "Phases | None" = None) -> Self:
         """Return a copy, including the tokenizer and the special tokens of its folder, with another file."""

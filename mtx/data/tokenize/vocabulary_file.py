@@ -1,7 +1,6 @@
 """Vocabularies of fairseq and Marian: a file with the id of each token, and BPE codes or a SentencePiece model."""
 
 import copy
-import hashlib
 import os
 from dataclasses import field
 from pathlib import Path
@@ -15,6 +14,7 @@ from mtx.data.tokenize.tokenization import COMMON_SPECIAL_TOKENS, Side, SpecialT
 from mtx.data.tokenize.vocabulary_formats import Vocabulary, read_vocabulary
 from mtx.data.tokenize.vocabulary_lookup import VOCABULARY_PREFIX, LookupTables, VocabularyTokenizer
 from mtx.errors import ConfigError, TokenizerError
+from mtx.library_errors import library_reason
 
 VOCABULARY_NAMES = ("vocab.json", "vocab.yml", "dict.txt")
 SIDE_MODELS = {"source": "source.spm", "target": "target.spm"}
@@ -82,15 +82,15 @@ class VocabularyFileTokenization(PretrainedTokenization):
 
     def identity(self) -> dict[str, JSON]:
         """Return what determines the vocabulary: the SHA-256 of tokens and merges, and the special tokens."""
+        if self._content is None:
+            self.load()  # its content has one form for all formats
         described = super().identity()
         for name in ("codes", "target_codes"):  # the content decides
             described.pop(name, None)
-        content = self._read() if self._content is None else self._content
-        canonical = self._tokenizer_of(content).to_str().encode()
         target = self.for_side("target") if self.target_codes is not None or self._is_sided else None
         if target is not None:
             described["target"] = target.identity()
-        return {**described, "sha256": hashlib.sha256(canonical).hexdigest()}
+        return described
 
     def for_side(self, side: Side) -> Self:
         """Return the tokenizer of a side; `target_filepath` and `target_codes` are the files of the target."""
@@ -137,7 +137,7 @@ class VocabularyFileTokenization(PretrainedTokenization):
             content = path.read_bytes()
         except OSError as error:
             raise TokenizerError(
-                f"tokenizer.codes={path} cannot be read: {error.strerror or error}. Correct tokenizer.codes"
+                f"tokenizer.codes={path} cannot be read: {library_reason(error)}. Correct tokenizer.codes"
             ) from None
         if path.suffix in (".model", ".spm"):
             return {"model": content}
@@ -166,8 +166,7 @@ class VocabularyFileTokenization(PretrainedTokenization):
         return folder / names[0]
 
     def _named(self, vocabulary: Vocabulary) -> SpecialTokens:
-        typed = {"pad": self.pad_token, "bos": self.bos_token, "eos": self.eos_token, "unk": self.unk_token}
-        given = {role: token for role, token in typed.items() if token is not None}
+        given = self._typed_tokens
         named = {**vocabulary.roles, **given}
         known = {**vocabulary.words, **vocabulary.special}
         missing = next((role for role, token in given.items() if role != "pad" and token not in known), None)

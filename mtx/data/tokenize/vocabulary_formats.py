@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtx.errors import TokenizerError
+from mtx.infra.dataset.pair_stream import is_text
 from mtx.library_errors import library_reason
 
 FAIRSEQ_SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>"}  # the ids 0 to 3
@@ -117,21 +118,12 @@ def _mapping(text: str, path: Path) -> dict[str, int]:
         raise TokenizerError(f"{wrong}is {type(found).__name__}. {EXPECTED}")
     for token, id in found.items():
         is_id = isinstance(id, int) and not isinstance(id, bool) and id >= 0
-        if not is_id or not token or not _is_utf8(token):
+        if not is_id or not token or not is_text(token):
             shown = str(id)[:MAX_SHOWN] if isinstance(id, int | float | str) else type(id).__name__
             raise TokenizerError(f"{wrong}has {str(token)[:MAX_SHOWN]!r}: {shown}. {EXPECTED}")
     if len(set(found.values())) < len(found):
         raise TokenizerError(f"{wrong}gives one id to two tokens. {EXPECTED}")
     return found
-
-
-def _is_utf8(token: str) -> bool:
-    """Return whether a token has no lone surrogates, which JSON can contain and no text has."""
-    try:
-        token.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _by_token(entries: Iterable[tuple[str, Any]]) -> dict[str, Any]:
