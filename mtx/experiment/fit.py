@@ -58,6 +58,7 @@ from mtx.training.datamodule import TranslationDataModule
 from mtx.training.logged_run import LoggedRun
 from mtx.training.progress_log_callback import TrainingLines
 from mtx.training.trainer_callbacks import single_thread_before_fork, unlogged_monitor, with_defaults
+from mtx.training.trainer_hardware_checks import check_trainer_hardware
 from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
 from mtx.training.training_record import TrainingProgress, TrainingRecord
 
@@ -180,6 +181,7 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     """
     options = run.config["trainer"]
     check_trainer_settings(options)
+    check_trainer_hardware(options)
     own = build_callbacks(options.get("callbacks"))
     lines = TrainingLines(record, metric=METRIC)
     keeper = HeldOutLikelihoods(partial(write_likelihoods, run.output_dir))
