@@ -46,6 +46,19 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "profiler": ("simple", "advanced", "pytorch", "xla"),
     "gradient_clip_algorithm": ("norm", "value"),
 }
+# What other libraries, and the types of torch, call precisions of Lightning.
+OTHER_NAMES: Mapping[str, str] = {
+    "fp16": "16-mixed",
+    "float16": "16-mixed",
+    "half": "16-mixed",
+    "amp": "16-mixed",
+    "bfloat16": "bf16-mixed",
+    "fp32": "32-true",
+    "float32": "32-true",
+    "fp64": "64-true",
+    "float64": "64-true",
+    "double": "64-true",
+}
 DEVICES = re.compile(r"auto|-1|\d+(, ?\d+)*,?")
 
 
@@ -94,7 +107,8 @@ def _name_problem(key: str, value: Any) -> str | None:
         if value in known:
             return None
     names = choices(value, known)
-    return f"trainer.{key} is one of {names}, but is {value!r}. Set trainer.{key}={names.partition(',')[0]}"
+    nearest = OTHER_NAMES.get(value.lower(), names.partition(",")[0]) if key == "precision" else names.partition(",")[0]
+    return f"trainer.{key} is one of {names}, but is {value!r}. Set trainer.{key}={nearest}"
 
 
 def _devices_problem(value: Any) -> str | None:
