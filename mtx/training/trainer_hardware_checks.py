@@ -19,6 +19,8 @@ XLA = "torch_xla"  # the package that computes on a TPU
 STRATEGY_PACKAGES = {"deepspeed": "deepspeed", "xla": XLA, "single_xla": XLA, "single_tpu": XLA}
 PRECISION_PACKAGES = {"transformer-engine": "transformer_engine"}
 PROFILER_PACKAGES = {"xla": XLA}
+# What a Trainer with `barebones` refuses among the keys of the packaged options, and the values that it takes.
+SLOW_FEATURES = {"enable_checkpointing": "false", "enable_progress_bar": "false", "log_every_n_steps": "0"}
 FORKING = ("ddp_fork", "ddp_notebook")
 
 
@@ -130,10 +132,12 @@ def _package_problem(key: str, value: Any, packages: Mapping[str, str]) -> str |
 
 
 def _barebones_problem(options: Mapping[str, Any]) -> str | None:
-    """Return why `task=fit` cannot use a Trainer without loggers and checkpoints; None if it need not."""
+    """Return which settings exclude `barebones`, with which Lightning measures its own overhead; None without one."""
     if options.get("barebones") is not True:
         return None
-    return (
-        "trainer.barebones=true trains without checkpoints, loggers and progress, but task=fit needs them for its "
-        "report. Leave it out, or call the data module from a Trainer of your own"
-    )
+    found = {key: off for key, off in SLOW_FEATURES.items() if options.get(key, True) not in (False, None, 0)}
+    if not found:
+        return None
+    named = " and ".join(f"trainer.{key}={str(options.get(key, True)).lower()}" for key in found)
+    off = " ".join(f"trainer.{key}={value}" for key, value in found.items())
+    return f"trainer.barebones=true excludes {named}. Leave it out, or type {off} logger=[]"

@@ -59,7 +59,8 @@ REFUSED: list[tuple[Options, tuple[int, bool], str]] = [
     ({"strategy": "single_xla"}, NOTHING, "needs the package torch_xla: pip install torch_xla. Or set trainer.strat"),
     ({"precision": "transformer-engine"}, NOTHING, "pip install transformer_engine. Or set trainer.precision=bf16-mix"),
     ({"profiler": "xla"}, NOTHING, "pip install torch_xla. Or set trainer.profiler=simple$"),
-    ({"barebones": True}, NOTHING, "trainer.barebones=true trains without checkpoints, .+ Leave it out, or call"),
+    ({"barebones": True}, NOTHING, "=true excludes trainer.enable_checkpointing=true and .+ type trainer.en"),
+    ({"barebones": True, "enable_checkpointing": False, "log_every_n_steps": 0}, NOTHING, "=false logger=\\[\\]$"),
 ]
 
 
@@ -83,6 +84,10 @@ TAKEN: list[tuple[Options, tuple[int, bool]]] = [
     ({"devices": "0,1", "precision": 16}, (2, False)),
     ({"accelerator": "gpu", "devices": "auto"}, (0, True)),
     ({"accelerator": "mps", "devices": "0,"}, (0, True)),
+    (
+        {"barebones": True, "enable_checkpointing": False, "enable_progress_bar": False, "log_every_n_steps": 0},
+        NOTHING,
+    ),
     ({"accelerator": "ipu", "devices": 9, "barebones": False}, NOTHING),
 ]
 
