@@ -4,14 +4,18 @@ Lightning finds this out while it builds a Trainer, and its errors name no key o
 on a machine without accelerators, so each job checks its settings where it runs.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from mtx.errors import ConfigError
+from mtx.training.trainer_settings import check_trainer_settings
 
 GPUS = ("cuda", "mps")
 XLA = "torch_xla"  # the package that computes on a TPU
@@ -25,14 +29,15 @@ FORKING = ("ddp_fork", "ddp_notebook")
 
 
 def check_trainer_hardware(options: Mapping[str, Any]) -> None:
-    """Check settings of the Trainer against the accelerators and the packages of this machine.
+    """Check settings of the Trainer by their values, and against the accelerators and packages of this machine.
 
     Args:
-        options: the config of the group `trainer`, which `check_trainer_settings` has accepted.
+        options: the config of the group `trainer`.
 
     Raises:
         ConfigError: a setting cannot work here; the message lists every such setting.
     """
+    check_trainer_settings(options)
     accelerator = _accelerator(options.get("accelerator", "auto"))
     problems = [
         _accelerator_problem(options.get("accelerator"), accelerator),
@@ -46,6 +51,22 @@ def check_trainer_hardware(options: Mapping[str, Any]) -> None:
         problems.append(_strategy_problem(options.get("strategy"), accelerator))
     if found := [problem for problem in problems if problem]:
         raise ConfigError("\n".join(found))
+
+
+def check_other_nodes(trainer: pl.Trainer) -> None:
+    """Check that a Trainer of several nodes finds the others, for which it would wait half an hour.
+
+    Raises:
+        ConfigError: no launcher has started this process, and no variable names the address of the first node.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.num_nodes < 2 or not isinstance(environment, LightningEnvironment) or "MASTER_ADDR" in os.environ:
+        return
+    raise ConfigError(
+        f"trainer.num_nodes={trainer.num_nodes} trains on several machines, but no launcher has started this process. "
+        "Start the command on each machine by srun or torchrun, or set the environment variables MASTER_ADDR, "
+        "MASTER_PORT and NODE_RANK. For this machine alone, set trainer.num_nodes=1"
+    )
 
 
 def _accelerator(value: Any) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from mtx.app.corrected_command import with_typed_plus
 from mtx.errors import ConfigError
 from mtx.training import trainer_hardware_checks
-from mtx.training.trainer_hardware_checks import check_trainer_hardware
+from mtx.training.trainer_hardware_checks import check_other_nodes, check_trainer_hardware
 from mtx.training.trainer_settings import check_trainer_settings
 
 Options = dict[str, Any]
@@ -108,6 +108,24 @@ def test_lightning_itself_refuses_what_is_refused(options: Options) -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises((Exception, SystemExit)):  # each kind of error has another class
         pl.Trainer(**{"accelerator": "cpu", "logger": False, "enable_checkpointing": True, **options})
+
+
+@pytest.mark.parametrize(
+    ("num_nodes", "address", "is_refused"), [(2, None, True), (2, "10.0.0.1", False), (1, None, False)]
+)
+def test_several_nodes_need_a_launcher_or_an_address(
+    num_nodes: int, address: str | None, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MASTER_ADDR", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    if address is not None:
+        monkeypatch.setenv("MASTER_ADDR", address)
+    trainer = pl.Trainer(accelerator="cpu", devices=1, num_nodes=num_nodes, logger=False, enable_checkpointing=False)
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"trainer.num_nodes=2 trains on several .+ set trainer.num_nodes=1$"):
+            check_other_nodes(trainer)
+    else:
+        check_other_nodes(trainer)
 
 
 PRECISIONS = {"fp16": "16-mixed", "bfloat16": "bf16-mixed", "bf16-mixd": "bf16-mixed", "16-mix": "16-mixed", 8: "16"}
