@@ -43,7 +43,7 @@ PROBLEMS: dict[str, tuple[Any, str]] = {
         "its pre_tokenizer 'Cut' is none that",
     ),
     "part of another form": ({"decoder": 3}, "its decoder of the JSON type int is none that"),
-    "no merges": ({"model": {"type": "BPE", "vocab": {"a": 0}}}, "its BPE model has no key 'merges'$"),
+    "no merges": ({"model": {"type": "BPE", "vocab": {"a": 0}}}, "its BPE model has no key 'merges'. Correct"),
     "merge beyond the vocabulary": (
         {"model": {**BPE, "merges": [["a", "c"]]}},
         "merges to the token 'c', which is not",
