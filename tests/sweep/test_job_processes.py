@@ -240,7 +240,7 @@ def test_a_search_is_given_what_the_jobs_recorded(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs the list of processes in /proc")
 def test_ctrl_c_reaches_the_jobs_of_a_group_but_not_a_process_that_waits_for_one() -> None:
     named = "echo; exec -a 'python -m submitit.local._local' sleep 60"
-    with subprocess.Popen(["bash", "-c", named], start_new_session=True, stdout=subprocess.PIPE) as waiting:
+    with subprocess.Popen(["bash", "-c", named], process_group=0, stdout=subprocess.PIPE) as waiting:
         assert waiting.stdout is not None
         with subprocess.Popen(["sleep", "60"], process_group=waiting.pid) as job:
             waiting.stdout.readline()
