@@ -16,6 +16,7 @@ from mtx.exhausted_resources import panics_as_errors
 from mtx.library_errors import library_reason
 
 FORMAT_VERSION = "1.0"  # of all files that versions 0.x of the library write
+MODEL_START_BYTES = 64  # a SentencePiece model begins with its first pieces, each after a line feed as its tag
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 MEMBERS = ("normalizers", "pretokenizers", "processors", "decoders")  # of a part of the type Sequence
 MODEL_KEYS = {
@@ -34,9 +35,14 @@ def tokenizer_json_problem(content: bytes | str, error: Exception) -> str:
         content: the content of the file.
         error: what the library or the decoding has raised.
     """
-    if isinstance(error, MtxError | UnicodeError):
+    raw = content if isinstance(content, bytes) else content.encode(errors="surrogatepass")
+    if isinstance(error, MtxError):
         return library_reason(error)
-    if (content if isinstance(content, bytes) else content.encode()).startswith(codecs.BOM_UTF8):
+    if raw.startswith(b"\n") and b"<unk>" in raw[:MODEL_START_BYTES]:
+        return "it seems to be a SentencePiece model, which tokenizer=sentencepiece reads"
+    if isinstance(error, UnicodeError):
+        return library_reason(error)
+    if raw.startswith(codecs.BOM_UTF8):
         return "it begins with a byte order mark, which JSON does not allow"
     try:
         found = json.loads(content)

@@ -77,6 +77,7 @@ FILES = {
     "BOM": (b"\xef\xbb\xbf{}", "it begins with a byte order mark, which JSON does not allow$"),
     "UTF-16": ('{"a": 0}'.encode("utf-16"), "its byte 1 is not valid UTF-8"),
     "deep": (b"[" * 100_000, "it is nested too deeply|the error is at line"),
+    "SentencePiece": (b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02", "which tokenizer=sentencepiece reads$"),
     "NUL": (b"\x00", "the error is at line 1, column 1$"),
 }
 
