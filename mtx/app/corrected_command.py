@@ -42,7 +42,7 @@ def with_typed_plus(message: str, arguments: Iterable[str]) -> str:
     for argument in arguments:
         if (found := TYPED_PLUS.match(argument)) is not None:
             proposal = rf"\b((?:[Ss]et|or) \"?)(?={re.escape(found[2])}=)"
-            message = re.sub(proposal, lambda before, plus=found[1]: before[1] + plus, message)
+            message = re.sub(proposal, rf"\g<1>{found[1]}", message)
     return message
 
 
