@@ -156,9 +156,9 @@ def _barebones_problem(options: Mapping[str, Any]) -> str | None:
     """Return which settings exclude `barebones`, with which Lightning measures its own overhead; None without one."""
     if options.get("barebones") is not True:
         return None
-    found = {key: off for key, off in SLOW_FEATURES.items() if options.get(key, True) not in (False, None, 0)}
+    found = {key: off for key, off in SLOW_FEATURES.items() if options.get(key) not in (False, None, 0)}
     if not found:
         return None
-    named = " and ".join(f"trainer.{key}={str(options.get(key, True)).lower()}" for key in found)
+    named = " and ".join(f"trainer.{key}={str(options.get(key)).lower()}" for key in found)
     off = " ".join(f"trainer.{key}={value}" for key, value in found.items())
     return f"trainer.barebones=true excludes {named}. Leave it out, or type {off} logger=[]"

@@ -97,9 +97,8 @@ class ArtifactLayer(Protocol):
     def open(self, name: str, *, full: bool = False) -> Path:
         """Return a local folder with the artifact's files, after a check of the file sizes.
 
-        All bytes of an artifact of at most `SMALL_BYTES`, such as a tokenizer, are checked. With `full`, all bytes of
-        each artifact are checked, so that no stage builds on damage. Raises NotStoredError if `name` is not stored, and
-        DamagedError if a file differs from the manifest.
+        All bytes of an artifact of at most `SMALL_BYTES` are checked, and with `full` those of each, as stages need.
+        Raises NotStoredError if `name` is not stored, and DamagedError if a file differs from the manifest.
         """
 
     def manifest(self, name: str) -> ArtifactManifest:

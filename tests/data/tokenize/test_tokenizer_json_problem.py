@@ -84,7 +84,7 @@ FILES = {
 
 @pytest.mark.parametrize(("content", "told"), FILES.values(), ids=FILES)
 def test_a_file_of_another_kind_is_named(content: bytes, told: str) -> None:
-    with pytest.raises(Exception, match=r"line 1|utf-8") as caught:  # the library raises plain Exception
+    with pytest.raises(Exception, match=r"line \d|utf-8") as caught:  # the library raises plain Exception
         Tokenizer.from_str(content.decode())
     assert re.search(told, tokenizer_json_problem(content, caught.value))
 
