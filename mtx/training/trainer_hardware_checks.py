@@ -119,7 +119,7 @@ def _devices_problem(value: Any, accelerator: str) -> str | None:
     else:
         parts = value.strip(", ").split(",") if isinstance(value, str) else value
         numbers = [int(part) for part in parts if str(part).strip().isdigit()]
-        is_wrong = len(set(numbers)) < len(parts) or max(numbers) >= there
+        is_wrong = len(set(numbers)) < len(parts) or max(numbers, default=there) >= there
     if not is_wrong:
         return None
     return (
