@@ -1,19 +1,24 @@
 """Fuzzing of settings: overrides of every option are composed and checked as `mtx` does it before any work."""
 
 import io
+import logging
 import os
 import pickle
 import random
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuzz_outcomes import Outcome, run_input
-from fuzz_setting_keys import Key, all_keys
+from fuzz_refusals import names_in, quoted_sentence, refusal_problem
+from fuzz_setting_keys import Key, all_keys, option_names
 from fuzz_setting_values import ANY, override_forms, values_of
 
 if TYPE_CHECKING:
@@ -21,12 +26,7 @@ if TYPE_CHECKING:
 
 OPUSFILTER_CONFIG = "steps: [{type: filter, parameters: {filters: [{LengthFilter: {unit: word}}]}}]"
 MAX_SHOWN = 40  # failures of an option that are printed
-FOREIGN = re.compile(  # sentences of Hydra and OmegaConf, which no refusal contains
-    r"(Could not |Invalid type assigned|Cannot (convert|assign|merge)|Value '.*' (is not a valid|of type)|"
-    r"Key '.*' is not in struct|Unsupported interpolation|Interpolation key|no viable alternative|Error merging)"
-)
-LEAST_CHARS = 12  # of a sentence of another library
-COMMAND = re.compile(r": (mtx .+)$", re.MULTILINE)
+CURRENT = "current-input.txt"  # which is left if a process ends
 
 
 class Checker:
@@ -47,9 +47,18 @@ class Checker:
         self.config: dict[str, Any] | None = None
         self.refusal: MtxError | None = None
 
-    def close(self) -> None:
-        """Leave Hydra as it was."""
-        self._context.__exit__(None, None, None)
+    def composition_problem(self, words: Sequence[str]) -> str | None:
+        """Return why a command without its values does not compose, or None; a sweep is only parsed."""
+        from mtx.app.override_errors import completed_arguments
+        from mtx.errors import MtxError
+
+        if any(word.startswith("-") for word in words):
+            return None
+        try:
+            self._composer.config(completed_arguments([word for word in words if not _is_hydra(word)]))
+        except MtxError as error:
+            return str(error)
+        return None
 
     def check(self, overrides: Sequence[str]) -> None:
         """Compose and check overrides. Raises MtxError if they are invalid, and keeps the error in `refusal`."""
@@ -167,6 +176,7 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
     annotation = annotation_of(key, checker)
     for overrides in inputs_of(key, annotation, draw, number):
         typed = overrides[-1]
+        Path(CURRENT).write_text(shlex.join(overrides), encoding="utf-8", errors="surrogateescape")
 
         def accepted_problem(typed: str = typed) -> str | None:
             if annotation is None or checker.config is None or not typed.startswith(f"{key.name}="):
@@ -179,7 +189,8 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
 
         def refusal(message: str, typed: str = typed) -> str | None:
             quoted = quoted_sentence(checker.refusal)
-            return quoted or refusal_problem(message, (*key.shown, *_names_in(typed)))
+            names = (*key.shown, *names_in(typed))
+            return quoted or refusal_problem(message, names, composition_problem=checker.composition_problem)
 
         run_input(
             outcome,
@@ -190,90 +201,83 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
         )
 
 
-def quoted_sentence(error: BaseException | None) -> str | None:
-    """Return what is wrong if the message of an error has a sentence of the library whose error it explains."""
-    from mtx.errors import MtxError
-    from mtx.library_errors import library_reason
-
-    message, cause = str(error), error
-    while cause is not None:
-        cause = cause.__cause__ or cause.__context__
-        lines = str(cause).splitlines()
-        if isinstance(cause, MtxError) or not lines or len(lines[0]) < LEAST_CHARS:
-            continue
-        if cause is not None and lines[0] in message and lines[0] not in library_reason(cause):
-            return f"quotes {type(cause).__name__}: {message[:300]}"
-    return None
-
-
-def refusal_problem(message: str, shown: Sequence[str]) -> str | None:
-    """Return why the message of a refusal is not good enough: it names no key, or its command does not parse."""
-    if not any(name in message for name in shown):
-        return f"names no key: {message[:300]}"
-    if FOREIGN.search(message):
-        return f"is a sentence of another library: {message[:300]}"
-    if len(message.splitlines()) > 6:
-        return f"has {len(message.splitlines())} lines: {message[:300]}"
-    for command in COMMAND.findall(message):
-        try:
-            words = shlex.split(command)
-        except ValueError as error:
-            return f"proposes a command that no shell parses ({error}): {command}"
-        from mtx.app.corrected_command import is_override
-
-        if wrong := [word for word in words[1:] if not word.startswith("-") and not is_override(word)]:
-            return f"proposes a command whose override is invalid ({wrong[0]}): {command}"
-    return None
-
-
-def _names_in(typed: str) -> list[str]:
-    """Return what else names the override: as it was typed, or its key without `+` and `~`."""
-    from mtx.redaction_and_escaping import visible_text
-
-    key = typed.lstrip("+~- ").partition("=")[0]
-    whole = [] if key == "hydra" else [key]
-    return [visible_text(typed), repr(typed), *(repr(part) for part in key.split(".")), *whole]
-
-
-def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int) -> int:
+def fuzz_settings(*, only: Sequence[str] | None, inputs: int, seed: int, processes: int) -> int:
     """Fuzz the keys of the options in `only`, or of all, print a table, and return 1 if an input failed.
 
     Args:
         only: names of options, such as `sampler/bucket`, in the order to run them; None: all.
         inputs: settings per key, at least.
         seed: seed of the values that are drawn.
+        processes: number of processes, each of which takes one option after the other.
     """
-    keys = [key for key in all_keys() if not only or key.option in only]
-    if only:
-        keys.sort(key=lambda key: only.index(key.option))  # in the order that was asked for
+    options = list(only or option_names())
+    num_keys = {option: len(_keys_of(option)) for option in options}
     print(f"{'option':<32} {'keys':>5} {'inputs':>7} {'accepted':>8} {'refused':>8} {'failed':>7} {'slowest':>9}")
-    checker = Checker()
-    before = Path.cwd()
     total: Outcome[str] = Outcome()
-    least = 10**9
     with tempfile.TemporaryDirectory(prefix="mtx-fuzz-") as folder:
-        os.chdir(folder)  # relative paths in settings are in a folder with one file
-        Path("filters.yaml").write_text(OPUSFILTER_CONFIG, encoding="utf-8")
+        call = partial(fuzz_option, inputs=inputs, seed=seed, folder=Path(folder))
         try:
-            for option in dict.fromkeys(key.option for key in keys):
-                outcome: Outcome[str] = Outcome()
-                own = [key for key in keys if key.option == option]
-                for key in own:
-                    done = outcome.inputs
-                    fuzz_key(key, checker, outcome, random.Random(f"{seed} {key}"), inputs)
-                    least = min(least, outcome.inputs - done)
-                _show(option, len(own), outcome)
+            for option, outcome in _outcomes(call, options, processes):
+                _show(option, num_keys[option], outcome)
                 for given, what in outcome.failures[:MAX_SHOWN]:
                     print(f"  mtx {given[:300]}\n    {what}", flush=True)
-                total.read, total.refused = total.read + outcome.read, total.refused + outcome.refused
-                total.failures += outcome.failures
-                total.slowest = max(total.slowest, outcome.slowest)
-        finally:
-            os.chdir(before)
-            checker.close()
-    _show("all", len(keys), total)
-    print(f"at least {least} inputs for each key")
+                total.add(outcome)
+        except BrokenProcessPool:
+            for path in sorted(Path(folder).glob(f"*/{CURRENT}")):
+                print(f"a process ended at this input: mtx {path.read_text(encoding='utf-8', errors='replace')}")
+            return 1
+    _show("all", sum(num_keys.values()), total)
+    print(f"at least {inputs} inputs for each key")
     return int(bool(total.failures))
+
+
+def _outcomes(
+    call: Callable[[str], Outcome[str]], options: Sequence[str], processes: int
+) -> Iterator[tuple[str, Outcome[str]]]:
+    """Yield each option with its outcome, in the order of `options`."""
+    if processes == 1:
+        yield from ((option, call(option)) for option in options)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=hide_assumptions) as pool:
+        yield from zip(options, pool.map(call, options), strict=True)
+
+
+def hide_assumptions() -> None:
+    """Log no assumptions of mtx, which are one line for each input."""
+    logging.getLogger("mtx.assumption_log").setLevel(logging.ERROR)
+
+
+def fuzz_option(option: str, *, inputs: int, seed: int, folder: Path) -> Outcome[str]:
+    """Fuzz the keys of an option in a folder of its own inside `folder`, and return the outcome.
+
+    Raises:
+        ValueError: a key has fewer than `inputs` inputs.
+    """
+    before = Path.cwd()
+    inside = folder / option.replace("/", "-")
+    inside.mkdir()
+    os.chdir(inside)  # relative paths in settings are in a folder with one file
+    Path("filters.yaml").write_text(OPUSFILTER_CONFIG, encoding="utf-8")
+    total: Outcome[str] = Outcome()
+    try:
+        for key in _keys_of(option):
+            done = total.inputs
+            fuzz_key(key, _checker(), total, random.Random(f"{seed} {key}"), inputs)
+            if total.inputs - done < inputs:
+                raise ValueError(f"{key.name} has {total.inputs - done} inputs instead of {inputs}")
+        Path(CURRENT).unlink()
+    finally:
+        os.chdir(before)
+    return total
+
+
+@cache
+def _checker() -> Checker:
+    return Checker()  # one for each process, since it keeps the configs that it has composed
+
+
+def _keys_of(option: str) -> list[Key]:
+    return [key for key in all_keys() if key.option == option]
 
 
 def _show(option: str, num_keys: int, outcome: Outcome[str]) -> None:
