@@ -33,9 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     said.add_argument("--seconds", type=float, help="time limit of all parsers together")
     said.add_argument("--seed", type=int, default=0, help="seed of the random changes")
     said.add_argument("--only", nargs="+", help="names of the parsers or options to run, as printed in the table")
-    said.add_argument(
-        "--processes", type=int, default=1, help="processes for the options of settings, default: 1"
-    )
+    said.add_argument("--processes", type=int, default=1, help="processes for the options of settings, default: 1")
     said.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="folder for the inputs that failed")
     options = said.parse_args(arguments)
     known = list(parsers()) if options.what == "files" else option_names()

@@ -11,10 +11,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from fuzz_outcomes import Outcome, run_input
 from fuzz_refusals import names_in, quoted_sentence, refusal_problem
@@ -33,11 +35,17 @@ class Checker:
     """Composes and checks overrides in this process, as a command does before any work."""
 
     def __init__(self) -> None:
+        from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+
         from mtx.app.grid_check import JobComposer
         from mtx.app.override_errors import CONFIG_NAME, hydra_loader
 
-        self._context = hydra_loader()
-        self._loader = self._context.__enter__()
+        self._bases: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._context = ExitStack()
+        for name in ("load_config", "is_group", "is_config", "list"):
+            cached = _cached_method(getattr(ImportlibResourcesConfigSource, name))
+            self._context.enter_context(patch.object(ImportlibResourcesConfigSource, name, cached))
+        self._loader = self._context.enter_context(hydra_loader())
         self._load = cache(self._uncached)
         self._original = self._loader.load_configuration
         self._loader.load_configuration = self._cached  # type: ignore[method-assign]  # the same configs again and again
@@ -46,6 +54,22 @@ class Checker:
         self._composer = JobComposer(self._loader, CONFIG_NAME, in_sweep=False)
         self.config: dict[str, Any] | None = None
         self.refusal: MtxError | None = None
+
+    def close(self) -> None:
+        """Leave Hydra as it was."""
+        self._context.close()
+
+    def base_config(self, overrides: tuple[str, ...]) -> dict[str, Any]:
+        """Return the config that valid overrides compose; an empty one if they are refused."""
+        from mtx.errors import MtxError
+
+        if overrides not in self._bases:
+            try:
+                self.check(overrides)
+            except MtxError:
+                self.config = None
+            self._bases[overrides] = self.config or {}
+        return self._bases[overrides]
 
     def composition_problem(self, words: Sequence[str]) -> str | None:
         """Return why a command without its values does not compose, or None; a sweep is only parsed."""
@@ -131,6 +155,19 @@ class Checker:
         return pickle.dumps(self._original(config_name, list(overrides), **dict(options)))
 
 
+def _cached_method(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a config source that keeps its results, since the packaged files stay as they are."""
+    known: dict[Any, bytes] = {}
+
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        key = (self.provider, self.path, arguments, tuple(options.items()))
+        if key not in known:
+            known[key] = pickle.dumps(method(self, *arguments, **options))
+        return pickle.loads(known[key])
+
+    return call
+
+
 def _is_hydra(override: str) -> bool:
     return re.match(r"[+~]*hydra\b", override) is not None
 
@@ -139,15 +176,10 @@ def annotation_of(key: Key, checker: Checker) -> Any:
     """Return the type of a key from its component's signature, or None."""
     from mtx.components.allowed_targets import TARGET_KEY, allowed_target
     from mtx.components.check_and_build import parameter_annotations
-    from mtx.errors import MtxError
 
     if key.annotation is not None:
         return key.annotation
-    try:
-        checker.check(key.base)
-    except MtxError:
-        return None
-    node: Any = checker.config or {}
+    node: Any = checker.base_config(key.base)
     *parts, last = key.name.split(".")
     for part in parts:
         node = node.get(part) if isinstance(node, dict) else None
@@ -236,7 +268,11 @@ def _outcomes(
 ) -> Iterator[tuple[str, Outcome[str]]]:
     """Yield each option with its outcome, in the order of `options`."""
     if processes == 1:
-        yield from ((option, call(option)) for option in options)
+        try:
+            yield from ((option, call(option)) for option in options)
+        finally:
+            _checker().close()
+            _checker.cache_clear()
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=hide_assumptions) as pool:
         yield from zip(options, pool.map(call, options), strict=True)
