@@ -535,6 +535,12 @@ def test_a_range_without_values_or_with_too_many_is_refused(values: str, said: s
     assert f"gives {said}. Set 'seed=range(0,3)', or 'seed=range(3,0,-1)' to count down" in str(raised.value)
 
 
+def test_an_interval_is_refused_in_a_grid() -> None:
+    with pytest.raises(ConfigError, match=r"^budget.seconds=interval\(0,1\) gives no values to a grid, ") as raised:
+        check_ranges(OverridesParser.create().parse_overrides(["seed=1,2", "budget.seconds=interval(0,1)"]))
+    assert "Set 'budget.seconds=choice(VALUE,VALUE)', or choose one that draws: sweeper=optuna" in str(raised.value)
+
+
 def test_the_range_of_a_search_may_have_any_number_of_values(mtx: Mtx, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     search = ("-m", "sweeper=optuna", "seed=range(0,2000000)", "hydra.sweep.subdir=one")
