@@ -58,6 +58,7 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
     from mtx.components.checked_options import problem_of
 
     annotation = annotation_of(key, checker)
+    is_composed = bool(checker.base_config(key.base))  # not without the plug-in that an option needs
     for overrides in inputs_of(key, annotation, draw, number):
         typed = overrides[-1]
         Path(CURRENT).write_text(shlex.join(overrides), encoding="utf-8", errors="surrogateescape")
@@ -74,7 +75,8 @@ def fuzz_key(key: Key, checker: Checker, outcome: Outcome[str], draw: random.Ran
         def refusal(message: str, typed: str = typed) -> str | None:
             quoted = quoted_sentence(checker.refusal)
             names = (*key.shown, *names_in(typed))
-            return quoted or refusal_problem(message, names, composition_problem=checker.composition_problem)
+            problem = checker.composition_problem if is_composed else lambda words: None
+            return quoted or refusal_problem(message, names, composition_problem=problem)
 
         run_input(
             outcome,
