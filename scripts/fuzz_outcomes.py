@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 SECONDS_AT_MOST = 10.0  # limit of the CPU time of one input
-WAIT_FACTOR = 6.0  # elapsed time is at most this multiple of the CPU time, since other processes may use the cores
+WAIT_FACTOR = 30.0  # elapsed time is at most this multiple of the CPU time, since other processes may use the cores
 
 Input = TypeVar("Input")
 
@@ -73,7 +73,7 @@ def run_input(
         call: runs the input.
         read_problem: returns why an accepted input fails anyway, or None.
         refusal_problem: returns why a refused input fails anyway, from the message of the refusal, or None.
-        seconds: limit of the CPU time; a sixfold limit is on the elapsed time.
+        seconds: limit of the CPU time; `WAIT_FACTOR` times as much is the limit of the elapsed time.
     """
     from mtx.errors import MtxError
 
@@ -108,7 +108,7 @@ def run_input(
 
 
 def _set_time_limit(seconds: float) -> None:
-    """Limit the CPU time of what follows to `seconds`, and the elapsed time to six times as much; 0: no limit."""
+    """Limit the CPU time of what follows to `seconds`, and the elapsed time to a multiple; 0: no limit."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_REAL, WAIT_FACTOR * seconds)
     if seconds:
