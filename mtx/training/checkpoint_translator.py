@@ -101,6 +101,7 @@ class ReferenceGenerator:
             n_best=options.n_best,
             length_penalty=options.length_penalty,
             first=batch["labels"][:, 0] if self.forced_target_tokens else None,
+            starts=batch["decoder_input_ids"][:, 0],
         )
 
 
@@ -224,7 +225,13 @@ class CheckpointTranslator:
         pairs = EncodedPairs(TokenRows.of(sources), TokenRows.of(targets))
         layout = self.state.batch_format
         names = "mtx" if isinstance(self.generator, ReferenceGenerator) else layout.names  # the search needs padding
-        made = BatchFormat(source=layout.source, target=layout.target, source_eos=layout.source_eos, names=names)
+        made = BatchFormat(
+            source=layout.source,
+            target=layout.target,
+            source_eos=layout.source_eos,
+            names=names,
+            language_token_position=layout.language_token_position,
+        )
         batch = collate_rows(pairs, np.arange(len(sources)), made, compiled=False)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
 from mtx import __version__
-from mtx.batches.batch_format import BatchFormat, MaxTokens
+from mtx.batches.batch_format import BatchFormat, LanguageTokenPosition, MaxTokens
 from mtx.components.identity import JSON, identity
 from mtx.data.direction_tags import part_normaliser
 from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser, untagged_message
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 
 STATE_KEY = "translation"  # the key of these values in the state of the data module
-FORMAT = 1  # increase this if a reader of this version could not use the values
+FORMAT = 2  # the newest; increase this if a reader of this version could not use the values
+SUFFIX_FORMAT = 2  # of values with `language_token_position=suffix`, which earlier versions would ignore
 NORMALISERS: Mapping[str, Callable[..., Normaliser]] = {
     "normalise/default": DefaultNormaliser,
     "normalise/none": NoNormaliser,
@@ -56,7 +57,7 @@ class StoredState(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    format: Literal[1]
+    format: Literal[1, 2]
     mtx: str
     source_tokenizer: str
     target_tokenizer: str | None
@@ -71,6 +72,7 @@ class StoredState(BaseModel):
     eval_max_bytes: Annotated[int, Field(ge=1)] | None = None
     directions: list[Languages] = []
     language_token_ids: list[Annotated[list[Id], Field(min_length=2, max_length=2)]] = []
+    language_token_position: LanguageTokenPosition = "prefix"
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def stored_state(
 ) -> dict[str, JSON]:
     """Return the values that a checkpoint stores, as plain values."""
     return {
-        "format": FORMAT,
+        "format": SUFFIX_FORMAT if batch_format.has_language_suffix else 1,
         "mtx": __version__,
         "source_tokenizer": pair.source.to_str(),
         "target_tokenizer": None if pair.joint else pair.target.to_str(),
@@ -188,6 +190,7 @@ def stored_state(
         "eval_max_bytes": eval_max_bytes,
         "directions": [list(each) for each in directions],
         "language_token_ids": [list(each) for each in language_token_ids],
+        "language_token_position": batch_format.language_token_position,
     }
 
 
@@ -240,7 +243,8 @@ def translation_state(
             max_source_tokens=stored.max_source_tokens,
             max_target_tokens=stored.max_target_tokens,
             names=stored.names,
-            forced_target_tokens=int(bool(stored.language_token_ids)),
+            forced_target_tokens=int(bool(stored.language_token_ids) and stored.language_token_position == "prefix"),
+            language_token_position=stored.language_token_position,
         ),
         languages=(stored.languages[0], stored.languages[1]),
         corpus=corpus if isinstance(corpus, Mapping) else {},

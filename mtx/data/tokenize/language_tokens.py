@@ -2,7 +2,8 @@
 
 mBART-50 and NLLB learn from `[en_XX] source </s>` and `[de_DE] target </s>`, and generation is forced to begin with the
 token of the wanted language (Tang et al. 2020, "Multilingual Translation with Extensible Multilingual Pretraining and
-Finetuning"; NLLB Team 2022, "No Language Left Behind"). The tokens are ids of the vocabulary, and no text.
+Finetuning"; NLLB Team 2022, "No Language Left Behind"). The tokens are ids of the vocabulary, and no text. For the first
+mBART, `mtx.batches.language_token_suffix` moves the tokens when batches are built.
 """
 
 import re
@@ -21,6 +22,7 @@ from mtx.errors import ConfigError, choices
 from mtx.infra.dataset.language_names import SIDES, is_language_tag, likeness
 
 CONFIG_KEY = "datamodule.language_tokens"
+POSITION_KEY = "datamodule.language_token_position"
 LanguageTokens = Annotated[
     Literal["auto"] | Mapping[str, str],
     Field(description="auto, or a token for each language, such as {en: eng_Latn, de: deu_Latn}"),
@@ -81,6 +83,15 @@ def check_unsampled(*, is_sampled: bool) -> None:
         raise ConfigError(
             f"{CONFIG_KEY} needs the same ids in every epoch, but the tokenizer samples segmentations. Set "
             "tokenizer.dropout=0, or tokenizer.alpha=null"
+        )
+
+
+def check_position(position: str, given: LanguageTokens | None) -> None:
+    """Raise ConfigError if language tokens have another position than the usual one, but there are none."""
+    if position != "prefix" and given is None:
+        raise ConfigError(
+            f"{POSITION_KEY}={position} moves language tokens, but {CONFIG_KEY} is null. Set {CONFIG_KEY}=auto, or "
+            f"{POSITION_KEY}=prefix"
         )
 
 
