@@ -1,7 +1,7 @@
 """Batches of the first mBART, whose language tokens come last in a source and start the decoder of a target.
 
-Rows of token ids begin with the language token. This module moves the token of a source behind its EOS, and lets that of
-a target replace BOS: `source </s> en_XX`, and `de_DE target` for the labels `target </s>` (Liu et al. 2020,
+Rows of token ids begin with the language token. This module moves the token of a source behind its EOS, and lets that
+of a target replace BOS: `source </s> en_XX`, and `de_DE target` for the labels `target </s>` (Liu et al. 2020,
 "Multilingual Denoising Pre-training for Neural Machine Translation").
 
 B pairs, S source and T target positions, N and M all source and target positions of a flat batch.

@@ -205,6 +205,7 @@ class TranslationData:
             held_out_filter or NoFilter(),
             share,
             language_tokens,
+            language_token_position,
         )
         self.recipe = directed_recipe(recipe, directions, target_tag)
         self.sampler = self._given_sampler = sampler
@@ -325,8 +326,8 @@ class TranslationData:
 
         The keys are `source_vocab_size`, `target_vocab_size`, `joint_vocabulary`; `pad_id`, `bos_id` and `eos_id` of
         the target; `source_pad_id`; `forced_target_tokens`, 1 with `language_tokens` as a prefix, else 0; and
-        `max_source_tokens` and `max_target_tokens`. The last two are the largest numbers of positions in any batch, held-out pairs
-        included; None: no limit.
+        `max_source_tokens` and `max_target_tokens`. The last two are the largest numbers of positions in any batch,
+        held-out pairs included; None: no limit.
         """
         return self._prepared_data.facts()
 
