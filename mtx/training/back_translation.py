@@ -108,7 +108,7 @@ class BackTranslationDownloader(Downloader):
         if not num_pairs:
             left_out = ", ".join(f"{counts[reason]:,} {reason}" for reason in LEFT_OUT if counts.get(reason))
             raise SourceError(
-                f"no line of {self._file.name} gives a pair: {left_out or 'the file is empty'}. Train "
+                f"no line of {self._file.name} gives a pair: {left_out}. Train "
                 f"downloader.ckpt={self.ckpt} longer, or set downloader.text to another file"
             )
 
