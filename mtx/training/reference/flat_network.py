@@ -59,10 +59,13 @@ def padded_sources(batch: Mapping[str, Tensor], pad_id: int) -> tuple[Tensor, Te
     return ids, mask
 
 
-def first_labels(batch: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    """Return the first label of each target of a batch, int64 [B]; the batch may be flat."""
-    labels = batch["labels"].to(device)
-    return labels[batch["decoder_offsets"][:-1].long().to(device)] if is_flat(batch) else labels[:, 0]
+def first_of_targets(batch: Mapping[str, Tensor], name: str, device: torch.device) -> Tensor:
+    """Return the first entry of each target of a batch in `labels` or `decoder_input_ids`, int64 [B].
+
+    The batch may be flat.
+    """
+    ids = batch[name].to(device)
+    return ids[batch["decoder_offsets"][:-1].long().to(device)] if is_flat(batch) else ids[:, 0]
 
 
 def _encoded(network: Transformer, hidden: Tensor, layout: AttentionLayout) -> Tensor:
