@@ -54,10 +54,10 @@ def jagged(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     Raises:
         DataError: the batch is not flat.
     """
-    if not is_flat(batch):
+    if not is_flat(batch) or "encoder_input_ids" not in batch:
         raise DataError(
-            f"jagged takes a batch with offsets, but the batch has {', '.join(map(str, batch))}. "
-            "Set datamodule.batch_format=flat"
+            f"jagged takes a flat batch, with encoder_offsets and encoder_input_ids, but the batch has "
+            f"{', '.join(map(str, batch))}. Set datamodule.batch_format=flat"
         )
     found: dict[str, Tensor] = {}
     for offsets, names in (

@@ -21,10 +21,10 @@ def check_shapes(
     Raises ConfigError if the tokenizer samples subwords, or if an epoch draws pairs by the weights or the temperature
     of a mixture or of groups, or by the weights of pairs; or if batches have no padding.
     """
-    if batch_format == "flat" and sampler.has_fixed_shapes:
+    if batch_format in ("flat", "huggingface_packed") and sampler.has_fixed_shapes:
         raise ConfigError(
-            "sampler=static_shapes pads batches to a few shapes, but batches with datamodule.batch_format=flat have no "
-            "padding. Choose sampler=random_tokens, or set datamodule.batch_format=mtx"
+            f"sampler=static_shapes pads batches to a few shapes, but batches with datamodule.batch_format={batch_format} "
+            "have no padding. Choose sampler=random_tokens, or set datamodule.batch_format=mtx"
         )
     if tokenizer.is_sampled and sampler.has_fixed_shapes:
         raise ConfigError(
