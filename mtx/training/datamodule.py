@@ -13,7 +13,7 @@ from mtx.errors import ConfigError
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
-from mtx.training.model_batch_formats import check_model_format
+from mtx.training.model_batch_formats import check_model_format, check_target_nats
 from mtx.training.translation_data import TranslationData
 from mtx.training.translation_state import STATE_KEY, stored_state
 from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget
@@ -47,7 +47,8 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     def setup(self, stage: str | None = None) -> None:
         """Map the prepared data into memory, as `TranslationData.setup` does; `stage="fit"` starts a new run.
 
-        Raises ConfigError if the Trainer's model does not take batches of this format.
+        Raises ConfigError if the Trainer's model does not take batches of this format, or mixes the pairs of a packed
+        batch.
         """
         self._agree_on_ids()
         self._is_sizing = False
@@ -56,6 +57,8 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         if self.trainer is not None:
             check_model_format(self.trainer.lightning_module, self._format.names)
         super().setup(stage)
+        if self.trainer is not None:
+            check_target_nats(self.trainer.lightning_module, self._format.names, self.facts())
 
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is one epoch, with its own order of batches."""

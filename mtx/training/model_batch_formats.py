@@ -1,5 +1,8 @@
 """Check, before the first step, that a model takes batches of the chosen format."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from mtx.errors import ConfigError
 
 PADDED_FORMATS = ("mtx", "huggingface")  # what a model is assumed to take that says nothing
@@ -29,3 +32,31 @@ def check_model_format(model: object, batch_format: str) -> None:
         f"the model {name} does not take batches with datamodule.batch_format={batch_format}; the formats that it "
         f"takes are {', '.join(taken)}. Set datamodule.batch_format={taken[0]}{add}"
     )
+
+
+def check_target_nats(model: Any, batch_format: str, facts: Mapping[str, Any]) -> None:
+    """Check that `target_nats` of a model with packed batches computes the likelihood of each pair from it alone.
+
+    A model without the method, or which builds its network in `configure_model`, is not checked here: `packed_outputs`
+    checks the transformers model at its first call.
+
+    Args:
+        model: the LightningModule.
+        batch_format: the value of `datamodule.batch_format`.
+        facts: the facts of the data, with the sizes of the vocabularies.
+
+    Raises:
+        ConfigError: a change of one pair changes the likelihood of another.
+    """
+    if batch_format != "huggingface_packed" or not hasattr(model, "target_nats") or _is_built_later(model):
+        return
+    from mtx.training.pair_leakage import check_pairs_are_apart  # which imports torch
+
+    sizes = {f"num_{side}_ids": facts[f"{side}_vocab_size"] for side in ("source", "target")}
+    check_pairs_are_apart(model.target_nats, model, **sizes)
+
+
+def _is_built_later(model: Any) -> bool:
+    from pytorch_lightning.utilities.model_helpers import is_overridden
+
+    return is_overridden("configure_model", model)

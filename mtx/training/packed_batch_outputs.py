@@ -11,19 +11,25 @@ Shapes: B pairs, N source and M target positions of all pairs, V ids of the targ
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mtx.batches.schema import HUGGINGFACE_PACKED
 from mtx.errors import ConfigError, DataError
+from mtx.evaluation.likelihood import sums_by_pair
 from mtx.training.packed_positions import positions_of_pairs
+from mtx.training.pair_leakage import HELP, check_pairs_are_apart, largest_rounding
 
-FORMAT = "huggingface_packed"
+FORMAT = HUGGINGFACE_PACKED.name
 
 
 def packed_outputs(model: Any, batch: Mapping[str, Tensor]) -> Any:
     """Return the output of a transformers model for a packed batch, with `loss` and `logits`.
+
+    The first call for a model checks that pairs do not mix, see `check_packed_model`.
 
     Args:
         model: a `PreTrainedModel` for conditional generation or causal language modelling.
@@ -34,9 +40,65 @@ def packed_outputs(model: Any, batch: Mapping[str, Tensor]) -> Any:
         per target token, float [].
 
     Raises:
-        ConfigError: the attention of an encoder-decoder model takes no 4-D masks.
-        DataError: a batch for an encoder-decoder model has a source without tokens.
+        ConfigError: the model would let pairs mix.
+        DataError: the batch is not packed; or it has a source without tokens, and the model has an encoder.
     """
+    if missing := [field.name for field in HUGGINGFACE_PACKED.fields if field.name not in (*batch, "row_ids")]:
+        raise DataError(
+            f"packed_outputs takes batches with datamodule.batch_format={FORMAT}, but a batch lacks "
+            f"{', '.join(missing)} and has {', '.join(batch)}. Set datamodule.batch_format={FORMAT}"
+        )
+    check_packed_model(model)
+    return _outputs(model, batch)
+
+
+def check_packed_model(model: Any) -> None:
+    """Check that the loss of each pair of a packed batch depends on that pair alone, and that `loss` is their mean.
+
+    Only the first call for a model computes something.
+
+    Args:
+        model: a `PreTrainedModel` for conditional generation or causal language modelling.
+
+    Raises:
+        ConfigError: the model mixes pairs, gives a pair another loss than it has alone, or does not take the batch.
+    """
+    config, embeddings = model.config, model.get_input_embeddings()
+    num_ids = int(embeddings.weight.shape[0])
+    num_target_ids = int(getattr(config, "decoder_vocab_size", None) or num_ids)
+    check_pairs_are_apart(
+        partial(_pair_nats, model, tolerance=largest_rounding(model)),
+        model,
+        num_source_ids=num_ids,
+        num_target_ids=num_target_ids,
+    )
+
+
+def packed_pair_nats(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the negative log-likelihood of each target of a packed batch in nats, float64 [B] on the CPU.
+
+    Args:
+        logits: the logits of `packed_outputs`, float [1, M, V].
+        batch: the batch.
+    """
+    nats = torch.nn.functional.cross_entropy(logits[0].float(), batch["labels"][0], reduction="none")
+    return sums_by_pair(nats, batch["decoder_offsets"].long().diff())
+
+
+def _pair_nats(model: Any, batch: Mapping[str, Tensor], *, tolerance: float) -> Tensor:
+    output = _outputs(model, batch)
+    nats = packed_pair_nats(output.logits, batch)
+    loss, mean = float(output.loss), float(nats.sum()) / batch["labels"].numel()
+    # A mixture of experts can add the loss of its router.
+    if not getattr(model.config, "output_router_logits", False) and not abs(loss - mean) <= tolerance:
+        raise ConfigError(
+            f"the loss of {type(model).__name__} for a batch with datamodule.batch_format={FORMAT} is {loss:.7g}, but "
+            f"the mean over the target tokens is {mean:.7g}. {HELP}"
+        )
+    return nats
+
+
+def _outputs(model: Any, batch: Mapping[str, Tensor]) -> Any:
     if model.config.is_encoder_decoder:
         return _encoder_decoder_outputs(model, batch)
     return model(**causal_arguments(batch, uses_flash=_uses_flash(model)), use_cache=False)
