@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mtx.batches.schema import FLAT, HUGGINGFACE_PACKED, supported_schema
+from mtx.batches.schema import UNPADDED_FORMATS, supported_schema
 from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.components.checked_options import component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
@@ -55,7 +55,7 @@ class BatchFormat:
     @property
     def is_flat(self) -> bool:
         """Whether batches have no padding."""
-        return self.names in (FLAT.name, HUGGINGFACE_PACKED.name)
+        return self.names in UNPADDED_FORMATS
 
     def order_options(self) -> dict[str, int | bool | str | None]:
         """Return the options that decide, with the sampler, which pairs each rank gets in which step, as plain values.

@@ -73,9 +73,9 @@ class Collator:
         widths = [(0, 0)] * len(rows) if widths is None else widths
         if self.batch_format.is_flat and any(map(any, widths)):
             raise ConfigError(
-                f"the plan gives batches fixed widths, but batches with datamodule.batch_format={self.batch_format.names} "
-                "have no padding. Set datamodule.batch_format=mtx, or choose another sampler, such as "
-                "sampler=random_tokens"
+                "the plan gives batches fixed widths, but batches with "
+                f"datamodule.batch_format={self.batch_format.names} have no padding. Set datamodule.batch_format=mtx, "
+                "or choose another sampler, such as sampler=random_tokens"
             )
         if self._compiled_collator is None:
             return [

@@ -143,6 +143,7 @@ HUGGINGFACE_PACKED = BatchSchema(
     is_built=True,
 )
 SCHEMAS = {schema.name: schema for schema in (MTX, HUGGINGFACE, FLAT, CAUSAL, HUGGINGFACE_PACKED)}
+UNPADDED_FORMATS = (FLAT.name, HUGGINGFACE_PACKED.name)
 
 
 def supported_schema(name: str) -> BatchSchema:
@@ -223,9 +224,9 @@ def batch_masks(batch: Any) -> "list[Tensor]":
     """
     if is_flat(batch):
         raise DataError(
-            "attention masks are needed here, but a batch with batch_format=flat or batch_format=huggingface_packed has "
-            "no padding and no masks: every position is a real token. Count tokens with mtx.batches.schema.flat_token_counts, or set "
-            "datamodule.batch_format=mtx"
+            f"attention masks are needed here, but a batch with batch_format={' or '.join(UNPADDED_FORMATS)} has no "
+            "padding and no masks: every position is a real token. Count tokens with "
+            "mtx.batches.schema.flat_token_counts, or set datamodule.batch_format=mtx"
         )
     found = batch_tensor(batch, "source_mask"), batch_tensor(batch, "target_mask")
     return [mask for mask in found if mask is not None]

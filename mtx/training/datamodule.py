@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.batches.schema import HUGGINGFACE_PACKED
 from mtx.components.identity import JSON
 from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.preparation import StageIds
@@ -57,8 +58,8 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         if self.trainer is not None:
             check_model_format(self.trainer.lightning_module, self._format.names)
         super().setup(stage)
-        if self.trainer is not None:
-            check_target_nats(self.trainer.lightning_module, self._format.names, self.facts())
+        if self.trainer is not None and self._format.names == HUGGINGFACE_PACKED.name:
+            check_target_nats(self.trainer.lightning_module, self.facts)
 
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is one epoch, with its own order of batches."""

@@ -1,6 +1,6 @@
 """Check, before the first step, that a model takes batches of the chosen format."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtx.errors import ConfigError
@@ -34,29 +34,28 @@ def check_model_format(model: object, batch_format: str) -> None:
     )
 
 
-def check_target_nats(model: Any, batch_format: str, facts: Mapping[str, Any]) -> None:
-    """Check that `target_nats` of a model with packed batches computes the likelihood of each pair from it alone.
+def check_target_nats(model: Any, facts: Callable[[], Mapping[str, Any]]) -> None:
+    """Check that `target_nats` of a model computes the likelihood of each pair of a packed batch from that pair alone.
 
     A model without the method, or which builds its network in `configure_model`, is not checked here: `packed_outputs`
     checks the transformers model at its first call.
 
     Args:
         model: the LightningModule.
-        batch_format: the value of `datamodule.batch_format`.
-        facts: the facts of the data, with the sizes of the vocabularies.
+        facts: returns the facts of the data, with the sizes of the vocabularies.
 
     Raises:
         ConfigError: a change of one pair changes the likelihood of another.
     """
-    if batch_format != "huggingface_packed" or not hasattr(model, "target_nats") or _is_built_later(model):
+    if not hasattr(model, "target_nats") or _is_built_later(model):
         return
     from mtx.training.pair_leakage import check_pairs_are_apart  # which imports torch
 
-    sizes = {f"num_{side}_ids": facts[f"{side}_vocab_size"] for side in ("source", "target")}
+    sizes = {f"num_{side}_ids": facts()[f"{side}_vocab_size"] for side in ("source", "target")}
     check_pairs_are_apart(model.target_nats, model, **sizes)
 
 
 def _is_built_later(model: Any) -> bool:
-    from pytorch_lightning.utilities.model_helpers import is_overridden
-
-    return is_overridden("configure_model", model)
+    """Return whether a class of the user's, not of Lightning, defines `configure_model`."""
+    own = (kind for kind in type(model).__mro__ if not kind.__module__.startswith(("lightning.", "pytorch_lightning.")))
+    return any("configure_model" in vars(kind) for kind in own)

@@ -216,7 +216,9 @@ class TranslationData:
             label_pad_id=label_pad_id,
             max_source_tokens=max_source_tokens,
             max_target_tokens=max_target_tokens,
-            length_multiple=NO_PADDING if batch_format in ("flat", "huggingface_packed") else getattr(sampler, "length_multiple", 1),
+            length_multiple=NO_PADDING
+            if batch_format in ("flat", "huggingface_packed")
+            else getattr(sampler, "length_multiple", 1),
             names=batch_format,
             forced_target_tokens=int(language_tokens is not None),
         )
