@@ -1,8 +1,8 @@
 """Outputs of transformers models for batches with `batch_format=huggingface_packed`, in which pairs do not mix.
 
-An encoder-decoder model gets block-diagonal 4-D attention masks: for the encoder, for the decoder, and between them. The
-encoder is called apart, because a model has one argument for the masks of the encoder and of cross-attention. Position
-embeddings are computed for each pair, see `packed_positions.py`.
+An encoder-decoder model gets block-diagonal 4-D attention masks: for the encoder, for the decoder, and between them.
+The encoder is called apart, because a model has one argument for the masks of the encoder and of cross-attention.
+Position embeddings are computed for each pair, see `packed_positions.py`.
 
 A decoder-only model gets each source and its target as one sequence. Its `position_ids` restart with each pair, from
 which transformers derives the attention mask. Flash attention gets the bounds of the sequences as `cu_seq_lens_q`.

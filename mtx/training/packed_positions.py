@@ -1,8 +1,9 @@
 """Position embeddings of transformers models for packed batches: each pair has the positions that it has alone.
 
-Models such as BART, Marian and M2M-100 number the positions of a batch in a module `embed_positions`, and their encoders
-take no `position_ids`. While `positions_of_pairs` is active, such a module gets the batch as padded rows, one for each
-pair, and its output is packed again. So it computes what it computes for a padded batch, with the same gradients.
+Models such as BART, Marian and M2M-100 number the positions of a batch in a module `embed_positions`, and their
+encoders take no `position_ids`. While `positions_of_pairs` is active, such a module gets the batch as padded rows, one
+for each pair, and its output is packed again. So it computes what it computes for a padded batch, with the same
+gradients.
 """
 
 from collections.abc import Iterator, Mapping

@@ -18,9 +18,7 @@ Nats = Callable[[dict[str, Tensor]], Tensor]
 
 PAIR_TOKENS = ((5, 4), (3, 6), (4, 3))  # source and target tokens of the pairs that the check makes up
 CHANGED = 1  # the pair between the others, so that both directions are seen
-MAX_CHANGE = (
-    1e-7  # of a loss in nats per token, relative: equal shapes and inputs give equal sums, even in half precision
-)
+MAX_CHANGE = 1e-7  # of a loss, relative: equal inputs of equal shapes give equal sums, even in half precision
 EXACT = 1e-5  # largest difference of losses in nats per token that counts as rounding in float32
 HELP = "Set datamodule.batch_format=huggingface"
 ANY_SEED = 0
@@ -56,9 +54,7 @@ def check_pairs_are_apart(
     lengths = torch.tensor([len(target) for _, target in pairs], dtype=torch.float64)
     try:
         with evaluation_mode(model, device):
-            before, after = (
-                (nats_of(packed_batch(some, device)).cpu() / lengths).tolist() for some in (pairs, changed)
-            )
+            found = [nats_of(packed_batch(some, device)).cpu() / lengths for some in (pairs, changed)]
             alone = [float(nats_of(packed_batch([pair], device)).cpu()) / len(pair[1]) for pair in pairs]
     except MtxError:
         raise
@@ -67,6 +63,7 @@ def check_pairs_are_apart(
             f"{name} does not take batches with datamodule.batch_format={HUGGINGFACE_PACKED.name}: "
             f"{library_reason(error)}. {HELP}"
         ) from error
+    before, after = (losses.tolist() for losses in found)
     for number, (was, now) in enumerate(zip(before, after, strict=True)):
         if number != CHANGED and not abs(was - now) <= MAX_CHANGE * max(1, abs(was)):
             raise ConfigError(

@@ -25,7 +25,8 @@ def check_shapes(
     if batch_format in UNPADDED_FORMATS and sampler.has_fixed_shapes:
         raise ConfigError(
             "sampler=static_shapes pads batches to a few shapes, but batches with "
-            f"datamodule.batch_format={batch_format} have no padding. Choose sampler=random_tokens, or set datamodule.batch_format=mtx"
+            f"datamodule.batch_format={batch_format} have no padding. Choose sampler=random_tokens, or "
+            "set datamodule.batch_format=mtx"
         )
     if tokenizer.is_sampled and sampler.has_fixed_shapes:
         raise ConfigError(

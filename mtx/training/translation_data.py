@@ -17,6 +17,7 @@ from mtx.batches.batch_format import BatchFormat, MaxTokens
 from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.batches.schema import UNPADDED_FORMATS
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
 from mtx.data.direction_tags import directed_recipe
@@ -216,9 +217,7 @@ class TranslationData:
             label_pad_id=label_pad_id,
             max_source_tokens=max_source_tokens,
             max_target_tokens=max_target_tokens,
-            length_multiple=NO_PADDING
-            if batch_format in ("flat", "huggingface_packed")
-            else getattr(sampler, "length_multiple", 1),
+            length_multiple=NO_PADDING if batch_format in UNPADDED_FORMATS else getattr(sampler, "length_multiple", 1),
             names=batch_format,
             forced_target_tokens=int(language_tokens is not None),
         )
