@@ -72,9 +72,7 @@ def test_jagged_tensors_share_the_memory_of_the_batch() -> None:
     assert nested["row_ids"].tolist() == [1, 0]
     assert "labels" not in jagged({name: batch[name] for name in batch if name.startswith(("encoder", "row"))})
     for names, first in (("mtx", "encoder_input_ids"), ("huggingface_packed", "input_ids")):
-        with pytest.raises(
-            DataError, match=rf"jagged takes a flat batch, .* the batch has {first}, .*batch_format=flat"
-        ):
+        with pytest.raises(DataError, match=rf"jagged takes a flat batch, .* has {first}, .*batch_format=flat"):
             jagged(collate_rows(PAIRS, np.array([0]), BatchFormat(names=names)))  # type: ignore[arg-type]
 
 

@@ -123,9 +123,7 @@ def test_an_epoch_of_flat_batches_resumes_at_the_next_batch(batch_format: str, t
     assert [batch["row_ids"].tolist() for batch in again] == rest
     padded = ready(tmp_path, sampler=options["sampler"])
     described = [each._prepared_data.batch_identity(each.sampler) for each in (made, padded)]
-    with pytest.raises(
-        ConfigError, match=rf"datamodule\.batch_format was '{batch_format}' and is None\. Set these keys"
-    ):
+    with pytest.raises(ConfigError, match=rf"datamodule\.batch_format was '{batch_format}' and is None\. Set these"):
         check_same_data(*described)
     held_out = next(iter(made.val_dataloader()))
     assert held_out["decoder_offsets"].dtype == torch.int32

@@ -71,8 +71,8 @@ def test_a_small_influence_on_a_later_or_an_earlier_pair_is_seen() -> None:
     ):
         with pytest.raises(
             ConfigError,
-            match=r"^Unigram mixes the pairs of a batch with datamodule\.batch_format=huggingface_packed: after one pair "
-            r"was changed, the loss of another went from -?[\d.]+ to -?[\d.]+ nats per token\. Set "
+            match=r"^Unigram mixes the pairs of a batch with datamodule\.batch_format=huggingface_packed: after one "
+            r"pair was changed, the loss of another went from -?[\d.]+ to -?[\d.]+ nats per token\. Set "
             r"datamodule\.batch_format=huggingface$",
         ):
             check(Unigram(mix))
