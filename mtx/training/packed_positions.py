@@ -67,6 +67,8 @@ class _PaddedRows:
             padded = value.new_full((*self._shape, *value.shape[2:]), 0 if value.is_floating_point() else self._pad_id)
             padded[self._pairs, self._positions] = value[0]
             return padded
+        if isinstance(value, Tensor) and tuple(value.shape) == self._packed[1:]:  # positions of one row, from the first
+            return value[: self._shape[1]]
         if isinstance(value, tuple | list) and tuple(value[:2]) == self._packed:  # a shape
             return torch.Size((*self._shape, *value[2:]))
         return value

@@ -137,16 +137,16 @@ def test_a_position_module_sees_padded_rows_and_gives_packed_states() -> None:
     seen: list[Any] = []
 
     class Positions(nn.Module):
-        def forward(self, ids: Tensor, shape: torch.Size, scale: float = 1.0) -> Tensor:
-            seen.extend([ids.tolist(), tuple(shape), scale])
+        def forward(self, ids: Tensor, shape: torch.Size, scale: float = 1.0, places: Tensor | None = None) -> Tensor:
+            seen.extend([ids.tolist(), tuple(shape), scale, places if places is None else places.tolist()])
             return scale * torch.arange(ids.shape[1])[:, None] + ids[..., None]
 
     stack = nn.Module()
     stack.embed_positions = Positions()
     ids = torch.tensor([[5, 6, 7]])
     with positions_of_pairs(stack, torch.tensor([0, 1, 3], dtype=torch.int32), 9):
-        assert stack.embed_positions(ids, ids.shape, scale=10).tolist() == [[[5], [6], [17]]]
-    assert seen == [[[5, 9], [6, 7]], (2, 2), 10]
+        assert stack.embed_positions(ids, ids.shape, 10, places=torch.arange(3)).tolist() == [[[5], [6], [17]]]
+    assert seen == [[[5, 9], [6, 7]], (2, 2), 10, [0, 1]]
     assert stack.embed_positions(ids, ids.shape).tolist() == [[[5], [7], [9]]], "without the context as it was"
 
 
