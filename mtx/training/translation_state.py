@@ -63,7 +63,7 @@ class StoredState(BaseModel):
     source_ids: Ids
     target_ids: Ids
     normalise: dict[str, Any]
-    names: Literal["mtx", "huggingface", "flat"]
+    names: Literal["mtx", "huggingface", "flat", "huggingface_packed"]
     source_eos: bool
     max_source_tokens: MaxTokens | None
     max_target_tokens: MaxTokens | None
