@@ -10,6 +10,8 @@ which transformers derives the attention mask. Flash attention gets the bounds o
 Shapes: B pairs, N source and M target positions of all pairs, V ids of the target vocabulary.
 """
 
+import logging
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -21,15 +23,25 @@ from mtx.batches.schema import HUGGINGFACE_PACKED
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.likelihood import sums_by_pair
 from mtx.training.packed_positions import positions_of_pairs
-from mtx.training.pair_leakage import HELP, check_pairs_are_apart, largest_rounding
+from mtx.training.pair_leakage import (
+    HELP,
+    autocast_dtype,
+    check_batch_is_apart,
+    check_pairs_are_apart,
+    largest_rounding,
+)
+
+log = logging.getLogger(__name__)
 
 FORMAT = HUGGINGFACE_PACKED.name
+LARGE_MASKS_BYTES = 2_000_000_000  # a tenth or more of the memory of most GPUs
 
 
 def packed_outputs(model: Any, batch: Mapping[str, Tensor]) -> Any:
     """Return the output of a transformers model for a packed batch, with `loss` and `logits`.
 
-    The first call for a model checks that pairs do not mix, see `check_packed_model`.
+    The first call for a model checks that pairs do not mix, see `check_packed_model`. The first call with gradients
+    also compares the losses of two pairs of the batch with their losses alone.
 
     Args:
         model: a `PreTrainedModel` for conditional generation or causal language modelling.
@@ -49,6 +61,8 @@ def packed_outputs(model: Any, batch: Mapping[str, Tensor]) -> Any:
             f"{', '.join(missing)} and has {', '.join(batch)}. Set datamodule.batch_format={FORMAT}"
         )
     check_packed_model(model)
+    if torch.is_grad_enabled():
+        check_batch_is_apart(partial(_pair_nats, model), model, batch)
     return _outputs(model, batch)
 
 
@@ -64,10 +78,16 @@ def check_packed_model(model: Any) -> None:
         ConfigError: the model mixes pairs, gives a pair another loss than it has alone, or does not take the batch.
     """
     config, embeddings = model.config, model.get_input_embeddings()
+    if getattr(config, "attention_type", None) == "block_sparse":  # which a short batch turns off for good
+        raise ConfigError(
+            f"datamodule.batch_format={FORMAT} needs attention masks of pairs, which attention_type=block_sparse of "
+            f'{type(model).__name__} does not take. Create the model with attention_type="original_full", or set '
+            "datamodule.batch_format=huggingface"
+        )
     num_ids = int(embeddings.weight.shape[0])
     num_target_ids = int(getattr(config, "decoder_vocab_size", None) or num_ids)
     check_pairs_are_apart(
-        partial(_pair_nats, model, tolerance=largest_rounding(model)),
+        partial(_pair_nats, model),
         model,
         num_source_ids=num_ids,
         num_target_ids=num_target_ids,
@@ -85,12 +105,13 @@ def packed_pair_nats(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     return sums_by_pair(nats, batch["decoder_offsets"].long().diff())
 
 
-def _pair_nats(model: Any, batch: Mapping[str, Tensor], *, tolerance: float) -> Tensor:
+def _pair_nats(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     output = _outputs(model, batch)
     nats = packed_pair_nats(output.logits, batch)
     loss, mean = float(output.loss), float(nats.sum()) / batch["labels"].numel()
-    # A mixture of experts can add the loss of its router.
-    if not getattr(model.config, "output_router_logits", False) and not abs(loss - mean) <= tolerance:
+    # A mixture of experts can add the loss of its router. A mean that is not finite is reported elsewhere.
+    is_mean = not getattr(model.config, "output_router_logits", False) and math.isfinite(mean)
+    if is_mean and not abs(loss - mean) <= largest_rounding(model) * max(1, abs(mean)):
         raise ConfigError(
             f"the loss of {type(model).__name__} for a batch with datamodule.batch_format={FORMAT} is {loss:.7g}, but "
             f"the mean over the target tokens is {mean:.7g}. {HELP}"
@@ -101,7 +122,7 @@ def _pair_nats(model: Any, batch: Mapping[str, Tensor], *, tolerance: float) -> 
 def _outputs(model: Any, batch: Mapping[str, Tensor]) -> Any:
     if model.config.is_encoder_decoder:
         return _encoder_decoder_outputs(model, batch)
-    return model(**causal_arguments(batch, uses_flash=_uses_flash(model)), use_cache=False)
+    return model(**causal_arguments(batch, uses_flash=_uses_flash(model)), use_cache=False, return_dict=True)
 
 
 def causal_arguments(batch: Mapping[str, Tensor], *, uses_flash: bool = False) -> dict[str, Any]:
@@ -167,9 +188,13 @@ def _encoder_decoder_outputs(model: Any, batch: Mapping[str, Tensor]) -> Any:
             f"with datamodule.batch_format={FORMAT}, an encoder-decoder model needs at least one token in each source, "
             "but a pair has none. Set datamodule.source_eos=true"
         )
-    dtype, encoder = model.dtype, model.get_encoder()
+    # A mask of another dtype would be copied in each layer, as a bool mask would be.
+    dtype, encoder = autocast_dtype(sources.device) or model.dtype, model.get_encoder()
+    _warn_of_large_masks(batch["input_ids"].numel(), batch["labels"].numel(), dtype.itemsize)
     with positions_of_pairs(encoder, sources, model.config.pad_token_id or 0):
-        encoded = encoder(input_ids=batch["input_ids"], attention_mask=pair_mask(sources, sources, dtype))
+        encoded = encoder(
+            input_ids=batch["input_ids"], attention_mask=pair_mask(sources, sources, dtype), return_dict=True
+        )
     with positions_of_pairs(model.get_decoder(), targets, model.config.pad_token_id or 0):
         return model(
             encoder_outputs=encoded,
@@ -178,6 +203,18 @@ def _encoder_decoder_outputs(model: Any, batch: Mapping[str, Tensor]) -> Any:
             decoder_attention_mask=pair_mask(targets, targets, dtype, is_causal=True),
             labels=batch["labels"],
             use_cache=False,
+            return_dict=True,
+        )
+
+
+def _warn_of_large_masks(num_source: int, num_target: int, itemsize: int) -> None:
+    num_bytes = itemsize * (num_source**2 + num_source * num_target + num_target**2)
+    if num_bytes > LARGE_MASKS_BYTES:
+        log.warning(
+            "the attention masks of a batch take %.1f GB, since they grow with the square of its %d tokens. "
+            "Set a smaller sampler.real_tokens or datamodule.eval_max_tokens",
+            num_bytes / 1e9,
+            num_source + num_target,
         )
 
 
