@@ -20,7 +20,6 @@ from mtx.training.prepared_data import PreparedData
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = ["downloader.n=60", "tokenizer=byte", "datamodule.validation=6", "sampler.max_tokens=2048"]
-PACKED = ["datamodule.batch_format=huggingface_packed", "sampler=random_tokens", "sampler.real_tokens=4096"]
 TINY += ["datamodule.max_source_tokens=120", "datamodule.max_target_tokens=120"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
@@ -122,7 +121,9 @@ def test_decoder_only_with_lora(data: Any) -> None:
 @pytest.mark.parametrize("kind", ["marian", "llama"])
 def test_packed_transformers(kind: str, data: Any) -> None:
     pytest.importorskip("transformers")
-    packed = mtx.compose_datamodule([*TINY, f"storage.root={data.storage.root}", *PACKED])
+    own = [override for override in TINY if not override.startswith("sampler")]
+    own += ["datamodule.batch_format=huggingface_packed", "sampler=random_tokens"]
+    packed = mtx.compose_datamodule([*own, f"storage.root={data.storage.root}"])
     packed.prepare_data()
     lengths = {name: data.facts()[name] for name in ("max_source_tokens", "max_target_tokens")}
     given = {name: value for name, value in facts(data).items() if name != "joint_vocabulary"}

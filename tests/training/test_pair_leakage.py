@@ -35,7 +35,7 @@ class Unigram(pl.LightningModule):
     def __init__(self, mix: Callable[[Tensor, Batch], Tensor] = lambda nats, batch: nats, dtype: Any = None) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.table = nn.Embedding(100, 1, dtype=dtype)
+        self.table = nn.Embedding(300, 1, dtype=dtype)  # as many ids as bytes, and more
         self.mix, self.calls = mix, 0
 
     def target_nats(self, batch: Batch) -> Tensor:
