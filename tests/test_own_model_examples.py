@@ -119,7 +119,7 @@ def test_decoder_only_with_lora(data: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["marian", "llama"])
-def test_packed_transformers(kind: str, data: Any) -> None:
+def test_packed_transformers(kind: str, data: Any, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     own = [override for override in TINY if not override.startswith("sampler")]
     own += ["datamodule.batch_format=huggingface_packed", "sampler=random_tokens"]
@@ -127,8 +127,9 @@ def test_packed_transformers(kind: str, data: Any) -> None:
     packed.prepare_data()
     lengths = {name: data.facts()[name] for name in ("max_source_tokens", "max_target_tokens")}
     given = {name: value for name, value in facts(data).items() if name != "joint_vocabulary"}
-    model = example("packed_transformers").Packed(**given, **lengths, kind=kind, d_model=16)
-    _, found = trained(model, packed)
+    kind_of = example("packed_transformers").Packed
+    model = kind_of(**given, **lengths, kind=kind, d_model=16)
+    trainer, found = trained(model, packed)
 
     def nats_of(batch: dict[str, Any]) -> float:
         total = 0.0
@@ -147,6 +148,9 @@ def test_packed_transformers(kind: str, data: Any) -> None:
         return total
 
     check(model, packed, found, nats_of)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    translator = mtx.load_translator(tmp_path / "own.ckpt", model=kind_of)
+    assert len(translator.translate(["Open the file.", "", "日本"], beam=1)) == 3
 
 
 def test_each_value_that_a_model_can_get_is_documented() -> None:
