@@ -3,11 +3,11 @@
 This module uses numpy arrays only and does not import torch.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from mtx.batches.schema import UNPADDED_FORMATS, supported_schema
+from mtx.batches.schema import UNPADDED_FORMATS, BuiltFormat, supported_schema
 from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.components.checked_options import component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
@@ -46,7 +46,7 @@ class BatchFormat:
     max_source_tokens: MaxTokens | None = None
     max_target_tokens: MaxTokens | None = None
     length_multiple: int = 1
-    names: Annotated[Literal["mtx", "huggingface", "flat", "huggingface_packed"], Field(title="batch_format")] = "mtx"
+    names: Annotated[BuiltFormat, Field(title="batch_format")] = "mtx"
     forced_target_tokens: Annotated[int, Field(ge=0, le=1)] = 0
 
     def __post_init__(self) -> None:

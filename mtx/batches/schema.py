@@ -143,6 +143,7 @@ HUGGINGFACE_PACKED = BatchSchema(
     is_built=True,
 )
 SCHEMAS = {schema.name: schema for schema in (MTX, HUGGINGFACE, FLAT, CAUSAL, HUGGINGFACE_PACKED)}
+BuiltFormat = Literal["mtx", "huggingface", "flat", "huggingface_packed"]  # the values of datamodule.batch_format
 UNPADDED_FORMATS = (FLAT.name, HUGGINGFACE_PACKED.name)
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from mtx.batches.batch_format import BatchFormat, MaxTokens
 from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
-from mtx.batches.schema import UNPADDED_FORMATS
+from mtx.batches.schema import UNPADDED_FORMATS, BuiltFormat
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
 from mtx.data.direction_tags import directed_recipe
@@ -105,7 +105,7 @@ class TranslationData:
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are not used for validation or test. The limit is
             in bytes so that every tokenizer is measured on the same pairs. None: no limit.
         batch_format: `mtx`; `flat` for batches without padding; `huggingface` for the tensor names that models of
-            transformers expect; or `huggingface_packed` for both.
+            transformers expect; or `huggingface_packed` for models of transformers without padding.
         label_pad_id: the id after EOS in labels; None: the pad id, or -100 with `huggingface`.
         source_eos: true: EOS is appended to each source.
         group_by: the column whose values group the training pairs, such as a domain: the report has a ledger of each
@@ -159,7 +159,7 @@ class TranslationData:
         too_long: TooLong = "drop",
         eval_max_tokens: Count = 4096,
         eval_max_bytes: Count | None = 1000,
-        batch_format: Literal["mtx", "huggingface", "flat", "huggingface_packed"] = "mtx",
+        batch_format: BuiltFormat = "mtx",
         label_pad_id: int | None = None,
         source_eos: bool = True,
         group_by: str | None = None,

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mtx.batches.schema import (
     SCHEMAS,
     UNPADDED_FORMATS,
     BatchSchema,
+    BuiltFormat,
     batch_masks,
     batch_tensor,
     flat_token_counts,
@@ -32,7 +34,11 @@ BUILT = [schema for schema in SCHEMAS.values() if schema.is_built]
 
 def test_all_formats_of_the_design_are_described() -> None:
     assert list(SCHEMAS) == ["mtx", "huggingface", "flat", "causal", "huggingface_packed"]
-    assert [schema.name for schema in BUILT] == ["mtx", "huggingface", "flat", "huggingface_packed"]
+    assert (
+        list(get_args(BuiltFormat))
+        == [schema.name for schema in BUILT]
+        == ["mtx", "huggingface", "flat", "huggingface_packed"]
+    )
 
 
 @each_schema

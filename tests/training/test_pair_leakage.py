@@ -18,10 +18,17 @@ from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.held_out_bits import pair_likelihood
 from mtx.evaluation.likelihood import sums_by_pair
-from mtx.training.model_batch_formats import check_target_nats
-from mtx.training.packed_batch_outputs import causal_arguments, packed_outputs, packed_pair_nats, pair_mask
+from mtx.training.model_batch_formats import check_packed_split
+from mtx.training.packed_batch_outputs import (
+    causal_arguments,
+    check_packed_model,
+    packed_outputs,
+    packed_pair_nats,
+    pair_mask,
+)
 from mtx.training.packed_positions import positions_of_pairs
-from mtx.training.pair_leakage import check_pairs_are_apart, packed_batch
+from mtx.training.pair_leakage import check_batch_is_apart, check_pairs_are_apart, packed_batch, single_pair
+from mtx.training.split_data import SplitData
 
 Batch = dict[str, Tensor]
 PAIRS = EncodedPairs(TokenRows.of([[10, 11], [20], []]), TokenRows.of([[50], [60, 61, 62], []]))
@@ -41,6 +48,7 @@ class Unigram(pl.LightningModule):
     def target_nats(self, batch: Batch) -> Tensor:
         self.calls += 1
         assert not self.training
+        torch.rand(1)
         nats = self.mix(self.table(batch["labels"])[0, :, 0].float(), batch)
         return sums_by_pair(nats, batch["decoder_offsets"].diff())
 
@@ -87,25 +95,134 @@ def test_a_model_that_fails_on_packed_batches_is_refused() -> None:
     def fail(nats: Tensor, _: Batch) -> Tensor:
         return nats.view(3, 100)
 
-    with pytest.raises(ConfigError, match=r"^Unigram does not take batches .*=huggingface_packed: .*\. Set datamodule"):
+    with pytest.raises(ConfigError, match=r"^Unigram fails on a batch with .*=huggingface_packed: .*\. If it does not"):
         check(Unigram(fail))
 
 
-def test_a_run_is_refused_before_its_first_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, DataError])
+def test_errors_that_are_not_of_the_format_stay_as_they_are(error: type[Exception]) -> None:
+    def fail(nats: Tensor, _: Batch) -> Tensor:
+        raise error("full")
+
+    with pytest.raises(error, match="^full$"):
+        check(Unigram(fail))
+
+
+def test_a_loss_that_is_not_finite_is_no_fault_of_the_format() -> None:
+    model = Model()
+    nn.init.constant_(model.table.weight, float("nan"))
+    for each in (lambda: check(Unigram(lambda nats, _: nats / 0)), lambda: check_packed_model(model)):
+        with pytest.raises(ConfigError, match=r"^the loss of \w+ for a single pair is -?(nan|inf) before.*its weights"):
+            each()
+
+
+def test_another_dtype_or_attention_is_checked_again() -> None:
+    model = Unigram()
+    check(model)
+    check(model.bfloat16())
+    assert model.calls == 10
+    model.config = SimpleNamespace(_attn_implementation="eager")
+    check(model)
+    assert model.calls == 15
+    with torch.autocast("cpu", torch.bfloat16):
+        check(model)
+    assert model.calls == 20
+
+
+def test_what_depends_on_the_number_of_tokens_is_seen_in_a_batch_of_the_data() -> None:
+    pairs = [(torch.full((30,), number), torch.full((20,), number)) for number in range(10, 13)]
+    batch = packed_batch(pairs, torch.device("cpu"))
+    alone = single_pair(batch, 1)
+    expected = packed_batch(pairs[1:2], torch.device("cpu")) | {"row_ids": torch.tensor([1])}
+    assert {key: value.tolist() for key, value in alone.items()} == {
+        key: value.tolist() for key, value in expected.items()
+    }
+    model = Unigram(lambda nats, _: nats + 0.01 * (len(nats) > 50))
+    check(model)
+    with pytest.raises(ConfigError, match="Unigram gives a pair another loss than the pair has alone"):
+        check_batch_is_apart(model.target_nats, model, batch)
+    of_transformers = Model()
+    packed_outputs(of_transformers, batch)
+    of_transformers.loss = 1.1
+    with pytest.raises(ConfigError, match="the loss of Model"):
+        packed_outputs(of_transformers.bfloat16(), batch)
+
+
+def test_the_check_computes_under_autocast_and_leaves_all_gradients() -> None:
+    model, batch = Model(), packed_batch([(torch.tensor([5]), torch.tensor([6, 7]))], torch.device("cpu"))
+    model.layer = nn.Linear(100, 100)
+    with torch.autocast("cpu", torch.bfloat16):
+        packed_outputs(model, batch).loss.backward()
+    assert model.seen == {torch.bfloat16}
+    assert model.layer.weight.grad.norm() > 0
+
+
+def trainer_of(model: pl.LightningModule, *, is_sharded: bool = False) -> Any:
+    return SimpleNamespace(
+        lightning_module=model,
+        world_size=1,
+        distributed_sampler_kwargs=None,
+        strategy=SimpleNamespace(restore_checkpoint_after_setup=is_sharded),
+        precision_plugin=SimpleNamespace(forward_context=lambda: torch.autocast("cpu", torch.bfloat16)),
+    )
+
+
+def test_a_run_is_refused_before_its_first_step_on_the_device_of_the_model(tmp_path: Path) -> None:
     made = datamodule(tmp_path, batch_format="huggingface_packed")
     made.prepare_data()
-    made.trainer = SimpleNamespace(lightning_module=Unigram(lambda nats, _: nats + nats.mean()), world_size=1)  # type: ignore[assignment]
-    with pytest.raises(ConfigError, match="Unigram mixes the pairs"):
-        made.setup("fit")
+    seen = []
+
+    def mix(nats: Tensor, _: Batch) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return nats + nats.mean()
+
+    made.trainer = trainer_of(Unigram(mix))
+    made.setup("fit")
+    assert not seen
+    for loader in (made.val_dataloader, made.train_dataloader):
+        with pytest.raises(ConfigError, match="Unigram mixes the pairs"):
+            loader()
+    assert set(seen) == {True}
+    for model in (Unigram(), pl.LightningModule()):
+        made.trainer = trainer_of(model)
+        made.val_dataloader()
+    made.trainer = trainer_of(Unigram(mix), is_sharded=True)
+    made.val_dataloader()
 
 
-def test_a_model_that_is_built_later_is_checked_by_its_first_call() -> None:
-    class Later(Unigram):
-        def configure_model(self) -> None:
-            raise AssertionError
+def test_empty_sources_are_refused_before_training_of_an_encoder() -> None:
+    layout = BatchFormat(names="huggingface_packed", source_eos=False)
+    split = SplitData(PAIRS, np.ones(3, np.int64), layout, "drop")
+    model = pl.LightningModule()
+    model.inner = Model(has_encoder=True)
+    with pytest.raises(
+        ConfigError, match=r"encoder-decoder model needs .* but 1 pairs of the train split have none\. Set .*eos=true"
+    ):
+        check_packed_split(trainer_of(model), split, dict, "train")
+    model.inner = Model()
+    check_packed_split(trainer_of(model), split, dict, "train")
 
-    for model in (Later(), pl.LightningModule()):
-        check_target_nats(model, dict)
+
+def test_masks_have_the_dtype_of_autocast_and_large_ones_warn(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = packed_batch([(torch.tensor([5]), torch.tensor([6, 7]))], torch.device("cpu"))
+    model = Model(has_encoder=True)
+    packed_outputs(model, batch)
+    assert model.mask.dtype == torch.float32
+    monkeypatch.setattr("mtx.training.packed_batch_outputs.LARGE_MASKS_BYTES", 2 * (1 + 2 + 4) - 1)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        packed_outputs(model, batch)
+    assert model.mask.dtype == torch.bfloat16
+    assert "the attention masks of a batch take 0.0 GB, since they grow with the square of its 3 tokens" in caplog.text
+
+
+def test_block_sparse_attention_is_refused_and_stays_as_it_is() -> None:
+    model = Model(has_encoder=True)
+    model.config.attention_type = "block_sparse"
+    with pytest.raises(ConfigError, match=r'=block_sparse of Model .* with attention_type="original_full"'):
+        check_packed_model(model)
+    assert model.seen == set()
 
 
 def test_masks_and_sequences_are_those_of_single_pairs() -> None:
@@ -153,13 +270,17 @@ class Model(nn.Module):
 
     dtype = torch.float32
 
+    layer: Any
+    mask: Any
+
     def __init__(self, *, loss: float = 1.0, attention: str = "sdpa", has_encoder: bool = False) -> None:
         super().__init__()
         self.table = nn.Embedding(100, 100)
         self.config = SimpleNamespace(
             is_encoder_decoder=has_encoder, _attn_implementation=attention, pad_token_id=0, decoder_vocab_size=None
         )
-        self.loss = loss
+        self.loss, self.layer, self.mask = loss, nn.Identity(), None
+        self.seen: set[torch.dtype] = set()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.table
@@ -175,6 +296,8 @@ class Model(nn.Module):
             logits = self.table(given.get("decoder_input_ids", given.get("input_ids")))
         else:
             logits = self.table(given["input_ids"])[:, given["logits_to_keep"]]
+        logits, self.mask = self.layer(logits), given.get("decoder_attention_mask")
+        self.seen.add(logits.dtype)
         if "labels" not in given:
             return logits
         loss = nn.functional.cross_entropy(logits[0], given["labels"][0])
