@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mtx.errors import ConfigError
+from mtx.errors import ConfigError, DataError
 from mtx.training.pair_leakage import EXACT
 
 SCRIPT = Path(__file__).parents[1] / "scripts/bench_packed.py"
@@ -35,3 +35,12 @@ def test_loss_and_gradients_are_those_of_padded_batches(bench: Any, name: str, a
 def test_a_model_with_positions_of_its_own_is_refused(bench: Any) -> None:
     with pytest.raises(ConfigError, match=r"^OPTForCausalLM mixes the pairs of a batch .*batch_format=huggingface$"):
         bench.difference("OPT", "sdpa")
+
+
+def test_a_gradient_that_only_one_batch_gives_is_a_difference(bench: Any) -> None:
+    import torch
+
+    one, other = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.5])
+    assert bench.gradient_differences([one, None], [other, None]) == (0.5, 0.2)
+    with pytest.raises(DataError, match="only one of both batches gives parameter 1 a gradient"):
+        bench.gradient_differences([one, None], [one, one])

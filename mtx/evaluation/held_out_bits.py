@@ -77,8 +77,8 @@ def log_held_out(
     Args:
         module: the LightningModule, in a Trainer with mtx's data module.
         batch: a batch with `row_ids`.
-        logits: the logits at the target positions of the batch: [B, T, V]; [N, V] with batch_format=flat; [1, N, V] with
-            huggingface_packed.
+        logits: the logits at the target positions of the batch: [B, T, V]; [N, V] with batch_format=flat; [1, N, V]
+            with huggingface_packed.
         batch_idx: the number of the batch, as `validation_step` gets it.
         dataloader_idx: the number of the validation set.
         labels: the labels of the logits, if they are not those of the batch, as of a decoder that also reads the

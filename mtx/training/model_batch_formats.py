@@ -60,8 +60,8 @@ def check_packed_split(trainer: Any, split: "SplitData", facts: Callable[[], Map
     num_empty = int(np.count_nonzero(is_used & (split.lengths.source == 0)))
     if num_empty and _has_encoder(model):
         raise ConfigError(
-            "with datamodule.batch_format=huggingface_packed, an encoder-decoder model needs at least one token in each "
-            f"source, but {num_empty} pairs of the {name} split have none. Set datamodule.source_eos=true"
+            "with datamodule.batch_format=huggingface_packed, an encoder-decoder model needs at least one token in "
+            f"each source, but {num_empty} pairs of the {name} split have none. Set datamodule.source_eos=true"
         )
     if not hasattr(model, "target_nats") or trainer.strategy.restore_checkpoint_after_setup:  # as sharding ones do
         return

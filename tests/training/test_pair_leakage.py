@@ -104,7 +104,7 @@ def test_errors_that_are_not_of_the_format_stay_as_they_are(error: type[Exceptio
     def fail(nats: Tensor, _: Batch) -> Tensor:
         raise error("full")
 
-    with pytest.raises(error, match="^full$"):
+    with pytest.raises(error, match=r"^full$"):
         check(Unigram(fail))
 
 
