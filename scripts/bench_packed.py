@@ -2,8 +2,8 @@
 
 The first table has, for each type of model, the largest difference of the loss and of its gradients. The models are
 small, have random weights, and are built from a config without a download. The second table has the cost of a real
-token in training a Marian model on the sample corpus, in CPU time of one thread. The arms take turns in each round, from
-another arm on; a first round does not count.
+token in training a Marian model on the sample corpus, in CPU time of one thread. The arms take turns in each round,
+from another arm on; a first round does not count.
 """
 
 import argparse
