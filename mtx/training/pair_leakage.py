@@ -208,7 +208,7 @@ def _shaped(field: BatchField, found: Mapping[str, Tensor]) -> Tensor:
 def evaluation_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Let a model compute without dropout and gradients; modes and random states are restored.
 
-    Autocast stays as it is, but without its cache: weights cast here would get no gradient in the step that follows.
+    Autocast stays as it is, but without its cache: older versions of torch would then cache weights without gradients.
     """
     modes = {module: module.training for module in model.modules()}
     devices = [device] if device.type == "cuda" else []
