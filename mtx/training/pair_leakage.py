@@ -55,7 +55,7 @@ def check_pairs_are_apart(
     changed = [*pairs[:CHANGED], others[CHANGED], *pairs[CHANGED + 1 :]]
     packed = [packed_batch(some, model_device(model)) for some in (pairs, changed)]
     alone = [single_pair(packed[0], number) for number in range(len(pairs))]
-    before, after, *losses = _nats_per_token(nats_of, model, [*packed, *alone])
+    (before, after, *losses), rounding = _nats_per_token(nats_of, model, [*packed, *alone])
     _check_finite(model, losses)
     for number, (was, now) in enumerate(zip(before, after, strict=True)):
         if number != CHANGED and abs(was - now) > MAX_CHANGE * max(1, abs(was)):
@@ -63,7 +63,7 @@ def check_pairs_are_apart(
                 f"{type(model).__name__} mixes the pairs of a batch with {FORMAT}: after one "
                 f"pair was changed, the loss of another went from {was:.7g} to {now:.7g} nats per token. {HELP}"
             )
-    _check_equal(model, losses, before)
+    _check_equal(model, losses, before, rounding)
     _pass(model, "made-up pairs")
 
 
@@ -81,26 +81,35 @@ def check_batch_is_apart(nats_of: Nats, model: nn.Module, batch: Mapping[str, Te
         return
     numbers = 0, num_pairs - 1  # always two, so that all ranks of a sharded model compute equally often
     alone = [single_pair(batch, number) for number in numbers]
-    packed, *losses = _nats_per_token(nats_of, model, [dict(batch), *alone])
+    (packed, *losses), rounding = _nats_per_token(nats_of, model, [dict(batch), *alone])
     _check_finite(model, losses)
-    _check_equal(model, losses, [packed[number] for number in numbers])
+    _check_equal(model, losses, [packed[number] for number in numbers], rounding)
     _pass(model, "batch")
 
 
-def _nats_per_token(nats_of: Nats, model: nn.Module, batches: list[dict[str, Tensor]]) -> list[list[float]]:
-    """Return the loss of each pair of each batch, in nats per target token."""
-    try:
-        with evaluation_mode(model, model_device(model)):
-            return [
-                (nats_of(batch).cpu().double() / batch["decoder_offsets"].cpu().diff()).tolist() for batch in batches
-            ]
-    except (MtxError, torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"{type(model).__name__} fails on a batch with {FORMAT}: {library_reason(error)}. "
-            "If it does not take such batches, set datamodule.batch_format=huggingface"
-        ) from error
+def _nats_per_token(
+    nats_of: Nats, model: nn.Module, batches: list[dict[str, Tensor]]
+) -> tuple[list[list[float]], float]:
+    """Return the loss of each pair of each batch, in nats per target token, and the largest rounding of a loss.
+
+    Autocast hides small differences, so it is off unless the model needs it, as flash attention does.
+    """
+    failure: Exception | None = None
+    is_cast = autocast_dtype(model_device(model)) is not None
+    for uses_autocast in (False, True) if is_cast else (False,):
+        try:
+            with evaluation_mode(model, model_device(model), uses_autocast=uses_autocast):
+                losses = [nats_of(batch).cpu().double() / batch["decoder_offsets"].cpu().diff() for batch in batches]
+                return [each.tolist() for each in losses], largest_rounding(model)
+        except (MtxError, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            failure = error
+    assert failure is not None
+    raise ConfigError(
+        f"{type(model).__name__} fails on a batch with {FORMAT}: {library_reason(failure)}. "
+        "If it does not take such batches, set datamodule.batch_format=huggingface"
+    ) from failure
 
 
 def _check_finite(model: nn.Module, losses: list[list[float]]) -> None:
@@ -112,9 +121,9 @@ def _check_finite(model: nn.Module, losses: list[list[float]]) -> None:
             )
 
 
-def _check_equal(model: nn.Module, alone: list[list[float]], packed: list[float]) -> None:
+def _check_equal(model: nn.Module, alone: list[list[float]], packed: list[float], rounding: float) -> None:
     for (was,), now in zip(alone, packed, strict=True):
-        if not abs(was - now) <= largest_rounding(model) * max(1, abs(was)):
+        if not abs(was - now) <= rounding * max(1, abs(was)):
             raise ConfigError(
                 f"with {FORMAT}, {type(model).__name__} gives a pair another loss than "
                 f"the pair has alone: {now:.7g} instead of {was:.7g} nats per token. {HELP}"
@@ -152,9 +161,16 @@ def largest_rounding(model: nn.Module) -> float:
     if (computed := autocast_dtype(device)) is not None:
         dtypes.add(computed)
     epsilon = max((torch.finfo(each).eps for each in dtypes), default=0.0)
-    if device.type == "cuda" and torch.get_float32_matmul_precision() != "highest":
+    if device.type == "cuda" and _can_use_tf32():
         epsilon = max(epsilon, TF32_EPSILON)
     return EXACT * max(1.0, epsilon / torch.finfo(torch.float32).eps / 8)
+
+
+def _can_use_tf32() -> bool:
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # of a precision that is set for one backend
+        return True
 
 
 def probe_pairs(num_source_ids: int, num_target_ids: int, special_ids: int, seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -205,14 +221,14 @@ def _shaped(field: BatchField, found: Mapping[str, Tensor]) -> Tensor:
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module, device: torch.device) -> Iterator[None]:
+def evaluation_mode(model: nn.Module, device: torch.device, *, uses_autocast: bool) -> Iterator[None]:
     """Let a model compute without dropout and gradients; modes and random states are restored.
 
-    Autocast stays as it is, but without its cache: older versions of torch would then cache weights without gradients.
+    Autocast has no cache here: older versions of torch would then cache weights without gradients.
     """
     modes = {module: module.training for module in model.modules()}
     devices = [device] if device.type == "cuda" else []
-    dtype = autocast_dtype(device)
+    dtype = autocast_dtype(device) if uses_autocast else None
     try:
         model.eval()
         with (

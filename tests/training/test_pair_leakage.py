@@ -148,13 +148,27 @@ def test_what_depends_on_the_number_of_tokens_is_seen_in_a_batch_of_the_data() -
         packed_outputs(of_transformers.bfloat16(), batch)
 
 
-def test_the_check_computes_under_autocast_and_leaves_all_gradients() -> None:
-    model, batch = Model(), packed_batch([(torch.tensor([5]), torch.tensor([6, 7]))], torch.device("cpu"))
+def test_the_check_computes_under_autocast_if_the_model_needs_it() -> None:
+    batch = packed_batch([(torch.tensor([5]), torch.tensor([6, 7]))], torch.device("cpu"))
+    model = Model()
     model.layer = nn.Linear(100, 100)
     with torch.autocast("cpu", torch.bfloat16):
         packed_outputs(model, batch).loss.backward()
-    assert model.seen == {torch.bfloat16}
+    assert model.seen == [*[torch.float32] * 8, torch.bfloat16]
     assert model.layer.weight.grad.norm() > 0
+
+    class Half(nn.Linear):
+        def forward(self, given: Tensor) -> Tensor:
+            found = super().forward(given)
+            assert found.dtype == torch.bfloat16
+            return found
+
+    model = Model()
+    model.layer = Half(100, 100)
+    with torch.autocast("cpu", torch.bfloat16):
+        packed_outputs(model, batch)
+    with pytest.raises(ConfigError, match="Model fails on a batch"):
+        packed_outputs(model, batch)
 
 
 def trainer_of(model: pl.LightningModule, *, is_sharded: bool = False) -> Any:
@@ -167,22 +181,21 @@ def trainer_of(model: pl.LightningModule, *, is_sharded: bool = False) -> Any:
     )
 
 
-def test_a_run_is_refused_before_its_first_step_on_the_device_of_the_model(tmp_path: Path) -> None:
+def test_a_run_is_refused_before_its_first_step_in_the_precision_of_the_trainer(tmp_path: Path) -> None:
     made = datamodule(tmp_path, batch_format="huggingface_packed")
     made.prepare_data()
-    seen = []
 
     def mix(nats: Tensor, _: Batch) -> Tensor:
-        seen.append(torch.is_autocast_enabled("cpu"))
+        assert torch.is_autocast_enabled("cpu")
         return nats + nats.mean()
 
-    made.trainer = trainer_of(Unigram(mix))
+    mixing = Unigram(mix)
+    made.trainer = trainer_of(mixing)
     made.setup("fit")
-    assert not seen
+    assert not mixing.calls, "before the Trainer moves the model to its device"
     for loader in (made.val_dataloader, made.train_dataloader):
         with pytest.raises(ConfigError, match="Unigram mixes the pairs"):
             loader()
-    assert set(seen) == {True}
     for model in (Unigram(), pl.LightningModule()):
         made.trainer = trainer_of(model)
         made.val_dataloader()
@@ -222,7 +235,7 @@ def test_block_sparse_attention_is_refused_and_stays_as_it_is() -> None:
     model.config.attention_type = "block_sparse"
     with pytest.raises(ConfigError, match=r'=block_sparse of Model .* with attention_type="original_full"'):
         check_packed_model(model)
-    assert model.seen == set()
+    assert not model.seen
 
 
 def test_masks_and_sequences_are_those_of_single_pairs() -> None:
@@ -280,7 +293,7 @@ class Model(nn.Module):
             is_encoder_decoder=has_encoder, _attn_implementation=attention, pad_token_id=0, decoder_vocab_size=None
         )
         self.loss, self.layer, self.mask = loss, nn.Identity(), None
-        self.seen: set[torch.dtype] = set()
+        self.seen: list[torch.dtype] = []
 
     def get_input_embeddings(self) -> nn.Module:
         return self.table
@@ -297,7 +310,7 @@ class Model(nn.Module):
         else:
             logits = self.table(given["input_ids"])[:, given["logits_to_keep"]]
         logits, self.mask = self.layer(logits), given.get("decoder_attention_mask")
-        self.seen.add(logits.dtype)
+        self.seen.append(logits.dtype)
         if "labels" not in given:
             return logits
         loss = nn.functional.cross_entropy(logits[0], given["labels"][0])
