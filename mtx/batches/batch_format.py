@@ -3,11 +3,11 @@
 This module uses numpy arrays only and does not import torch.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from mtx.batches.schema import supported_schema
+from mtx.batches.schema import UNPADDED_FORMATS, BuiltFormat, supported_schema
 from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.components.checked_options import component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
@@ -30,9 +30,9 @@ class BatchFormat:
         max_target_tokens: largest number of target positions of a pair, including BOS or EOS; None: no limit.
         length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores. `NO_PADDING` (0)
             if batches are flat, and only then.
-        names: `mtx`; `flat` for batches without padding; or `huggingface` for the tensor names that seq2seq models of
-            `transformers` take. With
-            `huggingface`, labels are padded with -100 unless `label_pad_id` is set, and batches have no `row_ids`.
+        names: `mtx`; `flat` for batches without padding; `huggingface` for the tensor names that seq2seq models of
+            `transformers` take; or `huggingface_packed`, without padding, for models of `transformers` of both kinds.
+            With `huggingface`, labels are padded with -100 unless `label_pad_id` is set, and batches have no `row_ids`.
             `decoder_input_ids` begin with BOS in both formats, so set `decoder_start_token_id` in the config of a
             `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start with pad
             instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
@@ -49,7 +49,7 @@ class BatchFormat:
     max_source_tokens: MaxTokens | None = None
     max_target_tokens: MaxTokens | None = None
     length_multiple: int = 1
-    names: Annotated[Literal["mtx", "huggingface", "flat"], Field(title="batch_format")] = "mtx"
+    names: Annotated[BuiltFormat, Field(title="batch_format")] = "mtx"
     forced_target_tokens: Annotated[int, Field(ge=0, le=1)] = 0
     language_token_position: LanguageTokenPosition = "prefix"
 
@@ -59,7 +59,7 @@ class BatchFormat:
     @property
     def is_flat(self) -> bool:
         """Whether batches have no padding."""
-        return self.names == "flat"
+        return self.names in UNPADDED_FORMATS
 
     @property
     def has_language_suffix(self) -> bool:

@@ -74,8 +74,9 @@ class Collator:
         widths = [(0, 0)] * len(rows) if widths is None else widths
         if self.batch_format.is_flat and any(map(any, widths)):
             raise ConfigError(
-                "the plan gives batches fixed widths, but batches with datamodule.batch_format=flat have no padding. "
-                "Set datamodule.batch_format=mtx, or choose another sampler, such as sampler=random_tokens"
+                "the plan gives batches fixed widths, but batches with "
+                f"datamodule.batch_format={self.batch_format.names} have no padding. Set datamodule.batch_format=mtx, "
+                "or choose another sampler, such as sampler=random_tokens"
             )
         if self._compiled_collator is None:
             return [
@@ -157,21 +158,24 @@ class Collator:
         if self.batch_format.has_language_suffix:
             moved = flat_with_suffix if self.batch_format.is_flat else padded_with_suffix
             tensors = [self._pinned_tensor(each) for each in moved(tensors)]
-        places, converted = self._tensor_places
+        places, converted, single_rows = self._tensor_places
         batch = {name: tensors[place] for name, place in places}
         for name, wanted in converted:
             batch[name] = self._pinned_tensor(batch[name].to(wanted))
+        for name in single_rows:
+            batch[name] = batch[name][None]
         return batch
 
     @cached_property
-    def _tensor_places(self) -> tuple[list[tuple[str, int]], list[tuple[str, torch.dtype]]]:
-        """Name of each tensor in the batch and its place among those of the kernels; names and dtypes to convert to."""
+    def _tensor_places(self) -> tuple[list[tuple[str, int]], list[tuple[str, torch.dtype]], list[str]]:
+        """Name of each tensor and its place among those of the kernels; dtypes to convert to; tensors of one row."""
         dtypes = FLAT_DTYPES if self.batch_format.is_flat else TENSOR_DTYPES
         roles, fields = list(dtypes), supported_schema(self.batch_format.names).fields
         wanted = {field.name: getattr(torch, field.dtype) for field in fields}
         return (
             [(field.name, roles.index(field.role)) for field in fields],
             [(field.name, wanted[field.name]) for field in fields if dtypes[field.role] != wanted[field.name]],
+            [field.name for field in fields if field.shape[0] == "1"],
         )
 
 
@@ -213,6 +217,10 @@ def collate_rows(
         - `encoder_offsets` and `decoder_offsets` [B + 1] int32: pair i has the positions from offset i to i + 1.
         - `encoder_positions` [N] and `decoder_positions` [M] int32: position in the pair, from 0.
         - `row_ids` [B] int64.
+
+        With `names="huggingface_packed"`, the same tensors have the names `input_ids`, `position_ids`,
+        `decoder_input_ids`, `decoder_position_ids` and `labels`, int64 and with a first dimension of 1. The offsets and
+        `row_ids` are those of `flat`.
 
         Each tensor owns its memory, so keeping one tensor does not keep the others. A batch
         without rows is as wide as a batch of empty rows.

@@ -1,8 +1,8 @@
 """Schemas of batch formats: names, shapes, dtypes and padding of the tensors in a batch.
 
 Collate functions, callbacks, models and tests read the schemas. Shapes are written with letters: B pairs, S source
-positions, T target positions, L source and target positions together. ΣS, ΣT and ΣL are the sums of real positions over
-all pairs.
+positions, T target positions, L source and target positions together. ΣS and ΣT are the sums of real positions over all
+pairs. A dimension of 1 is written 1.
 """
 
 from collections.abc import Mapping
@@ -131,12 +131,20 @@ CAUSAL = BatchSchema(
 HUGGINGFACE_PACKED = BatchSchema(
     "huggingface_packed",
     (
-        BatchField("input_ids", "decoder_input", ("1", "ΣL"), INT64),
-        BatchField("position_ids", "target_positions", ("1", "ΣL"), INT64),
-        BatchField("labels", "labels", ("1", "ΣL"), INT64, "ignored"),
+        BatchField("input_ids", "source_ids", ("1", "ΣS"), INT64),
+        BatchField("position_ids", "source_positions", ("1", "ΣS"), INT64),
+        BatchField("encoder_offsets", "source_offsets", ("B+1",), INT32),
+        BatchField("decoder_input_ids", "decoder_input", ("1", "ΣT"), INT64),
+        BatchField("decoder_position_ids", "target_positions", ("1", "ΣT"), INT64),
+        BatchField("labels", "labels", ("1", "ΣT"), INT64),
+        BatchField("decoder_offsets", "target_offsets", ("B+1",), INT32),
+        BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
+    is_built=True,
 )
 SCHEMAS = {schema.name: schema for schema in (MTX, HUGGINGFACE, FLAT, CAUSAL, HUGGINGFACE_PACKED)}
+BuiltFormat = Literal["mtx", "huggingface", "flat", "huggingface_packed"]  # the values of datamodule.batch_format
+UNPADDED_FORMATS = (FLAT.name, HUGGINGFACE_PACKED.name)
 
 
 def supported_schema(name: str) -> BatchSchema:
@@ -170,7 +178,7 @@ def batch_tensor(batch: Any, role: Role) -> "Tensor | None":
 
 
 def is_flat(batch: Any) -> bool:
-    """Return True if a batch has offsets, as `batch_format=flat` has instead of padding and masks."""
+    """Return True if a batch has offsets instead of padding and masks: formats `flat` and `huggingface_packed`."""
     return isinstance(batch, Mapping) and ("encoder_offsets" in batch or "decoder_offsets" in batch)
 
 
@@ -217,9 +225,9 @@ def batch_masks(batch: Any) -> "list[Tensor]":
     """
     if is_flat(batch):
         raise DataError(
-            "attention masks are needed here, but a batch with batch_format=flat has no padding and no masks: every "
-            "position is a real token. Count tokens with mtx.batches.schema.flat_token_counts, or set "
-            "datamodule.batch_format=mtx"
+            f"attention masks are needed here, but a batch with batch_format={' or '.join(UNPADDED_FORMATS)} has no "
+            "padding and no masks: every position is a real token. Count tokens with "
+            "mtx.batches.schema.flat_token_counts, or set datamodule.batch_format=mtx"
         )
     found = batch_tensor(batch, "source_mask"), batch_tensor(batch, "target_mask")
     return [mask for mask in found if mask is not None]

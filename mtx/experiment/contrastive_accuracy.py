@@ -5,6 +5,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from mtx.batches.schema import supported_schema
 from mtx.evaluation.contrastive import (
     NUM_CANDIDATES,
     SEED,
@@ -94,13 +95,15 @@ def _nats(
     """Return the nats of all candidates, float64 [Q, 10], in batches of at most `datamodule.eval_max_tokens`."""
     assert isinstance(model, torch.nn.Module)
     lengths = data.lengths(data.val_names[0])
+    source_names = supported_schema(data.batch_format.names).source_names
     scored = 0
     with CountedWork("ranking targets", candidates.size, "rank", unit="pairs", as_count=True) as progress:
 
         def nats_of(sources: Int, targets: Int) -> NDArray[np.float64]:
             nonlocal scored
             batch = loader.dataset[targets]
-            batch.update({key: value for key, value in loader.dataset[sources].items() if key.startswith("encoder_")})
+            of_sources = loader.dataset[sources]
+            batch.update({name: of_sources[name] for name in source_names})
             found = model.target_nats(batch).detach().double().cpu()
             if found.shape != (len(targets),):
                 raise ValueError(f"target_nats must return one number for each target, but returned {found.shape}")

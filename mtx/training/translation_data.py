@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from mtx.batches.batch_format import BatchFormat, LanguageTokenPosition, MaxToke
 from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.batches.schema import UNPADDED_FORMATS, BuiltFormat
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
 from mtx.data.direction_tags import directed_recipe
@@ -105,8 +106,8 @@ class TranslationData:
         eval_max_tokens: padded tokens per side of a batch in validation, test and predict.
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are not used for validation or test. The limit is
             in bytes so that every tokenizer is measured on the same pairs. None: no limit.
-        batch_format: `mtx`; `flat` for batches without padding; or `huggingface` for the tensor names that models of
-            transformers expect.
+        batch_format: `mtx`; `flat` for batches without padding; `huggingface` for the tensor names that models of
+            transformers expect; or `huggingface_packed` for models of transformers without padding.
         label_pad_id: the id after EOS in labels; None: the pad id, or -100 with `huggingface`.
         source_eos: true: EOS is appended to each source.
         group_by: the column whose values group the training pairs, such as a domain: the report has a ledger of each
@@ -161,7 +162,7 @@ class TranslationData:
         too_long: TooLong = "drop",
         eval_max_tokens: Count = 4096,
         eval_max_bytes: Count | None = 1000,
-        batch_format: Literal["mtx", "huggingface", "flat"] = "mtx",
+        batch_format: BuiltFormat = "mtx",
         label_pad_id: int | None = None,
         source_eos: bool = True,
         group_by: str | None = None,
@@ -221,7 +222,7 @@ class TranslationData:
             label_pad_id=label_pad_id,
             max_source_tokens=max_source_tokens,
             max_target_tokens=max_target_tokens,
-            length_multiple=NO_PADDING if batch_format == "flat" else getattr(sampler, "length_multiple", 1),
+            length_multiple=NO_PADDING if batch_format in UNPADDED_FORMATS else getattr(sampler, "length_multiple", 1),
             names=batch_format,
             forced_target_tokens=int(language_tokens is not None and language_token_position == "prefix"),
             language_token_position=language_token_position,

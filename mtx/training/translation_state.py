@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from mtx import __version__
 from mtx.batches.batch_format import BatchFormat, LanguageTokenPosition, MaxTokens
+from mtx.batches.schema import BuiltFormat
 from mtx.components.identity import JSON, identity
 from mtx.data.direction_tags import part_normaliser
 from mtx.data.normalise import Normaliser, untagged_message
@@ -60,7 +61,7 @@ class StoredState(BaseModel):
     source_ids: Ids
     target_ids: Ids
     normalise: dict[str, Any]
-    names: Literal["mtx", "huggingface", "flat"]
+    names: BuiltFormat
     source_eos: bool
     max_source_tokens: MaxTokens | None
     max_target_tokens: MaxTokens | None

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from mtx.batches.collate import collate_rows
 from mtx.batches.schema import (
     MTX,
     SCHEMAS,
+    UNPADDED_FORMATS,
     BatchSchema,
+    BuiltFormat,
     batch_masks,
     batch_tensor,
     flat_token_counts,
@@ -31,7 +34,11 @@ BUILT = [schema for schema in SCHEMAS.values() if schema.is_built]
 
 def test_all_formats_of_the_design_are_described() -> None:
     assert list(SCHEMAS) == ["mtx", "huggingface", "flat", "causal", "huggingface_packed"]
-    assert [schema.name for schema in BUILT] == ["mtx", "huggingface", "flat"]
+    assert (
+        list(get_args(BuiltFormat))
+        == [schema.name for schema in BUILT]
+        == ["mtx", "huggingface", "flat", "huggingface_packed"]
+    )
 
 
 @each_schema
@@ -46,9 +53,9 @@ def test_a_schema_is_complete_and_names_each_field_and_role_once(schema: BatchSc
         is_padded = len(field.shape) == 2 and field.shape[0] == "B"
         assert (field.padding not in (None, "ignored")) == is_padded or field.padding == "ignored", field.name
     one_side = schema.field("source_ids") is None
-    assert one_side == (schema.name in ("causal", "huggingface_packed"))
+    assert one_side == (schema.name == "causal")
     offsets = {role for role in roles if role.endswith("_offsets")}
-    assert offsets == ({"source_offsets", "target_offsets"} if schema.name == "flat" else set())
+    assert offsets == ({"source_offsets", "target_offsets"} if schema.name in UNPADDED_FORMATS else set())
 
 
 @pytest.mark.parametrize("schema", BUILT, ids=lambda schema: schema.name)
@@ -61,7 +68,7 @@ def test_batches_are_as_their_schema_says(
     layout = BatchFormat(names=schema.name, target=SpecialIds(pad=7))  # type: ignore[arg-type]
     batch = collate_rows(pairs, np.array([1, 0]), layout, compiled=compiled)
     assert list(batch) == [field.name for field in schema.fields]
-    sizes = {"B": 2, "S": 3, "T": 4, "B+1": 3, "ΣS": 5, "ΣT": 6}
+    sizes = {"1": 1, "B": 2, "S": 3, "T": 4, "B+1": 3, "ΣS": 5, "ΣT": 6}
     paddings = {"pad_id": {"source_ids": 0, "decoder_input": 7}, "label_pad_id": layout.label_padding, "false": 0}
     for field in schema.fields:
         tensor = batch[field.name]
@@ -91,14 +98,18 @@ def test_tokens_are_counted_in_padded_and_flat_batches() -> None:
     assert flat_token_counts(flat) == (5, 6)
     assert target_tokens(flat) == target_tokens(padded) == 6
     assert target_tokens({"x": 1}) is None
-    with pytest.raises(DataError, match=r"batch_format=flat has no padding and no masks.*set datamodule\.batch_format"):
+    packed = collate_rows(PAIRS, np.array([1, 0]), BatchFormat(names="huggingface_packed"))
+    assert is_flat(packed)
+    assert flat_token_counts(packed) == (5, 6)
+    assert target_tokens(packed) == 6
+    with pytest.raises(DataError, match=r"flat or huggingface_packed has no padding and no masks.*set datamodule"):
         batch_masks(flat)
 
 
 def test_a_format_that_is_not_built_says_which_are() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"batch_format=causal has a schema, but .* The formats are mtx, huggingface, flat: set datamodule\.batch",
+        match=r"batch_format=causal has a schema, but .* The formats are mtx, huggingface, flat, .*: set datamod",
     ):
         supported_schema("causal")
     with pytest.raises(ConfigError, match=r"batch_format is one of .*mtx.*, but is 'mxt'"):

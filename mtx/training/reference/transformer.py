@@ -18,12 +18,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from mtx.batches.collate_flat import first_of_targets, padded_sources
 from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import DataError
 from mtx.evaluation.likelihood import LikelihoodSums, PairLikelihoods
 from mtx.training.callbacks.token_mean_gradients import TokenMeanGradients
-from mtx.training.reference.flat_network import first_of_targets, flat_hidden_states, padded_sources
+from mtx.training.reference.flat_network import flat_hidden_states
 from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer, check_lengths
 from mtx.training.reference.network_from_checkpoint import KIND, KIND_KEY
