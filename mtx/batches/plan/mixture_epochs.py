@@ -280,6 +280,7 @@ class MixedDraft(Draft):
             widths=np.concatenate(widths) if widths else None,
             not_drawn=_row_numbers(~drawn & ~too_long),
             mixes_lengths=any(plan.mixes_lengths for plan in plans),
+            is_packed=any(plan.is_packed for plan in plans),
         )
 
 
