@@ -3,17 +3,19 @@
 This module uses numpy arrays only and does not import torch.
 """
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mtx.batches.schema import supported_schema
+from mtx.batches.causal_template import DEFAULT_TEMPLATE
+from mtx.batches.plan.planner import NO_PADDING
+from mtx.batches.schema import IGNORED_LABEL, supported_schema
 from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.components.checked_options import component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
 
 MaxTokens = Annotated[int, Field(ge=2, le=MAX_INTEGER, description="room for one token and EOS")]
-IGNORED_LABEL = -100  # label that torch's cross entropy ignores by default
 
 
 @component("datamodule")
@@ -28,13 +30,14 @@ class BatchFormat:
         max_source_tokens: largest number of source positions of a pair, including EOS; None: no limit.
         max_target_tokens: largest number of target positions of a pair, including BOS or EOS; None: no limit.
         length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores. `NO_PADDING` (0)
-            if batches are flat, and only then.
-        names: `mtx`; `flat` for batches without padding; or `huggingface` for the tensor names that seq2seq models of
+            if batches are flat, or decoder-only batches of one row without padding, and only then.
+        names: `mtx`; `flat` for batches without padding; `causal` for decoder-only models; or `huggingface` for the tensor names that seq2seq models of
             `transformers` take. With
             `huggingface`, labels are padded with -100 unless `label_pad_id` is set, and batches have no `row_ids`.
             `decoder_input_ids` begin with BOS in both formats, so set `decoder_start_token_id` in the config of a
             `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start with pad
             instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
+        template: the prompt of decoder-only batches; None: `{src}{eos}{tgt}`, or another format.
         forced_target_tokens: number of labels at the start of each target that are given, such as the token of the
             target language: 0 or 1. Generation begins with them, and likelihoods leave them out.
     """
@@ -46,7 +49,8 @@ class BatchFormat:
     max_source_tokens: MaxTokens | None = None
     max_target_tokens: MaxTokens | None = None
     length_multiple: int = 1
-    names: Annotated[Literal["mtx", "huggingface", "flat"], Field(title="batch_format")] = "mtx"
+    names: Annotated[Literal["mtx", "huggingface", "flat", "causal"], Field(title="batch_format")] = "mtx"
+    template: str | None = None
     forced_target_tokens: Annotated[int, Field(ge=0, le=1)] = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +61,21 @@ class BatchFormat:
         """Whether batches have no padding."""
         return self.names == "flat"
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether prompt and target of a pair are one sequence, for decoder-only models."""
+        return self.names == "causal"
+
+    @property
+    def is_unpadded(self) -> bool:
+        """Whether the cost of a batch is the number of its real tokens."""
+        return self.is_flat or (self.is_causal and self.length_multiple == NO_PADDING)
+
+    @property
+    def one_pair_a_row(self) -> "BatchFormat":
+        """This format; of decoder-only batches without padding, the padded one, which evaluation uses."""
+        return replace(self, length_multiple=1) if self.is_causal and self.is_unpadded else self
+
     def order_options(self) -> dict[str, int | bool | str | None]:
         """Return the options that decide, with the sampler, which pairs each rank gets in which step, as plain values.
 
@@ -66,18 +85,19 @@ class BatchFormat:
             "max_source_tokens": self.max_source_tokens,
             "max_target_tokens": self.max_target_tokens,
             "source_eos": self.source_eos,
-            **({"batch_format": self.names} if self.is_flat else {}),
+            **({"batch_format": self.names} if self.is_flat or self.is_causal else {}),
+            **({"template": self.template or DEFAULT_TEMPLATE} if self.is_causal else {}),
         }
 
     @property
     def label_padding(self) -> int:
         """Value that fills labels after EOS.
 
-        It is `label_pad_id` if that is set, else -100 with `huggingface` names, else the target's pad id.
+        It is `label_pad_id` if that is set, else -100 with `huggingface` and `causal`, else the target's pad id.
         """
         if self.label_pad_id is not None:
             return self.label_pad_id
-        return IGNORED_LABEL if self.names == "huggingface" else self.target.pad
+        return IGNORED_LABEL if self.names in ("huggingface", "causal") else self.target.pad
 
     @property
     def source_extra(self) -> int:

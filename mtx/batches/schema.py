@@ -1,8 +1,8 @@
 """Schemas of batch formats: names, shapes, dtypes and padding of the tensors in a batch.
 
 Collate functions, callbacks, models and tests read the schemas. Shapes are written with letters: B pairs, S source
-positions, T target positions, L source and target positions together. ΣS, ΣT and ΣL are the sums of real positions over
-all pairs.
+positions, T target positions, L source and target positions together, R rows of a decoder-only batch, which may hold
+several pairs. ΣS, ΣT and ΣL are the sums of real positions over all pairs.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,10 @@ Role = Literal[
     "target_mask",
     "target_offsets",
     "target_positions",
+    "segments",
     "row_ids",
 ]
-Padding = Literal["pad_id", "label_pad_id", "ignored", "false"] | None
+Padding = Literal["pad_id", "label_pad_id", "ignored", "false", "zero"] | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class BatchField:
         shape: dimensions, as letters (see the module).
         dtype: name of the torch dtype.
         padding: value that fills the tensor behind real tokens: the vocabulary's pad id, `label_pad_id`, -100
-            (`ignored`), or False. None: the tensor has no padding.
+            (`ignored`), False, or 0 (`zero`). None: the tensor has no padding.
     """
 
     name: str
@@ -79,6 +80,7 @@ class BatchSchema:
         return tuple(field.name for field in self.fields if field.role.startswith("source_"))
 
 
+IGNORED_LABEL = -100  # label that torch's cross entropy ignores by default
 INT64, BOOL, INT32 = "int64", "bool", "int32"
 BY_SOURCE, BY_TARGET, ROWS = ("B", "S"), ("B", "T"), ("B",)
 
@@ -122,11 +124,13 @@ FLAT = BatchSchema(
 CAUSAL = BatchSchema(
     "causal",
     (
-        BatchField("input_ids", "decoder_input", ("B", "L"), INT64, "pad_id"),
-        BatchField("attention_mask", "target_mask", ("B", "L"), INT64, "false"),
-        BatchField("labels", "labels", ("B", "L"), INT64, "ignored"),
+        BatchField("input_ids", "decoder_input", ("R", "L"), INT64, "pad_id"),
+        BatchField("position_ids", "target_positions", ("R", "L"), INT64, "zero"),
+        BatchField("labels", "labels", ("R", "L"), INT64, "ignored"),
+        BatchField("segment_ids", "segments", ("R", "L"), INT64, "zero"),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
+    is_built=True,
 )
 HUGGINGFACE_PACKED = BatchSchema(
     "huggingface_packed",
@@ -174,6 +178,11 @@ def is_flat(batch: Any) -> bool:
     return isinstance(batch, Mapping) and ("encoder_offsets" in batch or "decoder_offsets" in batch)
 
 
+def is_causal(batch: Any) -> bool:
+    """Return True if a batch has segments, as `batch_format=causal` has: source and target are one sequence."""
+    return isinstance(batch, Mapping) and "segment_ids" in batch
+
+
 def flat_token_counts(batch: Any) -> tuple[int, ...]:
     """Return the numbers of source and target tokens of a flat batch, as far as it has these sides."""
     found = batch_tensor(batch, "source_ids"), batch_tensor(batch, "labels")
@@ -184,7 +193,7 @@ def num_pairs(batch: Mapping[str, Any]) -> int:
     """Return the number of pairs in a batch of any format that mtx builds."""
     if (offsets := batch_tensor(batch, "target_offsets")) is not None:
         return len(offsets) - 1
-    return len(batch["labels"])
+    return len(batch["row_ids"] if is_causal(batch) else batch["labels"])
 
 
 def longest_source(batch: Mapping[str, Any]) -> int:
@@ -203,6 +212,8 @@ def target_tokens(batch: Any) -> "Tensor | None":
     labels = batch_tensor(batch, "labels")
     if is_flat(batch) and labels is not None:
         return labels.new_tensor(labels.numel())
+    if is_causal(batch) and labels is not None:
+        return (labels != IGNORED_LABEL).count_nonzero()
     mask = batch_tensor(batch, "target_mask")
     return None if mask is None else mask.count_nonzero()
 
@@ -210,7 +221,7 @@ def target_tokens(batch: Any) -> "Tensor | None":
 def batch_masks(batch: Any) -> "list[Tensor]":
     """Return the attention masks of a batch, source before target; masks that the batch lacks are left out.
 
-    Masks are nonzero at real tokens.
+    Masks are nonzero at real tokens. A decoder-only batch has one: its segments.
 
     Raises:
         DataError: the batch is flat, so it has no padding and no masks.
@@ -221,5 +232,7 @@ def batch_masks(batch: Any) -> "list[Tensor]":
             "position is a real token. Count tokens with mtx.batches.schema.flat_token_counts, or set "
             "datamodule.batch_format=mtx"
         )
+    if is_causal(batch):
+        return [batch["segment_ids"]]
     found = batch_tensor(batch, "source_mask"), batch_tensor(batch, "target_mask")
     return [mask for mask in found if mask is not None]

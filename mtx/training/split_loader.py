@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mtx.batches.plan.planner import Planner
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import EmptyDatasetError
+from mtx.training.batch_datasets import PromptBatches
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader, SourceBatches
 from mtx.training.sampled_epochs import SampledBatches, SampledEpochs
 from mtx.training.split_data import SplitData
@@ -73,7 +74,7 @@ class LoaderSettings:
             lengths=split.lengths if sampled is None else sampled.lengths,
             join=name != "train",
             frozen=self.frozen,
-            is_flat=split.layout.is_flat,
+            is_flat=split.layout.is_unpadded,
         )
         if not len(batches):
             more = f", or hold out more pairs with datamodule.{name}=COUNT" if name in HELD_OUT else ""
@@ -84,7 +85,8 @@ class LoaderSettings:
         if sampled is not None:
             served: EncodedBatches = SampledBatches(split.pairs, split.layout, sampled, seed=self.seed)
         else:
-            served = (SourceBatches if name == PREDICT_NAME else EncodedBatches)(split.pairs, split.layout)
+            sources = PromptBatches if split.layout.is_causal else SourceBatches
+            served = (sources if name == PREDICT_NAME else EncodedBatches)(split.pairs, split.layout)
         if self.is_sizing:
             served.size = num_units(planner, split.lengths, split.excluded)
         return PlanLoader(served, batches, num_workers=self.num_workers, pin_memory=self.pin_memory)

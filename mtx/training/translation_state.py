@@ -63,7 +63,8 @@ class StoredState(BaseModel):
     source_ids: Ids
     target_ids: Ids
     normalise: dict[str, Any]
-    names: Literal["mtx", "huggingface", "flat"]
+    names: Literal["mtx", "huggingface", "flat", "causal"]
+    template: str | None = None
     source_eos: bool
     max_source_tokens: MaxTokens | None
     max_target_tokens: MaxTokens | None
@@ -181,6 +182,7 @@ def stored_state(
         "target_ids": list(batch_format.target),
         "normalise": identity(normalise),
         "names": batch_format.names,
+        **({"template": batch_format.template} if batch_format.template is not None else {}),
         "source_eos": batch_format.source_eos,
         "max_source_tokens": batch_format.max_source_tokens,
         "max_target_tokens": batch_format.max_target_tokens,
@@ -240,6 +242,7 @@ def translation_state(
             max_source_tokens=stored.max_source_tokens,
             max_target_tokens=stored.max_target_tokens,
             names=stored.names,
+            template=stored.template,
             forced_target_tokens=int(bool(stored.language_token_ids)),
         ),
         languages=(stored.languages[0], stored.languages[1]),

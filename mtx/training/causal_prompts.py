@@ -1,0 +1,192 @@
+"""The prompts of the pairs of a split, as token ids: a template filled with columns and languages, then encoded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.causal_template import (
+    CONFIG_KEY,
+    DEFAULT_TEMPLATE,
+    LANGUAGE_FIELDS,
+    CausalTemplate,
+    TemplateText,
+    parsed_template,
+)
+from mtx.batches.prompted_pairs import PromptVariants
+from mtx.data.concatenated_corpus import part_names
+from mtx.data.direction_tags import set_direction
+from mtx.data.language_groups import dataset_languages, part_languages
+from mtx.data.preparation import Recipe, StageIds
+from mtx.data.repo_read_cache import RepoSession
+from mtx.data.token_rows import TokenRows
+from mtx.data.tokenize.tokenization import encode_texts
+from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
+from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
+from mtx.data.validation_sets import PREDICT_NAME
+from mtx.errors import ConfigError, choices
+from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
+from mtx.infra.dataset.extra_columns import check_category
+from mtx.infra.dataset.language_names import SIDES
+from mtx.infra.dataset.sources.translation_directions import Direction
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """The values of a field of the template in a split.
+
+    Attributes:
+        texts: the different values.
+        of_pair: int64 [n], the value of each pair, as an index into `texts`.
+    """
+
+    texts: Sequence[str]
+    of_pair: Indices
+
+
+def split_prompts(
+    name: str, layout: BatchFormat, tokenizers: TokenizerPair, recipe: Recipe, ids: StageIds, repo: RepoSession
+) -> PromptVariants:
+    """Return the prompts of a split, of a validation set, or of the texts to translate.
+
+    Args:
+        name: the split.
+        layout: the format of a batch, with the template; see `mtx.batches.causal_template`.
+        tokenizers: the tokenizers, with one vocabulary.
+        recipe: the settings of all stages that built the data.
+        ids: the ids of the stored datasets.
+        repo: the repository that stores them.
+
+    Raises:
+        ConfigError: the template is not valid, a field is no column of the pairs, languages are not known, or the
+            vocabulary lacks tokens of the template.
+    """
+    parsed = parsed_template(layout.template or DEFAULT_TEMPLATE)
+    rows = repo.get({**ids.filtered, **ids.beside_text}[name]).rows
+    values: dict[str, FieldValues] = {}
+    languages: Sequence[Direction] = []
+    if not set(LANGUAGE_FIELDS).isdisjoint(parsed.fields):
+        languages = _languages(name, recipe, ids, repo)
+    for field in parsed.fields:
+        if field in LANGUAGE_FIELDS:
+            texts = [each[LANGUAGE_FIELDS.index(field)] for each in languages]
+            is_part = name in ids.filtered and bool(part_names(recipe.downloader))
+            parts = rows.column(SOURCE_COLUMN).to_numpy().astype(np.int64) if is_part else np.zeros(len(rows), np.int64)
+            values[field] = FieldValues(texts, parts)
+        else:
+            values[field] = _column_values(name, field, rows.schema.names, rows.column)
+    return encoded_prompts(parsed, tokenizers, values)
+
+
+def encoded_prompts(
+    template: CausalTemplate, tokenizers: TokenizerPair, values: Mapping[str, FieldValues]
+) -> PromptVariants:
+    """Return the token ids of a template for each different combination of the values of its fields.
+
+    Raises:
+        ConfigError: the vocabulary lacks tokens of the template, or it has no token between source and target.
+    """
+    encoder = _PromptEncoder(tokenizers)
+    encoder.check(template)
+    bos = tokenizers.target_ids.bos
+    if not template.fields:
+        before, between = encoder.ids(template.before, {}), encoder.ids(template.between, {})
+        return PromptVariants(TokenRows.of([[bos, *before]]), TokenRows.of([between]))
+    table = np.column_stack([values[field].of_pair for field in template.fields])
+    combinations, of_pair = np.unique(table, axis=0, return_inverse=True)
+    filled = [
+        {field: values[field].texts[index] for field, index in zip(template.fields, each, strict=True)}
+        for each in combinations.tolist()
+    ]
+    return PromptVariants(
+        TokenRows.of([[bos, *encoder.ids(template.before, each)] for each in filled]),
+        TokenRows.of([encoder.ids(template.between, each) for each in filled]),
+        of_pair.reshape(-1).astype(np.uint32),
+    )
+
+
+class _PromptEncoder:
+    """Encodes the text of a template with a vocabulary; names of special tokens in its literal text are these tokens."""
+
+    def __init__(self, tokenizers: TokenizerPair) -> None:
+        self._tokenizer = tokenizers.target
+        self._special = tokenizers.target_ids
+        self._tokens: dict[str, int] = {}
+        if not isinstance(self._tokenizer, TokenizerAdapter):
+            added = self._tokenizer.get_added_tokens_decoder()
+            self._tokens = {token.content: number for number, token in added.items() if token.special}
+
+    def ids(self, text: TemplateText, values: Mapping[str, str]) -> list[int]:
+        """Return the ids of a text whose fields have these values."""
+        found: list[int] = []
+        for segment in text.segments(values, self._tokens, self._special.eos):
+            found += [segment] if isinstance(segment, int) else encode_texts(self._tokenizer, [segment])[0]
+        return found
+
+    def check(self, template: CausalTemplate) -> None:
+        """Raise ConfigError if the vocabulary lacks tokens of the literal text, or if nothing is before the target."""
+        for part in (template.before, template.between):
+            unknown = [
+                literal
+                for literal in (literal.strip() for literal, _ in part.parts)
+                if literal and self._special.unk in self.ids(TemplateText(((literal, None),)), {})
+            ]
+            if unknown:
+                raise ConfigError(
+                    f"{CONFIG_KEY} has the text {unknown[0]!r}, for which the vocabulary has no tokens. Make it a "
+                    f"symbol of a trained vocabulary with \"tokenizer.symbols=['{unknown[0]}']\", or choose other text"
+                )
+        if not template.between.fields and not self.ids(template.between, {}):
+            raise ConfigError(
+                f"{CONFIG_KEY} has no token of the vocabulary between {{src}} and {{tgt}}, only white space, so a model "
+                f"cannot know where the source ends. Set \"{CONFIG_KEY}='{{src}}{{eos}}{{tgt}}'\""
+            )
+
+
+def _column_values(name: str, field: str, names: Sequence[str], column: object) -> FieldValues:
+    """Return the values of a column of a split; a missing value is empty text."""
+    known = [each for each in names if each not in (ROW_COLUMN, SOURCE_COLUMN, "src", "tgt")]
+    if field not in names:
+        raise ConfigError(
+            f"{CONFIG_KEY} has the field {{{field}}}, but the {name} pairs have no such column. Choose one of "
+            f"{choices(field, [*known, *LANGUAGE_FIELDS])}; downloader.columns says which columns are stored beside "
+            "the texts"
+        )
+    values: pa.ChunkedArray = column(field)  # type: ignore[operator]
+    check_category(CONFIG_KEY, field, values.type)
+    encoded = pc.fill_null(pc.cast(values, pa.string()), "").combine_chunks().dictionary_encode()
+    return FieldValues(encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64))
+
+
+def _languages(name: str, recipe: Recipe, ids: StageIds, repo: RepoSession) -> list[Direction]:
+    """Return the languages of each part of a split.
+
+    Raises ConfigError if they are not known.
+    """
+    corpus = recipe.downloader.with_stored_parts(ids.parts)
+    found = part_languages(corpus, ids.raw, repo)
+    if name not in ids.filtered:
+        directions = list(dict.fromkeys(found))
+        if name == PREDICT_NAME and len(directions) > 1:
+            raise ConfigError(
+                f"{CONFIG_KEY} names languages, but datamodule.predict_from has no direction of its own. Set "
+                "datamodule.directions to one direction"
+            )
+        of_set = (
+            None
+            if name == PREDICT_NAME
+            else set_direction(name, dataset_languages(repo, ids.beside_raw[name]), directions)
+        )
+        found = [of_set or directions[0]]
+    if any(not set(SIDES).isdisjoint(each) for each in found):
+        raise ConfigError(
+            f"{CONFIG_KEY} names languages, but those of the corpus are not known. Name them with "
+            "downloader.source_language and downloader.target_language"
+        )
+    return found
