@@ -31,12 +31,12 @@ class BatchFormat:
         max_target_tokens: largest number of target positions of a pair, including BOS or EOS; None: no limit.
         length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores. `NO_PADDING` (0)
             if batches are flat, or decoder-only batches of one row without padding, and only then.
-        names: `mtx`; `flat` for batches without padding; `causal` for decoder-only models; or `huggingface` for the tensor names that seq2seq models of
-            `transformers` take. With
-            `huggingface`, labels are padded with -100 unless `label_pad_id` is set, and batches have no `row_ids`.
-            `decoder_input_ids` begin with BOS in both formats, so set `decoder_start_token_id` in the config of a
-            `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start with pad
-            instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
+        names: `mtx`; `flat` for batches without padding; `causal` for decoder-only models; or `huggingface` for the
+            tensor names that seq2seq models of `transformers` take. With `huggingface`, labels are padded with -100
+            unless `label_pad_id` is set, and batches have no `row_ids`.
+            `decoder_input_ids` begin with BOS in all formats but `causal`, so set `decoder_start_token_id` in the
+            config of a `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start
+            with pad instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
         template: the prompt of decoder-only batches; None: `{src}{eos}{tgt}`, or another format.
         forced_target_tokens: number of labels at the start of each target that are given, such as the token of the
             target language: 0 or 1. Generation begins with them, and likelihoods leave them out.

@@ -52,8 +52,8 @@ class FieldValues:
 
 def split_prompts(
     name: str, layout: BatchFormat, tokenizers: TokenizerPair, recipe: Recipe, ids: StageIds, repo: RepoSession
-) -> PromptVariants:
-    """Return the prompts of a split, of a validation set, or of the texts to translate.
+) -> PromptVariants | None:
+    """Return the prompts of a split, of a validation set, or of the texts to translate; None for other formats.
 
     Args:
         name: the split.
@@ -67,6 +67,8 @@ def split_prompts(
         ConfigError: the template is not valid, a field is no column of the pairs, languages are not known, or the
             vocabulary lacks tokens of the template.
     """
+    if not layout.is_causal:
+        return None
     parsed = parsed_template(layout.template or DEFAULT_TEMPLATE)
     rows = repo.get({**ids.filtered, **ids.beside_text}[name]).rows
     values: dict[str, FieldValues] = {}
@@ -112,7 +114,7 @@ def encoded_prompts(
 
 
 class _PromptEncoder:
-    """Encodes the text of a template with a vocabulary; names of special tokens in its literal text are these tokens."""
+    """Encodes the text of a template. Names of special tokens in its literal text are these tokens."""
 
     def __init__(self, tokenizers: TokenizerPair) -> None:
         self._tokenizer = tokenizers.target
@@ -144,8 +146,8 @@ class _PromptEncoder:
                 )
         if not template.between.fields and not self.ids(template.between, {}):
             raise ConfigError(
-                f"{CONFIG_KEY} has no token of the vocabulary between {{src}} and {{tgt}}, only white space, so a model "
-                f"cannot know where the source ends. Set \"{CONFIG_KEY}='{{src}}{{eos}}{{tgt}}'\""
+                f"{CONFIG_KEY} has no token of the vocabulary between {{src}} and {{tgt}}, only white space, so a "
+                f"model cannot know where the source ends. Set \"{CONFIG_KEY}='{{src}}{{eos}}{{tgt}}'\""
             )
 
 
@@ -178,12 +180,10 @@ def _languages(name: str, recipe: Recipe, ids: StageIds, repo: RepoSession) -> l
                 f"{CONFIG_KEY} names languages, but datamodule.predict_from has no direction of its own. Set "
                 "datamodule.directions to one direction"
             )
-        of_set = (
-            None
-            if name == PREDICT_NAME
-            else set_direction(name, dataset_languages(repo, ids.beside_raw[name]), directions)
-        )
-        found = [of_set or directions[0]]
+        found = directions[:1]
+        if name != PREDICT_NAME:
+            of_set = set_direction(name, dataset_languages(repo, ids.beside_raw[name]), directions)
+            found = found if of_set is None else [of_set]
     if any(not set(SIDES).isdisjoint(each) for each in found):
         raise ConfigError(
             f"{CONFIG_KEY} names languages, but those of the corpus are not known. Name them with "

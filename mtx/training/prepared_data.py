@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.mixture_options import MixtureSampling
 from mtx.batches.plan.planner import Mask, Planner
-from mtx.batches.prompted_pairs import PromptVariants
 from mtx.components.identity import JSON, class_identity, digest, identity, plain_value
 from mtx.data.concatenated_corpus import part_names, source_identity
 from mtx.data.encoding_stage import encoded_pairs, token_counts
@@ -111,7 +110,8 @@ class PreparedData:
         if name not in self._splits:
             rows = self._encoded_rows(name)
             pairs, num_bytes = encoded_pairs(rows, self._selection(name)), rows.column("num_target_bytes").to_numpy()
-            prompts, layout = self._prompts(name), self.batch_format.one_pair_a_row
+            layout = self.batch_format.one_pair_a_row
+            prompts = split_prompts(name, layout, self.tokenizers, self._recipe, self.ids, self._repo)
             if name == "train":
                 drawing = self._mixture_sampling()
                 opened = SplitData(pairs, num_bytes, self.batch_format, self._too_long, drawing, prompts=prompts)
@@ -134,15 +134,6 @@ class PreparedData:
         rows = self._repo.get(self.ids.filtered[name]).rows
         numbers: NDArray[Any] = rows.selection if isinstance(rows, SelectedRows) else rows.column(ROW_COLUMN).to_numpy()
         return numbers
-
-    def _prompts(self, name: str) -> PromptVariants | None:
-        """Return the prompts of a split for decoder-only batches; None for other formats."""
-        layout = self.batch_format
-        return (
-            split_prompts(name, layout, self.tokenizers, self._recipe, self.ids, self._repo)
-            if layout.is_causal
-            else None
-        )
 
     def _too_long_mask(self, name: str) -> Mask | None:
         """Return the mask of held-out pairs above `eval_max_bytes`, the same for any tokenizer; None: no limit."""
