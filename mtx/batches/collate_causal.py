@@ -15,6 +15,7 @@ from torch import Tensor
 from mtx.batches.batch_format import IGNORED_LABEL, BatchFormat
 from mtx.batches.plan.planner import NO_PADDING
 from mtx.batches.prompted_pairs import prompts_of
+from mtx.batches.schema import is_causal
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import DataError
 
@@ -62,6 +63,23 @@ def model_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: batch[name] for name in MODEL_INPUTS}
 
 
+def prompt_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the prompts of a decoder-only batch without targets, padded on the left with 0, as `generate` takes them.
+
+    The prompts are in the order of `row_ids`: `input_ids` and `attention_mask`, int64 [B, longest prompt].
+
+    Raises:
+        DataError: the batch has no `segment_ids`.
+    """
+    is_prompt = (_segments(batch) > 0) & (batch["labels"] == IGNORED_LABEL)
+    lengths = torch.bincount(batch["segment_ids"][is_prompt], minlength=len(batch["row_ids"]) + 1)[1:]
+    width = int(lengths.max()) if len(lengths) else 0
+    mask = torch.arange(width, device=lengths.device) >= width - lengths[:, None]
+    ids = torch.zeros(mask.shape, dtype=torch.int64, device=lengths.device)
+    ids[mask] = batch["input_ids"][is_prompt]
+    return {"input_ids": ids, "attention_mask": mask.long()}
+
+
 def block_causal_mask(batch: Mapping[str, Any]) -> Tensor:
     """Return which positions a position may attend to: itself, and those before it in its own pair. Bool [R, 1, L, L].
 
@@ -71,12 +89,7 @@ def block_causal_mask(batch: Mapping[str, Any]) -> Tensor:
     Raises:
         DataError: the batch has no `segment_ids`.
     """
-    if "segment_ids" not in batch:
-        raise DataError(
-            f"block_causal_mask takes a batch with segment_ids, but the batch has {', '.join(map(str, batch))}. Set "
-            "datamodule.batch_format=causal"
-        )
-    segments: Tensor = batch["segment_ids"]
+    segments = _segments(batch)
     is_same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, :, None] > 0)
     positions = torch.arange(segments.shape[1], device=segments.device)
     is_earlier, is_itself = positions[:, None] >= positions, positions[:, None] == positions
@@ -87,9 +100,22 @@ def pair_offsets(batch: Mapping[str, Any]) -> Tensor:
     """Return where each pair begins among the real tokens of a batch, and where the last one ends: int32 [B + 1].
 
     They are the `cu_seqlens` of varlen attention over `input_ids[segment_ids > 0]`.
+
+    Raises:
+        DataError: the batch has no `segment_ids`.
     """
-    sizes = torch.bincount(batch["segment_ids"].flatten(), minlength=len(batch["row_ids"]) + 1)[1:]
+    sizes = torch.bincount(_segments(batch).flatten(), minlength=len(batch["row_ids"]) + 1)[1:]
     return torch.nn.functional.pad(sizes.cumsum(0), (1, 0)).int()
+
+
+def _segments(batch: Mapping[str, Any]) -> Tensor:
+    if not is_causal(batch):
+        raise DataError(
+            f"a decoder-only batch has segment_ids, but the batch has {', '.join(map(str, batch))}. Set "
+            "datamodule.batch_format=causal"
+        )
+    segments: Tensor = batch["segment_ids"]
+    return segments
 
 
 class _Sequences:

@@ -201,6 +201,9 @@ def longest_source(batch: Mapping[str, Any]) -> int:
 
     If a padded batch has no source ids under a known key, its first tensor counts as such.
     """
+    if is_causal(batch):  # the prompt is the source
+        prompts = batch["segment_ids"][batch["labels"] == IGNORED_LABEL]
+        return int(prompts[prompts > 0].bincount().max()) if prompts.any() else 0
     if (offsets := batch_tensor(batch, "source_offsets")) is not None:
         return int(offsets.diff().max()) if len(offsets) > 1 else 0
     ids = batch_tensor(batch, "source_ids")

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.causal_template import (
@@ -23,7 +24,7 @@ from mtx.data.direction_tags import set_direction
 from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.preparation import Recipe, StageIds
 from mtx.data.repo_read_cache import RepoSession
-from mtx.data.token_rows import TokenRows
+from mtx.data.token_rows import SpecialIds, TokenRows
 from mtx.data.tokenize.tokenization import encode_texts
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -83,20 +84,38 @@ def split_prompts(
             values[field] = FieldValues(texts, parts)
         else:
             values[field] = _column_values(name, field, rows.schema.names, rows.column)
-    return encoded_prompts(parsed, tokenizers, values)
+    return encoded_prompts(parsed, tokenizers.target, tokenizers.target_ids, values)
+
+
+def language_prompts(layout: BatchFormat, tokenizer: Tokenizer, languages: Direction) -> PromptVariants:
+    """Return the prompts of texts without columns, which all have these languages.
+
+    Raises:
+        ConfigError: the template has a column of the corpus, which texts to translate lack.
+    """
+    parsed = parsed_template(layout.template or DEFAULT_TEMPLATE)
+    if columns := [field for field in parsed.fields if field not in LANGUAGE_FIELDS]:
+        raise ConfigError(
+            f"{CONFIG_KEY} of the training has the column {{{columns[0]}}}, which texts to translate lack. Translate "
+            f"with a checkpoint whose {CONFIG_KEY} has only {{src}}, {{tgt}}, {{eos}} and languages"
+        )
+    texts = dict(zip(LANGUAGE_FIELDS, languages, strict=True))
+    one = np.zeros(1, dtype=np.int64)
+    found = encoded_prompts(parsed, tokenizer, layout.target, {name: FieldValues([texts[name]], one) for name in texts})
+    return PromptVariants(found.before, found.between)
 
 
 def encoded_prompts(
-    template: CausalTemplate, tokenizers: TokenizerPair, values: Mapping[str, FieldValues]
+    template: CausalTemplate, tokenizer: Tokenizer, special: SpecialIds, values: Mapping[str, FieldValues]
 ) -> PromptVariants:
     """Return the token ids of a template for each different combination of the values of its fields.
 
     Raises:
         ConfigError: the vocabulary lacks tokens of the template, or it has no token between source and target.
     """
-    encoder = _PromptEncoder(tokenizers)
+    encoder = _PromptEncoder(tokenizer, special)
     encoder.check(template)
-    bos = tokenizers.target_ids.bos
+    bos = special.bos
     if not template.fields:
         before, between = encoder.ids(template.before, {}), encoder.ids(template.between, {})
         return PromptVariants(TokenRows.of([[bos, *before]]), TokenRows.of([between]))
@@ -116,9 +135,9 @@ def encoded_prompts(
 class _PromptEncoder:
     """Encodes the text of a template. Names of special tokens in its literal text are these tokens."""
 
-    def __init__(self, tokenizers: TokenizerPair) -> None:
-        self._tokenizer = tokenizers.target
-        self._special = tokenizers.target_ids
+    def __init__(self, tokenizer: Tokenizer, special: SpecialIds) -> None:
+        self._tokenizer = tokenizer
+        self._special = special
         self._tokens: dict[str, int] = {}
         if not isinstance(self._tokenizer, TokenizerAdapter):
             added = self._tokenizer.get_added_tokens_decoder()

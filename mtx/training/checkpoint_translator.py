@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, collate_rows
+from mtx.batches.prompted_pairs import PromptedPairs
 from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.data.normalise import Normaliser
 from mtx.data.token_rows import EncodedPairs, TokenRows
@@ -25,6 +26,7 @@ from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import Hypothesis
 from mtx.infra.dataset.pair_stream import is_text
+from mtx.training.causal_prompts import language_prompts
 from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
 from mtx.training.own_model_from_checkpoint import own_model
 from mtx.training.reference.incremental_decoding import search_translations
@@ -221,10 +223,12 @@ class CheckpointTranslator:
 
     def batch_of(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> Batch:
         """Return a batch of token ids in the format of the training, on the device."""
-        pairs = EncodedPairs(TokenRows.of(sources), TokenRows.of(targets))
-        layout = self.state.batch_format
+        layout, rows = self.state.batch_format, (TokenRows.of(sources), TokenRows.of(targets))
+        pairs = EncodedPairs(*rows)
+        if layout.is_causal:
+            pairs = PromptedPairs(*rows, prompts=language_prompts(layout, self.state.target, self.state.languages))
         names = "mtx" if isinstance(self.generator, ReferenceGenerator) else layout.names  # the search needs padding
-        made = BatchFormat(source=layout.source, target=layout.target, source_eos=layout.source_eos, names=names)
+        made = replace(layout, names=names, max_source_tokens=None, max_target_tokens=None, label_pad_id=None)
         batch = collate_rows(pairs, np.arange(len(sources)), made, compiled=False)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
