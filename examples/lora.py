@@ -5,7 +5,7 @@ Install transformers and peft. Then train with a plain Trainer, or with the mtx 
     pip install transformers peft
     python lora.py
     python lora.py 30 downloader.n=2000
-    mtx task=fit model=own model._target_=lora.DecoderOnly +model.rank=16 datamodule.batch_format=causal sampler=packed_rows
+    mtx task=fit model=own model._target_=lora.DecoderOnly datamodule.batch_format=causal sampler=packed_rows
 
 The model is small and begins with random weights, so its embeddings are trained, too. To start from a pretrained model,
 replace `LlamaForCausalLM(config)` by `AutoModelForCausalLM.from_pretrained(FOLDER)`, leave its embeddings frozen, and
