@@ -71,11 +71,12 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     def batch_size(self) -> int:
         """The batch budget, which Lightning's batch-size finder reads and sets.
 
-        In training, the budget is the sampler's `max_tokens` or `batch_size`; in validate, test and predict, the
-        budget is `eval_max_tokens`. A new value changes the plan of batches. In training, the finder cannot set a
-        token budget below the length of the longest pair, unless the configured budget is already lower.
+        In training, the budget is the sampler's `max_tokens`, `real_tokens`, `batch_size` or `num_rows`; in validate,
+        test and predict, the budget is `eval_max_tokens`. A new value changes the plan of batches. In training, the
+        finder cannot set a token budget below the length of the longest pair, unless the configured budget is already
+        lower.
 
-        Raises ConfigError if the sampler has neither key, or if the run resumes from a checkpoint.
+        Raises ConfigError if the sampler has none of these keys, or if the run resumes from a checkpoint.
         """
         self._is_sizing = self.trainer is not None  # only the finder of a Trainer reads it
         return planner_budget(self.eval_sampler if self._is_evaluating else self.sampler)

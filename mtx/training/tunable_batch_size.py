@@ -13,11 +13,12 @@ BUDGET_KEYS = (
     "max_tokens",
     "real_tokens",
     "batch_size",
+    "num_rows",
 )  # attribute names of the budget; each planner has at most one of them
 
 
 def planner_budget(planner: Planner) -> int:
-    """Return a planner's batch budget: its `max_tokens` (padded), `real_tokens` (tokens) or `batch_size` (pairs).
+    """Return a planner's batch budget: `max_tokens` (padded), `real_tokens`, `batch_size` (pairs) or `num_rows`.
 
     Raises ConfigError if the planner has none of these attributes.
     """
@@ -25,7 +26,7 @@ def planner_budget(planner: Planner) -> int:
 
 
 def is_token_budget(planner: Planner) -> bool:
-    """Return True if the planner's budget counts tokens, False if the budget counts pairs."""
+    """Return True if the planner's budget counts tokens, False if the budget counts pairs or rows."""
     return hasattr(planner, "max_tokens") or hasattr(planner, "real_tokens")
 
 
@@ -41,7 +42,7 @@ def planner_with_budget(planner: Planner, value: int) -> Planner:
 
 
 def min_budget(planner: Planner, lengths: Lengths, excluded: Mask | None) -> int:
-    """Return the smallest budget at which every pair fits into a batch; 1 if the budget counts pairs."""
+    """Return the smallest budget at which every pair fits into a batch; 1 if the budget counts pairs or rows."""
     if not is_token_budget(planner):
         return 1
     multiple = getattr(planner, "length_multiple", 1)

@@ -10,6 +10,7 @@ import torch
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import collate_rows
+from mtx.batches.prompted_pairs import PromptedPairs, PromptVariants
 from mtx.batches.schema import (
     MTX,
     SCHEMAS,
@@ -31,7 +32,7 @@ BUILT = [schema for schema in SCHEMAS.values() if schema.is_built]
 
 def test_all_formats_of_the_design_are_described() -> None:
     assert list(SCHEMAS) == ["mtx", "huggingface", "flat", "causal", "huggingface_packed"]
-    assert [schema.name for schema in BUILT] == ["mtx", "huggingface", "flat"]
+    assert [schema.name for schema in BUILT] == ["mtx", "huggingface", "flat", "causal"]
 
 
 @each_schema
@@ -43,7 +44,7 @@ def test_a_schema_is_complete_and_names_each_field_and_role_once(schema: BatchSc
     for field in schema.fields:
         assert isinstance(getattr(torch, field.dtype), torch.dtype)
         assert field.shape
-        is_padded = len(field.shape) == 2 and field.shape[0] == "B"
+        is_padded = len(field.shape) == 2 and field.shape[0] in ("B", "R")
         assert (field.padding not in (None, "ignored")) == is_padded or field.padding == "ignored", field.name
     one_side = schema.field("source_ids") is None
     assert one_side == (schema.name in ("causal", "huggingface_packed"))
@@ -58,11 +59,15 @@ def test_batches_are_as_their_schema_says(
     schema: BatchSchema, compiled: bool | None, selection: np.ndarray | None
 ) -> None:
     pairs = EncodedPairs(PAIRS.source, PAIRS.target, selection)
+    if schema.name == "causal":  # [BOS, source, 9, target, EOS]: 7 positions, and 6 of the other pair
+        prompts = PromptVariants(TokenRows.of([[1]]), TokenRows.of([[9]]))
+        pairs = PromptedPairs(PAIRS.source, PAIRS.target, selection, prompts=prompts)
     layout = BatchFormat(names=schema.name, target=SpecialIds(pad=7))  # type: ignore[arg-type]
     batch = collate_rows(pairs, np.array([1, 0]), layout, compiled=compiled)
     assert list(batch) == [field.name for field in schema.fields]
-    sizes = {"B": 2, "S": 3, "T": 4, "B+1": 3, "ΣS": 5, "ΣT": 6}
+    sizes = {"B": 2, "S": 3, "T": 4, "B+1": 3, "ΣS": 5, "ΣT": 6, "R": 2, "L": 7}
     paddings = {"pad_id": {"source_ids": 0, "decoder_input": 7}, "label_pad_id": layout.label_padding, "false": 0}
+    paddings |= {"ignored": -100, "zero": 0}
     for field in schema.fields:
         tensor = batch[field.name]
         assert tensor.dtype == getattr(torch, field.dtype)
@@ -98,9 +103,9 @@ def test_tokens_are_counted_in_padded_and_flat_batches() -> None:
 def test_a_format_that_is_not_built_says_which_are() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"batch_format=causal has a schema, but .* The formats are mtx, huggingface, flat: set datamodule\.batch",
+        match=r"batch_format=huggingface_packed has a schema, but .* are mtx, huggingface, flat, causal: set datamodule\.batch",
     ):
-        supported_schema("causal")
+        supported_schema("huggingface_packed")
     with pytest.raises(ConfigError, match=r"batch_format is one of .*mtx.*, but is 'mxt'"):
         supported_schema("mxt")
     assert supported_schema("mtx") is MTX

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mtx.batches.plan.bucket import BucketPlanner
 from mtx.batches.plan.constant_epoch_length import constant_num_batches, plan_with_num_batches
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Lengths, Plan, Planner
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
@@ -105,6 +106,7 @@ PLANNERS: list[Planner] = [
     SortedPlanner(max_tokens=40),
     StaticShapesPlanner(num_shapes=4, max_tokens=40),
     RandomTokensPlanner(real_tokens=90),
+    PackedRowsPlanner(row_tokens=90, num_rows=2),
 ]
 
 

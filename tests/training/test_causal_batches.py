@@ -1,0 +1,222 @@
+"""Decoder-only batches in a run: the ledger, an exact resume, prompts from columns and languages, and refusals."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import pytorch_lightning as pl
+from test_datamodule import Numbers, datamodule, ready
+
+from mtx.batches.batch_format import BatchFormat
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
+from mtx.batches.plan.planner import NO_PADDING
+from mtx.batches.plan.random_tokens import RandomTokensPlanner
+from mtx.batches.plan.static_shapes import StaticShapesPlanner
+from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.data.normalise import DefaultNormaliser
+from mtx.data.tokenize.byte import ByteTokenization
+from mtx.data.tokenize.wordpiece import WordPieceTokenization
+from mtx.errors import ConfigError
+from mtx.infra.dataset.download import SourceInfo
+from mtx.training.callbacks import TokenMeanGradients, TrainingBudget
+from mtx.training.callbacks.data_costs import _Window
+from mtx.training.causal_prompts import language_prompts
+from mtx.training.datamodule import TranslationDataModule
+from mtx.training.lightning_resume import check_same_data
+
+PACKED: dict[str, Any] = {"batch_format": "causal", "sampler": PackedRowsPlanner(row_tokens=80, num_rows=2)}
+TRAINER: Any = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domains(Numbers):
+    """Numbers with a column `domain`, which some pairs lack."""
+
+    def info(self) -> SourceInfo:
+        return (
+            replace(super().info(), columns=("domain",))
+            if "columns" in SourceInfo.__dataclass_fields__
+            else super().info()
+        )
+
+    def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        for batch in super().batches(split, counts):
+            values = [None if row % 3 == 0 else "ab"[row % 2] for row in range(batch.num_rows)]
+            yield batch.append_column("domain", pa.array(values, pa.large_string()))
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> TranslationDataModule:
+    return ready(tmp_path_factory.mktemp("packed"), **PACKED)
+
+
+def decoded(made: TranslationDataModule, batch: dict[str, Any]) -> list[str]:
+    """Return the text of each sequence of a batch of byte tokens, with its special tokens."""
+    ids, segments = batch["input_ids"].flatten(), batch["segment_ids"].flatten()
+    decode = made.tokenizers.target.decode
+    return [decode(ids[segments == i + 1].tolist(), skip_special_tokens=False) for i in range(len(batch["row_ids"]))]
+
+
+def test_every_pair_is_in_one_row_of_every_epoch(packed: TranslationDataModule) -> None:
+    loader = packed.train_dataloader()
+    epochs = []
+    for _ in range(2):
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        assert {tuple(batch["input_ids"].shape) for batch in batches} == {(2, 80)}
+        epochs.append([batch["row_ids"].tolist() for batch in batches])
+        assert sorted(row for rows in epochs[-1] for row in rows) == list(range(90))
+    assert epochs[0] != epochs[1]
+    assert loader.batch_sampler.plan().ledger()["batched"] == 90
+    rows = packed._repo.get(packed.ids.filtered["train"]).data  # type: ignore[union-attr]
+    (first,) = decoded(packed, batches[0])[:1]
+    pair: Any = rows[int(batches[0]["row_ids"][0])]
+    assert first == f"<BOS>{pair['src']}<EOS>{pair['tgt']}<EOS>"
+
+
+def test_an_epoch_resumes_at_each_step_and_refuses_another_template(
+    packed: TranslationDataModule, tmp_path: Path
+) -> None:
+    whole = [batch["row_ids"].tolist() for batch in ready(tmp_path, **PACKED).train_dataloader()]
+    for step in range(1, len(whole)):
+        loader = packed._loader("train", packed.sampler)
+        passed = iter(loader)
+        for _ in range(step):
+            next(passed)
+        again = packed._loader("train", packed.sampler)
+        again.load_state_dict(loader.state_dict())
+        assert [batch["row_ids"].tolist() for batch in again] == whole[step:]
+    other = ready(tmp_path, **PACKED, template="{src} = {tgt}")
+    described = [each._prepared_data.batch_identity(each.sampler) for each in (packed, other)]
+    with pytest.raises(ConfigError, match=r"datamodule\.template was '\{src\}\{eos\}\{tgt\}' and is '\{src\} = \{tgt"):
+        check_same_data(*described)
+
+
+def test_costs_budgets_and_gradients_count_the_tokens_of_rows(packed: TranslationDataModule) -> None:
+    batch = next(iter(packed.train_dataloader()))
+    real = int((batch["segment_ids"] > 0).sum())
+    window = _Window()
+    window.resume()
+    window.add(batch)
+    assert (window._slots, window._real) == (160, real)
+    assert TrainingBudget(real_tokens=5)._counted(TRAINER, batch)[0] == real
+    means = TokenMeanGradients()
+    means.on_train_batch_start(TRAINER, pl.LightningModule(), batch, 0)
+    assert means._batch_tokens == (batch["labels"] != -100).sum()
+    facts = packed.facts()
+    assert (facts["max_source_tokens"], facts["max_target_tokens"]) == (256, 256)
+
+
+def test_evaluation_has_one_pair_a_row_and_the_bytes_of_targets(packed: TranslationDataModule) -> None:
+    batch = next(iter(packed.val_dataloader()))
+    assert len(batch["input_ids"]) == len(batch["row_ids"]) == 10
+    answers = (batch["labels"] != -100).sum(dim=1) - 1  # without EOS; a token of this tokenizer is a byte
+    assert packed.num_target_bytes(batch["row_ids"], "validation").tolist() == answers.tolist()
+
+
+def test_samplers_by_tokens_give_one_row_without_padding_and_others_one_pair_a_row(tmp_path: Path) -> None:
+    made = ready(tmp_path, batch_format="causal", sampler=RandomTokensPlanner(real_tokens=200))
+    assert made.batch_format.length_multiple == NO_PADDING
+    batch = next(iter(made.train_dataloader()))
+    assert batch["input_ids"].shape[0] == 1
+    assert 150 < batch["input_ids"].shape[1] <= 200
+    assert next(iter(made.val_dataloader()))["input_ids"].shape[0] == 10
+    padded = ready(tmp_path, batch_format="causal", sampler=TokenBudgetPlanner(max_tokens=200))
+    for batch in padded.train_dataloader():
+        assert batch["input_ids"].numel() <= 200, "the budget counts prompt and target together"
+        assert len(batch["input_ids"]) == len(batch["row_ids"])
+
+
+def test_columns_and_languages_fill_the_template(tmp_path: Path) -> None:
+    template = "[{domain}] {source_language}-{target_language}: {src} = {tgt}"
+    made = ready(tmp_path, **PACKED, downloader=Domains(validation=2), template=template)
+    texts = {text[:4] for batch in made.train_dataloader() for text in decoded(made, batch)}
+    assert texts == {"<BOS"}
+    heads = {text[5:17] for batch in made.train_dataloader() for text in decoded(made, batch)}
+    assert heads == {"[a] en-de: n", "[b] en-de: n", "[] en-de: n "}
+    held_out = decoded(made, next(iter(made.val_dataloader())))
+    assert sorted(text[5:20] for text in held_out) == ["[] en-de: valid", "[b] en-de: vali"]
+
+
+def test_prefixes_of_sources_are_part_of_the_prompt(tmp_path: Path) -> None:
+    made = ready(tmp_path, **PACKED, normalise=DefaultNormaliser(source_prefix=">>de<< "))
+    assert decoded(made, next(iter(made.train_dataloader())))[0].startswith("<BOS>>>de<< n")
+
+
+def test_texts_to_translate_are_prompts(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("one\n\nthree 3\n")
+    made = ready(tmp_path, **PACKED, template="{target_language}: {src} = {tgt}", predict_from=tmp_path / "in.txt")
+    (batch,) = list(made.predict_dataloader())
+    assert set(batch) == {"input_ids", "attention_mask", "row_ids"}
+    texts = {
+        int(row): made.tokenizers.target.decode(ids[mask.bool()].tolist())
+        for row, ids, mask in zip(batch["row_ids"], batch["input_ids"], batch["attention_mask"], strict=True)
+    }
+    assert texts == {0: "de: one =", 1: "de:  =", 2: "de: three 3 ="} or texts[0].strip() == "de: one ="
+    assert batch["attention_mask"][:, -1].all()
+    one = language_prompts(made.batch_format, made.tokenizers.target, ("en", "de"))
+    assert made.tokenizers.target.decode(one.before[0].tolist()) == "de: "
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"sampler": PackedRowsPlanner(row_tokens=9)},
+            r"sampler\.row_tokens=9 is smaller than 90 of 90 training pairs",
+        ),
+        (
+            {"template": "{src} {domian}{tgt}"},
+            r"field \{domian\}, but the train pairs have no such column\. Choose one",
+        ),
+        ({"template": "{src}  {tgt}", "tokenizer": WordPieceTokenization(vocab_size=60)}, r"only white space, so a"),
+        (
+            {"template": "{src} ⟹ {tgt}", "tokenizer": WordPieceTokenization(vocab_size=60)},
+            r"has the text '⟹', for which .* with \"tokenizer\.symbols=\['⟹'\]\"",
+        ),
+    ],
+    ids=["row", "column", "nothing", "unknown"],
+)
+def test_prepared_data_that_does_not_fit_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ready(tmp_path, **{**PACKED, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_format": "mtx"}, r"sampler=packed_rows puts several pairs .* but it is mtx\. Set datamodule\.batch"),
+        (
+            {"batch_format": "flat", "sampler": RandomTokensPlanner(), "template": "{src} {tgt}"},
+            r"datamodule\.template is the prompt of decoder-only batches, but datamodule\.batch_format is flat",
+        ),
+        ({"tokenizer": ByteTokenization(joint=False)}, r"needs one vocabulary, but tokenizer\.joint is false"),
+        ({"sampler": StaticShapesPlanner()}, r"Choose sampler=packed_rows, whose batches all have one shape"),
+        ({"label_pad_id": 0}, r"but datamodule\.label_pad_id is 0\. Set datamodule\.label_pad_id=null"),
+        ({"template": "{src}"}, r"\{tgt\} occurs 0 times"),
+    ],
+    ids=["format", "template", "joint", "static_shapes", "label_pad_id", "no target"],
+)
+def test_options_that_do_not_go_together_are_refused_before_any_work(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        datamodule(tmp_path, **{**PACKED, **options})
+
+
+def test_texts_without_columns_cannot_fill_a_template_with_one(packed: TranslationDataModule) -> None:
+    layout = BatchFormat(names="causal", template="{domain}: {src} = {tgt}")
+    with pytest.raises(ConfigError, match=r"has the column \{domain\}, which texts to translate lack"):
+        language_prompts(layout, packed.tokenizers.target, ("en", "de"))
+
+
+def test_pairs_above_a_maximum_count_the_prompt(tmp_path: Path) -> None:
+    made = ready(tmp_path, **PACKED, max_source_tokens=6, template="{src} = {tgt}")
+    counts = made.split_counts("train")  # BOS, "n 1", " = " are 7 bytes and more
+    assert counts["dropped_length"] == counts["dropped_length_source"]
+    assert np.all(made._prepared_data.split("train").side_lengths.source <= 6)
