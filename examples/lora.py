@@ -61,18 +61,18 @@ class DecoderOnly(pl.LightningModule):
         self.pad_id, self.bos_id, self.eos_id, self.learning_rate = pad_id, bos_id, eos_id, learning_rate
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        loss = self.model(**model_inputs(batch), use_cache=False).loss
+        loss = self.model(**model_inputs(batch)).loss
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], index: int, dataloader_idx: int = 0) -> None:
-        logits = self.model(**model_inputs(batch), use_cache=False).logits
+        logits = self.model(**model_inputs(batch)).logits
         log_held_out(self, batch, logits, index, dataloader_idx)
 
     @torch.inference_mode()
     def target_nats(self, batch: dict[str, Tensor]) -> Tensor:
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        return pair_likelihood(batch, self.eval().model(**model_inputs(batch), use_cache=False).logits).nats
+        return pair_likelihood(batch, self.eval().model(**model_inputs(batch)).logits).nats
 
     @torch.inference_mode()
     def translate(self, batch: dict[str, Tensor], max_tokens: int, *, beam: int = 1) -> list[list[int]]:

@@ -22,6 +22,7 @@ from mtx.errors import DataError
 Int = NDArray[np.int64]
 
 MODEL_INPUTS = ("input_ids", "position_ids", "labels")
+PROMPT_INPUTS = ("input_ids", "attention_mask")
 
 
 def causal_arrays(pairs: EncodedPairs, rows: Int, layout: BatchFormat, widths: tuple[int, int] = (0, 0)) -> list[Int]:
@@ -34,9 +35,15 @@ def causal_arrays(pairs: EncodedPairs, rows: Int, layout: BatchFormat, widths: t
         widths: rows and positions of a row, for packed rows; (0, 0): one pair a row, or one row without padding.
 
     Raises:
-        DataError: the pairs have no prompts.
+        DataError: the pairs have no prompts, or a pair is longer than a packed row.
     """
     sequences = _Sequences(pairs, rows, layout)
+    if any(widths) and (sequences.lengths > widths[1]).any():
+        longest = int(sequences.lengths.argmax())
+        raise DataError(
+            f"a packed row holds whole pairs, but pair {rows[longest]} has {sequences.lengths[longest]} tokens, prompt "
+            f"and target together, and a row has {widths[1]} positions. Plan with the lengths of these pairs"
+        )
     first, shape = _places(sequences.lengths, widths, layout.length_multiple)
     return [*sequences.tables(first, shape, layout.target.pad), rows]
 
@@ -54,23 +61,27 @@ def prompt_arrays(pairs: EncodedPairs, rows: Int, layout: BatchFormat) -> tuple[
     return ids, (segments > 0).astype(np.int64)
 
 
-def model_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return `input_ids`, `position_ids` and `labels` of a decoder-only batch, as transformers' models take them.
+def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a transformers model for a decoder-only batch, with `use_cache=False`.
 
-    Models of transformers see from positions that begin again, and from the lack of a mask, which tokens belong
-    together, so that no pair attends to another. A model that does not needs `block_causal_mask`.
+    Models of transformers see from positions that begin again which tokens belong together, so that no pair attends to
+    another. They do so only without a mask and without a cache, which they make by default. Flash attention does so
+    only for a batch of one row. Any other model needs `block_causal_mask`.
     """
-    return {name: batch[name] for name in MODEL_INPUTS}
+    return {**{name: batch[name] for name in MODEL_INPUTS}, "use_cache": False}
 
 
 def prompt_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the prompts of a decoder-only batch without targets, padded on the left with 0, as `generate` takes them.
 
-    The prompts are in the order of `row_ids`: `input_ids` and `attention_mask`, int64 [B, longest prompt].
+    The prompts are in the order of `row_ids`: `input_ids` and `attention_mask`, int64 [B, longest prompt]. A batch for
+    prediction has them already.
 
     Raises:
         DataError: the batch has no `segment_ids`.
     """
+    if not is_causal(batch) and set(PROMPT_INPUTS) <= set(batch):
+        return {name: batch[name] for name in PROMPT_INPUTS}
     is_prompt = (_segments(batch) > 0) & (batch["labels"] == IGNORED_LABEL)
     lengths = torch.bincount(batch["segment_ids"][is_prompt], minlength=len(batch["row_ids"]) + 1)[1:]
     width = int(lengths.max()) if len(lengths) else 0

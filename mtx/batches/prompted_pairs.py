@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import DataError
 
-Variants = NDArray[np.uint32]
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class PromptVariants:
     Attributes:
         before: ids before the source, BOS included, of each variant.
         between: ids between source and target, of each variant.
-        of_pair: uint32 [n], the variant of each pair; None: all pairs have variant 0.
+        of_pair: an integer [n], the variant of each pair; None: all pairs have variant 0.
     """
 
     before: TokenRows
     between: TokenRows
-    of_pair: Variants | None = None
+    of_pair: NDArray[Any] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int32]:
@@ -36,7 +36,7 @@ class PromptVariants:
         both = self.before.lengths + self.between.lengths
         return both if self.of_pair is None else both[self.of_pair]
 
-    def numbers(self, pairs: NDArray[np.int64]) -> NDArray[Any]:
+    def numbers(self, pairs: Rows) -> NDArray[Any]:
         """Return the variant of some pairs, [B]."""
         return np.zeros(len(pairs), dtype=np.int64) if self.of_pair is None else self.of_pair[pairs]
 
@@ -50,6 +50,20 @@ class PromptedPairs(EncodedPairs):
     """
 
     prompts: PromptVariants = field(kw_only=True)
+
+
+def crossed_pairs(pairs: EncodedPairs, sources: Rows, targets: Rows) -> PromptedPairs:
+    """Return pairs of the sources of some pairs, with their prompts, and the targets of others.
+
+    Raises:
+        DataError: the pairs have no prompts.
+    """
+    prompts = prompts_of(pairs)
+    return PromptedPairs(
+        TokenRows.of([pairs.source[row].tolist() for row in pairs.row_numbers(sources)]),
+        TokenRows.of([pairs.target[row].tolist() for row in pairs.row_numbers(targets)]),
+        prompts=PromptVariants(prompts.before, prompts.between, prompts.numbers(sources)),
+    )
 
 
 def prompts_of(pairs: EncodedPairs) -> PromptVariants:

@@ -5,6 +5,8 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from mtx.batches.collate import Batch, collate_rows
+from mtx.batches.prompted_pairs import crossed_pairs
 from mtx.evaluation.contrastive import (
     NUM_CANDIDATES,
     SEED,
@@ -99,9 +101,7 @@ def _nats(
 
         def nats_of(sources: Int, targets: Int) -> NDArray[np.float64]:
             nonlocal scored
-            batch = loader.dataset[targets]
-            batch.update({key: value for key, value in loader.dataset[sources].items() if key.startswith("encoder_")})
-            found = model.target_nats(batch).detach().double().cpu()
+            found = model.target_nats(_crossed_batch(loader, sources, targets)).detach().double().cpu()
             if found.shape != (len(targets),):
                 raise ValueError(f"target_nats must return one number for each target, but returned {found.shape}")
             scored += len(targets)
@@ -119,6 +119,18 @@ def _nats(
             )
         finally:
             model.cpu()
+
+
+def _crossed_batch(loader: PlanLoader, sources: Int, targets: Int) -> Batch:
+    """Return a batch of the sources of some pairs, and the targets of others."""
+    served = loader.dataset
+    if served.batch_format.is_causal:  # one sequence holds both
+        crossed = crossed_pairs(served.pairs, sources, targets)
+        batch = collate_rows(crossed, np.arange(len(targets)), served.batch_format)
+        return {**batch, "row_ids": torch.from_numpy(targets)}
+    batch = served[targets]
+    batch.update({key: value for key, value in served[sources].items() if key.startswith("encoder_")})
+    return batch
 
 
 def _text_numbers(data: TranslationDataModule, name: str, column_name: str) -> Int:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, Collator
-from mtx.batches.collate_causal import prompt_arrays
+from mtx.batches.collate_causal import PROMPT_INPUTS, prompt_arrays
 from mtx.batches.plan.rank_assignment import Item
 from mtx.batches.schema import supported_schema
 from mtx.data.token_rows import EncodedPairs
@@ -101,6 +101,6 @@ class PromptBatches(EncodedBatches):
 
     def _prompts(self, rows: NDArray[np.int64], pin_memory: bool) -> Batch:
         rows = np.array(rows, dtype=np.int64)  # copied, because it becomes `row_ids`
-        named = zip(("input_ids", "attention_mask"), prompt_arrays(self.pairs, rows, self.batch_format), strict=True)
+        named = zip(PROMPT_INPUTS, prompt_arrays(self.pairs, rows, self.batch_format), strict=True)
         tensors = {name: torch.from_numpy(array) for name, array in (*named, ("row_ids", rows))}
         return {name: tensor.pin_memory() if pin_memory else tensor for name, tensor in tensors.items()}

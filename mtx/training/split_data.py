@@ -54,7 +54,7 @@ class SplitData:
         self.layout = layout
         self._drawing = drawing
         full = batch_lengths(pairs, layout)
-        self.side_lengths = truncated_lengths(full, layout)
+        self.side_lengths = truncated_lengths(full, layout, prompts)
         self.lengths = tensor_lengths(self.side_lengths, layout)
         long_source, long_target = self.side_lengths.source < full.source, self.side_lengths.target < full.target
         is_long = long_source | long_target

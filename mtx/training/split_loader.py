@@ -85,8 +85,9 @@ class LoaderSettings:
         if sampled is not None:
             served: EncodedBatches = SampledBatches(split.pairs, split.layout, sampled, seed=self.seed)
         else:
-            sources = PromptBatches if split.layout.is_causal else SourceBatches
-            served = (sources if name == PREDICT_NAME else EncodedBatches)(split.pairs, split.layout)
+            served = _served_class(name, is_prediction=for_writers, is_causal=split.layout.is_causal)(
+                split.pairs, split.layout
+            )
         if self.is_sizing:
             served.size = num_units(planner, split.lengths, split.excluded)
         return PlanLoader(served, batches, num_workers=self.num_workers, pin_memory=self.pin_memory)
@@ -108,6 +109,12 @@ class LoaderSettings:
             f"the {name} split is empty. Hold out more pairs with datamodule.{name}=COUNT, "
             f"or none with datamodule.{name}=null. mtx task=show stage=filtered shows what the filter dropped"
         )
+
+
+def _served_class(name: str, *, is_prediction: bool, is_causal: bool) -> type[EncodedBatches]:
+    if is_causal and is_prediction:  # also of the test split: a model continues prompts without targets
+        return PromptBatches
+    return SourceBatches if name == PREDICT_NAME else EncodedBatches
 
 
 def _batches_class(*, for_writers: bool) -> type[EpochBatches]:
