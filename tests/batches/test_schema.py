@@ -103,7 +103,7 @@ def test_tokens_are_counted_in_padded_and_flat_batches() -> None:
 def test_a_format_that_is_not_built_says_which_are() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"batch_format=huggingface_packed has a schema, but .* are mtx, huggingface, flat, causal: set datamodule\.batch",
+        match=r"batch_format=huggingface_packed has a schema, .* are mtx, huggingface, flat, causal: set datamodule",
     ):
         supported_schema("huggingface_packed")
     with pytest.raises(ConfigError, match=r"batch_format is one of .*mtx.*, but is 'mxt'"):
