@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtx.batches.collate import Batch, collate_rows
+from mtx.batches.pair_lengths import batch_lengths
 from mtx.batches.prompted_pairs import crossed_pairs
 from mtx.evaluation.contrastive import (
     NUM_CANDIDATES,
@@ -95,7 +96,9 @@ def _nats(
 ) -> NDArray[np.float64]:
     """Return the nats of all candidates, float64 [Q, 10], in batches of at most `datamodule.eval_max_tokens`."""
     assert isinstance(model, torch.nn.Module)
-    lengths = data.lengths(data.val_names[0])
+    layout = loader.dataset.batch_format
+    lengths = batch_lengths(loader.dataset.pairs, layout)
+    max_tokens = data.eval_sampler.max_tokens // (1 + layout.is_causal)  # a causal row holds both sides
     scored = 0
     with CountedWork("ranking targets", candidates.size, "rank", unit="pairs", as_count=True) as progress:
 
@@ -115,7 +118,7 @@ def _nats(
                 candidates,
                 (np.asarray(lengths.source, dtype=np.int64), np.asarray(lengths.target, dtype=np.int64)),
                 nats_of,
-                max_tokens=data.eval_sampler.max_tokens,
+                max_tokens=max_tokens,
             )
         finally:
             model.cpu()

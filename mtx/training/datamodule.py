@@ -4,6 +4,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.components.identity import JSON
 from mtx.data.language_groups import dataset_languages, part_languages
@@ -47,7 +48,7 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     def setup(self, stage: str | None = None) -> None:
         """Map the prepared data into memory, as `TranslationData.setup` does; `stage="fit"` starts a new run.
 
-        Raises ConfigError if the Trainer's model does not take batches of this format.
+        Raises ConfigError if the Trainer's model does not take batches of this format, or mixes the pairs of a row.
         """
         self._agree_on_ids()
         self._is_sizing = False
@@ -56,6 +57,11 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         if self.trainer is not None:
             check_model_format(self.trainer.lightning_module, self._format.names)
         super().setup(stage)
+        if stage == "fit" and self.trainer is not None and self._format.is_causal and self._has_several_pairs_a_row:
+            from mtx.training.causal_leakage import check_rows_keep_pairs_apart  # which imports torch
+
+            num_ids, num_rows = self.facts()["target_vocab_size"], getattr(self.sampler, "num_rows", 1)
+            check_rows_keep_pairs_apart(self.trainer.lightning_module, self.batch_format, num_ids, num_rows)
 
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is one epoch, with its own order of batches."""
@@ -128,6 +134,10 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         check_same_data(state_dict["data"], self._prepared_data.batch_identity(self.sampler))
         self._is_resumed = True
         self._resume = state_dict["loader"] if self.trainer is None else continue_epoch(self.trainer, state_dict)
+
+    @property
+    def _has_several_pairs_a_row(self) -> bool:
+        return isinstance(self.sampler, PackedRowsPlanner) or self._format.is_unpadded
 
     def _translation_state(self) -> dict[str, JSON]:
         """Return what a checkpoint stores besides weights, so that it can translate without the store."""

@@ -9,12 +9,14 @@ import torch
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Collator, collate_rows
 from mtx.batches.collate_causal import block_causal_mask, model_inputs, pair_offsets, prompt_arrays, prompt_inputs
+from mtx.batches.pair_lengths import batch_lengths, tensor_lengths, truncated_lengths
 from mtx.batches.plan.planner import NO_PADDING
-from mtx.batches.prompted_pairs import PromptedPairs, PromptVariants
+from mtx.batches.prompted_pairs import PromptedPairs, PromptVariants, crossed_pairs
 from mtx.batches.schema import batch_masks, longest_source, num_pairs, target_tokens
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import DataError
 from mtx.evaluation.held_out_bits import pair_likelihood
+from mtx.training.batch_datasets import PromptBatches
 
 CAUSAL = BatchFormat(names="causal")
 SOURCES, TARGETS = TokenRows.of([[10, 11], [20], []]), TokenRows.of([[50], [60, 61, 62], [70]])
@@ -59,7 +61,8 @@ def test_a_batch_without_padding_is_one_row_with_offsets() -> None:
     assert batch["segment_ids"].min() == 1
     assert pair_offsets(batch).tolist() == [0, 9, 15, 19]
     assert pair_offsets(batch).dtype == torch.int32
-    assert set(model_inputs(batch)) == {"input_ids", "position_ids", "labels"}
+    assert set(model_inputs(batch)) == {"input_ids", "position_ids", "labels", "use_cache"}
+    assert model_inputs(batch)["use_cache"] is False, "with a cache, transformers lets pairs see each other"
 
 
 def test_long_sides_are_cut_and_the_prompt_stays_whole() -> None:
@@ -113,3 +116,29 @@ def test_pairs_without_prompts_other_batches_and_wrong_rows_are_refused() -> Non
         pair_offsets({"x": ORDER})
     with pytest.raises(IndexError, match="3"):
         Collator(PAIRS, CAUSAL)([np.array([3])])
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, None])
+def test_planned_lengths_are_those_of_the_batch(most: int | None) -> None:
+    layout = BatchFormat(names="causal", max_source_tokens=most, max_target_tokens=3)
+    planned = tensor_lengths(truncated_lengths(batch_lengths(PAIRS, layout), layout, PROMPTS), layout)
+    batch = collate_rows(PAIRS, np.arange(3), layout)
+    assert planned.source.tolist() == (batch["segment_ids"] > 0).sum(dim=1).tolist()
+
+
+def test_a_pair_longer_than_a_packed_row_is_refused() -> None:
+    with pytest.raises(DataError, match=r"holds whole pairs, but pair 1 has 9 tokens, .* and a row has 8 positions"):
+        collate_rows(PAIRS, ORDER, CAUSAL, widths=(3, 8))
+
+
+def test_batches_for_prediction_are_prompts_already() -> None:
+    batch = PromptBatches(PAIRS, CAUSAL)[ORDER]
+    assert as_lists(prompt_inputs(batch)) == {name: batch[name].tolist() for name in ("input_ids", "attention_mask")}
+
+
+def test_pairs_of_a_source_and_another_target_have_the_prompt_of_the_source() -> None:
+    crossed = crossed_pairs(PAIRS, np.array([1, 0]), np.array([0, 2]))
+    assert collate_rows(crossed, np.arange(2), CAUSAL)["input_ids"].tolist() == [
+        [1, 5, 20, 8, 9, 50, 2],
+        [1, 10, 11, 9, 70, 2, 0],
+    ]
