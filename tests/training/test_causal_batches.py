@@ -203,7 +203,7 @@ def test_options_that_do_not_go_together_are_refused_before_any_work(
 
 
 def test_subword_sampling_and_weights_keep_the_number_of_batches(tmp_path: Path) -> None:
-    tokenizer = BPETokenization(vocab_size=60, dropout=0.4)
+    tokenizer = BPETokenization(vocab_size=300, dropout=0.4)
     made = ready(tmp_path, **PACKED, downloader=Domains(), tokenizer=tokenizer, template="{domain}{eos}{src}{eos}{tgt}")
     loader = made.train_dataloader()
     epochs = [list(loader) for _ in range(2)]
