@@ -34,7 +34,7 @@ def causal_arrays(pairs: EncodedPairs, rows: Int, layout: BatchFormat, widths: t
         widths: rows and positions of a row, for packed rows; (0, 0): one pair a row, or one row without padding.
 
     Raises:
-        DataError: the pairs have no prompts.
+        DataError: the pairs have no prompts, or a pair is longer than a packed row.
     """
     sequences = _Sequences(pairs, rows, layout)
     first, shape = _places(sequences.lengths, widths, layout.length_multiple)
@@ -175,6 +175,11 @@ def _places(lengths: Int, widths: tuple[int, int], length_multiple: int) -> tupl
     begins = ends - lengths
     if any(widths):
         num_rows, width = widths
+        if (longest := int(lengths.max(initial=0))) > width:
+            raise DataError(
+                f"a packed row has {width} positions, but a pair has {longest} tokens. Set sampler.row_tokens={longest} "
+                "or more"
+            )
         firsts = _row_firsts(ends, width)
         number = np.searchsorted(firsts, np.arange(len(lengths)), side="right") - 1
         return number * width + begins - begins[firsts[number]], (max(num_rows, len(firsts)), width)
