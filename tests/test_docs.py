@@ -118,9 +118,11 @@ def reason(command: str, reasons: dict[str, str]) -> str | None:
 
 def shorter(arguments: list[str]) -> list[str]:
     """Return the arguments of a sweep with the first and the last value of each list, and with one seed."""
-    if "-m" not in arguments:
+    if not SWEEPS & set(arguments):
         return arguments
     one_seed = [re.sub(r"^(seed=\d+)(,\d+)+$", r"\1", argument) for argument in arguments]
+    if "-m" not in arguments and not any(argument.startswith("seed=") for argument in arguments):
+        one_seed.append("seed=0")  # the experiment's own seeds
     return [re.sub(r"^([\w.]+=\w+),.*,(\w+)$", r"\1,\2", argument) for argument in one_seed]
 
 

@@ -186,6 +186,11 @@ def _places(lengths: Int, widths: tuple[int, int], length_multiple: int) -> tupl
     begins = ends - lengths
     if any(widths):
         num_rows, width = widths
+        if (longest := int(lengths.max(initial=0))) > width:
+            raise DataError(
+                f"a packed row has {width} positions, but a pair has {longest} tokens. Set "
+                f"sampler.row_tokens={longest} or more"
+            )
         firsts = _row_firsts(ends, width)
         number = np.searchsorted(firsts, np.arange(len(lengths)), side="right") - 1
         return number * width + begins - begins[firsts[number]], (max(num_rows, len(firsts)), width)

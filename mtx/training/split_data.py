@@ -16,6 +16,17 @@ from mtx.errors import ConfigError
 TooLong = Literal["drop", "truncate"]
 
 
+def _check_room(prompts: PromptVariants, layout: BatchFormat, too_long: TooLong) -> None:
+    """Raise ConfigError if sources are truncated, and a prompt leaves no room for one token of its source."""
+    most, longest = layout.max_source_tokens, int(prompts.lengths.max(initial=0))
+    if too_long == "truncate" and most is not None and longest >= most:
+        raise ConfigError(
+            "datamodule.max_source_tokens must leave room for a token of the source beside the text of "
+            f"datamodule.template, but it is {most}, and the text has up to {longest} tokens. Set "
+            f"datamodule.max_source_tokens={longest + 1} or more"
+        )
+
+
 class EpochSampling(Protocol):
     """Protocol of objects that draw the pairs of each epoch from the sources of a mixture."""
 
@@ -35,6 +46,8 @@ class SplitData:
         left_out: mask of pairs that are in no batch, whatever their length in tokens; they count as dropped.
         prompts: the text around the sources of decoder-only batches; None: another format.
 
+    Raises ConfigError if sources are truncated, and a prompt leaves no room for its source.
+
     Attributes:
         lengths: lengths of the pairs in the tensors of a batch, after truncation.
         side_lengths: the same by side; in a decoder-only batch, the prompt is the source.
@@ -51,6 +64,7 @@ class SplitData:
         prompts: PromptVariants | None = None,
     ) -> None:
         if prompts is not None:
+            _check_room(prompts, layout, too_long)
             pairs = PromptedPairs(pairs.source, pairs.target, pairs.selection, prompts=prompts)
             if too_long == "truncate":
                 _check_room(prompts, layout)

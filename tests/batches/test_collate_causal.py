@@ -114,6 +114,8 @@ def test_pairs_without_prompts_other_batches_and_wrong_rows_are_refused() -> Non
         collate_rows(EncodedPairs(SOURCES, TARGETS), ORDER, CAUSAL)
     with pytest.raises(DataError, match=r"has segment_ids, but the batch has x\. Set datamodule\.batch_format=causal"):
         pair_offsets({"x": ORDER})
+    with pytest.raises(DataError, match=r"has 8 positions, but a pair has 9 tokens\. Set sampler\.row_tokens=9"):
+        collate_rows(PAIRS, ORDER, CAUSAL, widths=(3, 8))
     with pytest.raises(IndexError, match="3"):
         Collator(PAIRS, CAUSAL)([np.array([3])])
 

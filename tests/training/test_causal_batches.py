@@ -167,13 +167,17 @@ def test_texts_to_translate_are_prompts(tmp_path: Path) -> None:
             {"template": "{src} {domian}{tgt}"},
             r"field \{domian\}, but the train pairs have no such column\. Choose one",
         ),
+        (
+            {"template": "Translate: {src} = {tgt}", "too_long": "truncate", "max_source_tokens": 15},
+            r"must leave room .* but it is 15, and the text has up to 15 tokens\. Set datamodule\.max_source_tokens=16",
+        ),
         ({"template": "{src}  {tgt}", "tokenizer": WordPieceTokenization(vocab_size=60)}, r"only white space, so a"),
         (
             {"template": "{src} ⟹ {tgt}", "tokenizer": WordPieceTokenization(vocab_size=60)},
             r"has the text '⟹', for which .* with \"tokenizer\.symbols=\['⟹'\]\"",
         ),
     ],
-    ids=["row", "column", "nothing", "unknown"],
+    ids=["row", "column", "no room", "nothing", "unknown"],
 )
 def test_prepared_data_that_does_not_fit_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -203,7 +207,7 @@ def test_options_that_do_not_go_together_are_refused_before_any_work(
 
 
 def test_subword_sampling_and_weights_keep_the_number_of_batches(tmp_path: Path) -> None:
-    tokenizer = BPETokenization(vocab_size=60, dropout=0.4)
+    tokenizer = BPETokenization(vocab_size=300, dropout=0.4)
     made = ready(tmp_path, **PACKED, downloader=Domains(), tokenizer=tokenizer, template="{domain}{eos}{src}{eos}{tgt}")
     loader = made.train_dataloader()
     epochs = [list(loader) for _ in range(2)]

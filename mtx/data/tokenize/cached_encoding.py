@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 
 from mtx.data.tokenize.joined_pieces import PieceJoiner, piece_joiner
 from mtx.data.tokenize.piece_cache import Ids, PieceCache
-from mtx.data.tokenize.text_cuts import Bounds, CutRule, byte_ids, class_changes, cut_places, cut_rule
+from mtx.data.tokenize.separate_normalisation import SeparateNormaliser
+from mtx.data.tokenize.text_cuts import Bounds, CutRule, byte_ids, class_changes, cut_places, cut_rule, piece_check
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 
@@ -56,6 +57,7 @@ class FlatEncoder:
         tokenizer: the tokenizer; must not be changed afterwards.
         dtype: type of the token ids, uint16 or uint32.
         rule: the result of `cut_rule` for the tokenizer; None: texts are encoded as a whole.
+        check: finds the pieces that may be encoded alone; texts with others are encoded as a whole. None: all may.
         joiner: encodes many pieces as one text; None: each piece is a text.
         of_byte: the token id of each byte, if ids are those of single bytes; else None.
         cache: the ids of pieces of earlier texts.
@@ -65,6 +67,7 @@ class FlatEncoder:
     tokenizer: Tokenizer
     dtype: type[np.uint16] | type[np.uint32]
     rule: CutRule | None
+    check: SeparateNormaliser | None
     joiner: PieceJoiner | None
     of_byte: Ids | None
     cache: PieceCache
@@ -79,9 +82,9 @@ class FlatEncoder:
         rule = cut_rule(tokenizer)
         joiner = None if rule is None or isinstance(tokenizer, TokenizerAdapter) else piece_joiner(tokenizer, rule)
         table = byte_ids(tokenizer)
-        return cls(
-            tokenizer, dtype, rule, joiner, None if table is None else table.astype(dtype), PieceCache.empty(dtype)
-        )
+        of_byte: Ids | None = None if table is None else table.astype(dtype)
+        check = None if rule is None else piece_check(tokenizer)
+        return cls(tokenizer, dtype, rule, check, joiner, of_byte, PieceCache.empty(dtype))
 
     def encode(self, texts: pa.LargeStringArray) -> tuple[NDArray[np.int64], Ids]:
         """Return the number of token ids of each text, int64 [n], and the concatenated ids of all texts.
@@ -100,12 +103,17 @@ class FlatEncoder:
         new = coded.dictionary.filter(pc.is_null(known))
         if int(pc.sum(pc.binary_length(new)).as_py() or 0) > MAX_NEW_SHARE * len(data):
             return self._encode_whole(texts)
+        which = coded.indices.to_numpy()
+        if self.check is not None and not all(are_separate := self.check.are_separate(new.to_pylist())):
+            may_stand_alone = np.ones(len(known), dtype=np.bool_)
+            may_stand_alone[pc.is_null(known).to_numpy(zero_copy_only=False)] = are_separate
+            others = np.searchsorted(ends, bounds[:-1][~may_stand_alone[which]], side="right") - 1
+            return self._encode_apart(texts, np.unique(others))
         self.counts.pieces += len(pieces)
         self.counts.encoded_pieces += len(new)
         lengths, ids = self._encode_pieces(new)
         starts, of_each, values = self.cache.joined(known, lengths, ids)
         self.cache.add(new, lengths, ids)
-        which = coded.indices.to_numpy()
         taken = of_each[which]
         if self.rule == "drop":
             taken[np.searchsorted(bounds, cuts)] = 0
@@ -113,6 +121,12 @@ class FlatEncoder:
         places = np.repeat(starts[which] - until[:-1], taken)
         places += np.arange(len(places))
         return np.diff(until[np.searchsorted(bounds, ends)]), values[places]
+
+    def _encode_apart(self, texts: pa.LargeStringArray, whole: NDArray[np.int64]) -> tuple[NDArray[np.int64], Ids]:
+        """Encode the texts with these row numbers as whole texts, and the others by pieces."""
+        is_cut = np.ones(len(texts), dtype=np.bool_)
+        is_cut[whole] = False
+        return _merged(is_cut, self.encode(texts.filter(pa.array(is_cut))), self._encode_whole(texts.take(whole)))
 
     def _cuts(self, data: NDArray[np.uint8], ends: Bounds) -> tuple[Bounds, Bounds]:
         """Return the cuts in all texts, and the sorted bounds of all pieces; with `drop`, a space is a piece."""

@@ -73,13 +73,13 @@ def piece_joiner(tokenizer: Tokenizer, rule: CutRule) -> PieceJoiner | None:
     """Return a joiner for a tokenizer with a rule for cuts; None: no separator is known for it."""
     described = json.loads(tokenizer.to_str())
     words = described["pre_tokenizer"]
-    compatible = any(step["type"] in ("NFKC", "NFKD") for step in normalizer_steps(described["normalizer"]))
+    compatible = any(step["type"] not in ("NFC", "NFD") for step in normalizer_steps(described["normalizer"]))
     optional = "" if rule == "drop" else " ?"
     lead = " " if rule == "drop" or is_split_metaspace(words) else ""
     if drops_spaces(words):
         candidates = [(f" {symbol} ", symbol) for symbol in SYMBOLS]
     elif lead:
-        candidates = [(" \n", "\n")]
+        candidates = [(" \n", "\n"), *((f" {symbol}", symbol) for symbol in SYMBOLS)]
     elif words["type"] == "ByteLevel" and words["use_regex"] and not words["add_prefix_space"]:
         candidates = [("\n", "\n")]
     else:
@@ -89,7 +89,8 @@ def piece_joiner(tokenizer: Tokenizer, rule: CutRule) -> PieceJoiner | None:
         ids = _separator_ids(tokenizer, separator, described["model"])
         if ids:
             joiner = PieceJoiner(separator, ids, symbol, pattern, lead, compatible)
-            return joiner if _is_consistent(joiner, tokenizer) else None
+            if _is_consistent(joiner, tokenizer):
+                return joiner
     return None
 
 

@@ -13,11 +13,11 @@ from tokenizers import Tokenizer
 
 from mtx.data.tokenize import unigram
 from mtx.data.tokenize.byte import byte_chars
+from mtx.data.tokenize.separate_normalisation import NORMAL_FORMS, SeparateNormaliser, separate_normaliser
 from mtx.data.tokenize.tokenization import encode_texts
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 
 SPACE = 0x20
-NORMAL_FORMS = ("NFC", "NFKC", "NFD", "NFKD")
 # White space outside ASCII, and characters that are sometimes treated as white space, such as SentencePiece's mark of a
 # space. Their UTF-8 is compared as a number of two or three bytes. Text is not split at a space after one of these
 # characters or after an ASCII control character.
@@ -73,7 +73,8 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
     """Return how texts may be split at `cut_places` for this tokenizer; None: not at all, or not known to be safe.
 
     `keep`: no token crosses such a position. `classes`: nor does one cross a position of `class_changes`. `drop`: as
-    `keep`, but the tokenizer also prepends a space to each text.
+    `keep`, but the tokenizer also prepends a space to each text. If `piece_check` returns a check, this holds only for
+    pieces that the check accepts.
     """
     if isinstance(tokenizer, TokenizerAdapter):
         return "keep" if tokenizer.splits_words else None
@@ -84,9 +85,10 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
     if encode_texts(tokenizer, [""]) != [[]]:
         return None
     prepends = steps[-1:] == [{"type": "Prepend", "prepend": " "}]
-    if any(step["type"] not in NORMAL_FORMS for step in (steps[:-1] if prepends else steps)):
-        return None
     words = described["pre_tokenizer"]
+    if _needs_check(steps[:-1] if prepends else steps):
+        begins_with_space = words is not None and (drops_spaces(words) or is_split_metaspace(words))
+        return "keep" if begins_with_space and separate_normaliser(steps) is not None else None
     if prepends:
         return "drop" if words == _pre_tokenizer_state(unigram.word_splitter()) else None
     if words is None:
@@ -102,20 +104,41 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
     return "keep" if only_bytes else None
 
 
+def piece_check(tokenizer: Tokenizer) -> SeparateNormaliser | None:
+    """Return the check for pieces that may be encoded alone with this tokenizer; None: all may, or no text is cut."""
+    if isinstance(tokenizer, TokenizerAdapter):
+        return None
+    steps = normalizer_steps(json.loads(tokenizer.to_str())["normalizer"])
+    return separate_normaliser(steps) if _needs_check(steps) else None
+
+
+def _needs_check(steps: list[dict[str, Any]]) -> bool:
+    return any(step["type"] not in NORMAL_FORMS for step in steps)
+
+
 def drops_spaces(described: dict[str, Any]) -> bool:
     """Return whether a pre-tokenizer, described as in its JSON, ends words at spaces, and no word contains a space."""
-    steps = described["pretokenizers"] if described["type"] == "Sequence" else [described]
-    first, *others = [step["type"] for step in steps] or [""]
-    return first in SPACE_SPLITTERS and all(name in WORD_SPLITTERS for name in others)
+    first, *others = _steps(described)
+    return first["type"] in SPACE_SPLITTERS and all(map(_splits_words, others))
 
 
 def is_split_metaspace(described: dict[str, Any]) -> bool:
     """Return whether a pre-tokenizer is that of SentencePiece, splits at spaces, and begins every text with a space."""
-    return (
-        described["type"] == "Metaspace"
-        and described.get("prepend_scheme") == "always"
-        and described.get("split") is True
-    )
+    first, *others = _steps(described)
+    return _is_metaspace(first) and all(map(_splits_words, others))
+
+
+def _splits_words(step: dict[str, Any]) -> bool:
+    return step["type"] in WORD_SPLITTERS or _is_metaspace(step)
+
+
+def _is_metaspace(step: dict[str, Any]) -> bool:
+    return step["type"] == "Metaspace" and step.get("prepend_scheme") == "always" and step.get("split") is True
+
+
+def _steps(described: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps of a pre-tokenizer, at least one."""
+    return (described["pretokenizers"] if described["type"] == "Sequence" else [described]) or [{"type": ""}]
 
 
 def normalizer_steps(described: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Cutting texts into pieces that are encoded once changes no id."""
 
+import base64
+import json
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from mtx.data.tokenize import cached_encoding, joined_pieces, text_cuts
 from mtx.data.tokenize.bpe import BPETokenization, byte_level
 from mtx.data.tokenize.byte import ByteTokenization, byte_chars
 from mtx.data.tokenize.cached_encoding import FlatEncoder
+from mtx.data.tokenize.sentencepiece_file import _fields
+from mtx.data.tokenize.separate_normalisation import NORMAL_FORMS, separate_normaliser
 from mtx.data.tokenize.text_cuts import byte_ids, class_changes, cut_places, cut_rule
 from mtx.data.tokenize.tokenization import Tokenization, encode_texts, prepare_tokenizer
 from mtx.data.tokenize.unigram import UnigramTokenization
@@ -29,6 +33,7 @@ PAIRS = [
 ]
 NASTY = "  ab'ts1,.éж語の😀א\t\n\r\x0b\x1c\x1f\x00\x7f\x80\x85\xa0\xa8\u0301\u0308\u037a"
 NASTY += "\u1680\u2003\u2028\u3000\u200b\ufeff\ufdfa"  # more white space, and what has some in its normal form
+NASTY += "\u0600\ufffd\x8f\xad\u200d\u2581"  # what SentencePiece's rules remove or make a space, or joins a space
 TEXT = st.one_of(st.text(st.sampled_from(NASTY), max_size=12), st.text(max_size=8), st.just("<EOS> the <PAD>"))
 
 
@@ -67,6 +72,26 @@ def elsewhere() -> Iterator[tuple[str, Tokenizer]]:
     tokenizer = Tokenizer(Unigram([*scores.items()], unk_id=0, byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     yield "unigram-Metaspace", tokenizer
+    described = json.loads(tokenizer.to_str())
+    rules = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap("nmt_nfkc")).decode()}
+    runs = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}
+    strip = {"type": "Strip", "strip_left": True, "strip_right": True}
+    described["normalizer"] = {"type": "Sequence", "normalizers": [rules, strip, runs]}
+    cut = {"type": "Split", "pattern": {"Regex": "t(?=he)"}, "behavior": "Isolated", "invert": False}
+    described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [described["pre_tokenizer"], cut]}
+    yield "unigram-Precompiled", Tokenizer.from_str(json.dumps(described))
+    described["normalizer"] = rules
+    metaspace = described["pre_tokenizer"]["pretokenizers"][0]
+    described["pre_tokenizer"]["pretokenizers"] = [{"type": "WhitespaceSplit"}, metaspace]
+    yield "unigram-WhitespaceSplit", Tokenizer.from_str(json.dumps(described))
+
+
+def charsmap(name: str) -> bytes:
+    """Return the compiled rules of a normaliser of SentencePiece."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    proto = sentencepiece.SentencePieceNormalizer(rule_name=name).serialized_model_proto()
+    normaliser = dict(_fields(memoryview(proto)))[3]
+    return bytes(dict(_fields(normaliser))[2])
 
 
 TOKENIZERS = {name: tokenization.tokenizer for name, tokenization in trained()}
@@ -108,6 +133,7 @@ def test_ids_are_those_of_whole_texts_for_any_text(name: str, monkeypatch: pytes
     @example(texts=["", "a b", "a  b", " a ", "a ", " ", "", "b a\u00a0 b", "a \u0301b a\u00a8 b"])
     @example(texts=["the cat  sat", "a\u3000  b", "a\x85  b", "a \n b", "it's 'tis", "a \u00a8b", "x" * 300 + " y"])
     @example(texts=["Hello, world. It's 12ab (x)", " (th) w"])
+    @example(texts=["a \x8f b", "a\ufffd b", "a \xad b", "a\u0600 \u0308b", "the \u200d the", "a\u2581 b", "1 \x851"])
     def check(texts: list[str]) -> None:
         same(tokenizer, texts, encoder)
 
@@ -203,7 +229,7 @@ def test_no_character_but_those_known_is_white_space_or_ends_in_it_in_any_normal
         char = chr(code)
         if char in known or 0xD800 <= code < 0xE000:
             continue
-        for form in text_cuts.NORMAL_FORMS:
+        for form in NORMAL_FORMS:
             assert not unicodedata.normalize(form, char)[-1:].isspace(), hex(code)  # type: ignore[arg-type]
 
 
@@ -225,6 +251,7 @@ def test_tokenizers_that_may_look_across_a_cut_encode_whole_texts() -> None:
         "merging": merging,
         "dropout": custom(model=BPE(vocab={"a": 0}, merges=[], dropout=0.1)),
         "replaces": custom(normalizer=normalizers.Replace(" ", "")),
+        "merges spaces": custom(normalizer=normalizers.Replace("  ", " ")),  # its words begin with a space or without
         "prepends": custom(normalizer=normalizers.Prepend("a")),
         "prepends a space": custom(normalizer=normalizers.Prepend(" ")),
         "splits": custom(pre_tokenizer=pre_tokenizers.Split("x", "isolated")),
@@ -234,6 +261,40 @@ def test_tokenizers_that_may_look_across_a_cut_encode_whole_texts() -> None:
     same(words, ["a b", "a", "b", "a b"])
     same(added, ["a b", "a b", "a b"])
     same(merging, ["a a", "a a", "a a"])
+
+
+def test_pieces_whose_edges_a_normaliser_changes_are_found() -> None:
+    rules = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap("nmt_nfkc")).decode()}
+    check = separate_normaliser([rules])
+    assert check is not None
+    pieces = {
+        " it's": True,
+        "  a": True,
+        "a\u0308 \u00fc": True,
+        "a\u3000": False,
+        " ": False,
+        "": False,
+        " \x8f": False,
+    }
+    pieces |= {
+        " \x85a": False,
+        "a\ufffd": False,
+        "a\u2581": False,
+        "a\u0600": False,
+        "\uff21\u00b2": True,
+        "\u732b": True,
+    }
+    assert dict(zip(pieces, check.are_separate(pieces), strict=True)) == pieces
+    assert separate_normaliser([rules, {"type": "Lowercase"}]) is None
+    assert separate_normaliser([{"type": "Strip", "strip_left": True, "strip_right": True}, rules]) is None
+
+
+def test_only_texts_with_such_pieces_are_encoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached_encoding, "MAX_NEW_SHARE", 2)
+    encoder = FlatEncoder.of(ELSEWHERE["unigram-Precompiled"])
+    texts = ["the cat the cat", "a \x8f cat", "", "the caf\u00e9"]
+    same(encoder.tokenizer, texts, encoder)
+    assert (encoder.counts.whole_texts, encoder.counts.pieces) == (1, 6)
 
 
 def test_what_is_known_to_be_cut_at_spaces_may_be_cut() -> None:
