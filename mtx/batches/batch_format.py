@@ -84,7 +84,7 @@ class BatchFormat:
         return {
             "max_source_tokens": self.max_source_tokens,
             "max_target_tokens": self.max_target_tokens,
-            "source_eos": self.source_eos,
+            **({} if self.is_causal else {"source_eos": self.source_eos}),
             **({"batch_format": self.names} if self.is_flat or self.is_causal else {}),
             **({"template": self.template or DEFAULT_TEMPLATE} if self.is_causal else {}),
         }
@@ -93,11 +93,14 @@ class BatchFormat:
     def label_padding(self) -> int:
         """Value that fills labels after EOS.
 
-        It is `label_pad_id` if that is set, else -100 with `huggingface` and `causal`, else the target's pad id.
+        It is -100 with `causal`, else `label_pad_id` if that is set, else -100 with `huggingface`, else the target's
+        pad id.
         """
+        if self.is_causal:
+            return IGNORED_LABEL
         if self.label_pad_id is not None:
             return self.label_pad_id
-        return IGNORED_LABEL if self.names in ("huggingface", "causal") else self.target.pad
+        return IGNORED_LABEL if self.names == "huggingface" else self.target.pad
 
     @property
     def source_extra(self) -> int:

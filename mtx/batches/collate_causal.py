@@ -38,12 +38,6 @@ def causal_arrays(pairs: EncodedPairs, rows: Int, layout: BatchFormat, widths: t
         DataError: the pairs have no prompts, or a pair is longer than a packed row.
     """
     sequences = _Sequences(pairs, rows, layout)
-    if any(widths) and (sequences.lengths > widths[1]).any():
-        longest = int(sequences.lengths.argmax())
-        raise DataError(
-            f"a packed row holds whole pairs, but pair {rows[longest]} has {sequences.lengths[longest]} tokens, prompt "
-            f"and target together, and a row has {widths[1]} positions. Plan with the lengths of these pairs"
-        )
     first, shape = _places(sequences.lengths, widths, layout.length_multiple)
     return [*sequences.tables(first, shape, layout.target.pad), rows]
 

@@ -143,7 +143,7 @@ def pair_likelihood(
     Raises:
         DataError: the shapes differ.
     """
-    if labels is None and is_causal(batch):
+    if is_causal(batch) and (labels is None or labels is batch["labels"]):
         return _causal_likelihood(batch, logits, forced_target_tokens)
     offsets = batch_tensor(batch, "target_offsets")
     if labels is None:
@@ -166,12 +166,13 @@ def pair_likelihood(
 def _causal_likelihood(batch: Mapping[str, Tensor], logits: Tensor, forced_target_tokens: int) -> BatchLikelihood:
     """Return the likelihood of each target of a decoder-only batch; position i of the logits predicts id i + 1."""
     labels, segments = batch["labels"][:, 1:], batch["segment_ids"][:, 1:]
-    if logits.ndim != 3 or logits.shape[:2] != batch["labels"].shape:
+    if isinstance(logits, Tensor) and (logits.ndim != 3 or logits.shape[:2] != batch["labels"].shape):
         raise DataError(
             "logits have the shape of input_ids, [R, L], and a last dimension for the vocabulary, but are "
             f"{list(logits.shape)}, and input_ids {list(batch['labels'].shape)}"
         )
-    chosen, wanted, real = _real_labels(logits[:, :-1], labels, None)
+    before = logits[:, :-1] if isinstance(logits, Tensor) else logits
+    chosen, wanted, real = _real_labels(before, labels, None)
     counts = torch.bincount(segments[real], minlength=len(batch["row_ids"]) + 1)[1:].cpu()
     chosen, wanted, counts = without_first_labels(chosen, wanted, counts, forced_target_tokens)
     return BatchLikelihood(_nats(chosen, wanted, counts), counts)

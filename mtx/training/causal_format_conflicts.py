@@ -39,6 +39,11 @@ def check_causal(
             "sampler=static_shapes pads source and target apart, but datamodule.batch_format=causal has both in one "
             "sequence. Choose sampler=packed_rows, whose batches all have one shape"
         )
+    if getattr(sampler, "by", None) == "target":
+        raise ConfigError(
+            "sampler.by=target sorts pairs by the length of their targets, but rows with "
+            "datamodule.batch_format=causal hold prompt and target, whose sum counts as source. Set sampler.by=max"
+        )
     if label_pad_id is not None:
         raise ConfigError(
             "labels of datamodule.batch_format=causal are -100 at the prompt and at padding, but "

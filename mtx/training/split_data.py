@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.batches.batch_format import BatchFormat
-from mtx.batches.causal_template import DEFAULT_TEMPLATE
 from mtx.batches.pair_lengths import batch_lengths, tensor_lengths, truncated_lengths
 from mtx.batches.plan.planner import Draft, Lengths, Mask, Planner
 from mtx.batches.prompted_pairs import PromptedPairs, PromptVariants
@@ -66,8 +65,6 @@ class SplitData:
         if prompts is not None:
             _check_room(prompts, layout, too_long)
             pairs = PromptedPairs(pairs.source, pairs.target, pairs.selection, prompts=prompts)
-            if too_long == "truncate":
-                _check_room(prompts, layout)
         self.pairs, self.prompts = pairs, prompts
         self.layout = layout
         self._drawing = drawing
@@ -112,14 +109,3 @@ class SplitData:
             else:
                 self._drafts[planner] = self._drawing.draft(planner, self.lengths, excluded=self.excluded)
         return self._drafts[planner]
-
-
-def _check_room(prompts: PromptVariants, layout: BatchFormat) -> None:
-    """Raise ConfigError if the text around a source leaves no room for the source, of which nothing would be kept."""
-    longest, most = int(prompts.lengths.max(initial=0)), layout.max_source_tokens
-    if most is not None and longest >= most:
-        raise ConfigError(
-            f"datamodule.max_source_tokens={most} leaves no room for a source, because the text around it has "
-            f"{longest} tokens with datamodule.template={layout.template or DEFAULT_TEMPLATE!r}. Set "
-            "datamodule.max_source_tokens to a higher value, or choose a shorter template"
-        )

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Lengths, Mask, Planner
 from mtx.components.checked_options import Count, problem_of
 from mtx.errors import ConfigError
@@ -57,6 +58,8 @@ def min_budget(planner: Planner, lengths: Lengths, excluded: Mask | None) -> int
 
 def num_units(planner: Planner, lengths: Lengths, excluded: Mask | None) -> int:
     """Return the budget at which all pairs fit into one batch; a larger budget changes nothing."""
+    if isinstance(planner, PackedRowsPlanner):
+        return planner.draft(lengths, excluded=excluded).num_packed_rows
     if not is_token_budget(planner):
         return len(lengths)
     return len(lengths) * min_budget(planner, lengths, excluded)

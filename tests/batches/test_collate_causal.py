@@ -128,11 +128,6 @@ def test_planned_lengths_are_those_of_the_batch(most: int | None) -> None:
     assert planned.source.tolist() == (batch["segment_ids"] > 0).sum(dim=1).tolist()
 
 
-def test_a_pair_longer_than_a_packed_row_is_refused() -> None:
-    with pytest.raises(DataError, match=r"holds whole pairs, but pair 1 has 9 tokens, .* and a row has 8 positions"):
-        collate_rows(PAIRS, ORDER, CAUSAL, widths=(3, 8))
-
-
 def test_batches_for_prediction_are_prompts_already() -> None:
     batch = PromptBatches(PAIRS, CAUSAL)[ORDER]
     assert as_lists(prompt_inputs(batch)) == {name: batch[name].tolist() for name in ("input_ids", "attention_mask")}

@@ -69,8 +69,8 @@ class PackedRowsPlanner(Planner):
             raise ConfigError(
                 f"a row must hold the longest pair, but sampler.row_tokens={self.row_tokens} is smaller than "
                 f"{num_long:,} of {len(rows):,} training pairs; the longest has {longest} tokens, prompt and target "
-                f"together. Set sampler.row_tokens={longest} or more, or leave long pairs out with a lower "
-                "datamodule.max_source_tokens and datamodule.max_target_tokens"
+                f"together. Set sampler.row_tokens={longest} or more, or leave long pairs out with "
+                "datamodule.too_long=drop and lower datamodule.max_source_tokens and datamodule.max_target_tokens"
             )
 
 
@@ -96,15 +96,20 @@ class PackedRowsDraft(Draft):
     offsets: Int
     dropped: Rows
 
+    @property
+    def num_packed_rows(self) -> int:
+        """Number of packed rows in an epoch."""
+        return len(self.offsets) - 1
+
     def __len__(self) -> int:
-        return -(-(len(self.offsets) - 1) // self.planner.num_rows)
+        return -(-self.num_packed_rows // self.planner.num_rows)
 
     def plan(self, *, seed: int, epoch: int) -> Plan:
         """Return the batches of `epoch`: pairs of equal length change places, and packed rows are shuffled."""
         random = random_generator(seed, epoch)
         placed = np.empty_like(self.rows)
         placed[self.places] = self._shuffled_rows(random)
-        order = random.permutation(len(self.offsets) - 1)
+        order = random.permutation(self.num_packed_rows)
         sizes = np.diff(self.offsets)[order]
         ends = np.cumsum(sizes)
         within = np.arange(len(placed)) - np.repeat(ends - sizes, sizes)

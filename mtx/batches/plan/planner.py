@@ -190,7 +190,7 @@ class Planner(ABC):
     invalid values. All random numbers come from `random_generator(seed, epoch)`.
 
     `is_length_agnostic` is True if the number of batches depends on the number of rows, not on their lengths.
-    `has_fixed_shapes` is True if batches have the same few shapes in every epoch with the same lengths.
+    `has_fixed_shapes` is True if each side is padded to one of a few widths, the same in every epoch.
     """
 
     is_length_agnostic: ClassVar[bool] = False
