@@ -22,7 +22,7 @@ CONFIG_KEY = "datamodule.template"
 DEFAULT_TEMPLATE = "{src}{eos}{tgt}"
 SOURCE, TARGET, EOS = "src", "tgt", "eos"
 LANGUAGE_FIELDS = ("source_language", "target_language")
-EXAMPLE = f"\"{CONFIG_KEY}='{{src}} => {{tgt}}'\""
+EXAMPLE = f"\"{CONFIG_KEY}='{DEFAULT_TEMPLATE}'\""
 
 
 @dataclass(frozen=True)

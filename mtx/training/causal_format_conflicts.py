@@ -1,17 +1,28 @@
 """Checks, before any work, that sampler, tokenizer and template fit `datamodule.batch_format`, if it is `causal`."""
 
-from mtx.batches.causal_template import CONFIG_KEY, parsed_template
+from mtx.batches.causal_template import CONFIG_KEY, DEFAULT_TEMPLATE, LANGUAGE_FIELDS, parsed_template
 from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import NO_PADDING, Planner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.data.tokenize.tokenization import Tokenization
-from mtx.errors import ConfigError
+from mtx.errors import ConfigError, choices
+from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
+from mtx.infra.dataset.extra_columns import ExtraColumns
+
+KNOWN_FIELDS = (*LANGUAGE_FIELDS, ROW_COLUMN, SOURCE_COLUMN)  # fields of a template that are in every corpus
 
 
 def check_causal(
-    batch_format: str, sampler: Planner, tokenizer: Tokenization, template: str | None, label_pad_id: int | None
+    batch_format: str,
+    sampler: Planner,
+    tokenizer: Tokenization,
+    template: str | None,
+    label_pad_id: int | None,
+    columns: ExtraColumns = "all",
 ) -> None:
-    """Check the options that `batch_format=causal` needs, and those that only it has.
+    """Check the options that `batch_format=causal` needs, and those that only it has; see `TranslationData`.
+
+    `columns` are those that the downloader keeps, by name, or a word for those that only the source knows.
 
     Raises:
         ConfigError: options do not go together, or the template is not valid.
@@ -49,8 +60,12 @@ def check_causal(
             "labels of datamodule.batch_format=causal are -100 at the prompt and at padding, but "
             f"datamodule.label_pad_id is {label_pad_id}. Set datamodule.label_pad_id=null"
         )
-    if template is not None:
-        parsed_template(template)
+    fields = parsed_template(template or DEFAULT_TEMPLATE).fields
+    if not isinstance(columns, str) and (missing := [name for name in fields if name not in (*KNOWN_FIELDS, *columns)]):
+        raise ConfigError(
+            f"{CONFIG_KEY} has the field {{{missing[0]}}}, but downloader.columns is {list(columns)}. Choose one of "
+            f"{choices(missing[0], [*columns, *LANGUAGE_FIELDS])}, or add the column to downloader.columns"
+        )
 
 
 def batch_length_multiple(batch_format: str, sampler: Planner) -> int:

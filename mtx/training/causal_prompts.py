@@ -1,5 +1,6 @@
 """The prompts of the pairs of a split, as token ids: a template filled with columns and languages, then encoded."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,11 +30,13 @@ from mtx.data.tokenize.tokenization import encode_texts
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.data.validation_sets import PREDICT_NAME
-from mtx.errors import ConfigError, choices
+from mtx.errors import ConfigError, choices, override_list_text
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 from mtx.infra.dataset.extra_columns import check_category
 from mtx.infra.dataset.language_names import SIDES
-from mtx.infra.dataset.sources.translation_directions import Direction
+from mtx.infra.dataset.sources.translation_directions import Direction, direction_name
+
+log = logging.getLogger(__name__)
 
 Indices = NDArray[np.int64]
 
@@ -84,52 +87,101 @@ def split_prompts(
             values[field] = FieldValues(texts, parts)
         else:
             values[field] = _column_values(name, field, rows.schema.names, rows.column)
-    return encoded_prompts(parsed, tokenizers.target, tokenizers.target_ids, values)
+    symbols: Sequence[str] | None = getattr(recipe.tokenizer, "symbols", None)  # a field of some subclasses
+    return encoded_prompts(parsed, tokenizers.target, tokenizers.target_ids, values, symbols)
 
 
-def language_prompts(layout: BatchFormat, tokenizer: Tokenizer, languages: Direction) -> PromptVariants:
-    """Return the prompts of texts without columns, which all have these languages.
+def language_prompts(
+    layout: BatchFormat, tokenizer: Tokenizer, languages: Direction, directions: Sequence[Direction] = ()
+) -> PromptVariants:
+    """Return the prompts of texts without columns, which all have one direction.
+
+    Args:
+        layout: the format of a batch, with the template.
+        tokenizer: the tokenizer of the training.
+        languages: the languages of the training, which are the direction if `directions` is empty.
+        directions: the directions of the training, or the chosen one.
 
     Raises:
-        ConfigError: the template has a column of the corpus, which texts to translate lack.
+        ConfigError: the template has a column of the corpus, which texts to translate lack; or it names languages, and
+            there are several directions.
     """
+    if len(directions) > 1 and names_languages(layout):
+        raise ConfigError(
+            "the checkpoint has several directions, whose prompts name other languages. Choose one: "
+            f"task.direction={direction_name(directions[0])}"
+        )
     parsed = parsed_template(layout.template or DEFAULT_TEMPLATE)
     if columns := [field for field in parsed.fields if field not in LANGUAGE_FIELDS]:
         raise ConfigError(
             f"{CONFIG_KEY} of the training has the column {{{columns[0]}}}, which texts to translate lack. Translate "
             f"with a checkpoint whose {CONFIG_KEY} has only {{src}}, {{tgt}}, {{eos}} and languages"
         )
-    texts = dict(zip(LANGUAGE_FIELDS, languages, strict=True))
+    texts = dict(zip(LANGUAGE_FIELDS, directions[0] if len(directions) == 1 else languages, strict=True))
     one = np.zeros(1, dtype=np.int64)
     found = encoded_prompts(parsed, tokenizer, layout.target, {name: FieldValues([texts[name]], one) for name in texts})
     return PromptVariants(found.before, found.between)
 
 
+def names_languages(layout: BatchFormat) -> bool:
+    """Return whether the prompts of a format name languages, so that each direction has other prompts."""
+    fields = parsed_template(layout.template or DEFAULT_TEMPLATE).fields
+    return layout.is_causal and not set(LANGUAGE_FIELDS).isdisjoint(fields)
+
+
 def encoded_prompts(
-    template: CausalTemplate, tokenizer: Tokenizer, special: SpecialIds, values: Mapping[str, FieldValues]
+    template: CausalTemplate,
+    tokenizer: Tokenizer,
+    special: SpecialIds,
+    values: Mapping[str, FieldValues],
+    symbols: Sequence[str] | None = None,
 ) -> PromptVariants:
     """Return the token ids of a template for each different combination of the values of its fields.
+
+    Args:
+        template: the template.
+        tokenizer: encodes its text.
+        special: the ids of special tokens.
+        values: the values of each field.
+        symbols: `tokenizer.symbols`, for advice; None: the tokenizer has no such option.
 
     Raises:
         ConfigError: the vocabulary lacks tokens of the template, or it has no token between source and target.
     """
     encoder = _PromptEncoder(tokenizer, special)
-    encoder.check(template)
+    encoder.check_literals(template, symbols)
     bos = special.bos
     if not template.fields:
-        before, between = encoder.ids(template.before, {}), encoder.ids(template.between, {})
-        return PromptVariants(TokenRows.of([[bos, *before]]), TokenRows.of([between]))
+        return _checked_variants(encoder.rows(template.before, [{}]), encoder.rows(template.between, [{}]), bos)
     table = np.column_stack([values[field].of_pair for field in template.fields])
     combinations, of_pair = np.unique(table, axis=0, return_inverse=True)
     filled = [
         {field: values[field].texts[index] for field, index in zip(template.fields, each, strict=True)}
         for each in combinations.tolist()
     ]
-    return PromptVariants(
-        TokenRows.of([[bos, *encoder.ids(template.before, each)] for each in filled]),
-        TokenRows.of([encoder.ids(template.between, each) for each in filled]),
-        of_pair.reshape(-1).astype(np.uint32),
-    )
+    before, between = (encoder.rows(part, filled) for part in (template.before, template.between))
+    if unknown := encoder.unknown:
+        log.warning(
+            "%s has values for which the vocabulary has no tokens, in %d of %d different prompts, such as %r",
+            CONFIG_KEY,
+            len(unknown),
+            len(filled),
+            unknown[0],
+        )
+    return _checked_variants(before, between, bos, of_pair.reshape(-1).astype(np.uint32))
+
+
+def _checked_variants(
+    before: Sequence[list[int]], between: Sequence[list[int]], bos: int, of_pair: NDArray[np.uint32] | None = None
+) -> PromptVariants:
+    """Return the variants of a prompt. Raises ConfigError if one has no token between source and target."""
+    if num_empty := sum(not ids for ids in between):
+        raise ConfigError(
+            f"{CONFIG_KEY} has no token of the vocabulary between {{src}} and {{tgt}} in {num_empty} of {len(between)} "
+            "different prompts, only white space or empty values of columns, so a model cannot know where the source "
+            f"ends. Set \"{CONFIG_KEY}='{DEFAULT_TEMPLATE}'\", or add text or {{eos}} there"
+        )
+    return PromptVariants(TokenRows.of([[bos, *ids] for ids in before]), TokenRows.of(between), of_pair)
 
 
 class _PromptEncoder:
@@ -139,35 +191,38 @@ class _PromptEncoder:
         self._tokenizer = tokenizer
         self._special = special
         self._tokens: dict[str, int] = {}
+        self.unknown: list[str] = []  # encoded texts for which the vocabulary lacks tokens
         if not isinstance(self._tokenizer, TokenizerAdapter):
             added = self._tokenizer.get_added_tokens_decoder()
             self._tokens = {token.content: number for number, token in added.items() if token.special}
 
-    def ids(self, text: TemplateText, values: Mapping[str, str]) -> list[int]:
-        """Return the ids of a text whose fields have these values."""
-        found: list[int] = []
-        for segment in text.segments(values, self._tokens, self._special.eos):
-            found += [segment] if isinstance(segment, int) else encode_texts(self._tokenizer, [segment])[0]
-        return found
+    def rows(self, text: TemplateText, filled: Sequence[Mapping[str, str]]) -> list[list[int]]:
+        """Return the ids of a text for each of several values of its fields."""
+        pieces = [text.segments(values, self._tokens, self._special.eos) for values in filled]
+        texts = [segment for each in pieces for segment in each if isinstance(segment, str)]
+        encoded = encode_texts(self._tokenizer, texts) if texts else []
+        self.unknown += [text for text, ids in zip(texts, encoded, strict=True) if self._special.unk in ids]
+        ids_of_texts = iter(encoded)
+        return [
+            [number for segment in each for number in ([segment] if isinstance(segment, int) else next(ids_of_texts))]
+            for each in pieces
+        ]
 
-    def check(self, template: CausalTemplate) -> None:
-        """Raise ConfigError if the vocabulary lacks tokens of the literal text, or if nothing is before the target."""
-        for part in (template.before, template.between):
-            unknown = [
-                literal
-                for literal in (literal.strip() for literal, _ in part.parts)
-                if literal and self._special.unk in self.ids(TemplateText(((literal, None),)), {})
-            ]
-            if unknown:
+    def check_literals(self, template: CausalTemplate, symbols: Sequence[str] | None) -> None:
+        """Raise ConfigError if the vocabulary lacks tokens of the literal text, apart from the values of fields."""
+        literals = [literal.strip() for part in (template.before, template.between) for literal, _ in part.parts]
+        for literal in filter(None, literals):
+            self.rows(TemplateText(((literal, None),)), [{}])
+            if self.unknown:
                 raise ConfigError(
-                    f"{CONFIG_KEY} has the text {unknown[0]!r}, for which the vocabulary has no tokens. Make it a "
-                    f"symbol of a trained vocabulary with \"tokenizer.symbols=['{unknown[0]}']\", or choose other text"
+                    f"{CONFIG_KEY} has the text {literal!r}, for which the vocabulary has no tokens. "
+                    + ("Choose" if symbols is None else self._symbol_advice(literal, symbols))
+                    + " other text"
                 )
-        if not template.between.fields and not self.ids(template.between, {}):
-            raise ConfigError(
-                f"{CONFIG_KEY} has no token of the vocabulary between {{src}} and {{tgt}}, only white space, so a "
-                f"model cannot know where the source ends. Set \"{CONFIG_KEY}='{{src}}{{eos}}{{tgt}}'\""
-            )
+
+    def _symbol_advice(self, literal: str, symbols: Sequence[str]) -> str:
+        override = override_list_text("tokenizer.symbols", [*symbols, literal])
+        return f"Make it a symbol of the vocabulary with {override}, or choose"
 
 
 def _column_values(name: str, field: str, names: Sequence[str], column: object) -> FieldValues:

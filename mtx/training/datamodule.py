@@ -11,6 +11,7 @@ from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.preparation import StageIds
 from mtx.data.tokenize.language_tokens import LeadingIds, leading_ids
 from mtx.errors import ConfigError
+from mtx.training.causal_prompts import names_languages
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
@@ -145,11 +146,11 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         of_both = dataset_languages(self._repo, self.ids.filtered["train"])
         directions, given = self._prepared_data.directions, self.recipe.language_tokens
         ids: list[LeadingIds] = []
-        if given is not None:  # a mixture of several languages has several directions, also without the option
+        if given is not None or names_languages(self.batch_format):  # a mixture may have several directions
             corpus = self.recipe.downloader.with_stored_parts(self.ids.parts)
             spoken = list(dict.fromkeys(part_languages(corpus, self.ids.raw, self._repo)))
             directions = spoken if len(spoken) > 1 else directions
-            ids = [leading_ids(given, each, self.tokenizers) for each in spoken]
+            ids = [leading_ids(given, each, self.tokenizers) for each in spoken] if given is not None else []
         return stored_state(
             self.tokenizers,
             self.recipe.normalise,

@@ -218,8 +218,8 @@ class PreparedData:
                 num_target_bytes=self._pair_column("train", "num_target_bytes"),
                 layout=self.batch_format,
                 too_long=self._too_long,
-                # Quotas use lengths without subword sampling: with an epoch's lengths, earlier draws would change.
                 prompts=whole.prompts,
+                # Quotas use lengths without subword sampling: with an epoch's lengths, earlier draws would change.
                 drawing=mixing and mixing.epoch_quotas(planner, whole.lengths, excluded=whole.excluded),
             )
             pairs = sampled_pairs(self._storage, self.ids.words, self.tokenizers, self._recipe.tokenizer)

@@ -182,7 +182,8 @@ class TranslationData:
         )
         self._weighting = pair_weighting(weight_by, quantile_weights)
         check_shapes(sampler, tokenizer, downloader, self._grouping, self._weighting, batch_format)
-        check_causal(batch_format, sampler, tokenizer, template, label_pad_id)
+        columns = getattr(downloader, "columns", "all")
+        check_causal(batch_format, sampler, tokenizer, template, label_pad_id, columns)
         held_out = HeldOut(
             validation=validation,
             test=test,

@@ -179,7 +179,8 @@ class MixedDraft(Draft):
 
     Immutable except for a cached length; picklable. Each call of `plan` makes a new draft over the epoch's rows. `len`
     plans epoch 0. If `steady`, all epochs get the number of batches of epoch 0, and some more. The epoch with the
-    longest rows may need these. An epoch that needs still more merges its smallest batches and drops no row.
+    longest rows may need these. An epoch that needs still more merges its smallest batches. It drops
+    rows only of batches that cannot merge, such as those of packed rows.
 
     Args:
         planner: forms the batches.
