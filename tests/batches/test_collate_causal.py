@@ -139,3 +139,12 @@ def test_pairs_of_a_source_and_another_target_have_the_prompt_of_the_source() ->
         [1, 5, 20, 8, 9, 50, 2],
         [1, 10, 11, 9, 70, 2, 0],
     ]
+
+
+def test_labels_of_the_batch_are_shifted_and_logits_are_checked() -> None:
+    batch = collate_rows(PAIRS, ORDER, CAUSAL)
+    logits = torch.randn(*batch["input_ids"].shape, 80)
+    assert pair_likelihood(batch, logits, batch["labels"]).nats.tolist() == pair_likelihood(batch, logits).nats.tolist()
+    wrong: Any = [1.0]
+    with pytest.raises(DataError, match="logits are a list"):
+        pair_likelihood(batch, wrong)

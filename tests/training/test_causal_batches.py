@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import pytorch_lightning as pl
+import torch
 from test_datamodule import Numbers, datamodule, ready
 
 from mtx.batches.batch_format import BatchFormat
+from mtx.batches.plan.bucket import BucketPlanner
 from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import NO_PADDING
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
@@ -23,11 +25,14 @@ from mtx.data.tokenize.bpe import BPETokenization
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.data.tokenize.wordpiece import WordPieceTokenization
 from mtx.errors import ConfigError
+from mtx.experiment.contrastive_accuracy import _crossed_batch
 from mtx.training.callbacks import TokenMeanGradients, TrainingBudget
 from mtx.training.callbacks.data_costs import _Window
+from mtx.training.causal_format_conflicts import check_causal
 from mtx.training.causal_prompts import language_prompts
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.lightning_resume import check_same_data
+from mtx.training.tunable_batch_size import num_units
 
 PACKED: dict[str, Any] = {"batch_format": "causal", "sampler": PackedRowsPlanner(row_tokens=80, num_rows=2)}
 TRAINER: Any = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
@@ -128,8 +133,6 @@ def test_samplers_by_tokens_give_one_row_without_padding_and_others_one_pair_a_r
 def test_columns_and_languages_fill_the_template(tmp_path: Path) -> None:
     template = "[{domain}] {source_language}-{target_language}: {src} = {tgt}"
     made = ready(tmp_path, **PACKED, downloader=Domains(validation=2), template=template)
-    texts = {text[:4] for batch in made.train_dataloader() for text in decoded(made, batch)}
-    assert texts == {"<BOS"}
     heads = {text[5:17] for batch in made.train_dataloader() for text in decoded(made, batch)}
     assert heads == {"[a] en-de: n", "[b] en-de: n", "[] en-de: n "}
     held_out = decoded(made, next(iter(made.val_dataloader())))
@@ -193,11 +196,12 @@ def test_prepared_data_that_does_not_fit_is_refused(tmp_path: Path, options: dic
             r"datamodule\.template is the prompt of decoder-only batches, but datamodule\.batch_format is flat",
         ),
         ({"tokenizer": ByteTokenization(joint=False)}, r"needs one vocabulary, but tokenizer\.joint is false"),
+        ({"sampler": BucketPlanner(by="target")}, r"whose sum counts as source\. Set sampler\.by=max"),
         ({"sampler": StaticShapesPlanner()}, r"Choose sampler=packed_rows, whose batches all have one shape"),
         ({"label_pad_id": 0}, r"but datamodule\.label_pad_id is 0\. Set datamodule\.label_pad_id=null"),
         ({"template": "{src}"}, r"\{tgt\} occurs 0 times"),
     ],
-    ids=["format", "template", "joint", "static_shapes", "label_pad_id", "no target"],
+    ids=["format", "template", "joint", "by", "static_shapes", "label_pad_id", "no target"],
 )
 def test_options_that_do_not_go_together_are_refused_before_any_work(
     tmp_path: Path, options: dict[str, Any], message: str
@@ -233,3 +237,59 @@ def test_pairs_above_a_maximum_count_the_prompt(tmp_path: Path) -> None:
     counts = made.split_counts("train")  # BOS, "n 1", " = " are 7 bytes and more
     assert counts["dropped_length"] == counts["dropped_length_source"]
     assert np.all(made._prepared_data.split("train").side_lengths.source <= 6)
+
+
+def test_predictions_of_the_test_split_begin_with_prompts(tmp_path: Path) -> None:
+    made = ready(tmp_path, **PACKED, test=5)
+    (batch,) = list(made.predict_dataloader())
+    assert set(batch) == {"input_ids", "attention_mask", "row_ids"}
+    assert not {"labels", "attention_mask"} <= set(next(iter(made.test_dataloader())))
+
+
+def test_a_target_is_scored_with_the_source_that_is_asked(packed: TranslationDataModule) -> None:
+    loader: Any = packed.val_dataloader()
+    own, crossed = loader.dataset[np.array([0, 1])], _crossed_batch(loader, np.array([0, 0]), np.array([0, 1]))
+    of_own, of_crossed = decoded(packed, own), decoded(packed, crossed)
+    assert of_crossed == [of_own[0], "<EOS>".join([of_own[0].split("<EOS>")[0], *of_own[1].split("<EOS>")[1:]])]
+    assert crossed["row_ids"].tolist() == [0, 1]
+
+
+def test_two_ranks_share_the_rows_of_an_epoch(packed: TranslationDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = []
+    for rank in range(2):
+        monkeypatch.setattr(packed, "_rank", lambda rank=rank: (rank, 2))
+        batches = list(packed._loader("train", packed.sampler))
+        assert {tuple(batch["input_ids"].shape) for batch in batches} == {(2, 80)}
+        served.append([row for batch in batches for row in batch["row_ids"].tolist()])
+    assert not set(served[0]) & set(served[1])
+    assert len(served[0]) + len(served[1]) > 60
+
+
+def test_truncated_pairs_have_their_planned_lengths_in_packed_rows(tmp_path: Path) -> None:
+    limits = {"too_long": "truncate", "max_source_tokens": 5, "max_target_tokens": 9, "template": "{src} = {tgt}"}
+    made = ready(tmp_path, **PACKED, **limits)
+    for batch in made.train_dataloader():
+        sizes = torch.bincount(batch["segment_ids"].flatten())[1:]
+        assert sizes.tolist() == made.lengths("train").source[batch["row_ids"].numpy()].tolist()
+    assert made.split_counts("train")["truncated"] == 90
+
+
+def test_a_field_that_is_none_of_the_typed_columns_is_refused_before_any_work() -> None:
+    check_causal("causal", TokenBudgetPlanner(), ByteTokenization(), "{domain}{src}{eos}{tgt}", None, ("domain",))
+    with pytest.raises(
+        ConfigError, match=r"field \{domian\}, but downloader\.columns is \['domain'\]\. Choose one of dom"
+    ):
+        check_causal("causal", TokenBudgetPlanner(), ByteTokenization(), "{domian}{src}{eos}{tgt}", None, ("domain",))
+
+
+def test_a_batch_of_all_pairs_has_all_packed_rows(packed: TranslationDataModule) -> None:
+    split = packed._prepared_data.split("train")
+    units = num_units(packed.sampler, split.lengths, split.excluded)
+    assert units == len(split.draft(PackedRowsPlanner(row_tokens=80, num_rows=1)))
+    assert units < 90
+
+
+def test_source_eos_and_label_pad_id_have_no_effect() -> None:
+    one, other = (BatchFormat(names="causal", source_eos=eos, label_pad_id=0) for eos in (True, False))
+    assert one.order_options() == other.order_options()
+    assert one.label_padding == -100
