@@ -1,6 +1,6 @@
 """The prompts of the pairs of a split, as token ids: a template filled with columns and languages, then encoded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,7 +170,9 @@ class _PromptEncoder:
             )
 
 
-def _column_values(name: str, field: str, names: Sequence[str], column: object) -> FieldValues:
+def _column_values(
+    name: str, field: str, names: Sequence[str], column: Callable[[str], pa.ChunkedArray]
+) -> FieldValues:
     """Return the values of a column of a split; a missing value is empty text."""
     known = [each for each in names if each not in (ROW_COLUMN, SOURCE_COLUMN, "src", "tgt")]
     if field not in names:
@@ -179,7 +181,7 @@ def _column_values(name: str, field: str, names: Sequence[str], column: object) 
             f"{choices(field, [*known, *LANGUAGE_FIELDS])}; downloader.columns says which columns are stored beside "
             "the texts"
         )
-    values: pa.ChunkedArray = column(field)  # type: ignore[operator]
+    values = column(field)
     check_category(CONFIG_KEY, field, values.type)
     encoded = pc.fill_null(pc.cast(values, pa.string()), "").combine_chunks().dictionary_encode()
     return FieldValues(encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64))
