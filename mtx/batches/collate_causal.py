@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtx.batches.batch_format import IGNORED_LABEL, BatchFormat
+from mtx.batches.batch_format import BatchFormat
 from mtx.batches.plan.planner import NO_PADDING
 from mtx.batches.prompted_pairs import prompts_of
-from mtx.batches.schema import is_causal
+from mtx.batches.schema import IGNORED_LABEL, is_causal
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import DataError
 

@@ -1,7 +1,7 @@
 """The prompts of the pairs of a split, as token ids: a template filled with columns and languages, then encoded."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -225,7 +225,9 @@ class _PromptEncoder:
         return f"Make it a symbol of the vocabulary with {override}, or choose"
 
 
-def _column_values(name: str, field: str, names: Sequence[str], column: object) -> FieldValues:
+def _column_values(
+    name: str, field: str, names: Sequence[str], column: Callable[[str], pa.ChunkedArray]
+) -> FieldValues:
     """Return the values of a column of a split; a missing value is empty text."""
     known = [each for each in names if each not in (ROW_COLUMN, SOURCE_COLUMN, "src", "tgt")]
     if field not in names:
@@ -234,7 +236,7 @@ def _column_values(name: str, field: str, names: Sequence[str], column: object) 
             f"{choices(field, [*known, *LANGUAGE_FIELDS])}; downloader.columns says which columns are stored beside "
             "the texts"
         )
-    values: pa.ChunkedArray = column(field)  # type: ignore[operator]
+    values = column(field)
     check_category(CONFIG_KEY, field, values.type)
     encoded = pc.fill_null(pc.cast(values, pa.string()), "").combine_chunks().dictionary_encode()
     return FieldValues(encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64))

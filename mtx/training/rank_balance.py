@@ -65,7 +65,8 @@ def padded_tokens(dealt: RankBatches, lengths: Lengths, *, length_multiple: int 
     if length_multiple == NO_PADDING:
         return real_tokens(dealt, lengths)
     if dealt.plan.is_packed and widths is not None:
-        return widths.prod(axis=1)[dealt.cut].reshape(-1, dealt.world_size)
+        slots: Int = widths.prod(axis=1)[dealt.cut].reshape(-1, dealt.world_size)
+        return slots
     if widths is not None:
         positions = widths[dealt.cut]
     else:
