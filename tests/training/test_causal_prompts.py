@@ -99,7 +99,7 @@ def test_prompts_count_in_the_lengths_of_texts_to_translate(tokenizer: Tokenizer
     assert made.num_truncated([1, 2, 3]) == 1
     made.n_best(["a b a", "a"])
     echo: Any = made.generator
-    assert echo.widths == [8]  # 6 of the prompt, the empty target has EOS, one for the pair
+    assert echo.widths == [7]  # a prompt of 6, and EOS of the empty target
     assert echo.most == [6 * 3 // 2 + 10, 5 * 3 // 2 + 10]
 
 
