@@ -41,6 +41,6 @@ def test_the_default_has_only_eos_between_source_and_target() -> None:
 def test_a_template_that_cannot_be_used_is_named_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"datamodule\.template has \{{src\}} once .*{reason}.*\. Set \"datamodule\.template='\{{src\}} =>",
+        match=rf"datamodule\.template has \{{src\}} once .*{reason}.*\. Set \"datamodule\.template='\{{src\}}\{{eos",
     ):
         parsed_template(text)
