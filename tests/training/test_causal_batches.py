@@ -215,7 +215,7 @@ def test_subword_sampling_and_weights_keep_the_number_of_batches(tmp_path: Path)
     for batches in epochs:
         assert {tuple(batch["input_ids"].shape) for batch in batches} == {(2, 80)}
         assert sorted(row for batch in batches for row in batch["row_ids"].tolist()) == list(range(90))
-    weights = {"a": 3, "b": 1}
+    weights = {"a": 3, "b": 1, "(none)": 1}
     weighted = ready(tmp_path, **PACKED, downloader=Domains(), group_by="domain", group_weights=weights)
     served = [row for batch in weighted.train_dataloader() for row in batch["row_ids"].tolist()]
     assert len(set(served)) < len(served), "pairs of the heavier group repeat"
