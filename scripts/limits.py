@@ -22,7 +22,9 @@ MTX = Path(sys.executable).with_name("mtx")
 MB = 1 << 20
 TIMEOUT_S = 240
 LARGEST_MB = 8192  # enough for each command
-DATA = ["downloader.n=2000", "tokenizer.vocab_size=1000", "storage.root=store"]
+STORE = ["downloader.n=2000", "storage.root=store"]
+DATA = [*STORE, "tokenizer.vocab_size=1000"]
+EARLIER = ["task=prepare", *STORE, "tokenizer=byte", "hydra.run.dir=earlier"]  # fills the store
 TINY_MODEL = ["model.d_model=16", "model.num_heads=2", "model.dim_feedforward=16", "trainer.max_steps=3"]
 COMMANDS = {
     "prepare": ["task=prepare", *DATA, "hydra.run.dir=run"],
@@ -96,8 +98,10 @@ def _largest_limit(command: Sequence[str], options: argparse.Namespace) -> int:
 def _checked(command: Sequence[str], limit_mb: int) -> tuple[Run, list[str]]:
     """Run a command under a limit, then verify the store and run the command again without a limit."""
     with TemporaryDirectory(prefix="mtx-limit-") as folder:
-        _run(["task=prepare", *DATA, "tokenizer=byte", "hydra.run.dir=earlier"], None, folder)
+        earlier = _run(EARLIER, None, folder)
         before = _datasets(folder)
+        if earlier.code or not before:
+            raise RuntimeError(f"{' '.join(EARLIER)} stores nothing, so the script proves nothing: {earlier.output}")
         run = _run(command, limit_mb, folder)
         problems = run.problems()
         if lost := before - _datasets(folder):

@@ -41,7 +41,7 @@ def run(command: str, number: int, folder: Path) -> Path:
 
 
 def photograph(page: Path, sections: list[str], picture: Path) -> None:
-    """Write a picture of some sections of a page, with at most 64 colours and without empty margins."""
+    """Write a picture of some sections of a page, with at most 128 colours and without empty margins."""
     html = page.read_text(encoding="utf-8")
     shown = ",".join(f'[aria-labelledby="{section}"]' for section in sections)
     style = f"<style>section:not({shown}), nav, h1, footer {{ display: none !important }}</style></head>"
@@ -57,7 +57,7 @@ def photograph(page: Path, sections: list[str], picture: Path) -> None:
     assert box, f"{page} shows nothing of {sections}"
     left, top, right, bottom = box
     image = image.crop((max(left - MARGIN, 0), max(top - MARGIN, 0), right + MARGIN, bottom + MARGIN))
-    image.quantize(64, dither=Image.Dither.NONE).save(picture, optimize=True)
+    image.quantize(128, dither=Image.Dither.NONE).save(picture, optimize=True)
     print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1000:.0f} kB")
 
 

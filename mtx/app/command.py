@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
+from mtx.app.corrected_command import with_typed_plus
 from mtx.app.experiment_task_keys import without_keys_of_another_task
 from mtx.app.fatal_signal_report import watch_process
 from mtx.app.hydra_internals import invalid_keys_of_lists, run_single
@@ -301,5 +302,5 @@ def _is_output_closed() -> bool:
 def _fail(message: str, *, is_exhausted: bool = False) -> NoReturn:
     if is_exhausted:  # what libraries do at the exit may fail, too, which Python would report
         sys.unraisablehook = lambda _: None
-    print(f"mtx: {visible_text(redacted_text(message))}", file=sys.stderr)
+    print(f"mtx: {visible_text(redacted_text(with_typed_plus(message, sys.argv[1:])))}", file=sys.stderr)
     sys.exit(1)

@@ -167,7 +167,8 @@ def _wait(pid: int, ends: int, native: int) -> NoReturn:
         watch = Watch(pid, ends, native)
         watch.pass_on_until_the_end()
         if not watch.has_announced_end:
-            os.write(2, f"{ended_by(watch.signal)}\n".encode())
+            with suppress(OSError):  # nobody reads standard error any more, but the jobs end
+                os.write(2, f"{ended_by(watch.signal)}\n".encode())
         watch.lines.keep_or_show()
         if not watch.has_announced_end:
             end_group(watch.group)

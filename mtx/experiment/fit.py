@@ -58,7 +58,8 @@ from mtx.training.datamodule import TranslationDataModule
 from mtx.training.logged_run import LoggedRun
 from mtx.training.progress_log_callback import TrainingLines
 from mtx.training.trainer_callbacks import single_thread_before_fork, unlogged_monitor, with_defaults
-from mtx.training.trainer_settings import check_trainer_settings, check_validation_interval
+from mtx.training.trainer_hardware_checks import check_other_nodes, check_trainer_hardware
+from mtx.training.trainer_settings import check_validation_interval
 from mtx.training.training_record import TrainingProgress, TrainingRecord
 
 # Lightning's warnings that a user of task=fit cannot act on, as regular expressions.
@@ -110,6 +111,7 @@ def fit(
         try:
             shapes = {} if path is None else weight_shapes(path, trusted=trust_ckpt)  # before data is prepared
             trainer = build_trainer(run, record, run.build("budget"))
+            check_other_nodes(trainer)
             check_model(run)
             data, profile = prepared(run, trainer)
             logged = begun_log(run, trainer, data)
@@ -179,16 +181,15 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         ConfigError: a setting is out of range, or Lightning refuses the settings.
     """
     options = run.config["trainer"]
-    check_trainer_settings(options)
+    check_trainer_hardware(options)
     own = build_callbacks(options.get("callbacks"))
-    lines = TrainingLines(record, metric=METRIC)
     keeper = HeldOutLikelihoods(partial(write_likelihoods, run.output_dir))
     callbacks: list[pl.Callback] = [record, budget, ExactResume(), keeper]
     given: dict[str, Any] = {"default_root_dir": str(run.output_dir)}
     if [options.get(name, ...) for name in ("val_check_interval", "check_val_every_n_epoch")] == [None, None]:
         callbacks.append(CurveValidations())
         given["val_check_interval"] = NEVER
-    callbacks += [DataCosts(), lines]  # `lines` log the values of DataCosts
+    callbacks += [DataCosts(), TrainingLines(record, metric=METRIC)]  # the lines log the values of DataCosts
     if options.get("enable_progress_bar") is not False:
         callbacks.append(StepBar(run.console))
     if options.get("enable_checkpointing") is not False:

@@ -9,6 +9,7 @@ from mtx.page.combination_grid import CombinationGrid, combination_grid
 from mtx.page.copied_tables import both_tables
 from mtx.page.effects import Effect, effects
 from mtx.page.pareto import Front, fronts
+from mtx.page.plots.learning_rate_means import learning_rate_plot
 from mtx.page.plots.matplotlib_svg import Plot
 from mtx.page.plots.power_law_bands import data_curve_plot
 from mtx.page.plots.rule_worth_intervals import worth_plot
@@ -48,7 +49,7 @@ class Comparison:
         time_to_quality: The time and the tokens of each row to reach the same quality; None if it cannot be computed.
         slices: Bits per byte by slice; None if the best arm has no slices.
         worths: What each rule is worth, with its plot, in a sweep over `filter.ablation`.
-        learning_rates: The order of the arms by learning rate, in a sweep that varies it.
+        learning_rates: The order of the arms by learning rate, with its plot, in a sweep that varies it.
         more_pairs: What more pairs are worth, with its plot, in a sweep over `datamodule.share`.
     """
 
@@ -67,7 +68,7 @@ class Comparison:
     grid: CombinationGrid | None
     worths: tuple[tuple[RuleWorths, Plot], ...] = ()
     more_pairs: tuple[DataCurves, Plot] | None = None
-    learning_rates: LearningRateOrder | None = None
+    learning_rates: tuple[LearningRateOrder, Plot] | None = None
 
 
 def comparison(
@@ -97,6 +98,7 @@ def comparison(
     found_effects = effects(results) if with_plots else ()
     found_fronts = fronts(results) if with_plots else ()
     shares = data_curves(results) if with_plots else None
+    order = learning_rate_order(results) if with_plots else None
     by_slice = slices_section(table.rows) if with_plots else None
     return Comparison(
         cohort=cohort,
@@ -113,7 +115,7 @@ def comparison(
         slices=by_slice,
         grid=combination_grid(results, table) if with_plots else None,
         worths=tuple((one, worth_plot(drawing, one)) for one in rule_worths(results)) if with_plots else (),
-        learning_rates=learning_rate_order(results) if with_plots else None,
+        learning_rates=(order, learning_rate_plot(drawing, order)) if order is not None else None,
         more_pairs=(shares, data_curve_plot(drawing, shares)) if shares is not None else None,
     )
 

@@ -12,6 +12,7 @@ from mtx.page.data_section import run_facts
 from mtx.page.failures_section import failures
 from mtx.page.job_links import ArmCommands, arm_commands, contrastive_conditions, job_link, signatures, without_samples
 from mtx.page.mixture_section import mixture_shares
+from mtx.page.plots.learning_rate_means import MAX_PLOTTED_ARMS
 from mtx.page.plots.power_law_bands import MAX_CURVES
 from mtx.page.ranking import job_label, metric_columns
 from mtx.page.result_plots import PageFigures, batch_plots, histogram_plot
@@ -67,6 +68,7 @@ TEMPLATE_FUNCTIONS = {
     "agreement_rows": agreement_rows,
     "curve_headings": CURVE_HEADINGS,
     "max_data_curves": MAX_CURVES,
+    "max_plotted_arms": MAX_PLOTTED_ARMS,
 }
 
 

@@ -37,6 +37,20 @@
     try { run(); } catch (error) { console.error(error); }
   });
 
+  // On a large page, a plot is drawn when it comes near the view: measuring its place lays out all sections before it.
+  const returns = Boolean(state.scroll) && location.hash === (state.hash || "");  // to a place that depends on all heights
+  const isLazy = document.body.classList.contains("large") && "IntersectionObserver" in window && !returns;
+  const whenNear = (element, run) => {
+    if (!element) return;
+    if (!isLazy) { part(run); return; }
+    const watch = new IntersectionObserver(entries => {
+      if (!entries.some(entry => entry.isIntersecting)) return;
+      watch.disconnect();
+      part(run);
+    }, { rootMargin: "600px" });
+    watch.observe(element.closest("section"));
+  };
+
   // Sorting and filtering of tables that are marked with data-sort.
   const value = cell => {
     const number = parseFloat(cell.textContent.replace(/[,\s\u2605\u2248]/g, "").replace("\u2212", "-"));
@@ -116,9 +130,9 @@
   };
 
   // Learning curves: mean over seeds with a band, values at the pointer, arms to hide in the legend.
-  part(() => {
-    const curves = document.getElementById("interactive-curves");
-    if (!curves || !data.curves.length) return;
+  const curves = document.getElementById("interactive-curves");
+  whenNear(curves, () => {
+    if (!data.curves.length) return;
     let plot = null;
     const place = make("div");
     const draw = unit => {
@@ -179,10 +193,10 @@
   });
 
   // Scatter of two chosen metrics, one point for each arm; a click goes to the arm's commands and jobs.
-  part(() => {
-    const scatter = document.getElementById("interactive-scatter");
+  const scatter = document.getElementById("interactive-scatter");
+  whenNear(scatter, () => {
     const metrics = data.metrics.filter(([name]) => data.arms.filter(arm => arm.metrics[name]).length > 1);
-    if (!scatter || metrics.length < 2) return;
+    if (metrics.length < 2) return;
     const space = "http://www.w3.org/2000/svg";
     const shape = (name, attributes, text) => {
       const element = document.createElementNS(space, name);
@@ -267,7 +281,7 @@
     panel.id || panel.firstElementChild.textContent.replace(/[\d,.]+/g, "").slice(0, 80), panel,
   ]);
   part(() => panels.forEach(([name, panel]) => { if ((state.open || []).includes(name)) panel.open = true; }), open);
-  if (state.scroll && location.hash === (state.hash || "")) {
+  if (returns) {
     document.body.classList.add("whole");  // or sections above the place would have no height yet
     scrollTo(0, state.scroll);
   }

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from typing_extensions import override
@@ -115,7 +116,21 @@ class NonTerminalFilter(logging.Filter):
         return not has_terminal()
 
 
-class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic over the type of standard error
+class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic over the type of its stream
+    """Logging handler whose stream may lose its reader, as in `mtx … | head`. Further lines are then dropped."""
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+            return
+        with suppress(OSError, ValueError):  # a stream without a descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())  # else Python reports its own last attempt to write the line
+            os.close(nowhere)
+
+
+class StderrHandler(ConsoleHandler):
     """Logging handler that writes to the current `sys.stderr`, even if it was replaced after logging was set up."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mtx.records.objective_at_equal_budget import CURVE_METRIC, budget_measure, number_during, spent_amounts
 from mtx.records.ranking_agreement import SHARES, Agreement, agreement
-from mtx.records.report_metrics import Value
+from mtx.records.report_metrics import Value, metric_heading
 from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.setting_notation import mean_texts, settings_label
 
@@ -209,7 +209,7 @@ def _cell(found: Agreement | None) -> str:
 
 def order_tables(order: LearningRateOrder) -> list[Table]:
     """Return the tables for the terminal: arms by learning rate, and agreement by budget."""
-    arms = Table(title=Text(f"rank and {order.objective} by {order.key}"), title_justify="left")
+    arms = Table(title=Text(f"rank and {metric_heading(order.objective)} by {order.key}"), title_justify="left")
     for number, heading in enumerate(order_headings(order)):
         arms.add_column(heading, justify="right" if number else "left")
     for row in order_rows(order):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mtx.records.report_metrics import KEY_METRICS
 from mtx.records.result_types import SEED, JobRecord, Results
 from mtx.records.varied_keys import LOCATION_KEYS, UNCOMPARED_GROUPS
 
@@ -21,7 +22,9 @@ def _missing_metric(jobs: Sequence[JobRecord], objective: str | None) -> str | N
     lacking = [job.name for job in jobs if objective is not None and job.number(objective) is None]
     if not lacking:
         return None
-    common = sorted(set.intersection(*({*job.objectives, *job.metrics} for job in jobs)))
+    places = {name: place for place, name in enumerate(KEY_METRICS)}  # those that rank arms come before counts
+    shared = set.intersection(*({*job.objectives, *job.metrics} for job in jobs))
+    common = sorted(shared, key=lambda name: (places.get(name, len(places)), name))
     advice = (
         f"All jobs report {_listed(common)}. Set sweep.objective={common[0]} to compare them by that."
         if common

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import mtx.errors
 from mtx.errors import JobFailedError, StoreError
 from mtx.own_process import OWN_PROCESS_VARIABLE, end_with_this_process, fork_job
-from mtx.process_group import end_group
+from mtx.process_group import end_group, interrupt_group
 from mtx.records.job_status import JobStatus, read_status, write_status
 
 if TYPE_CHECKING:
@@ -214,8 +214,7 @@ def _result_of(pid: int, told: IO[bytes], while_waiting: Callable[[], None]) -> 
             if not ended:
                 while_waiting()
         except KeyboardInterrupt:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGINT)
+            interrupt_group(pid)
     code = os.waitstatus_to_exitcode(status)
     if code:
         with suppress(ProcessLookupError, PermissionError):  # ranks and workers of the child

@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from mtx.errors import StoreError
+from mtx.errors import InUseError, StoreError
+from mtx.infra.dal.locks import path_lock
 from mtx.records.job_records import job_folders, read_results
 from mtx.records.job_status import STATUS_FILE
 from mtx.records.result_types import Results
@@ -26,6 +27,9 @@ MIN_SECONDS_BETWEEN_PAGES = 20.0
 MAX_SECONDS_BETWEEN_PAGES = 300.0  # without progress, so that an older page tells that the sweep was killed
 SECONDS_PER_JOB = 0.01  # of writing a page of many jobs
 MAX_SHARE_OF_TIME = 0.02  # of the sweep's time that writing pages may take, since jobs are measured meanwhile
+
+PAGE_LOCK = "page.lock"  # held by the job that writes the page
+PAGE_REQUEST = "page.request"  # a job has ended, and the page does not show it yet
 
 
 class LivePage:
@@ -110,26 +114,54 @@ def results_so_far(folders: Sequence[Path]) -> Results:
 def write_page_of_running_sweep(folder: Path) -> None:
     """Write the page of a sweep at the end of one of its jobs, unless the last page is young.
 
-    The age grows with the number of jobs, because a page of many jobs takes long. While a process writes the page, it
-    counts as young, so that jobs that end together seldom all write it. If that process is killed, the page waits for
-    this age. A sweep whose launcher has died gets a page that does not reload, also if the last page is young.
+    The age grows with the number of jobs, because a page of many jobs takes long. One process writes the page at a
+    time. A job that ends meanwhile leaves a request, and the process that writes then writes the page once more. If
+    the page cannot be written, or its process is killed, the page waits for this age. A sweep whose launcher has died
+    gets a page that does not reload, also if the last page is young.
     """
-    path = folder / PAGE_FILE
+    path, request = folder / PAGE_FILE, folder / PAGE_REQUEST
     try:
-        min_age_s = max(MIN_SECONDS_BETWEEN_PAGES, SECONDS_PER_JOB / MAX_SHARE_OF_TIME * _num_folders(folder))
-        is_old = path.exists() and time.time() - path.stat().st_mtime >= min_age_s
-        if is_sweep_running(folder):
-            if is_old:
-                os.utime(path)
-                LivePage(folder).write()
-        elif path.exists():
-            results = read_results([folder])
-            if is_old or not results.count("running", "missing"):
-                from mtx.page.render import write_page
-
-                write_page(results, folder)
+        if not path.exists():
+            return
+        request.touch()
+        for is_again in (False, True):  # twice at most, since the next job that ends answers later requests
+            with path_lock(folder / PAGE_LOCK, wait=is_again):
+                # Without a request, another process has answered it.
+                is_written = request.exists() and _write_if_due(folder, is_due=is_again or _is_old(folder))
+            if not is_written or not request.exists():
+                return
+    except InUseError:  # another job writes the page, and sees the request
+        return
     except Exception:  # the job is done, and its own files are whole
         log.debug("the page of the sweep was not written", exc_info=True)
+
+
+def _write_if_due(folder: Path, *, is_due: bool) -> bool:
+    """Write the page if it is due, or if it is the last one of a sweep whose launcher has died; return whether it was.
+
+    The request is removed before the results are read, so that a job that ends later asks again.
+    """
+    path, request = folder / PAGE_FILE, folder / PAGE_REQUEST
+    if is_sweep_running(folder):
+        if is_due:
+            request.unlink(missing_ok=True)
+            os.utime(path)
+            LivePage(folder).write()
+        return is_due
+    request.unlink(missing_ok=True)
+    results = read_results([folder])
+    is_due = is_due or not results.count("running", "missing")
+    if is_due:
+        from mtx.page.render import write_page
+
+        write_page(results, folder)
+    return is_due
+
+
+def _is_old(folder: Path) -> bool:
+    """Return whether the page of a sweep is so old that a job that ends writes it again."""
+    min_age_s = max(MIN_SECONDS_BETWEEN_PAGES, SECONDS_PER_JOB / MAX_SHARE_OF_TIME * _num_folders(folder))
+    return time.time() - (folder / PAGE_FILE).stat().st_mtime >= min_age_s
 
 
 def _num_folders(folder: Path) -> int:

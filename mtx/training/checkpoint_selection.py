@@ -2,12 +2,14 @@
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from mtx.components.identity import digest
 from mtx.errors import ConfigError
@@ -19,6 +21,7 @@ from mtx.training.checkpoint_content import CHECKPOINT_PLACE, damage_of, unsafe_
 
 Config = Mapping[str, Any]
 
+STATE_KEYS = ("pytorch-lightning_version", "optimizer_states")  # without which Lightning cannot resume a training
 RUN_KEY_GROUPS = ("downloader", "normalise", "filter", "tokenizer", "sampler", "datamodule", "model", "seed")
 RUN_KEY_FILE = "run_key.txt"  # beside the checkpoints: a hash of the config keys that a resumed run must share
 
@@ -104,9 +107,18 @@ def weight_shapes(path: Path, *, trusted: bool = False) -> dict[str, tuple[int, 
 
 
 def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.LightningModule) -> None:
-    """Check that the weights of a checkpoint, whose shapes `there` has, have the same shapes as the model's weights.
+    """Check that training can resume from a checkpoint: it has the model's weights, and the state of a training.
 
-    Raises ConfigError if a weight has another shape.
+    The names of weights are not compared if the model loads them by code of its own, or not strictly.
+
+    Args:
+        path: the checkpoint.
+        there: the shapes of its weights.
+        model: the model that is to be trained.
+
+    Raises:
+        ConfigError: a weight is missing, is not the model's, or has another shape, or the checkpoint has no state of
+            an optimizer.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     other = [
@@ -114,12 +126,30 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
         for name, shape in shapes.items()
         if name in there and there[name] != shape
     ]
+    is_own = any(is_overridden(name, model) for name in ("on_load_checkpoint", "load_state_dict", "configure_model"))
+    if model.strict_loading and not is_own:
+        other += [f"it has no weight {name}" for name in shapes if name not in there]
+        other += [f"this model has no weight {name}" for name in there if name not in shapes]
     if other:
         raise ConfigError(
             f"ckpt={path} was written by another model or with another vocabulary: {'; '.join(other[:3])}. Use the "
             "tokenizer and model settings of the run that wrote the checkpoint, or set ckpt=null to train from the "
             "beginning"
         )
+    if (missing := _missing_state(path)) is not None:
+        raise ConfigError(
+            f"ckpt={path} cannot resume a training: it holds weights without {missing}, as a ModelCheckpoint with "
+            "save_weights_only=true writes them. Choose a checkpoint of task=fit, or set ckpt=null to train from the "
+            "beginning"
+        )
+
+
+def _missing_state(path: Path) -> str | None:
+    """Return the first key that Lightning needs to resume, and that a checkpoint lacks; None if it has all."""
+    with suppress(Exception):  # other Python objects, of an author whom the user trusts
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return next((key for key in STATE_KEYS if key not in content), None)
+    return None
 
 
 def _reason(error: Exception) -> str:

@@ -39,8 +39,25 @@ RULES: Mapping[str, Any] = {
 NAMES: Mapping[str, tuple[str, ...]] = {
     "accelerator": ("auto", "cpu", "cuda", "gpu", "mps", "tpu"),
     "strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true", "fsdp"),
+    "precision": (
+        *("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64"),
+        *("transformer-engine", "transformer-engine-float16"),
+    ),
     "profiler": ("simple", "advanced", "pytorch", "xla"),
     "gradient_clip_algorithm": ("norm", "value"),
+}
+# What other libraries, and the types of torch, call precisions of Lightning.
+OTHER_NAMES: Mapping[str, str] = {
+    "fp16": "16-mixed",
+    "float16": "16-mixed",
+    "half": "16-mixed",
+    "amp": "16-mixed",
+    "bfloat16": "bf16-mixed",
+    "fp32": "32-true",
+    "float32": "32-true",
+    "fp64": "64-true",
+    "float64": "64-true",
+    "double": "64-true",
 }
 DEVICES = re.compile(r"auto|-1|\d+(, ?\d+)*,?")
 
@@ -76,7 +93,9 @@ def _callbacks_problem(value: Any) -> str | None:
 
 
 def _name_problem(key: str, value: Any) -> str | None:
-    """Return what is wrong with the name of a strategy, an accelerator, a profiler or a clipping algorithm."""
+    """Return what is wrong with the name of a strategy, an accelerator, a precision, a profiler or an algorithm."""
+    if key == "precision" and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # Lightning takes both
     if not isinstance(value, str) or value.lower() in (known := NAMES[key]):
         return None
     if key in ("strategy", "accelerator"):
@@ -88,8 +107,8 @@ def _name_problem(key: str, value: Any) -> str | None:
         if value in known:
             return None
     names = choices(value, known)
-    plus = "" if key == "accelerator" else "+"  # the packaged options have no other of these keys
-    return f"trainer.{key} is one of {names}, but is {value!r}. Set {plus}trainer.{key}={names.partition(',')[0]}"
+    nearest = OTHER_NAMES.get(value.lower(), names.partition(",")[0]) if key == "precision" else names.partition(",")[0]
+    return f"trainer.{key} is one of {names}, but is {value!r}. Set trainer.{key}={nearest}"
 
 
 def _devices_problem(value: Any) -> str | None:
@@ -153,9 +172,7 @@ def _time_problem(value: Any) -> str | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
     seconds = f", or budget.seconds={value:g} for seconds of training" if is_number else ", or budget.seconds=3600"
     time = _as_time(value) if is_number else "00:01:00:00"
-    return (
-        f"trainer.max_time is a time as DD:HH:MM:SS, or null, but is {value!r}. Set +trainer.max_time={time}{seconds}"
-    )
+    return f"trainer.max_time is a time as DD:HH:MM:SS, or null, but is {value!r}. Set trainer.max_time={time}{seconds}"
 
 
 def _as_time(seconds: float) -> str:

@@ -23,6 +23,7 @@ from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.language_tokens import LeadingIds
 from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer, vocabulary_size
+from mtx.data.tokenize.tokenizer_json_problem import tokenizer_json_problem
 from mtx.errors import ConfigError, MtxError, OwnCodeError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.infra.dataset.sources.translation_directions import (
@@ -261,7 +262,7 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
         raise ConfigError(f"ckpt={path}: {error}") from error
     except Exception as error:  # the library raises plain Exception
         raise ConfigError(
-            _invalid(path, f"a tokenizer is damaged ({library_reason(error, library='tokenizers')})")
+            _invalid(path, f"a tokenizer is damaged ({tokenizer_json_problem(content, error)})")
         ) from error
     if max(ids) >= size:
         raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))

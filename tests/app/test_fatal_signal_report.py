@@ -4,6 +4,7 @@ import atexit
 import faulthandler
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -20,12 +21,16 @@ from mtx.own_process import OWN_PROCESS_VARIABLE, end_with_this_process, fork_jo
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def run(work: Callable[[], object], **variables: str) -> tuple[int, str]:
-    """Run `work` in a watched process; return its exit code, and what it and its watch wrote to standard error."""
+def run(work: Callable[[], object], *, is_read: bool = True, **variables: str) -> tuple[int, str]:
+    """Run `work` in a watched process; return its exit code, and what it and its watch wrote to standard error.
+
+    Nobody reads standard error unless `is_read`.
+    """
     reads, writes = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
+            os.close(reads)
             os.dup2(writes, 2)
             os.close(writes)
             sys.stderr = os.fdopen(2, "w", closefd=False)
@@ -42,7 +47,7 @@ def run(work: Callable[[], object], **variables: str) -> tuple[int, str]:
             os._exit(0)
     os.close(writes)
     with os.fdopen(reads) as file:
-        told = file.read()  # until the watch has ended, too
+        told = file.read() if is_read else ""  # until the watch has ended, too
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), told
 
 
@@ -237,3 +242,15 @@ def test_jobs_end_with_the_process_of_their_sweep(number: int, monkeypatch: pyte
     assert code == -number
     assert told.startswith("mtx: the run was ended by ")
     assert time.monotonic() - began < 30
+
+
+def test_jobs_end_also_if_nobody_reads_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_group, "SECONDS_TO_END", 0.2)
+    reads, held = os.pipe()  # each process of the run inherits `held`
+    code, _ = run(start_a_child_with_a_worker(signal.SIGTERM), is_read=False)
+    os.close(held)
+    assert code == -signal.SIGTERM
+    ready, _, _ = select.select([reads], [], [], 30)
+    assert ready, "a worker goes on"
+    assert os.read(reads, 1) == b""
+    os.close(reads)

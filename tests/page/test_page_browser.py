@@ -114,6 +114,21 @@ run.onload = () => {{
 </script>
 """
 
+DRAWN_WHEN_NEAR = """<!DOCTYPE html><body>
+<iframe id=run style="width: 1000px; height: 500px" src="{page}"></iframe>
+<script>
+run.onload = async () => {{
+  const page = run.contentDocument, scatter = page.getElementById("interactive-scatter");
+  const wait = () => new Promise(done => setTimeout(done, 300));
+  await wait();
+  const before = scatter.querySelectorAll("a").length;
+  scatter.closest("section").scrollIntoView();
+  await wait();
+  document.body.dataset.found = encodeURIComponent(JSON.stringify([before, scatter.querySelectorAll("a").length]));
+}};
+</script>
+"""
+
 pytestmark = pytest.mark.skipif(
     BROWSER is None, reason="NO CHROMIUM ON THIS MACHINE: the page is not looked at in a browser. apt install chromium"
 )
@@ -262,6 +277,14 @@ def test_points_lead_to_arms_and_a_reload_keeps_what_is_hidden_open_filtered_and
     assert found["copies"] == [0, 1], "an arm gets its button when it is opened"
     assert found["rows"] == 1
     assert found["scroll"] == 300
+
+
+def test_a_large_page_draws_a_plot_when_it_comes_near(tmp_path: Path) -> None:
+    path = three_arms(tmp_path / "sweep")
+    far = '<body class="large">', '<main><div style="height: 9000px"></div>'
+    text = path.read_text(encoding="utf-8").replace("<body>", far[0], 1).replace("<main>", far[1], 1)
+    path.write_text(text, encoding="utf-8")
+    assert found_by(tmp_path, DRAWN_WHEN_NEAR.format(page=path.as_uri())) == [0, 3]
 
 
 def test_the_page_fits_three_widths_with_scripts_and_without(tmp_path: Path) -> None:

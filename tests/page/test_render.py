@@ -16,7 +16,7 @@ from lxml import html
 from rich.console import Console
 
 from mtx.page.render import render, write_results_page, write_run_page
-from mtx.page.scripts import script_sources
+from mtx.page.scripts import packaged_text, script_sources
 from mtx.records.job_records import read_results
 from mtx.sweep.terminal_summary import end_sweep
 
@@ -54,6 +54,13 @@ def text_of(page: str) -> str:
     for script in body.xpath(".//script"):
         script.drop_tree()
     return " ".join(" ".join(body.itertext()).split())
+
+
+def test_each_section_of_the_page_has_a_question_as_its_heading() -> None:
+    headings = re.findall(r"<h2\b.*?>(.*?)</h2>", packaged_text("page.html.j2"))
+    without_tags = [re.sub(r"\{%.*?%\}|<.*?>", "\n", heading) for heading in headings]
+    assert len(without_tags) > 15
+    assert [text for text in without_tags if not re.match(r"\s*[A-Z][^?]+\?", text)] == []
 
 
 def test_the_page_of_a_sweep_says_what_varied_what_is_best_and_what_failed(tmp_path: Path) -> None:

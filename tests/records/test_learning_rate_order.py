@@ -1,11 +1,15 @@
 """The order of arms by learning rate, worked out by hand."""
 
+import re
 from dataclasses import replace
 from math import nan
 from pathlib import Path
+from statistics import fmean
 
 from jobs_on_disk import trained, write_job
 
+from mtx.page.plots.learning_rate_means import learning_rate_plot
+from mtx.page.plots.matplotlib_svg import Figures
 from mtx.page.render import render
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
@@ -49,6 +53,7 @@ def test_each_learning_rate_is_compared_with_the_arms_at_their_best_ones(tmp_pat
     section = render(results, tmp_path).split('id="learning-rates"')[1].split("</section>")[0]
     assert "The order of the 3 arms is the same" in section
     assert "3 of 3 [" in section
+    assert 'aria-label="bits per byte by learning rate: ' in section
     console = PlainConsole(width=120, record=True)
     for table in order_tables(order):
         console.print(table)
@@ -97,3 +102,15 @@ def test_learning_rates_that_are_left_out_are_named(tmp_path: Path) -> None:
         "learning rate 0.05. Jobs that diverged: 1."
     )
     assert order.agreements[0.05] == (None,) * 4, "two arms are left"
+
+
+def test_the_plot_has_the_means_of_all_arms_without_those_of_diverged_jobs(tmp_path: Path) -> None:
+    order = learning_rate_order(diverging(sweep(tmp_path, CURVES), "a-0.0005-1"))
+    assert order is not None
+    plot = learning_rate_plot(Figures(), order)
+    means = {arm: [fmean(order.numbers[rate][arm]) for rate in order.rates] for arm in "abc"}
+    assert plot.label.startswith("bits per byte by learning rate: ")
+    told = dict(text.split(" ", 1) for text in plot.label.partition(": ")[2].split("; "))
+    assert told == {arm: ", ".join(f"{mean:.4g}" for mean in means[arm][arm == "a" :]) for arm in "abc"}
+    words = [text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", plot.svg)]
+    assert {"0.0005", "0.005", "a", "b", "c", "learning rate", "bits per byte"} <= set(words)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jobs_on_disk import measured, write_job
+from jobs_on_disk import measured, trained, write_job
 
 from mtx.page.render import render
 from mtx.records.cohorts import cohorts
@@ -30,6 +30,14 @@ def test_a_metric_that_all_jobs_report_is_named(tmp_path: Path) -> None:
     write_job(tmp_path / "1", {"seed": 2, "a": 2}, {"report_version": 2, "both": 2.0}, objective="both")
     (note,) = missing_notes(read_results([tmp_path]))
     assert note.endswith("All jobs report both. Set sweep.objective=both to compare them by that.")
+
+
+def test_a_metric_that_ranks_arms_is_proposed_before_counts_of_pairs(tmp_path: Path) -> None:
+    write_job(tmp_path / "0", {"a": 1}, trained(2.0), objective="bits_per_byte")
+    write_job(tmp_path / "1", {"a": 2}, measured())
+    (note,) = missing_notes(read_results([tmp_path]))
+    assert "which their reports lack: job 1. All jobs report padding_ratio, num_batches, " in note
+    assert note.endswith("Set sweep.objective=padding_ratio to compare them by that.")
 
 
 def test_unknown_settings_are_named_and_a_usual_sweep_lacks_nothing(tmp_path: Path) -> None:

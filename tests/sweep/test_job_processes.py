@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from mtx.app.search_launch import recorded_launch
 from mtx.errors import ConfigError, JobFailedError
+from mtx.process_group import end_group, interrupt_group
 from mtx.records.job_status import LOCK_FILE, JobStatus, read_status, write_status
 from mtx.sweep import job_processes
 from mtx.sweep.job_processes import DIED, ProcessDiedError, has_died, in_child, launch_jobs
@@ -234,3 +235,17 @@ def test_a_search_is_given_what_the_jobs_recorded(tmp_path: Path) -> None:
         0.5,
         2.0,
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs the list of processes in /proc")
+def test_ctrl_c_reaches_the_jobs_of_a_group_but_not_a_process_that_waits_for_one() -> None:
+    named = "echo; exec -a 'python -m submitit.local._local' sleep 60"
+    with subprocess.Popen(["bash", "-c", named], process_group=0, stdout=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None
+        with subprocess.Popen(["sleep", "60"], process_group=waiting.pid) as job:
+            waiting.stdout.readline()
+            interrupt_group(waiting.pid)
+            assert job.wait(10) == -signal.SIGINT
+        assert waiting.poll() is None
+        end_group(waiting.pid)
+        assert waiting.wait(10) == -signal.SIGTERM

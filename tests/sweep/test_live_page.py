@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -172,6 +173,57 @@ def test_a_page_of_many_jobs_is_written_less_often_and_by_one_process(
             write_page_of_running_sweep(tmp_path)
             assert len(ages) == num_written
     assert ages[0] < 10, "a page that is being written counts as young"
+
+
+def test_a_job_that_ends_while_another_writes_the_page_is_on_the_page_that_this_one_writes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(tmp_path)
+    path, write, written = tmp_path / "report.html", LivePage.write, []
+    finish(tmp_path / "0", "a", 2.0)
+    path.write_text("old")
+    os.utime(path, (1, 1))
+
+    def write_while_another_job_ends(page: LivePage) -> None:
+        write(page)
+        written.append(path.read_text())
+        if len(written) == 1:
+            finish(tmp_path / "1", "b", 3.0)
+            other = threading.Thread(target=write_page_of_running_sweep, args=[tmp_path])
+            other.start()
+            other.join()
+
+    monkeypatch.setattr(LivePage, "write", write_while_another_job_ends)
+    with FileLock(tmp_path / "sweep.lock"):
+        write_page_of_running_sweep(tmp_path)
+    assert ["1 of 4 done" in written[0], "2 of 4 done" in written[1], len(written)] == [True, True, 2]
+    assert not (tmp_path / "page.request").exists()
+
+
+def test_of_two_last_jobs_without_a_launcher_the_slower_page_does_not_replace_the_complete_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(tmp_path, ["a", "b"])
+    path, read, num_read = tmp_path / "report.html", read_results, []
+    finish(tmp_path / "0", "a", 2.0)
+    path.write_text("old")
+    os.utime(path, (1, 1))
+
+    def read_while_another_job_ends(folders: list[Path]) -> Any:
+        results = read(folders)
+        num_read.append(len(results.jobs))
+        if len(num_read) == 1:
+            finish(tmp_path / "1", "b", 3.0)
+            other = threading.Thread(target=write_page_of_running_sweep, args=[tmp_path])
+            other.start()
+            other.join()
+        return results
+
+    monkeypatch.setattr("mtx.sweep.live_page.read_results", read_while_another_job_ends)
+    write_page_of_running_sweep(tmp_path)
+    assert len(num_read) == 2
+    assert "sampler=b: missing" not in path.read_text()
+    assert path.read_text().count("3.0000") > 0
 
 
 def test_a_job_that_ends_after_its_launcher_died_writes_a_page_that_does_not_reload(tmp_path: Path) -> None:

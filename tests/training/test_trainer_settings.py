@@ -24,8 +24,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"val_check_interval": "often"}, "but is 'often'"),
     ({"val_check_interval": True}, "but is True"),
     ({"max_time": 3600}, "trainer.max_time is a time as DD:HH:MM:SS, or null, but is 3600. Set "),
-    ({"max_time": 3600}, "+trainer.max_time=00:01:00:00, or budget.seconds=3600 for seconds of training"),
-    ({"max_time": 90061}, "+trainer.max_time=01:01:01:01"),
+    ({"max_time": 3600}, "Set trainer.max_time=00:01:00:00, or budget.seconds=3600 for seconds of training"),
+    ({"max_time": 90061}, "Set trainer.max_time=01:01:01:01"),
     ({"max_time": "1h"}, "but is '1h'"),
     ({"max_time": "01:00:00"}, "but is '01:00:00'"),
     ({"max_epochs": -2}, "trainer.max_epochs is an integer of at least -1, or null, but is -2"),
@@ -126,7 +126,7 @@ def test_two_settings_that_are_refused_are_told_without_a_key() -> None:
 
 
 NAMES = [
-    ({"strategy": "ddpp"}, "trainer.strategy is one of ddp, .*fsdp.*, but is 'ddpp'. Set \\+trainer.strategy=ddp$"),
+    ({"strategy": "ddpp"}, "trainer.strategy is one of ddp, .*fsdp.*, but is 'ddpp'. Set trainer.strategy=ddp$"),
     ({"accelerator": "tpuu"}, "trainer.accelerator is one of tpu, .*, but is 'tpuu'. Set trainer.accelerator=tpu$"),
     ({"profiler": "fast"}, "trainer.profiler is one of advanced, pytorch, simple, xla, but is 'fast'"),
     ({"gradient_clip_algorithm": "abs"}, "trainer.gradient_clip_algorithm is one of norm, value, but is 'abs'"),

@@ -18,12 +18,12 @@ from mtx.data.exchange.safe_unpacking import unpack
 from mtx.data.store import WORK_LOCK, Store
 from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
 from mtx.data.tokenize.tokenization import vocabulary_size
+from mtx.data.tokenize.tokenizer_json_problem import tokenizer_json_problem
 from mtx.errors import SourceError
 from mtx.infra.dal.artifact import MANIFEST, check_files, read_manifest
 from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.tilde_expansion import expanded_path
-from mtx.library_errors import library_reason
 
 TOKENIZER_FILES = frozenset({"tokenizer.json", "source.json", "target.json"})
 
@@ -92,11 +92,12 @@ def _checked_tokenizer(folder: Path) -> Mapping[str, JSON]:
         )
     check_files(folder, manifest, full=True)
     for name in sorted(names):
+        content = (folder / name).read_bytes()
         try:
-            tokenizer_from_str((folder / name).read_text(encoding="utf-8"))
+            tokenizer_from_str(content.decode())
         except Exception as error:  # the library raises plain Exception
             raise SourceError(
-                f"{name} of {folder.name} is not a tokenizer: {library_reason(error, library='tokenizers')}. "
+                f"{name} of {folder.name} is not a tokenizer: {tokenizer_json_problem(content, error)}. "
                 "Nothing was imported"
             ) from error
     return manifest.described

@@ -49,7 +49,7 @@ class PlantedPairScores:
         for name, (scorer, ids) in scorers.items():
             if isinstance(scorer, TrainedScorer):
                 assert ids.model is not None
-                folder = store.models.open(ids.model)
+                folder = store.models.open(ids.model, full=True)
                 self._models[name] = scorer.load(folder)
                 self._sample_rows[name] = load_array(folder / SAMPLE_FILE)
 

@@ -229,7 +229,7 @@ def _build_scores(
     scores_id = f"scores-{text.split}-{digest(described)}"
 
     def stage() -> Stage:
-        folder = None if model_id is None else runner.store.models.open(model_id)
+        folder = None if model_id is None else runner.store.models.open(model_id, full=True)
         rows = runner.repo.get_checked(text_id).rows
         read = partial(row_range_batches, rows)
         if inputs:

@@ -24,6 +24,7 @@ from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.dataset import TranslationDataset
 from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
+from mtx.data.tokenize.tokenizer_json_problem import tokenizer_json_problem
 from mtx.errors import StoreError, TokenizerError
 from mtx.exhausted_resources import panics_as_errors, raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file
@@ -201,7 +202,7 @@ class Tokenization(ABC):
         except Exception as error:  # the library raises plain Exception
             raise TokenizerError(
                 f"{self.filepath} is not a tokenizer file, which is JSON of the `tokenizers` library "
-                f"(tokenizer.json): {library_reason(error, library='tokenizers')}. Correct tokenizer.filepath"
+                f"(tokenizer.json): {tokenizer_json_problem(content, error)}. Correct tokenizer.filepath"
             ) from error
         found = type(tokenizer.model).__name__
         if self.MODEL not in (None, found):

@@ -94,11 +94,11 @@ class ArtifactLayer(Protocol):
         Raises DamagedError if a stored file differs from the manifest, and StoreError if the disk refuses a write.
         """
 
-    def open(self, name: str) -> Path:
+    def open(self, name: str, *, full: bool = False) -> Path:
         """Return a local folder with the artifact's files, after a check of the file sizes.
 
-        All bytes of an artifact of at most `SMALL_BYTES`, such as a tokenizer, are checked. Raises NotStoredError if
-        `name` is not stored, and DamagedError if a file differs from the manifest.
+        All bytes of an artifact of at most `SMALL_BYTES` are checked, and with `full` those of each, as stages need.
+        Raises NotStoredError if `name` is not stored, and DamagedError if a file differs from the manifest.
         """
 
     def manifest(self, name: str) -> ArtifactManifest:
@@ -148,11 +148,11 @@ class FolderArtifactLayer:
                     self._build(name, build, described)
         return self.open(name)
 
-    def open(self, name: str) -> Path:
+    def open(self, name: str, *, full: bool = False) -> Path:
         """Return the folder of the artifact `name`, after a check of its files. See `ArtifactLayer`."""
         path = self._stored_path(name)
         manifest = read_manifest(path)
-        check_files(path, manifest, full=manifest.is_small)
+        check_files(path, manifest, full=full or manifest.is_small)
         return path
 
     def manifest(self, name: str) -> ArtifactManifest:

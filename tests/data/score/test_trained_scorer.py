@@ -21,7 +21,7 @@ from mtx.data.score.scorer import CorpusScorer, Mask, Sample, ScoreColumn, Score
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.verify import verify_store
-from mtx.errors import ConfigError, DataError, EmptyDatasetError
+from mtx.errors import ConfigError, DamagedError, DataError, EmptyDatasetError
 from mtx.infra.dal.arrow import ArrowFileLayer
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
@@ -225,6 +225,46 @@ class RefusingCorpusScorer(CorpusScorer):
 
     def corpus_columns(self, corpus: Sample, num_pairs: int, scratch: Path) -> Mapping[str, pa.Array]:
         raise NotImplementedError
+
+
+@component("score.constant")
+class ConstantCorpusScorer(CorpusScorer):
+    """Scores each pair with 1."""
+
+    kind = "score/constant"
+    version = 1
+
+    @property
+    def columns(self) -> Mapping[str, ScoreColumn]:
+        return {"score": ScoreColumn("one")}
+
+    def corpus_columns(self, corpus: Sample, num_pairs: int, scratch: Path) -> Mapping[str, pa.Array]:
+        return {"score": pa.array([1.0] * num_pairs)}
+
+
+def flip_last_byte(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("kind", ["model", "columns"])
+def test_no_score_is_built_from_a_damaged_model_of_any_size(
+    store: Store, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtx.infra.dal.artifact.SMALL_BYTES", 0)  # each artifact counts as a large one
+    parts = [SelectedDataset("text-1", 5)]
+
+    def score() -> list[str]:
+        if kind == "model":
+            return list(score_texts(StageRunner(store), ["text-1"], MeanLengthScorer(), name="toy").scores.values())
+        return list(score_corpus(StageRunner(store), parts, ConstantCorpusScorer()).scores.values())
+
+    for scores_id in score():
+        store.repo.remove(scores_id)
+    (folder,) = (store.models.open(name) for name in store.models.get_all_names())
+    flip_last_byte(next(path for path in sorted(folder.iterdir()) if path.name != "manifest.json"))
+    with pytest.raises(DamagedError, match="has changed on disk: SHA-256"):
+        score()
 
 
 def test_a_scorer_over_the_corpus_checks_it_first(store: Store) -> None:

@@ -251,6 +251,16 @@ def test_a_changed_byte_of_the_same_length_is_left_to_the_full_check(layer: Fold
         layer.verify("one")
 
 
+def test_a_large_artifact_that_a_stage_builds_from_is_checked_byte_by_byte(
+    layer: FolderArtifactLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtx.infra.dal.artifact.SMALL_BYTES", 0)
+    (built(layer) / "a.txt").write_bytes(b"abd")
+    layer.open("one")  # the memory map of a training stays cheap
+    with pytest.raises(DamagedError, match=f"SHA-256 .*, but the manifest says {ABC}"):
+        layer.open("one", full=True)
+
+
 def test_an_artifact_of_an_older_mtx_is_read(layer: FolderArtifactLayer) -> None:
     path = built(layer)
     (path / MANIFEST).write_bytes(VERSION_1)

@@ -301,6 +301,17 @@ def test_a_damaged_copy_of_an_artifact_is_downloaded_again(url: str, tmp_path: P
     assert (store.tokenizers.open("t") / "tokenizer.json").read_text() == "some text"
 
 
+def test_a_damaged_copy_of_a_large_artifact_is_downloaded_again_before_a_stage_builds_from_it(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtx.infra.dal.artifact.SMALL_BYTES", 0)
+    store = store_at(memory, tmp_path)
+    path = store.models.get_or_build("m", partial(described, text="some text"), {})
+    described(path, "some tExt")
+    assert (store.models.open("m") / "tokenizer.json").read_text() == "some tExt"
+    assert (store.models.open("m", full=True) / "tokenizer.json").read_text() == "some text"
+
+
 def test_artifacts_are_removed_and_set_aside(url: str, tmp_path: Path) -> None:
     store = store_at(url, tmp_path)
     for name in ("t", "u"):

@@ -57,15 +57,15 @@ class RemoteArtifactLayer:
                     self._upload(name, path)
         return self.open(name)
 
-    def open(self, name: str) -> Path:
-        """Return a local folder with the artifact's files, downloaded if necessary.
+    def open(self, name: str, *, full: bool = False) -> Path:
+        """Return a local folder with the artifact's files, downloaded if there is no copy or the copy is damaged.
 
-        Raises NotStoredError, or DamagedError.
+        See `ArtifactLayer`. Raises NotStoredError, or DamagedError.
         """
         manifest = self.manifest(name)
-        if not self._is_copied(manifest):
+        if not self._is_copied(manifest, full=full):
             with self.lock(name):
-                if not self._is_copied(manifest):
+                if not self._is_copied(manifest, full=full):
                     self._download(manifest)
         return self._copies.open(name)
 
@@ -155,13 +155,13 @@ class RemoteArtifactLayer:
         except NotStoredError:
             return set()
 
-    def _is_copied(self, manifest: ArtifactManifest) -> bool:
+    def _is_copied(self, manifest: ArtifactManifest, *, full: bool) -> bool:
         """Return whether the cache contains the files that `manifest` lists.
 
         A local build differs if another was first.
         """
         try:
-            self._copies.verify(manifest.id, full=manifest.is_small)
+            self._copies.verify(manifest.id, full=full or manifest.is_small)
             return self._copies.manifest(manifest.id) == manifest
         except (NotStoredError, DamagedError):
             return False
