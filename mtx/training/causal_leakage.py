@@ -37,7 +37,9 @@ def check_rows_keep_pairs_apart(model: Any, layout: BatchFormat, num_ids: int, n
     Raises:
         ConfigError: a loss depends on another pair.
     """
-    if not isinstance(model, TargetScorer) or next(model.parameters(), None) is None:
+    if not (isinstance(model, TargetScorer) and isinstance(model, torch.nn.Module)):
+        return
+    if next(model.parameters(), None) is None:
         return
     try:
         with _evaluation_mode(model):

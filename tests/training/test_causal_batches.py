@@ -174,7 +174,7 @@ def test_texts_to_translate_are_prompts(tmp_path: Path) -> None:
             {"template": "Translate: {src} = {tgt}", "too_long": "truncate", "max_source_tokens": 15},
             r"must leave room .* but it is 15, and the text has up to 15 tokens\. Set datamodule\.max_source_tokens=16",
         ),
-        ({"template": "{src}  {tgt}", "tokenizer": WordPieceTokenization(vocab_size=60)}, r"only white space or empty values"),
+        ({"template": "{src}  {tgt}", "tokenizer": WordPieceTokenization(vocab_size=60)}, r"only white space or empty"),
         (
             {"template": "{src} ⟹ {tgt}", "tokenizer": WordPieceTokenization(vocab_size=60)},
             r"has the text '⟹', for which .* with \"tokenizer\.symbols=\['⟹'\]\"",

@@ -13,6 +13,7 @@ from mtx.batches.batch_format import BatchFormat
 from mtx.batches.causal_template import parsed_template
 from mtx.data.normalise import NoNormaliser
 from mtx.data.token_rows import SpecialIds
+from mtx.data.tokenize.tokenization import encode_texts
 from mtx.errors import ConfigError
 from mtx.training import causal_prompts
 from mtx.training.causal_prompts import FieldValues, encoded_prompts, language_prompts
@@ -37,8 +38,13 @@ def domains(*texts: str) -> dict[str, FieldValues]:
 
 def test_each_part_is_encoded_at_once(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    encode = causal_prompts.encode_texts
-    monkeypatch.setattr(causal_prompts, "encode_texts", lambda of, texts: calls.append(texts) or encode(of, texts))
+    encode = encode_texts
+
+    def counted(of: Tokenizer, texts: list[str]) -> list[list[int]]:
+        calls.append(texts)
+        return encode(of, texts)
+
+    monkeypatch.setattr(causal_prompts, "encode_texts", counted)
     made = encoded_prompts(parsed_template("{domain}{eos}{domain}{src} = {tgt}"), tokenizer, SPECIAL, domains("a", "b"))
     assert [made.before[row].tolist() for row in range(2)] == [[1, 4, 2, 4], [1, 5, 2, 5]]
     assert [made.between[row].tolist() for row in range(2)] == [[6], [6]]
@@ -111,7 +117,9 @@ def test_a_row_of_prompt_and_target_stays_within_the_budget(tokenizer: Tokenizer
     assert echo.sizes == [20, 20, 20]
     assert nats is not None
     assert np.isfinite(nats).all()
-    assert np.isnan(target_nats(made, [[4] * 6], [[4] * 3], batch_tokens=22)).all()  # type: ignore[arg-type]
+    too_long = target_nats(made, [[4] * 6], [[4] * 3], batch_tokens=22)
+    assert too_long is not None
+    assert np.isnan(too_long).all()
 
 
 def test_a_prompt_that_names_languages_needs_one_direction(tokenizer: Tokenizer) -> None:
