@@ -28,7 +28,7 @@ MAKING_METHODS = (
     "configure_model",
     "on_load_checkpoint",
     "load_state_dict",
-)  # that change weights in a resume
+)  # that change weights
 RUN_KEY_FILE = "run_key.txt"  # beside the checkpoints: a hash of the config keys that a resumed run must share
 
 
