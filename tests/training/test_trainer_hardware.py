@@ -9,7 +9,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mtx.app.corrected_command import with_typed_plus
 from mtx.errors import ConfigError
 from mtx.training import trainer_hardware_checks
 from mtx.training.trainer_hardware_checks import check_other_nodes, check_trainer_hardware
@@ -137,24 +136,6 @@ def test_a_precision_of_another_name_is_refused_with_the_nearest(precision: obje
     told = rf"^trainer.precision is one of .+, but is .+. Set trainer.precision={offered}$"
     with pytest.raises(ConfigError, match=told):
         check_trainer_settings({"precision": precision})
-
-
-PROPOSALS = [
-    ("+trainer.strategy=dp", "Set trainer.strategy=ddp", "Set +trainer.strategy=ddp"),
-    ("++trainer.strategy=dp", "Set trainer.strategy=ddp", "Set ++trainer.strategy=ddp"),
-    ("trainer.strategy=dp", "Set trainer.strategy=ddp", "Set trainer.strategy=ddp"),
-    ("+trainer.num_nodes=0", "Set trainer.num_nodes=1 or more", "Set +trainer.num_nodes=1 or more"),
-    ("+trainer.a=1", "trainer.a=1 is 1. Set trainer.a=true or trainer.a=false", None),
-    ("+trainer.a=1", "type mtx +trainer.a=2", "type mtx +trainer.a=2"),
-    ("+trainer.a=1", "Set trainer.ab=2", "Set trainer.ab=2"),
-    ("+trainer.a.b=1", 'Set "trainer.a.b=[x]"', 'Set "+trainer.a.b=[x]"'),
-]
-
-
-@pytest.mark.parametrize(("typed", "message", "expected"), PROPOSALS)
-def test_a_key_that_was_typed_with_a_plus_is_proposed_with_it(typed: str, message: str, expected: str | None) -> None:
-    expected = expected or "trainer.a=1 is 1. Set +trainer.a=true or +trainer.a=false"
-    assert with_typed_plus(message, ["task=fit", typed]) == expected
 
 
 def test_the_message_of_a_command_proposes_keys_as_they_were_typed(mtx: Any) -> None:
