@@ -73,6 +73,19 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+def test_a_model_is_checked_once_for_all_texts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    open_model = store.models.open
+
+    def counted(name: str, *, full: bool = False) -> Path:
+        checked.append((name, full))
+        return open_model(name, full=full)
+
+    monkeypatch.setattr(store.models, "open", counted)
+    ids = score_texts(StageRunner(store), ["text-1", "text-2"], MeanLengthScorer())
+    assert checked.count((str(ids.model), True)) == 1
+
+
 def test_a_model_is_trained_once_on_all_texts_and_scores_each_text(store: Store) -> None:
     runner = StageRunner(store)
     ids = score_texts(runner, ["text-1", "text-2"], MeanLengthScorer(), name="toy")
