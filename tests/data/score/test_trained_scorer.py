@@ -73,7 +73,8 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def test_a_model_is_checked_once_for_all_texts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["model", "columns"])
+def test_a_model_is_checked_once_for_all_texts(store: Store, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = []
     open_model = store.models.open
 
@@ -82,7 +83,11 @@ def test_a_model_is_checked_once_for_all_texts(store: Store, monkeypatch: pytest
         return open_model(name, full=full)
 
     monkeypatch.setattr(store.models, "open", counted)
-    ids = score_texts(StageRunner(store), ["text-1", "text-2"], MeanLengthScorer())
+    if kind == "model":
+        ids = score_texts(StageRunner(store), ["text-1", "text-2"], MeanLengthScorer())
+    else:
+        parts = [SelectedDataset("text-1", 5), SelectedDataset("text-2", 1)]
+        ids = score_corpus(StageRunner(store), parts, ConstantCorpusScorer())
     assert checked.count((str(ids.model), True)) == 1
 
 
