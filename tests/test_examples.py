@@ -34,6 +34,7 @@ def test_every_example_is_tried() -> None:
         "own_downloader.py",
         "own_model.py",
         "own_scorer.py",
+        "packed_transformers.py",  # test_own_model_examples.py
         "plain_torch.py",
         "torchrun_loop.py",
         "transformers_trainer.py",

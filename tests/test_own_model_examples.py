@@ -141,6 +141,37 @@ def test_decoder_only_with_lora(tmp_path: Path) -> None:
         check_rows_keep_pairs_apart(model, data.batch_format, data.facts()["target_vocab_size"], 2)
 
 
+def test_packed_transformers(data: Any, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    own = [override for override in TINY if not override.startswith("sampler")]
+    own += ["datamodule.batch_format=huggingface_packed", "sampler=random_tokens"]
+    packed = mtx.compose_datamodule([*own, f"storage.root={data.storage.root}"])
+    packed.prepare_data()
+    lengths = {name: data.facts()[name] for name in ("max_source_tokens", "max_target_tokens")}
+    given = {name: value for name, value in facts(data).items() if name != "joint_vocabulary"}
+    kind_of = example("packed_transformers").Packed
+    model = kind_of(**given, **lengths, d_model=16)
+    trainer, found = trained(model, packed)
+
+    def nats_of(batch: dict[str, Any]) -> float:
+        total = 0.0
+        for first, last, begin, end in zip(
+            *(batch["encoder_offsets"][part] for part in (slice(-1), slice(1, None))),
+            *(batch["decoder_offsets"][part] for part in (slice(-1), slice(1, None))),
+            strict=True,
+        ):  # each pair alone, as transformers takes it
+            source, inputs = batch["input_ids"][:, first:last], batch["decoder_input_ids"][:, begin:end]
+            logits = model.model(input_ids=source, decoder_input_ids=inputs).logits[0]
+            labels = batch["labels"][0, begin:end]
+            total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        return total
+
+    check(model, packed, found, nats_of)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    translator = mtx.load_translator(tmp_path / "own.ckpt", model=kind_of)
+    assert len(translator.translate(["Open the file.", "", "日本"], beam=1)) == 3
+
+
 def test_each_value_that_a_model_can_get_is_documented() -> None:
     names = re.findall(r'"(\w+)": ', inspect.getsource(PreparedData.facts))
     assert {"source_pad_id", "max_target_tokens"} < set(names)

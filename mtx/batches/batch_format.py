@@ -10,12 +10,13 @@ from pydantic import Field
 
 from mtx.batches.causal_template import DEFAULT_TEMPLATE
 from mtx.batches.plan.planner import NO_PADDING
-from mtx.batches.schema import IGNORED_LABEL, supported_schema
+from mtx.batches.schema import IGNORED_LABEL, UNPADDED_FORMATS, FormatName, supported_schema
 from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.components.checked_options import component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
 
 MaxTokens = Annotated[int, Field(ge=2, le=MAX_INTEGER, description="room for one token and EOS")]
+LanguageTokenPosition = Literal["prefix", "suffix"]
 
 
 @component("datamodule")
@@ -31,15 +32,18 @@ class BatchFormat:
         max_target_tokens: largest number of target positions of a pair, including BOS or EOS; None: no limit.
         length_multiple: S and T are rounded up to a multiple of this number; 8 suits tensor cores. `NO_PADDING` (0)
             if batches are flat, or decoder-only batches of one row without padding, and only then.
-        names: `mtx`; `flat` for batches without padding; `causal` for decoder-only models; or `huggingface` for the
-            tensor names that seq2seq models of `transformers` take. With `huggingface`, labels are padded with -100
-            unless `label_pad_id` is set, and batches have no `row_ids`.
+        names: `mtx`; `flat` for batches without padding; `huggingface` for the tensor names that seq2seq models of
+            `transformers` take; `huggingface_packed`, without padding, for models of `transformers` of both kinds; or
+            `causal` for decoder-only models. With `huggingface`, labels are padded with -100 unless `label_pad_id` is
+            set, and batches have no `row_ids`.
             `decoder_input_ids` begin with BOS in all formats but `causal`, so set `decoder_start_token_id` in the
             config of a `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start
             with pad instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
         template: the prompt of decoder-only batches; None: `{src}{eos}{tgt}`, or another format.
         forced_target_tokens: number of labels at the start of each target that are given, such as the token of the
             target language: 0 or 1. Generation begins with them, and likelihoods leave them out.
+        language_token_position: `prefix`; or `suffix` if the first id of each row is a language token that follows the
+            EOS of a source, and replaces the BOS of a target. See `language_token_suffix`.
     """
 
     source: SpecialIds = TRAINED_IDS
@@ -49,9 +53,10 @@ class BatchFormat:
     max_source_tokens: MaxTokens | None = None
     max_target_tokens: MaxTokens | None = None
     length_multiple: int = 1
-    names: Annotated[Literal["mtx", "huggingface", "flat", "causal"], Field(title="batch_format")] = "mtx"
+    names: Annotated[FormatName, Field(title="batch_format")] = "mtx"
     template: str | None = None
     forced_target_tokens: Annotated[int, Field(ge=0, le=1)] = 0
+    language_token_position: LanguageTokenPosition = "prefix"
 
     def __post_init__(self) -> None:
         supported_schema(self.names)
@@ -59,7 +64,12 @@ class BatchFormat:
     @property
     def is_flat(self) -> bool:
         """Whether batches have no padding."""
-        return self.names == "flat"
+        return self.names in UNPADDED_FORMATS
+
+    @property
+    def has_language_suffix(self) -> bool:
+        """Whether language tokens end sources and start the decoder."""
+        return self.language_token_position == "suffix"
 
     @property
     def is_causal(self) -> bool:
@@ -87,6 +97,7 @@ class BatchFormat:
             **({} if self.is_causal else {"source_eos": self.source_eos}),
             **({"batch_format": self.names} if self.is_flat or self.is_causal else {}),
             **({"template": self.template or DEFAULT_TEMPLATE} if self.is_causal else {}),
+            **({"language_token_position": "suffix"} if self.has_language_suffix else {}),
         }
 
     @property
@@ -106,3 +117,8 @@ class BatchFormat:
     def source_extra(self) -> int:
         """Number of positions that a source has in addition to its own ids: 1 for EOS, else 0."""
         return int(self.source_eos)
+
+    @property
+    def target_extra(self) -> int:
+        """Number of positions that a target has in addition to its own ids: 1 for BOS or EOS, else 0."""
+        return int(not self.has_language_suffix)

@@ -19,6 +19,7 @@ from mtx.batches import collate_compiled
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate_causal import causal_arrays
 from mtx.batches.collate_flat import flat_source, flat_target
+from mtx.batches.language_token_suffix import flat_with_suffix, padded_with_suffix
 from mtx.batches.schema import supported_schema
 from mtx.data.token_rows import EncodedPairs
 from mtx.errors import ConfigError
@@ -76,8 +77,9 @@ class Collator:
             return [self._causal_batch(each, shape) for each, shape in zip(rows, widths, strict=True)]
         if self.batch_format.is_flat and any(map(any, widths)):
             raise ConfigError(
-                "the plan gives batches fixed widths, but batches with datamodule.batch_format=flat have no padding. "
-                "Set datamodule.batch_format=mtx, or choose another sampler, such as sampler=random_tokens"
+                "the plan gives batches fixed widths, but batches with "
+                f"datamodule.batch_format={self.batch_format.names} have no padding. Set datamodule.batch_format=mtx, "
+                "or choose another sampler, such as sampler=random_tokens"
             )
         if self._compiled_collator is None:
             return [
@@ -121,11 +123,21 @@ class Collator:
     def _sides(self) -> tuple[collate_compiled.CollateSide, collate_compiled.CollateSide]:
         layout, multiple = self.batch_format, self.batch_format.length_multiple
         source, target, ids, extra = self.pairs.source, self.pairs.target, layout.source, layout.source_extra
-        capacity = _id_capacity(layout.max_source_tokens, extra), _id_capacity(layout.max_target_tokens, 1)
+        capacity = (
+            _id_capacity(layout.max_source_tokens, extra),
+            _id_capacity(layout.max_target_tokens, layout.target_extra),
+        )
         return (
             collate_compiled.CollateSide(source.ids, source.offsets, capacity[0], ids.pad, ids.eos, extra, multiple),
             collate_compiled.CollateSide(
-                target.ids, target.offsets, capacity[1], layout.target.pad, layout.target.eos, 1, multiple
+                target.ids,
+                target.offsets,
+                capacity[1],
+                layout.target.pad,
+                layout.target.eos,
+                1,
+                multiple,
+                1 - layout.target_extra,
             ),
         )
 
@@ -156,21 +168,27 @@ class Collator:
 
         The kernels always return bool masks and `row_ids`, which a format may lack or store as another dtype.
         """
-        places, converted = self._tensor_places
+        if self.batch_format.has_language_suffix:
+            moved = flat_with_suffix if self.batch_format.is_flat else padded_with_suffix
+            tensors = [self._pinned_tensor(each) for each in moved(tensors)]
+        places, converted, single_rows = self._tensor_places
         batch = {name: tensors[place] for name, place in places}
         for name, wanted in converted:
             batch[name] = self._pinned_tensor(batch[name].to(wanted))
+        for name in single_rows:
+            batch[name] = batch[name][None]
         return batch
 
     @cached_property
-    def _tensor_places(self) -> tuple[list[tuple[str, int]], list[tuple[str, torch.dtype]]]:
-        """Name of each tensor in the batch and its place among those of the kernels; names and dtypes to convert to."""
+    def _tensor_places(self) -> tuple[list[tuple[str, int]], list[tuple[str, torch.dtype]], list[str]]:
+        """Name of each tensor and its place among those of the kernels; dtypes to convert to; tensors of one row."""
         dtypes = FLAT_DTYPES if self.batch_format.is_flat else TENSOR_DTYPES
         roles, fields = list(dtypes), supported_schema(self.batch_format.names).fields
         wanted = {field.name: getattr(torch, field.dtype) for field in fields}
         return (
             [(field.name, roles.index(field.role)) for field in fields],
             [(field.name, wanted[field.name]) for field in fields if dtypes[field.role] != wanted[field.name]],
+            [field.name for field in fields if field.shape[0] == "1"],
         )
 
 
@@ -213,6 +231,10 @@ def collate_rows(
         - `encoder_offsets` and `decoder_offsets` [B + 1] int32: pair i has the positions from offset i to i + 1.
         - `encoder_positions` [N] and `decoder_positions` [M] int32: position in the pair, from 0.
         - `row_ids` [B] int64.
+
+        With `names="huggingface_packed"`, the same tensors have the names `input_ids`, `position_ids`,
+        `decoder_input_ids`, `decoder_position_ids` and `labels`, int64 and with a first dimension of 1. The offsets and
+        `row_ids` are those of `flat`.
 
         With `names="causal"`, R rows of L positions hold prompt and target of one or several pairs:
 

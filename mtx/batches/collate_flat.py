@@ -1,4 +1,4 @@
-"""Flat batches without compiled kernels, and as jagged nested tensors.
+"""Flat batches without compiled kernels, as jagged nested tensors, and their sources with padding.
 
 A flat batch has the tokens of all pairs one after another, without padding. Pair i has the source positions from
 `encoder_offsets[i]` to `encoder_offsets[i + 1]`, exclusive, and its target positions from `decoder_offsets`.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtx.batches.collate_compiled import CollateSide
-from mtx.batches.schema import is_flat
+from mtx.batches.schema import batch_tensor, is_flat
 from mtx.errors import DataError
 
 Int = NDArray[np.int64]
@@ -54,10 +54,10 @@ def jagged(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     Raises:
         DataError: the batch is not flat.
     """
-    if not is_flat(batch):
+    if not is_flat(batch) or "encoder_input_ids" not in batch:
         raise DataError(
-            f"jagged takes a batch with offsets, but the batch has {', '.join(map(str, batch))}. "
-            "Set datamodule.batch_format=flat"
+            f"jagged takes a flat batch, with encoder_offsets and encoder_input_ids, but the batch has "
+            f"{', '.join(map(str, batch))}. Set datamodule.batch_format=flat"
         )
     found: dict[str, Tensor] = {}
     for offsets, names in (
@@ -70,6 +70,35 @@ def jagged(batch: Mapping[str, Any]) -> dict[str, Tensor]:
                 assert isinstance(nested, Tensor)
                 found[name] = nested
     return {**found, "row_ids": batch["row_ids"]}
+
+
+def padded_sources(batch: Mapping[str, Any], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Return the sources of a batch of any format as padded ids int64 [B, S], and their mask bool [B, S].
+
+    Raises:
+        DataError: the batch has no source ids, or it has padding but no mask.
+    """
+    found, mask = batch_tensor(batch, "source_ids"), batch_tensor(batch, "source_mask")
+    if found is not None and mask is not None:
+        return found, mask.bool()
+    offsets = batch_tensor(batch, "source_offsets")
+    if found is None or offsets is None:
+        raise DataError(f"a batch has no sources with a mask or offsets, but {', '.join(map(str, batch))}")
+    lengths = offsets.long().diff()
+    within = torch.arange(max(int(lengths.max()) if len(lengths) else 0, 1), device=offsets.device)
+    mask = within < lengths[:, None]
+    ids = torch.full(mask.shape, pad_id, dtype=torch.int64, device=offsets.device)
+    ids[mask] = found.flatten()
+    return ids, mask
+
+
+def first_of_targets(batch: Mapping[str, Any], name: str, device: torch.device) -> Tensor:
+    """Return the first entry of each target of a batch in `labels` or `decoder_input_ids`, int64 [B].
+
+    The batch may be flat.
+    """
+    ids: Tensor = batch[name].to(device)
+    return ids.flatten()[batch["decoder_offsets"][:-1].long().to(device)] if is_flat(batch) else ids[:, 0]
 
 
 def _flat_ids(side: CollateSide, rows: Int) -> tuple[Int, Int32, Int32]:

@@ -16,7 +16,10 @@ def batch_lengths(pairs: EncodedPairs, batch_format: BatchFormat) -> Lengths:
     if batch_format.is_causal:
         around = prompts_of(pairs).lengths
         return Lengths(pairs.num_source_tokens + around, pairs.num_target_tokens + np.int32(1))
-    return Lengths(pairs.num_source_tokens + np.int32(batch_format.source_extra), pairs.num_target_tokens + np.int32(1))
+    return Lengths(
+        pairs.num_source_tokens + np.int32(batch_format.source_extra),
+        pairs.num_target_tokens + np.int32(batch_format.target_extra),
+    )
 
 
 def truncated_lengths(lengths: Lengths, batch_format: BatchFormat, prompts: PromptVariants | None = None) -> Lengths:

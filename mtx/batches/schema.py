@@ -2,7 +2,7 @@
 
 Collate functions, callbacks, models and tests read the schemas. Shapes are written with letters: B pairs, S source
 positions, T target positions, L source and target positions together, R rows of a decoder-only batch, which may hold
-several pairs. ΣS, ΣT and ΣL are the sums of real positions over all pairs.
+several pairs. ΣS, ΣT and ΣL are the sums of real positions over all pairs. A dimension of 1 is written 1.
 """
 
 from collections.abc import Mapping
@@ -57,12 +57,10 @@ class BatchSchema:
     Attributes:
         name: value of `datamodule.batch_format` that chooses the format.
         fields: the tensors, in the order in which a batch holds them.
-        is_built: whether `mtx.batches.collate` can build batches of this format.
     """
 
     name: str
     fields: tuple[BatchField, ...]
-    is_built: bool = False
 
     def field(self, role: Role) -> BatchField | None:
         """Return the field with this role, or None if the format has none."""
@@ -94,7 +92,6 @@ MTX = BatchSchema(
         BatchField("decoder_attn_mask", "target_mask", BY_TARGET, BOOL, "false"),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
-    is_built=True,
 )
 HUGGINGFACE = BatchSchema(
     "huggingface",
@@ -105,7 +102,6 @@ HUGGINGFACE = BatchSchema(
         BatchField("decoder_attention_mask", "target_mask", BY_TARGET, INT64, "false"),
         BatchField("labels", "labels", BY_TARGET, INT64, "label_pad_id"),
     ),
-    is_built=True,
 )
 FLAT = BatchSchema(
     "flat",
@@ -119,7 +115,6 @@ FLAT = BatchSchema(
         BatchField("decoder_positions", "target_positions", ("ΣT",), INT32),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
-    is_built=True,
 )
 CAUSAL = BatchSchema(
     "causal",
@@ -130,51 +125,51 @@ CAUSAL = BatchSchema(
         BatchField("segment_ids", "segments", ("R", "L"), INT64, "zero"),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
-    is_built=True,
 )
 HUGGINGFACE_PACKED = BatchSchema(
     "huggingface_packed",
     (
-        BatchField("input_ids", "decoder_input", ("1", "ΣL"), INT64),
-        BatchField("position_ids", "target_positions", ("1", "ΣL"), INT64),
-        BatchField("labels", "labels", ("1", "ΣL"), INT64, "ignored"),
+        BatchField("input_ids", "source_ids", ("1", "ΣS"), INT64),
+        BatchField("position_ids", "source_positions", ("1", "ΣS"), INT64),
+        BatchField("encoder_offsets", "source_offsets", ("B+1",), INT32),
+        BatchField("decoder_input_ids", "decoder_input", ("1", "ΣT"), INT64),
+        BatchField("decoder_position_ids", "target_positions", ("1", "ΣT"), INT64),
+        BatchField("labels", "labels", ("1", "ΣT"), INT64),
+        BatchField("decoder_offsets", "target_offsets", ("B+1",), INT32),
+        BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
 )
 SCHEMAS = {schema.name: schema for schema in (MTX, HUGGINGFACE, FLAT, CAUSAL, HUGGINGFACE_PACKED)}
+FormatName = Literal["mtx", "huggingface", "flat", "causal", "huggingface_packed"]  # of datamodule.batch_format
+UNPADDED_FORMATS = (FLAT.name, HUGGINGFACE_PACKED.name)
 
 
 def supported_schema(name: str) -> BatchSchema:
     """Return the schema of a format name.
 
     Raises:
-        ConfigError: no format has this name, or `mtx.batches.collate` cannot build batches of the format yet.
+        ConfigError: no format has this name.
     """
-    built = [known for known, schema in SCHEMAS.items() if schema.is_built]
     if name not in SCHEMAS:
-        raise ConfigError(f"datamodule.batch_format is one of {choices(str(name), built)}, but is {name!r}")
-    if not SCHEMAS[name].is_built:
-        raise ConfigError(
-            f"datamodule.batch_format={name} has a schema, but mtx cannot build batches of this format yet. "
-            f"The formats are {', '.join(built)}: set datamodule.batch_format={built[0]}"
-        )
+        raise ConfigError(f"datamodule.batch_format is one of {choices(str(name), list(SCHEMAS))}, but is {name!r}")
     return SCHEMAS[name]
 
 
 def batch_tensor(batch: Any, role: Role) -> "Tensor | None":
-    """Return the tensor of `batch` with this role, in any of the built formats, or None if the batch has none.
+    """Return the tensor of `batch` with this role, in any format, or None if the batch has none.
 
     A user's own batch may contain only some of the fields of a format.
     """
     if not isinstance(batch, Mapping):
         return None
     for schema in SCHEMAS.values():
-        if schema.is_built and (found := schema.tensor(batch, role)) is not None:
+        if (found := schema.tensor(batch, role)) is not None:
             return found
     return None
 
 
 def is_flat(batch: Any) -> bool:
-    """Return True if a batch has offsets, as `batch_format=flat` has instead of padding and masks."""
+    """Return True if a batch has offsets instead of padding and masks: formats `flat` and `huggingface_packed`."""
     return isinstance(batch, Mapping) and ("encoder_offsets" in batch or "decoder_offsets" in batch)
 
 
@@ -231,9 +226,9 @@ def batch_masks(batch: Any) -> "list[Tensor]":
     """
     if is_flat(batch):
         raise DataError(
-            "attention masks are needed here, but a batch with batch_format=flat has no padding and no masks: every "
-            "position is a real token. Count tokens with mtx.batches.schema.flat_token_counts, or set "
-            "datamodule.batch_format=mtx"
+            f"attention masks are needed here, but a batch with batch_format={' or '.join(UNPADDED_FORMATS)} has no "
+            "padding and no masks: every position is a real token. Count tokens with "
+            "mtx.batches.schema.flat_token_counts, or set datamodule.batch_format=mtx"
         )
     if is_causal(batch):
         return [batch["segment_ids"]]

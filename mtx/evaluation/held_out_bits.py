@@ -3,7 +3,8 @@
 `bits_per_byte_of` computes the figure of a batch, and `log_held_out` logs it, so that Lightning computes that of all
 batches and ranks.
 
-Shapes: B pairs, T target positions, N real labels, V target vocabulary. A flat batch has [N] in place of [B, T].
+Shapes: B pairs, T target positions, N real labels, V target vocabulary. A flat batch has [N] in place of [B, T], and a
+packed batch [1, N].
 """
 
 import math
@@ -76,8 +77,9 @@ def log_held_out(
     Args:
         module: the LightningModule, in a Trainer with mtx's data module.
         batch: a batch with `row_ids`.
-        logits: the logits at the target positions of the batch, [B, T, V]; or [N, V] of a flat batch; or [R, L, V] at
-            all positions of a decoder-only batch, where position i predicts the id after it.
+        logits: the logits at the target positions of the batch: [B, T, V]; [N, V] with batch_format=flat; [1, N, V]
+            with huggingface_packed; or, with causal, [R, L, V] at all positions, where position i predicts the id after
+            it.
         batch_idx: the number of the batch, as `validation_step` gets it.
         dataloader_idx: the number of the validation set.
         labels: the labels of the logits, if they are not those of the batch, as of a decoder that also reads the
@@ -123,7 +125,7 @@ def _rows_and_data(batch: Mapping[str, Tensor], module: Any) -> tuple[Tensor, An
     if rows is None:
         raise DataError(
             "bits per byte need the row_ids of a batch, which batches of datamodule.batch_format=huggingface lack. Set "
-            "datamodule.batch_format=mtx, and pass its tensors to the model by name"
+            "datamodule.batch_format=huggingface_packed, or set mtx and pass its tensors to the model by name"
         )
     if not hasattr(data, "num_target_bytes"):
         raise DataError(

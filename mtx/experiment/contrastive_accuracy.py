@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from mtx.batches.collate import Batch, collate_rows
 from mtx.batches.pair_lengths import batch_lengths
 from mtx.batches.prompted_pairs import crossed_pairs
+from mtx.batches.schema import supported_schema
 from mtx.evaluation.contrastive import (
     NUM_CANDIDATES,
     SEED,
@@ -131,8 +132,8 @@ def _crossed_batch(loader: PlanLoader, sources: Int, targets: Int) -> Batch:
         crossed = crossed_pairs(served.pairs, sources, targets)
         batch = collate_rows(crossed, np.arange(len(targets)), served.batch_format)
         return {**batch, "row_ids": torch.from_numpy(targets)}
-    batch = served[targets]
-    batch.update({key: value for key, value in served[sources].items() if key.startswith("encoder_")})
+    batch, of_sources = served[targets], served[sources]
+    batch.update({name: of_sources[name] for name in supported_schema(served.batch_format.names).source_names})
     return batch
 
 

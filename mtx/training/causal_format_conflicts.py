@@ -4,6 +4,7 @@ from mtx.batches.causal_template import CONFIG_KEY, DEFAULT_TEMPLATE, LANGUAGE_F
 from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import NO_PADDING, Planner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
+from mtx.batches.schema import UNPADDED_FORMATS
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
@@ -73,7 +74,7 @@ def batch_length_multiple(batch_format: str, sampler: Planner) -> int:
 
     A decoder-only batch of a sampler by real tokens is one row without padding.
     """
-    if batch_format == "flat" or (batch_format == "causal" and isinstance(sampler, RandomTokensPlanner)):
+    if batch_format in UNPADDED_FORMATS or (batch_format == "causal" and isinstance(sampler, RandomTokensPlanner)):
         return NO_PADDING
     multiple: int = getattr(sampler, "length_multiple", 1)
     return multiple

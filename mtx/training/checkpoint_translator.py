@@ -34,7 +34,7 @@ from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import network_of
 from mtx.training.translation_device import translation_device
-from mtx.training.translation_state import TranslationState, translation_state
+from mtx.training.translation_state import TranslationState, translation_state, version_of
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class ReferenceGenerator:
             n_best=options.n_best,
             length_penalty=options.length_penalty,
             first=batch["labels"][:, 0] if self.forced_target_tokens else None,
+            starts=batch["decoder_input_ids"][:, 0],
         )
 
 
@@ -296,7 +297,7 @@ def load_translator(
     where = translation_device(device)
     if model is not None:
         return CheckpointTranslator(state, ModuleGenerator(own_model(model, content, path).to(where)), where)
-    network = network_of(content, path)
+    network = network_of(content, path, version_of(content))
     sizes = (network.source_embedding.num_embeddings, network.target_embedding.num_embeddings)
     if sizes != (vocabulary_size(state.source), vocabulary_size(state.target)):
         raise ConfigError(

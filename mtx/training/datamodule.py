@@ -5,7 +5,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from mtx.batches.plan.packed_rows import PackedRowsPlanner
+from mtx.batches.plan.planner import Planner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.batches.schema import HUGGINGFACE_PACKED
 from mtx.components.identity import JSON
 from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.preparation import StageIds
@@ -15,7 +17,7 @@ from mtx.training.causal_prompts import names_languages
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
-from mtx.training.model_batch_formats import check_model_format
+from mtx.training.model_batch_formats import check_model_format, check_packed_split
 from mtx.training.translation_data import TranslationData
 from mtx.training.translation_state import STATE_KEY, stored_state
 from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget
@@ -164,6 +166,12 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     @property
     def _is_evaluating(self) -> bool:
         return self.trainer is not None and self.trainer.state.fn in EVALUATION_STAGES
+
+    def _loader(self, name: str, planner: Planner, *, for_writers: bool = False) -> PlanLoader:
+        """Return the loader of a split, after a check of the model, which has been moved to its device by then."""
+        if self.trainer is not None and self._format.names == HUGGINGFACE_PACKED.name and not for_writers:
+            check_packed_split(self.trainer, self._prepared_data.split(name), self.facts, name)
+        return super()._loader(name, planner, for_writers=for_writers)
 
     def _agree_on_ids(self) -> None:
         """Broadcast the stage ids of rank 0, so that all ranks load the same datasets even if the source changes."""

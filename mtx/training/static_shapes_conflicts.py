@@ -1,6 +1,7 @@
 """Checks, before any work, that the sampler, the tokenizer and the downloader of a data module fit together."""
 
 from mtx.batches.plan.planner import Planner
+from mtx.batches.schema import UNPADDED_FORMATS
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.errors import ConfigError
 from mtx.infra.dataset.download import Downloader
@@ -21,10 +22,11 @@ def check_shapes(
     Raises ConfigError if the tokenizer samples subwords, or if an epoch draws pairs by the weights or the temperature
     of a mixture or of groups, or by the weights of pairs; or if batches have no padding.
     """
-    if batch_format == "flat" and sampler.has_fixed_shapes:
+    if batch_format in UNPADDED_FORMATS and sampler.has_fixed_shapes:
         raise ConfigError(
-            "sampler=static_shapes pads batches to a few shapes, but batches with datamodule.batch_format=flat have no "
-            "padding. Choose sampler=random_tokens, or set datamodule.batch_format=mtx"
+            "sampler=static_shapes pads batches to a few shapes, but batches with "
+            f"datamodule.batch_format={batch_format} have no padding. Choose sampler=random_tokens, or "
+            "set datamodule.batch_format=mtx"
         )
     if tokenizer.is_sampled and sampler.has_fixed_shapes:
         raise ConfigError(

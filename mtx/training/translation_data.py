@@ -8,16 +8,17 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.batches.batch_format import BatchFormat, MaxTokens
+from mtx.batches.batch_format import BatchFormat, LanguageTokenPosition, MaxTokens
 from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Lengths, Planner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
+from mtx.batches.schema import FormatName
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
 from mtx.data.direction_tags import directed_recipe
@@ -31,7 +32,7 @@ from mtx.data.score.scorer import Scorer
 from mtx.data.split import DropContaminated, DropLeaks, HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
-from mtx.data.tokenize.language_tokens import LanguageTokens
+from mtx.data.tokenize.language_tokens import LanguageTokens, check_position
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.data.training_share import Share
@@ -79,6 +80,8 @@ class TranslationData:
         language_tokens: the tokens of a pretrained vocabulary that come first in each source and target and name its
             language, as mBART-50 and NLLB expect them: `auto`, or the token of each language. Generation is forced to
             begin with that of the target, which does not count in bits per byte. None: none.
+        language_token_position: `prefix`; or `suffix` for the first mBART, whose token follows the EOS of a source,
+            and starts the decoder instead of BOS.
         validation: pairs held out for validation if the source has no validation split: a count, a fraction, or None.
         test: pairs held out for test if the source has no test split: a count, a fraction, or None.
         held_out_seed: another seed holds out other sentences.
@@ -105,8 +108,9 @@ class TranslationData:
         eval_max_tokens: padded tokens per side of a batch in validation, test and predict.
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are not used for validation or test. The limit is
             in bytes so that every tokenizer is measured on the same pairs. None: no limit.
-        batch_format: `mtx`; `flat` for batches without padding; `causal` for decoder-only models, with prompt and
-            target in one sequence; or `huggingface` for the tensor names that models of transformers expect.
+        batch_format: `mtx`; `flat` for batches without padding; `huggingface` for the tensor names that models of
+            transformers expect; `huggingface_packed` for models of transformers without padding; or `causal` for
+            decoder-only models, with prompt and target in one sequence.
         template: the prompt of `causal`: text with `{src}`, and `{tgt}` at its end. `{eos}`, `{source_language}`,
             `{target_language}` and columns of the corpus are fields, too. None: `{src}{eos}{tgt}`.
         label_pad_id: the id after EOS in labels; None: the pad id, or -100 with `huggingface`.
@@ -147,6 +151,7 @@ class TranslationData:
         directions: Directions | None = None,
         target_tag: str | None = ">>{target}<< ",
         language_tokens: LanguageTokens | None = None,
+        language_token_position: LanguageTokenPosition = "prefix",
         validation: HeldOutSize = 0.01,
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
@@ -162,7 +167,7 @@ class TranslationData:
         too_long: TooLong = "drop",
         eval_max_tokens: Count = 4096,
         eval_max_bytes: Count | None = 1000,
-        batch_format: Literal["mtx", "huggingface", "flat", "causal"] = "mtx",
+        batch_format: FormatName = "mtx",
         template: str | None = None,
         label_pad_id: int | None = None,
         source_eos: bool = True,
@@ -182,6 +187,7 @@ class TranslationData:
         )
         self._weighting = pair_weighting(weight_by, quantile_weights)
         check_shapes(sampler, tokenizer, downloader, self._grouping, self._weighting, batch_format)
+        check_position(language_token_position, language_tokens)
         columns = getattr(downloader, "columns", "all")
         check_causal(batch_format, sampler, tokenizer, template, label_pad_id, columns)
         held_out = HeldOut(
@@ -208,6 +214,7 @@ class TranslationData:
             held_out_filter or NoFilter(),
             share,
             language_tokens,
+            language_token_position,
         )
         self.recipe = directed_recipe(recipe, directions, target_tag)
         self.sampler = self._given_sampler = sampler
@@ -226,7 +233,8 @@ class TranslationData:
             length_multiple=batch_length_multiple(batch_format, sampler),
             names=batch_format,
             template=template,
-            forced_target_tokens=int(language_tokens is not None),
+            forced_target_tokens=int(language_tokens is not None and language_token_position == "prefix"),
+            language_token_position=language_token_position,
         )
         self.ids: StageIds | None = None
         self._data: PreparedData | None = None
@@ -327,9 +335,9 @@ class TranslationData:
         """Return the facts about the data that a model needs; `task=fit` passes them to arguments of the same names.
 
         The keys are `source_vocab_size`, `target_vocab_size`, `joint_vocabulary`; `pad_id`, `bos_id` and `eos_id` of
-        the target; `source_pad_id`; `forced_target_tokens`, 1 with `language_tokens`, else 0; and `max_source_tokens`
-        and `max_target_tokens`. The last two are the largest numbers of positions in any batch, held-out pairs
-        included; None: no limit.
+        the target; `source_pad_id`; `forced_target_tokens`, 1 with `language_tokens` as a prefix, else 0; and
+        `max_source_tokens` and `max_target_tokens`. The last two are the largest numbers of positions in any batch,
+        held-out pairs included; None: no limit.
         """
         return self._prepared_data.facts()
 

@@ -1,12 +1,15 @@
 """Flat batches: tokens of all pairs one after another, with offsets and positions, and as jagged nested tensors."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Collator, collate_rows
-from mtx.batches.collate_flat import jagged
+from mtx.batches.collate_flat import jagged, padded_sources
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import ConfigError, DataError
 
@@ -28,6 +31,13 @@ def test_pairs_stand_one_after_another_in_the_order_of_the_rows(compiled: bool |
         "decoder_positions": [0, 1, 2, 3, 0, 0, 1],
         "row_ids": [1, 2, 0],
     }
+    packed = collate_rows(PAIRS, np.array([1, 2, 0]), replace(FLAT, names="huggingface_packed"), compiled=compiled)
+    names = {"encoder_input_ids": "input_ids", "encoder_positions": "position_ids"}
+    names |= {"decoder_positions": "decoder_position_ids"}
+    for name, tensor in batch.items():
+        same = packed.pop(names.get(name, name))
+        assert torch.equal(same, tensor if name.endswith(("offsets", "row_ids")) else tensor.long()[None])
+    assert not packed
     is_int32 = {name for name, tensor in batch.items() if tensor.dtype == torch.int32}
     assert is_int32 == {f"{side}_{name}" for side in ("encoder", "decoder") for name in ("offsets", "positions")}
 
@@ -61,5 +71,16 @@ def test_jagged_tensors_share_the_memory_of_the_batch() -> None:
     assert nested["labels"].values().data_ptr() == batch["labels"].data_ptr()
     assert nested["row_ids"].tolist() == [1, 0]
     assert "labels" not in jagged({name: batch[name] for name in batch if name.startswith(("encoder", "row"))})
-    with pytest.raises(DataError, match=r"jagged takes a batch with offsets, but the batch has encoder_input_ids, .*"):
-        jagged(collate_rows(PAIRS, np.array([0]), BatchFormat()))
+    for names, first in (("mtx", "encoder_input_ids"), ("huggingface_packed", "input_ids")):
+        with pytest.raises(DataError, match=rf"jagged takes a flat batch, .* has {first}, .*batch_format=flat"):
+            jagged(collate_rows(PAIRS, np.array([0]), BatchFormat(names=names)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("names", ["mtx", "huggingface", "flat", "huggingface_packed"])
+def test_sources_of_any_format_are_padded_for_a_search(names: Any) -> None:
+    layout = BatchFormat(names=names, source_eos=False)
+    ids, mask = padded_sources(collate_rows(PAIRS, np.array([1, 2, 0]), layout), 0)
+    assert ids.tolist() == [[20, 0], [0, 0], [10, 11]]
+    assert mask.tolist() == [[True, False], [False, False], [True, True]]
+    with pytest.raises(DataError, match=r"a batch has no sources with a mask or offsets, but labels"):
+        padded_sources({"labels": ids}, 0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import mtx
+from mtx.batches.collate_flat import padded_sources
 from mtx.experiment.contrastive_accuracy import contrastive_accuracy
 from mtx.experiment.fit_opening_and_summary import result_text
 from mtx.experiment.held_out_slicings import _training_sources, held_out_slicings, slicings_or_none
@@ -34,7 +35,8 @@ class Knowing(torch.nn.Module):
             self.rows[self.source(batch, 0)] = row
 
     def source(self, batch: Any, number: int) -> tuple[int, ...]:
-        return tuple(batch["encoder_input_ids"][number][batch["encoder_attn_mask"][number]].tolist())
+        ids, mask = padded_sources(batch, 0)
+        return tuple(ids[number][mask[number]].tolist())
 
     def target_nats(self, batch: Any) -> torch.Tensor:
         rows = torch.tensor([self.rows[self.source(batch, i)] for i in range(len(batch["row_ids"]))])
@@ -65,6 +67,15 @@ def test_a_model_that_knows_the_pairs_is_always_right(data: Any, sign: int, righ
     assert (found.num_pairs, found.num_candidates, found.accuracy) == (12, 10, right)
     assert sorted(set(is_first.tolist())) == [-1, int(right)]
     assert sum(is_first >= 0) == 12
+
+
+def test_packed_batches_get_the_sources_of_other_pairs(data: Any) -> None:
+    packed = mtx.compose_datamodule([*SMALL, "datamodule.batch_format=huggingface_packed", "sampler=random_tokens"])
+    packed.prepare_data()
+    packed.setup("fit")
+    found, _ = contrastive_accuracy(FakeRun(packed), Knowing(packed, 1), torch.device("cpu"), 12)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.accuracy == 1
 
 
 @pytest.mark.parametrize(

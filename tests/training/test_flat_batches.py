@@ -17,7 +17,7 @@ from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.rank_assignment import assigned_batches
 from mtx.batches.plan.static_shapes import StaticShapesPlanner
-from mtx.batches.schema import longest_source, num_pairs
+from mtx.batches.schema import UNPADDED_FORMATS, flat_token_counts, longest_source, num_pairs
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import ConfigError
 from mtx.training.callbacks import TokenMeanGradients, TrainingBudget
@@ -32,12 +32,13 @@ PAIRS = EncodedPairs(TokenRows.of([[10, 11], [20], []]), TokenRows.of([[50], [60
 TRAINER: Any = SimpleNamespace(world_size=2, accumulate_grad_batches=1)
 
 
-def flat_batch() -> Batch:
-    return collate_rows(PAIRS, np.arange(3), BatchFormat(names="flat"))
+def flat_batch(names: Any) -> Batch:
+    return collate_rows(PAIRS, np.arange(3), BatchFormat(names=names))
 
 
-def test_all_tokens_of_a_flat_batch_are_real() -> None:
-    batch = flat_batch()  # 3 + 2 + 1 source tokens, 2 + 4 + 2 target tokens
+@pytest.mark.parametrize("names", UNPADDED_FORMATS)
+def test_all_tokens_of_a_flat_batch_are_real(names: str) -> None:
+    batch = flat_batch(names)  # 3 + 2 + 1 source tokens, 2 + 4 + 2 target tokens
     window = _Window()
     window.resume()
     window.add(batch)
@@ -105,14 +106,15 @@ def test_ranks_get_equal_real_tokens_in_each_step() -> None:
     assert report["left_out"] == 0
 
 
-def test_an_epoch_of_flat_batches_resumes_at_the_next_batch(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"batch_format": "flat", "sampler": RandomTokensPlanner(real_tokens=100)}
+@pytest.mark.parametrize("batch_format", UNPADDED_FORMATS)
+def test_an_epoch_of_flat_batches_resumes_at_the_next_batch(batch_format: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"batch_format": batch_format, "sampler": RandomTokensPlanner(real_tokens=100)}
     made = ready(tmp_path, **options)
     assert made.batch_format.length_multiple == NO_PADDING
     loader = made.train_dataloader()
     passed = iter(loader)
     first = next(passed)
-    assert len(first["labels"]) + len(first["encoder_input_ids"]) <= 100
+    assert sum(flat_token_counts(first)) <= 100
     state = loader.state_dict()
     rest = [batch["row_ids"].tolist() for batch in passed]
     assert rest
@@ -121,7 +123,7 @@ def test_an_epoch_of_flat_batches_resumes_at_the_next_batch(tmp_path: Path) -> N
     assert [batch["row_ids"].tolist() for batch in again] == rest
     padded = ready(tmp_path, sampler=options["sampler"])
     described = [each._prepared_data.batch_identity(each.sampler) for each in (made, padded)]
-    with pytest.raises(ConfigError, match=r"datamodule\.batch_format was 'flat' and is None\. Set these keys"):
+    with pytest.raises(ConfigError, match=rf"datamodule\.batch_format was '{batch_format}' and is None\. Set these"):
         check_same_data(*described)
     held_out = next(iter(made.val_dataloader()))
     assert held_out["decoder_offsets"].dtype == torch.int32
@@ -134,6 +136,9 @@ def test_a_cap_below_the_longest_pair_is_refused_before_training(tmp_path: Path)
         ready(tmp_path, batch_format="flat", sampler=RandomTokensPlanner(real_tokens=3))
 
 
-def test_fixed_shapes_and_flat_batches_do_not_go_together(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"sampler=static_shapes pads batches .*Choose sampler=random_tokens"):
-        datamodule(tmp_path, batch_format="flat", sampler=StaticShapesPlanner())
+@pytest.mark.parametrize("batch_format", UNPADDED_FORMATS)
+def test_fixed_shapes_and_flat_batches_do_not_go_together(batch_format: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"static_shapes pads .*batch_format={batch_format} have .*Choose sampler=random_tokens"
+    ):
+        datamodule(tmp_path, batch_format=batch_format, sampler=StaticShapesPlanner())

@@ -11,10 +11,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
-from mtx.batches.schema import is_flat
 from mtx.errors import DataError
 from mtx.training.reference.flat_attention import AttentionLayout, attention_layout, flat_attention
 from mtx.training.reference.network import Transformer
@@ -44,25 +42,6 @@ def flat_hidden_states(network: Transformer, batch: Mapping[str, Tensor]) -> Ten
         hidden = hidden + layer.dropout2(_attention(layer.multihead_attn, layer.norm2(hidden), memory, cross))
         hidden = hidden + layer.dropout3(_feed_forward(layer, layer.norm3(hidden)))
     return _normed(network.decoder, hidden)
-
-
-def padded_sources(batch: Mapping[str, Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Return the sources of a batch as padded ids int64 [B, S], and their mask bool [B, S]; the batch may be flat."""
-    if not is_flat(batch):
-        return batch["encoder_input_ids"], batch["encoder_attn_mask"]
-    offsets = batch["encoder_offsets"].long()
-    lengths = offsets.diff()
-    within = torch.arange(max(int(lengths.max()) if len(lengths) else 0, 1), device=offsets.device)
-    mask = within < lengths[:, None]
-    ids = torch.full(mask.shape, pad_id, dtype=torch.int64, device=offsets.device)
-    ids[mask] = batch["encoder_input_ids"]
-    return ids, mask
-
-
-def first_labels(batch: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    """Return the first label of each target of a batch, int64 [B]; the batch may be flat."""
-    labels = batch["labels"].to(device)
-    return labels[batch["decoder_offsets"][:-1].long().to(device)] if is_flat(batch) else labels[:, 0]
 
 
 def _encoded(network: Transformer, hidden: Tensor, layout: AttentionLayout) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import collate_rows
+from mtx.batches.collate_flat import padded_sources
 from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.errors import DataError
 from mtx.training.reference.flat_attention import (
@@ -20,7 +21,6 @@ from mtx.training.reference.flat_attention import (
     varlen_attention,
     varlen_kernel,
 )
-from mtx.training.reference.flat_network import padded_sources
 from mtx.training.reference.transformer import TransformerTranslator
 
 RANDOM = np.random.default_rng(0)
