@@ -184,8 +184,8 @@ def _position(error: BaseException) -> str | None:
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """Return the error from which all others of the chain were raised."""
-    while error.__cause__ is not None:
+    """Return the error from which all others of the chain were raised, or the last one of mtx, which explains it."""
+    while error.__cause__ is not None and not isinstance(error, MtxError):
         error = error.__cause__
     return error
 

@@ -4,6 +4,7 @@
     scripts/fuzz --inputs 200 --only jsonl tsv
     scripts/fuzz --seconds 600               run as many files as possible in ten minutes
     scripts/fuzz settings                    compose and check overrides of every option
+    scripts/fuzz settings --processes 2      the same result, with two processes
     scripts/fuzz settings --inputs 40 --only sampler/token_budget trainer/default
 
 A file is a valid one with random changes: flipped bits, and deleted, repeated or swapped parts. Other changes insert
@@ -14,7 +15,6 @@ failed, or if the memory of the process grew by more than 1 GB.
 """
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fuzz_files import fuzz_files, parsers
 from fuzz_setting_keys import option_names
-from fuzz_settings import fuzz_settings
+from fuzz_settings import fuzz_settings, hide_assumptions
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     said.add_argument("--seconds", type=float, help="time limit of all parsers together")
     said.add_argument("--seed", type=int, default=0, help="seed of the random changes")
     said.add_argument("--only", nargs="+", help="names of the parsers or options to run, as printed in the table")
+    said.add_argument("--processes", type=int, default=1, help="processes for the options of settings, default: 1")
     said.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="folder for the inputs that failed")
     options = said.parse_args(arguments)
     known = list(parsers()) if options.what == "files" else option_names()
@@ -40,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         said.error(f"--only: there is no {', '.join(unknown)}. Use one or more of: {', '.join(known)}")
     print(f"seed {options.seed}")
     if options.what == "settings":
-        return fuzz_settings(only=options.only, inputs=options.inputs or 24, seed=options.seed)
+        inputs = options.inputs or 24
+        return fuzz_settings(only=options.only, inputs=inputs, seed=options.seed, processes=options.processes)
     inputs = options.inputs if options.inputs or options.seconds else 2000
     seconds = None if options.seconds is None else options.seconds / len(options.only or known)
     return fuzz_files(options, lambda divisor: _numbers(None if inputs is None else inputs // divisor, seconds))
@@ -55,5 +57,5 @@ def _numbers(inputs: int | None, seconds: float | None) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    logging.getLogger("mtx.assumption_log").setLevel(logging.ERROR)  # one line for each input
+    hide_assumptions()
     sys.exit(main())

@@ -8,6 +8,7 @@ OWN_GROUPS = ("trainer", "logger", "model", "budget")  # groups that task=fit us
 ENCODER = "mtx.data.score.text_encoder.SentenceTransformersEncoder"
 # What an option needs so that it is valid without the fuzzed override.
 COMPANIONS = {
+    "downloader/back_translation": ["downloader.text=lines.txt", "downloader.ckpt=model.ckpt"],
     "downloader/hf": ["downloader.dataset=user/set"],
     "downloader/local": ["downloader.path=corpus.tsv"],
     "downloader/mixture": ["downloader.sources={news: news.tsv, web: web.tsv}"],
@@ -17,6 +18,8 @@ COMPANIONS = {
     ],
     "score/given": ["score.given.column=quality"],
     "tokenizer/pretrained": ["tokenizer.filepath=tokenizer.json"],
+    "tokenizer/sentencepiece": ["tokenizer.filepath=sentencepiece.model"],
+    "tokenizer/vocabulary_file": ["tokenizer.filepath=dict.txt"],
     "model/own": ["model._target_=mtx.training.reference.transformer.TransformerTranslator"],
 }
 CALLBACKS = (

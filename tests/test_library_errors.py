@@ -27,7 +27,7 @@ from mtx.errors import ConfigError
 from mtx.exhausted_resources import exhausted_message
 from mtx.infra.dal.unconvertible_value import unconvertible_value
 from mtx.infra.dataset.extra_columns import united_columns
-from mtx.library_errors import FAULT, fault_note, library_reason
+from mtx.library_errors import FAULT, fault_note, first_cause, library_reason
 
 # Functions that quote an error of any class, each with the reason.
 QUOTED = {
@@ -213,3 +213,13 @@ def test_no_message_quotes_an_error_of_another_library() -> None:
     found = {each for path in sorted(Path(mtx.__file__).parent.rglob("*.py")) for each in quoted_errors(path)}
     assert found - set(QUOTED) == set()
     assert set(QUOTED) - found == set()
+
+
+def test_the_first_cause_is_an_error_of_mtx_or_the_innermost_error() -> None:
+    inner, own, outer = ValueError("inner"), ConfigError("own"), RuntimeError("outer")
+    own.__cause__, outer.__cause__ = inner, own
+    assert first_cause(outer) is own
+    own.__cause__ = own
+    assert first_cause(own) is own
+    outer.__cause__ = inner
+    assert first_cause(outer) is inner

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 SHELL_EXPANDED = re.compile(r'["$`\\!\n]')  # characters that a shell changes inside double quotes
 KEY = re.compile(r"\+{0,2}[\w./@-]+")
 TYPED_PLUS = re.compile(r"(\+{1,2})([\w./@-]+)=")
+INTERPOLATION = re.compile(r"(?<!\\)\$\{")
 
 
 def shell_word(text: str) -> str:
@@ -47,10 +50,17 @@ def with_typed_plus(message: str, arguments: Iterable[str]) -> str:
 
 
 def quoted_override(text: str) -> str | None:
-    """Return the override KEY=VALUE with its value in quotes of Hydra's grammar; None if it has no valid key."""
+    """Return the override KEY=VALUE with its value in quotes of Hydra's grammar; None if it has no valid key.
+
+    If OmegaConf cannot parse an interpolation in the value, as in `${`, the value becomes plain text.
+    """
     key, equals, value = text.partition("=")
     if not equals or not KEY.fullmatch(key):
         return None
+    try:
+        OmegaConf.create([value])
+    except OmegaConfBaseException:
+        value = INTERPOLATION.sub(r"\\${", value)
     # In Hydra's grammar, backslashes are doubled only before a quote.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     quoted = f"{key}='{escaped}'"

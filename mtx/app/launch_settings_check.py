@@ -28,12 +28,17 @@ MAX_VALUES = 1_000_000  # of a range; more would fill the memory before the firs
 
 
 def check_ranges(overrides: Sequence[Override]) -> None:
-    """Check that each range of a sweep, such as `seed=range(0,3)`, has values.
+    """Check that each sweep of a grid gives values: no `interval`, and a range that has some, as `seed=range(0,3)`.
 
     Raises:
-        ConfigError: a range has no value, a step of 0, or too many values.
+        ConfigError: an interval, or a range that has no value, a step of 0, or too many values.
     """
     for override in overrides:
+        if override.is_interval_sweep():
+            raise ConfigError(
+                f"{override.input_line} gives no values to a grid, because only a sweeper that draws values uses an "
+                f"interval. Set '{override.key_or_group}=choice(VALUE,VALUE)', or choose one that draws: sweeper=optuna"
+            )
         found = override.value() if override.is_range_sweep() else None
         if isinstance(found, RangeSweep) and not 1 <= (number := _num_values(found)) <= MAX_VALUES:
             key, text = override.key_or_group, str(override.input_line)

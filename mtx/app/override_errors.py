@@ -231,7 +231,7 @@ def composition_error_message(
     parsed = parser.parse_overrides([text for text in said.overrides if text not in wrong])
     complete = [o for o in parsed if not (problems and str(o.input_line).endswith("="))]  # not `task=` of `task= fit`
     problems += [problem for override in complete if (problem := option_problem(loader, groups, override))]
-    if not problems and not (said.multirun or in_sweep or _starts_sweep(parsed, loader)):
+    if not problems and not (said.multirun or in_sweep or starts_sweep(parsed, loader)):
         several = [one for one in parsed if one.is_sweep_override()]
         problems += [several_values_problem(o, arguments, is_group=o.key_or_group in groups) for o in several]
     if not problems:
@@ -241,7 +241,7 @@ def composition_error_message(
     return "\n".join(problems) or refused_override_message(error, parsed, groups, loader)
 
 
-def _starts_sweep(overrides: Sequence[Override], loader: ConfigLoader) -> bool:
+def starts_sweep(overrides: Sequence[Override], loader: ConfigLoader) -> bool:
     """Return whether an experiment among the overrides starts a sweep by itself, so that -m is not needed."""
     names = [override.value() for override in overrides if override.key_or_group == "experiment"]
     sources = [

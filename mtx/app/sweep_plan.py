@@ -176,7 +176,7 @@ def _sweeper_params(cfg: DictConfig) -> dict[str, str]:
         given = OmegaConf.to_container(cfg.hydra.sweeper.params, resolve=True)
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, ConfigError):  # of one of mtx's resolvers
-            raise error.__cause__ from error
+            raise error.__cause__ from error.__cause__.__cause__
         raise ConfigError(f"hydra.sweeper.params: {omegaconf_message(error)}") from error
     assert isinstance(given, dict)
     return {str(name): str(values) for name, values in given.items()}

@@ -13,6 +13,7 @@ from mtx.components.checked_options import component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
 
 MaxTokens = Annotated[int, Field(ge=2, le=MAX_INTEGER, description="room for one token and EOS")]
+LanguageTokenPosition = Literal["prefix", "suffix"]
 IGNORED_LABEL = -100  # label that torch's cross entropy ignores by default
 
 
@@ -37,6 +38,8 @@ class BatchFormat:
             instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
         forced_target_tokens: number of labels at the start of each target that are given, such as the token of the
             target language: 0 or 1. Generation begins with them, and likelihoods leave them out.
+        language_token_position: `prefix`; or `suffix` if the first id of each row is a language token that follows the
+            EOS of a source, and replaces the BOS of a target. See `language_token_suffix`.
     """
 
     source: SpecialIds = TRAINED_IDS
@@ -48,6 +51,7 @@ class BatchFormat:
     length_multiple: int = 1
     names: Annotated[BuiltFormat, Field(title="batch_format")] = "mtx"
     forced_target_tokens: Annotated[int, Field(ge=0, le=1)] = 0
+    language_token_position: LanguageTokenPosition = "prefix"
 
     def __post_init__(self) -> None:
         supported_schema(self.names)
@@ -56,6 +60,11 @@ class BatchFormat:
     def is_flat(self) -> bool:
         """Whether batches have no padding."""
         return self.names in UNPADDED_FORMATS
+
+    @property
+    def has_language_suffix(self) -> bool:
+        """Whether language tokens end sources and start the decoder."""
+        return self.language_token_position == "suffix"
 
     def order_options(self) -> dict[str, int | bool | str | None]:
         """Return the options that decide, with the sampler, which pairs each rank gets in which step, as plain values.
@@ -67,6 +76,7 @@ class BatchFormat:
             "max_target_tokens": self.max_target_tokens,
             "source_eos": self.source_eos,
             **({"batch_format": self.names} if self.is_flat else {}),
+            **({"language_token_position": "suffix"} if self.has_language_suffix else {}),
         }
 
     @property
@@ -83,3 +93,8 @@ class BatchFormat:
     def source_extra(self) -> int:
         """Number of positions that a source has in addition to its own ids: 1 for EOS, else 0."""
         return int(self.source_eos)
+
+    @property
+    def target_extra(self) -> int:
+        """Number of positions that a target has in addition to its own ids: 1 for BOS or EOS, else 0."""
+        return int(not self.has_language_suffix)

@@ -18,6 +18,7 @@ from torch import Tensor
 from mtx.batches import collate_compiled
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate_flat import flat_source, flat_target
+from mtx.batches.language_token_suffix import flat_with_suffix, padded_with_suffix
 from mtx.batches.schema import supported_schema
 from mtx.data.token_rows import EncodedPairs
 from mtx.errors import ConfigError
@@ -108,11 +109,21 @@ class Collator:
     def _sides(self) -> tuple[collate_compiled.CollateSide, collate_compiled.CollateSide]:
         layout, multiple = self.batch_format, self.batch_format.length_multiple
         source, target, ids, extra = self.pairs.source, self.pairs.target, layout.source, layout.source_extra
-        capacity = _id_capacity(layout.max_source_tokens, extra), _id_capacity(layout.max_target_tokens, 1)
+        capacity = (
+            _id_capacity(layout.max_source_tokens, extra),
+            _id_capacity(layout.max_target_tokens, layout.target_extra),
+        )
         return (
             collate_compiled.CollateSide(source.ids, source.offsets, capacity[0], ids.pad, ids.eos, extra, multiple),
             collate_compiled.CollateSide(
-                target.ids, target.offsets, capacity[1], layout.target.pad, layout.target.eos, 1, multiple
+                target.ids,
+                target.offsets,
+                capacity[1],
+                layout.target.pad,
+                layout.target.eos,
+                1,
+                multiple,
+                1 - layout.target_extra,
             ),
         )
 
@@ -144,6 +155,9 @@ class Collator:
 
         The kernels always return bool masks and `row_ids`, which a format may lack or store as another dtype.
         """
+        if self.batch_format.has_language_suffix:
+            moved = flat_with_suffix if self.batch_format.is_flat else padded_with_suffix
+            tensors = [self._pinned_tensor(each) for each in moved(tensors)]
         places, converted, single_rows = self._tensor_places
         batch = {name: tensors[place] for name, place in places}
         for name, wanted in converted:

@@ -87,6 +87,7 @@ class CollateSide(NamedTuple):
         eos: id that ends a row.
         extra: number of positions of a row in addition to its own ids: 1 for EOS or BOS, else 0.
         multiple: the width of a batch is rounded up to a multiple of this number.
+        dropped: number of first positions that are removed from the batch later, and do not count in its width.
     """
 
     ids: NDArray[Any]
@@ -96,10 +97,12 @@ class CollateSide(NamedTuple):
     eos: int
     extra: int
     multiple: int
+    dropped: int = 0
 
     def width(self, longest: int, least: int) -> int:
         """Return the width of a batch whose longest row has `longest` ids, but at least `least`, in positions."""
-        return -(-max(min(longest, self.capacity) + self.extra, least) // self.multiple) * self.multiple
+        needed = max(min(longest, self.capacity) + self.extra - self.dropped, least)
+        return -(-needed // self.multiple) * self.multiple + self.dropped
 
 
 class CompiledCollator:

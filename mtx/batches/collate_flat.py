@@ -92,10 +92,13 @@ def padded_sources(batch: Mapping[str, Any], pad_id: int) -> tuple[Tensor, Tenso
     return ids, mask
 
 
-def first_labels(batch: Mapping[str, Any], device: torch.device) -> Tensor:
-    """Return the first label of each target of a batch, int64 [B]; the batch may be flat."""
-    labels: Tensor = batch["labels"].to(device)
-    return labels.flatten()[batch["decoder_offsets"][:-1].long().to(device)] if is_flat(batch) else labels[:, 0]
+def first_of_targets(batch: Mapping[str, Any], name: str, device: torch.device) -> Tensor:
+    """Return the first entry of each target of a batch in `labels` or `decoder_input_ids`, int64 [B].
+
+    The batch may be flat.
+    """
+    ids: Tensor = batch[name].to(device)
+    return ids.flatten()[batch["decoder_offsets"][:-1].long().to(device)] if is_flat(batch) else ids[:, 0]
 
 
 def _flat_ids(side: CollateSide, rows: Int) -> tuple[Int, Int32, Int32]:

@@ -9,7 +9,10 @@ from mtx.data.token_rows import EncodedPairs
 
 def batch_lengths(pairs: EncodedPairs, batch_format: BatchFormat) -> Lengths:
     """Return the number of positions of each pair on each side in a batch, before truncation."""
-    return Lengths(pairs.num_source_tokens + np.int32(batch_format.source_extra), pairs.num_target_tokens + np.int32(1))
+    return Lengths(
+        pairs.num_source_tokens + np.int32(batch_format.source_extra),
+        pairs.num_target_tokens + np.int32(batch_format.target_extra),
+    )
 
 
 def truncated_lengths(lengths: Lengths, batch_format: BatchFormat) -> Lengths:

@@ -100,12 +100,14 @@ def build(config: Config, group: str, **extra: Any) -> Any:
         if options.get(PARTIAL_KEY):
             return functools.partial(make, **given) if given else make
         return make(**given)
-    except InstantiationException as error:
-        raise _construction_error(group, options, first_cause(error), _refused_keys(group, kept, given)) from error
     except Exception as error:
-        if not isinstance(error, REFUSALS) and group.partition(".")[0] not in LIGHTNING_GROUPS:
+        cause = first_cause(error) if isinstance(error, InstantiationException) else error
+        raise_if_exhausted(cause)
+        if isinstance(cause, MtxError):
+            raise cause from cause.__cause__  # an error that is its own cause would make each search of causes endless
+        if cause is error and not isinstance(error, REFUSALS) and group.partition(".")[0] not in LIGHTNING_GROUPS:
             raise
-        raise _construction_error(group, options, error, _refused_keys(group, kept, given)) from error
+        raise _construction_error(group, options, cause, _refused_keys(group, kept, given)) from error
 
 
 def _refused_keys(group: str, options: Config, given: Config) -> list[str]:
@@ -123,8 +125,8 @@ def _refused_keys(group: str, options: Config, given: Config) -> list[str]:
     return found
 
 
-def _construction_error(group: str, options: Config, error: BaseException, refused: Sequence[str]) -> MtxError:
-    """Return the error of mtx for an error that a component's constructor has raised.
+def _construction_error(group: str, options: Config, error: BaseException, refused: Sequence[str]) -> ConfigError:
+    """Return the error of mtx for an error that a component's constructor has raised, or another library.
 
     Args:
         group: key of the component.
@@ -132,9 +134,6 @@ def _construction_error(group: str, options: Config, error: BaseException, refus
         error: what the constructor raised.
         refused: keys of `options` without which the component can be built.
     """
-    raise_if_exhausted(error)
-    if isinstance(error, MtxError):
-        return error
     name = str(options[TARGET_KEY]).rpartition(".")[2]
     if isinstance(error, ImportError):
         package = _missing_package(error)

@@ -9,7 +9,14 @@ from mtx.data.dataset import SelectedDataset, TranslationDataset
 from mtx.data.direction_tags import set_direction, untagged_targets_warning
 from mtx.data.encoding_stage import PairEncoder, joined_ids, text_range_batches
 from mtx.data.stage_runner import Stage, StageRunner
-from mtx.data.tokenize.language_tokens import LanguageTokens, LeadingIds, leading_ids, untagged_warning
+from mtx.data.tokenize.language_token_names import TargetStart
+from mtx.data.tokenize.language_tokens import (
+    LanguageTokens,
+    LeadingIds,
+    leading_ids,
+    target_start_warning,
+    untagged_warning,
+)
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import ConfigError
 from mtx.infra.dataset.sources.translation_directions import Direction
@@ -81,18 +88,29 @@ class LanguageTokenIds:
         encode: the tokenizers.
         languages: the direction of each part of the corpus, in order.
         has_tags: whether sources have a prefix; if they have neither, the log warns of what a model then lacks.
+        start: the token with which the model of the tokenizer begins; the log warns if targets do not. None: unknown.
+        position: `datamodule.language_token_position`.
     """
 
     def __init__(
-        self, given: LanguageTokens | None, encode: PairEncoder, languages: Sequence[Direction], *, has_tags: bool
+        self,
+        given: LanguageTokens | None,
+        encode: PairEncoder,
+        languages: Sequence[Direction],
+        *,
+        has_tags: bool,
+        start: TargetStart | None = None,
+        position: str = "prefix",
     ) -> None:
         self._given = given
         self._tokenizers = encode.tokenizers
         self._languages = languages
+        targets = list(dict.fromkeys(target for _, target in languages))
+        told = [None if start is None else target_start_warning(start, given, position, targets)]
         if not has_tags and given is None:
-            for told in (untagged_warning(encode.tokenizers), untagged_targets_warning(languages)):
-                if told is not None:
-                    log.warning(told)
+            told += [None if told[0] else untagged_warning(encode.tokenizers), untagged_targets_warning(languages)]
+        for warning in filter(None, told):
+            log.warning(warning)
 
     def of_parts(self, parts: Sequence[SelectedDataset]) -> list[LeadingIds]:
         """Return the ids of parts of the corpus; empty without language tokens."""

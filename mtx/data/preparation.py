@@ -8,7 +8,7 @@ builds it. Only the stage text changes texts. The stages split and filtered only
 the encoded datasets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -43,6 +43,7 @@ from mtx.data.validation_sets import PREDICT_NAME, named_errors
 from mtx.errors import ConfigError
 from mtx.infra.dal.row_views import SOURCE_COLUMN
 from mtx.infra.dataset.download import Downloader, SourceInfo
+from mtx.infra.dataset.sources.translation_directions import Direction
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Recipe:
             are measured on the same pairs.
         share: the share of the filtered training pairs that is trained on, by a hash of the source sentence.
         language_tokens: the tokens before each source and target that name the languages; None: none.
+        language_token_position: where batches have these tokens, `prefix` or `suffix`; stored ids begin with them.
     """
 
     downloader: Downloader
@@ -76,6 +78,7 @@ class Recipe:
     held_out_filter: PairFilter = field(default_factory=NoFilter)
     share: float = 1.0
     language_tokens: LanguageTokens | None = None
+    language_token_position: str = "prefix"
 
     def filter_of(self, split: Split) -> PairFilter:
         """Return the filter of a split."""
@@ -180,8 +183,7 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
     learned_from = filtered["train"] if recipe.tokenizer.train_on == "filtered" else splits.ids["train"]
     tokenizers = get_or_train(recipe.tokenizer, runner, learned_from)
     encode = PairEncoder(tokenizers, runner.store.scratch())
-    has_tags = bool(recipe.normalise.source_prefix)
-    ids = LanguageTokenIds(recipe.language_tokens, encode, part_languages(downloader, raw, repo), has_tags=has_tags)
+    ids = _language_token_ids(recipe, encode, part_languages(downloader, raw, repo))
     encoded: dict[str, str] = {}
     for split in splits.ids:
         parts = corpus.parts(splits.of_raw(split))
@@ -205,6 +207,17 @@ def _build_stages(recipe: Recipe, runner: StageRunner, weight_by: str | None) ->
         words=get_or_build_words(runner, filtered["train"], tokenizers) if recipe.tokenizer.is_sampled else None,
         name=info.name,
         built=built,
+    )
+
+
+def _language_token_ids(recipe: Recipe, encode: PairEncoder, languages: Sequence[Direction]) -> LanguageTokenIds:
+    return LanguageTokenIds(
+        recipe.language_tokens,
+        encode,
+        languages,
+        has_tags=bool(recipe.normalise.source_prefix),
+        start=getattr(recipe.tokenizer, "target_start", None),
+        position=recipe.language_token_position,
     )
 
 

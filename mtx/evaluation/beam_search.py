@@ -46,6 +46,7 @@ def n_best_search(
     never: Sequence[int] = (),
     reorder: Reorder | None = None,
     first: Tensor | None = None,
+    starts: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the best translations found for each sentence, the best first.
 
@@ -69,6 +70,8 @@ def n_best_search(
         reorder: called before each call of `next_scores` but the first, so that a cache can follow the hypotheses.
         first: int64 [N], the first token of each translation, which has probability 1, such as the token of a language;
             None: the search chooses it.
+        starts: int64 [N], the token of each sentence that replaces `bos_id`, such as the token of a language; None:
+            `bos_id`.
 
     Raises:
         ConfigError: `beam` is below 1, or `n_best` is below 1 or above `beam`.
@@ -83,7 +86,8 @@ def n_best_search(
     best = _BestHypotheses(len(max_tokens), n_best, length_penalty, device)
     num_ended = torch.zeros(len(max_tokens), dtype=torch.long, device=device)
     going = torch.arange(len(max_tokens), device=device)  # indices of the unfinished sentences
-    tokens = torch.full((len(going), beam, 1), bos_id, device=device)
+    begins = torch.full((len(going),), bos_id, device=device) if starts is None else starts
+    tokens = begins[:, None, None].expand(-1, beam, 1)
     totals = torch.full((len(going), beam), -torch.inf, device=device)
     totals[:, 0] = 0  # each sentence starts with one hypothesis; the others have probability 0
     while len(going):

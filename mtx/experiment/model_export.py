@@ -13,7 +13,13 @@ MODEL_FORMATS = ("transformers", "onnx")
 
 
 def export_model(
-    run: Run, *, ckpt: str | None, to: str | None, overwrite: bool = False, format: ModelFormat = "transformers"
+    run: Run,
+    *,
+    ckpt: str | None,
+    to: str | None,
+    overwrite: bool = False,
+    format: ModelFormat = "transformers",
+    direction: str | None = None,
 ) -> None:
     """Write the reference model of a checkpoint with its tokenizer, for `AutoModelForSeq2SeqLM` or as `model.onnx`.
 
@@ -23,6 +29,7 @@ def export_model(
         to: The folder.
         overwrite: Whether to replace an earlier export.
         format: `transformers` or `onnx`.
+        direction: The direction of a checkpoint of several, such as `en-de`.
 
     Raises:
         ConfigError: `ckpt` or `to` is missing, or the checkpoint is of another model or has two vocabularies.
@@ -40,7 +47,7 @@ def export_model(
             f"format={format}"
         )
     path, target = existing_checkpoint(ckpt, task="export"), expanded_path(to).absolute()
-    translator = load_translator(path, device="cpu")
+    translator = load_translator(path, device="cpu", direction=direction)
     assert isinstance(translator.generator, ReferenceGenerator)  # no other model is built without a typed class
     with atomic_target(target, overwrite=overwrite) as folder:
         write = write_onnx if format == "onnx" else write_folder
@@ -53,6 +60,8 @@ def export_model(
                 "source_ids": layout.source._asdict(),
                 "target_ids": layout.target._asdict(),
                 "source_eos": layout.source_eos,
+                "language_token_ids": None if (leading := translator.state.leading_ids) is None else leading._asdict(),
+                "language_token_position": layout.language_token_position,
             }
         write_description({**described, "languages": list(translator.languages)}, folder)
     run.console.print(f"exported the model of {path} to {target}", highlight=False, soft_wrap=True)

@@ -31,6 +31,7 @@ from mtx.training.checkpoint_content import existing_checkpoint
 if TYPE_CHECKING:
     from mtx.training.checkpoint_translator import CheckpointTranslator
 
+LEFT_OUT = ("empty_line", "empty_translation", "too_long")  # reasons for which a line gives no pair
 LINES_AT_ONCE = 1000  # lines that are translated together, in batches of similar length
 
 
@@ -95,12 +96,21 @@ class BackTranslationDownloader(Downloader):
     def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Yield the pairs in the order of the lines; empty lines and lines that the model would truncate are left out.
 
-        Raises SourceError at a line that is not valid UTF-8.
+        Raises SourceError at a line that is not valid UTF-8, or if no line gives a pair.
         """
         if split != "train":
             raise SourceError(f"{self._file.name} has no split {split!r}; there is: train")
-        yield from batches_of_rows(self._pairs(counts), None)
+        num_pairs = 0
+        for batch in batches_of_rows(self._pairs(counts), None):
+            num_pairs += batch.num_rows
+            yield batch
         self._file.check_unchanged()
+        if not num_pairs:
+            left_out = ", ".join(f"{counts[reason]:,} {reason}" for reason in LEFT_OUT if counts.get(reason))
+            raise SourceError(
+                f"no line of {self._file.name} gives a pair: {left_out}. Train "
+                f"downloader.ckpt={self.ckpt} longer, or set downloader.text to another file"
+            )
 
     def _pairs(self, counts: dict[str, int]) -> Iterator[tuple[str, str]]:
         waiting: list[str] = []
@@ -131,7 +141,7 @@ class BackTranslationDownloader(Downloader):
         )
         for text, ids, kept, best in zip(texts, rows, is_kept, found, strict=True):
             if not kept or not best[0].text:
-                reason = "empty_line" if not ids else "empty_translation" if kept else "too_long"
+                reason = LEFT_OUT[0 if not ids else 1 if kept else 2]
                 counts[reason] = counts.get(reason, 0) + 1
                 continue
             yield (best[0].text if self.tag is None else f"{self.tag} {best[0].text}"), text

@@ -1,17 +1,20 @@
 """Read a checkpoint without Lightning: check its bytes, and read only tensors and plain values from it."""
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mtx import __version__
 from mtx.errors import ConfigError
 from mtx.infra.dal.archive_errors import ARCHIVE_ERRORS
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.library_errors import library_reason
 
+VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){1,2}((a|b|rc|\.dev|\.post)\d{1,4})?")  # as mtx writes its own
 MAX_NAMES = 3  # names of unsafe objects that an error message lists
 CHECKPOINT_PLACE = "Each training run writes its checkpoint to RUN_FOLDER/checkpoints/last.ckpt"
 
@@ -50,6 +53,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise ConfigError(_not_read_message(path, "it holds no state_dict of a model"))
     return content
+
+
+def unfit_values_advice(written_by: object) -> str:
+    """Return what to do if a checkpoint has values that this version cannot use: take the version that wrote it.
+
+    Args:
+        written_by: the version that the checkpoint names, as anyone may have written it.
+    """
+    if isinstance(written_by, str) and VERSION.fullmatch(written_by) and written_by != __version__:
+        return f'mtx {written_by} wrote it, but this is mtx {__version__}. Run pip install "mtx=={written_by}"'
+    return "Set ckpt= to a checkpoint of task=fit that is unchanged"
+
+
+def invalid_values(path: object, reason: str, written_by: object = None) -> str:
+    """Return an error message for values of a checkpoint that no translator can be built from."""
+    return (
+        f"ckpt={path} has invalid values for translation: {' '.join(reason.split())[:300]}. "
+        f"{unfit_values_advice(written_by)}"
+    )
 
 
 def damage_of(path: Path) -> str:

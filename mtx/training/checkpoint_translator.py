@@ -31,7 +31,7 @@ from mtx.training.reference.incremental_decoding import search_translations
 from mtx.training.reference.network import Transformer
 from mtx.training.reference.network_from_checkpoint import network_of
 from mtx.training.translation_device import translation_device
-from mtx.training.translation_state import TranslationState, translation_state
+from mtx.training.translation_state import TranslationState, translation_state, version_of
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ class ReferenceGenerator:
             n_best=options.n_best,
             length_penalty=options.length_penalty,
             first=batch["labels"][:, 0] if self.forced_target_tokens else None,
+            starts=batch["decoder_input_ids"][:, 0],
         )
 
 
@@ -224,7 +225,13 @@ class CheckpointTranslator:
         pairs = EncodedPairs(TokenRows.of(sources), TokenRows.of(targets))
         layout = self.state.batch_format
         names = "mtx" if isinstance(self.generator, ReferenceGenerator) else layout.names  # the search needs padding
-        made = BatchFormat(source=layout.source, target=layout.target, source_eos=layout.source_eos, names=names)
+        made = BatchFormat(
+            source=layout.source,
+            target=layout.target,
+            source_eos=layout.source_eos,
+            names=names,
+            language_token_position=layout.language_token_position,
+        )
         batch = collate_rows(pairs, np.arange(len(sources)), made, compiled=False)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
@@ -280,7 +287,7 @@ def load_translator(
     where = translation_device(device)
     if model is not None:
         return CheckpointTranslator(state, ModuleGenerator(own_model(model, content, path).to(where)), where)
-    network = network_of(content, path)
+    network = network_of(content, path, version_of(content))
     sizes = (network.source_embedding.num_embeddings, network.target_embedding.num_embeddings)
     if sizes != (vocabulary_size(state.source), vocabulary_size(state.target)):
         raise ConfigError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtx.batches.batch_format import BatchFormat, MaxTokens
+from mtx.batches.batch_format import BatchFormat, LanguageTokenPosition, MaxTokens
 from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
@@ -31,7 +31,7 @@ from mtx.data.score.scorer import Scorer
 from mtx.data.split import DropContaminated, DropLeaks, HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
-from mtx.data.tokenize.language_tokens import LanguageTokens
+from mtx.data.tokenize.language_tokens import LanguageTokens, check_position
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.data.training_share import Share
@@ -78,6 +78,8 @@ class TranslationData:
         language_tokens: the tokens of a pretrained vocabulary that come first in each source and target and name its
             language, as mBART-50 and NLLB expect them: `auto`, or the token of each language. Generation is forced to
             begin with that of the target, which does not count in bits per byte. None: none.
+        language_token_position: `prefix`; or `suffix` for the first mBART, whose token follows the EOS of a source,
+            and starts the decoder instead of BOS.
         validation: pairs held out for validation if the source has no validation split: a count, a fraction, or None.
         test: pairs held out for test if the source has no test split: a count, a fraction, or None.
         held_out_seed: another seed holds out other sentences.
@@ -144,6 +146,7 @@ class TranslationData:
         directions: Directions | None = None,
         target_tag: str | None = ">>{target}<< ",
         language_tokens: LanguageTokens | None = None,
+        language_token_position: LanguageTokenPosition = "prefix",
         validation: HeldOutSize = 0.01,
         test: HeldOutSize = 0.01,
         held_out_seed: HashSeed = 0,
@@ -178,6 +181,7 @@ class TranslationData:
         )
         self._weighting = pair_weighting(weight_by, quantile_weights)
         check_shapes(sampler, tokenizer, downloader, self._grouping, self._weighting, batch_format)
+        check_position(language_token_position, language_tokens)
         held_out = HeldOut(
             validation=validation,
             test=test,
@@ -202,6 +206,7 @@ class TranslationData:
             held_out_filter or NoFilter(),
             share,
             language_tokens,
+            language_token_position,
         )
         self.recipe = directed_recipe(recipe, directions, target_tag)
         self.sampler = self._given_sampler = sampler
@@ -219,7 +224,8 @@ class TranslationData:
             max_target_tokens=max_target_tokens,
             length_multiple=NO_PADDING if batch_format in UNPADDED_FORMATS else getattr(sampler, "length_multiple", 1),
             names=batch_format,
-            forced_target_tokens=int(language_tokens is not None),
+            forced_target_tokens=int(language_tokens is not None and language_token_position == "prefix"),
+            language_token_position=language_token_position,
         )
         self.ids: StageIds | None = None
         self._data: PreparedData | None = None
@@ -320,9 +326,9 @@ class TranslationData:
         """Return the facts about the data that a model needs; `task=fit` passes them to arguments of the same names.
 
         The keys are `source_vocab_size`, `target_vocab_size`, `joint_vocabulary`; `pad_id`, `bos_id` and `eos_id` of
-        the target; `source_pad_id`; `forced_target_tokens`, 1 with `language_tokens`, else 0; and `max_source_tokens`
-        and `max_target_tokens`. The last two are the largest numbers of positions in any batch, held-out pairs
-        included; None: no limit.
+        the target; `source_pad_id`; `forced_target_tokens`, 1 with `language_tokens` as a prefix, else 0; and
+        `max_source_tokens` and `max_target_tokens`. The last two are the largest numbers of positions in any batch,
+        held-out pairs included; None: no limit.
         """
         return self._prepared_data.facts()
 

@@ -4,7 +4,7 @@
 machine can translate without the store and without the corpus.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,18 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
 from mtx import __version__
-from mtx.batches.batch_format import BatchFormat, MaxTokens
+from mtx.batches.batch_format import BatchFormat, LanguageTokenPosition, MaxTokens
 from mtx.batches.schema import BuiltFormat
 from mtx.components.identity import JSON, identity
 from mtx.data.direction_tags import part_normaliser
-from mtx.data.normalise import DefaultNormaliser, NoNormaliser, Normaliser, untagged_message
-from mtx.data.normalise_steps import StepsNormaliser
+from mtx.data.normalise import Normaliser, untagged_message
 from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.language_tokens import LeadingIds
 from mtx.data.tokenize.stored_tokenizer import tokenizer_from_str
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer, vocabulary_size
 from mtx.data.tokenize.tokenizer_json_problem import tokenizer_json_problem
-from mtx.errors import ConfigError, MtxError, OwnCodeError
+from mtx.errors import ConfigError, MtxError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 from mtx.infra.dataset.sources.translation_directions import (
     Direction,
@@ -33,18 +32,15 @@ from mtx.infra.dataset.sources.translation_directions import (
     matching_direction,
     parsed_directions,
 )
-from mtx.library_errors import library_reason
+from mtx.training.checkpoint_content import invalid_values, unfit_values_advice
+from mtx.training.stored_normaliser import check_prefix, stored_normaliser
 
 if TYPE_CHECKING:
     from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 
 STATE_KEY = "translation"  # the key of these values in the state of the data module
-FORMAT = 1  # increase this if a reader of this version could not use the values
-NORMALISERS: Mapping[str, Callable[..., Normaliser]] = {
-    "normalise/default": DefaultNormaliser,
-    "normalise/none": NoNormaliser,
-    "normalise/steps": StepsNormaliser,
-}
+FORMAT = 2  # the newest; increase this if a reader of this version could not use the values
+SUFFIX_FORMAT = 2  # of values with `language_token_position=suffix`, which earlier versions would ignore
 
 Id = Annotated[int, Field(ge=0)]
 Ids = Annotated[list[Id], Field(min_length=4, max_length=4)]
@@ -58,7 +54,7 @@ class StoredState(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    format: Literal[1]
+    format: Literal[1, 2]
     mtx: str
     source_tokenizer: str
     target_tokenizer: str | None
@@ -73,6 +69,7 @@ class StoredState(BaseModel):
     eval_max_bytes: Annotated[int, Field(ge=1)] | None = None
     directions: list[Languages] = []
     language_token_ids: list[Annotated[list[Id], Field(min_length=2, max_length=2)]] = []
+    language_token_position: LanguageTokenPosition = "prefix"
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ def stored_state(
 ) -> dict[str, JSON]:
     """Return the values that a checkpoint stores, as plain values."""
     return {
-        "format": FORMAT,
+        "format": SUFFIX_FORMAT if batch_format.has_language_suffix else 1,
         "mtx": __version__,
         "source_tokenizer": pair.source.to_str(),
         "target_tokenizer": None if pair.joint else pair.target.to_str(),
@@ -190,7 +187,14 @@ def stored_state(
         "eval_max_bytes": eval_max_bytes,
         "directions": [list(each) for each in directions],
         "language_token_ids": [list(each) for each in language_token_ids],
+        "language_token_position": batch_format.language_token_position,
     }
+
+
+def version_of(checkpoint: Mapping[str, Any]) -> object:
+    """Return the version of mtx that a checkpoint says has written it, which may be any value; None: it says none."""
+    stored = [value.get(STATE_KEY) for value in checkpoint.values() if isinstance(value, Mapping)]
+    return next((each.get("mtx") for each in stored if isinstance(each, Mapping)), None)
 
 
 def translation_state(
@@ -216,25 +220,26 @@ def translation_state(
     stored_format = values.get("format")
     if isinstance(stored_format, int) and stored_format > FORMAT:
         raise ConfigError(
-            f"ckpt={path} was written by mtx {str(values.get('mtx'))[:20]}, whose checkpoints mtx {__version__} cannot "
-            "read. Install that version: pip install --upgrade mtx"
+            f"ckpt={path} is of a newer version, whose checkpoints mtx {__version__} cannot read. "
+            f"{unfit_values_advice(values.get('mtx'))}"
         )
     try:
         stored = StoredState.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(_invalid(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ConfigError(invalid_values(path, reason, values.get("mtx"))) from None
     source = _tokenizer(stored.source_tokenizer, stored.source_ids, path)
     target = source
     if stored.target_tokenizer is not None:
         target = _tokenizer(stored.target_tokenizer, stored.target_ids, path)
     _check_language_tokens(stored, source, target, path)
-    _check_prefix(normalise, stored.normalise, path)
+    check_prefix(normalise, stored.normalise, path)
     corpus = modules[0].get("data", {})
     return TranslationState(
         source=source,
         target=target,
-        normalise=normalise or _normaliser(stored.normalise, path),
+        normalise=normalise or stored_normaliser(stored.normalise, path),
         batch_format=BatchFormat(
             source=SpecialIds(*stored.source_ids),
             target=SpecialIds(*stored.target_ids),
@@ -242,7 +247,8 @@ def translation_state(
             max_source_tokens=stored.max_source_tokens,
             max_target_tokens=stored.max_target_tokens,
             names=stored.names,
-            forced_target_tokens=int(bool(stored.language_token_ids)),
+            forced_target_tokens=int(bool(stored.language_token_ids) and stored.language_token_position == "prefix"),
+            language_token_position=stored.language_token_position,
         ),
         languages=(stored.languages[0], stored.languages[1]),
         corpus=corpus if isinstance(corpus, Mapping) else {},
@@ -260,10 +266,10 @@ def _tokenizer(content: str, ids: list[int], path: object) -> Tokenizer:
         raise ConfigError(f"ckpt={path}: {error}") from error
     except Exception as error:  # the library raises plain Exception
         raise ConfigError(
-            _invalid(path, f"a tokenizer is damaged ({tokenizer_json_problem(content, error)})")
+            invalid_values(path, f"a tokenizer is damaged ({tokenizer_json_problem(content, error)})")
         ) from error
     if max(ids) >= size:
-        raise ConfigError(_invalid(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))
+        raise ConfigError(invalid_values(path, f"the special ids {ids} exceed a vocabulary of {size} tokens"))
     return prepare_tokenizer(tokenizer)
 
 
@@ -271,47 +277,7 @@ def _check_language_tokens(stored: StoredState, source: Tokenizer, target: Token
     """Raise ConfigError unless each direction has the ids of its language tokens, which are in the vocabularies."""
     ids = stored.language_token_ids
     if ids and len(ids) != max(len(stored.directions), 1):
-        raise ConfigError(_invalid(path, "language_token_ids has another number of directions"))
+        raise ConfigError(invalid_values(path, "language_token_ids has another number of directions"))
     sizes = vocabulary_size(source), vocabulary_size(target)
     if any(number >= size for each in ids for number, size in zip(each, sizes, strict=True)):
-        raise ConfigError(_invalid(path, f"language_token_ids {ids} exceed vocabularies of {sizes} tokens"))
-
-
-def _check_prefix(typed: Normaliser | None, stored: Mapping[str, Any], path: object) -> None:
-    """Raise ConfigError if the user types a prefix of sources that is none of those of the training's parts."""
-    prefix, trained = getattr(typed, "source_prefix", None), stored.get("source_prefix")
-    if isinstance(prefix, str) and isinstance(trained, Mapping) and prefix not in ("", *trained.values()):
-        known = ", ".join(dict.fromkeys(repr(value) for value in trained.values()))
-        raise ConfigError(
-            f"normalise.source_prefix={prefix!r} is unknown to ckpt={path}, which was trained with {known[:300]}. Set "
-            "one of these"
-        )
-
-
-def _normaliser(described: Mapping[str, Any], path: object) -> Normaliser:
-    """Return the normaliser of mtx that a checkpoint describes. Raises ConfigError for a user's own."""
-    kind = described.get("kind")
-    of_mtx = NORMALISERS.get(kind) if isinstance(kind, str) else None
-    options = {key: value for key, value in described.items() if key not in ("kind", "version")}
-    steps = options.get("steps", [])
-    if of_mtx is None or (isinstance(steps, list) and not all(isinstance(step, str) for step in steps)):
-        raise OwnCodeError(
-            f"ckpt={path} was trained on texts that your own code {str(kind)[:80]!r} normalised, which mtx does not "
-            "run by a checkpoint's own word. Type the normalise=… options of the training, too"
-        )
-    if described.get("version") != vars(of_mtx)["version"]:
-        raise ConfigError(
-            f"ckpt={path} was trained on texts that another version of mtx normalised ({kind}, version "
-            f"{described.get('version')!r}). Choose a normaliser, such as normalise=default"
-        )
-    try:
-        return of_mtx(**options)
-    except (MtxError, TypeError) as error:
-        raise ConfigError(_invalid(path, f"normalise: {library_reason(error)}")) from error
-
-
-def _invalid(path: object, reason: str) -> str:
-    return (
-        f"ckpt={path} has invalid values for translation: {' '.join(reason.split())[:300]}. Set ckpt= to a checkpoint "
-        "of task=fit that is unchanged"
-    )
+        raise ConfigError(invalid_values(path, f"language_token_ids {ids} exceed vocabularies of {sizes} tokens"))

@@ -175,6 +175,13 @@ def test_a_quoted_override_is_the_value_itself(name: str) -> None:
     assert compose(["downloader=local", quoted])["downloader"]["path"] == name
 
 
+@pytest.mark.parametrize("value", ["${", "${}", "a ${b, ${c", "\\${", "$", "${}'"])
+def test_an_interpolation_that_cannot_be_parsed_is_proposed_as_text(value: str) -> None:
+    told = told_of("downloader=local", f"downloader.path={value}")
+    (proposed,) = check_proposals(told) if told else [["downloader=local", f"downloader.path={value}"]]
+    assert compose(proposed)["downloader"]["path"].replace("\\$", "$") == value.replace("\\$", "$")
+
+
 SEVERAL = [
     ("sampler=random,bucket",),
     ("tokenizer.vocab_size=4000,8000",),
@@ -526,6 +533,12 @@ def test_a_range_without_values_or_with_too_many_is_refused(values: str, said: s
     with pytest.raises(ConfigError) as raised:
         check_ranges(parsed)
     assert f"gives {said}. Set 'seed=range(0,3)', or 'seed=range(3,0,-1)' to count down" in str(raised.value)
+
+
+def test_an_interval_is_refused_in_a_grid() -> None:
+    with pytest.raises(ConfigError, match=r"^budget.seconds=interval\(0,1\) gives no values to a grid, ") as raised:
+        check_ranges(OverridesParser.create().parse_overrides(["seed=1,2", "budget.seconds=interval(0,1)"]))
+    assert "Set 'budget.seconds=choice(VALUE,VALUE)', or choose one that draws: sweeper=optuna" in str(raised.value)
 
 
 def test_the_range_of_a_search_may_have_any_number_of_values(mtx: Mtx, tmp_path: Path) -> None:

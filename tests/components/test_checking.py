@@ -179,8 +179,9 @@ def test_nested_components_and_partials_are_built() -> None:
 
 
 def test_an_error_of_mtx_comes_through_and_another_is_explained() -> None:
-    with pytest.raises(DataError, match="13 is refused"):
+    with pytest.raises(DataError, match="13 is refused") as refused:
         build({"part": part(count=13)}, "part")
+    assert refused.value.__cause__ is None  # not the error itself, at which a search of causes would not end
     with pytest.raises(
         ConfigError, match=r"part cannot be built: .*Part refuses its options: ValueError: 14 is refused too"
     ):

@@ -175,6 +175,8 @@ def test_bleu_counts_words_as_the_language_writes_them(
         ("Deutsch", "'Deutsch' is no known code"),
         ("xx", "'xx' is no known code.* set downloader.target_language=NAME"),
         ("", "'' is no known code"),
+        ("und", "'und' is no known code"),
+        ("mul", "'mul' is no known code"),
         ("sr-Latn", None),
         ("ckb", None),
         ("dz", "counts characters as words .* known for 'dz'"),

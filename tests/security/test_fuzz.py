@@ -4,6 +4,9 @@ import importlib
 import json
 import random
 import sys
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from mtx.errors import MtxError, StoreError
 from mtx.infra.dataset.sources.local import LocalDownloader
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
-fuzz, fuzz_files, fuzz_settings = map(importlib.import_module, ("fuzz", "fuzz_files", "fuzz_settings"))
+fuzz, fuzz_files, fuzz_settings, fuzz_refusals, fuzz_outcomes = map(
+    importlib.import_module, ("fuzz", "fuzz_files", "fuzz_settings", "fuzz_refusals", "fuzz_outcomes")
+)
 
 INPUTS = 60
 PARSERS = fuzz_files.parsers()
@@ -74,7 +79,7 @@ def test_settings_are_accepted_or_refused_by_their_key(capsys: pytest.CaptureFix
     ],
 )
 def test_a_refusal_is_judged_by_its_message(message: str, problem: str | None) -> None:
-    found = fuzz_settings.refusal_problem(message, ["sampler.batch_size"])
+    found = fuzz_refusals.refusal_problem(message, ["sampler.batch_size"])
     assert found is None if problem is None else problem in found
 
 
@@ -88,8 +93,56 @@ def test_a_refusal_is_judged_by_its_message(message: str, problem: str | None) -
 def test_a_refusal_that_quotes_its_cause_fails(message: str, problem: str | None) -> None:
     error = MtxError(message)
     error.__cause__ = ValueError("invalid literal for int()")
-    found = fuzz_settings.quoted_sentence(error)
+    found = fuzz_refusals.quoted_sentence(error)
     assert found is None if problem is None else found is not None and found.startswith(problem)
+
+
+def test_an_error_that_is_its_own_cause_fails() -> None:
+    error = MtxError("sampler.batch_size")
+    error.__cause__ = error
+    assert fuzz_refusals.quoted_sentence(error) == "is among its own causes, MtxError: sampler.batch_size"
+
+
+def test_a_proposed_command_that_does_not_compose_fails() -> None:
+    tried: list[list[str]] = []
+
+    def problem(words: list[str]) -> str | None:
+        return tried.append(words) or "there is no task"
+
+    told = fuzz_refusals.refusal_problem("seed. Type: mtx task=x 'a=[1]'", ["seed"], composition_problem=problem)
+    assert told == "proposes a command that does not compose (there is no task): mtx task=x 'a=[1]'"
+    assert tried == [["task=x", "a=[1]"]]
+
+
+@pytest.mark.parametrize("place", ["call", "read_problem", "refusal_problem"])
+def test_an_endless_input_fails_and_the_next_one_runs(place: str) -> None:
+    def endless(*_: str) -> None:
+        while True:
+            pass
+
+    def refused() -> None:
+        raise MtxError("refused")
+
+    outcome = fuzz_outcomes.Outcome()
+    calls = {"call": refused if place == "refusal_problem" else (lambda: None), place: endless}
+    fuzz_outcomes.run_input(outcome, "endless", **calls, seconds=0.05)
+    fuzz_outcomes.run_input(outcome, "next", lambda: None, seconds=0.05)
+    assert outcome.failures == [("endless", "TooSlowError: the input exceeded the time limit")]
+    assert outcome.read == 1
+
+
+def test_the_input_at_which_a_process_ends_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def outcomes(call: partial[Any], options: list[str], processes: int) -> Iterator[Any]:
+        (call.keywords["folder"] / "engine-local").mkdir()
+        (call.keywords["folder"] / "engine-local" / fuzz_settings.CURRENT).write_text("engine.num_tasks=7")
+        yield options[0], fuzz_outcomes.Outcome(read=7)
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(fuzz_settings, "_outcomes", outcomes)
+    assert fuzz.main(["settings", "--only", "engine/local", "--processes", "2"]) == 1
+    assert "a process ended at this input: mtx engine.num_tasks=7\n" in capsys.readouterr().out
 
 
 VALUES = st.recursive(

@@ -106,6 +106,12 @@ def test_bad_input_is_told_with_what_to_type(ckpt: Path, text: Path, tmp_path: P
     assert "task=translate" not in str(caught.value), "a damaged file says nothing about own models"
 
 
+def test_a_text_without_any_translation_is_told_with_the_reasons(ckpt: Path, tmp_path: Path) -> None:
+    (tmp_path / "mono.de").write_text("\n\n" + "long " * 300 + "\n")
+    with pytest.raises(SourceError, match=r"no line of .* pair: 2 empty_line, 1 too_long\. Train downloader\.ckpt="):
+        list(BackTranslationDownloader(**options(ckpt, tmp_path / "mono.de")).batches("train", {}))
+
+
 def test_a_checkpoint_of_an_own_model_is_sent_to_the_task(ckpt: Path, text: Path, tmp_path: Path) -> None:
     content = torch.load(ckpt, weights_only=True)
     torch.save({**content, "model_kind": "own"}, tmp_path / "own.ckpt")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_checkpoint
 import torch
+from rich.console import Console
 from tokenizers import AddedToken
 
 from mtx import compose_datamodule
@@ -23,12 +24,13 @@ from mtx.evaluation.likelihood import without_first_labels
 from mtx.experiment.contrastive_accuracy import _candidates
 from mtx.experiment.evaluate import _of_set, check_languages
 from mtx.experiment.held_out_slicings import held_out_slicings
+from mtx.experiment.model_export import export_model
 from mtx.experiment.named_set_scores import score_named_sets
 from mtx.experiment.translations import score_samples
 from mtx.records.report_record import Report
 from mtx.training.back_translation import BackTranslationDownloader
 from mtx.training.checkpoint_likelihood import target_nats
-from mtx.training.checkpoint_translator import load_translator
+from mtx.training.checkpoint_translator import SearchOptions, load_translator
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
 from mtx.training.translation_state import translation_state
@@ -36,6 +38,8 @@ from mtx.training.translation_state import translation_state
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning", "ignore:.*does not have many workers"
 )
+
+RUN: Any = SimpleNamespace(console=Console(quiet=True))
 
 
 def data(folder: Path, *overrides: str) -> TranslationDataModule:
@@ -77,6 +81,71 @@ def forced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TransformerT
     folder = tmp_path_factory.mktemp("forced")
     tokens = ("tokenizer=pretrained", f"tokenizer.filepath={folder / 'nllb.json'}", "datamodule.language_tokens=auto")
     return trained(folder, "forced", *tokens)
+
+
+@pytest.fixture(scope="module")
+def suffixed(forced: tuple[Path, Any, Any]) -> tuple[Path, TransformerTranslator, TranslationDataModule]:
+    folder = forced[0].parent  # whose encoded datasets are the same
+    tokens = ("tokenizer=pretrained", f"tokenizer.filepath={folder / 'nllb.json'}", "datamodule.language_tokens=auto")
+    return trained(folder, "suffixed", *tokens, "datamodule.language_token_position=suffix")
+
+
+def test_language_tokens_of_the_first_mbart_end_sources_and_start_the_decoder(
+    forced: tuple[Path, Any, TranslationDataModule], suffixed: tuple[Path, Any, TranslationDataModule]
+) -> None:
+    path, model, dm = suffixed
+    assert dm.ids.encoded == forced[2].ids.encoded  # type: ignore[union-attr]
+    assert dm.facts()["forced_target_tokens"] == 0
+    english, german = (dm.tokenizers.source.token_to_id(name) for name in ("eng_Latn", "deu_Latn"))
+    batch = next(iter(dm.val_dataloader()))  # type: ignore[arg-type]
+    lasts = batch["encoder_input_ids"].gather(1, batch["encoder_attn_mask"].sum(1, keepdim=True) - 1)[:, 0]
+    starts = torch.stack([lasts, batch["decoder_input_ids"][:, 0]])
+    assert {tuple(row) for row in starts.T.tolist()} == {(english, german), (german, english)}
+    translator = load_translator(path, device="cpu", direction="en-de")
+    assert translator.state.batch_format.language_token_position == "suffix"
+    made = translator.batch_of(translator.encode(["ab"]), translator.encode(["c"], "target"))
+    a, b, c = (dm.tokenizers.source.encode(text).ids[0] for text in "abc")
+    eos = dm.facts()["eos_id"]
+    assert made["encoder_input_ids"].tolist() == [[a, b, eos, english]]
+    assert (made["decoder_input_ids"].tolist(), made["labels"].tolist()) == ([[german, c]], [[c, eos]])
+    found = []
+    for each in (translator, load_translator(path, device="cpu", direction="de-en")):
+        batch = each.batch_of(each.encode(["line 3", "ab"]), each.state.encoded(["", ""], "target"))
+        found.append(model.translate(batch, 20, beam=2))
+        best = each.generator.generate(batch, torch.tensor([20, 20]), SearchOptions(beam=2))
+        assert [hypotheses[0].ids for hypotheses in best] == found[-1]
+    assert found[0] != found[1]  # the start of the decoder decides the language
+
+
+def test_a_position_without_tokens_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"moves language tokens, but .* is null\. Set datamodule\.language_tokens=auto"
+    ):
+        data(tmp_path, "tokenizer=byte", "datamodule.language_token_position=suffix")
+
+
+@pytest.mark.parametrize("kind", ["forced", "suffixed"])
+def test_a_folder_of_transformers_has_the_language_tokens(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    path, model, _ = request.getfixturevalue(kind)
+    with pytest.raises(ConfigError, match=r"several directions.*Choose one: task\.direction=en-de"):
+        export_model(RUN, ckpt=str(path), to=str(tmp_path / "none"))
+    translator = load_translator(path, device="cpu", direction="en-de")
+    export_model(RUN, ckpt=str(path), to=str(tmp_path / "model"), direction="en-de")
+    loaded = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    texts = ["line 3", "ab"]
+    batch = translator.batch_of(translator.encode(texts), translator.state.encoded(["", ""], "target"))
+    given = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+    assert torch.equal(given["input_ids"], batch["encoder_input_ids"])
+    with torch.inference_mode():
+        ids = loaded.generate(**given, num_beams=1, max_new_tokens=9).tolist()
+    assert {tuple(row[:2])[kind == "forced"] for row in ids} == {translator.state.leading_ids.target}  # type: ignore[union-attr]
+    ours = model.translate(batch, 9 - (kind == "forced"), beam=1)
+    begins = 1 + (kind == "forced")
+    assert [row[begins : begins + len(mine)] for row, mine in zip(ids, ours, strict=True)] == ours
 
 
 def test_batches_begin_with_the_tokens_of_the_languages(forced: tuple[Path, Any, TranslationDataModule]) -> None:

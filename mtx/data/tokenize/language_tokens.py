@@ -2,31 +2,31 @@
 
 mBART-50 and NLLB learn from `[en_XX] source </s>` and `[de_DE] target </s>`, and generation is forced to begin with the
 token of the wanted language (Tang et al. 2020, "Multilingual Translation with Extensible Multilingual Pretraining and
-Finetuning"; NLLB Team 2022, "No Language Left Behind"). The tokens are ids of the vocabulary, and no text.
+Finetuning"; NLLB Team 2022, "No Language Left Behind"). The tokens are ids of the vocabulary, and no text. For the
+first mBART, `mtx.batches.language_token_suffix` moves the tokens when batches are built.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 from tokenizers import Tokenizer
 
 from mtx.data.token_rows import SpecialIds
+from mtx.data.tokenize.language_token_names import DECODER_START, TargetStart, language_of_token
 from mtx.data.tokenize.sentencepiece_file import CONTROL
 from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import ConfigError, choices
-from mtx.infra.dataset.language_names import SIDES, is_language_tag, likeness
+from mtx.infra.dataset.language_names import SIDES, likeness
 
 CONFIG_KEY = "datamodule.language_tokens"
+POSITION_KEY = "datamodule.language_token_position"
 LanguageTokens = Annotated[
     Literal["auto"] | Mapping[str, str],
     Field(description="auto, or a token for each language, such as {en: eng_Latn, de: deu_Latn}"),
 ]
-# A language as vocabularies write it: eng_Latn, en_XX, __en__, <2en>, >>en<<
-WRITTEN = re.compile(r"(?:__|<2|>>)?([a-z]{2,3}(?:_[A-Z][A-Za-z]{1,3})?)(?:__|>|<<)?")
 TEXT_TAG = ">>"  # begins a tag that is text before the source, as in models of OPUS-MT
 USER_DEFINED = 4  # the type of such a piece in a SentencePiece model
 MIN_LANGUAGES = 2  # a vocabulary with fewer language tokens is of one language
@@ -50,11 +50,7 @@ def languages_of(tokenizer: Tokenizer) -> dict[str, str]:
         names = [token for token in tokenizer.get_vocab() if token.startswith(TEXT_TAG)]
     else:
         names = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-    found = {}
-    for name in names:
-        written = WRITTEN.fullmatch(name)
-        if written and is_language_tag(written[1].removesuffix("_XX")):
-            found[name] = written[1].removesuffix("_XX")
+    found = {name: code for name in names if (code := language_of_token(name)) is not None}
     return found if len(found) >= MIN_LANGUAGES else {}
 
 
@@ -81,6 +77,15 @@ def check_unsampled(*, is_sampled: bool) -> None:
         raise ConfigError(
             f"{CONFIG_KEY} needs the same ids in every epoch, but the tokenizer samples segmentations. Set "
             "tokenizer.dropout=0, or tokenizer.alpha=null"
+        )
+
+
+def check_position(position: str, given: LanguageTokens | None) -> None:
+    """Raise ConfigError if language tokens have another position than the usual one, but there are none."""
+    if position != "prefix" and given is None:
+        raise ConfigError(
+            f"{POSITION_KEY}={position} moves language tokens, but {CONFIG_KEY} is null. Set {CONFIG_KEY}=auto, or "
+            f"{POSITION_KEY}=prefix"
         )
 
 
@@ -131,3 +136,32 @@ def untagged_warning(tokenizers: TokenizerPair) -> str | None:
         f"the vocabulary has {len(known)} language tokens, such as {shown}, but neither sources nor targets get one, "
         f"so a model does not know the language. Set {CONFIG_KEY}=auto, or a tag with normalise.source_prefix"
     )
+
+
+def target_start_warning(
+    start: TargetStart, given: LanguageTokens | None, position: str, targets: Sequence[str]
+) -> str | None:
+    """Return a warning if targets do not begin as the config of the tokenizer's model says; else None.
+
+    Args:
+        start: the token with which the model begins.
+        given: `datamodule.language_tokens`.
+        position: `datamodule.language_token_position`.
+        targets: codes of the target languages.
+    """
+    language = language_of_token(start.token)
+    fitting = "suffix" if start.key == DECODER_START else "prefix"
+    told = f"{start.key} in the config of the tokenizer's model begins translations with {start.token}, but"
+    if language is None:
+        return f"{told} targets do not begin with it. Set model.config.{start.key} = None in your model"
+    if given is None:
+        also = f" and {POSITION_KEY}=suffix" if fitting == "suffix" else ""
+        return f"{told} targets do not begin with it. Set {CONFIG_KEY}=auto{also}"
+    if position != fitting:
+        return f"{told} {POSITION_KEY}={position} writes it elsewhere. Set {POSITION_KEY}={fitting}"
+    if not any(likeness(language, each) for each in targets):
+        return (
+            f"{told} the target language is {', '.join(targets)}. Set model.config.{start.key} of your model to the id "
+            "of its token"
+        )
+    return None

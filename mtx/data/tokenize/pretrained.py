@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import Sequence, Split
 from mtx.components.checked_options import component
 from mtx.components.identity import JSON, LATER
 from mtx.data.dataset import TranslationDataset
+from mtx.data.tokenize.language_token_names import TargetStart
 from mtx.data.tokenize.tokenization import (
     SPECIAL_TOKENS,
     Side,
@@ -29,6 +30,7 @@ from mtx.data.tokenize.tokenizer_folder import (
     TOKEN_FILES,
     TOKENIZER_FILE,
     folder_special_tokens,
+    folder_target_start,
     tokenizer_file,
 )
 from mtx.errors import ConfigError, TokenizerError
@@ -116,6 +118,12 @@ class PretrainedTokenization(Tokenization):
             check_distinct(special.eos, special.pad)
             self._special = special
         return self._special
+
+    @property
+    def target_start(self) -> TargetStart | None:
+        """The token with which the model of the folder begins a translation; None: its files name none."""
+        path = self._location()
+        return folder_target_start(path) if path.is_dir() else None
 
     @property
     def _typed_tokens(self) -> dict[str, str]:

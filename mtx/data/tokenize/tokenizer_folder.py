@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtx.assumption_log import assume
+from mtx.data.tokenize.language_token_names import DECODER_START, FORCED_START, TargetStart, language_of_token
 from mtx.data.tokenize.tokenization import SPECIAL_TOKENS, SpecialTokens
 from mtx.errors import TokenizerError
 from mtx.library_errors import library_reason
@@ -42,7 +43,8 @@ def tokenizer_file(folder: Path) -> Path:
 def folder_special_tokens(folder: Path, *, is_start_typed: bool = False) -> SpecialTokens:
     """Return the special tokens that the files of a folder name; mtx's own name where they name none.
 
-    If the decoder of the folder's model starts with a token, as `decoder_start_token_id` says, that token is `bos`.
+    If the decoder of the folder's model starts with a token, as `decoder_start_token_id` says, that token is `bos`,
+    unless it names a language, as that of the first mBART.
     Without it and without a token of that kind, `bos` is the padding token, as in T5 and Marian, and an assumption says
     so unless `is_start_typed`: the user has chosen `bos`.
 
@@ -50,12 +52,9 @@ def folder_special_tokens(folder: Path, *, is_start_typed: bool = False) -> Spec
     """
     named = {key: value for name in reversed(TOKEN_FILES) for key, value in _object(folder / name).items()}
     found = {role: next(filter(None, (_text(named.get(key)) for key in keys)), None) for role, keys in ROLES.items()}
-    start = next(
-        (id for name in MODEL_FILES if isinstance(id := _object(folder / name).get("decoder_start_token_id"), int)),
-        None,
-    )
-    if start is not None:
-        found["bos"] = _token_of_id(folder, start) or found["bos"]
+    start = _token_of_key(folder, DECODER_START)
+    if start is not None and language_of_token(start) is None:
+        found["bos"] = start
     if found["bos"] is None:
         found["bos"] = found["pad"]
         if found["pad"] is not None and not is_start_typed:
@@ -64,6 +63,25 @@ def folder_special_tokens(folder: Path, *, is_start_typed: bool = False) -> Spec
                 "other start. For another, set tokenizer.bos_token=TOKEN"
             )
     return SpecialTokens(**{role: token or getattr(SPECIAL_TOKENS, role) for role, token in found.items()})
+
+
+def folder_target_start(folder: Path) -> TargetStart | None:
+    """Return the token with which the folder's model begins a translation, besides BOS; None if its files name none.
+
+    Raises TokenizerError if a file is no JSON object.
+    """
+    if (forced := _token_of_key(folder, FORCED_START)) is not None:
+        return TargetStart(forced, FORCED_START)
+    start = _token_of_key(folder, DECODER_START)
+    is_language = start is not None and language_of_token(start) is not None
+    return TargetStart(start, DECODER_START) if start is not None and is_language else None
+
+
+def _token_of_key(folder: Path, key: str) -> str | None:
+    """Return the token whose id is at a key of the model's files, the first that has one; None without any."""
+    ids = (_object(folder / name).get(key) for name in MODEL_FILES)
+    number = next((each for each in ids if isinstance(each, int)), None)
+    return None if number is None else _token_of_id(folder, number)
 
 
 def _token_of_id(folder: Path, number: int) -> str | None:

@@ -27,7 +27,7 @@ VOCABULARY_PREFIX = f'{{"{VOCABULARY_KEY}"'
 FORMAT = 1
 MAX_CACHED_WORDS = 1 << 18  # about 60 MB with words of a language, and at most about 300 MB
 MAX_CACHED_CHARACTERS = 64  # of a word; longer ones are rare, and few of them would take much memory
-LANGUAGE_CODE = re.compile(r">>[^\s<>]+<<")  # a target language at the start of a source of a Marian model
+LANGUAGE_CODE = re.compile(r">>.*?<<", re.DOTALL)  # at the start of a source; MarianTokenizer takes any text inside
 OTHER_SPACE = re.compile(r"[^\S ]")
 
 

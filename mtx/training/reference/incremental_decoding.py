@@ -150,6 +150,7 @@ def search_translations(
     n_best: int = 1,
     length_penalty: float = 1.0,
     first: Tensor | None = None,
+    starts: Tensor | None = None,
 ) -> list[list[Hypothesis]]:
     """Return the best translations of each source, the best first, without `first`.
 
@@ -165,6 +166,7 @@ def search_translations(
         n_best: the largest number of translations of a source, at most `beam`.
         length_penalty: see `mtx.evaluation.beam_search.n_best_search`.
         first: int64 [N], the token with which each translation is forced to begin; None: no token is.
+        starts: int64 [N], the first id of the decoder input of each sentence; None: `bos_id`.
     """
     was_training = network.training
     network.eval()
@@ -181,6 +183,7 @@ def search_translations(
             never=sorted({pad_id, bos_id} - {eos_id}),
             reorder=decoder.reorder,
             first=first,
+            starts=starts,
         )
     finally:
         network.train(was_training)

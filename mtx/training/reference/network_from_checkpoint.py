@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtx.errors import ConfigError, MtxError, OwnCodeError
 from mtx.library_errors import library_reason
+from mtx.training.checkpoint_content import unfit_values_advice
 from mtx.training.reference.network import Transformer, position_encodings
 from mtx.training.weight_misfit import misfit_reason
 
@@ -44,8 +45,13 @@ class NetworkSizes(BaseModel):
     max_positions: Annotated[int, Field(ge=1, le=MAX_POSITIONS)]
 
 
-def network_of(checkpoint: Mapping[str, Any], path: Path) -> Transformer:
+def network_of(checkpoint: Mapping[str, Any], path: Path, written_by: object = None) -> Transformer:
     """Return the network of a checkpoint of the reference model, in evaluation mode.
+
+    Args:
+        checkpoint: the content of the file.
+        path: the file.
+        written_by: the version of mtx that the checkpoint names, for messages.
 
     Raises OwnCodeError if the checkpoint is of another model, and ConfigError if its tensors do not fit its
     hyperparameters.
@@ -71,11 +77,11 @@ def network_of(checkpoint: Mapping[str, Any], path: Path) -> Transformer:
         _check_bytes(weights, path, is_joint=sizes.joint_vocabulary)
         network.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     except ValidationError as error:
-        raise ConfigError(_misfit(path, _size_problem(error))) from None
+        raise ConfigError(_misfit(path, _size_problem(error), written_by)) from None
     except RuntimeError as error:
-        raise ConfigError(_misfit(path, misfit_reason(error, weights, network))) from error
+        raise ConfigError(_misfit(path, misfit_reason(error, weights, network), written_by)) from error
     except (ValueError, TypeError, MtxError) as error:
-        raise ConfigError(_misfit(path, library_reason(error))) from error
+        raise ConfigError(_misfit(path, library_reason(error), written_by)) from error
     if broken := [name for name, weight in network.state_dict().items() if not weight.isfinite().all()]:
         raise ConfigError(
             f"ckpt={path} has weights that are not finite numbers, such as {broken[0]}, as after a training that "
@@ -122,8 +128,8 @@ def _size_problem(error: ValidationError) -> str:
     return f"{name} is {repr(first['input'])[:LONGEST_VALUE]}, but {next(iter(rules), 'must be of another type')}"
 
 
-def _misfit(path: object, reason: str) -> str:
+def _misfit(path: object, reason: str, written_by: object) -> str:
     return (
-        f"ckpt={path} does not describe a reference model: {' '.join(reason.split())[:300]}. Set ckpt= to a checkpoint "
-        "of task=fit that is unchanged"
+        f"ckpt={path} does not describe a reference model: {' '.join(reason.split())[:300]}. "
+        f"{unfit_values_advice(written_by)}"
     )

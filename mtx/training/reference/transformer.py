@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mtx.batches.collate_flat import first_labels, padded_sources
+from mtx.batches.collate_flat import first_of_targets, padded_sources
 from mtx.batches.schema import FLAT, MTX, is_flat, longest_source
 from mtx.components.checked_options import Count, Probability, check_values
 from mtx.errors import DataError
@@ -213,6 +213,7 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
             The token ids of each translation, in the order of the batch, without BOS and EOS.
         """
         ids, mask = (each.to(self.device) for each in padded_sources(batch, self.pad_id))  # the search needs padding
+        inputs = "decoder_input_ids"
         found = search_translations(
             self.network,
             ids,
@@ -222,7 +223,8 @@ class TransformerTranslator(TargetLikelihoods, pl.LightningModule):
             bos_id=self.bos_id,
             eos_id=self.eos_id,
             beam=beam,
-            first=first_labels(batch, self.device) if self.forced_target_tokens else None,
+            first=first_of_targets(batch, "labels", self.device) if self.forced_target_tokens else None,
+            starts=first_of_targets(batch, inputs, self.device) if inputs in batch else None,
         )
         return [hypotheses[0].ids if hypotheses else [] for hypotheses in found]
 

@@ -28,8 +28,8 @@ def write_folder(network: Transformer, state: TranslationState, folder: Path) ->
     """Write weights, config, generation settings and tokenizer into an existing folder.
 
     Raises:
-        ConfigError: transformers is not installed, the tokenizer is not of the `tokenizers` library, or the model has
-            two vocabularies, which the class does not have.
+        ConfigError: transformers is not installed, the tokenizer is not of the `tokenizers` library, the model has two
+            vocabularies, which the class does not have, or several directions with other language tokens.
     """
     if isinstance(state.source, TokenizerAdapter):
         raise ConfigError(
@@ -47,19 +47,21 @@ def write_folder(network: Transformer, state: TranslationState, folder: Path) ->
             "datamodule.joint_vocabulary=true, or translate with mtx task=translate"
         )
     model = blenderbot_of(network, layout)
-    ids = layout.target
+    ids, leading = layout.target, state.leading_ids
+    first = None if leading is None else leading.target
     model.generation_config = library.GenerationConfig(
         pad_token_id=ids.pad,
         bos_token_id=ids.bos,
         eos_token_id=ids.eos,
-        decoder_start_token_id=ids.bos,
+        decoder_start_token_id=first if first is not None and layout.has_language_suffix else ids.bos,
+        forced_bos_token_id=None if layout.has_language_suffix else first,
         suppress_tokens=[ids.pad, ids.bos],  # which mtx's search never generates
         max_length=network.max_positions,
         num_beams=4,
     )
     model.save_pretrained(folder)
     names = {f"{name}_token": str(state.target.id_to_token(getattr(ids, name))) for name in ids._fields}
-    tokenizer = _with_eos(state.source, names["eos_token"], ids.eos) if layout.source_eos else state.source
+    tokenizer = _with_special(state.source, state, names["eos_token"])
     library.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=network.max_positions, clean_up_tokenization_spaces=False, **names
     ).save_pretrained(folder)
@@ -136,8 +138,18 @@ def _attention(attention: torch.nn.MultiheadAttention, name: str) -> Iterator[tu
     yield from _renamed(attention.out_proj, f"{name}.out_proj")
 
 
-def _with_eos(tokenizer: Tokenizer, eos: str, eos_id: int) -> Tokenizer:
-    """Return a copy of a tokenizer that adds EOS to each text, as the batches of the training have it."""
+def _with_special(tokenizer: Tokenizer, state: TranslationState, eos: str) -> Tokenizer:
+    """Return a tokenizer that adds EOS and the language token to each text, as batches of the training have them."""
+    layout, leading = state.batch_format, state.leading_ids
+    special = [(eos, layout.target.eos)] if layout.source_eos else []
+    if leading is not None:
+        language = str(tokenizer.id_to_token(leading.source)), leading.source
+        special.insert(len(special) if layout.has_language_suffix else 0, language)
+    if not special:
+        return tokenizer
+    ends = special if layout.has_language_suffix or leading is None else special[1:]
+    begins = special[: len(special) - len(ends)]
     copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.post_processor = TemplateProcessing(single=f"$A {eos}", special_tokens=[(eos, eos_id)])
+    template = [*(token for token, _ in begins), "$A", *(token for token, _ in ends)]
+    copy.post_processor = TemplateProcessing(single=template, special_tokens=special)
     return copy

@@ -1,5 +1,6 @@
 """Language tokens: found in a vocabulary, first in each row of ids, and named in errors."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from mtx.data.encoded_texts import LanguageTokenIds
 from mtx.data.encoding_stage import PairEncoder
 from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.byte import byte_tokenizer
-from mtx.data.tokenize.language_tokens import check_unsampled, languages_of, leading_ids
+from mtx.data.tokenize.language_token_names import DECODER_START, FORCED_START, TargetStart
+from mtx.data.tokenize.language_tokens import check_unsampled, languages_of, leading_ids, target_start_warning
 from mtx.data.tokenize.tokenization import encode_texts
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import ConfigError
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA
 
+FORCED_GERMAN, FIRST_MBART = ("deu_Latn", FORCED_START), ("de_DE", DECODER_START)
 NLLB = ("eng_Latn", "deu_Latn", "zho_Hans", "zho_Hant")
 
 
@@ -87,6 +90,37 @@ def test_a_vocabulary_with_language_tokens_and_texts_without_are_told(
     LanguageTokenIds(None, encode, [("en", "de")], has_tags=False)
     assert "the vocabulary has 4 language tokens, such as eng_Latn, deu_Latn, zho_Hans" in caplog.text
     assert "Set datamodule.language_tokens=auto" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("start", "given", "position", "told"),
+    [
+        (FORCED_GERMAN, "auto", "prefix", None),
+        (FORCED_GERMAN, None, "prefix", r"with deu_Latn, but .* Set datamodule\.language_tokens=auto$"),
+        (FORCED_GERMAN, "auto", "suffix", r"Set datamodule\.language_token_position=prefix$"),
+        (FIRST_MBART, "auto", "suffix", None),
+        (FIRST_MBART, None, "prefix", r"language_tokens=auto and .*language_token_position=suffix$"),
+        (FIRST_MBART, "auto", "prefix", r"Set datamodule\.language_token_position=suffix$"),
+        (
+            ("eng_Latn", FORCED_START),
+            "auto",
+            "prefix",
+            r"the target language is de, fr\. Set model\.config\.forced",
+        ),
+        (("<s>", FORCED_START), None, "prefix", r"Set model\.config\.forced_bos_token_id = None in your model$"),
+    ],
+)
+def test_targets_that_begin_otherwise_than_the_model_says_are_told(
+    start: tuple[str, str], given: Any, position: str, told: str | None
+) -> None:
+    found = target_start_warning(TargetStart(*start), given, position, ["de", "fr"])
+    assert found is None if told is None else found is not None and re.search(told, found)
+
+
+def test_a_model_that_forces_a_language_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encode, start = PairEncoder(pair_of(*NLLB), tmp_path), TargetStart("deu_Latn", "forced_bos_token_id")
+    LanguageTokenIds(None, encode, [("en", "de")], has_tags=False, start=start)
+    assert [record.message.partition(" in ")[0] for record in caplog.records] == ["forced_bos_token_id"]
 
 
 def test_the_text_to_translate_has_the_only_direction(tmp_path: Path) -> None:

@@ -172,6 +172,23 @@ def test_typed_tokens_and_the_start_of_the_decoder_count_first(folder: Path) -> 
     assert PretrainedTokenization(filepath=folder, bos_token="a").special.bos == "a"
 
 
+def test_the_files_of_a_model_say_with_which_token_a_translation_begins(folder: Path) -> None:
+    assert PretrainedTokenization(filepath=folder).target_start is None
+    assert PretrainedTokenization(filepath=folder / "tokenizer.json").target_start is None
+    content = json.loads((folder / "tokenizer.json").read_text())
+    number = max(each["id"] for each in content["added_tokens"]) + 100
+    token = {**content["added_tokens"][0], "id": number, "content": "de_DE"}
+    (folder / "tokenizer.json").write_text(json.dumps({**content, "added_tokens": [*content["added_tokens"], token]}))
+    (folder / "config.json").write_text(json.dumps({"decoder_start_token_id": number}))
+    first_mbart = PretrainedTokenization(filepath=folder)
+    assert first_mbart.target_start == ("de_DE", "decoder_start_token_id")
+    assert first_mbart.special.bos != "de_DE"
+    (folder / "generation_config.json").write_text(json.dumps({"forced_bos_token_id": number}))
+    (folder / "config.json").write_text(json.dumps({"decoder_start_token_id": 1, "forced_bos_token_id": 2}))
+    mbart50 = PretrainedTokenization(filepath=folder)
+    assert (mbart50.target_start, mbart50.special.bos) == (("de_DE", "forced_bos_token_id"), "</s>")
+
+
 def test_ids_of_a_folder_are_those_of_transformers(folder: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 

@@ -182,6 +182,8 @@ def test_ids_are_those_of_marian_in_transformers(model: Path, tmp_path: Path) ->
         ">>de<< kaba",
         *(t for t in UNUSUAL if not any(n in t for n in named)),
         ">>xx<< kaba",
+        *(">> kaba loren << ba", ">>a>b<c<< ka", ">><< ka", ">>\n<<ka", ">>de<< >>de<< ka", ">>ka", " >>de<< ka"),
+        *("ka >>de<< ba", "kaba>>de<<", ">>de<", "<<de>> ka", ">>de<<"),
         ">>de<<loren ☃",
         "☃☃",
     ]
