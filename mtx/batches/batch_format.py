@@ -3,7 +3,7 @@
 This module uses numpy arrays only and does not import torch.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
