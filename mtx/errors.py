@@ -135,7 +135,19 @@ def override_text(key: str, value: str) -> str:
     """Return the override `key=value` as it is typed in a shell, quoted for Hydra's grammar and for the shell."""
     if PLAIN_VALUE.fullmatch(value):
         return f"{key}={value}"
+    return _shell_text(f"{key}={_hydra_text(value)}")
+
+
+def override_list_text(key: str, values: Iterable[str]) -> str:
+    """Return the override of a list of texts as it is typed in a shell; see `override_text`."""
+    return _shell_text(f"{key}=[{', '.join(map(_hydra_text, values))}]")
+
+
+def _hydra_text(value: str) -> str:
     inner = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes count as escapes only before a quote
     inner = re.sub(r"(\\+)$", r"\1\1", inner)
-    text = f"{key}='{inner}'"
+    return f"'{inner}'"
+
+
+def _shell_text(text: str) -> str:
     return f'"{text}"' if DOUBLE_QUOTED.fullmatch(text) else shlex.quote(text)

@@ -16,6 +16,7 @@ import torch
 import mtx
 from mtx.experiment.missing_figures import missing_figures
 from mtx.records.report_record import Report
+from mtx.training.model_batch_formats import check_model_format
 from mtx.training.prepared_data import PreparedData
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -94,28 +95,39 @@ def test_marian(data: Any, tmp_path: Path) -> None:
     assert len(translator.translate(["Open the file.", "", "日本"], beam=1)) == 3
 
 
-def test_decoder_only_with_lora(data: Any) -> None:
+def test_decoder_only_with_lora(tmp_path: Path) -> None:
     pytest.importorskip("peft")
+    rows = ["datamodule.batch_format=causal", "sampler=packed_rows", "sampler.row_tokens=256", "sampler.num_rows=2"]
+    data: Any = mtx.compose_datamodule([*TINY[:3], *TINY[4:], *rows, f"storage.root={tmp_path}"])
+    data.prepare_data()
+    data.setup("fit")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = example("lora").DecoderOnly(**facts(data), d_model=16, num_layers=1, rank=2)
+        special = {name: value for name, value in facts(data).items() if name != "joint_vocabulary"}
+        model = example("lora").DecoderOnly(**special, d_model=16, num_layers=1, rank=2)
+    check_model_format(model, "causal")
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     _, found = trained(model, data)
     changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
     assert changed
-    assert all("lora_" in name or "wte" in name or "lm_head" in name for name in changed)  # the base stays frozen
+    trainable = ("lora_", "embed_tokens", "lm_head")  # the base stays frozen
+    assert all(any(part in name for part in trainable) for name in changed)
 
     def nats_of(batch: dict[str, Any]) -> float:
         total = 0.0
         for row in range(len(batch["row_ids"])):  # each pair alone, without padding
-            source = batch["encoder_input_ids"][row][batch["encoder_attn_mask"][row]]
-            target = batch["decoder_input_ids"][row][batch["decoder_attn_mask"][row]]
-            labels = batch["labels"][row][batch["decoder_attn_mask"][row]]
-            logits = model.model(input_ids=torch.cat([source, target])[None]).logits[0, len(source) :]
+            real = batch["segment_ids"] == row + 1
+            labels = batch["labels"][real][1:]
+            logits = model.model(input_ids=batch["input_ids"][real][None]).logits[0, :-1]
             total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
         return total
 
     check(model, data, found, nats_of)
+    packed = next(iter(data.train_dataloader()))
+    assert len(packed["input_ids"]) < len(packed["row_ids"])
+    with torch.inference_mode():
+        apart = nats_of(packed)
+    assert model.target_nats(packed).sum().item() == pytest.approx(apart, rel=1e-5), "no pair sees another"
 
 
 def test_packed_transformers(data: Any, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mtx.batches import collate_compiled
 from mtx.batches.batch_format import BatchFormat
+from mtx.batches.collate_causal import causal_arrays
 from mtx.batches.collate_flat import flat_source, flat_target
 from mtx.batches.language_token_suffix import flat_with_suffix, padded_with_suffix
 from mtx.batches.schema import supported_schema
@@ -72,6 +73,8 @@ class Collator:
         See `collate_rows`.
         """
         widths = [(0, 0)] * len(rows) if widths is None else widths
+        if self.batch_format.is_causal:
+            return [self._causal_batch(each, shape) for each, shape in zip(rows, widths, strict=True)]
         if self.batch_format.is_flat and any(map(any, widths)):
             raise ConfigError(
                 "the plan gives batches fixed widths, but batches with "
@@ -88,6 +91,17 @@ class Collator:
         return {
             name: value for name, value in self.__dict__.items() if name not in ("_compiled_collator", "_tensor_places")
         }
+
+    def _causal_batch(self, rows: Int, widths: tuple[int, int]) -> Batch:
+        rows = np.array(rows, dtype=np.int64)  # copied, because it becomes `row_ids`
+        self._check_rows(rows)
+        names = (field.name for field in supported_schema(self.batch_format.names).fields)
+        arrays = causal_arrays(self.pairs, rows, self.batch_format, widths)
+        return {name: self._pinned_tensor(torch.from_numpy(array)) for name, array in zip(names, arrays, strict=True)}
+
+    def _check_rows(self, rows: Int) -> None:
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.pairs):
+            raise IndexError(collate_compiled.rows_problem(len(self.pairs), rows))
 
     @cached_property
     def _compiled_collator(self) -> collate_compiled.CompiledCollator | None:
@@ -129,9 +143,8 @@ class Collator:
 
     def _numpy_tensors(self, rows: Int, least: tuple[int, int]) -> collate_compiled.Tensors:
         rows = np.array(rows, dtype=np.int64)  # copied, because it becomes `row_ids`
-        num_rows, (source, target) = len(self.pairs), self._sides
-        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
-            raise IndexError(collate_compiled.rows_problem(num_rows, rows))
+        source, target = self._sides
+        self._check_rows(rows)
         located = self.pairs.row_numbers(rows)
         if self.batch_format.is_flat:
             bos = self.batch_format.target.bos
@@ -196,6 +209,7 @@ def collate_rows(
         rows: row numbers, in the order of the batch; may be empty.
         batch_format: format of the batch.
         widths: smallest S and T, before they are rounded up to `length_multiple`; None: the length of the longest row.
+            With `names="causal"`, R and L of packed rows; None: one pair a row, or one row with `NO_PADDING`.
         compiled: False: use numpy; None: use compiled kernels if they are available. Both give the same batch.
 
     Returns:
@@ -222,6 +236,14 @@ def collate_rows(
         `decoder_input_ids`, `decoder_position_ids` and `labels`, int64 and with a first dimension of 1. The offsets and
         `row_ids` are those of `flat`.
 
+        With `names="causal"`, R rows of L positions hold prompt and target of one or several pairs:
+
+        - `input_ids` [R, L] int64: for each pair BOS, prompt and source, target, EOS; then pad.
+        - `position_ids` [R, L] int64: position in the pair, from 0; 0 at padding.
+        - `labels` [R, L] int64: the id itself at targets and EOS, else -100. A model shifts them.
+        - `segment_ids` [R, L] int64: number of the pair in `row_ids`, from 1; 0 at padding.
+        - `row_ids` [B] int64.
+
         Each tensor owns its memory, so keeping one tensor does not keep the others. A batch
         without rows is as wide as a batch of empty rows.
 
@@ -237,6 +259,8 @@ def load_kernels(pairs: EncodedPairs, batch_format: BatchFormat) -> None:
 
 
 def _kernels(pairs: EncodedPairs, batch_format: BatchFormat) -> collate_compiled.Kernels | None:
+    if batch_format.is_causal:
+        return None
     found = collate_compiled.compiled_flat_kernels if batch_format.is_flat else collate_compiled.compiled_kernels
     return found(pairs.source.ids.dtype, pairs.target.ids.dtype)
 

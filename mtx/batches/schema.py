@@ -1,8 +1,8 @@
 """Schemas of batch formats: names, shapes, dtypes and padding of the tensors in a batch.
 
 Collate functions, callbacks, models and tests read the schemas. Shapes are written with letters: B pairs, S source
-positions, T target positions, L source and target positions together. ΣS and ΣT are the sums of real positions over all
-pairs. A dimension of 1 is written 1.
+positions, T target positions, L source and target positions together, R rows of a decoder-only batch, which may hold
+several pairs. ΣS, ΣT and ΣL are the sums of real positions over all pairs. A dimension of 1 is written 1.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,10 @@ Role = Literal[
     "target_mask",
     "target_offsets",
     "target_positions",
+    "segments",
     "row_ids",
 ]
-Padding = Literal["pad_id", "label_pad_id", "ignored", "false"] | None
+Padding = Literal["pad_id", "label_pad_id", "ignored", "false", "zero"] | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class BatchField:
         shape: dimensions, as letters (see the module).
         dtype: name of the torch dtype.
         padding: value that fills the tensor behind real tokens: the vocabulary's pad id, `label_pad_id`, -100
-            (`ignored`), or False. None: the tensor has no padding.
+            (`ignored`), False, or 0 (`zero`). None: the tensor has no padding.
     """
 
     name: str
@@ -56,12 +57,10 @@ class BatchSchema:
     Attributes:
         name: value of `datamodule.batch_format` that chooses the format.
         fields: the tensors, in the order in which a batch holds them.
-        is_built: whether `mtx.batches.collate` can build batches of this format.
     """
 
     name: str
     fields: tuple[BatchField, ...]
-    is_built: bool = False
 
     def field(self, role: Role) -> BatchField | None:
         """Return the field with this role, or None if the format has none."""
@@ -79,6 +78,7 @@ class BatchSchema:
         return tuple(field.name for field in self.fields if field.role.startswith("source_"))
 
 
+IGNORED_LABEL = -100  # label that torch's cross entropy ignores by default
 INT64, BOOL, INT32 = "int64", "bool", "int32"
 BY_SOURCE, BY_TARGET, ROWS = ("B", "S"), ("B", "T"), ("B",)
 
@@ -92,7 +92,6 @@ MTX = BatchSchema(
         BatchField("decoder_attn_mask", "target_mask", BY_TARGET, BOOL, "false"),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
-    is_built=True,
 )
 HUGGINGFACE = BatchSchema(
     "huggingface",
@@ -103,7 +102,6 @@ HUGGINGFACE = BatchSchema(
         BatchField("decoder_attention_mask", "target_mask", BY_TARGET, INT64, "false"),
         BatchField("labels", "labels", BY_TARGET, INT64, "label_pad_id"),
     ),
-    is_built=True,
 )
 FLAT = BatchSchema(
     "flat",
@@ -117,14 +115,14 @@ FLAT = BatchSchema(
         BatchField("decoder_positions", "target_positions", ("ΣT",), INT32),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
-    is_built=True,
 )
 CAUSAL = BatchSchema(
     "causal",
     (
-        BatchField("input_ids", "decoder_input", ("B", "L"), INT64, "pad_id"),
-        BatchField("attention_mask", "target_mask", ("B", "L"), INT64, "false"),
-        BatchField("labels", "labels", ("B", "L"), INT64, "ignored"),
+        BatchField("input_ids", "decoder_input", ("R", "L"), INT64, "pad_id"),
+        BatchField("position_ids", "target_positions", ("R", "L"), INT64, "zero"),
+        BatchField("labels", "labels", ("R", "L"), INT64, "ignored"),
+        BatchField("segment_ids", "segments", ("R", "L"), INT64, "zero"),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
 )
@@ -140,10 +138,9 @@ HUGGINGFACE_PACKED = BatchSchema(
         BatchField("decoder_offsets", "target_offsets", ("B+1",), INT32),
         BatchField("row_ids", "row_ids", ROWS, INT64),
     ),
-    is_built=True,
 )
 SCHEMAS = {schema.name: schema for schema in (MTX, HUGGINGFACE, FLAT, CAUSAL, HUGGINGFACE_PACKED)}
-BuiltFormat = Literal["mtx", "huggingface", "flat", "huggingface_packed"]  # the values of datamodule.batch_format
+FormatName = Literal["mtx", "huggingface", "flat", "causal", "huggingface_packed"]  # of datamodule.batch_format
 UNPADDED_FORMATS = (FLAT.name, HUGGINGFACE_PACKED.name)
 
 
@@ -151,28 +148,22 @@ def supported_schema(name: str) -> BatchSchema:
     """Return the schema of a format name.
 
     Raises:
-        ConfigError: no format has this name, or `mtx.batches.collate` cannot build batches of the format yet.
+        ConfigError: no format has this name.
     """
-    built = [known for known, schema in SCHEMAS.items() if schema.is_built]
     if name not in SCHEMAS:
-        raise ConfigError(f"datamodule.batch_format is one of {choices(str(name), built)}, but is {name!r}")
-    if not SCHEMAS[name].is_built:
-        raise ConfigError(
-            f"datamodule.batch_format={name} has a schema, but mtx cannot build batches of this format yet. "
-            f"The formats are {', '.join(built)}: set datamodule.batch_format={built[0]}"
-        )
+        raise ConfigError(f"datamodule.batch_format is one of {choices(str(name), list(SCHEMAS))}, but is {name!r}")
     return SCHEMAS[name]
 
 
 def batch_tensor(batch: Any, role: Role) -> "Tensor | None":
-    """Return the tensor of `batch` with this role, in any of the built formats, or None if the batch has none.
+    """Return the tensor of `batch` with this role, in any format, or None if the batch has none.
 
     A user's own batch may contain only some of the fields of a format.
     """
     if not isinstance(batch, Mapping):
         return None
     for schema in SCHEMAS.values():
-        if schema.is_built and (found := schema.tensor(batch, role)) is not None:
+        if (found := schema.tensor(batch, role)) is not None:
             return found
     return None
 
@@ -180,6 +171,11 @@ def batch_tensor(batch: Any, role: Role) -> "Tensor | None":
 def is_flat(batch: Any) -> bool:
     """Return True if a batch has offsets instead of padding and masks: formats `flat` and `huggingface_packed`."""
     return isinstance(batch, Mapping) and ("encoder_offsets" in batch or "decoder_offsets" in batch)
+
+
+def is_causal(batch: Any) -> bool:
+    """Return True if a batch has segments, as `batch_format=causal` has: source and target are one sequence."""
+    return isinstance(batch, Mapping) and "segment_ids" in batch
 
 
 def flat_token_counts(batch: Any) -> tuple[int, ...]:
@@ -192,7 +188,7 @@ def num_pairs(batch: Mapping[str, Any]) -> int:
     """Return the number of pairs in a batch of any format that mtx builds."""
     if (offsets := batch_tensor(batch, "target_offsets")) is not None:
         return len(offsets) - 1
-    return len(batch["labels"])
+    return len(batch["row_ids"] if is_causal(batch) else batch["labels"])
 
 
 def longest_source(batch: Mapping[str, Any]) -> int:
@@ -200,6 +196,9 @@ def longest_source(batch: Mapping[str, Any]) -> int:
 
     If a padded batch has no source ids under a known key, its first tensor counts as such.
     """
+    if is_causal(batch):  # the prompt is the source
+        prompts = batch["segment_ids"][batch["labels"] == IGNORED_LABEL]
+        return int(prompts[prompts > 0].bincount().max()) if prompts.any() else 0
     if (offsets := batch_tensor(batch, "source_offsets")) is not None:
         return int(offsets.diff().max()) if len(offsets) > 1 else 0
     ids = batch_tensor(batch, "source_ids")
@@ -211,6 +210,8 @@ def target_tokens(batch: Any) -> "Tensor | None":
     labels = batch_tensor(batch, "labels")
     if is_flat(batch) and labels is not None:
         return labels.new_tensor(labels.numel())
+    if is_causal(batch) and labels is not None:
+        return (labels != IGNORED_LABEL).count_nonzero()
     mask = batch_tensor(batch, "target_mask")
     return None if mask is None else mask.count_nonzero()
 
@@ -218,7 +219,7 @@ def target_tokens(batch: Any) -> "Tensor | None":
 def batch_masks(batch: Any) -> "list[Tensor]":
     """Return the attention masks of a batch, source before target; masks that the batch lacks are left out.
 
-    Masks are nonzero at real tokens.
+    Masks are nonzero at real tokens. A decoder-only batch has one: its segments.
 
     Raises:
         DataError: the batch is flat, so it has no padding and no masks.
@@ -229,5 +230,7 @@ def batch_masks(batch: Any) -> "list[Tensor]":
             "padding and no masks: every position is a real token. Count tokens with "
             "mtx.batches.schema.flat_token_counts, or set datamodule.batch_format=mtx"
         )
+    if is_causal(batch):
+        return [batch["segment_ids"]]
     found = batch_tensor(batch, "source_mask"), batch_tensor(batch, "target_mask")
     return [mask for mask in found if mask is not None]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mtx.batches.schema import batch_tensor
+from mtx.batches.schema import batch_tensor, is_causal
 from mtx.errors import DataError
 from mtx.evaluation.likelihood import MAX_LOGITS, PairLikelihoods, nll_by_pair, without_first_labels
 
@@ -78,7 +78,8 @@ def log_held_out(
         module: the LightningModule, in a Trainer with mtx's data module.
         batch: a batch with `row_ids`.
         logits: the logits at the target positions of the batch: [B, T, V]; [N, V] with batch_format=flat; [1, N, V]
-            with huggingface_packed.
+            with huggingface_packed; or, with causal, [R, L, V] at all positions, where position i predicts the id after
+            it.
         batch_idx: the number of the batch, as `validation_step` gets it.
         dataloader_idx: the number of the validation set.
         labels: the labels of the logits, if they are not those of the batch, as of a decoder that also reads the
@@ -144,6 +145,8 @@ def pair_likelihood(
     Raises:
         DataError: the shapes differ.
     """
+    if is_causal(batch) and (labels is None or labels is batch["labels"]):
+        return _causal_likelihood(batch, logits, forced_target_tokens)
     offsets = batch_tensor(batch, "target_offsets")
     if labels is None:
         labels = batch_tensor(batch, "labels")
@@ -158,6 +161,21 @@ def pair_likelihood(
     counts = real.sum(dim=1).cpu() if offsets is None else offsets.cpu().long().diff()
     if int(counts.sum()) != len(wanted):
         raise DataError(f"a batch has {len(wanted)} real labels, but its target_offsets give {int(counts.sum())}")
+    chosen, wanted, counts = without_first_labels(chosen, wanted, counts, forced_target_tokens)
+    return BatchLikelihood(_nats(chosen, wanted, counts), counts)
+
+
+def _causal_likelihood(batch: Mapping[str, Tensor], logits: Tensor, forced_target_tokens: int) -> BatchLikelihood:
+    """Return the likelihood of each target of a decoder-only batch; position i of the logits predicts id i + 1."""
+    labels, segments = batch["labels"][:, 1:], batch["segment_ids"][:, 1:]
+    if isinstance(logits, Tensor) and (logits.ndim != 3 or logits.shape[:2] != batch["labels"].shape):
+        raise DataError(
+            "logits have the shape of input_ids, [R, L], and a last dimension for the vocabulary, but are "
+            f"{list(logits.shape)}, and input_ids {list(batch['labels'].shape)}"
+        )
+    before = logits[:, :-1] if isinstance(logits, Tensor) else logits
+    chosen, wanted, real = _real_labels(before, labels, None)
+    counts = torch.bincount(segments[real], minlength=len(batch["row_ids"]) + 1)[1:].cpu()
     chosen, wanted, counts = without_first_labels(chosen, wanted, counts, forced_target_tokens)
     return BatchLikelihood(_nats(chosen, wanted, counts), counts)
 

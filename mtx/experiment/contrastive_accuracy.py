@@ -5,6 +5,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from mtx.batches.collate import Batch, collate_rows
+from mtx.batches.pair_lengths import batch_lengths
+from mtx.batches.prompted_pairs import crossed_pairs
 from mtx.batches.schema import supported_schema
 from mtx.evaluation.contrastive import (
     NUM_CANDIDATES,
@@ -94,17 +97,15 @@ def _nats(
 ) -> NDArray[np.float64]:
     """Return the nats of all candidates, float64 [Q, 10], in batches of at most `datamodule.eval_max_tokens`."""
     assert isinstance(model, torch.nn.Module)
-    lengths = data.lengths(data.val_names[0])
-    source_names = supported_schema(data.batch_format.names).source_names
+    layout = loader.dataset.batch_format
+    lengths = batch_lengths(loader.dataset.pairs, layout)
+    max_tokens = data.eval_sampler.max_tokens // (1 + layout.is_causal)  # a causal row holds both sides
     scored = 0
     with CountedWork("ranking targets", candidates.size, "rank", unit="pairs", as_count=True) as progress:
 
         def nats_of(sources: Int, targets: Int) -> NDArray[np.float64]:
             nonlocal scored
-            batch = loader.dataset[targets]
-            of_sources = loader.dataset[sources]
-            batch.update({name: of_sources[name] for name in source_names})
-            found = model.target_nats(batch).detach().double().cpu()
+            found = model.target_nats(_crossed_batch(loader, sources, targets)).detach().double().cpu()
             if found.shape != (len(targets),):
                 raise ValueError(f"target_nats must return one number for each target, but returned {found.shape}")
             scored += len(targets)
@@ -118,10 +119,22 @@ def _nats(
                 candidates,
                 (np.asarray(lengths.source, dtype=np.int64), np.asarray(lengths.target, dtype=np.int64)),
                 nats_of,
-                max_tokens=data.eval_sampler.max_tokens,
+                max_tokens=max_tokens,
             )
         finally:
             model.cpu()
+
+
+def _crossed_batch(loader: PlanLoader, sources: Int, targets: Int) -> Batch:
+    """Return a batch of the sources of some pairs, and the targets of others."""
+    served = loader.dataset
+    if served.batch_format.is_causal:  # one sequence holds both
+        crossed = crossed_pairs(served.pairs, sources, targets)
+        batch = collate_rows(crossed, np.arange(len(targets)), served.batch_format)
+        return {**batch, "row_ids": torch.from_numpy(targets)}
+    batch, of_sources = served[targets], served[sources]
+    batch.update({name: of_sources[name] for name in supported_schema(served.batch_format.names).source_names})
+    return batch
 
 
 def _text_numbers(data: TranslationDataModule, name: str, column_name: str) -> Int:

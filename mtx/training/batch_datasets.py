@@ -4,11 +4,14 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, Collator
+from mtx.batches.collate_causal import PROMPT_INPUTS, prompt_arrays
 from mtx.batches.plan.rank_assignment import Item
 from mtx.batches.schema import supported_schema
 from mtx.data.token_rows import EncodedPairs
@@ -84,3 +87,20 @@ class SourceBatches(EncodedBatches):
         kept = {name: batch[name] for name in supported_schema(self.batch_format.names).source_names}
         row_ids = torch.as_tensor(item[0] if isinstance(item, tuple) else item)
         return {**kept, "row_ids": row_ids.pin_memory() if pin_memory else row_ids}
+
+
+class PromptBatches(EncodedBatches):
+    """Dataset of decoder-only batches for prediction: `input_ids` and `attention_mask`, int64 [B, L], and `row_ids`.
+
+    They are prompts, padded on the left, so that a model continues each with its translation.
+    """
+
+    def build_batches(self, items: Sequence[Item], *, pin_memory: bool = False) -> list[Batch]:
+        """Build the prompts of several items in one call."""
+        return [self._prompts(item[0] if isinstance(item, tuple) else item, pin_memory) for item in items]
+
+    def _prompts(self, rows: NDArray[np.int64], pin_memory: bool) -> Batch:
+        rows = np.array(rows, dtype=np.int64)  # copied, because it becomes `row_ids`
+        named = zip(PROMPT_INPUTS, prompt_arrays(self.pairs, rows, self.batch_format), strict=True)
+        tensors = {name: torch.from_numpy(array) for name, array in (*named, ("row_ids", rows))}
+        return {name: tensor.pin_memory() if pin_memory else tensor for name, tensor in tensors.items()}

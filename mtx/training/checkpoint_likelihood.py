@@ -47,7 +47,11 @@ def target_nats(
     """
     if (nats_of := _scorer(translator.generator)) is None:
         return None
-    longest = [max(len(source), len(target)) + 1 for source, target in zip(sources, targets, strict=True)]
+    is_one_row = translator.state.batch_format.is_causal  # prompt, target and EOS
+    longest = [
+        len(source) + translator.num_source_extra + len(target) + 1 if is_one_row else max(len(source), len(target)) + 1
+        for source, target in zip(sources, targets, strict=True)
+    ]
     found = np.full(len(sources), np.nan)
     most = _max_length(translator)
     lengths = [length if length <= most else 0 for length in longest]
@@ -70,11 +74,12 @@ def _scorer(generator: Generator) -> Callable[[Batch], torch.Tensor] | None:
 
 
 def _max_length(translator: CheckpointTranslator) -> float:
-    """Return the number of positions of a side that the model takes."""
+    """Return the number of positions of a side that the model takes; of both together in a decoder-only row."""
     if isinstance(translator.generator, ReferenceGenerator):
         return translator.generator.network.max_positions
     layout = translator.state.batch_format
-    return min(layout.max_source_tokens or math.inf, layout.max_target_tokens or math.inf)
+    both = layout.max_source_tokens or math.inf, layout.max_target_tokens or math.inf
+    return sum(both) if layout.is_causal else min(both)
 
 
 def _network_nats(network: Transformer, forced_target_tokens: int, batch: Batch) -> torch.Tensor:

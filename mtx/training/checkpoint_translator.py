@@ -9,7 +9,8 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import Batch, collate_rows
+from mtx.batches.prompted_pairs import PromptedPairs, PromptVariants
 from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.data.normalise import Normaliser
 from mtx.data.token_rows import EncodedPairs, TokenRows
@@ -25,6 +27,7 @@ from mtx.data.tokenize.tokenization import vocabulary_size
 from mtx.errors import ConfigError, DataError
 from mtx.evaluation.beam_search import Hypothesis
 from mtx.infra.dataset.pair_stream import is_text
+from mtx.training.causal_prompts import language_prompts
 from mtx.training.checkpoint_content import existing_checkpoint, read_checkpoint
 from mtx.training.own_model_from_checkpoint import own_model
 from mtx.training.reference.incremental_decoding import search_translations
@@ -211,27 +214,34 @@ class CheckpointTranslator:
     @property
     def _capacity(self) -> float:
         most = self.max_source_tokens
-        return math.inf if most is None else most - self.state.batch_format.source_extra
+        return math.inf if most is None else max(most - self.num_source_extra, 0)
+
+    @cached_property
+    def num_source_extra(self) -> int:
+        """Number of positions of a source beside its own ids: for EOS, or for the prompt of a decoder-only model."""
+        return self.state.batch_format.source_extra if self._prompts is None else int(self._prompts.lengths[0])
+
+    @cached_property
+    def _prompts(self) -> PromptVariants | None:
+        state = self.state
+        if not state.batch_format.is_causal:
+            return None
+        return language_prompts(state.batch_format, state.target, state.languages, state.directions)
 
     def _search(self, rows: Sequence[list[int]], options: SearchOptions) -> list[list[Hypothesis]]:
         cut = [ids if len(ids) <= self._capacity else ids[: int(self._capacity)] for ids in rows]
         batch = self.batch_of(cut, self.state.encoded([""] * len(cut), "target"))
-        extra = self.state.batch_format.source_extra
-        limits = torch.tensor([(len(ids) + extra) * 3 // 2 + 10 for ids in cut], device=self.device)
+        limits = torch.tensor([(len(ids) + self.num_source_extra) * 3 // 2 + 10 for ids in cut], device=self.device)
         return self.generator.generate(batch, limits, options)
 
     def batch_of(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> Batch:
         """Return a batch of token ids in the format of the training, on the device."""
-        pairs = EncodedPairs(TokenRows.of(sources), TokenRows.of(targets))
-        layout = self.state.batch_format
+        layout, rows = self.state.batch_format, (TokenRows.of(sources), TokenRows.of(targets))
+        pairs = EncodedPairs(*rows)
+        if self._prompts is not None:
+            pairs = PromptedPairs(*rows, prompts=self._prompts)
         names = "mtx" if isinstance(self.generator, ReferenceGenerator) else layout.names  # the search needs padding
-        made = BatchFormat(
-            source=layout.source,
-            target=layout.target,
-            source_eos=layout.source_eos,
-            names=names,
-            language_token_position=layout.language_token_position,
-        )
+        made = replace(layout, names=names, max_source_tokens=None, max_target_tokens=None, label_pad_id=None)
         batch = collate_rows(pairs, np.arange(len(sources)), made, compiled=False)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Planner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.batches.schema import HUGGINGFACE_PACKED
@@ -12,6 +13,7 @@ from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.preparation import StageIds
 from mtx.data.tokenize.language_tokens import LeadingIds, leading_ids
 from mtx.errors import ConfigError
+from mtx.training.causal_prompts import names_languages
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
@@ -49,7 +51,7 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     def setup(self, stage: str | None = None) -> None:
         """Map the prepared data into memory, as `TranslationData.setup` does; `stage="fit"` starts a new run.
 
-        Raises ConfigError if the Trainer's model does not take batches of this format.
+        Raises ConfigError if the Trainer's model does not take batches of this format, or mixes the pairs of a row.
         """
         self._agree_on_ids()
         self._is_sizing = False
@@ -58,6 +60,11 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         if self.trainer is not None:
             check_model_format(self.trainer.lightning_module, self._format.names)
         super().setup(stage)
+        if stage == "fit" and self.trainer is not None and self._format.is_causal and self._has_several_pairs_a_row:
+            from mtx.training.causal_leakage import check_rows_keep_pairs_apart  # which imports torch
+
+            num_ids, num_rows = self.facts()["target_vocab_size"], getattr(self.sampler, "num_rows", 1)
+            check_rows_keep_pairs_apart(self.trainer.lightning_module, self.batch_format, num_ids, num_rows)
 
     def train_dataloader(self) -> PlanLoader:
         """Return the loader of the training split; each pass is one epoch, with its own order of batches."""
@@ -73,11 +80,12 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
     def batch_size(self) -> int:
         """The batch budget, which Lightning's batch-size finder reads and sets.
 
-        In training, the budget is the sampler's `max_tokens` or `batch_size`; in validate, test and predict, the
-        budget is `eval_max_tokens`. A new value changes the plan of batches. In training, the finder cannot set a
-        token budget below the length of the longest pair, unless the configured budget is already lower.
+        In training, the budget is the sampler's `max_tokens`, `real_tokens`, `batch_size` or `num_rows`; in validate,
+        test and predict, the budget is `eval_max_tokens`. A new value changes the plan of batches. In training, the
+        finder cannot set a token budget below the length of the longest pair, unless the configured budget is already
+        lower.
 
-        Raises ConfigError if the sampler has neither key, or if the run resumes from a checkpoint.
+        Raises ConfigError if the sampler has none of these keys, or if the run resumes from a checkpoint.
         """
         self._is_sizing = self.trainer is not None  # only the finder of a Trainer reads it
         return planner_budget(self.eval_sampler if self._is_evaluating else self.sampler)
@@ -130,17 +138,21 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         self._is_resumed = True
         self._resume = state_dict["loader"] if self.trainer is None else continue_epoch(self.trainer, state_dict)
 
+    @property
+    def _has_several_pairs_a_row(self) -> bool:
+        return isinstance(self.sampler, PackedRowsPlanner) or self._format.is_unpadded
+
     def _translation_state(self) -> dict[str, JSON]:
         """Return what a checkpoint stores besides weights, so that it can translate without the store."""
         assert self.ids is not None
         of_both = dataset_languages(self._repo, self.ids.filtered["train"])
         directions, given = self._prepared_data.directions, self.recipe.language_tokens
         ids: list[LeadingIds] = []
-        if given is not None:  # a mixture of several languages has several directions, also without the option
+        if given is not None or names_languages(self.batch_format):  # a mixture may have several directions
             corpus = self.recipe.downloader.with_stored_parts(self.ids.parts)
             spoken = list(dict.fromkeys(part_languages(corpus, self.ids.raw, self._repo)))
             directions = spoken if len(spoken) > 1 else directions
-            ids = [leading_ids(given, each, self.tokenizers) for each in spoken]
+            ids = [leading_ids(given, each, self.tokenizers) for each in spoken] if given is not None else []
         return stored_state(
             self.tokenizers,
             self.recipe.normalise,

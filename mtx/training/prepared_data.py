@@ -24,6 +24,7 @@ from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
 from mtx.infra.dataset.sources.translation_directions import Direction
+from mtx.training.causal_prompts import split_prompts
 from mtx.training.held_out_documents import document_numbers
 from mtx.training.pair_weights import PairWeighting, equal_sampling, mixture_sampling
 from mtx.training.split_data import SplitData, TooLong
@@ -109,14 +110,17 @@ class PreparedData:
         if name not in self._splits:
             rows = self._encoded_rows(name)
             pairs, num_bytes = encoded_pairs(rows, self._selection(name)), rows.column("num_target_bytes").to_numpy()
+            layout = self.batch_format.one_pair_a_row
+            prompts = split_prompts(name, layout, self.tokenizers, self._recipe, self.ids, self._repo)
             if name == "train":
-                opened = SplitData(pairs, num_bytes, self.batch_format, self._too_long, self._mixture_sampling())
+                drawing = self._mixture_sampling()
+                opened = SplitData(pairs, num_bytes, self.batch_format, self._too_long, drawing, prompts=prompts)
             elif name == PREDICT_NAME:
-                opened = SplitData(pairs, num_bytes, self.batch_format, "truncate")
-            else:
-                opened = SplitData(
-                    pairs, num_bytes, self._held_out_format, "truncate", left_out=self._too_long_mask(name)
-                )
+                opened = SplitData(pairs, num_bytes, layout, "truncate", prompts=prompts)
+            else:  # without a maximum in tokens, as token counts depend on the tokenizer
+                layout = replace(layout, max_source_tokens=None, max_target_tokens=None)
+                left_out = self._too_long_mask(name)
+                opened = SplitData(pairs, num_bytes, layout, "truncate", left_out=left_out, prompts=prompts)
             self._splits[name] = opened
         return self._splits[name]
 
@@ -130,11 +134,6 @@ class PreparedData:
         rows = self._repo.get(self.ids.filtered[name]).rows
         numbers: NDArray[Any] = rows.selection if isinstance(rows, SelectedRows) else rows.column(ROW_COLUMN).to_numpy()
         return numbers
-
-    @property
-    def _held_out_format(self) -> BatchFormat:
-        """The batch format of held-out pairs, without a maximum in tokens, as token counts depend on the tokenizer."""
-        return replace(self.batch_format, max_source_tokens=None, max_target_tokens=None)
 
     def _too_long_mask(self, name: str) -> Mask | None:
         """Return the mask of held-out pairs above `eval_max_bytes`, the same for any tokenizer; None: no limit."""
@@ -219,6 +218,7 @@ class PreparedData:
                 num_target_bytes=self._pair_column("train", "num_target_bytes"),
                 layout=self.batch_format,
                 too_long=self._too_long,
+                prompts=whole.prompts,
                 # Quotas use lengths without subword sampling: with an epoch's lengths, earlier draws would change.
                 drawing=mixing and mixing.epoch_quotas(planner, whole.lengths, excluded=whole.excluded),
             )
@@ -275,7 +275,7 @@ class PreparedData:
         for name in self.names:
             if name not in ("train", PREDICT_NAME):
                 split = self.split(name)
-                of_side = getattr(split.lengths, side)
+                of_side = getattr(split.side_lengths, side)
                 longest.append(int((of_side if split.excluded is None else of_side[~split.excluded]).max(initial=0)))
         return max(longest)
 

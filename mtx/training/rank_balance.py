@@ -64,6 +64,9 @@ def padded_tokens(dealt: RankBatches, lengths: Lengths, *, length_multiple: int 
     widths = dealt.plan.widths
     if length_multiple == NO_PADDING:
         return real_tokens(dealt, lengths)
+    if dealt.plan.is_packed and widths is not None:
+        slots: Int = widths.prod(axis=1)[dealt.cut].reshape(-1, dealt.world_size)
+        return slots
     if widths is not None:
         positions = widths[dealt.cut]
     else:

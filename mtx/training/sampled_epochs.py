@@ -4,6 +4,7 @@ All epochs have the same number of batches. For each epoch, the pairs that are t
 computed from the token ids of that epoch.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,6 +18,8 @@ from mtx.data.sampled_encoding import SampledPairs
 from mtx.data.token_rows import EncodedPairs
 from mtx.errors import ConfigError, EmptyDatasetError
 from mtx.training.loader import EncodedBatches
+
+log = logging.getLogger(__name__)
 
 MAX_KEPT_EPOCHS = 2  # epochs in memory: the current epoch, and the next epoch or one that a report reads
 
@@ -57,6 +60,7 @@ class SampledEpochs(Draft, Generic[Split]):
         self._planner = planner
         self._seed = seed
         self._num_batches: int | None = None
+        self._has_warned = False
         self._kept: dict[tuple[int, int], Split] = {}  # by seed and epoch
         self._lock = threading.RLock()
 
@@ -90,6 +94,7 @@ class SampledEpochs(Draft, Generic[Split]):
         num_batches = len(self)
         opened = self.split(seed=seed, epoch=epoch)
         plan = opened.draft(self._planner).plan(seed=seed, epoch=epoch)
+        self._warn_of_lost_pairs(epoch, len(plan.dropped_length) - opened.num_dropped)
         if num_batches and not len(plan):
             raise EmptyDatasetError(
                 f"epoch {epoch} has no batch: with the subwords sampled for this epoch, each of the "
@@ -98,6 +103,17 @@ class SampledEpochs(Draft, Generic[Split]):
                 "tokenizer.dropout or a higher tokenizer.alpha"
             )
         return plan_with_num_batches(plan, num_batches, multiple=getattr(self._planner, "batch_multiple", 1))
+
+    def _warn_of_lost_pairs(self, epoch: int, num_lost: int) -> None:
+        """Warn once of pairs that exceed a limit only as sampled, if the planner refuses such pairs before training."""
+        if num_lost > 0 and hasattr(self._planner, "check_lengths") and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "with the subwords sampled for epoch %d, %d pairs are too long for a batch, and the epoch goes without "
+                "them. Later epochs say no more; the ledger counts such pairs as dropped_length",
+                epoch,
+                num_lost,
+            )
 
     def edges(self, *, seed: int, epoch: int) -> Mapping[str, Sequence[int]]:
         """Return the length edges at which batches are cut in an epoch; the edges differ between epochs."""

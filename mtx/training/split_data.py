@@ -6,11 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.batches.batch_format import BatchFormat
-from mtx.batches.pair_lengths import batch_lengths, truncated_lengths
+from mtx.batches.pair_lengths import batch_lengths, tensor_lengths, truncated_lengths
 from mtx.batches.plan.planner import Draft, Lengths, Mask, Planner
+from mtx.batches.prompted_pairs import PromptedPairs, PromptVariants
 from mtx.data.token_rows import EncodedPairs
+from mtx.errors import ConfigError
 
 TooLong = Literal["drop", "truncate"]
+
+
+def _check_room(prompts: PromptVariants, layout: BatchFormat, too_long: TooLong) -> None:
+    """Raise ConfigError if sources are truncated, and a prompt leaves no room for one token of its source."""
+    most, longest = layout.max_source_tokens, int(prompts.lengths.max(initial=0))
+    if too_long == "truncate" and most is not None and longest >= most:
+        raise ConfigError(
+            "datamodule.max_source_tokens must leave room for a token of the source beside the text of "
+            f"datamodule.template, but it is {most}, and the text has up to {longest} tokens. Set "
+            f"datamodule.max_source_tokens={longest + 1} or more"
+        )
 
 
 class EpochSampling(Protocol):
@@ -30,6 +43,13 @@ class SplitData:
         too_long: drop or truncate pairs that are longer than a maximum of the layout.
         drawing: draws the pairs of each epoch of a mixture; None: an epoch has every pair once.
         left_out: mask of pairs that are in no batch, whatever their length in tokens; they count as dropped.
+        prompts: the text around the sources of decoder-only batches; None: another format.
+
+    Raises ConfigError if sources are truncated, and a prompt leaves no room for its source.
+
+    Attributes:
+        lengths: lengths of the pairs in the tensors of a batch, after truncation.
+        side_lengths: the same by side; in a decoder-only batch, the prompt is the source.
     """
 
     def __init__(
@@ -40,13 +60,18 @@ class SplitData:
         too_long: TooLong,
         drawing: EpochSampling | None = None,
         left_out: Mask | None = None,
+        prompts: PromptVariants | None = None,
     ) -> None:
-        self.pairs = pairs
+        if prompts is not None:
+            _check_room(prompts, layout, too_long)
+            pairs = PromptedPairs(pairs.source, pairs.target, pairs.selection, prompts=prompts)
+        self.pairs, self.prompts = pairs, prompts
         self.layout = layout
         self._drawing = drawing
         full = batch_lengths(pairs, layout)
-        self.lengths = truncated_lengths(full, layout)
-        long_source, long_target = self.lengths.source < full.source, self.lengths.target < full.target
+        self.side_lengths = truncated_lengths(full, layout, prompts)
+        self.lengths = tensor_lengths(self.side_lengths, layout)
+        long_source, long_target = self.side_lengths.source < full.source, self.side_lengths.target < full.target
         is_long = long_source | long_target
         num_long = int(np.count_nonzero(is_long))
         self.excluded = is_long if too_long == "drop" else None
@@ -73,7 +98,7 @@ class SplitData:
         """Return the UTF-8 bytes of the targets of `rows`, int64 [B]; truncated targets count in part."""
         offsets, located = self.pairs.target.offsets, self.pairs.row_numbers(rows)
         full = offsets[located + 1] - offsets[located] + 1  # BOS or EOS
-        kept: NDArray[np.int64] = self._num_target_bytes[located] * self.lengths.target[rows] // full
+        kept: NDArray[np.int64] = self._num_target_bytes[located] * self.side_lengths.target[rows] // full
         return kept
 
     def draft(self, planner: Planner) -> Draft:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mtx.batches.plan.planner import Planner
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import EmptyDatasetError
+from mtx.training.batch_datasets import PromptBatches
 from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader, SourceBatches
 from mtx.training.sampled_epochs import SampledBatches, SampledEpochs
 from mtx.training.split_data import SplitData
@@ -73,7 +74,7 @@ class LoaderSettings:
             lengths=split.lengths if sampled is None else sampled.lengths,
             join=name != "train",
             frozen=self.frozen,
-            is_flat=split.layout.is_flat,
+            is_flat=split.layout.is_unpadded,
         )
         if not len(batches):
             more = f", or hold out more pairs with datamodule.{name}=COUNT" if name in HELD_OUT else ""
@@ -84,7 +85,9 @@ class LoaderSettings:
         if sampled is not None:
             served: EncodedBatches = SampledBatches(split.pairs, split.layout, sampled, seed=self.seed)
         else:
-            served = (SourceBatches if name == PREDICT_NAME else EncodedBatches)(split.pairs, split.layout)
+            served = _served_class(name, is_prediction=for_writers, is_causal=split.layout.is_causal)(
+                split.pairs, split.layout
+            )
         if self.is_sizing:
             served.size = num_units(planner, split.lengths, split.excluded)
         return PlanLoader(served, batches, num_workers=self.num_workers, pin_memory=self.pin_memory)
@@ -106,6 +109,12 @@ class LoaderSettings:
             f"the {name} split is empty. Hold out more pairs with datamodule.{name}=COUNT, "
             f"or none with datamodule.{name}=null. mtx task=show stage=filtered shows what the filter dropped"
         )
+
+
+def _served_class(name: str, *, is_prediction: bool, is_causal: bool) -> type[EncodedBatches]:
+    if is_causal and is_prediction:  # also of the test split: a model continues prompts without targets
+        return PromptBatches
+    return SourceBatches if name == PREDICT_NAME else EncodedBatches
 
 
 def _batches_class(*, for_writers: bool) -> type[EpochBatches]:

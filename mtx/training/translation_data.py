@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtx.batches.batch_format import BatchFormat, LanguageTokenPosition, MaxTokens
-from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
+from mtx.batches.plan.planner import Lengths, Planner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
-from mtx.batches.schema import UNPADDED_FORMATS, BuiltFormat
+from mtx.batches.schema import FormatName
 from mtx.components.checked_options import Count, Natural, checked
 from mtx.components.identity import JSON
 from mtx.data.direction_tags import directed_recipe
@@ -40,6 +41,7 @@ from mtx.errors import DataError
 from mtx.infra.dataset.download import Downloader
 from mtx.infra.dataset.sources.prediction_text import SourceTextDownloader
 from mtx.infra.dataset.sources.translation_directions import Directions
+from mtx.training.causal_format_conflicts import batch_length_multiple, check_causal
 from mtx.training.pair_weights import QuantileWeights, pair_weighting
 from mtx.training.split_data import SplitData, TooLong
 from mtx.training.static_shapes_conflicts import check_shapes
@@ -107,7 +109,10 @@ class TranslationData:
         eval_max_bytes: held-out pairs with more UTF-8 bytes on a side are not used for validation or test. The limit is
             in bytes so that every tokenizer is measured on the same pairs. None: no limit.
         batch_format: `mtx`; `flat` for batches without padding; `huggingface` for the tensor names that models of
-            transformers expect; or `huggingface_packed` for models of transformers without padding.
+            transformers expect; `huggingface_packed` for models of transformers without padding; or `causal` for
+            decoder-only models, with prompt and target in one sequence.
+        template: the prompt of `causal`: text with `{src}`, and `{tgt}` at its end. `{eos}`, `{source_language}`,
+            `{target_language}` and columns of the corpus are fields, too. None: `{src}{eos}{tgt}`.
         label_pad_id: the id after EOS in labels; None: the pad id, or -100 with `huggingface`.
         source_eos: true: EOS is appended to each source.
         group_by: the column whose values group the training pairs, such as a domain: the report has a ledger of each
@@ -162,7 +167,8 @@ class TranslationData:
         too_long: TooLong = "drop",
         eval_max_tokens: Count = 4096,
         eval_max_bytes: Count | None = 1000,
-        batch_format: BuiltFormat = "mtx",
+        batch_format: FormatName = "mtx",
+        template: str | None = None,
         label_pad_id: int | None = None,
         source_eos: bool = True,
         group_by: str | None = None,
@@ -182,6 +188,8 @@ class TranslationData:
         self._weighting = pair_weighting(weight_by, quantile_weights)
         check_shapes(sampler, tokenizer, downloader, self._grouping, self._weighting, batch_format)
         check_position(language_token_position, language_tokens)
+        columns = getattr(downloader, "columns", "all")
+        check_causal(batch_format, sampler, tokenizer, template, label_pad_id, columns)
         held_out = HeldOut(
             validation=validation,
             test=test,
@@ -222,8 +230,9 @@ class TranslationData:
             label_pad_id=label_pad_id,
             max_source_tokens=max_source_tokens,
             max_target_tokens=max_target_tokens,
-            length_multiple=NO_PADDING if batch_format in UNPADDED_FORMATS else getattr(sampler, "length_multiple", 1),
+            length_multiple=batch_length_multiple(batch_format, sampler),
             names=batch_format,
+            template=template,
             forced_target_tokens=int(language_tokens is not None and language_token_position == "prefix"),
             language_token_position=language_token_position,
         )
@@ -254,7 +263,7 @@ class TranslationData:
         for name in self._prepared_data.names:
             load_kernels(self._prepared_data.split(name).pairs, self._format)
         train = self._prepared_data.split("train") if "train" in self._prepared_data.names else None
-        if train is not None and isinstance(self.sampler, RandomTokensPlanner):
+        if train is not None and isinstance(self.sampler, RandomTokensPlanner | PackedRowsPlanner):
             self.sampler.check_lengths(train.lengths, excluded=train.excluded)
         self._prepared_data.sampled(self.sampler)
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from mtx import __version__
 from mtx.batches.batch_format import BatchFormat, LanguageTokenPosition, MaxTokens
-from mtx.batches.schema import BuiltFormat
+from mtx.batches.schema import FormatName
 from mtx.components.identity import JSON, identity
 from mtx.data.direction_tags import part_normaliser
 from mtx.data.normalise import Normaliser, untagged_message
@@ -61,7 +61,8 @@ class StoredState(BaseModel):
     source_ids: Ids
     target_ids: Ids
     normalise: dict[str, Any]
-    names: BuiltFormat
+    names: FormatName
+    template: str | None = None
     source_eos: bool
     max_source_tokens: MaxTokens | None
     max_target_tokens: MaxTokens | None
@@ -180,6 +181,7 @@ def stored_state(
         "target_ids": list(batch_format.target),
         "normalise": identity(normalise),
         "names": batch_format.names,
+        **({"template": batch_format.template} if batch_format.template is not None else {}),
         "source_eos": batch_format.source_eos,
         "max_source_tokens": batch_format.max_source_tokens,
         "max_target_tokens": batch_format.max_target_tokens,
@@ -247,6 +249,7 @@ def translation_state(
             max_source_tokens=stored.max_source_tokens,
             max_target_tokens=stored.max_target_tokens,
             names=stored.names,
+            template=stored.template,
             forced_target_tokens=int(bool(stored.language_token_ids) and stored.language_token_position == "prefix"),
             language_token_position=stored.language_token_position,
         ),

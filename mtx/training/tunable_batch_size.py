@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Lengths, Mask, Planner
 from mtx.components.checked_options import Count, problem_of
 from mtx.errors import ConfigError
@@ -13,11 +14,12 @@ BUDGET_KEYS = (
     "max_tokens",
     "real_tokens",
     "batch_size",
+    "num_rows",
 )  # attribute names of the budget; each planner has at most one of them
 
 
 def planner_budget(planner: Planner) -> int:
-    """Return a planner's batch budget: its `max_tokens` (padded), `real_tokens` (tokens) or `batch_size` (pairs).
+    """Return a planner's batch budget: `max_tokens` (padded), `real_tokens`, `batch_size` (pairs) or `num_rows`.
 
     Raises ConfigError if the planner has none of these attributes.
     """
@@ -25,7 +27,7 @@ def planner_budget(planner: Planner) -> int:
 
 
 def is_token_budget(planner: Planner) -> bool:
-    """Return True if the planner's budget counts tokens, False if the budget counts pairs."""
+    """Return True if the planner's budget counts tokens, False if the budget counts pairs or rows."""
     return hasattr(planner, "max_tokens") or hasattr(planner, "real_tokens")
 
 
@@ -41,7 +43,7 @@ def planner_with_budget(planner: Planner, value: int) -> Planner:
 
 
 def min_budget(planner: Planner, lengths: Lengths, excluded: Mask | None) -> int:
-    """Return the smallest budget at which every pair fits into a batch; 1 if the budget counts pairs."""
+    """Return the smallest budget at which every pair fits into a batch; 1 if the budget counts pairs or rows."""
     if not is_token_budget(planner):
         return 1
     multiple = getattr(planner, "length_multiple", 1)
@@ -56,6 +58,8 @@ def min_budget(planner: Planner, lengths: Lengths, excluded: Mask | None) -> int
 
 def num_units(planner: Planner, lengths: Lengths, excluded: Mask | None) -> int:
     """Return the budget at which all pairs fit into one batch; a larger budget changes nothing."""
+    if isinstance(planner, PackedRowsPlanner):
+        return planner.draft(lengths, excluded=excluded).num_packed_rows
     if not is_token_budget(planner):
         return len(lengths)
     return len(lengths) * min_budget(planner, lengths, excluded)

@@ -140,8 +140,8 @@ def test_help_fits_a_screen_and_names_every_task_group_and_option(tmp_path: Path
     _, out = imported(tmp_path, "--help")
     assert "\n  measure*   Prepares the data and measures one epoch of batches\n" in out
     assert (
-        "\n  sampler    bucket, random, random_tokens, sequential, sorted, static_shapes,\n             token_budget*\n"
-        in out
+        "\n  sampler    bucket, packed_rows, random, random_tokens, sequential, sorted,"
+        "\n             static_shapes, token_budget*\n" in out
     )
     for task in conf.glob("task/*.yaml"):
         assert re.search(rf"^  {task.stem}\*? +[A-Z].{{20,}}$", out, re.MULTILINE), task.stem

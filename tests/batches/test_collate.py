@@ -94,7 +94,9 @@ def test_a_maximum_below_two_is_refused(name: str) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"datamodule\.batch_format is one of flat, huggingface, mtx, but is 'tf'"):
+    with pytest.raises(
+        ConfigError, match=r"datamodule\.batch_format is one of causal, flat, huggingface, mtx, but is 'tf'"
+    ):
         BatchFormat(names="tf")  # type: ignore[arg-type]
 
 

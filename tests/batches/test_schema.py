@@ -11,12 +11,13 @@ import torch
 
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import collate_rows
+from mtx.batches.prompted_pairs import PromptedPairs, PromptVariants
 from mtx.batches.schema import (
     MTX,
     SCHEMAS,
     UNPADDED_FORMATS,
     BatchSchema,
-    BuiltFormat,
+    FormatName,
     batch_masks,
     batch_tensor,
     flat_token_counts,
@@ -29,16 +30,11 @@ from mtx.errors import ConfigError, DataError
 
 PAIRS = EncodedPairs(TokenRows.of([[10, 11], [20], []]), TokenRows.of([[50], [60, 61, 62], [70]]))
 each_schema = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=list(SCHEMAS))
-BUILT = [schema for schema in SCHEMAS.values() if schema.is_built]
 
 
 def test_all_formats_of_the_design_are_described() -> None:
     assert list(SCHEMAS) == ["mtx", "huggingface", "flat", "causal", "huggingface_packed"]
-    assert (
-        list(get_args(BuiltFormat))
-        == [schema.name for schema in BUILT]
-        == ["mtx", "huggingface", "flat", "huggingface_packed"]
-    )
+    assert list(get_args(FormatName)) == list(SCHEMAS)
 
 
 @each_schema
@@ -50,7 +46,7 @@ def test_a_schema_is_complete_and_names_each_field_and_role_once(schema: BatchSc
     for field in schema.fields:
         assert isinstance(getattr(torch, field.dtype), torch.dtype)
         assert field.shape
-        is_padded = len(field.shape) == 2 and field.shape[0] == "B"
+        is_padded = len(field.shape) == 2 and field.shape[0] in ("B", "R")
         assert (field.padding not in (None, "ignored")) == is_padded or field.padding == "ignored", field.name
     one_side = schema.field("source_ids") is None
     assert one_side == (schema.name == "causal")
@@ -58,18 +54,22 @@ def test_a_schema_is_complete_and_names_each_field_and_role_once(schema: BatchSc
     assert offsets == ({"source_offsets", "target_offsets"} if schema.name in UNPADDED_FORMATS else set())
 
 
-@pytest.mark.parametrize("schema", BUILT, ids=lambda schema: schema.name)
+@each_schema
 @pytest.mark.parametrize("compiled", [None, False])
 @pytest.mark.parametrize("selection", [None, np.array([0, 1, 2], dtype=np.uint32)], ids=["all", "selected"])
 def test_batches_are_as_their_schema_says(
     schema: BatchSchema, compiled: bool | None, selection: np.ndarray | None
 ) -> None:
     pairs = EncodedPairs(PAIRS.source, PAIRS.target, selection)
+    if schema.name == "causal":  # [BOS, source, 9, target, EOS]: 7 positions, and 6 of the other pair
+        prompts = PromptVariants(TokenRows.of([[1]]), TokenRows.of([[9]]))
+        pairs = PromptedPairs(PAIRS.source, PAIRS.target, selection, prompts=prompts)
     layout = BatchFormat(names=schema.name, target=SpecialIds(pad=7))  # type: ignore[arg-type]
     batch = collate_rows(pairs, np.array([1, 0]), layout, compiled=compiled)
     assert list(batch) == [field.name for field in schema.fields]
-    sizes = {"1": 1, "B": 2, "S": 3, "T": 4, "B+1": 3, "ΣS": 5, "ΣT": 6}
+    sizes = {"1": 1, "B": 2, "S": 3, "T": 4, "B+1": 3, "ΣS": 5, "ΣT": 6, "R": 2, "L": 7}
     paddings = {"pad_id": {"source_ids": 0, "decoder_input": 7}, "label_pad_id": layout.label_padding, "false": 0}
+    paddings |= {"ignored": -100, "zero": 0}
     for field in schema.fields:
         tensor = batch[field.name]
         assert tensor.dtype == getattr(torch, field.dtype)
@@ -106,12 +106,7 @@ def test_tokens_are_counted_in_padded_and_flat_batches() -> None:
         batch_masks(flat)
 
 
-def test_a_format_that_is_not_built_says_which_are() -> None:
-    with pytest.raises(
-        ConfigError,
-        match=r"batch_format=causal has a schema, but .* The formats are mtx, huggingface, flat, .*: set datamod",
-    ):
-        supported_schema("causal")
+def test_a_name_of_no_format_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"batch_format is one of .*mtx.*, but is 'mxt'"):
         supported_schema("mxt")
     assert supported_schema("mtx") is MTX

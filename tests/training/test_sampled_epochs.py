@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from mtx.batches.collate import Batch
 from mtx.batches.plan.bucket import BucketPlanner
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Draft, Lengths, Planner
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.sorted import SortedPlanner
@@ -401,3 +403,21 @@ def test_buckets_of_an_epoch_end_by_its_own_lengths(root: Path) -> None:
     expected = [sampler.edges(dm.lengths("train", epoch=epoch).source).tolist() for epoch in range(3)]
     assert told == [{"source": edges} for edges in expected]
     assert len({tuple(edges) for edges in expected}) > 1
+
+
+class Longer:
+    """Two pairs, of which one exceeds a row in every epoch but the first."""
+
+    def epoch(self, *, seed: int, epoch: int) -> Any:
+        return Lengths(np.array([3, 9 if epoch else 3], np.int32), np.zeros(2, np.int32))
+
+
+def test_pairs_that_exceed_a_row_only_as_sampled_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def opened(lengths: Any) -> Any:
+        return SimpleNamespace(pairs=lengths, lengths=lengths, num_dropped=0, draft=lambda of: of.draft(lengths))
+
+    made: Any = Longer()
+    epochs: Any = SampledEpochs(made, opened, PackedRowsPlanner(row_tokens=8, num_rows=1), seed=0)
+    assert [epochs.plan(seed=0, epoch=epoch).ledger()["dropped_length"] for epoch in range(3)] == [0, 1, 1]
+    assert caplog.text.count("are too long for a batch") == 1
+    assert "epoch 1, 1 pairs" in caplog.text

@@ -29,8 +29,8 @@ def plan_with_num_batches(plan: Plan, num_batches: int, *, multiple: int = 1) ->
     """Return `plan` with exactly `num_batches` batches, none larger than before. Deterministic.
 
     If the plan has too few batches, those with most rows are halved. If it has too many, those with fewest rows are
-    dropped, and their rows are counted as `dropped_remainder`. If there are fewer rows than batches, some rows are
-    repeated.
+    dropped, or the last ones of a packed plan. Their rows are counted as `dropped_remainder`. If there are fewer rows
+    than batches, some rows are repeated.
 
     Args:
         plan: plan of an epoch.
@@ -52,7 +52,8 @@ def plan_with_num_batches(plan: Plan, num_batches: int, *, multiple: int = 1) ->
 def _plan_without_smallest(plan: Plan, surplus: int) -> Plan:
     sizes = np.diff(plan.offsets)
     left_out = np.zeros(len(plan), dtype=np.bool_)
-    left_out[np.argsort(sizes, kind="stable")[:surplus]] = True
+    # The rows of packed batches are equally full, so few pairs in a batch would mean long pairs: the order is random.
+    left_out[(plan.order[::-1] if plan.is_packed else np.argsort(sizes, kind="stable"))[:surplus]] = True
     of_row = np.repeat(left_out, sizes)
     number = np.cumsum(~left_out) - 1  # new number of each batch that is kept
     lost = np.setdiff1d(plan.rows[of_row], plan.rows[~of_row])  # without rows that are also in a kept batch

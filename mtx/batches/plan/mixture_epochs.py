@@ -179,7 +179,8 @@ class MixedDraft(Draft):
 
     Immutable except for a cached length; picklable. Each call of `plan` makes a new draft over the epoch's rows. `len`
     plans epoch 0. If `steady`, all epochs get the number of batches of epoch 0, and some more. The epoch with the
-    longest rows may need these. An epoch that needs still more merges its smallest batches and drops no row.
+    longest rows may need these. An epoch that needs still more merges its smallest batches. It drops
+    rows only of batches that cannot merge, such as those of packed rows.
 
     Args:
         planner: forms the batches.
@@ -280,6 +281,7 @@ class MixedDraft(Draft):
             widths=np.concatenate(widths) if widths else None,
             not_drawn=_row_numbers(~drawn & ~too_long),
             mixes_lengths=any(plan.mixes_lengths for plan in plans),
+            is_packed=any(plan.is_packed for plan in plans),
         )
 
 

@@ -100,6 +100,7 @@ class Plan:
             are never below the lengths of its rows. None: each batch is padded to its longest row.
         not_drawn: int32 [k], rows that the epoch of a mixture does not draw, ascending; None: an epoch draws all rows.
         mixes_lengths: whether ranks get batches of different lengths in a step, at similar costs.
+        is_packed: whether a row of a batch holds several pairs; `widths` are then the rows of a batch and their length.
     """
 
     num_rows: int
@@ -111,6 +112,7 @@ class Plan:
     widths: Int | None = None
     not_drawn: Rows | None = None
     mixes_lengths: bool = False
+    is_packed: bool = False
 
     def __len__(self) -> int:
         return len(self.order)
@@ -188,7 +190,7 @@ class Planner(ABC):
     invalid values. All random numbers come from `random_generator(seed, epoch)`.
 
     `is_length_agnostic` is True if the number of batches depends on the number of rows, not on their lengths.
-    `has_fixed_shapes` is True if batches have the same few shapes in every epoch with the same lengths.
+    `has_fixed_shapes` is True if each side is padded to one of a few widths, the same in every epoch.
     """
 
     is_length_agnostic: ClassVar[bool] = False
@@ -236,13 +238,15 @@ def batch_shapes(plan: Plan, lengths: Lengths, *, length_multiple: int = 1) -> I
 
     A shape is the number of pairs, source positions and target positions. The positions are the plan's `widths` if it
     has them, else the longest row of the batch. Both are rounded up to `length_multiple`, as the collate function does.
-    With `NO_PADDING`, a batch counts as one row of all its tokens.
+    With `NO_PADDING`, a batch counts as one row of all its tokens. Packed rows count as rows without a target.
     """
     if not len(plan):
         return np.empty((0, 3), dtype=np.int64)
     if length_multiple == NO_PADDING:
         sums = [_sums(plan, side) for side in (lengths.source, lengths.target)]
         return np.column_stack([np.ones(len(plan), dtype=np.int64), *sums])[plan.order]
+    if plan.is_packed and plan.widths is not None:
+        return np.column_stack([plan.widths, np.zeros(len(plan), dtype=np.int64)])[plan.order]
     sides = max_lengths(plan, lengths) if plan.widths is None else plan.widths
     padded = -(-sides // length_multiple) * length_multiple
     return np.column_stack([np.diff(plan.offsets), padded])[plan.order]
@@ -263,6 +267,8 @@ def row_costs(plan: Plan, lengths: Lengths, *, is_flat: bool = False) -> NDArray
     if is_flat:
         both = _sums(plan, lengths.source) + _sums(plan, lengths.target)
         return np.asarray(both / np.diff(plan.offsets), np.float64)
+    if plan.is_packed and plan.widths is not None:
+        return np.asarray(plan.widths.prod(axis=1) / np.diff(plan.offsets), np.float64)
     sides = max_lengths(plan, lengths) if plan.widths is None else plan.widths
     return np.asarray(sides.sum(axis=1), np.float64)
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from typing_extensions import override
 
-from mtx.batches.schema import batch_masks, batch_tensor, flat_token_counts, is_flat
+from mtx.batches.schema import batch_masks, batch_tensor, flat_token_counts, is_causal, is_flat
 from mtx.components.checked_options import Amount, Count, checked
 from mtx.errors import ConfigError, DataError
 from mtx.training.lightning_compat import LightningCompat, pl
@@ -130,7 +130,7 @@ class TrainingBudget(LightningCompat, pl.Callback):
     def _counted(self, trainer: pl.Trainer, batch: Any) -> tuple[float, float]:
         """Return the real tokens and the source bytes of a batch; NaN for an amount that cannot be counted."""
         counts = flat_token_counts(batch) if is_flat(batch) else [int(m.count_nonzero()) for m in batch_masks(batch)]
-        tokens = float(sum(counts)) if len(counts) == 2 else math.nan
+        tokens = float(sum(counts)) if len(counts) == 2 or is_causal(batch) else math.nan
         count = getattr(getattr(trainer, "datamodule", None), "num_source_bytes", None)
         row_ids = batch_tensor(batch, "row_ids")
         if self.limits.source_bytes is None or count is None or row_ids is None:

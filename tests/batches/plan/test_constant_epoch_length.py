@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mtx.batches.plan.bucket import BucketPlanner
 from mtx.batches.plan.constant_epoch_length import constant_num_batches, plan_with_num_batches
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Lengths, Plan, Planner
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
@@ -105,6 +106,7 @@ PLANNERS: list[Planner] = [
     SortedPlanner(max_tokens=40),
     StaticShapesPlanner(num_shapes=4, max_tokens=40),
     RandomTokensPlanner(real_tokens=90),
+    PackedRowsPlanner(row_tokens=90, num_rows=2),
 ]
 
 
@@ -144,3 +146,11 @@ def test_any_plan_keeps_its_rows_in_batches_no_larger_than_they_were(
     assert all(any(set(rows.tolist()) <= whole for whole in wholes) for rows in made), "batches are parts of batches"
     again = plan_with_num_batches(plan, num_batches, multiple=multiple)
     assert lists(again) == lists(made)
+
+
+def test_a_packed_epoch_with_too_many_batches_does_not_always_lose_the_longest_pairs() -> None:
+    """Six pairs fill a row each, and 24 pairs fill six rows: a batch of one row has one or four pairs."""
+    lengths = Lengths(np.array([8] * 6 + [2] * 24, np.int32), np.zeros(30, np.int32))
+    draft = PackedRowsPlanner(row_tokens=8, num_rows=1).draft(lengths)
+    lost = [plan_with_num_batches(draft.plan(seed=0, epoch=epoch), 11).dropped_remainder for epoch in range(10)]
+    assert {len(rows) for rows in lost} == {1, 4}

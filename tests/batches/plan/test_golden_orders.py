@@ -13,6 +13,7 @@ import pytest
 from conf_options import options, target
 
 from mtx.batches.plan.bucket import BucketPlanner
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Lengths, Planner
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
@@ -31,6 +32,7 @@ PLANNERS: dict[str, Planner] = {
     "bucket, drop_last": BucketPlanner(batch_size=5, boundaries="optimal", num_buckets=3, drop_last=True),
     "random": RandomPlanner(batch_size=7),
     "random_tokens": RandomTokensPlanner(real_tokens=96),
+    "packed_rows": PackedRowsPlanner(row_tokens=64, num_rows=2),
     "sequential": SequentialPlanner(batch_size=7),
     "sorted": SortedPlanner(max_tokens=64),
     "sorted, not shuffled": SortedPlanner(max_tokens=64, shuffle=False),

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtx.batches.plan.bucket import BucketPlanner
+from mtx.batches.plan.packed_rows import PackedRowsPlanner
 from mtx.batches.plan.planner import Lengths, Plan, Planner, batch_shapes
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
@@ -27,13 +28,15 @@ from mtx.errors import ConfigError
 
 CONF = Path(__file__).parents[3] / "conf" / "sampler"
 # Values that make several batches of few rows, and some that make odd ones, for options of these names.
-SMALL = {"max_tokens": 64, "real_tokens": 64, "batch_size": 4, "num_buckets": 3, "num_shapes": 5}
+SMALL = {"max_tokens": 64, "real_tokens": 64, "batch_size": 4, "num_buckets": 3, "num_shapes": 5, "row_tokens": 64}
 OTHERS: dict[str, list[Any]] = {
     "max_tokens": [1, 50],
     "real_tokens": [1, 50],
     "look_ahead": [1],
     "batch_size": [1, 1000],
     "max_pairs": [3],
+    "row_tokens": [1, 200],
+    "num_rows": [1, 3],
     "num_shapes": [32],
     "pool_batches": [1],
     "boundaries": ["geometric", "optimal", (5, 30)],
@@ -126,6 +129,12 @@ def test_every_row_is_in_one_batch_or_counted_as_dropped(
         tokens = lengths.source.astype(np.int64) + lengths.target
         assert all(tokens[batch].sum() <= planner.real_tokens for batch in batches)
         assert plan.dropped_length.tolist() == np.flatnonzero(excluded | (tokens > planner.real_tokens)).tolist()
+        assert len(plan.dropped_remainder) == 0
+    elif isinstance(planner, PackedRowsPlanner):
+        tokens = np.maximum(lengths.source.astype(np.int64) + lengths.target, 1)
+        room = planner.row_tokens * planner.num_rows
+        assert all(tokens[batch].sum() <= room for batch in batches)
+        assert plan.dropped_length.tolist() == np.flatnonzero(excluded | (tokens > planner.row_tokens)).tolist()
         assert len(plan.dropped_remainder) == 0
     else:
         assert max((len(batch) for batch in batches), default=0) <= planner.batch_size  # type: ignore[attr-defined]
@@ -264,6 +273,8 @@ WRONG: list[tuple[type[Planner], dict[str, Any], str]] = [
     (BucketPlanner, {"shuffle": None}, r"sampler\.shuffle is true or false, but is None"),
     (RandomTokensPlanner, {"real_tokens": 0}, r"sampler\.real_tokens is an integer of at least 1, but is 0\. Set samp"),
     (RandomTokensPlanner, {"look_ahead": 0}, r"sampler\.look_ahead is an integer of at least 1, but is 0"),
+    (PackedRowsPlanner, {"row_tokens": 0}, r"sampler\.row_tokens is an integer of at least 1, but is 0\. Set sampler"),
+    (PackedRowsPlanner, {"num_rows": "2"}, r"sampler\.num_rows is an integer of at least 1, but is '2'"),
     (RandomPlanner, {"batch_size": -4}, r"sampler\.batch_size .* at least 1, but is -4"),
     (RandomPlanner, {"drop_last": "yes"}, r"sampler\.drop_last is true or false, but is 'yes'"),
     (SequentialPlanner, {"batch_size": "4"}, r"sampler\.batch_size .* at least 1, but is '4'"),
