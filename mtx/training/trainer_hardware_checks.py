@@ -174,4 +174,4 @@ def _barebones_problem(options: Mapping[str, Any]) -> str | None:
     values = {key: "" if isinstance(options[key], Mapping) else f"={str(options[key]).lower()}" for key in found}
     named = " and ".join(f"trainer.{key}{value}" for key, value in values.items())
     off = " ".join(f"trainer.{key}={value}" for key, value in found.items())
-    return f"trainer.barebones=true excludes {named}. Leave it out, or type {off} logger=[]"
+    return f'trainer.barebones=true excludes {named}. Leave it out, or type {off} "logger=[]"'

@@ -60,7 +60,7 @@ REFUSED: list[tuple[Options, tuple[int, bool], str]] = [
     ({"precision": "transformer-engine"}, NOTHING, "pip install transformer_engine. Or set trainer.precision=bf16-mix"),
     ({"profiler": "xla"}, NOTHING, "pip install torch_xla. Or set trainer.profiler=simple$"),
     ({"barebones": True, **SLOW}, NOTHING, "=true excludes trainer.enable_checkpointing=true and .+ type trainer.en"),
-    ({"barebones": True, **SLOW, "enable_checkpointing": False}, NOTHING, r"type .+=0 logger=\[\]$"),
+    ({"barebones": True, **SLOW, "enable_checkpointing": False}, NOTHING, r'type .+=0 "logger=\[\]"$'),
     (
         {"barebones": True, "profiler": "simple"},
         NOTHING,
@@ -73,8 +73,8 @@ REFUSED: list[tuple[Options, tuple[int, bool], str]] = [
         NOTHING,
         "trainer.detect_anomaly=true. .+trainer.detect_anomaly=false",
     ),
-    ({"barebones": True, "enable_model_summary": True}, NOTHING, "type trainer.enable_model_summary=false logger"),
-    ({"barebones": True, "num_sanity_val_steps": 2}, NOTHING, "type trainer.num_sanity_val_steps=0 logger"),
+    ({"barebones": True, "enable_model_summary": True}, NOTHING, "type trainer.enable_model_summary=false .logger"),
+    ({"barebones": True, "num_sanity_val_steps": 2}, NOTHING, "type trainer.num_sanity_val_steps=0 .logger"),
 ]
 
 

@@ -146,7 +146,7 @@ def test_names_that_lightning_does_not_know_are_refused_with_its_names(options: 
 @pytest.mark.parametrize(
     "options",
     [
-        {"strategy": "fsdp_cpu_offload", "accelerator": "GPU", "profiler": "Simple", "devices": -1},
+        {"strategy": "fsdp_cpu_offload", "accelerator": "gpu", "profiler": "Simple", "devices": -1},
         {"strategy": "ddp", "devices": "0,1", "gradient_clip_algorithm": "norm"},
         {"devices": [0, 1], "strategy": None, "profiler": None},
         {"devices": "auto"},
