@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from mtx.data.token_rows import SpecialIds
 from mtx.data.tokenize.language_token_names import (
     DECODER_START,
+    FORCED_START,
     TargetStart,
     language_of_token,
     languages_of_tokens,
@@ -161,7 +162,8 @@ def target_start_warning(
         also = f" and {POSITION_KEY}=suffix" if fitting == "suffix" else ""
         return f"{told} targets do not begin with it. Set {CONFIG_KEY}=auto{also}"
     if position != fitting:
-        return f"{told} {POSITION_KEY}={position} writes it elsewhere. Set {POSITION_KEY}={fitting}"
+        other = f", or model.config.{FORCED_START} = None in your model" if fitting == "prefix" else ""
+        return f"{told} {POSITION_KEY}={position} writes it elsewhere. Set {POSITION_KEY}={fitting}{other}"
     if not any(likeness(language, each) for each in targets):
         return (
             f"{told} the target language is {', '.join(targets)}. Set model.config.{start.key} of your model to the id "

@@ -99,7 +99,7 @@ def test_a_vocabulary_with_language_tokens_and_texts_without_are_told(
     [
         (FORCED_GERMAN, "auto", "prefix", None),
         (FORCED_GERMAN, None, "prefix", r"with deu_Latn, but .* Set datamodule\.language_tokens=auto$"),
-        (FORCED_GERMAN, "auto", "suffix", r"Set datamodule\.language_token_position=prefix$"),
+        (FORCED_GERMAN, "auto", "suffix", r"position=prefix, or model\.config\.forced_bos_token_id = None"),
         (FIRST_MBART, "auto", "suffix", None),
         (FIRST_MBART, None, "prefix", r"language_tokens=auto and .*language_token_position=suffix$"),
         (FIRST_MBART, "auto", "prefix", r"Set datamodule\.language_token_position=suffix$"),
