@@ -14,8 +14,12 @@ import pytorch_lightning as pl
 import torch
 
 import mtx
+from mtx.batches.collate_causal import model_inputs
+from mtx.errors import ConfigError
+from mtx.evaluation.held_out_bits import pair_likelihood
 from mtx.experiment.missing_figures import missing_figures
 from mtx.records.report_record import Report
+from mtx.training.causal_leakage import check_rows_keep_pairs_apart
 from mtx.training.model_batch_formats import check_model_format
 from mtx.training.prepared_data import PreparedData
 
@@ -128,6 +132,13 @@ def test_decoder_only_with_lora(tmp_path: Path) -> None:
     with torch.inference_mode():
         apart = nats_of(packed)
     assert model.target_nats(packed).sum().item() == pytest.approx(apart, rel=1e-5), "no pair sees another"
+
+    def nats_with_a_cache(batch: dict[str, Any]) -> torch.Tensor:
+        return pair_likelihood(batch, model.model(**{**model_inputs(batch), "use_cache": True}).logits).nats
+
+    model.target_nats = nats_with_a_cache
+    with pytest.raises(ConfigError, match=r"DecoderOnly mixes the pairs of a row"):
+        check_rows_keep_pairs_apart(model, data.batch_format, data.facts()["target_vocab_size"], 2)
 
 
 def test_packed_transformers(data: Any, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def _rows_and_data(batch: Mapping[str, Tensor], module: Any) -> tuple[Tensor, An
     if rows is None:
         raise DataError(
             "bits per byte need the row_ids of a batch, which batches of datamodule.batch_format=huggingface lack. Set "
-            "datamodule.batch_format=huggingface_packed, or set mtx and pass its tensors to the model by name"
+            "datamodule.batch_format=mtx and pass its tensors to the model by name, or set huggingface_packed"
         )
     if not hasattr(data, "num_target_bytes"):
         raise DataError(

@@ -1,8 +1,6 @@
 """Check, before training, that a decoder-only model computes the loss of each pair of a row from that pair alone."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +15,7 @@ from mtx.data.token_rows import TokenRows
 from mtx.errors import ConfigError
 from mtx.evaluation.contrastive import TargetScorer
 from mtx.library_errors import library_reason
+from mtx.training.pair_leakage import evaluation_mode, model_device
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def check_rows_keep_pairs_apart(model: Any, layout: BatchFormat, num_ids: int, n
     if next(model.parameters(), None) is None:
         return
     try:
-        with _evaluation_mode(model):
+        with evaluation_mode(model, model_device(model), uses_autocast=False):
             found = [model.target_nats(_batch(layout, num_ids, num_rows, first)).double().cpu() for first in (0, 1)]
     except Exception as error:  # such as a model that needs its Trainer; training tells what is wrong
         log.warning("it could not be checked that the pairs of a row do not mix: %s", library_reason(error))
@@ -73,16 +72,3 @@ def _batch(layout: BatchFormat, num_ids: int, num_rows: int, first: int) -> Batc
         return collate_rows(pairs, np.arange(NUM_PAIRS), whole)
     widths = (1, 2 * ROW_TOKENS) if num_rows == 1 else (2, ROW_TOKENS)
     return collate_rows(pairs, np.arange(NUM_PAIRS), whole, widths=widths)
-
-
-@contextmanager
-def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Let a model compute without dropout and gradients; modes and random states are restored."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, is_training in modes.items():
-            module.training = is_training

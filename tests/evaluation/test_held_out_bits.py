@@ -106,7 +106,7 @@ def test_each_validation_set_has_its_names() -> None:
 
 
 def test_a_batch_without_rows_and_another_data_module_are_told() -> None:
-    with pytest.raises(DataError, match=r"Set datamodule\.batch_format=mtx"):
+    with pytest.raises(DataError, match=r"Set datamodule\.batch_format=mtx and .*, or set huggingface_packed$"):
         log_held_out(Module(), {"labels": LABELS}, LOGITS, 0)
     with pytest.raises(DataError, match=r"which object lacks\. Train with mtx's data module"):
         log_held_out(Module(data=object()), batch(), LOGITS, 0)
