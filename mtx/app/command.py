@@ -22,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
-from mtx.app.corrected_command import with_typed_plus
 from mtx.app.experiment_task_keys import without_keys_of_another_task
 from mtx.app.fatal_signal_report import watch_process
 from mtx.app.hydra_internals import invalid_keys_of_lists, run_single
@@ -47,6 +46,7 @@ from mtx.errors import ConfigError, MtxError
 from mtx.exhausted_resources import exhausted_message
 from mtx.library_errors import fault_note
 from mtx.redaction_and_escaping import redacted_text, visible_text
+from mtx.sweep.typed_plus import with_typed_plus
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,7 +11,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 SHELL_EXPANDED = re.compile(r'["$`\\!\n]')  # characters that a shell changes inside double quotes
 KEY = re.compile(r"\+{0,2}[\w./@-]+")
-TYPED_PLUS = re.compile(r"(\+{1,2})([\w./@-]+)=")
 INTERPOLATION = re.compile(r"(?<!\\)\$\{")
 
 
@@ -35,18 +34,6 @@ def replaced(arguments: Sequence[str], changes: Mapping[str, str], *, added: Seq
             found += added
         found.append(changes.get(argument, argument))
     return command(found)
-
-
-def with_typed_plus(message: str, arguments: Iterable[str]) -> str:
-    """Return a message whose proposals `Set KEY=VALUE` and `or KEY=VALUE` have the + that was typed before the key.
-
-    Hydra takes a key without + only if the config has it already, so a key is proposed as it was typed.
-    """
-    for argument in arguments:
-        if (found := TYPED_PLUS.match(argument)) is not None:
-            proposal = rf"\b((?:[Ss]et|or) \"?)(?={re.escape(found[2])}=)"
-            message = re.sub(proposal, rf"\g<1>{found[1]}", message)
-    return message
 
 
 def quoted_override(text: str) -> str | None:

@@ -131,9 +131,16 @@ class StageRunner:
         self.store = store
         self.repo = repo or RepoSession(store.repo)
         self.built: list[str] = []
+        self._models: dict[str, Path] = {}
         self._known: set[str] = set()  # ids that were built here, or were already reported as reused
         self._engine = engine or InProcessEngine()
         self._shard_rows = shard_rows
+
+    def open_model(self, model_id: str) -> Path:
+        """Return the folder of a stored model, whose whole content this runner checks only once."""
+        if model_id not in self._models:
+            self._models[model_id] = self.store.models.open(model_id, full=True)
+        return self._models[model_id]
 
     def run(self, dataset_id: str, stage: Callable[[], Stage]) -> TranslationDataset:
         """Return the manifest of a dataset, after building the dataset if it is missing.

@@ -125,9 +125,12 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generi
             super().handleError(record)
             return
         with suppress(OSError, ValueError):  # a stream without a descriptor
+            stream = self.stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())  # else Python reports its own last attempt to write the line
-            os.close(nowhere)
+            try:
+                os.dup2(nowhere, stream)  # else Python reports its own last attempt to write the line
+            finally:
+                os.close(nowhere)
 
 
 class StderrHandler(ConsoleHandler):

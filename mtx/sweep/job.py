@@ -25,6 +25,7 @@ from mtx.records.report_record import REPORT_FILE, Report
 from mtx.records.sweep_record import HYDRA_FOLDER, PAGE_FILE, read_sweep
 from mtx.redaction_and_escaping import json_redactor
 from mtx.sweep.job_spec import Job
+from mtx.sweep.typed_plus import with_typed_plus
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,8 @@ def _run_with_status(job: Job, hashed: str, work: Callable[[], Any]) -> Objectiv
         with panics_as_errors():
             objectives = objectives_of(job, work())
     except Exception as error:
-        told = hide(exhausted_message(error) or f"{type(error).__name__}: {error}")
+        told = exhausted_message(error) or f"{type(error).__name__}: {error}"
+        told = hide(with_typed_plus(told, job.overrides))
         trace = hide(traceback.format_exc())
         seconds = time.perf_counter() - started
         write_status(job.folder, status.end("failed", seconds=seconds, error=told, traceback=trace))

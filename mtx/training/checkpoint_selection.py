@@ -23,6 +23,12 @@ Config = Mapping[str, Any]
 
 STATE_KEYS = ("pytorch-lightning_version", "optimizer_states")  # without which Lightning cannot resume a training
 RUN_KEY_GROUPS = ("downloader", "normalise", "filter", "tokenizer", "sampler", "datamodule", "model", "seed")
+MAKING_METHODS = (
+    "setup",
+    "configure_model",
+    "on_load_checkpoint",
+    "load_state_dict",
+)  # that change weights
 RUN_KEY_FILE = "run_key.txt"  # beside the checkpoints: a hash of the config keys that a resumed run must share
 
 
@@ -99,7 +105,7 @@ def weight_shapes(path: Path, *, trusted: bool = False) -> dict[str, tuple[int, 
         raise ConfigError(_unreadable_message(path, damage))
     try:
         weights = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=True)["state_dict"]
-        return {name: tuple(weight.shape) for name, weight in weights.items()}
+        return _shapes(weights)
     except pickle.UnpicklingError as error:
         raise UnsafeContentError(_unsafe_content_message(path)) from error
     except Exception as error:  # torch.load may raise any exception for a damaged file
@@ -109,7 +115,8 @@ def weight_shapes(path: Path, *, trusted: bool = False) -> dict[str, tuple[int, 
 def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.LightningModule) -> None:
     """Check that training can resume from a checkpoint: it has the model's weights, and the state of a training.
 
-    The names of weights are not compared if the model loads them by code of its own, or not strictly.
+    Names and shapes are not compared if the model's own code makes or loads the weights. Names are not compared if
+    the model does not load strictly.
 
     Args:
         path: the checkpoint.
@@ -120,13 +127,13 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
         ConfigError: a weight is missing, is not the model's, or has another shape, or the checkpoint has no state of
             an optimizer.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    is_own = _has_own_loading(model)
+    shapes = {} if is_own else _shapes(model.state_dict())
     other = [
         f"{name} has shape {there[name]} in the checkpoint and {shape} in this model"
         for name, shape in shapes.items()
         if name in there and there[name] != shape
     ]
-    is_own = any(is_overridden(name, model) for name in ("on_load_checkpoint", "load_state_dict", "configure_model"))
     if model.strict_loading and not is_own:
         other += [f"it has no weight {name}" for name in shapes if name not in there]
         other += [f"this model has no weight {name}" for name in there if name not in shapes]
@@ -142,6 +149,25 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
             "save_weights_only=true writes them. Choose a checkpoint of task=fit, or set ckpt=null to train from the "
             "beginning"
         )
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in a state; a module may add other values to it."""
+    return {name: tuple(value.shape) for name, value in weights.items() if isinstance(value, torch.Tensor)}
+
+
+def _has_own_loading(model: pl.LightningModule) -> bool:
+    """Return whether code that is not mtx's may still make, rename or resize weights before they are loaded."""
+    of_model = any(
+        is_overridden(name, model) and getattr(type(model), name).__module__.partition(".")[0] != "mtx"
+        for name in MAKING_METHODS
+    )
+    return of_model or any(
+        module._load_state_dict_pre_hooks
+        or module._load_state_dict_post_hooks
+        or type(module)._load_from_state_dict is not torch.nn.Module._load_from_state_dict
+        for module in model.modules()
+    )
 
 
 def _missing_state(path: Path) -> str | None:

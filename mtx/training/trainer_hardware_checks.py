@@ -23,8 +23,17 @@ XLA = "torch_xla"  # the package that computes on a TPU
 STRATEGY_PACKAGES = {"deepspeed": "deepspeed", "xla": XLA, "single_xla": XLA, "single_tpu": XLA}
 PRECISION_PACKAGES = {"transformer-engine": "transformer_engine"}
 PROFILER_PACKAGES = {"xla": XLA}
-# What a Trainer with `barebones` refuses among the keys of the packaged options, and the values that it takes.
-SLOW_FEATURES = {"enable_checkpointing": "false", "enable_progress_bar": "false", "log_every_n_steps": "0"}
+# What a Trainer with `barebones` refuses, apart from loggers, and the values that it takes.
+SLOW_FEATURES = {
+    "enable_checkpointing": "false",
+    "enable_progress_bar": "false",
+    "log_every_n_steps": "0",
+    "enable_model_summary": "false",
+    "num_sanity_val_steps": "0",
+    "fast_dev_run": "false",
+    "detect_anomaly": "false",
+    "profiler": "null",
+}
 FORKING = ("ddp_fork", "ddp_notebook")
 
 
@@ -70,13 +79,16 @@ def check_other_nodes(trainer: pl.Trainer) -> None:
 
 
 def _accelerator(value: Any) -> str | None:
-    """Return the accelerator that Lightning would choose: cpu, cuda, mps or tpu; None for an object of the user."""
+    """Return the accelerator that Lightning would choose: cpu, cuda, mps or tpu.
+
+    None stands for an object of the user, and for a machine that may have a TPU, which `auto` would choose.
+    """
     if not isinstance(value, str):
         return None
-    name = value.lower()
-    if name in ("auto", "gpu"):
-        return next((gpu for gpu in GPUS if _num_gpus(gpu)), "cpu" if name == "auto" else "gpu")
-    return name
+    if value not in ("auto", "gpu"):
+        return value
+    other = "gpu" if value == "gpu" else "cpu" if find_spec(XLA) is None else None
+    return next((gpu for gpu in GPUS if _num_gpus(gpu)), other)
 
 
 def _num_gpus(accelerator: str) -> int:
@@ -159,6 +171,7 @@ def _barebones_problem(options: Mapping[str, Any]) -> str | None:
     found = {key: off for key, off in SLOW_FEATURES.items() if options.get(key) not in (False, None, 0)}
     if not found:
         return None
-    named = " and ".join(f"trainer.{key}={str(options.get(key)).lower()}" for key in found)
+    values = {key: "" if isinstance(options[key], Mapping) else f"={str(options[key]).lower()}" for key in found}
+    named = " and ".join(f"trainer.{key}{value}" for key, value in values.items())
     off = " ".join(f"trainer.{key}={value}" for key, value in found.items())
     return f"trainer.barebones=true excludes {named}. Leave it out, or type {off} logger=[]"

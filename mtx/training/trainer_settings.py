@@ -46,6 +46,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "profiler": ("simple", "advanced", "pytorch", "xla"),
     "gradient_clip_algorithm": ("norm", "value"),
 }
+CASED_NAMES = ("accelerator", "precision")  # whose values Lightning does not convert to lower case
 # What other libraries, and the types of torch, call precisions of Lightning.
 OTHER_NAMES: Mapping[str, str] = {
     "fp16": "16-mixed",
@@ -94,9 +95,13 @@ def _callbacks_problem(value: Any) -> str | None:
 
 def _name_problem(key: str, value: Any) -> str | None:
     """Return what is wrong with the name of a strategy, an accelerator, a precision, a profiler or an algorithm."""
-    if key == "precision" and isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # Lightning takes both
-    if not isinstance(value, str) or value.lower() in (known := NAMES[key]):
+    if key == "precision" and isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)  # Lightning takes both 16 and "16"
+    if not isinstance(value, str):
+        return None
+    lower = value.lower()
+    name = value if key in CASED_NAMES else lower
+    if name in (known := NAMES[key]):
         return None
     if key in ("strategy", "accelerator"):
         from pytorch_lightning.accelerators import AcceleratorRegistry
@@ -104,10 +109,12 @@ def _name_problem(key: str, value: Any) -> str | None:
 
         registry = {"strategy": StrategyRegistry, "accelerator": AcceleratorRegistry}[key]
         known = tuple(dict.fromkeys([*known, *registry]))
-        if value in known:
+        if name in known:
             return None
-    names = choices(value, known)
-    nearest = OTHER_NAMES.get(value.lower(), names.partition(",")[0]) if key == "precision" else names.partition(",")[0]
+    names = choices(lower.removesuffix(".0"), known)
+    nearest = names.partition(",")[0]
+    if key == "precision":
+        nearest = OTHER_NAMES.get(lower, nearest)
     return f"trainer.{key} is one of {names}, but is {value!r}. Set trainer.{key}={nearest}"
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from io import StringIO
 from typing import TextIO
 
 import pytest
@@ -32,6 +33,22 @@ def test_a_pipe_without_a_reader_drops_the_line_and_later_ones_without_a_trace(
     unread_pipe.write("the summary\n")
     unread_pipe.flush()
     assert capfd.readouterr() == ("", "")
+
+
+class TextWithoutDescriptor(StringIO):
+    """A stream of a program that shows what is written, and has lost its reader."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_stream_without_a_descriptor_opens_no_file() -> None:
+    free = os.dup(0)
+    os.close(free)
+    ConsoleHandler(TextWithoutDescriptor()).handle(record_of("assumed: a language"))
+    after = os.dup(0)
+    os.close(after)
+    assert after == free
 
 
 def test_another_fault_of_a_log_line_is_reported(capfd: pytest.CaptureFixture[str], unread_pipe: TextIO) -> None:

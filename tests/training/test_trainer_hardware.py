@@ -9,7 +9,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mtx.app.corrected_command import with_typed_plus
 from mtx.errors import ConfigError
 from mtx.training import trainer_hardware_checks
 from mtx.training.trainer_hardware_checks import check_other_nodes, check_trainer_hardware
@@ -38,7 +37,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bool], None]:
 
 REFUSED: list[tuple[Options, tuple[int, bool], str]] = [
     ({"accelerator": "gpu"}, NOTHING, "trainer.accelerator=gpu needs a GPU, but torch .+ on this machine. Set "),
-    ({"accelerator": "GPU", "devices": 2}, NOTHING, "Set trainer.accelerator=cpu, or auto for the best one$"),
+    ({"accelerator": "gpu", "devices": 2}, NOTHING, "Set trainer.accelerator=cpu, or auto for the best one$"),
     ({"accelerator": "cuda"}, NOTHING, "trainer.accelerator=cuda needs a GPU of CUDA or ROCm, but torch"),
     ({"accelerator": "cuda"}, (0, True), "Set trainer.accelerator=mps, or auto"),
     ({"accelerator": "mps"}, NOTHING, "needs a GPU of Apple, but torch .+ finds none on this machine. Set"),
@@ -62,6 +61,20 @@ REFUSED: list[tuple[Options, tuple[int, bool], str]] = [
     ({"profiler": "xla"}, NOTHING, "pip install torch_xla. Or set trainer.profiler=simple$"),
     ({"barebones": True, **SLOW}, NOTHING, "=true excludes trainer.enable_checkpointing=true and .+ type trainer.en"),
     ({"barebones": True, **SLOW, "enable_checkpointing": False}, NOTHING, r"type .+=0 logger=\[\]$"),
+    (
+        {"barebones": True, "profiler": "simple"},
+        NOTHING,
+        "excludes trainer.profiler=simple. .+ type trainer.profiler=null",
+    ),
+    ({"barebones": True, "profiler": {"_target_": "a.B"}}, NOTHING, "excludes trainer.profiler. Leave"),
+    ({"barebones": True, "fast_dev_run": 3}, NOTHING, "excludes trainer.fast_dev_run=3. .+ trainer.fast_dev_run=false"),
+    (
+        {"barebones": True, "detect_anomaly": True},
+        NOTHING,
+        "trainer.detect_anomaly=true. .+trainer.detect_anomaly=false",
+    ),
+    ({"barebones": True, "enable_model_summary": True}, NOTHING, "type trainer.enable_model_summary=false logger"),
+    ({"barebones": True, "num_sanity_val_steps": 2}, NOTHING, "type trainer.num_sanity_val_steps=0 logger"),
 ]
 
 
@@ -90,6 +103,8 @@ TAKEN: list[tuple[Options, tuple[int, bool]]] = [
         NOTHING,
     ),
     ({"devices": 9, "barebones": False}, NOTHING),
+    ({"barebones": True, "profiler": None, "fast_dev_run": False, "num_sanity_val_steps": 0}, NOTHING),
+    ({"strategy": "DDP", "profiler": "Simple", "gradient_clip_algorithm": "NORM"}, NOTHING),
 ]
 
 
@@ -111,6 +126,23 @@ def test_lightning_itself_refuses_what_is_refused(options: Options) -> None:
         pl.Trainer(**{"accelerator": "cpu", "logger": False, **options})
 
 
+@pytest.mark.parametrize("value", ["GPU", "Auto", "CPU"])
+def test_an_accelerator_is_written_in_lower_case(value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"but is '{value}'. Set trainer.accelerator={value.lower()}$"):
+        check_trainer_settings({"accelerator": value})
+
+
+def test_devices_are_not_checked_where_auto_may_choose_a_tpu(
+    machine: Callable[[int, bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(0, False)
+    monkeypatch.setattr(trainer_hardware_checks, "find_spec", lambda name: object())
+    check_trainer_hardware({"accelerator": "auto", "devices": [0, 1]})
+    machine(1, False)
+    with pytest.raises(ConfigError, match=r"trainer.devices is at most 1"):
+        check_trainer_hardware({"accelerator": "auto", "devices": [0, 1]})
+
+
 @pytest.mark.parametrize(
     ("num_nodes", "address", "is_refused"), [(2, None, True), (2, "10.0.0.1", False), (1, None, False)]
 )
@@ -130,6 +162,7 @@ def test_several_nodes_need_a_launcher_or_an_address(
 
 
 PRECISIONS = {"fp16": "16-mixed", "bfloat16": "bf16-mixed", "bf16-mixd": "bf16-mixed", "16-mix": "16-mixed", 8: "16"}
+PRECISIONS |= {"BF16-mixed": "bf16-mixed", "FP16": "16-mixed", 64.0: "64", 16.0: "16"}
 
 
 @pytest.mark.parametrize(("precision", "offered"), PRECISIONS.items())
@@ -137,24 +170,6 @@ def test_a_precision_of_another_name_is_refused_with_the_nearest(precision: obje
     told = rf"^trainer.precision is one of .+, but is .+. Set trainer.precision={offered}$"
     with pytest.raises(ConfigError, match=told):
         check_trainer_settings({"precision": precision})
-
-
-PROPOSALS = [
-    ("+trainer.strategy=dp", "Set trainer.strategy=ddp", "Set +trainer.strategy=ddp"),
-    ("++trainer.strategy=dp", "Set trainer.strategy=ddp", "Set ++trainer.strategy=ddp"),
-    ("trainer.strategy=dp", "Set trainer.strategy=ddp", "Set trainer.strategy=ddp"),
-    ("+trainer.num_nodes=0", "Set trainer.num_nodes=1 or more", "Set +trainer.num_nodes=1 or more"),
-    ("+trainer.a=1", "trainer.a=1 is 1. Set trainer.a=true or trainer.a=false", None),
-    ("+trainer.a=1", "type mtx +trainer.a=2", "type mtx +trainer.a=2"),
-    ("+trainer.a=1", "Set trainer.ab=2", "Set trainer.ab=2"),
-    ("+trainer.a.b=1", 'Set "trainer.a.b=[x]"', 'Set "+trainer.a.b=[x]"'),
-]
-
-
-@pytest.mark.parametrize(("typed", "message", "expected"), PROPOSALS)
-def test_a_key_that_was_typed_with_a_plus_is_proposed_with_it(typed: str, message: str, expected: str | None) -> None:
-    expected = expected or "trainer.a=1 is 1. Set +trainer.a=true or +trainer.a=false"
-    assert with_typed_plus(message, ["task=fit", typed]) == expected
 
 
 def test_the_message_of_a_command_proposes_keys_as_they_were_typed(mtx: Any) -> None:

@@ -127,7 +127,7 @@ def _build_scores(
             ),
             description=f"storing the scores of {text.split} by {name}",
             num_rows=part.num_rows,
-            read=partial(_column_batches, runner.store.models.open(columns_id, full=True) / COLUMNS_FILE, first),
+            read=partial(_column_batches, runner.open_model(columns_id) / COLUMNS_FILE, first),
             transform=partial(_counted, scorer),
         )
 

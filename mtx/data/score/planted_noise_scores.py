@@ -1,6 +1,7 @@
 """Plants noise into a sample of a scored corpus, and scores the bad pairs with the stored models."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +48,7 @@ def noise_scores(
     pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
     planted = planted_noise(pool, per_kind=per_kind, seed=seed, other_targets=other_targets)
     inputs = {name: (scorer, scored[name]) for name, scorer in scorers.items() if scorer.scores_noise}
-    scores = PlantedPairScores(store, inputs, pool, rows)
+    scores = PlantedPairScores(partial(store.models.open, full=True), inputs, pool, rows)
     found: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in scores.score_columns}
     for kind, of in planted.items():
         columns = scores.scored(of)

@@ -1,6 +1,6 @@
 """`PlantedPairScores`: scores planted noise with the stored models of all scorers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +24,6 @@ from mtx.data.score.scorer import (
     scoring_order,
     shown_name,
 )
-from mtx.data.store import Store
 
 
 class PlantedPairScores:
@@ -34,13 +33,15 @@ class PlantedPairScores:
     them in a corpus in which they stand in the place of these pairs.
 
     Args:
-        store: the store with the models.
+        open_model: returns the folder of a stored model, given its id.
         scorers: the scorers by name, with the ids of their models.
         pool: the pairs from which the bad pairs are made, with `src` and `tgt`.
         rows: the row numbers of these pairs in the corpus, int64 [n].
     """
 
-    def __init__(self, store: Store, scorers: Inputs, pool: pa.Table, rows: NDArray[np.int64]) -> None:
+    def __init__(
+        self, open_model: Callable[[str], Path], scorers: Inputs, pool: pa.Table, rows: NDArray[np.int64]
+    ) -> None:
         self._scorers = {name: scorer for name, (scorer, _) in scorers.items()}
         self._pool = pool
         self._rows = rows
@@ -49,7 +50,7 @@ class PlantedPairScores:
         for name, (scorer, ids) in scorers.items():
             if isinstance(scorer, TrainedScorer):
                 assert ids.model is not None
-                folder = store.models.open(ids.model, full=True)
+                folder = open_model(ids.model)
                 self._models[name] = scorer.load(folder)
                 self._sample_rows[name] = load_array(folder / SAMPLE_FILE)
 

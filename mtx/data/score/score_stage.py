@@ -156,7 +156,7 @@ def _get_or_train(
             if isinstance(scorer, CombiningScorer):
                 columns = [input_columns(runner.repo, text_id, inputs) for text_id in text_ids]
                 pool = pa.Table.from_batches([batch.select(["src", "tgt"]) for batch in sample()])
-                planted = PlantedPairScores(runner.store, inputs, pool, rows)
+                planted = PlantedPairScores(runner.open_model, inputs, pool, rows)
                 of_pool = planted.with_pool_columns(pa.concat_tables(columns).take(pa.array(rows)))
                 scorer.train_on_scores(partial(_with_columns, sample, of_pool), planted.scored, folder)
             else:
@@ -229,7 +229,7 @@ def _build_scores(
     scores_id = f"scores-{text.split}-{digest(described)}"
 
     def stage() -> Stage:
-        folder = None if model_id is None else runner.store.models.open(model_id, full=True)
+        folder = None if model_id is None else runner.open_model(model_id)
         rows = runner.repo.get_checked(text_id).rows
         read = partial(row_range_batches, rows)
         if inputs:

@@ -3,13 +3,14 @@
 The errors of the library name no part. Each part of a file is therefore read alone, in a minimal tokenizer.
 """
 
+import base64
 import codecs
 import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
 from mtx.errors import MtxError
 from mtx.exhausted_resources import panics_as_errors
@@ -17,7 +18,12 @@ from mtx.library_errors import library_reason
 
 FORMAT_VERSION = "1.0"  # of all files that versions 0.x of the library write
 MODEL_START_BYTES = 64  # a SentencePiece model begins with its first pieces, each after a line feed as its tag
-PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+PARTS: Mapping[str, type] = {
+    "normalizer": normalizers.Normalizer,
+    "pre_tokenizer": pre_tokenizers.PreTokenizer,
+    "post_processor": processors.PostProcessor,
+    "decoder": decoders.Decoder,
+}  # with the base class of their components, whose subclasses have the names of the types
 MEMBERS = ("normalizers", "pretokenizers", "processors", "decoders")  # of a part of the type Sequence
 MODEL_KEYS = {
     "BPE": ("vocab", "merges"),
@@ -25,6 +31,7 @@ MODEL_KEYS = {
     "WordLevel": ("vocab", "unk_token"),
     "WordPiece": ("vocab", "unk_token"),
 }
+LONGEST_VALUE = 80  # characters of a value of the file in a message
 SMALLEST_MODEL = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
 
 
@@ -50,7 +57,11 @@ def tokenizer_json_problem(content: bytes | str, error: Exception) -> str:
         return library_reason(of_json)
     if not isinstance(found, dict):
         return f"it is JSON of the type {type(found).__name__}, not an object"
-    return _problem_of_object(found) or library_reason(error, library="tokenizers")
+    try:
+        problem = _problem_of_object(found)
+    except Exception:  # a value of a form that no rule here expects
+        problem = None
+    return problem or library_reason(error, library="tokenizers")
 
 
 def _problem_of_object(found: Mapping[str, Any]) -> str | None:
@@ -62,10 +73,11 @@ def _problem_of_object(found: Mapping[str, Any]) -> str | None:
             return "it is a tokenizer_config.json of transformers. Set tokenizer.filepath to its folder"
         return "it has no key 'model'"
     if (number := found.get("version", FORMAT_VERSION)) != FORMAT_VERSION:
-        return _newer(f"it has the format version {number!r}, but tokenizers {version('tokenizers')} reads version 1.0")
+        known = f"tokenizers {version('tokenizers')} reads version 1.0"
+        return _newer(f"it has the format version {_shown(number)}, but {known}")
     for part in PARTS:
-        if (unknown := _unknown_type(part, found.get(part))) is not None:
-            return _newer(f"its {part} {unknown} is none that tokenizers {version('tokenizers')} can read")
+        if (problem := _part_problem(part, found.get(part))) is not None:
+            return problem
     return _model_problem(found["model"])
 
 
@@ -75,13 +87,31 @@ def _newer(problem: str) -> str:
     )
 
 
-def _unknown_type(part: str, value: Any) -> str | None:
-    """Return the type of the first component of a part that the library cannot read; None if it reads all."""
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def _part_problem(part: str, value: Any) -> str | None:
+    """Return what is wrong with the first component of a part that the library cannot read; None if it reads all."""
     for component in _components(value):
-        if not _is_read({part: component}):
-            kind = component.get("type") if isinstance(component, Mapping) else None
-            return repr(kind) if isinstance(kind, str) else f"of the JSON type {type(component).__name__}"
+        kind = component.get("type") if isinstance(component, Mapping) else None
+        if _is_precompiled(component) if kind == "Precompiled" else _is_read({part: component}):
+            continue
+        if kind in [known.__name__ for known in PARTS[part].__subclasses__()]:
+            return f"its {part} {kind!r} has keys or values of another form"
+        named = _shown(kind) if isinstance(kind, str) else f"of the JSON type {type(component).__name__}"
+        return _newer(f"its {part} {named} is none that tokenizers {version('tokenizers')} can read")
     return None
+
+
+def _is_precompiled(component: Mapping[str, Any]) -> bool:
+    """Return whether the library reads a normalizer of SentencePiece, without the panic of a whole tokenizer."""
+    try:
+        normalizers.Precompiled(base64.b64decode(component["precompiled_charsmap"], validate=True))
+    except Exception:  # the library raises plain Exception
+        return False
+    return True
 
 
 def _components(value: Any) -> Iterator[Any]:
@@ -101,22 +131,22 @@ def _model_problem(model: Any) -> str | None:
     if not isinstance(model, Mapping):
         return f"its model is JSON of the type {type(model).__name__}, not an object"
     kind = model.get("type", "BPE")
-    if kind not in MODEL_KEYS:
+    if not isinstance(kind, str) or kind not in MODEL_KEYS:
         known = f"tokenizers {version('tokenizers')} reads {', '.join(MODEL_KEYS)}"
-        return _newer(f"its model has the type {kind!r}, but {known}")
+        return _newer(f"its model has the type {_shown(kind)}, but {known}")
     if missing := [key for key in MODEL_KEYS[kind] if key not in model]:
         return f"its {kind} model has no key {missing[0]!r}"
     if (token := _unknown_merge(model)) is not None:
-        return f"its BPE model merges to the token {token!r}, which is not in its vocabulary"
+        return f"its BPE model merges to the token {_shown(token)}, which is not in its vocabulary"
     return f"its {kind} model has keys or values of another form"
 
 
 def _unknown_merge(model: Mapping[str, Any]) -> str | None:
     """Return the first token of a merge, or its result, that the vocabulary of a BPE model lacks; None without one."""
     merges, vocabulary = model.get("merges"), model["vocab"]
-    if not isinstance(merges, list) or not isinstance(vocabulary, Mapping):
-        return None
     prefix = model.get("continuing_subword_prefix") or ""
+    if not (isinstance(merges, list) and isinstance(vocabulary, Mapping) and isinstance(prefix, str)):
+        return None
     for merge in merges:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(each, str) for each in pair)):

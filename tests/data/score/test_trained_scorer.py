@@ -73,6 +73,24 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+@pytest.mark.parametrize("kind", ["model", "columns"])
+def test_a_model_is_checked_once_for_all_texts(store: Store, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    open_model = store.models.open
+
+    def counted(name: str, *, full: bool = False) -> Path:
+        checked.append((name, full))
+        return open_model(name, full=full)
+
+    monkeypatch.setattr(store.models, "open", counted)
+    if kind == "model":
+        ids = score_texts(StageRunner(store), ["text-1", "text-2"], MeanLengthScorer())
+    else:
+        parts = [SelectedDataset("text-1", 5), SelectedDataset("text-2", 1)]
+        ids = score_corpus(StageRunner(store), parts, ConstantCorpusScorer())
+    assert checked.count((str(ids.model), True)) == 1
+
+
 def test_a_model_is_trained_once_on_all_texts_and_scores_each_text(store: Store) -> None:
     runner = StageRunner(store)
     ids = score_texts(runner, ["text-1", "text-2"], MeanLengthScorer(), name="toy")

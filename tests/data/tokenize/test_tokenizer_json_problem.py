@@ -23,6 +23,8 @@ VALID: Mapping[str, Any] = {
     "model": {"type": "WordLevel", "vocab": {"<UNK>": 0, "lamp": 1}, "unk_token": "<UNK>"},
 }
 BPE = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]}
+DAMAGED = {"type": "Precompiled", "precompiled_charsmap": "!!"}
+OTHER_FORM = r"has keys or values of another form\. Correct tokenizer"
 NEWER = "A newer version may have written it: pip install -U tokenizers, or save it with an older version"
 PROBLEMS: dict[str, tuple[Any, str]] = {
     "new model": (
@@ -54,6 +56,25 @@ PROBLEMS: dict[str, tuple[Any, str]] = {
         {"model": {**VALID["model"], "vocab": {"a": -1}}},
         "its WordLevel model has keys or values",
     ),
+    "type of another form": ({"model": {"type": ["BPE"]}}, r"its model has the type \['BPE'\], but tokenizers \d"),
+    "prefix of another form": (
+        {"model": {**BPE, "continuing_subword_prefix": 5}},
+        "its BPE model has keys or values of another form",
+    ),
+    "damaged component": ({"normalizer": DAMAGED}, f"its normalizer 'Precompiled' {OTHER_FORM}"),
+    "damaged component of a sequence": (
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, DAMAGED]}},
+        f"its normalizer 'Precompiled' {OTHER_FORM}",
+    ),
+    "missing key of a component": ({"normalizer": {"type": "Replace"}}, f"its normalizer 'Replace' {OTHER_FORM}"),
+    "members of another form": (
+        {"decoder": {"type": "Sequence", "decoders": 3}},
+        f"its decoder 'Sequence' {OTHER_FORM}",
+    ),
+    "long type": ({"decoder": {"type": "J" * 200}}, r"its decoder 'J{79}\.\.\. is none that"),
+    "long type of a model": ({"model": {"type": "J" * 200}}, r"has the type 'J{79}\.\.\., but tokenizers \d"),
+    "long version": ({"version": [1] * 200}, r"has the format version \[(1, ){26}1\.\.\., but tokenizers \d"),
+    "long token": ({"model": {**BPE, "merges": [["a", "c" * 200]]}}, r"to the token 'c{79}\.\.\., which is not"),
     "model of another form": ({"model": []}, "its model is JSON of the type list, not an object"),
 }
 
@@ -91,3 +112,23 @@ def test_a_file_of_another_kind_is_named(content: bytes, told: str) -> None:
 
 def test_a_valid_file_keeps_the_class_of_the_error() -> None:
     assert tokenizer_json_problem(json.dumps(VALID), RuntimeError("x")) == "tokenizers reports RuntimeError"
+
+
+def test_a_damaged_component_is_told_without_a_further_panic(capfd: pytest.CaptureFixture[str]) -> None:
+    told = tokenizer_json_problem(json.dumps({**VALID, "normalizer": DAMAGED}), RuntimeError("the library panics"))
+    assert told == "its normalizer 'Precompiled' has keys or values of another form"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_form_that_no_rule_expects_keeps_the_class_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "mtx.data.tokenize.tokenizer_json_problem"
+    monkeypatch.setattr(f"{module}._components", [].index)  # so that the diagnosis fails
+    told = tokenizer_json_problem(json.dumps({**VALID, "decoder": "Join"}), RuntimeError("x"))
+    assert told == "tokenizers reports RuntimeError"
+
+
+@pytest.mark.parametrize("charsmap", [None, 3, "AAAA", "é"])
+def test_a_character_map_is_decoded_as_the_library_does(charsmap: Any) -> None:
+    normalizer = {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    told = tokenizer_json_problem(json.dumps({**VALID, "normalizer": normalizer}), RuntimeError("x"))
+    assert told == "its normalizer 'Precompiled' has keys or values of another form"

@@ -1,0 +1,21 @@
+"""The + of a key that was typed with it, which settings proposed in error messages have, too."""
+
+import re
+from collections.abc import Iterable
+
+KEY = r"[\w./@-]+"
+TYPED = re.compile(rf"(\+{{1,2}})({KEY})=")
+SETTING = rf'(?:"\+*{KEY}=[^"]*"|\+*{KEY}=\S*)'
+PROPOSAL = re.compile(rf"\b(?:[Ss]et|or|[Tt]ype) (?:{SETTING}(?<![.,;:]) )*{SETTING}")
+
+
+def with_typed_plus(message: str, arguments: Iterable[str]) -> str:
+    """Return a message whose proposals have the + that was typed before a key.
+
+    A proposal is one KEY=VALUE or several, after `Set`, `or` or `type`. Hydra takes a key without + only if the config
+    has it already, so a key is proposed as it was typed.
+    """
+    for plus, key in [found.groups() for argument in arguments if (found := TYPED.match(argument))]:
+        of_key = re.compile(rf'(?<=[ "])(?={re.escape(key)}=)')
+        message = PROPOSAL.sub(lambda found, plus=plus, of_key=of_key: of_key.sub(plus, found[0]), message)
+    return message
