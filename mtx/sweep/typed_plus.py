@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
 KEY = r"[\w./@-]+"
 TYPED = re.compile(rf"(\+{{1,2}})({KEY})=")
@@ -17,5 +18,9 @@ def with_typed_plus(message: str, arguments: Iterable[str]) -> str:
     """
     for plus, key in [found.groups() for argument in arguments if (found := TYPED.match(argument))]:
         of_key = re.compile(rf'(?<=[ "])(?={re.escape(key)}=)')
-        message = PROPOSAL.sub(lambda found, plus=plus, of_key=of_key: of_key.sub(plus, found[0]), message)
+        message = PROPOSAL.sub(partial(_with_plus, of_key, plus), message)
     return message
+
+
+def _with_plus(of_key: re.Pattern[str], plus: str, proposal: re.Match[str]) -> str:
+    return of_key.sub(plus, proposal[0])

@@ -98,7 +98,8 @@ def _part_problem(part: str, value: Any) -> str | None:
         kind = component.get("type") if isinstance(component, Mapping) else None
         if _is_precompiled(component) if kind == "Precompiled" else _is_read({part: component}):
             continue
-        if kind in [known.__name__ for known in PARTS[part].__subclasses__()]:
+        known: list[type] = PARTS[part].__subclasses__()
+        if kind in [each.__name__ for each in known]:
             return f"its {part} {kind!r} has keys or values of another form"
         named = _shown(kind) if isinstance(kind, str) else f"of the JSON type {type(component).__name__}"
         return _newer(f"its {part} {named} is none that tokenizers {version('tokenizers')} can read")
