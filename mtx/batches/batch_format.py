@@ -14,6 +14,7 @@ from mtx.batches.schema import IGNORED_LABEL, UNPADDED_FORMATS, FormatName, supp
 from mtx.components.bounded_numbers import MAX_INTEGER
 from mtx.components.checked_options import component
 from mtx.data.token_rows import TRAINED_IDS, SpecialIds
+from mtx.errors import ConfigError
 
 MaxTokens = Annotated[int, Field(ge=2, le=MAX_INTEGER, description="room for one token and EOS")]
 LanguageTokenPosition = Literal["prefix", "suffix"]
@@ -60,6 +61,12 @@ class BatchFormat:
 
     def __post_init__(self) -> None:
         supported_schema(self.names)
+        if self.is_causal and self.has_language_suffix:
+            raise ConfigError(
+                "datamodule.language_token_position=suffix starts a decoder of its own, which models with "
+                "datamodule.batch_format=causal lack. Set datamodule.language_token_position=prefix, or another "
+                "datamodule.batch_format"
+            )
 
     @property
     def is_flat(self) -> bool:

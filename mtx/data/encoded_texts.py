@@ -88,7 +88,7 @@ class LanguageTokenIds:
         encode: the tokenizers.
         languages: the direction of each part of the corpus, in order.
         has_tags: whether sources have a prefix; if they have neither, the log warns of what a model then lacks.
-        start: the token with which the model of the tokenizer begins; the log warns if targets do not. None: unknown.
+        starts: the tokens with which the model of the tokenizer begins; the log warns if targets do not.
         position: `datamodule.language_token_position`.
     """
 
@@ -99,16 +99,16 @@ class LanguageTokenIds:
         languages: Sequence[Direction],
         *,
         has_tags: bool,
-        start: TargetStart | None = None,
+        starts: Sequence[TargetStart] = (),
         position: str = "prefix",
     ) -> None:
         self._given = given
         self._tokenizers = encode.tokenizers
         self._languages = languages
         targets = list(dict.fromkeys(target for _, target in languages))
-        told = [None if start is None else target_start_warning(start, given, position, targets)]
+        told = [target_start_warning(start, given, position, targets) for start in starts]
         if not has_tags and given is None:
-            told += [None if told[0] else untagged_warning(encode.tokenizers), untagged_targets_warning(languages)]
+            told += [None if any(told) else untagged_warning(encode.tokenizers), untagged_targets_warning(languages)]
         for warning in filter(None, told):
             log.warning(warning)
 

@@ -216,7 +216,7 @@ def _language_token_ids(recipe: Recipe, encode: PairEncoder, languages: Sequence
         encode,
         languages,
         has_tags=bool(recipe.normalise.source_prefix),
-        start=getattr(recipe.tokenizer, "target_start", None),
+        starts=getattr(recipe.tokenizer, "target_starts", ()),
         position=recipe.language_token_position,
     )
 

@@ -115,34 +115,38 @@ def write_page_of_running_sweep(folder: Path) -> None:
     """Write the page of a sweep at the end of one of its jobs, unless the last page is young.
 
     The age grows with the number of jobs, because a page of many jobs takes long. One process writes the page at a
-    time. A job that ends meanwhile leaves a request, and the process that writes then writes the page once more. If
-    the page cannot be written, or its process is killed, the page waits for this age. A sweep whose launcher has died
-    gets a page that does not reload, also if the last page is young.
+    time. A job that ends meanwhile leaves a request, and the process that writes answers it: once while the launcher
+    runs, else until no request is left. If the page cannot be written, or its process is killed, the page waits for
+    this age. A sweep whose launcher has died gets a page that does not reload, also if the last page is young.
     """
     path, request = folder / PAGE_FILE, folder / PAGE_REQUEST
     try:
         if not path.exists():
             return
         request.touch()
-        for is_again in (False, True):  # twice at most, since the next job that ends answers later requests
+        is_again = False
+        while request.exists():  # without a launcher, each pass removes the request, and each job asks once
             with path_lock(folder / PAGE_LOCK, wait=is_again):
                 # Without a request, another process has answered it.
-                is_written = request.exists() and _write_if_due(folder, is_due=is_again or _is_old(folder))
-            if not is_written or not request.exists():
-                return
+                is_answered = request.exists() and _answer_request(folder, is_again=is_again)
+            if (is_again or not is_answered) and is_sweep_running(folder):
+                return  # later jobs or the launcher write the page
+            is_again = True
     except InUseError:  # another job writes the page, and sees the request
         return
     except Exception:  # the job is done, and its own files are whole
         log.debug("the page of the sweep was not written", exc_info=True)
 
 
-def _write_if_due(folder: Path, *, is_due: bool) -> bool:
-    """Write the page if it is due, or if it is the last one of a sweep whose launcher has died; return whether it was.
+def _answer_request(folder: Path, *, is_again: bool) -> bool:
+    """Write the page if it is old, and return whether the request is answered.
 
-    The request is removed before the results are read, so that a job that ends later asks again.
+    A young page is written only if the request came during the last writing, or if no launcher and no job runs. The
+    request is removed before the results are read, so that a job that ends later asks again.
     """
     path, request = folder / PAGE_FILE, folder / PAGE_REQUEST
     if is_sweep_running(folder):
+        is_due = is_again or _is_old(folder)
         if is_due:
             request.unlink(missing_ok=True)
             os.utime(path)
@@ -150,12 +154,11 @@ def _write_if_due(folder: Path, *, is_due: bool) -> bool:
         return is_due
     request.unlink(missing_ok=True)
     results = read_results([folder])
-    is_due = is_due or not results.count("running", "missing")
-    if is_due:
+    if _is_old(folder) or not results.count("running"):  # jobs that are missing may never start
         from mtx.page.render import write_page
 
         write_page(results, folder)
-    return is_due
+    return True
 
 
 def _is_old(folder: Path) -> bool:

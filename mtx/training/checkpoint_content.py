@@ -55,15 +55,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def unfit_values_advice(written_by: object) -> str:
+def unfit_values_advice(
+    written_by: object, otherwise: str = "Set ckpt= to a checkpoint of task=fit that is unchanged"
+) -> str:
     """Return what to do if a checkpoint has values that this version cannot use: take the version that wrote it.
 
     Args:
         written_by: the version that the checkpoint names, as anyone may have written it.
+        otherwise: what to do if the checkpoint names no other version.
     """
     if isinstance(written_by, str) and VERSION.fullmatch(written_by) and written_by != __version__:
-        return f'mtx {written_by} wrote it, but this is mtx {__version__}. Run pip install "mtx=={written_by}"'
-    return "Set ckpt= to a checkpoint of task=fit that is unchanged"
+        return f"mtx {written_by} wrote it, but this is mtx {__version__}. Use a clone of mtx {written_by}"
+    return otherwise
 
 
 def invalid_values(path: object, reason: str, written_by: object = None) -> str:

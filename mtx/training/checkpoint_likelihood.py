@@ -47,11 +47,12 @@ def target_nats(
     """
     if (nats_of := _scorer(translator.generator)) is None:
         return None
-    is_one_row = translator.state.batch_format.is_causal  # prompt, target and EOS
-    longest = [
-        len(source) + translator.num_source_extra + len(target) + 1 if is_one_row else max(len(source), len(target)) + 1
-        for source, target in zip(sources, targets, strict=True)
+    layout = translator.state.batch_format
+    extra = translator.num_source_extra, layout.target_extra
+    positions = [
+        (len(source) + extra[0], len(target) + extra[1]) for source, target in zip(sources, targets, strict=True)
     ]
+    longest = [sum(sides) if layout.is_causal else max(sides) for sides in positions]
     found = np.full(len(sources), np.nan)
     most = _max_length(translator)
     lengths = [length if length <= most else 0 for length in longest]

@@ -97,7 +97,7 @@ class SplitData:
     def num_target_bytes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the UTF-8 bytes of the targets of `rows`, int64 [B]; truncated targets count in part."""
         offsets, located = self.pairs.target.offsets, self.pairs.row_numbers(rows)
-        full = offsets[located + 1] - offsets[located] + 1  # BOS or EOS
+        full = offsets[located + 1] - offsets[located] + self.layout.target_extra
         kept: NDArray[np.int64] = self._num_target_bytes[located] * self.side_lengths.target[rows] // full
         return kept
 

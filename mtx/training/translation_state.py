@@ -223,7 +223,7 @@ def translation_state(
     if isinstance(stored_format, int) and stored_format > FORMAT:
         raise ConfigError(
             f"ckpt={path} is of a newer version, whose checkpoints mtx {__version__} cannot read. "
-            f"{unfit_values_advice(values.get('mtx'))}"
+            f"{unfit_values_advice(values.get('mtx'), 'Use a clone of a newer version')}"
         )
     try:
         stored = StoredState.model_validate(dict(values))

@@ -9,6 +9,7 @@ from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate import collate_rows
 from mtx.batches.pair_lengths import batch_lengths
 from mtx.data.token_rows import EncodedPairs, TokenRows
+from mtx.errors import ConfigError
 
 # Ids: padding 0, BOS 1, EOS 2, the languages 50 and 60. The third pair has no text.
 PAIRS = EncodedPairs(TokenRows.of([[50, 5, 6, 7], [60, 8], [50]]), TokenRows.of([[60, 9], [50, 11, 12, 13, 14], [60]]))
@@ -40,6 +41,24 @@ def test_a_flat_batch_has_the_same_tokens(compiled: bool | None) -> None:
     assert found["labels"] == [9, 2, 11, 12, 13, 14, 2, 2]
     assert found["decoder_offsets"] == [0, 2, 7, 8]
     assert found["decoder_positions"] == [0, 1, 0, 1, 2, 3, 4, 0]
+
+
+@pytest.mark.parametrize("compiled", [False, None])
+def test_a_packed_batch_has_the_tokens_of_a_flat_one(compiled: bool | None) -> None:
+    flat, packed = (
+        batch_of(compiled=compiled, names=names, length_multiple=0) for names in ("flat", "huggingface_packed")
+    )
+    assert packed["input_ids"] == [flat["encoder_input_ids"]]
+    assert packed["position_ids"] == [[0, 1, 2, 3, 4, 0, 1, 2, 0, 1]]
+    assert packed["decoder_input_ids"] == [flat["decoder_input_ids"]]
+    assert packed["decoder_position_ids"] == [flat["decoder_positions"]]
+    assert packed["labels"] == [flat["labels"]]
+    assert (packed["encoder_offsets"], packed["decoder_offsets"]) == ([0, 5, 8, 10], [0, 2, 7, 8])
+
+
+def test_decoder_only_batches_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"batch_format=causal lack\. Set datamodule\.language_token_position=prefix"):
+        BatchFormat(language_token_position="suffix", names="causal")
 
 
 def test_a_truncated_source_keeps_eos_and_language() -> None:

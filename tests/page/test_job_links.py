@@ -64,6 +64,18 @@ def test_a_page_of_many_jobs_is_laid_out_in_parts(tmp_path: Path, monkeypatch: p
     assert '<body class="large">' in render(read_results([tmp_path]), tmp_path)
 
 
+def test_only_the_first_ranking_hides_rows_and_only_on_the_screen(tmp_path: Path) -> None:
+    for number in range(2):
+        report = trained(2.0 + number, held_out={"digest": str(number)})
+        write_job(tmp_path / str(number), {"seed": number}, report, objective="bits_per_byte")
+    page = render(read_results([tmp_path]), tmp_path)
+    tables = html.fromstring(page.encode()).xpath("//h2[@id='ranking']/../div[@class='scroll']/table/@data-sort")
+    assert tables == ["ranking1", "ranking2"], "a selector of siblings would reach both"
+    (rule,) = [line.strip() for line in page.splitlines() if ":nth-child(n+301)" in line]
+    assert rule.startswith("@media screen {")
+    assert '#all-rows:not(:checked) ~ .scroll table[data-sort="ranking1"] tbody tr:nth-child(n+301)' in rule
+
+
 def test_a_command_that_is_too_long_is_not_cut_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtx.page.job_links.MAX_COMMAND_CHARS", 9)
     for number, name in enumerate(("0", "a-longer-name")):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -147,10 +148,10 @@ def test_another_process_writes_the_page_only_if_it_is_old_and_no_failure_ends_t
     LivePage(tmp_path / "gone").tick()
     plan(tmp_path)
     path.write_text("old")
-    write_page_of_running_sweep(tmp_path)
-    assert path.read_text() == "old"
-    os.utime(path, (1, 1))
     with FileLock(tmp_path / "sweep.lock"):
+        write_page_of_running_sweep(tmp_path)
+        assert path.read_text() == "old"
+        os.utime(path, (1, 1))
         write_page_of_running_sweep(tmp_path)
     assert "refresh" in path.read_text()
 
@@ -200,30 +201,49 @@ def test_a_job_that_ends_while_another_writes_the_page_is_on_the_page_that_this_
     assert not (tmp_path / "page.request").exists()
 
 
-def test_of_two_last_jobs_without_a_launcher_the_slower_page_does_not_replace_the_complete_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("age_s", [0, 1000])
+def test_without_a_launcher_jobs_that_end_while_another_reads_results_are_on_the_last_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_s: int
 ) -> None:
-    plan(tmp_path, ["a", "b"])
-    path, read, num_read = tmp_path / "report.html", read_results, []
+    plan(tmp_path, "abc")
+    path, read, num_running = tmp_path / "report.html", read_results, []
     finish(tmp_path / "0", "a", 2.0)
     path.write_text("old")
-    os.utime(path, (1, 1))
+    os.utime(path, (time.time() - age_s,) * 2)
 
     def read_while_another_job_ends(folders: list[Path]) -> Any:
-        results = read(folders)
-        num_read.append(len(results.jobs))
-        if len(num_read) == 1:
-            finish(tmp_path / "1", "b", 3.0)
-            other = threading.Thread(target=write_page_of_running_sweep, args=[tmp_path])
-            other.start()
-            other.join()
+        folder = tmp_path / str(len(num_running) + 1)
+        if folder.name == "3":
+            num_running.append(0)
+            return read(folders)
+        begin(folder, [])
+        with FileLock(folder / LOCK_FILE):
+            results = read(folders)
+        num_running.append(results.count("running"))
+        shutil.rmtree(folder)
+        finish(folder, "abc"[int(folder.name)], 2.0 + int(folder.name))
+        other = threading.Thread(target=write_page_of_running_sweep, args=[tmp_path])
+        other.start()
+        other.join()
         return results
 
     monkeypatch.setattr("mtx.sweep.live_page.read_results", read_while_another_job_ends)
     write_page_of_running_sweep(tmp_path)
-    assert len(num_read) == 2
-    assert "sampler=b: missing" not in path.read_text()
-    assert path.read_text().count("3.0000") > 0
+    assert num_running == [1, 1, 0]
+    text = path.read_text()
+    assert "missing" not in text
+    assert all(f"{bits:.4f}" in text for bits in (2, 3, 4))
+    assert not (tmp_path / "page.request").exists()
+
+
+def test_without_a_launcher_jobs_that_never_start_do_not_keep_the_last_job_off_a_young_page(tmp_path: Path) -> None:
+    plan(tmp_path, ["a", "b"])
+    LivePage(tmp_path).write()
+    finish(tmp_path / "0", "a", 2.0)
+    write_page_of_running_sweep(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "2.0000" in text
+    assert RELOADS not in text
 
 
 def test_a_job_that_ends_after_its_launcher_died_writes_a_page_that_does_not_reload(tmp_path: Path) -> None:

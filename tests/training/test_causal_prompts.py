@@ -89,11 +89,15 @@ class Echo:
 
     def target_nats(self, batch: Any) -> torch.Tensor:
         self.sizes.append(batch["input_ids"].numel())
-        return torch.zeros(len(batch["row_ids"]))
+        return torch.zeros(len(batch["labels"] if "row_ids" not in batch else batch["row_ids"]))
 
 
 def translator(tokenizer: Tokenizer, template: str, **state: Any) -> CheckpointTranslator:
     layout = BatchFormat(names="causal", template=template, max_source_tokens=6, max_target_tokens=6)
+    return echo_translator(tokenizer, layout, **state)
+
+
+def echo_translator(tokenizer: Tokenizer, layout: BatchFormat, **state: Any) -> CheckpointTranslator:
     given: Any = {"languages": ("en", "mul"), **state}
     made = TranslationState(tokenizer, tokenizer, NoNormaliser(), layout, corpus={}, **given)
     echo: Any = Echo()
@@ -120,6 +124,22 @@ def test_a_row_of_prompt_and_target_stays_within_the_budget(tokenizer: Tokenizer
     too_long = target_nats(made, [[4] * 6], [[4] * 3], batch_tokens=22)
     assert too_long is not None
     assert np.isnan(too_long).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "longest"),
+    [({}, (5, 5)), ({"language_token_position": "suffix"}, (5, 6)), ({"source_eos": False}, (6, 5))],
+)
+def test_the_longest_pairs_that_fit_have_a_likelihood(
+    tokenizer: Tokenizer, options: dict[str, Any], longest: tuple[int, int]
+) -> None:
+    layout = BatchFormat(names="huggingface", max_source_tokens=6, max_target_tokens=6, **options)
+    source, target = longest
+    sizes = [(source, target), (source + 1, 1), (1, target + 1)]
+    rows = [[[4] * size for size in side] for side in zip(*sizes, strict=True)]
+    nats = target_nats(echo_translator(tokenizer, layout), rows[0], rows[1], batch_tokens=22)
+    assert nats is not None
+    assert np.isnan(nats).tolist() == [False, True, True]
 
 
 def test_a_prompt_that_names_languages_needs_one_direction(tokenizer: Tokenizer) -> None:

@@ -297,9 +297,12 @@ OWN_STEPS = {"kind": "normalise/steps", "version": 1, "steps": [{"kind": "os.sys
         (lambda content: content.update(bomb=Bomb()), r"Python objects other than tensors.*the file was not read"),
         (lambda content: content.pop("state_dict"), "it holds no state_dict of a model"),
         (lambda content: content.pop("TranslationDataModule"), "contains no tokenizers.*Train again: mtx task=fit"),
-        (stored(format=3, mtx="9.1"), r'is of a newer version.* mtx 9\.1 wrote it.* pip install "mtx==9\.1"$'),
-        (stored(format=3, mtx="9;rm -rf"), "is of a newer version.* Set ckpt= to a checkpoint of task=fit"),
-        (stored(languages=["en"], mtx="0.0.1"), r'languages: .* mtx 0\.0\.1 wrote it.* pip install "mtx==0\.0\.1"$'),
+        (stored(format=3, mtx="9.1"), r"is of a newer version.* mtx 9\.1 wrote it.* Use a clone of mtx 9\.1$"),
+        (stored(format=3, mtx="9;rm -rf"), r"is of a newer version.* cannot read\. Use a clone of a newer version$"),
+        (
+            stored(languages=["en"], mtx="0.0.1"),
+            r"languages: .* mtx 0\.0\.1 wrote it.* Use a clone of mtx 0\.0\.1$",
+        ),
         (
             lambda content: (stored(mtx="0.0.1")(content), weights("network.more", torch.zeros(1))(content)),
             r"the tensors differ: .*more.* mtx 0\.0\.1 wrote it, but this is mtx",

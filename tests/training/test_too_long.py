@@ -45,6 +45,12 @@ def test_pairs_are_truncated_on_either_side() -> None:
     assert split.num_target_bytes(np.arange(7)).tolist() == [60, 60, 37, 37, 60, 60, 60]
 
 
+def test_a_target_whose_language_token_replaces_bos_has_all_its_bytes() -> None:
+    split = opened("truncate", max_target_tokens=5, language_token_position="suffix")
+    # a target of 7 positions of which 5 are served stands for 5 / 7 of its bytes
+    assert split.num_target_bytes(np.arange(7)).tolist() == [60, 60, 42, 42, 60, 60, 60]
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

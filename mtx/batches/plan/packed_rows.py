@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from mtx.batches.plan.histogram_packing import pattern_rows, row_patterns
+from mtx.batches.plan.pairs_that_fit import check_all_pairs_fit, pairs_that_fit
 from mtx.batches.plan.planner import (
     Draft,
     Int,
@@ -18,11 +19,9 @@ from mtx.batches.plan.planner import (
     Plan,
     Planner,
     Rows,
-    candidate_rows,
     random_generator,
 )
 from mtx.components.checked_options import Count, component
-from mtx.errors import ConfigError
 
 
 @component("sampler")
@@ -45,10 +44,7 @@ class PackedRowsPlanner(Planner):
 
     def draft(self, lengths: Lengths, *, excluded: Mask | None = None) -> "PackedRowsDraft":
         """Find the rows of all epochs from the histogram of the lengths, source and target together."""
-        rows, dropped = candidate_rows(len(lengths), excluded)
-        tokens = np.maximum(_pair_tokens(lengths, rows), 1)
-        too_long = tokens > self.row_tokens
-        dropped, rows, tokens = np.union1d(dropped, rows[too_long]), rows[~too_long], tokens[~too_long]
+        rows, tokens, dropped = pairs_that_fit(lengths, excluded, self.row_tokens)
         places, offsets = pattern_rows(row_patterns(np.bincount(tokens).astype(np.int64), self.row_tokens))
         return PackedRowsDraft(
             planner=self,
@@ -62,16 +58,7 @@ class PackedRowsPlanner(Planner):
 
     def check_lengths(self, lengths: Lengths, *, excluded: Mask | None = None) -> None:
         """Raise ConfigError if pairs that are not excluded have more than `row_tokens` tokens."""
-        rows, _ = candidate_rows(len(lengths), excluded)
-        tokens = _pair_tokens(lengths, rows)
-        if num_long := int(np.count_nonzero(tokens > self.row_tokens)):
-            longest = int(tokens.max())
-            raise ConfigError(
-                f"a row must hold the longest pair, but sampler.row_tokens={self.row_tokens} is smaller than "
-                f"{num_long:,} of {len(rows):,} training pairs; the longest has {longest} tokens, prompt and target "
-                f"together. Set sampler.row_tokens={longest} or more, or leave long pairs out with "
-                "datamodule.too_long=drop and lower datamodule.max_source_tokens and datamodule.max_target_tokens"
-            )
+        check_all_pairs_fit(lengths, excluded, self.row_tokens, holder="a row", option="sampler.row_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +118,3 @@ class PackedRowsDraft(Draft):
         order = random.permutation(len(self.rows))
         of_length = np.repeat(np.arange(len(self.class_sizes)), self.class_sizes)
         return self.rows[order[np.argsort(of_length[order], kind="stable")]]
-
-
-def _pair_tokens(lengths: Lengths, rows: Rows) -> Int:
-    return lengths.source[rows].astype(np.int64) + lengths.target[rows]

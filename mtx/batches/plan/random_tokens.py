@@ -12,6 +12,7 @@ import numpy as np
 
 from mtx.batches.plan.constant_epoch_length import plan_with_num_batches
 from mtx.batches.plan.packing import packed_offsets
+from mtx.batches.plan.pairs_that_fit import check_all_pairs_fit, pairs_that_fit
 from mtx.batches.plan.planner import (
     Draft,
     Int,
@@ -20,11 +21,9 @@ from mtx.batches.plan.planner import (
     Plan,
     Planner,
     Rows,
-    candidate_rows,
     random_generator,
 )
 from mtx.components.checked_options import Count, component
-from mtx.errors import ConfigError
 
 SPARE_ROOM = 1 / 500  # share of the cap that stays free on average, so that nearly every order fits the batch count
 MAX_ATTEMPTS = 8  # random orders of an epoch that are tried before the draft's own order is used
@@ -52,10 +51,7 @@ class RandomTokensPlanner(Planner):
 
     def draft(self, lengths: Lengths, *, excluded: Mask | None = None) -> "RandomTokensDraft":
         """Count the tokens of each row, and find the number of batches that all epochs have."""
-        rows, dropped = candidate_rows(len(lengths), excluded)
-        tokens = _pair_tokens(lengths, rows)
-        too_long = tokens > self.real_tokens
-        dropped, rows, tokens = np.union1d(dropped, rows[too_long]), rows[~too_long], tokens[~too_long]
+        rows, tokens, dropped = pairs_that_fit(lengths, excluded, self.real_tokens)
         return RandomTokensDraft(
             planner=self,
             num_rows=len(lengths),
@@ -67,16 +63,7 @@ class RandomTokensPlanner(Planner):
 
     def check_lengths(self, lengths: Lengths, *, excluded: Mask | None = None) -> None:
         """Raise ConfigError if pairs that are not excluded have more than `real_tokens` tokens."""
-        rows, _ = candidate_rows(len(lengths), excluded)
-        tokens = _pair_tokens(lengths, rows)
-        if num_long := int(np.count_nonzero(tokens > self.real_tokens)):
-            longest = int(tokens.max())
-            raise ConfigError(
-                f"a batch must hold the longest pair, but sampler.real_tokens={self.real_tokens} is smaller than "
-                f"{num_long:,} of {len(rows):,} training pairs; the longest has {longest} tokens, source and target "
-                f"together. Set sampler.real_tokens={longest} or more, or leave long pairs out with a lower "
-                "datamodule.max_source_tokens and datamodule.max_target_tokens"
-            )
+        check_all_pairs_fit(lengths, excluded, self.real_tokens, holder="a batch", option="sampler.real_tokens")
 
     def _num_batches(self, tokens: Int) -> int:
         """Return the smallest number of batches that is found to hold rows of these tokens in a random order."""
@@ -150,7 +137,3 @@ class RandomTokensDraft(Draft):
 def draft_order(num_rows: int) -> Int:
     """Return the order of rows with which a draft finds its number of batches, which therefore always fits."""
     return random_generator(0, 0, purpose=1).permutation(num_rows)
-
-
-def _pair_tokens(lengths: Lengths, rows: Rows) -> Int:
-    return lengths.source[rows].astype(np.int64) + lengths.target[rows]

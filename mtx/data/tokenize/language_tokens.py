@@ -13,7 +13,13 @@ from pydantic import Field
 from tokenizers import Tokenizer
 
 from mtx.data.token_rows import SpecialIds
-from mtx.data.tokenize.language_token_names import DECODER_START, TargetStart, language_of_token
+from mtx.data.tokenize.language_token_names import (
+    DECODER_START,
+    FORCED_START,
+    TargetStart,
+    language_of_token,
+    languages_of_tokens,
+)
 from mtx.data.tokenize.sentencepiece_file import CONTROL
 from mtx.data.tokenize.sentencepiece_library import SentencePieceTokenizer
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
@@ -29,7 +35,6 @@ LanguageTokens = Annotated[
 ]
 TEXT_TAG = ">>"  # begins a tag that is text before the source, as in models of OPUS-MT
 USER_DEFINED = 4  # the type of such a piece in a SentencePiece model
-MIN_LANGUAGES = 2  # a vocabulary with fewer language tokens is of one language
 
 
 class LeadingIds(NamedTuple):
@@ -50,8 +55,7 @@ def languages_of(tokenizer: Tokenizer) -> dict[str, str]:
         names = [token for token in tokenizer.get_vocab() if token.startswith(TEXT_TAG)]
     else:
         names = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-    found = {name: code for name in names if (code := language_of_token(name)) is not None}
-    return found if len(found) >= MIN_LANGUAGES else {}
+    return languages_of_tokens(names)
 
 
 def leading_ids(given: str | Mapping[str, str], languages: tuple[str, str], tokenizers: TokenizerPair) -> LeadingIds:
@@ -158,7 +162,8 @@ def target_start_warning(
         also = f" and {POSITION_KEY}=suffix" if fitting == "suffix" else ""
         return f"{told} targets do not begin with it. Set {CONFIG_KEY}=auto{also}"
     if position != fitting:
-        return f"{told} {POSITION_KEY}={position} writes it elsewhere. Set {POSITION_KEY}={fitting}"
+        other = f", or model.config.{FORCED_START} = None in your model" if fitting == "prefix" else ""
+        return f"{told} {POSITION_KEY}={position} writes it elsewhere. Set {POSITION_KEY}={fitting}{other}"
     if not any(likeness(language, each) for each in targets):
         return (
             f"{told} the target language is {', '.join(targets)}. Set model.config.{start.key} of your model to the id "

@@ -29,8 +29,9 @@ from mtx.data.tokenize.tokenizer_folder import (
     MODEL_FILES,
     TOKEN_FILES,
     TOKENIZER_FILE,
+    ModelStarts,
     folder_special_tokens,
-    folder_target_start,
+    model_starts,
     tokenizer_file,
 )
 from mtx.errors import ConfigError, TokenizerError
@@ -90,6 +91,7 @@ class PretrainedTokenization(Tokenization):
         super().__post_init__()
         self._content: bytes | None = None
         self._special: SpecialTokens | None = None
+        self._starts: ModelStarts | None = None
         self._downloaded: Path | None = None
         if not self.filepath:
             raise ConfigError(
@@ -111,19 +113,19 @@ class PretrainedTokenization(Tokenization):
         Reads the files of the folder on first use. Raises TokenizerError if they cannot be read.
         """
         if self._special is None:
-            path = self._location()
-            is_start_typed = self.bos_token is not None
-            named = folder_special_tokens(path, is_start_typed=is_start_typed) if path.is_dir() else SPECIAL_TOKENS
+            path, named = self._location(), SPECIAL_TOKENS
+            if path.is_dir():
+                start = self._model_starts().bos
+                named = folder_special_tokens(path, start, is_start_typed=self.bos_token is not None)
             special = replace(named, **self._typed_tokens)
             check_distinct(special.eos, special.pad)
             self._special = special
         return self._special
 
     @property
-    def target_start(self) -> TargetStart | None:
-        """The token with which the model of the folder begins a translation; None: its files name none."""
-        path = self._location()
-        return folder_target_start(path) if path.is_dir() else None
+    def target_starts(self) -> tuple[TargetStart, ...]:
+        """The tokens besides BOS with which the model of the target's folder begins, as its files say."""
+        return self.for_side("target")._model_starts().targets
 
     @property
     def _typed_tokens(self) -> dict[str, str]:
@@ -144,7 +146,7 @@ class PretrainedTokenization(Tokenization):
         other.target_filepath = None
         if side == "target":
             other.filepath = self.target_filepath
-            other._content = other._special = other._downloaded = other._tokenizer = None
+            other._content = other._special = other._starts = other._downloaded = other._tokenizer = None
         return other
 
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
@@ -195,6 +197,12 @@ class PretrainedTokenization(Tokenization):
         if self._downloaded is None:
             self._downloaded = repository_folder(name, self.revision, self.HUB_FILES, self.NEEDED_FILES)
         return self._downloaded
+
+    def _model_starts(self) -> ModelStarts:
+        if self._starts is None:
+            path = self._location()
+            self._starts = model_starts(path) if path.is_dir() else ModelStarts(None, ())
+        return self._starts
 
     def _path(self) -> Path:
         path = self._location()

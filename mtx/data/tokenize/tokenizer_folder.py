@@ -6,10 +6,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtx.assumption_log import assume
-from mtx.data.tokenize.language_token_names import DECODER_START, FORCED_START, TargetStart, language_of_token
+from mtx.data.tokenize.language_token_names import DECODER_START, FORCED_START, TargetStart, languages_of_tokens
 from mtx.data.tokenize.tokenization import SPECIAL_TOKENS, SpecialTokens
 from mtx.errors import TokenizerError
 from mtx.library_errors import library_reason
@@ -27,6 +27,18 @@ ROLES = {
 MAX_LISTED = 8  # files of a folder that a message lists
 
 
+class ModelStarts(NamedTuple):
+    """The tokens with which a model begins.
+
+    Attributes:
+        bos: the start of the decoder; None: the files name none, or a language.
+        targets: the tokens besides BOS with which a translation begins.
+    """
+
+    bos: str | None
+    targets: tuple[TargetStart, ...]
+
+
 def tokenizer_file(folder: Path) -> Path:
     """Return the tokenizer file of a folder. Raises TokenizerError if the folder has none."""
     path = folder / TOKENIZER_FILE
@@ -40,21 +52,17 @@ def tokenizer_file(folder: Path) -> Path:
     )
 
 
-def folder_special_tokens(folder: Path, *, is_start_typed: bool = False) -> SpecialTokens:
+def folder_special_tokens(folder: Path, start: str | None = None, *, is_start_typed: bool = False) -> SpecialTokens:
     """Return the special tokens that the files of a folder name; mtx's own name where they name none.
 
-    If the decoder of the folder's model starts with a token, as `decoder_start_token_id` says, that token is `bos`,
-    unless it names a language, as that of the first mBART.
+    `start` is `ModelStarts.bos` of the folder, and counts before the other files.
     Without it and without a token of that kind, `bos` is the padding token, as in T5 and Marian, and an assumption says
     so unless `is_start_typed`: the user has chosen `bos`.
 
     Raises TokenizerError if a file is no JSON object.
     """
-    named = {key: value for name in reversed(TOKEN_FILES) for key, value in _object(folder / name).items()}
-    found = {role: next(filter(None, (_text(named.get(key)) for key in keys)), None) for role, keys in ROLES.items()}
-    start = _token_of_key(folder, DECODER_START)
-    if start is not None and language_of_token(start) is None:
-        found["bos"] = start
+    found = _role_tokens(folder)
+    found["bos"] = start or found["bos"]
     if found["bos"] is None:
         found["bos"] = found["pad"]
         if found["pad"] is not None and not is_start_typed:
@@ -65,29 +73,41 @@ def folder_special_tokens(folder: Path, *, is_start_typed: bool = False) -> Spec
     return SpecialTokens(**{role: token or getattr(SPECIAL_TOKENS, role) for role, token in found.items()})
 
 
-def folder_target_start(folder: Path) -> TargetStart | None:
-    """Return the token with which the folder's model begins a translation, besides BOS; None if its files name none.
+def model_starts(folder: Path) -> ModelStarts:
+    """Return the tokens with which the folder's model begins, as its files say. Parses the tokenizer at most once.
+
+    The start of the decoder may name a language, as that of the first mBART. It then is not BOS.
 
     Raises TokenizerError if a file is no JSON object.
     """
-    if (forced := _token_of_key(folder, FORCED_START)) is not None:
-        return TargetStart(forced, FORCED_START)
-    start = _token_of_key(folder, DECODER_START)
-    is_language = start is not None and language_of_token(start) is not None
-    return TargetStart(start, DECODER_START) if start is not None and is_language else None
+    ids = {key: _token_id(folder, key) for key in (FORCED_START, DECODER_START)}
+    if set(ids.values()) == {None}:
+        return ModelStarts(None, ())
+    tokens = _added_tokens(folder)
+    found = {key: tokens[number] for key, number in ids.items() if number is not None and number in tokens}
+    start = found.get(DECODER_START)
+    if start in languages_of_tokens(tokens.values()) and start not in _role_tokens(folder).values():
+        start = None
+    targets = (TargetStart(token, key) for key, token in found.items() if key == FORCED_START or start is None)
+    return ModelStarts(start, tuple(targets))
 
 
-def _token_of_key(folder: Path, key: str) -> str | None:
-    """Return the token whose id is at a key of the model's files, the first that has one; None without any."""
+def _role_tokens(folder: Path) -> dict[str, str | None]:
+    named = {key: value for name in reversed(TOKEN_FILES) for key, value in _object(folder / name).items()}
+    return {role: next(filter(None, (_text(named.get(key)) for key in keys)), None) for role, keys in ROLES.items()}
+
+
+def _token_id(folder: Path, key: str) -> int | None:
+    """Return the id at a key of the model's files, the first that has one; None without any."""
     ids = (_object(folder / name).get(key) for name in MODEL_FILES)
-    number = next((each for each in ids if isinstance(each, int)), None)
-    return None if number is None else _token_of_id(folder, number)
+    return next((each for each in ids if isinstance(each, int)), None)
 
 
-def _token_of_id(folder: Path, number: int) -> str | None:
+def _added_tokens(folder: Path) -> dict[int, str]:
     added = _object(folder / TOKENIZER_FILE).get("added_tokens")
     tokens = [each for each in added if isinstance(each, Mapping)] if isinstance(added, list) else []
-    return next((_text(each.get("content")) for each in tokens if each.get("id") == number), None)
+    by_id = {each["id"]: _text(each.get("content")) for each in tokens if isinstance(each.get("id"), int)}
+    return {number: token for number, token in by_id.items() if token is not None}
 
 
 def _text(value: Any) -> str | None:

@@ -45,7 +45,7 @@ class VocabularyFileTokenization(PretrainedTokenization):
     """
 
     kind: ClassVar[str] = "tokenizer/vocabulary_file"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     codes: str | os.PathLike[str] | None = field(default=None, metadata=LATER)
     target_codes: str | os.PathLike[str] | None = field(default=None, metadata=LATER)

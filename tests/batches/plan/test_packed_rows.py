@@ -86,7 +86,7 @@ def test_pairs_longer_than_a_row_are_refused_by_number_and_length() -> None:
     excluded = np.array([False, False, False, True, False])
     with pytest.raises(
         ConfigError,
-        match=r"sampler\.row_tokens=100 is smaller than 2 of 4 training pairs; the longest has 180 tokens, prompt and "
+        match=r"sampler\.row_tokens=100 is smaller than 2 of 4 training pairs; the longest has 180 tokens, source and "
         r"target together\. Set sampler\.row_tokens=180 or more",
     ):
         planner.check_lengths(lengths, excluded=excluded)

@@ -38,6 +38,8 @@ def pair_of(*tokens: str, is_special: bool = True) -> TokenizerPair:
         (("<2en>", "<2de>", "<mask>"), ["en", "de"]),
         ((">>en<<", ">>deu<<"), ["en", "deu"]),
         (("en_XX", "<mask>", "qq_QQ"), []),
+        (("__bos__", "cls", "<2en>"), []),
+        ((">>bos<<", "bos_Latn"), ["bos", "bos_Latn"]),
         ((), []),
     ],
 )
@@ -97,7 +99,7 @@ def test_a_vocabulary_with_language_tokens_and_texts_without_are_told(
     [
         (FORCED_GERMAN, "auto", "prefix", None),
         (FORCED_GERMAN, None, "prefix", r"with deu_Latn, but .* Set datamodule\.language_tokens=auto$"),
-        (FORCED_GERMAN, "auto", "suffix", r"Set datamodule\.language_token_position=prefix$"),
+        (FORCED_GERMAN, "auto", "suffix", r"position=prefix, or model\.config\.forced_bos_token_id = None"),
         (FIRST_MBART, "auto", "suffix", None),
         (FIRST_MBART, None, "prefix", r"language_tokens=auto and .*language_token_position=suffix$"),
         (FIRST_MBART, "auto", "prefix", r"Set datamodule\.language_token_position=suffix$"),
@@ -119,8 +121,12 @@ def test_targets_that_begin_otherwise_than_the_model_says_are_told(
 
 def test_a_model_that_forces_a_language_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     encode, start = PairEncoder(pair_of(*NLLB), tmp_path), TargetStart("deu_Latn", "forced_bos_token_id")
-    LanguageTokenIds(None, encode, [("en", "de")], has_tags=False, start=start)
+    LanguageTokenIds(None, encode, [("en", "de")], has_tags=False, starts=[start])
     assert [record.message.partition(" in ")[0] for record in caplog.records] == ["forced_bos_token_id"]
+    caplog.clear()
+    both = [TargetStart("<s>", FORCED_START), TargetStart(*FIRST_MBART)]
+    LanguageTokenIds(None, encode, [("en", "de")], has_tags=False, starts=both)
+    assert [record.message.partition(" in ")[0] for record in caplog.records] == [FORCED_START, DECODER_START]
 
 
 def test_the_text_to_translate_has_the_only_direction(tmp_path: Path) -> None:

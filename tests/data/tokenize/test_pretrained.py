@@ -11,6 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from mtx.assumption_log import collected_assumptions
 from mtx.data.dataset import TranslationDataset
+from mtx.data.tokenize import tokenizer_folder
 from mtx.data.tokenize.pretrained import PretrainedTokenization
 from mtx.data.tokenize.tokenization import SpecialIds, encode_texts, special_ids
 from mtx.errors import ConfigError, TokenizerError
@@ -172,21 +173,63 @@ def test_typed_tokens_and_the_start_of_the_decoder_count_first(folder: Path) -> 
     assert PretrainedTokenization(filepath=folder, bos_token="a").special.bos == "a"
 
 
-def test_the_files_of_a_model_say_with_which_token_a_translation_begins(folder: Path) -> None:
-    assert PretrainedTokenization(filepath=folder).target_start is None
-    assert PretrainedTokenization(filepath=folder / "tokenizer.json").target_start is None
+def start_with(folder: Path, *tokens: str, **starts: str) -> PretrainedTokenization:
+    """Return the tokenizer of a folder with these added tokens, and the tokens at these keys of its model's config."""
     content = json.loads((folder / "tokenizer.json").read_text())
-    number = max(each["id"] for each in content["added_tokens"]) + 100
-    token = {**content["added_tokens"][0], "id": number, "content": "de_DE"}
-    (folder / "tokenizer.json").write_text(json.dumps({**content, "added_tokens": [*content["added_tokens"], token]}))
-    (folder / "config.json").write_text(json.dumps({"decoder_start_token_id": number}))
-    first_mbart = PretrainedTokenization(filepath=folder)
-    assert first_mbart.target_start == ("de_DE", "decoder_start_token_id")
+    first = max(each["id"] for each in content["added_tokens"]) + 100
+    added = [{**content["added_tokens"][0], "id": first + at, "content": token} for at, token in enumerate(tokens)]
+    added = [*content["added_tokens"], *added]
+    (folder / "tokenizer.json").write_text(json.dumps({**content, "added_tokens": added}))
+    ids = {each["content"]: each["id"] for each in added}
+    (folder / "config.json").write_text(json.dumps({key: ids[token] for key, token in starts.items()}))
+    return PretrainedTokenization(filepath=folder)
+
+
+def test_the_files_of_a_model_say_with_which_token_a_translation_begins(folder: Path) -> None:
+    assert PretrainedTokenization(filepath=folder).target_starts == ()
+    assert PretrainedTokenization(filepath=folder / "tokenizer.json").target_starts == ()
+    first_mbart = start_with(folder, "de_DE", "en_XX", decoder_start_token_id="de_DE")
+    assert first_mbart.target_starts == (("de_DE", "decoder_start_token_id"),)
     assert first_mbart.special.bos != "de_DE"
-    (folder / "generation_config.json").write_text(json.dumps({"forced_bos_token_id": number}))
+    (folder / "generation_config.json").write_text(
+        (folder / "config.json").read_text().replace("decoder_start", "forced_bos")
+    )
     (folder / "config.json").write_text(json.dumps({"decoder_start_token_id": 1, "forced_bos_token_id": 2}))
     mbart50 = PretrainedTokenization(filepath=folder)
-    assert (mbart50.target_start, mbart50.special.bos) == (("de_DE", "forced_bos_token_id"), "</s>")
+    assert (mbart50.target_starts, mbart50.special.bos) == ((("de_DE", "forced_bos_token_id"),), "</s>")
+
+
+def test_both_starts_of_a_model_are_named(folder: Path) -> None:
+    found = start_with(folder, "ro_RO", "en_XX", decoder_start_token_id="ro_RO", forced_bos_token_id="</s>")
+    assert found.target_starts == (("</s>", "forced_bos_token_id"), ("ro_RO", "decoder_start_token_id"))
+
+
+@pytest.mark.parametrize("tokens", [("__bos__", "__en__", "__de__"), ("bos", "cls"), ("cls",), ("de",)])
+def test_a_start_of_the_decoder_that_names_no_language_of_several_is_bos(folder: Path, tokens: tuple[str, ...]) -> None:
+    found = start_with(folder, *tokens, decoder_start_token_id=tokens[0])
+    assert (found.target_starts, found.special.bos) == ((), tokens[0])
+
+
+def test_a_start_of_the_decoder_with_a_role_in_the_folder_is_bos(folder: Path) -> None:
+    found = start_with(folder, "de_DE", "en_XX", decoder_start_token_id="de_DE")
+    (folder / "special_tokens_map.json").write_text('{"pad_token": "<pad>", "eos_token": "</s>", "cls_token": "de_DE"}')
+    assert (found.target_starts, found.special.bos) == ((), "de_DE")
+
+
+def test_the_start_is_that_of_the_target_tokenizer(folder: Path, t5_like: Path) -> None:
+    start_with(folder, "de_DE", "en_XX", decoder_start_token_id="de_DE")
+    found = PretrainedTokenization(filepath=t5_like, joint=False, target_filepath=folder)
+    assert found.target_starts == (("de_DE", "decoder_start_token_id"),)
+
+
+def test_a_folder_with_starts_is_parsed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = start_with(folder, "de_DE", "en_XX", decoder_start_token_id="de_DE", forced_bos_token_id="de_DE")
+    read: list[str] = []
+    parse = tokenizer_folder._object
+    monkeypatch.setattr(tokenizer_folder, "_object", lambda path: (read.append(path.name), parse(path))[1])
+    for _ in range(2):
+        _ = found.special, found.target_starts
+    assert read.count("tokenizer.json") == 1
 
 
 def test_ids_of_a_folder_are_those_of_transformers(folder: Path) -> None:
