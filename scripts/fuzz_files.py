@@ -98,12 +98,10 @@ def tokenizer(path: Path) -> object:
 
 
 def checkpoint(path: Path) -> None:
-    """Check that a checkpoint fits a model."""
-    import torch
+    """Read the shapes of the weights in a checkpoint."""
+    from mtx.training.checkpoint_selection import weight_shapes
 
-    from mtx.training.checkpoint_selection import check_shapes, weight_shapes
-
-    check_shapes(path, weight_shapes(path), torch.nn.Linear(2, 2))  # type: ignore[arg-type]  # any module works
+    weight_shapes(path)
 
 
 def overrides(path: Path) -> object:

@@ -34,7 +34,7 @@ from mtx.records.sweep_record import PAGE_FILE, add_assumptions
 from mtx.sweep.confirmation import confirmation_folders, confirmation_overrides, plan_confirmation
 from mtx.sweep.job_lines import duration_line, first_line, job_line
 from mtx.sweep.job_processes import has_died, in_child, launch_jobs
-from mtx.sweep.live_page import LivePage
+from mtx.sweep.live_page import LivePage, end_page_requests
 from mtx.sweep.terminal_summary import end_sweep
 
 # Launchers that run in a child. One of submitit starts processes that would outlive this one.
@@ -89,6 +89,8 @@ def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunctio
             raise
         else:
             results = end_sweep(sweep.folder, resume_command=sweep.resume_command)
+        finally:
+            end_page_requests(sweep.folder)
     if results.count("failed"):
         sys.exit(1)
     return returned

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -136,6 +137,13 @@ def write_page_of_running_sweep(folder: Path) -> None:
         return
     except Exception:  # the job is done, and its own files are whole
         log.debug("the page of the sweep was not written", exc_info=True)
+
+
+def end_page_requests(folder: Path) -> None:
+    """Remove the files by which the jobs of a sweep that has ended told each other to write the page."""
+    for name in (PAGE_REQUEST, PAGE_LOCK):
+        with suppress(OSError):  # Windows cannot delete an open file
+            (folder / name).unlink(missing_ok=True)
 
 
 def _answer_request(folder: Path, *, is_again: bool) -> bool:

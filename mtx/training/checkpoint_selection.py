@@ -105,11 +105,14 @@ def weight_shapes(path: Path, *, trusted: bool = False) -> dict[str, tuple[int, 
         raise ConfigError(_unreadable_message(path, damage))
     try:
         weights = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=True)["state_dict"]
-        return _shapes(weights)
+        shapes = _shapes(weights)
     except pickle.UnpicklingError as error:
         raise UnsafeContentError(_unsafe_content_message(path)) from error
     except Exception as error:  # torch.load may raise any exception for a damaged file
         raise ConfigError(_unreadable_message(path, _reason(error))) from error
+    if weights and not shapes:
+        raise ConfigError(_unreadable_message(path, "its state_dict holds no tensors"))
+    return shapes
 
 
 def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.LightningModule) -> None:

@@ -76,9 +76,9 @@ def test_both_storages_give_the_same_batches(mtx: Mtx) -> None:
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("sampler=null", ["sampler has no option 'null'. Its options: bucket, random, "]),
+        ("sampler=null", ["sampler has no option 'null'. Its options: bucket, packed_rows, random, "]),
         ("trainer=gpu", ["Its options: cpu, ", ". trainer=default takes a GPU where there is one"]),
-        ("sampler=64", ["sampler has no option '64'. Its options: bucket, random, "]),
+        ("sampler=64", ["sampler has no option '64'. Its options: bucket, packed_rows, random, "]),
         ("tokenizer=[bpe]", ["tokenizer takes one option, but is a list. Choose one, such as tokenizer=bpe"]),
         ("experiment=null", ["experiment has no option 'null'. Its options: ", "none"]),
         ("sampelr=bucket", ["there is no group or key 'sampelr'", "sampler"]),

@@ -217,6 +217,16 @@ CASES: dict[str, Case] = {
         "datamodule.language_tokens={en: a, de: b}",
         "language_tokens",
     ),
+    "datamodule.language_token_position": (
+        [*NAMED_LANGUAGES, "datamodule.language_tokens={en: a, de: b}"],
+        "datamodule.language_token_position=suffix",
+        "language_token_position",
+    ),
+    "datamodule.template": (
+        [*LOCAL, "datamodule.batch_format=causal"],
+        "datamodule.template='{src} => {tgt}'",
+        "template",
+    ),
     "datamodule.num_workers": (LOCAL, "datamodule.num_workers=0", None),
     "datamodule.pin_memory": (LOCAL, "datamodule.pin_memory=false", None),
     "local/downloader.path": (LOCAL, "downloader.path=other.tsv", "downloader.revision"),

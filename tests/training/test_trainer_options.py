@@ -279,7 +279,8 @@ class Odd(Planner):
 def test_the_budget_is_refused_with_the_reason(store: Path) -> None:
     odd = made(store, sampler=Odd())
     with pytest.raises(
-        ConfigError, match=r"sampler's max_tokens or real_tokens or batch_size, but Odd has none of these\. Remove the"
+        ConfigError,
+        match=r"sampler's max_tokens or .* or batch_size or num_rows, but Odd has none of these\. Remove the",
     ):
         print(odd.batch_size)
     data = made(store)
