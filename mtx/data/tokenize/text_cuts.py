@@ -90,7 +90,7 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
         begins_with_space = words is not None and (drops_spaces(words) or is_split_metaspace(words))
         return "keep" if begins_with_space and separate_normaliser(steps) is not None else None
     if prepends:
-        return "drop" if words == _pre_tokenizer_state(unigram.word_splitter()) else None
+        return "drop" if words == _state(unigram.word_splitter()) else None
     if words is None:
         return None
     if drops_spaces(words) or is_split_metaspace(words):
@@ -106,9 +106,9 @@ def cut_rule(tokenizer: Tokenizer) -> CutRule | None:
 
 def piece_check(tokenizer: Tokenizer) -> SeparateNormaliser | None:
     """Return the check for pieces that may be encoded alone with this tokenizer; None: all may, or no text is cut."""
-    if isinstance(tokenizer, TokenizerAdapter):
+    if isinstance(tokenizer, TokenizerAdapter) or tokenizer.normalizer is None:
         return None
-    steps = normalizer_steps(json.loads(tokenizer.to_str())["normalizer"])
+    steps = normalizer_steps(_state(tokenizer.normalizer))  # the vocabulary, which may be large, is not parsed
     return separate_normaliser(steps) if _needs_check(steps) else None
 
 
@@ -166,5 +166,6 @@ def byte_ids(tokenizer: Tokenizer) -> NDArray[np.int64] | None:
     return None if None in ids else np.array(ids, dtype=np.int64)
 
 
-def _pre_tokenizer_state(pre_tokenizer: Any) -> Any:
-    return json.loads(pre_tokenizer.__getstate__())
+def _state(part: Any) -> Any:
+    """Return a part of a tokenizer, such as its normaliser, described as in its JSON."""
+    return json.loads(part.__getstate__())
