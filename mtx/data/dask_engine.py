@@ -15,7 +15,7 @@ from mtx.data.cluster_engine import ClusterEngine, host_and_port
 from mtx.data.cluster_worker import THREAD_VARIABLES, Answer, WorkerSetup, forget_task, run_task
 from mtx.data.process_pool_engine import default_workers
 from mtx.data.task_cluster import WAIT_S, ClusterLostError, TaskCluster, WorkersEndedError
-from mtx.errors import ConfigError
+from mtx.errors import ConfigError, StoreError
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.library_errors import library_reason
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+START_S = 120.0  # seconds that workers of a busy machine may take to start
 CLOSE_S = 3.0  # seconds that workers of this process have to end, before they are killed
 SILENT = logging.CRITICAL + 1
 TLS_OPTIONS = ("tls_ca_file", "tls_client_cert", "tls_client_key")  # names of distributed.Security
@@ -74,9 +75,7 @@ class DaskEngine(ClusterEngine):
             )
         if is_tls and len(given) < len(TLS_OPTIONS):
             missing = [f"engine.{name}=FILE" for name in TLS_OPTIONS if name not in given]
-            raise ConfigError(
-                f"engine.address={self.address} is encrypted and needs three files. Set {' '.join(missing)}"
-            )
+            raise ConfigError(f"engine.address={self.address} needs three files for TLS. Set {' '.join(missing)}")
         if given and not is_tls:
             raise ConfigError(
                 f"engine.{next(iter(given))} needs an address that begins with tls://, but engine.address is "
@@ -89,7 +88,12 @@ class DaskEngine(ClusterEngine):
     def _connected(self) -> TaskCluster:
         _silence()
         if self.address is None:
-            return _started_cluster(self.workers or default_workers(), max(self.timeout_s, 60.0))
+            try:
+                return _started_cluster(self.workers or default_workers())
+            except Exception as error:  # of the operating system, or of Dask if it refuses too many processes
+                raise StoreError(
+                    f"the workers of engine=dask cannot be started: {library_reason(error)}. Set engine=local"
+                ) from error
         import dask
         from distributed import Client, Security
 
@@ -121,7 +125,7 @@ def _silence() -> None:
         logging.getLogger(name).setLevel(SILENT)
 
 
-def _started_cluster(workers: int, timeout_s: float) -> "DaskCluster":
+def _started_cluster(workers: int) -> "DaskCluster":
     """Start a scheduler and worker processes on this machine, which only this process can connect to."""
     import dask
     from distributed import Client, LocalCluster, Security
@@ -134,7 +138,11 @@ def _started_cluster(workers: int, timeout_s: float) -> "DaskCluster":
     }
     # Without certificates, any user of the machine could let the workers run code.
     security = Security.temporary()
-    settings = {"distributed.scheduler.worker-saturation": 1.0, "distributed.nanny.pre-spawn-environ": env}
+    settings = {
+        "distributed.nanny.pre-spawn-environ": env,
+        "distributed.scheduler.http.routes": [],  # pages without a password
+        "distributed.worker.http.routes": [],
+    }
     folder = TemporaryDirectory(prefix="mtx-dask-", ignore_cleanup_errors=True)
     with dask.config.set(settings):
         cluster = LocalCluster(
@@ -144,15 +152,15 @@ def _started_cluster(workers: int, timeout_s: float) -> "DaskCluster":
             host="127.0.0.1",
             protocol="tls",
             security=security,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=SILENT,
             local_directory=folder.name,
             memory_limit=0,  # it would count the mapped files of the store
-            scheduler_kwargs={"allowed_failures": 0},
+            scheduler_kwargs={"allowed_failures": 0, "dashboard": False},
         )
     try:
-        client = Client(cluster, timeout=timeout_s, set_as_default=False)
-        client.wait_for_workers(workers, timeout=timeout_s)
+        client = Client(cluster, timeout=START_S, set_as_default=False)
+        client.wait_for_workers(workers, timeout=START_S)
     except BaseException:
         cluster.close(timeout=CLOSE_S)
         folder.cleanup()
