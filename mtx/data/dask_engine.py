@@ -1,6 +1,8 @@
 """`DaskEngine`, which runs the tasks of a stage on workers of Dask: https://distributed.dask.org."""
 
 import logging
+import os
+import signal
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Collection
@@ -223,6 +225,10 @@ class DaskCluster:
 
     def close(self) -> None:
         """Close the client, and end the workers if this process has started them."""
+        for worker in () if self._cluster is None else self._cluster.workers.values():
+            with suppress(OSError, AttributeError):  # it has ended, or has not started
+                worker.close_gracefully()  # so that it is not started again
+                os.kill(worker.pid, signal.SIGKILL)  # Dask would wait for a running task
         with suppress(Exception):  # the scheduler may have ended
             if self._cluster is None:
                 self._client.run(forget_task, on_error="ignore")

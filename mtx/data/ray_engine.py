@@ -223,9 +223,9 @@ class RayCluster:
 
         if self._payload is None or self._payload[0] is not payload:
             self._payload = payload, ray.put(payload)
-        reference: ObjectRef[Any] = self._run.remote(
-            self._payload[1], item, replace(setup, num_threads=self._num_threads, is_own=False)
-        )
+        # Ray redirects the standard output of its workers by itself, but a task goes on if Ray is killed.
+        setup = replace(setup, num_threads=self._num_threads, is_own=False, ends_with_parent=self.is_own)
+        reference: ObjectRef[Any] = self._run.remote(self._payload[1], item, setup)
         return reference
 
     def wait(self, handles: Collection["ObjectRef[Any]"]) -> Collection["ObjectRef[Any]"]:
