@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # lets tests of all folders impo
 # With PYTHONDONTWRITEBYTECODE, each of about a hundred subprocesses would compile mtx and the tests again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# Temporary folders lie in memory: waiting for a disk to sync files took up to half of the time of tests that store data.
+# Temporary folders lie in memory: waiting for a disk to sync took up to half of the time of tests that store data.
 if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads the variable on import; pytest-xdist already uses all cores
