@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # Temporary folders lie in memory: waiting for a disk to sync took up to half of the time of tests that store data.
 if Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 4 << 30:
-    os.environ.setdefault("TMPDIR", "/dev/shm")  # also for the subprocesses of tests
+    tempfile.tempdir = os.environ.setdefault("TMPDIR", "/dev/shm")  # the variable is for subprocesses
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads the variable on import; pytest-xdist already uses all cores
 
 
