@@ -101,7 +101,7 @@ def measure_prepare(
         )
         stage = ["start"]
         is_over = threading.Event()
-        sampler = threading.Thread(target=_sample, args=(process.pid, lambda: stage[0], found.peaks, is_over))
+        sampler = threading.Thread(target=sample_peaks, args=(process.pid, lambda: stage[0], found.peaks, is_over))
         sampler.start()
         assert process.stderr is not None
         lines = []
@@ -125,7 +125,7 @@ def measure_prepare(
     return found
 
 
-def _sample(session: int, stage: Callable[[], str], peaks: dict[str, int], is_over: threading.Event) -> None:
+def sample_peaks(session: int, stage: Callable[[], str], peaks: dict[str, int], is_over: threading.Event) -> None:
     """Keep the highest memory of each stage, until `is_over` is set."""
     while not is_over.wait(SAMPLE_S):
         name = stage()

@@ -292,7 +292,9 @@ def _finished(path: Path) -> tuple[Shard, Counts] | None:
 
 def _stored_batches(path: Path) -> Batches:
     with pa.memory_map(str(path)) as mapped:
-        yield from pa.ipc.open_file(mapped).read_all().to_batches()
+        reader = pa.ipc.open_file(mapped)
+        for number in range(reader.num_record_batches):  # a table would lose empty batches, and so their columns
+            yield reader.get_batch(number)
 
 
 def say_reused(what: str, **counts: object) -> None:
