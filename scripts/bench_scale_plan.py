@@ -95,8 +95,11 @@ def _plan_and_load(folder: Path, sampler: str) -> None:
     from mtx.training.loader import EncodedBatches, EpochBatches, PlanLoader
     from mtx.training.split_data import SplitData
 
-    sides = [TokenRows(_mapped(folder / f"{side}_ids", np.uint16), _mapped(folder / f"{side}_offsets", np.int64)) for side in SIDES]
-    pairs = EncodedPairs(*sides, _mapped(folder / "selection", np.uint32))
+    ids, offsets = ([folder / f"{side}_{kind}" for side in SIDES] for kind in ("ids", "offsets"))
+    source, target = (
+        TokenRows(_mapped(one, np.uint16), _mapped(other, np.int64)) for one, other in zip(ids, offsets, strict=True)
+    )
+    pairs = EncodedPairs(source, target, _mapped(folder / "selection", np.uint32))
     layout = BatchFormat(max_source_tokens=256, max_target_tokens=256)
     load_kernels(pairs, layout)
     num_bytes = _mapped(folder / "num_bytes", np.int64)

@@ -5,6 +5,7 @@ own. Memory is the sum of the anonymous memory of all processes of the command, 
 size of the files of each stage, in relation to the UTF-8 bytes of the texts.
 """
 
+import itertools
 import json
 import math
 import os
@@ -116,7 +117,7 @@ def measure_prepare(
         sampler.join()
         ended = os.times()
         found.seconds = time.perf_counter() - started
-        found.cpu_s = sum(getattr(ended, name) - getattr(children, name) for name in ("children_user", "children_system"))
+        found.cpu_s = ended[2] + ended[3] - children[2] - children[3]  # user and system time of child processes
         if status:
             raise RuntimeError(f"{' '.join(command)} ended with status {status}:\n{''.join(lines[-20:])}")
         for file in (each for each in store.rglob("*") if each.is_file()):
@@ -162,7 +163,7 @@ def print_measured(found: Measured) -> None:
 
 def print_exponents(measured: Sequence[Measured]) -> None:
     """Print the slopes of time and memory over the number of pairs between neighbouring sizes, in logarithms."""
-    for one, other in zip(measured, measured[1:], strict=False):
+    for one, other in itertools.pairwise(measured):
         growth = math.log(other.num_pairs / one.num_pairs)
         kinds = {
             "seconds": (one.seconds, other.seconds),
@@ -172,4 +173,5 @@ def print_exponents(measured: Sequence[Measured]) -> None:
         }
         slopes = ", ".join(f"{name} {math.log(b / a) / growth:.2f}" for name, (a, b) in kinds.items())
         per_pair = (other.peak - one.peak) / (other.num_pairs - one.num_pairs)
-        print(f"from {one.num_pairs:,} to {other.num_pairs:,} pairs, exponents: {slopes}; {per_pair:.0f} bytes of peak per pair")
+        between = f"from {one.num_pairs:,} to {other.num_pairs:,} pairs"
+        print(f"{between}, exponents: {slopes}; {per_pair:.0f} bytes of peak per pair")
