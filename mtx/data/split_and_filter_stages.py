@@ -220,7 +220,12 @@ def build_filtered(
             num_rows=before.n or 0,
             read=read,
             transform=partial(
-                _filtered_rows, keeper, narrow, corpus.names, before.metrics, partial(read, 0, before.n or 0)
+                _filtered_rows,
+                keeper.with_scratch(runner.store.scratch()),
+                narrow,
+                corpus.names,
+                before.metrics,
+                partial(read, 0, before.n or 0),
             ),
             is_shardable=False,  # a filter may depend on earlier pairs, such as the duplicate filter
             gather=_joined_rows,
