@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 SAMPLE_S = 0.2  # between two samples of the memory
 DONE = re.compile(r"^\S+ \S+ prepare +(.*?) done\b.* s=([\d.]+)$")
 BEGIN = re.compile(r"^\S+ \S+ prepare +(.*?) begin\b")
-PREPARE = (sys.executable, "-m", "mtx", "task=prepare", "downloader=local")
+PREPARE = ("-m", "mtx", "task=prepare", "downloader=local")
 
 
 @dataclass
@@ -84,11 +84,13 @@ def measure_prepare(
         num_pairs: number of its pairs.
         text_bytes: UTF-8 bytes of its texts.
         overrides: further overrides of the command.
-        before: a checkout of another version of mtx to measure; None: this version.
+        before: a checkout of another version of mtx to measure, with its environment in `.venv`; None: this version.
 
     Raises RuntimeError if the command fails.
     """
-    command = [*PREPARE, *overrides]
+    own_python = None if before is None else before / ".venv" / "bin" / "python"
+    python = sys.executable if own_python is None or not own_python.exists() else str(own_python)
+    command = [python, *PREPARE, *overrides]
     found = Measured(num_pairs, text_bytes)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         store, started, children = Path(folder) / "store", time.perf_counter(), os.times()
