@@ -69,7 +69,7 @@ class CompressedRows(Rows):
         self._starts = starts
 
     @property
-    def chunks(self) -> Chunks:  # type: ignore[override]  # a cached property in the base class
+    def chunks(self) -> Chunks:
         """The record batches, each of which is decompressed when it is asked for, and where they begin."""
         return self._batches, self._starts
 
