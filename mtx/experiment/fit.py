@@ -29,6 +29,7 @@ from mtx.experiment.fit_opening_and_summary import (
     model_report,
     model_text,
     opening,
+    resume_command,
     show,
 )
 from mtx.experiment.held_out_slicings import slicings_or_none
@@ -250,12 +251,10 @@ def train(
         raise ConfigError(told) from error
     except SystemExit as error:  # Lightning raises SystemExit after Ctrl-C
         if trainer.is_global_zero:
-            kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
-            how = (
-                f"Resume from the last checkpoint: {run.command(ckpt='last')}"
-                if kept
-                else "No update was complete, so no checkpoint was saved."
-            )
+            keeper = trainer.checkpoint_callback
+            kept = [getattr(keeper, name, "") for name in ("last_model_path", "best_model_path")]
+            command = resume_command(run, kept)
+            how = f"Resume from the last checkpoint: {command}" if command else "No checkpoint was saved."
             told = f"Training stopped at step {trainer.global_step}. {how}"
             run.console.print(told, highlight=False, soft_wrap=True)
         raise KeyboardInterrupt from error
