@@ -53,7 +53,7 @@ from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
-from mtx.training.checkpoint_redaction import CheckpointRedaction, redact_for_loggers
+from mtx.training.checkpoint_redaction import redact_checkpoints, redact_for_loggers
 from mtx.training.checkpoint_selection import check_shapes, checkpoint_path, weight_shapes, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.logged_run import LoggedRun
@@ -201,9 +201,8 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         assume(f"trainer.callbacks: {told} of task=fit, because a Trainer uses one of its kind")
     trainer = build({"trainer": {**options, "callbacks": None}}, "trainer", **given, callbacks=installed)
     assert isinstance(trainer, pl.Trainer)
-    redaction = CheckpointRedaction(run.config)
-    trainer.callbacks.append(redaction)  # type: ignore[attr-defined]  # a list
-    write_atomically(trainer, redaction.redacted)
+    redact_checkpoints(trainer, run.config)
+    write_atomically(trainer)
     if run.in_sweep:
         check_sweep(trainer)
     if single_thread_before_fork(trainer):
