@@ -190,7 +190,8 @@ class DaskCluster:
         if self._cluster is None:
             return known
         # Dask does not start a worker again that ends while it still starts.
-        return min(known, sum(worker.status.name == "running" for worker in self._cluster.workers.values()))
+        running: int = sum(worker.status.name == "running" for worker in self._cluster.workers.values())
+        return min(known, running)
 
     def submit(self, payload: bytes, item: bytes, setup: WorkerSetup) -> "Future":
         """Submit a task."""

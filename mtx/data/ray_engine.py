@@ -254,7 +254,8 @@ class RayCluster:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        run, found = ray.remote(function), {}
+        run = ray.remote(function)
+        found: dict[str, Any] = {}
         for node in ray.nodes():
             if not node["Alive"]:
                 continue
