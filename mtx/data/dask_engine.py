@@ -105,7 +105,7 @@ class DaskEngine(ClusterEngine):
             with dask.config.set({"distributed.comm.timeouts.connect": f"{self.timeout_s}s"}):
                 client = Client(self.address, timeout=self.timeout_s, security=security, set_as_default=False)
         except Exception as error:  # of the network, of TLS, or of a server that is no scheduler
-            raise self._unreachable(f"no scheduler of Dask answers within {self.timeout_s:g} s") from error
+            raise self._unreachable("no scheduler of Dask accepts the connection") from error
         try:
             client.wait_for_workers(1, timeout=self.timeout_s)
         except Exception as error:

@@ -112,7 +112,8 @@ class RayEngine(ClusterEngine):
                 raise StoreError(
                     f"the workers of engine=ray cannot be started: {library_reason(error)}. Set engine=local"
                 ) from error
-            raise self._unreachable(f"no cluster of Ray answers: {library_reason(error)}") from error
+            token = "" if os.environ.get("RAY_AUTH_MODE") else ", or it needs a token: type export RAY_AUTH_MODE=token"
+            raise self._unreachable(f"no cluster of Ray answers: {library_reason(error)}{token}") from error
         return RayCluster(environment, is_own=False)
 
 
