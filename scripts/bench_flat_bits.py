@@ -28,6 +28,7 @@ from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.batches.schema import target_tokens
 from mtx.data.token_rows import EncodedPairs
+from mtx.evaluation.verdict import verdict
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
 
@@ -35,6 +36,10 @@ MODEL = Path(__file__).resolve().parents[1] / "conf/model/transformer.yaml"
 FACTS = ("source_vocab_size", "target_vocab_size", "joint_vocabulary", "pad_id", "bos_id", "eos_id")
 FLAT = "random_tokens, flat"
 ACCUMULATED = 4  # batches an update of the arms with accumulation
+COMPARED = (  # arms between which a verdict is given
+    (FLAT, "token_budget"),
+    (f"mix_lengths, {ACCUMULATED} batches", f"token_budget, {ACCUMULATED} batches"),
+)
 ROUNDED_TO = 10_000  # tokens at which arms are compared; each training goes on until the end of an update
 
 Rows = NDArray[np.int64]
@@ -206,6 +211,10 @@ def print_curves(curves: list[Curve]) -> None:
         print(f"{f'CPU s to {level:.3f}':>18}{'× flat':>8}")
         for name, of_seed in able.items():
             print(_line(name, of_seed, able.get(FLAT, {}), tokens, level))
+        for both in COMPARED:
+            if set(both) <= set(able):
+                values = {name: {seed: each.bits_at(tokens) for seed, each in able[name].items()} for name in both}
+                print(f"{' and '.join(both)}: {verdict(values, direction='minimize', paired=True).reason}")
 
 
 def _reaching(of_seed: dict[int, Curve], tokens: int) -> dict[int, Curve]:
