@@ -94,6 +94,7 @@ def suffixed(forced: tuple[Path, Any, Any]) -> tuple[Path, TransformerTranslator
 def test_prompts_of_a_decoder_only_checkpoint_end_with_the_language_of_the_target(tmp_path: Path) -> None:
     tokens = ("tokenizer=pretrained", f"tokenizer.filepath={tmp_path / 'nllb.json'}", "datamodule.language_tokens=auto")
     dm = data(tmp_path, *tokens, "datamodule.batch_format=causal")
+    dm.train_dataloader()  # so that the state has tokenizers
     assert dm.facts()["forced_target_tokens"] == 1
     german = dm.tokenizers.target.token_to_id("deu_Latn")
     prompts: list[dict[str, torch.Tensor]] = []
