@@ -38,6 +38,7 @@ class DecoderOnly(pl.LightningModule):
         pad_id: int,
         bos_id: int,
         eos_id: int,
+        forced_target_tokens: int = 0,
         d_model: int = 64,
         num_layers: int = 2,
         rank: int = 8,
@@ -59,6 +60,7 @@ class DecoderOnly(pl.LightningModule):
         self.model = get_peft_model(LlamaForCausalLM(config), adapters)
         self.model.get_input_embeddings().requires_grad_(True)
         self.pad_id, self.bos_id, self.eos_id, self.learning_rate = pad_id, bos_id, eos_id, learning_rate
+        self.forced = {"forced_target_tokens": forced_target_tokens}
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         loss = self.model(**model_inputs(batch)).loss
@@ -72,11 +74,11 @@ class DecoderOnly(pl.LightningModule):
     @torch.inference_mode()
     def target_nats(self, batch: dict[str, Tensor]) -> Tensor:
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        return pair_likelihood(batch, self.eval().model(**model_inputs(batch)).logits).nats
+        return pair_likelihood(batch, self.eval().model(**model_inputs(batch)).logits, **self.forced).nats
 
     @torch.inference_mode()
     def translate(self, batch: dict[str, Tensor], max_tokens: int, *, beam: int = 1) -> list[list[int]]:
-        prompts = prompt_inputs({name: tensor.to(self.device) for name, tensor in batch.items()})
+        prompts = prompt_inputs({name: tensor.to(self.device) for name, tensor in batch.items()}, **self.forced)
         found = self.model.eval().generate(**prompts, num_beams=beam, do_sample=False, max_new_tokens=max_tokens)
         return [self._until_eos(each) for each in found[:, prompts["input_ids"].shape[1] :].tolist()]
 

@@ -26,7 +26,8 @@ from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
-from mtx.data.token_rows import EncodedPairs
+from mtx.batches.prompted_pairs import PromptedPairs, PromptVariants
+from mtx.data.token_rows import EncodedPairs, TokenRows
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
 
@@ -34,6 +35,8 @@ CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.g
 PADDED = "token_budget, padded"
 RANDOM = "random, padded"
 FLAT = "random_tokens, flat"
+CAUSAL = "random_tokens, causal"
+COLLATE_ROUNDS = 9
 COLLATED_AT_ONCE = 8  # batches in one call of a collator, as the loader asks for them
 
 
@@ -74,20 +77,26 @@ def main() -> None:
 
 
 def all_arms(pairs: EncodedPairs, lengths: Lengths, padded: BatchFormat, tokens: int) -> dict[str, Arm]:
-    """Return the arms, with about `tokens` real tokens in each batch, source and target together."""
+    """Return the arms, with `tokens` real tokens in the mean batch, source and target together."""
     usable = np.minimum(lengths.source, lengths.target) > 0
     excluded = np.maximum(lengths.source, lengths.target) > (padded.max_source_tokens or tokens)
-    mean = float((lengths.source + lengths.target)[usable & ~excluded].mean())
+    both = lengths.source + lengths.target
+
+    def batches(planner: Planner) -> list[NDArray[np.int64]]:
+        return list(planner.plan(lengths, seed=0, epoch=0, excluded=excluded))
+
+    side = tokens // 2  # leaves room on the shorter side, so batches have fewer real tokens than the budget of both
+    for _ in range(2):
+        planned = batches(TokenBudgetPlanner(max_tokens=side))
+        side = round(side * tokens / statistics.mean(int(both[rows].sum()) for rows in planned))
+    mean = float(both[usable & ~excluded].mean())
     flat = replace(padded, names="flat", length_multiple=NO_PADDING)
     samplers: dict[str, tuple[Planner, BatchFormat]] = {
-        PADDED: (TokenBudgetPlanner(max_tokens=tokens // 2), padded),
+        PADDED: (TokenBudgetPlanner(max_tokens=side), padded),
         RANDOM: (RandomPlanner(batch_size=max(1, round(tokens / mean))), padded),
         FLAT: (RandomTokensPlanner(real_tokens=tokens), flat),
     }
-    return {
-        name: Arm(Collator(pairs, layout), list(planner.plan(lengths, seed=0, epoch=0, excluded=excluded)))
-        for name, (planner, layout) in samplers.items()
-    }
+    return {name: Arm(Collator(pairs, layout), batches(planner)) for name, (planner, layout) in samplers.items()}
 
 
 def print_training(
@@ -95,7 +104,7 @@ def print_training(
 ) -> None:
     """Print the CPU time of a real token in training steps, and the peak memory of a process that trains."""
     facts = {key: value for key, value in dm.facts().items() if key in FACTS}
-    peaks = {name: peak_mb(facts, arm, options.steps) for name, arm in arms.items()}
+    peaks = {name: peak_mb(facts, arm, measured_for_peak(name, arm, lengths, options)) for name, arm in arms.items()}
     torch.manual_seed(0)
     model = TransformerTranslator(**facts)
     optimizer = torch.optim.AdamW(model.parameters())
@@ -137,36 +146,60 @@ def cost_of_steps(
     return cpu_s / tokens * 1e6
 
 
-def peak_mb(facts: dict[str, int], arm: Arm, steps: int) -> float:
-    """Return the peak memory of a process that trains on the first batches, in MB."""
+def measured_for_peak(name: str, arm: Arm, lengths: Lengths, options: argparse.Namespace) -> list[NDArray[np.int64]]:
+    """Return the first batches, and the one with the most products of positions, which needs most memory.
+
+    Padded random batches have no such last batch, since it takes several times as much memory as the first ones.
+    """
+    first = arm.batches[: options.steps + 1]
+    if name == RANDOM:
+        return first
+    products = (lengths.source + lengths.target).astype(np.float64) ** 2
+    return [*first, max(arm.batches, key=lambda rows: float(products[rows].sum()))]
+
+
+def peak_mb(facts: dict[str, int], arm: Arm, batches: list[NDArray[np.int64]]) -> float:
+    """Return the peak memory of a process that trains on these batches, in MB."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(_trained_peak, (facts, arm, steps))
+        return pool.apply(_trained_peak, (facts, arm, batches))
 
 
-def _trained_peak(facts: dict[str, int], arm: Arm, steps: int) -> float:
+def _trained_peak(facts: dict[str, int], arm: Arm, batches: list[NDArray[np.int64]]) -> float:
     torch.set_num_threads(1)
     model = TransformerTranslator(**facts)
-    for rows in arm.batches[: steps + 1]:
+    for rows in batches:
         model.zero_grad()
         model.loss(arm.collator([rows])[0]).backward()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def print_collate(pairs: EncodedPairs, arms: dict[str, Arm], lengths: Lengths) -> None:
-    """Print the real tokens per CPU second of collate, with compiled kernels and with numpy: medians of five rounds."""
-    print(f"{'collate':28}{'M tokens/s':>16}{'× padded':>12}")
+    """Print the real tokens per CPU second of collate, with compiled kernels and with numpy: medians of nine rounds."""
+    print(f"{'collate':34}{'M tokens/s':>10}{'× padded':>12}")
+    collated = {**arms, CAUSAL: causal_arm(pairs, arms[FLAT])}
+    tokens = {
+        name: sum(int((lengths.source[rows] + lengths.target[rows]).sum()) for rows in arm.batches)
+        for name, arm in collated.items()
+    }
     for title, compiled in (("compiled", None), ("numpy", False)):
-        rates: dict[str, list[float]] = {PADDED: [], FLAT: []}
-        for _ in range(5):
-            for name in rates:
-                arm = arms[name]
-                collator = Collator(pairs, arm.collator.batch_format, compiled=compiled)
+        rates: dict[str, list[float]] = {name: [] for name in collated}
+        for _ in range(COLLATE_ROUNDS):
+            for name, arm in collated.items():
+                collator = Collator(arm.collator.pairs, arm.collator.batch_format, compiled=compiled)
                 collator(arm.batches[:COLLATED_AT_ONCE])
-                tokens = sum(int((lengths.source[rows] + lengths.target[rows]).sum()) for rows in arm.batches)
-                rates[name].append(tokens / collate_s(collator, arm.batches))
+                rates[name].append(tokens[name] / collate_s(collator, arm.batches))
         for name, found in rates.items():
             ratio = statistics.median([rate / base for rate, base in zip(found, rates[PADDED], strict=True)])
             print(f"{name + ', ' + title:34}{statistics.median(found) / 1e6:10.1f}{ratio:12.2f}")
+
+
+def causal_arm(pairs: EncodedPairs, flat: Arm) -> Arm:
+    """Return decoder-only batches without padding of the pairs of flat batches, with a prompt of BOS and one token."""
+    special = flat.collator.batch_format.target
+    prompts = PromptVariants(TokenRows.of([[special.bos]]), TokenRows.of([[special.eos]]))
+    prompted = PromptedPairs(pairs.source, pairs.target, pairs.selection, prompts=prompts)
+    layout = replace(flat.collator.batch_format, names="causal")
+    return Arm(Collator(prompted, layout), flat.batches)
 
 
 def collate_s(collator: Callable[[list[NDArray[np.int64]]], object], batches: list[NDArray[np.int64]]) -> float:

@@ -25,16 +25,24 @@ from mtx.batches.collate import Collator
 from mtx.batches.plan.planner import NO_PADDING, Lengths, Planner
 from mtx.batches.plan.random import RandomPlanner
 from mtx.batches.plan.random_tokens import RandomTokensPlanner
+from mtx.batches.plan.rank_assignment import assigned_batches
 from mtx.batches.plan.token_budget import TokenBudgetPlanner
 from mtx.batches.schema import target_tokens
 from mtx.data.token_rows import EncodedPairs
+from mtx.evaluation.verdict import verdict
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
 
 MODEL = Path(__file__).resolve().parents[1] / "conf/model/transformer.yaml"
 FACTS = ("source_vocab_size", "target_vocab_size", "joint_vocabulary", "pad_id", "bos_id", "eos_id")
 FLAT = "random_tokens, flat"
-ACCUMULATED = 4  # batches an update of the arms with accumulation
+ACCUMULATED, NUM_RANKS = 4, 2  # batches an update, of the arms with accumulation and of those with ranks
+COMPARED = (  # arms between which a verdict is given
+    (FLAT, "token_budget"),
+    (f"mix_lengths, {ACCUMULATED} batches", "token_budget"),
+    (f"mix_lengths, {ACCUMULATED} batches", f"token_budget, {ACCUMULATED} batches"),
+    (f"mix_lengths, {NUM_RANKS} ranks", f"token_budget, {NUM_RANKS} ranks"),
+)
 ROUNDED_TO = 10_000  # tokens at which arms are compared; each training goes on until the end of an update
 
 Rows = NDArray[np.int64]
@@ -42,11 +50,15 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Arm:
-    """A sampler with a format, and how many of its batches make an update."""
+    """A sampler with a format, and the batches of an update: those that are accumulated, or one of each rank.
+
+    The ranks of an update are computed one after another, which gives the gradient of ranks that work together.
+    """
 
     planner: Planner
     layout: BatchFormat
     accumulated: int = 1
+    num_ranks: int = 1
 
 
 @dataclass
@@ -92,11 +104,15 @@ def arms_by_name(lengths: Lengths, padded: BatchFormat, tokens: int) -> dict[str
     side = round(tokens / 1.79)  # a budget of one side leaves room on the other: 1,024 give 1,830 real tokens
     flat = replace(padded, names="flat", length_multiple=NO_PADDING)
     random = RandomPlanner(batch_size=round(tokens / mean))
-    small = {"max_tokens": side // ACCUMULATED}
+    small, half = {"max_tokens": side // ACCUMULATED}, {"max_tokens": side // NUM_RANKS}
     return {
         "token_budget": Arm(TokenBudgetPlanner(max_tokens=side), padded),
         f"token_budget, {ACCUMULATED} batches": Arm(TokenBudgetPlanner(**small), padded, ACCUMULATED),
         f"mix_lengths, {ACCUMULATED} batches": Arm(TokenBudgetPlanner(**small, mix_lengths=True), padded, ACCUMULATED),
+        f"token_budget, {NUM_RANKS} ranks": Arm(TokenBudgetPlanner(**half), padded, num_ranks=NUM_RANKS),
+        f"mix_lengths, {NUM_RANKS} ranks": Arm(
+            TokenBudgetPlanner(**half, mix_lengths=True), padded, num_ranks=NUM_RANKS
+        ),
         FLAT: Arm(RandomTokensPlanner(real_tokens=tokens), flat),
         "random, padded": Arm(random, padded),
         "random, computed flat": Arm(random, flat),  # the gradients of padded random batches, at the cost of flat ones
@@ -163,7 +179,12 @@ def updates(arm: Arm, lengths: Lengths, seed: int) -> Iterator[list[Rows]]:
     """Yield the batches of each update, epoch after epoch."""
     epoch = 0
     while True:
-        batches = list(arm.planner.plan(lengths, seed=seed, epoch=epoch))
+        plan = arm.planner.plan(lengths, seed=seed, epoch=epoch)
+        if arm.num_ranks > 1:
+            assigned = assigned_batches(plan, arm.num_ranks)
+            for items in zip(*(assigned.items(rank=rank) for rank in range(arm.num_ranks)), strict=True):
+                yield [item[0] if isinstance(item, tuple) else item for item in items]
+        batches = list(plan) if arm.num_ranks == 1 else []
         for first in range(0, len(batches) - arm.accumulated + 1, arm.accumulated):
             yield batches[first : first + arm.accumulated]
         epoch += 1
@@ -206,6 +227,10 @@ def print_curves(curves: list[Curve]) -> None:
         print(f"{f'CPU s to {level:.3f}':>18}{'× flat':>8}")
         for name, of_seed in able.items():
             print(_line(name, of_seed, able.get(FLAT, {}), tokens, level))
+        for both in COMPARED:
+            if set(both) <= set(able):
+                values = {name: {seed: each.bits_at(tokens) for seed, each in able[name].items()} for name in both}
+                print(f"{' and '.join(both)}: {verdict(values, direction='minimize', paired=True).reason}")
 
 
 def _reaching(of_seed: dict[int, Curve], tokens: int) -> dict[int, Curve]:

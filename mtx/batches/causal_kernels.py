@@ -85,7 +85,7 @@ def fitted_lengths(address: int, batch: int) -> int:
     rows = int_array(call[ROWS] + INT_BYTES * begin, sources.size)
     num_pairs, num_bytes = call[NUM_PAIRS], call[VARIANT_BYTES]
     narrow, wide = carray(pointer(call[VARIANTS]), (num_pairs,), np.uint32), int_array(call[VARIANTS], num_pairs)
-    longest = types.int64(0)
+    longest: int = types.int64(0)
     for i in range(UInt(sources.size)):
         variant = types.int64(0)
         if num_bytes == INT32_BYTES:
@@ -93,10 +93,10 @@ def fitted_lengths(address: int, batch: int) -> int:
         elif num_bytes == INT_BYTES:
             variant = wide[UInt(rows[i])]
         if variant < 0 or variant >= call[NUM_VARIANTS]:
-            return types.int64(-1)
+            return -1
         before, between = part_of(call, BEFORE, variant)[1], part_of(call, BETWEEN, variant)[1]
         if before < 0 or between < 0:
-            return types.int64(-1)
+            return -1
         sources[i] = min(sources[i], max(call[MOST_PROMPT] - before - between, 0))
         variants[i], places[i] = variant, before + sources[i] + between + targets[i] + 1
         longest = max(longest, places[i])
@@ -182,7 +182,8 @@ def _pair_filler(source_ids: Any, target_ids: Any) -> Any:
         write_target(call, TARGET, target_start, target_length, tables[2], at, size)
         at += target_length
         labels[UInt(at)] = int_array(tables[0], size)[UInt(at)] = call[TARGET + EOS]
-        return at + 1
+        after: int = at + 1
+        return after
 
     return fill_pair
 

@@ -45,10 +45,12 @@ def causal_arrays(pairs: EncodedPairs, rows: Int, layout: BatchFormat, widths: t
 def prompt_arrays(pairs: EncodedPairs, rows: Int, layout: BatchFormat) -> tuple[Int, Int]:
     """Return prompts without targets, padded on the left as generation needs: ids and mask, int64 [B, L].
 
+    A prompt ends with the target ids that are given, as many as `layout.forced_target_tokens` says.
+
     Raises:
         DataError: the pairs have no prompts.
     """
-    sequences = _Sequences(pairs, rows, layout, has_target=False)
+    sequences = _Sequences(pairs, rows, layout, is_prompt=True)
     width = int(sequences.lengths.max(initial=0))
     first = (np.arange(len(rows)) + 1) * width - sequences.lengths
     ids, _, _, segments = sequences.tables(first, (len(rows), width), layout.target.pad)
@@ -65,18 +67,27 @@ def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: batch[name] for name in MODEL_INPUTS}, "use_cache": False}
 
 
-def prompt_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+def prompt_inputs(batch: Mapping[str, Any], *, forced_target_tokens: int = 0) -> dict[str, Tensor]:
     """Return the prompts of a decoder-only batch without targets, padded on the left with 0, as `generate` takes them.
 
     The prompts are in the order of `row_ids`: `input_ids` and `attention_mask`, int64 [B, longest prompt]. A batch for
     prediction has them already.
+
+    Args:
+        batch: the batch.
+        forced_target_tokens: number of given ids at the start of each target, such as a language token, with which the
+            prompts then end. mtx fills in the argument of this name of a model's constructor.
 
     Raises:
         DataError: the batch has no `segment_ids`.
     """
     if not is_causal(batch) and set(PROMPT_INPUTS) <= set(batch):
         return {name: batch[name] for name in PROMPT_INPUTS}
-    is_prompt = (_segments(batch) > 0) & (batch["labels"] == IGNORED_LABEL)
+    segments, is_target = _segments(batch), batch["labels"] != IGNORED_LABEL
+    is_given = torch.zeros_like(is_target)
+    is_given[:, :-1] = is_target[:, :-1] & is_target[:, 1:]  # without EOS, which ends each target
+    is_given &= _numbers_in_targets(is_target) < forced_target_tokens
+    is_prompt = (segments > 0) & (~is_target | is_given)
     lengths = torch.bincount(batch["segment_ids"][is_prompt], minlength=len(batch["row_ids"]) + 1)[1:]
     width = int(lengths.max()) if len(lengths) else 0
     mask = torch.arange(width, device=lengths.device) >= width - lengths[:, None]
@@ -113,6 +124,13 @@ def pair_offsets(batch: Mapping[str, Any]) -> Tensor:
     return torch.nn.functional.pad(sizes.cumsum(0), (1, 0)).int()
 
 
+def _numbers_in_targets(is_target: Tensor) -> Tensor:
+    """Return the number from 0 of each target position in its target, int64 [R, L]; a prompt precedes each target."""
+    counts = is_target.long().cumsum(1)
+    before = torch.where(is_target, 0, counts).cummax(1).values
+    return counts - before - 1
+
+
 def _segments(batch: Mapping[str, Any]) -> Tensor:
     if not is_causal(batch):
         raise DataError(
@@ -124,9 +142,12 @@ def _segments(batch: Mapping[str, Any]) -> Tensor:
 
 
 class _Sequences:
-    """The sequences of some pairs: BOS and ids before the source, source, ids between, target and EOS."""
+    """The sequences of some pairs: BOS and ids before the source, source, ids between, target and EOS.
 
-    def __init__(self, pairs: EncodedPairs, rows: Int, layout: BatchFormat, *, has_target: bool = True) -> None:
+    With `is_prompt`, the target consists of its given ids, and no EOS follows.
+    """
+
+    def __init__(self, pairs: EncodedPairs, rows: Int, layout: BatchFormat, *, is_prompt: bool = False) -> None:
         prompts, located = prompts_of(pairs), pairs.row_numbers(rows)
         variants = prompts.numbers(rows).astype(np.int64)
         before, between = _Part(prompts.before, variants), _Part(prompts.between, variants)
@@ -135,11 +156,13 @@ class _Sequences:
             source.limit(layout.max_source_tokens - before.lengths - between.lengths)
         if layout.max_target_tokens is not None:
             target.limit(np.full(len(rows), layout.max_target_tokens - 1))
-        self._parts = [before, source, between, *([target] if has_target else [])]
-        self._eos = layout.target.eos if has_target else None
+        if is_prompt:
+            target.limit(np.full(len(rows), layout.forced_target_tokens))
+        self._parts = [before, source, between, target]
+        self._eos = None if is_prompt else layout.target.eos
         prompt = before.lengths + source.lengths + between.lengths
         self._prompt_lengths = prompt
-        self.lengths = prompt + target.lengths + 1 if has_target else prompt
+        self.lengths = prompt + target.lengths + (not is_prompt)
 
     def tables(self, first: Int, shape: tuple[int, int], pad: int) -> tuple[Int, Int, Int, Int]:
         """Return ids, positions, labels and segments, int64 [R, L]; pair i begins at place `first[i]` of the table."""

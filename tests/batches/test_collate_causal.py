@@ -83,6 +83,26 @@ def test_prompts_are_padded_on_the_left() -> None:
         }
 
 
+def test_prompts_end_with_given_target_ids() -> None:
+    expected = [[1, 5, 20, 8, 9, 60], [0, 1, 10, 11, 9, 50], [0, 0, 0, 1, 9, 70]]
+    ids, mask = prompt_arrays(PAIRS, ORDER, BatchFormat(names="causal", forced_target_tokens=1))
+    assert ids.tolist() == expected
+    assert mask.tolist() == [[1] * 6, [0] + [1] * 5, [0] * 3 + [1] * 3]
+    for widths in (None, (2, 11)):
+        batch = collate_rows(PAIRS, ORDER, CAUSAL, widths=widths)
+        assert as_lists(prompt_inputs(batch, forced_target_tokens=1)) == {
+            "input_ids": expected,
+            "attention_mask": mask.tolist(),
+        }
+    empty = PromptedPairs(SOURCES, TokenRows.of([[], [60], [70]]), prompts=PROMPTS)
+    batch = collate_rows(empty, ORDER, CAUSAL, widths=(2, 11))
+    assert prompt_inputs(batch, forced_target_tokens=1)["input_ids"].tolist() == [
+        [1, 5, 20, 8, 9, 60],
+        [0, 0, 1, 10, 11, 9],
+        [0, 0, 0, 1, 9, 70],
+    ]
+
+
 def test_the_mask_keeps_pairs_apart_and_no_position_is_without_itself() -> None:
     mask = block_causal_mask(collate_rows(PAIRS, ORDER[1:], CAUSAL, widths=(1, 12)))
     expected = torch.zeros(12, 12, dtype=torch.bool)

@@ -13,6 +13,7 @@ from rich.console import Console
 from tokenizers import AddedToken
 
 from mtx import compose_datamodule
+from mtx.batches.collate_causal import prompt_inputs
 from mtx.data.evaluation_texts import evaluation_texts
 from mtx.data.normalise import DefaultNormaliser
 from mtx.data.stage_runner import StageRunner
@@ -30,7 +31,7 @@ from mtx.experiment.translations import score_samples
 from mtx.records.report_record import Report
 from mtx.training.back_translation import BackTranslationDownloader
 from mtx.training.checkpoint_likelihood import target_nats
-from mtx.training.checkpoint_translator import SearchOptions, load_translator
+from mtx.training.checkpoint_translator import CheckpointTranslator, ModuleGenerator, SearchOptions, load_translator
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.reference.transformer import TransformerTranslator
 from mtx.training.translation_state import translation_state
@@ -88,6 +89,27 @@ def suffixed(forced: tuple[Path, Any, Any]) -> tuple[Path, TransformerTranslator
     folder = forced[0].parent  # whose encoded datasets are the same
     tokens = ("tokenizer=pretrained", f"tokenizer.filepath={folder / 'nllb.json'}", "datamodule.language_tokens=auto")
     return trained(folder, "suffixed", *tokens, "datamodule.language_token_position=suffix")
+
+
+def test_prompts_of_a_decoder_only_checkpoint_end_with_the_language_of_the_target(tmp_path: Path) -> None:
+    tokens = ("tokenizer=pretrained", f"tokenizer.filepath={tmp_path / 'nllb.json'}", "datamodule.language_tokens=auto")
+    dm = data(tmp_path, *tokens, "datamodule.batch_format=causal")
+    dm.train_dataloader()  # so that the state has tokenizers
+    assert dm.facts()["forced_target_tokens"] == 1
+    german = dm.tokenizers.target.token_to_id("deu_Latn")
+    prompts: list[dict[str, torch.Tensor]] = []
+
+    class Model:
+        def translate(self, batch: dict[str, torch.Tensor], max_tokens: int, *, beam: int) -> list[list[int]]:
+            prompts.append(prompt_inputs(batch, forced_target_tokens=1))
+            return [[] for _ in batch["row_ids"]]
+
+    state = translation_state({"dm": dm.state_dict()}, "x.ckpt").in_direction("en-de")
+    translator = CheckpointTranslator(state, ModuleGenerator(Model()), torch.device("cpu"))
+    translator.translate(["line 1", "a longer line"], beam=1)
+    assert prompts[0]["input_ids"][:, -1].tolist() == [german] * 2
+    assert (prompts[0]["input_ids"] == german).sum() == 2
+    assert (prompts[0]["attention_mask"].sum(dim=1).diff() < 0).all(), "long texts come first"
 
 
 def test_language_tokens_of_the_first_mbart_end_sources_and_start_the_decoder(
