@@ -66,9 +66,7 @@ def omegaconf_errors_as_hydra_errors() -> Iterator[None]:
         if not module.startswith("omegaconf.") or isinstance(error, OmegaConfBaseException):
             raise
         if isinstance(error, OverflowError):
-            key = getattr(error, "full_key", None) or "a value"
-            told = f"{key}: a number is too large"
-            raise ConfigCompositionException(told) from error
+            raise ConfigCompositionException("a number is too large") from error
         told = "the items of a list have numbers, not names: set the whole list, as in KEY=[ITEM,ITEM]"
         raise ConfigCompositionException(told) from error
 
