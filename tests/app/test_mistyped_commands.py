@@ -177,7 +177,7 @@ def test_a_quoted_override_is_the_value_itself(name: str) -> None:
     assert compose(["downloader=local", quoted])["downloader"]["path"] == name
 
 
-@pytest.mark.parametrize("value", ["${", "${}", "a ${b, ${c", "\\${", "$", "${}'"])
+@pytest.mark.parametrize("value", ["${", "${}", "a ${b, ${c", "\\${", "$", "${}'", "[{a: ${b}]", "{a: [${b}}"])
 def test_an_interpolation_that_cannot_be_parsed_is_proposed_as_text(value: str) -> None:
     told = told_of("downloader=local", f"downloader.path={value}")
     (proposed,) = check_proposals(told) if told else [["downloader=local", f"downloader.path={value}"]]
