@@ -179,6 +179,8 @@ class StageRunner:
                 len(former),
                 self.store.location,
             )
+        if not self.built and (check := getattr(self._engine, "check_reachable", None)) is not None:
+            check()  # before the first stage, which may take long
         self.built.append(dataset_id)
         self._known.add(dataset_id)
         output = replace(stage.output, id=dataset_id)
@@ -212,6 +214,8 @@ class StageRunner:
                 path = _path(folder, first, end)
                 remove_leftovers(path)
                 remove_leftovers(path.with_suffix(".json"))
+            if (check := getattr(engine, "check_workers", None)) is not None:
+                check(folder)
             try:
                 for shard, counted in engine.map(partial(run_shard, stage, folder, progress), ranges):
                     counts.update(stage.merge(counts, counted) if shards else counted)

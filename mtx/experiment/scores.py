@@ -124,6 +124,7 @@ def _with_scorer(run: Run) -> Run:
         console=run.console,
         in_sweep=run.in_sweep,
         overrides=run.overrides,
+        config_sources=run.config_sources,
         assumptions=run.assumptions,
     )
 
