@@ -22,8 +22,6 @@ from mtx.training.served_shard import Ledger, Parts, PassedShard, ServedShard, m
 from mtx.training.split_loader import LoaderSettings
 from mtx.training.streamed_shards import OpenedShard, StreamedShards
 
-UNKNOWN_LENGTH = 10**12  # batches of an epoch for a Trainer, until the end of the source is reached
-
 
 def shard_seed(seed: int, shard: int) -> int:
     """Return the seed of the plan of a shard, which is independent of those of all other shards."""
@@ -81,19 +79,22 @@ class ShardStreamLoader:
         settings: what all loaders of the run share.
 
     Attributes:
-        tell_end: called before the last batch of an epoch is served, because a Trainer needs the length then. None: the
-            loader has no `len`.
+        tell_end: called before the last batch of an epoch is served, because a Trainer needs the length then.
+        unknown_length: the result of `len` before the length is known, for a Trainer; None: an error.
     """
 
     def __init__(self, shards: StreamedShards, planner: Planner, settings: LoaderSettings) -> None:
         self.batch_sampler = StreamPosition(settings.rank)
         self.tell_end: Callable[[], None] | None = None
+        self.unknown_length: int | None = None
         self._shards = shards
         self._planner = planner
         self._settings = settings
         self._epoch = 0  # of the pass that has begun last
         self._passed: list[PassedShard] = []  # the shards that this pass has left behind
         self._current: ServedShard | None = None
+        self._length: tuple[int, int] | None = None  # number of ranks, and steps of each in an epoch, once it is known
+        self._is_resumed_at_end = False  # whether earlier runs have served all of the epoch
         self._has_begun = False  # whether a pass has begun since a state was loaded
 
     @property
@@ -106,9 +107,14 @@ class ShardStreamLoader:
         self.batch_sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
-        if self.tell_end is None:
-            raise TypeError("the number of batches of a stream is known only at its end")
-        return UNKNOWN_LENGTH
+        position = self.batch_sampler
+        if self._length is not None and self._length[0] == position.world_size:
+            return self._length[1]
+        if position.resumed and self._is_resumed_at_end:
+            return sum(steps for passed in position.resumed for _, steps in passed.parts)
+        if self.unknown_length is None:
+            raise TypeError("the number of batches of a stream is known only after one epoch")
+        return self.unknown_length
 
     def first_shard(self) -> PlanLoader:
         """Return the loader of shard 0. Raises EmptyDatasetError if it has no batch."""
@@ -147,7 +153,10 @@ class ShardStreamLoader:
         shards = position.resumed
         if self._has_begun and position.epoch == self._epoch:
             shards = self._served_shards()
+        waits = not self._has_begun and self._is_resumed_at_end and bool(position.resumed)
         return {
+            "is_at_end": waits or (position.is_finished and position.epoch == self._epoch),
+            "length": None if self._length is None else list(self._length),
             "epoch": position.epoch,
             "served": [list(part) for part in merged([passed.parts for passed in shards])],
             "shards": [[[list(part) for part in passed.parts], passed.ledger] for passed in shards],
@@ -163,6 +172,8 @@ class ShardStreamLoader:
         position.set_epoch(int(state["epoch"]))
         position.resumed = [PassedShard(parts, passed.ledger) for parts, passed in zip(left, shards, strict=False)]
         self._has_begun = False
+        self._is_resumed_at_end = bool(state["is_at_end"]) and not undone
+        self._length = None if state["length"] is None else (int(state["length"][0]), int(state["length"][1]))
 
     def ledger(self) -> Ledger:
         """Return what became of the rows of all shards with which the last pass has begun; see `served_shard`."""
@@ -175,6 +186,9 @@ class ShardStreamLoader:
     def _end(self) -> None:
         """Note the end of the epoch: a loop may take the last batch, and never ask for another."""
         self.batch_sampler.is_finished = True
+        served = merged([passed.parts for passed in self._served_shards()])
+        if len(served) == 1:  # else several numbers of ranks have served the epoch
+            self._length = served[0]
         if self.tell_end is not None:
             self.tell_end()
 

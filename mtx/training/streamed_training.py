@@ -41,6 +41,11 @@ class StreamedTraining:
         self._loader: ShardStreamLoader | None = None
 
     @property
+    def num_rows(self) -> int | None:
+        """The limit `downloader.n` of the rows of the source; None: there is none."""
+        return getattr(self._source.source.original, "n", None)
+
+    @property
     def first_shard(self) -> ShardDownloader:
         """The first shard of the source, as a source of its own."""
         return self._source.shard(0)
