@@ -1,7 +1,7 @@
 """Shards of a source: consecutive parts of its training split with a fixed number of rows, each a source by itself.
 
-The stages build a shard as they build a whole corpus, so a shard is stored, reused and named like one. Its id depends on
-the revision of the source, the number of the shard and the number of rows.
+The stages build a shard as they build a whole corpus, so a shard is stored, reused and named like one. Its id depends
+on the revision of the source, the number of the shard and the number of rows.
 """
 
 import threading

@@ -56,9 +56,7 @@ def _problems(downloader: Downloader, tokenizer: Tokenization) -> Iterator[str]:
         yield f"tokenizer.{name}={value} samples subwords of all words. Set tokenizer.{name}=null"
 
 
-def _over_pairs(
-    filter: PairFilter, scorers: Mapping[str, Scorer], over_all_pairs: Mapping[str, Any]
-) -> Iterator[str]:
+def _over_pairs(filter: PairFilter, scorers: Mapping[str, Scorer], over_all_pairs: Mapping[str, Any]) -> Iterator[str]:
     for setting, instead in filter.settings_over_pairs.items():
         yield f"{setting}, which compares pairs with others. Set {instead}"
     for name, scorer in scorers.items():

@@ -61,9 +61,7 @@ def build_raw(
     return raw_id
 
 
-def raw_dataset_id(
-    downloader: Downloader, info: SourceInfo, split: Split, stored_as: Split | None = None
-) -> str:
+def raw_dataset_id(downloader: Downloader, info: SourceInfo, split: Split, stored_as: Split | None = None) -> str:
     """Return the id of the raw dataset that `build_raw` stores."""
     described: dict[str, JSON] = {
         "stage": "raw",

@@ -98,7 +98,7 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         finder cannot set a token budget below the length of the longest pair, unless the configured budget is already
         lower.
 
-        Raises ConfigError if the sampler has none of these keys, if the run resumes from a checkpoint, or if it streams.
+        Raises ConfigError if the sampler has none of these keys, or if the run resumes from a checkpoint or streams.
         """
         if self._streamed is not None and not self._is_evaluating:
             raise ConfigError(

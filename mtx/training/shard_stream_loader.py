@@ -1,7 +1,7 @@
 """Loader of a streamed training split: the batches of one shard after another, each shard planned by itself.
 
-Within a shard, a `PlanLoader` serves the plan of the sampler; the seed of the plan depends on the number of the shard. So
-the order of batches is a function of (list of shards, seed, epoch), and time decides nothing.
+Within a shard, a `PlanLoader` serves the plan of the sampler; the seed of the plan depends on the number of the shard.
+So the order of batches is a function of (list of shards, seed, epoch), and time decides nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -163,7 +163,7 @@ class ShardStreamLoader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next pass yield the rest of an epoch; steps that `served` has fewer than `shards` are served again."""
+        """Let the next pass yield the rest of an epoch; steps that `served` lacks, but `shards` has, are repeated."""
         shards = [PassedShard([(int(r), int(n)) for r, n in parts], ledger) for parts, ledger in state["shards"]]
         counted = sum(steps for passed in shards for _, steps in passed.parts)
         undone = counted - sum(int(steps) for _, steps in state["served"])
@@ -193,7 +193,7 @@ class ShardStreamLoader:
             self.tell_end()
 
     def _epoch_shards(self, served: list[Parts]) -> Iterator[ServedShard]:
-        """Yield the shards of the epoch that are not yet served, with the steps of them that earlier runs have served."""
+        """Yield the shards of the epoch that are left, with the steps of them that earlier runs have served."""
         begin = max(len(served) - 1, 0)
         with closing(self._shards.ahead(self._epoch, begin)) as opened:
             for place, shard in enumerate(opened, begin):

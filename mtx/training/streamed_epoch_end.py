@@ -1,10 +1,9 @@
 """What a Trainer must know of a streamed training split, whose number of batches is known only at its end."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from mtx.errors import ConfigError
 from mtx.training.callbacks.training_end_estimate import budget_of
+from mtx.training.trainer_settings import check_stream_settings
 
 
 def tell_epoch_end(trainer: Any) -> None:
@@ -37,33 +36,3 @@ def check_streamed_trainer(trainer: Any, num_source_rows: int | None) -> None:
     budget = budget_of(trainer)
     is_limited = num_source_rows is not None or (budget is not None and budget.is_limited)
     check_stream_settings({name: getattr(trainer, name) for name in names}, is_limited=is_limited)
-
-
-def check_stream_settings(options: Mapping[str, Any], *, is_limited: bool) -> None:
-    """Check the settings of a Trainer for a streamed training split.
-
-    Args:
-        options: the settings by name; a missing one has its default.
-        is_limited: whether a budget or the source limits the training.
-
-    Raises:
-        ConfigError: see `check_streamed_trainer`.
-    """
-    steps = options.get("max_steps")
-    if not is_limited and (steps is None or steps < 0):
-        raise ConfigError(
-            "datamodule.stream=true needs an end that does not depend on the size of the source, but neither "
-            "trainer.max_steps, downloader.n nor a budget is set. Set trainer.max_steps=10000"
-        )
-    if options.get("overfit_batches"):
-        raise ConfigError(
-            f"trainer.overfit_batches={options['overfit_batches']} repeats the first batches, which a stream cannot. "
-            "Set trainer.overfit_batches=0, or datamodule.stream=false"
-        )
-    for name, instead in (("limit_train_batches", 1000), ("val_check_interval", 1000)):
-        value = options.get(name)
-        if isinstance(value, float) and value < 1:
-            raise ConfigError(
-                f"trainer.{name}={value} is a share of an epoch, whose number of batches a stream does not know. Set a "
-                f"number of batches, such as trainer.{name}={instead}"
-            )

@@ -277,7 +277,9 @@ class BoundSelection(PairFilter):
 def _before_key(setting: str) -> str:
     """Return a setting of a filter as that of the filter before a selection: `filter.before.…`."""
     name, separator, value = setting.partition(".")
-    return f"filter.before.{value}" if separator else "filter.before=null" if "=" in name else f"{name} in filter.before"
+    return (
+        f"filter.before.{value}" if separator else "filter.before=null" if "=" in name else f"{name} in filter.before"
+    )
 
 
 def _rule_texts(funnel: RuleFunnel, rule: int) -> tuple[str, int, str, str]:
