@@ -53,15 +53,23 @@ def main() -> None:
     if path is None:
         print("NOT THE CORPUS OF THE PUBLISHED TABLE: the corpus is missing, or --sample was given.")
     source = ["downloader=sample"] if path is None else ["downloader=local", f"downloader.path={path}"]
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory() as temporary:
+        root = options.store or temporary
         size = [f"downloader.n={options.pairs}", f"tokenizer.vocab_size={options.vocab_size}"]
-        dm = mtx.compose_datamodule([*source, *size, f"storage.root={root}", f"sampler.max_tokens={options.tokens}"])
+        held_out = ["datamodule.validation=1000"] if options.bits else []
+        budget = f"sampler.max_tokens={options.tokens}"
+        dm = mtx.compose_datamodule([*source, *size, *held_out, f"storage.root={root}", budget])
         dm.prepare_data()
         dm.setup("fit")
         lengths, pairs = dm.lengths("train"), dm.train_dataloader().dataset.pairs
-        arms = all_arms(pairs, lengths, dm.batch_format, options.tokens)
-        print_training(dm, arms, lengths, options)
-        print_collate(pairs, arms, lengths)
+        if options.bits:
+            from bench_flat_bits import print_bits  # beside this script
+
+            print_bits(dm, pairs, options)
+        else:
+            arms = all_arms(pairs, lengths, dm.batch_format, options.tokens)
+            print_training(dm, arms, lengths, options)
+            print_collate(pairs, arms, lengths)
     print("load:", " ".join(f"{load:.1f}" for load in os.getloadavg()), "cores:", os.cpu_count())
 
 
@@ -180,6 +188,14 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which all arms take turns")
     parser.add_argument("--steps", type=int, default=2, help="training steps of each arm in a round")
+    bits = parser.add_argument_group("--bits, which measures learning; set --tokens 1830 and --vocab-size 2000")
+    bits.add_argument("--bits", action="store_true", help="measure held-out bits per byte instead of costs")
+    bits.add_argument("--seeds", type=int, default=3)
+    bits.add_argument("--budget", type=int, default=1_000_000, help="real tokens of each training")
+    bits.add_argument("--validate-every", type=int, default=50_000, help="real tokens between validations")
+    bits.add_argument("--arms", nargs="+", help="names of arms, as the table has them; default: all")
+    bits.add_argument("--results", type=Path, default=Path("bench_flat_bits.jsonl"), help="file of the results")
+    parser.add_argument("--store", type=Path, help="folder for prepared data; default: a temporary one")
     return parser.parse_args()
 
 

@@ -51,7 +51,7 @@ def _repeated(side: TokenRows, rows: Any) -> pa.LargeListArray:
 
 def _measure(table: pa.Table, layout: BatchFormat, max_tokens: int) -> None:
     pairs = encoded_pairs(Rows(table))
-    load_kernels(pairs)
+    load_kernels(pairs, layout)
     gc.collect()
     before = memory_mb("Anonymous")
     started = time.perf_counter()

@@ -20,6 +20,8 @@ os.environ.setdefault("RAYON_NUM_THREADS", "1")  # one core for each process; re
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from bench_scale_plan import measure_plan
+from bench_scale_prepare import Measured, measure_prepare, print_exponents, print_measured, write_corpus
 from bench_turns import CORPUS
 from numpy.typing import NDArray
 
@@ -161,6 +163,19 @@ def check(tokenizers: TokenizerPair, pairs: pa.Table) -> None:
     print(f"mtx and the library return the same ids for all {pairs.num_rows:,} real pairs", flush=True)
 
 
+def compare_preparations(models: tuple[SideModel, SideModel], sizes: list[int], chosen: argparse.Namespace) -> None:
+    """Print what `mtx task=prepare` takes for each size of a synthetic corpus, and how that grows."""
+    measured: list[Measured] = []
+    overrides = [*chosen.overrides, *(["tokenizer.vocab_size=400"] * chosen.quick)]
+    for num_pairs in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"synthetic.en-de.{chosen.format}"
+            text_bytes = write_corpus(path, synthetic(models, num_pairs, chosen.seed))
+            measured.append(measure_prepare(path, num_pairs, text_bytes, overrides, chosen.before))
+        print_measured(measured[-1])
+    print_exponents(measured)
+
+
 def _rebatched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     return iter(pa.Table.from_batches(batches).combine_chunks().to_batches(max_chunksize=BLOCK_PAIRS))
 
@@ -173,7 +188,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="also compare one process with this number of processes")
     parser.add_argument("--check", action="store_true", help="compare the ids of the real corpus with the library's")
     parser.add_argument("--quick", action="store_true", help="generate 500 pairs, to test the script")
+    parser.add_argument("--prepare", action="store_true", help="measure the command task=prepare instead of encoding")
+    parser.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="of the corpus for --prepare")
+    parser.add_argument("--before", type=Path, help="folder with another version of mtx, which --prepare measures")
+    parser.add_argument("--plan", type=int, nargs="+", help="measure plans of these numbers of pairs, and nothing else")
+    parser.add_argument("overrides", nargs="*", help="further overrides of task=prepare, after --")
     chosen = parser.parse_args()
+    if chosen.plan:
+        for num_pairs in chosen.plan:
+            measure_plan(num_pairs, chosen.seed)
+        return
     is_sample = chosen.sample or not CORPUS.exists()
     source = ["downloader=sample"] if is_sample else ["downloader=local", f"downloader.path={CORPUS}"]
     small = [f"tokenizer.vocab_size={1000 if chosen.quick else 16_000}", *(["downloader.n=500"] * chosen.quick)]
@@ -185,7 +209,11 @@ def main() -> None:
         check(dm.tokenizers, pairs)
     models = SideModel(pairs["src"].combine_chunks()), SideModel(pairs["tgt"].combine_chunks())
     print(f"distinct words grow with words^{models[0].exponent:.2f} and words^{models[1].exponent:.2f}", flush=True)
-    for num_pairs in [500] if chosen.quick else chosen.pairs:
+    sizes = [500] if chosen.quick else chosen.pairs
+    if chosen.prepare:
+        compare_preparations(models, sizes, chosen)
+        return
+    for num_pairs in sizes:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(root=folder, objects=SQLiteObjectLayer, files=ArrowFileLayer)
             data = synthetic(models, num_pairs, chosen.seed)

@@ -38,12 +38,13 @@ def main() -> None:
     clock = children_seconds if options.cpu else time.perf_counter
     pythons = {"now": sys.executable} | ({"before": options.before} if options.before else {})
     names = [name for name in COMMANDS if not options.only or any(part in name for part in options.only)]
+    first = ["task=prepare, warm"] if set(names) - {"--help"} else []  # fills the store that the commands read
     seconds: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds + 1):
             for version, python in pythons.items():
                 commands = {HYDRA: [python, "-c", HYDRA]}
-                for name in names if number else ["task=prepare, warm", *names]:
+                for name in names if number else [*first, *names]:
                     commands[name] = [python, "-m", "mtx", *COMMANDS[name]]
                 for name, command in commands.items():
                     taken = timed(command, Path(folder), version, clock)

@@ -110,7 +110,7 @@ class Checker:
         from mtx.app.launch_settings_check import check_ranges
         from mtx.app.override_errors import starts_sweep
 
-        if not overrides[0].startswith("experiment=") or not all(map(is_override, overrides)):
+        if not overrides or not overrides[0].startswith("experiment=") or not all(map(is_override, overrides)):
             return [overrides]
         parsed = OverridesParser.create(config_loader=self._loader).parse_overrides(overrides)
         if not starts_sweep(parsed, self._loader):

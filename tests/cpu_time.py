@@ -3,7 +3,7 @@
 CPU time includes the subprocesses that a test waits for. CPU time depends less on other load than wall time does.
 """
 
-import resource
+import os
 from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
@@ -20,8 +20,7 @@ NUM_LISTED = 5
 
 def cpu_s() -> float:
     """Return the CPU time of this process and of its finished subprocesses, in seconds."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used) + warm_process.server_cpu_s()
+    return sum(os.times()[:4]) + warm_process.server_cpu_s()
 
 
 def reasons() -> dict[str, str]:
@@ -48,12 +47,13 @@ class Meter:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+        if fixturedef.scope == "function":
+            return (yield)
         before = cpu_s()
         try:
             return (yield)
         finally:
-            if fixturedef.scope != "function":
-                self.shared[fixturedef] = self.shared.get(fixturedef, 0.0) + cpu_s() - before
+            self.shared[fixturedef] = self.shared.get(fixturedef, 0.0) + cpu_s() - before
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -72,12 +72,14 @@ class Costs:
     Attributes:
         by_function: CPU time in seconds of each test function over all its parameters, without fixtures.
         shared: CPU time in seconds of the fixtures that a test function shares with other tests.
+        wall_s: Wall time in seconds of each test function, with its fixtures.
         too_long: Test calls above `MAX_TEST_CPU_S` times `MARGIN` that are not in `long_tests.txt`.
     """
 
     def __init__(self) -> None:
         self.by_function: defaultdict[str, float] = defaultdict(float)
         self.shared: defaultdict[str, float] = defaultdict(float)
+        self.wall_s: defaultdict[str, float] = defaultdict(float)
         self.total = 0.0
         self.too_long: list[str] = []
         self.allowed = reasons()
@@ -85,9 +87,10 @@ class Costs:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         cost = getattr(report, "cpu_s", 0.0)
         self.total += cost
+        name = function_of(report.nodeid)
+        self.wall_s[name] += report.duration
         if report.when != "call":
             return
-        name = function_of(report.nodeid)
         self.by_function[name] += cost
         self.shared[name] = max(self.shared[name], getattr(report, "shared_s", 0.0))
         if cost > MAX_TEST_CPU_S * MARGIN and name not in self.allowed:

@@ -121,6 +121,7 @@ class FakeRun:
 
     in_sweep = False
     overrides = ("task=fit", "sampler.max_tokens=64", "trainer.max_steps=6")
+    config_sources = ("--config-dir=own",)
     command = Run.command
 
     def __init__(self, folder: Path, *, validation: bool = True, **groups: Any) -> None:

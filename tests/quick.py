@@ -1,8 +1,8 @@
 """Plugins for `scripts/test quick`, which skips slow tests, and for `scripts/test durations`, which finds them.
 
 `slow_tests.txt` names each test function with at least `SLOW_CPU_S` of CPU time, including parameters and shared
-fixtures. `scripts/test durations` runs all tests and rewrites this file. It also writes the time of each test function
-to `outputs/test_cpu_s.tsv`.
+fixtures. `scripts/test durations` runs all tests and rewrites this file. It also writes the times of each test function
+to `outputs/test_times_s.tsv`.
 """
 
 import re
@@ -12,7 +12,7 @@ import pytest
 from cpu_time import Costs, function_of
 
 SLOW_TESTS = Path(__file__).parent / "slow_tests.txt"
-CPU_TIMES = Path(__file__).parents[1] / "outputs" / "test_cpu_s.tsv"
+TIMES = Path(__file__).parents[1] / "outputs" / "test_times_s.tsv"
 SLOW_CPU_S = 0.2
 
 
@@ -41,7 +41,10 @@ class QuickTests:
 
 
 class Durations:
-    """Writes the names of slow test functions, and the CPU time of all: own and of shared fixtures, in seconds."""
+    """Writes the names of slow test functions, and the times of all, in seconds.
+
+    The columns are the CPU time of the function, that of its shared fixtures, the wall time, and the name.
+    """
 
     def __init__(self, costs: Costs) -> None:
         self.costs = costs
@@ -50,6 +53,9 @@ class Durations:
         shared = self.costs.shared  # a slow shared fixture makes each of its test functions slow
         slow = sorted(name for name, cost in self.costs.by_function.items() if cost + shared[name] >= SLOW_CPU_S)
         SLOW_TESTS.write_text("\n".join(slow) + "\n")
-        CPU_TIMES.parent.mkdir(exist_ok=True)
-        costly = sorted(self.costs.by_function.items(), key=lambda each: -each[1])
-        CPU_TIMES.write_text("".join(f"{cost:.2f}\t{shared[name]:.2f}\t{name}\n" for name, cost in costly))
+        TIMES.parent.mkdir(exist_ok=True)
+        lines = [
+            f"{cost:.2f}\t{shared[name]:.2f}\t{self.costs.wall_s[name]:.2f}\t{name}\n"
+            for name, cost in sorted(self.costs.by_function.items(), key=lambda each: -each[1])
+        ]
+        TIMES.write_text("".join(lines))

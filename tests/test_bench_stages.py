@@ -56,13 +56,13 @@ def test_bench_callbacks_times_steps_with_and_without() -> None:
 
 @pytest.mark.slow
 def test_bench_startup_times_commands_beside_hydra_and_another_version() -> None:
-    command = [sys.executable, SCRIPTS / "bench_startup.py", "--rounds", "1", "--only", "help", "show"]
+    command = [sys.executable, SCRIPTS / "bench_startup.py", "--rounds", "1", "--only", "help"]
     done = subprocess.run([*command, "--before", sys.executable], capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     rows = {line[:24].strip(): line[24:].split() for line in done.stdout.splitlines()}
     assert float(rows["import hydra"][2]) == 1
-    assert 0 < float(rows["--help"][2]) < float(rows["task=show"][2])
-    assert float(rows["task=show"][-1]) > 0, "now ÷ before"
+    assert float(rows["--help"][2]) > 0
+    assert float(rows["--help"][-1]) > 0, "now ÷ before"
 
 
 @pytest.mark.slow

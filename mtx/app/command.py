@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import mtx  # for the annotation of compose_datamodule, which LightningCLI evaluates
+from mtx.app.corrected_command import config_source_words
 from mtx.app.experiment_task_keys import without_keys_of_another_task
 from mtx.app.fatal_signal_report import watch_process
 from mtx.app.hydra_internals import invalid_keys_of_lists, run_single
@@ -199,6 +200,7 @@ def job_of(config: dict[str, Any], hydra_config: Any) -> "Job":
             group: str(option) for group, option in hydra_config.runtime.choices.items() if _is_own_group(group, option)
         },
         sweep_dir=Path(hydra_config.runtime.cwd) / str(hydra_config.sweep.dir) if in_sweep else None,
+        config_sources=config_source_words(hydra_config),
     )
 
 
@@ -249,6 +251,7 @@ def _run_task(job: "Job", console: "Console", moved_from: Path | None) -> Any:
             console=console,
             in_sweep=in_sweep,
             overrides=job.overrides,
+            config_sources=job.config_sources,
             assumptions=assumptions,
         )
         if config["task"][TARGET_KEY] in READ_ONLY_TASKS:

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -34,6 +35,19 @@ def replaced(arguments: Sequence[str], changes: Mapping[str, str], *, added: Seq
             found += added
         found.append(changes.get(argument, argument))
     return command(found)
+
+
+def config_source_words(hydra_config: Any) -> tuple[str, ...]:
+    """Return the words on the command line of a run that say where Hydra finds configs.
+
+    Args:
+        hydra_config: Hydra's part of the config.
+    """
+    folders = [
+        source.path for source in hydra_config.runtime.config_sources if source.provider == "command-line"
+    ]  # absolute paths
+    search_paths = [text for text in hydra_config.overrides.hydra if text.lstrip("+").startswith("hydra.searchpath=")]
+    return (*(f"--config-dir={folder}" for folder in folders), *search_paths)
 
 
 def quoted_override(text: str) -> str | None:

@@ -122,7 +122,7 @@ class Watch:
             is_more += [self._take()] if self._native in ready else []
             if not any(is_more):
                 break
-        self.lines.flush()
+        self.lines.flush(is_end=True)
         self.signal = self.signal or (None if self.has_announced_end else _signal_of(self._pid))
 
     def pass_on_the_rest(self) -> None:
@@ -133,7 +133,7 @@ class Watch:
                 self.lines.flush()
             elif not self._take():
                 break
-        self.lines.flush()
+        self.lines.flush(is_end=True)
 
     def _take(self) -> bool:
         written = os.read(self._native, CHUNK_BYTES)

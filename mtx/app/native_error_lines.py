@@ -7,6 +7,7 @@ lines pass unchanged, such as warnings, and the report of a crash that Python's 
 import os
 import re
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ NOTE = re.compile(rb"note: (run with `RUST|Some details are omitted)")  # after 
 BACKTRACE = b"stack backtrace:\n"  # with RUST_BACKTRACE=1
 CALL = re.compile(rb" +(\d+: |at )")  # a line of a backtrace
 NATIVE = re.compile(rb"memory allocation of \d+ bytes failed|terminate called |  what\(\):  |OpenBLAS ")
+PANIC_PAUSE_S = 2.0  # longest pause inside a panic; under load, the names of a backtrace take seconds to find
 PREFIX = b"printed by a library: "
 
 
@@ -30,6 +32,7 @@ class NativeErrorLines:
         self._rest = b""  # the line that has no end yet
         self._empty = b""  # empty lines that may belong to a panic
         self._is_message_next = self._is_backtrace = False  # what the next line of a panic is
+        self._last_s = 0.0  # when something was written
         self._kept: list[bytes] = []
         self.log: Path | None = None  # the log of the run, or of the last job that has begun
 
@@ -40,12 +43,22 @@ class NativeErrorLines:
 
     def take(self, written: bytes) -> None:
         """Pass on the lines in some bytes that were written, or keep them."""
+        self._last_s = time.monotonic()
         *lines, self._rest = (self._rest + written).split(b"\n")
         for line in lines:
             self._take_line(line + b"\n")
 
-    def flush(self) -> None:
-        """Pass on a line without an end, such as one of a progress bar, or keep it; a panic has ended."""
+    def flush(self, *, is_end: bool = False) -> None:
+        """Pass on a line without an end, such as one of a progress bar, or keep it.
+
+        A panic has ended if nothing was written for `PANIC_PAUSE_S`; until then, nothing of it passes.
+
+        Args:
+            is_end: nothing more will be written.
+        """
+        is_panic = self._is_message_next or self._is_backtrace
+        if is_panic and not is_end and time.monotonic() - self._last_s < PANIC_PAUSE_S:
+            return
         rest, self._rest = self._rest, b""
         if rest:
             self._take_line(rest)

@@ -25,7 +25,7 @@ from mtx.app.sweep_plan import Sweep, planned
 from mtx.assumption_log import assume
 from mtx.cpu_count import usable_cores
 from mtx.errors import StoreError
-from mtx.own_process import is_own_process
+from mtx.own_process import is_own_process, keep_native_lines_in
 from mtx.progress.literal_console import PlainConsole
 from mtx.records.job_records import read_results
 from mtx.records.job_status import hold_lock, read_status
@@ -37,6 +37,7 @@ from mtx.sweep.job_processes import has_died, in_child, launch_jobs
 from mtx.sweep.live_page import LivePage, end_page_requests
 from mtx.sweep.terminal_summary import end_sweep
 
+LOG_FILE = "mtx.log"  # in the folder of the sweep, as in those of its jobs
 # Launchers that run in a child. One of submitit starts processes that would outlive this one.
 LAUNCHERS_IN_CHILD = (BASIC_LAUNCHER, "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher")
 # Modules whose deprecation notices do not concern the user; from Python 3.12 on, Optuna's name its caller, Hydra.
@@ -67,6 +68,7 @@ def run_sweep(cfg: DictConfig, context: HydraContext, task_function: TaskFunctio
     )
     watch_process()  # before a lock is taken, which the child that watches would hold, too
     with hold_lock(sweep.folder / SWEEP_LOCK, busy):
+        keep_native_lines_in(sweep.folder / LOG_FILE)  # of jobs in other processes
         record = sweep.record()
         record.write(sweep.folder)
         _set_up(cfg, sweep)

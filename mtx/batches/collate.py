@@ -18,8 +18,10 @@ from torch import Tensor
 from mtx.batches import collate_compiled
 from mtx.batches.batch_format import BatchFormat
 from mtx.batches.collate_causal import causal_arrays
+from mtx.batches.collate_causal_compiled import CausalKernels, CompiledCausalCollator, compiled_causal_kernels
 from mtx.batches.collate_flat import flat_source, flat_target
 from mtx.batches.language_token_suffix import flat_with_suffix, padded_with_suffix
+from mtx.batches.prompted_pairs import prompts_of
 from mtx.batches.schema import supported_schema
 from mtx.data.token_rows import EncodedPairs
 from mtx.errors import ConfigError
@@ -74,7 +76,7 @@ class Collator:
         """
         widths = [(0, 0)] * len(rows) if widths is None else widths
         if self.batch_format.is_causal:
-            return [self._causal_batch(each, shape) for each, shape in zip(rows, widths, strict=True)]
+            return self._causal_batches(rows, widths)
         if self.batch_format.is_flat and any(map(any, widths)):
             raise ConfigError(
                 "the plan gives batches fixed widths, but batches with "
@@ -89,15 +91,23 @@ class Collator:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            name: value for name, value in self.__dict__.items() if name not in ("_compiled_collator", "_tensor_places")
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("_compiled_collator", "_compiled_causal_collator", "_tensor_places")
         }
 
-    def _causal_batch(self, rows: Int, widths: tuple[int, int]) -> Batch:
+    def _causal_batches(self, rows: Sequence[Int], widths: Sequence[tuple[int, int]]) -> list[Batch]:
+        names = [field.name for field in supported_schema(self.batch_format.names).fields]
+        made = None if (compiled := self._compiled_causal_collator) is None else compiled.batches(rows, widths)
+        if made is None:  # without kernels, or with a pair that is too long, which numpy's way refuses
+            made = [self._causal_tensors(each, shape) for each, shape in zip(rows, widths, strict=True)]
+        return [dict(zip(names, tensors, strict=True)) for tensors in made]
+
+    def _causal_tensors(self, rows: Int, widths: tuple[int, int]) -> collate_compiled.Tensors:
         rows = np.array(rows, dtype=np.int64)  # copied, because it becomes `row_ids`
         self._check_rows(rows)
-        names = (field.name for field in supported_schema(self.batch_format.names).fields)
         arrays = causal_arrays(self.pairs, rows, self.batch_format, widths)
-        return {name: self._pinned_tensor(torch.from_numpy(array)) for name, array in zip(names, arrays, strict=True)}
+        return [self._pinned_tensor(torch.from_numpy(array)) for array in arrays]
 
     def _check_rows(self, rows: Int) -> None:
         if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.pairs):
@@ -107,17 +117,39 @@ class Collator:
     def _compiled_collator(self) -> collate_compiled.CompiledCollator | None:
         source, target = self._sides
         kernels = None if self.compiled is False else _kernels(self.pairs, self.batch_format)
-        if kernels is None:
+        if not isinstance(kernels, collate_compiled.Kernels):
             return None
         bos, label_pad = self.batch_format.target.bos, self.batch_format.label_padding
         is_flat = self.batch_format.is_flat
         collator = collate_compiled.CompiledFlatCollator if is_flat else collate_compiled.CompiledCollator
-        selection = self.pairs.selection
-        if selection is not None:
-            selection = np.ascontiguousarray(selection, np.uint32 if selection.dtype == np.uint32 else np.int64)
-        return collator(
-            kernels, source, target, selection=selection, bos=bos, label_pad=label_pad, pin_memory=self.pin_memory
+        selection, pinned = self._selection, self.pin_memory
+        return collator(kernels, source, target, selection=selection, bos=bos, label_pad=label_pad, pin_memory=pinned)
+
+    @cached_property
+    def _compiled_causal_collator(self) -> CompiledCausalCollator | None:
+        prompts = prompts_of(self.pairs)
+        kernels = None if self.compiled is False else _kernels(self.pairs, self.batch_format)
+        if not isinstance(kernels, CausalKernels):
+            return None
+        source, target = self._sides
+        source = source._replace(capacity=_ANY_NUMBER, extra=0)
+        return CompiledCausalCollator(
+            kernels,
+            source,
+            target,
+            prompts=prompts,
+            layout=self.batch_format,
+            selection=self._selection,
+            pin_memory=self.pin_memory,
         )
+
+    @property
+    def _selection(self) -> NDArray[Any] | None:
+        """Row number of each pair as the kernels read it: uint32 or int64, contiguous."""
+        selection = self.pairs.selection
+        if selection is None:
+            return None
+        return np.ascontiguousarray(selection, np.uint32 if selection.dtype == np.uint32 else np.int64)
 
     @property
     def _sides(self) -> tuple[collate_compiled.CollateSide, collate_compiled.CollateSide]:
@@ -258,11 +290,12 @@ def load_kernels(pairs: EncodedPairs, batch_format: BatchFormat) -> None:
     _kernels(pairs, batch_format)
 
 
-def _kernels(pairs: EncodedPairs, batch_format: BatchFormat) -> collate_compiled.Kernels | None:
+def _kernels(pairs: EncodedPairs, batch_format: BatchFormat) -> collate_compiled.Kernels | CausalKernels | None:
+    types = pairs.source.ids.dtype, pairs.target.ids.dtype
     if batch_format.is_causal:
-        return None
+        return compiled_causal_kernels(*types)
     found = collate_compiled.compiled_flat_kernels if batch_format.is_flat else collate_compiled.compiled_kernels
-    return found(pairs.source.ids.dtype, pairs.target.ids.dtype)
+    return found(*types)
 
 
 def _padded_ids(side: collate_compiled.CollateSide, rows: Int, least: int) -> tuple[Int, NDArray[np.bool_]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtx.batches import compile_cache
-from mtx.batches.kernel_argument_array import DONE, NUM_ARRAYS, NUM_FLAT_ARRAYS, KernelArguments
+from mtx.batches.kernel_argument_array import DONE, NUM_ARRAYS, NUM_FLAT_ARRAYS, NUM_SCRATCH, KernelArguments
 
 DEFAULT_ID_TYPE = np.dtype(np.uint16)  # holds the ids of most vocabularies
 KERNEL_MODULES = ("mtx.batches.collate_kernels", "mtx.batches.kernel_argument_array", "mtx.batches.kernel_memory")
@@ -160,6 +160,7 @@ class CompiledCollator:
         self._call = np.array(call, dtype=np.int64)
 
     num_arrays = NUM_ARRAYS
+    num_scratch = NUM_SCRATCH
 
     def __call__(self, rows: Sequence[Int], widths: Sequence[tuple[int, int]]) -> list[Tensors]:
         """Return the tensors of one batch for each of `rows`, padded to at least the S and T in `widths`.
@@ -180,7 +181,7 @@ class CompiledCollator:
         # One array holds the kernel arguments and all arrays that they point to, since looking up an address is slow.
         of_sides, num_places = 2 * num_batches, self.num_arrays * num_batches
         ends = list(accumulate((fixed, num_batches + 1, of_sides, of_sides, num_places, num_rows)))
-        block = np.empty(ends[-1] + 4 * num_rows, dtype=np.int64)
+        block = np.empty(ends[-1] + self.num_scratch * num_rows, dtype=np.int64)
         address = ctypes.addressof(_Byte.from_buffer(block.data))
         block[:fixed] = self._call
         block[CALL_SLOTS] = [num_batches, *(address + INT_BYTES * end for end in ends)]
@@ -193,6 +194,7 @@ class CompiledCollator:
             raise IndexError(rows_problem(self._num_pairs, all_rows))
         return _Call(
             address=address,
+            block=block,
             sizes=sizes,
             widths=block[ends[1] : ends[2]],
             totals=block[ends[2] : ends[3]],
@@ -246,6 +248,7 @@ class _Call(NamedTuple):
     """Arguments of the kernels for some batches: the address, and views of the arrays to which the arguments point."""
 
     address: int
+    block: Int
     sizes: list[int]
     widths: Int
     totals: Int

@@ -6,6 +6,7 @@ object per row.
 """
 
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator
 from itertools import chain
@@ -25,13 +26,14 @@ from mtx.data.tokenize.language_tokens import LeadingIds
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import DamagedError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.atomic_file import convert_disk_errors
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.progress.progress_log import say
 
 # Bytes of text, both sides together, that are encoded at once. Memory is about 10 times this size. A larger block
 # encodes faster, because each of its distinct pieces is looked up only once.
 BLOCK_BYTES = 1 << 25
-ROWS_PER_COUNT = 1 << 18  # number of rows whose token ids are counted at once
+ROWS_PER_COUNT = 1 << 18  # number of rows whose token ids are counted, or copied, at once
 
 
 class PairEncoder:
@@ -128,10 +130,11 @@ def joined_ids(batches: Iterator[pa.RecordBatch], *, scratch: Path) -> Iterator[
     with _IdSpool(scratch) as source, _IdSpool(scratch) as target:
         for batch in chain([head, more], batches):
             for spool, side in ((source, "source"), (target, "target")):
-                ids = batch.column(f"{side}_ids")
-                offsets = ids.offsets.to_numpy()
-                values = ids.values.to_numpy()[offsets[0] : offsets[-1]]
-                spool.add(np.diff(offsets), values, batch.column(f"num_{side}_bytes").to_numpy())
+                ids, num_bytes = batch.column(f"{side}_ids"), batch.column(f"num_{side}_bytes").to_numpy()
+                offsets, values = ids.offsets.to_numpy(), ids.values.to_numpy()
+                for start in range(0, max(len(num_bytes), 1), ROWS_PER_COUNT):
+                    part = offsets[start : start + ROWS_PER_COUNT + 1]
+                    spool.add(np.diff(part), values[part[0] : part[-1]], num_bytes[start : start + ROWS_PER_COUNT])
         yield _record_batch(source, target)
 
 
@@ -231,44 +234,62 @@ def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
+class _ColumnFile:
+    """The values of a column in an unnamed temporary file, which is memory-mapped when all of them are written."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # closed by `close`
+        self._where = scratch
+
+    def append(self, values: NDArray[Any]) -> None:
+        with convert_disk_errors(self._where):
+            self._file.write(np.ascontiguousarray(values).data)
+
+    def values(self, dtype: Any) -> NDArray[Any]:
+        """Return all values, memory-mapped."""
+        with convert_disk_errors(self._where):
+            self._file.flush()
+        if not os.fstat(self._file.fileno()).st_size:  # an empty file cannot be mapped
+            return np.empty(0, dtype=dtype)
+        return np.frombuffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ), dtype=dtype)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _IdSpool:
-    """Collects the token ids of one side in a temporary file, so that they do not fill memory."""
+    """Collects the token ids and the lengths of one side in temporary files, so that no row takes memory."""
 
     def __init__(self, scratch: Path) -> None:
         self.num_tokens = 0
         self._dtype: Any = np.uint16
-        self._lengths: list[NDArray[np.int64]] = []
-        self._num_bytes: list[NDArray[np.int64]] = []
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # closed by __exit__
+        self._ids, self._ends, self._num_bytes = (_ColumnFile(scratch) for _ in range(3))
+        self._ends.append(np.zeros(1, dtype=np.int64))
 
     def __enter__(self) -> "_IdSpool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        for file in (self._ids, self._ends, self._num_bytes):
+            file.close()
 
     def add(self, lengths: NDArray[np.int64], ids: NDArray[Any], num_bytes: NDArray[np.int64]) -> None:
         """Append rows: token ids per row (`lengths`), the concatenated ids, and the UTF-8 bytes of each row's text."""
         self._dtype = ids.dtype
-        self._lengths.append(lengths)
+        self._ends.append(np.cumsum(lengths, dtype=np.int64) + self.num_tokens)
         self._num_bytes.append(num_bytes)
+        self._ids.append(ids)
         self.num_tokens += len(ids)
-        self._file.write(ids.data)
 
     def num_bytes(self) -> pa.Array:
-        """Return the UTF-8 bytes of each row's text, int64 [n]."""
-        return pa.array(np.concatenate([np.zeros(0, dtype=np.int64), *self._num_bytes]))
+        """Return the UTF-8 bytes of each row's text, int64 [n], memory-mapped."""
+        return pa.array(self._num_bytes.values(np.int64))
 
     def array(self) -> pa.LargeListArray:
-        """Return the token ids of all rows, memory-mapped from the temporary file."""
-        lengths = np.concatenate([np.zeros(1, dtype=np.int64), *self._lengths])
-        self._file.flush()
-        if self.num_tokens:
-            mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-            values: NDArray[Any] = np.frombuffer(mapped, dtype=self._dtype)
-        else:
-            values = np.empty(0, dtype=self._dtype)
-        return pa.LargeListArray.from_arrays(pa.array(np.cumsum(lengths)), pa.array(values))
+        """Return the token ids of all rows, memory-mapped."""
+        return pa.LargeListArray.from_arrays(
+            pa.array(self._ends.values(np.int64)), pa.array(self._ids.values(self._dtype))
+        )
 
 
 def _token_rows(column: pa.ChunkedArray) -> TokenRows:

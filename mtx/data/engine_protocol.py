@@ -16,8 +16,10 @@ class Engine(Protocol):
     """Protocol of an object that runs the tasks of a stage, in this process or elsewhere.
 
     Tasks, items and results must be picklable, and all workers must access the same store. An engine is not
-    thread-safe: only one stage may use it at a time. An engine may also have a method `close`, which ends its
-    processes; a later call of `map` starts them again.
+    thread-safe: only one stage may use it at a time. An engine may have three further methods. `close()` ends its
+    processes; a later call of `map` starts them again. `check_reachable()` is called before the first stage, and
+    `check_workers(folder)` before each call of `map`, with the folder of the store that the tasks write to. Both raise
+    an MtxError if tasks cannot run.
     """
 
     def map(self, task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

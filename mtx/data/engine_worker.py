@@ -70,10 +70,10 @@ def _serve(connection: Connection, forwarder: LogForwarder) -> None:
                     forwarder.send(("unsendable", library_reason(error)))
                     continue
             assert callable(task)
-            forwarder.send(_outcome(task, content))
+            forwarder.send(outcome(task, content))
 
 
-def _outcome(task: Callable[[Any], Any], item: bytes) -> tuple[str, Any]:
+def outcome(task: Callable[[Any], Any], item: bytes) -> tuple[str, Any]:
     """Return the message about the result or the error of a task."""
     try:
         value = pickle.loads(item)

@@ -138,7 +138,8 @@ class DatasetRepo:
         if dataset.payload is not None and (found := self.fal.sha256(dataset_id)) != dataset.payload.sha256:
             raise changed_error(dataset_id, "SHA-256", found, dataset.payload.sha256, damaged_part(dataset, rows))
         try:
-            rows.unchecked_table.validate(full=True)
+            for chunk in rows.chunks[0]:
+                chunk.validate(full=True)
         except pa.ArrowException as error:
             raise_if_exhausted(error)
             raise DamagedError(

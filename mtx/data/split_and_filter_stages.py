@@ -200,7 +200,7 @@ def build_filtered(
     filtered_id = f"filtered-{split}-{digest(described)}"
 
     def stage() -> Stage:
-        before = runner.repo.get_checked(split_id)
+        before, spilling = runner.repo.get_checked(split_id), keeper.with_scratch(runner.store.scratch())
         read = partial(_scored_range_batches, before.rows, _score_table(runner, corpus, scores))
         return Stage(
             output=TranslationDataset(
@@ -220,7 +220,7 @@ def build_filtered(
             num_rows=before.n or 0,
             read=read,
             transform=partial(
-                _filtered_rows, keeper, narrow, corpus.names, before.metrics, partial(read, 0, before.n or 0)
+                _filtered_rows, spilling, narrow, corpus.names, before.metrics, partial(read, 0, before.n or 0)
             ),
             is_shardable=False,  # a filter may depend on earlier pairs, such as the duplicate filter
             gather=_joined_rows,

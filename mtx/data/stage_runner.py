@@ -29,7 +29,6 @@ from mtx.infra.dal.atomic_file import atomic_file, remove_leftovers
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest, json_bytes, read_json
 from mtx.infra.dal.row_digest import RowDigest, digest_of
-from mtx.infra.dal.row_views import ROWS_PER_BATCH, RowView
 from mtx.infra.dataset.pair_stream import regrouped_batches
 from mtx.progress.formatting import drop_counts
 from mtx.progress.progress_log import say
@@ -180,6 +179,8 @@ class StageRunner:
                 len(former),
                 self.store.location,
             )
+        if not self.built and (check := getattr(self._engine, "check_reachable", None)) is not None:
+            check()  # before the first stage, which may take long
         self.built.append(dataset_id)
         self._known.add(dataset_id)
         output = replace(stage.output, id=dataset_id)
@@ -213,6 +214,8 @@ class StageRunner:
                 path = _path(folder, first, end)
                 remove_leftovers(path)
                 remove_leftovers(path.with_suffix(".json"))
+            if (check := getattr(engine, "check_workers", None)) is not None:
+                check(folder)
             try:
                 for shard, counted in engine.map(partial(run_shard, stage, folder, progress), ranges):
                     counts.update(stage.merge(counts, counted) if shards else counted)
@@ -292,7 +295,9 @@ def _finished(path: Path) -> tuple[Shard, Counts] | None:
 
 def _stored_batches(path: Path) -> Batches:
     with pa.memory_map(str(path)) as mapped:
-        yield from pa.ipc.open_file(mapped).read_all().to_batches()
+        reader = pa.ipc.open_file(mapped)
+        for number in range(reader.num_record_batches):  # a table would lose empty batches, and so their columns
+            yield reader.get_batch(number)
 
 
 def say_reused(what: str, **counts: object) -> None:
@@ -304,6 +309,4 @@ def row_range_batches(rows: Rows, first: int, end: int) -> Batches:
     """Stream the rows from `first` to `end` (exclusive) in at least one batch. Picklable with functools.partial."""
     if first == end:
         return iter([pa.RecordBatch.from_pylist([], schema=rows.schema)])
-    if isinstance(rows, RowView):
-        return rows.range_batches(first, end)
-    return iter(rows.table.slice(first, end - first).to_batches(max_chunksize=ROWS_PER_BATCH))
+    return rows.range_batches(first, end)

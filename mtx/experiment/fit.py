@@ -29,6 +29,7 @@ from mtx.experiment.fit_opening_and_summary import (
     model_report,
     model_text,
     opening,
+    resume_command,
     show,
 )
 from mtx.experiment.held_out_slicings import slicings_or_none
@@ -52,7 +53,7 @@ from mtx.training.callbacks.curve_validations import NEVER, CurveValidations
 from mtx.training.callbacks.held_out_likelihoods import HeldOutLikelihoods
 from mtx.training.callbacks.progress_bar import StepBar
 from mtx.training.checkpoint_callback import LastAndBestCheckpoint
-from mtx.training.checkpoint_redaction import CheckpointRedaction, redact_for_loggers
+from mtx.training.checkpoint_redaction import redact_checkpoints, redact_for_loggers
 from mtx.training.checkpoint_selection import check_shapes, checkpoint_path, weight_shapes, write_run_key
 from mtx.training.datamodule import TranslationDataModule
 from mtx.training.logged_run import LoggedRun
@@ -200,9 +201,8 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         assume(f"trainer.callbacks: {told} of task=fit, because a Trainer uses one of its kind")
     trainer = build({"trainer": {**options, "callbacks": None}}, "trainer", **given, callbacks=installed)
     assert isinstance(trainer, pl.Trainer)
-    redaction = CheckpointRedaction(run.config)
-    trainer.callbacks.append(redaction)  # type: ignore[attr-defined]  # a list
-    write_atomically(trainer, redaction.redacted)
+    redact_checkpoints(trainer, run.config)
+    write_atomically(trainer)
     if run.in_sweep:
         check_sweep(trainer)
     if single_thread_before_fork(trainer):
@@ -249,12 +249,10 @@ def train(
         raise ConfigError(told) from error
     except SystemExit as error:  # Lightning raises SystemExit after Ctrl-C
         if trainer.is_global_zero:
-            kept = getattr(trainer.checkpoint_callback, "last_model_path", "")
-            how = (
-                f"Resume from the last checkpoint: {run.command(ckpt='last')}"
-                if kept
-                else "No update was complete, so no checkpoint was saved."
-            )
+            keeper = trainer.checkpoint_callback
+            kept = [getattr(keeper, name, "") for name in ("last_model_path", "best_model_path")]
+            command = resume_command(run, kept)
+            how = f"Resume from the last checkpoint: {command}" if command else "No checkpoint was saved."
             told = f"Training stopped at step {trainer.global_step}. {how}"
             run.console.print(told, highlight=False, soft_wrap=True)
         raise KeyboardInterrupt from error

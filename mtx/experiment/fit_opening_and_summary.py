@@ -21,6 +21,7 @@ from mtx.records.trained_model_report import TrainedModelReport
 from mtx.sweep.run_start_end_log import near
 from mtx.training.callbacks.training_budget import UNITS
 from mtx.training.checkpoint_callback import held_out_metric
+from mtx.training.checkpoint_selection import missing_state
 
 METRIC = "val/bits_per_byte"
 LABEL_WIDTH = 10
@@ -110,13 +111,12 @@ def closing(
     if missing:
         yield "missing", list(missing)
     yield "ended by", [report.ended_by or "no step was trained"]
-    if report.checkpoint is None:
-        yield "kept", ["no checkpoint was saved"]
-    else:
-        by = "" if metric in (None, METRIC) else f" (lowest {metric})"
-        best = [f"best: {near(report.best_checkpoint)}{by}"] if report.best_checkpoint else []
-        yield "kept", [*best, f"last: {near(report.checkpoint)}"]
-        yield "continue", [run.command(ckpt="last", **more_of(report))]
+    by = "" if metric in (None, METRIC) else f" (lowest {metric})"
+    best = [f"best: {near(report.best_checkpoint)}{by}"] if report.best_checkpoint else []
+    last = [f"last: {near(report.checkpoint)}"] if report.checkpoint else []
+    yield "kept", [*best, *last] or ["no checkpoint was saved"]
+    if command := resume_command(run, [report.checkpoint, report.best_checkpoint], **more_of(report)):
+        yield "continue", [command]
     yield "report", [near(path)]
 
 
@@ -245,6 +245,25 @@ def more_of(report: Report) -> dict[str, str]:
     """Return the overrides for `Run.command` that resume a run with twice of each limit that ended it."""
     limits = [text.partition("=") for text in (report.ended_by or "").split(", ") if "=" in text]
     return {key.replace(".", "__"): f"{2 * float(limit) or 2:.12g}" for key, _, limit in limits}
+
+
+def resume_command(run: Run, checkpoints: Iterable[str | None], **changes: str) -> str | None:
+    """Return the command that resumes a run from the first of its checkpoints that has the state of the training.
+
+    The command names the file, because `ckpt=last` finds only checkpoints in the default folders.
+
+    Args:
+        run: the run.
+        checkpoints: paths, the preferred one first; None and empty paths are passed over.
+        changes: further overrides for `Run.command`.
+
+    Returns:
+        The command; None if no checkpoint is a file with the state of the training.
+    """
+    for path in checkpoints:
+        if path and Path(path).is_file() and missing_state(Path(path)) is None:
+            return run.command(ckpt=near(path), **changes)
+    return None
 
 
 def wrapped(label: str, texts: Iterable[str], width: int) -> str:

@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from mtx.components.allowed_targets import is_component
 from mtx.components.check_and_build import Config, build, build_multiple
 from mtx.components.groups import PARTS
-from mtx.errors import ConfigError
+from mtx.errors import ConfigError, override_text
 from mtx.progress.literal_console import PlainConsole
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Run:
         console: The console for messages to the user. None: standard output, or no output in a sweep.
         in_sweep: Whether this process also runs other jobs of a sweep.
         overrides: The overrides on the command line of this run.
+        config_sources: The words on the command line that say where Hydra finds configs, such as --config-dir=FOLDER.
         assumptions: The list that collects what mtx assumes in this run; `write_report` adds it to the report.
     """
 
@@ -84,6 +86,7 @@ class Run:
         console: Console | None = None,
         in_sweep: bool = False,
         overrides: Sequence[str] = (),
+        config_sources: Sequence[str] = (),
         assumptions: Sequence[str] = (),
     ) -> None:
         self.config = config
@@ -91,6 +94,7 @@ class Run:
         self.console = console or PlainConsole(quiet=in_sweep)
         self.in_sweep = in_sweep
         self.overrides = list(overrides)
+        self.config_sources = list(config_sources)
         self.assumptions = assumptions
 
     @property
@@ -117,9 +121,9 @@ class Run:
 
     def command(self, **changes: object) -> str:
         """Return the shell command of this run with changed overrides; `__` in a keyword stands for a dot in a key."""
-        said = {key.replace("__", "."): value for key, value in changes.items()}
+        said = {key.replace("__", "."): str(value) for key, value in changes.items()}
         kept = [override for override in self.overrides if override.lstrip("+").partition("=")[0] not in said]
-        return shlex.join(["mtx", *kept, *(f"{key}={value}" for key, value in said.items())])
+        return " ".join([shlex.join(["mtx", *self.config_sources, *kept]), *starmap(override_text, said.items())])
 
     def write_report(self, report: "Report | Mapping[str, Any]") -> Path:
         """Write `report.json` atomically into the output folder, and return its path.

@@ -23,8 +23,9 @@ from mtx.data.score.score_table import ScoreTable
 from mtx.data.stage_runner import StageRunner
 from mtx.experiment.run_context import DATA_GROUPS, Run, needs
 from mtx.experiment.score_examples import example_rows, example_texts
+from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH
 from mtx.infra.dal.atomic_file import atomic_file
-from mtx.infra.dal.row_views import ROW_COLUMN, ROWS_PER_BATCH, SOURCE_COLUMN
+from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 from mtx.progress.tracking import Phases
 from mtx.records.noise_report import (
     ColumnNoise,
@@ -123,6 +124,7 @@ def _with_scorer(run: Run) -> Run:
         console=run.console,
         in_sweep=run.in_sweep,
         overrides=run.overrides,
+        config_sources=run.config_sources,
         assumptions=run.assumptions,
     )
 

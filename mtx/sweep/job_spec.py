@@ -17,6 +17,7 @@ class Job:
         overrides: The overrides on the command line of the job.
         choices: The option of each config group.
         sweep_dir: The folder of the job's sweep; None for a single run.
+        config_sources: The words on the command line that say where Hydra finds configs, such as --config-dir=FOLDER.
     """
 
     config: Config
@@ -24,3 +25,4 @@ class Job:
     overrides: Sequence[str] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     sweep_dir: Path | None = None
+    config_sources: Sequence[str] = ()

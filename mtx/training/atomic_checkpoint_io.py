@@ -6,7 +6,6 @@ run folder, Lightning copies the file over the checkpoint before it, and a proce
 
 import errno
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -26,18 +25,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes each checkpoint of a local folder under a temporary name beside it, syncs it, and renames it.
 
     A checkpoint under a URL is written by Lightning.
-
-    Args:
-        redacted: returns the content that is written, without secrets, from the content that Lightning gives.
     """
-
-    def __init__(self, redacted: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
-        super().__init__()
-        self._redacted = redacted
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        checkpoint = self._redacted(checkpoint)
         if storage_options is not None or "file" not in get_filesystem(path).protocol:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -56,10 +47,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise StoreError(_unwritten_message(target, size, error)) from error
 
 
-def write_atomically(trainer: pl.Trainer, redacted: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+def write_atomically(trainer: pl.Trainer) -> None:
     """Let a Trainer write its checkpoints with `AtomicCheckpointIO`, unless a plugin of the user writes them."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO(redacted)
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
 
 class _FirstErrorWriter:

@@ -10,8 +10,8 @@ from operator import is_
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities.parsing import AttributeDict
-from typing_extensions import override
 
 from mtx.redaction_and_escaping import json_redactor
 
@@ -21,29 +21,31 @@ HYPERPARAMETER_KEYS = (
 )
 
 
-class CheckpointRedaction(pl.Callback):
-    """Hides secrets in the hyperparameters of checkpoints.
+def redact_checkpoints(trainer: pl.Trainer, config: Mapping[str, Any]) -> None:
+    """Hide secrets in the hyperparameters of each checkpoint that a Trainer saves, by wrapping its strategy.
 
-    A run that resumes builds its model from the config, so it needs no hyperparameters of the checkpoint. Lightning
-    calls the hook only for checkpoints with the state of the training, so a writer also calls `redacted`. Picklable.
+    Each checkpoint passes through `save_checkpoint` of the strategy, also one with weights alone, for which Lightning
+    calls no callback. The strategy writes it by a plugin or, as FSDP and DeepSpeed do, by itself. A run that resumes
+    builds its model from the config, so it needs no hyperparameters of the checkpoint.
 
     Args:
+        trainer: the Trainer.
         config: the config of the run, whose secrets are hidden wherever they stand.
     """
+    trainer.strategy.save_checkpoint = _RedactedSave(trainer.strategy, config)  # type: ignore[method-assign]
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+
+class _RedactedSave:
+    """`Strategy.save_checkpoint` for checkpoints without secrets. Picklable, for strategies that spawn processes."""
+
+    def __init__(self, strategy: Strategy, config: Mapping[str, Any]) -> None:
+        self._strategy = strategy
         self._config = config
 
-    def redacted(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the content of a checkpoint without secrets among its hyperparameters."""
-        found = {key: hidden(content[key], self._config) for key in HYPERPARAMETER_KEYS if key in content}
-        return {**content, **found}
-
-    @override
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        checkpoint.update(self.redacted(checkpoint))
+    def __call__(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        found = {key: hidden(checkpoint[key], self._config) for key in HYPERPARAMETER_KEYS if key in checkpoint}
+        save = type(self._strategy).save_checkpoint
+        save(self._strategy, {**checkpoint, **found}, filepath, storage_options=storage_options)
 
 
 def redact_for_loggers(model: pl.LightningModule, config: Mapping[str, Any]) -> None:

@@ -146,7 +146,7 @@ def check_shapes(path: Path, there: Mapping[str, tuple[int, ...]], model: pl.Lig
             "tokenizer and model settings of the run that wrote the checkpoint, or set ckpt=null to train from the "
             "beginning"
         )
-    if (missing := _missing_state(path)) is not None:
+    if (missing := missing_state(path)) is not None:
         raise ConfigError(
             f"ckpt={path} cannot resume a training: it holds weights without {missing}, as a ModelCheckpoint with "
             "save_weights_only=true writes them. Choose a checkpoint of task=fit, or set ckpt=null to train from the "
@@ -173,7 +173,7 @@ def _has_own_loading(model: pl.LightningModule) -> bool:
     )
 
 
-def _missing_state(path: Path) -> str | None:
+def missing_state(path: Path) -> str | None:
     """Return the first key that Lightning needs to resume, and that a checkpoint lacks; None if it has all."""
     with suppress(Exception):  # other Python objects, of an author whom the user trusts
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

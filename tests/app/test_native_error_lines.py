@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtx.app.native_error_lines import PREFIX, NativeErrorLines
+from mtx.app.native_error_lines import PANIC_PAUSE_S, PREFIX, NativeErrorLines
 
 PANIC = """
 thread '<unnamed>' (12730) panicked at src/normalizers/mod.rs:143:26:
@@ -50,7 +50,7 @@ def passed_on(written: str, log: Path | None = None, at_once: int = 1 << 16) -> 
     content = os.fsencode(written)
     for start in range(0, len(content), at_once):
         lines.take(content[start : start + at_once])
-    lines.flush()
+    lines.flush(is_end=True)
     lines.write_kept()
     os.close(writes)
     with os.fdopen(reads, "rb") as file:
@@ -85,9 +85,29 @@ def test_a_panic_whose_message_never_comes_ends_when_nothing_is_written_for_a_mo
     lines = NativeErrorLines(writes)
     lines.take(SECOND_PANIC.split("Precompiled")[0].encode())
     assert lines.is_waiting
-    lines.flush()
+    lines.flush(is_end=True)
     lines.take(b"a line\n")
     assert os.read(reads, 100) == b"a line\n"
+    os.close(reads)
+    os.close(writes)
+
+
+def test_a_panic_may_pause_between_its_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("mtx.app.native_error_lines.time.monotonic", lambda: now_s)
+    reads, writes = os.pipe()
+    lines = NativeErrorLines(writes)
+    lines.log = tmp_path / "mtx.log"
+    for line in BACKTRACE.lstrip().splitlines(keepends=True):
+        lines.take(line.encode())
+        now_s += PANIC_PAUSE_S / 2
+        lines.flush()
+    now_s += PANIC_PAUSE_S
+    lines.flush()
+    lines.take(b"  58: a line of another program\n")
+    lines.write_kept()
+    assert os.read(reads, 1000) == b"  58: a line of another program\n"
+    assert len(lines.log.read_text(encoding="utf-8").splitlines()) == len(BACKTRACE.strip().splitlines())
     os.close(reads)
     os.close(writes)
 

@@ -75,6 +75,10 @@ PLUG_INS = {
 }
 
 
+# The package of an extra that an option needs when it is built.
+PACKAGES = {"engine/dask": "distributed", "engine/ray": "ray"}
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_binds_to_what_it_names(option: str) -> None:
     if option in PLUG_INS and find_spec(PLUG_INS[option]) is None:
@@ -94,6 +98,8 @@ def test_every_component_is_made_and_is_of_its_kind(option: str) -> None:
     group = option.split("/")[0]
     if group in ("datamodule", "model"):
         pytest.skip("made from the data; tests/training and tests/experiment do")
+    if option in PACKAGES and find_spec(PACKAGES[option]) is None:
+        pytest.skip(f"NOT TRIED: {PACKAGES[option]} is not installed; the header of conf/{option}.yaml says how")
     config = composed(option)
     name = option.replace("/", ".") if TABLE[group].is_multiple else group
     described = config[group][option.split("/")[1]] if TABLE[group].is_multiple else config[group]

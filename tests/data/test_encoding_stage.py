@@ -1,5 +1,7 @@
 """Encoded datasets: ids that decode to the text, in the form they are mapped from."""
 
+import tracemalloc
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -186,3 +188,23 @@ def test_rows_in_several_chunks_are_joined() -> None:
     pairs = encoded_pairs(Rows(pa.Table.from_batches([batch, batch])))
     assert pairs.source.offsets.tolist() == [0, 2, 4]
     assert pairs.target[1].tolist() == [3]
+
+
+def test_joining_parts_takes_no_memory_for_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held in memory, lengths, offsets and numbers of bytes would take more than 32 bytes a row: 3.2 MB."""
+    monkeypatch.setattr("mtx.data.encoding_stage.ROWS_PER_COUNT", 1000)
+
+    def parts() -> Iterator[pa.RecordBatch]:
+        offsets, ids = pa.array(np.arange(5001)), pa.array(np.zeros(5000, dtype=np.uint16))
+        rows, num_bytes = pa.LargeListArray.from_arrays(offsets, ids), pa.array(np.ones(5000, dtype=np.int64))
+        columns = {"source_ids": rows, "target_ids": rows, "num_source_bytes": num_bytes, "num_target_bytes": num_bytes}
+        for _ in range(20):
+            yield pa.record_batch(columns)
+
+    tracemalloc.start()
+    (joined,) = joined_ids(parts(), scratch=tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert joined.num_rows == 100_000
+    assert joined["source_ids"].offsets[-1].as_py() == 100_000
+    assert peak < 1_000_000

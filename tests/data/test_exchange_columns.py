@@ -17,9 +17,9 @@ from mtx.data.store import Store
 from mtx.data.tokenize.word_index import cut_words
 from mtx.errors import DamagedError, DataError
 from mtx.infra.dal.arrow import ArrowFileLayer
+from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH
 from mtx.infra.dal.fal import FileAccessLayer
 from mtx.infra.dal.oal import ObjectAccessLayer
-from mtx.infra.dal.row_views import ROWS_PER_BATCH
 from mtx.infra.dal.sqlite import SQLiteObjectLayer
 from mtx.infra.dataset.sources.local import LocalDownloader
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mtx.data import process_pool_engine, worker_process
-from mtx.data.engine_worker import _outcome
+from mtx.data.engine_worker import outcome
 from mtx.data.process_pool_engine import ProcessPoolEngine
 from mtx.errors import ConfigError, StoreError
 
@@ -144,7 +144,7 @@ def test_an_error_that_does_not_pickle_keeps_its_text() -> None:
     def fail(item: object) -> None:
         raise LocalError("what went wrong")
 
-    what, (error, trace) = _outcome(fail, b"N.")
+    what, (error, trace) = outcome(fail, b"N.")
     assert (what, str(pickle.loads(error))) == ("error", "LocalError: what went wrong")
     assert "in fail" in trace
 

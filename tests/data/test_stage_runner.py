@@ -325,6 +325,20 @@ def test_a_range_of_which_nothing_comes_out_is_no_error(tmp_path: Path, shard_ro
     assert made.metrics == {"kept": 10}
 
 
+def none_kept(batches: Batches, first: int, counts: Counts) -> Batches:
+    """Keep nothing, and say in an empty batch which columns there would be."""
+    yield next(score(batches, first, counts)).slice(0, 0)
+
+
+@pytest.mark.parametrize("shard_rows", [5, 20])
+def test_the_columns_stay_if_no_range_has_a_row(tmp_path: Path, shard_rows: int) -> None:
+    where = store(tmp_path)
+    StageRunner(where, shard_rows=shard_rows).run("scores-1", lambda: stage(where, none_kept))
+    made = where.repo.get("scores-1").rows
+    assert made.schema.names == ["row", "length"]
+    assert len(made) == 0
+
+
 def gathered(batches: Batches) -> Batches:
     yield pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 

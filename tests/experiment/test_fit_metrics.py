@@ -101,7 +101,10 @@ def test_a_run_says_what_people_want_to_know(tmp_path: Path) -> None:
     assert re.search(r"^training  6 updates in 2 epochs, 95 real tokens, .* target tokens/s, loss", shown, re.MULTILINE)
     assert f"result    {found[-1]:.3f} bits/byte ({found[0]:.3f} at start)\n" in shown
     assert "ended by  trainer.max_steps=6\n" in shown
-    assert "continue  mtx task=fit sampler.max_tokens=64 ckpt=last trainer.max_steps=12\n" in shown
+    assert (
+        "continue  mtx --config-dir=own task=fit sampler.max_tokens=64 ckpt=out/checkpoints/last.ckpt trainer.max"
+        in shown
+    )
 
 
 def test_a_run_writes_to_its_output_folder_only_and_warns_of_nothing(
@@ -193,7 +196,7 @@ def test_a_run_that_a_budget_ended_says_how_to_go_on_with_more_of_it(tmp_path: P
     run = FakeRun(tmp_path / "day" / "a", budget={"real_tokens": 70})
     started(run)
     told = run.out.getvalue()
-    assert "continue  mtx task=fit sampler.max_tokens=64 trainer.max_steps=6 ckpt=last budget.real_tokens=140\n" in told
+    assert " trainer.max_steps=6 ckpt=day/a/checkpoints/last.ckpt budget.real_tokens=140\n" in told
     again = FakeRun(tmp_path / "day" / "b", budget={"real_tokens": 70})
     started(again, ckpt="last")
     assert (again.report["num_steps"], again.report["ended_by"]) == (5, "budget.real_tokens=70")
@@ -368,7 +371,7 @@ def test_ctrl_c_is_handed_on_after_a_word_on_how_to_go_on(tmp_path: Path) -> Non
     run = FakeRun(tmp_path / "day" / "a", model={"_target_": "fit_runs.Interrupted"})
     with restored_sigint(), pytest.raises(KeyboardInterrupt):
         started(run)
-    command = "mtx task=fit sampler.max_tokens=64 trainer.max_steps=6 ckpt=last"
+    command = "mtx --config-dir=own task=fit sampler.max_tokens=64 trainer.max_steps=6 ckpt=day/a/checkpoints/last.ckpt"
     told = f"Training stopped at step 3. Resume from the last checkpoint: {command}"
     assert told in run.out.getvalue()
     again = FakeRun(tmp_path / "day" / "b", model={"_target_": "fit_runs.Interrupted"}, trainer={"max_steps": 3})

@@ -60,9 +60,10 @@ def test_a_file_that_the_system_lets_grow_no_further_is_reported(tmp_path: Path,
     assert done.returncode == 1
     message = done.stderr.strip().splitlines()[-1]
     assert (
-        "cannot be written: File too large. Nothing stored before has changed. Free disk space, get write permission"
-        in message
-    )
+        "cannot be written: File too large. Nothing stored before has changed. Free disk space, get write permission, "
+        "or choose another place: storage.root=FOLDER for the store, hydra.run.dir=FOLDER for the files of a run, "
+        "to=FILE for what a task writes elsewhere"
+    ) in message
     check_unharmed(store)
 
 

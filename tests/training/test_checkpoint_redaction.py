@@ -4,15 +4,18 @@ import argparse
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning import strategies
+from pytorch_lightning.strategies import Strategy
 
 from mtx.training.atomic_checkpoint_io import write_atomically
-from mtx.training.checkpoint_redaction import CheckpointRedaction, hidden, redact_for_loggers
+from mtx.training.checkpoint_redaction import hidden, redact_checkpoints, redact_for_loggers
 
 SECRET = "s3cr3t-of-a-service"
 CONFIG = {"model": {"api_key": SECRET, "width": [8, 9]}}
@@ -41,7 +44,8 @@ def test_loggers_get_no_secret() -> None:
 @pytest.mark.parametrize("weights_only", [False, True])
 def test_no_checkpoint_has_a_secret(weights_only: bool, tmp_path: Path) -> None:
     trainer = pl.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False, default_root_dir=str(tmp_path))
-    write_atomically(trainer, CheckpointRedaction(CONFIG).redacted)
+    write_atomically(trainer)
+    redact_checkpoints(trainer, CONFIG)
     made = model()
     trainer.strategy.connect(made)
     trainer.strategy._lightning_module = made
@@ -52,13 +56,28 @@ def test_no_checkpoint_has_a_secret(weights_only: bool, tmp_path: Path) -> None:
     assert made.hparams["api_key"] == SECRET
 
 
-def test_another_writer_of_checkpoints_gets_no_secret() -> None:
-    content: dict[str, Any] = {"hyper_parameters": {"api_key": SECRET}, "datamodule_hyper_parameters": {"a": [SECRET]}}
-    CheckpointRedaction(CONFIG).on_save_checkpoint(None, None, content)  # type: ignore[arg-type]  # both are unused
-    assert content == {"hyper_parameters": {"api_key": "***"}, "datamodule_hyper_parameters": {"a": ["***"]}}
-    none: dict[str, Any] = {}
-    CheckpointRedaction(CONFIG).on_save_checkpoint(None, None, none)  # type: ignore[arg-type]  # both are unused
-    assert none == {}
+@pytest.mark.parametrize("name", ["FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy"])
+def test_a_strategy_that_writes_by_itself_gets_no_secret(name: str, tmp_path: Path) -> None:
+    written: dict[str, Any] = {}
+
+    def save(self: Strategy, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        written.update(checkpoint)
+
+    parent = getattr(strategies, name)
+    made = type(name, (parent,), {"__init__": lambda self: None, "save_checkpoint": save})()
+    trainer = SimpleNamespace(strategy=made)
+    redact_checkpoints(trainer, CONFIG)  # type: ignore[arg-type]  # a stand-in
+    content = {"hyper_parameters": {"api_key": SECRET}, "datamodule_hyper_parameters": {"a": [SECRET]}, "epoch": 1}
+    trainer.strategy.save_checkpoint(content, tmp_path)
+    assert written == {
+        "hyper_parameters": {"api_key": "***"},
+        "datamodule_hyper_parameters": {"a": ["***"]},
+        "epoch": 1,
+    }
+    assert content["hyper_parameters"] == {"api_key": SECRET}
+    written.clear()
+    trainer.strategy.save_checkpoint({"state_dict": {}}, tmp_path)
+    assert written == {"state_dict": {}}
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,9 @@ def test_each_kind_of_value_is_searched_and_values_without_secrets_stay() -> Non
     assert hidden(of_omegaconf, {}) == {"inner": {"password": "***"}, "list": [{"hf_token": "***"}]}
 
 
-def test_a_strategy_that_spawns_processes_can_send_it() -> None:
-    redacted = pickle.loads(pickle.dumps(CheckpointRedaction(CONFIG).redacted))
-    assert redacted({"hyper_parameters": {"a": SECRET}}) == {"hyper_parameters": {"a": "***"}}
+def test_a_strategy_that_spawns_processes_can_send_it(tmp_path: Path) -> None:
+    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False, default_root_dir=str(tmp_path))
+    redact_checkpoints(trainer, CONFIG)
+    sent = pickle.loads(pickle.dumps(trainer.strategy))
+    sent.save_checkpoint({"hyper_parameters": {"a": SECRET}}, tmp_path / "a.ckpt")
+    assert torch.load(tmp_path / "a.ckpt")["hyper_parameters"] == {"a": "***"}

@@ -1,7 +1,9 @@
 """`DefaultFilter`, with rules about control characters, empty sides, lengths, identical sides and duplicates."""
 
+import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, fields
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mtx.components.checked_options import Count, Natural, component
-from mtx.components.identity import LATER
+from mtx.components.identity import JSON, LATER, plain_value
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import PairFilter, count_dropped
 from mtx.data.filter.pair_set import PairSet
@@ -30,6 +32,7 @@ REASONS = (
 SIDES = ("src", "tgt")
 Least = Natural
 Ratio = Annotated[float, Field(ge=1)]
+MemoryGB = Annotated[float, Field(ge=0.1)]
 Rule = tuple[str, pa.BooleanArray]  # the reason of a rule, and which pairs the rule drops
 
 
@@ -60,10 +63,13 @@ class DefaultFilter(PairFilter):
             (`PairSet`). Reason `duplicate`.
         dedup_by: the columns in which duplicates are equal. With a document among them, such as `[src, tgt, talk]`,
             each document keeps its first copy of a pair. A missing value equals an empty one. None: source and target.
+        memory_gb: memory for the search for duplicates, in 10⁹ bytes. Beyond it, hashes are in temporary files of the
+            store. The result is the same.
     """
 
     kind: ClassVar[str] = "filter/default"
     version: ClassVar[int] = 1
+    _scratch: ClassVar[Path | None] = None  # `with_scratch` sets it for an instance
 
     drop_control_characters: bool = True
     drop_empty: bool = True
@@ -78,6 +84,7 @@ class DefaultFilter(PairFilter):
     drop_identical: bool = True
     drop_duplicates: bool = True
     dedup_by: Annotated[list[str], Field(min_length=1)] | None = field(default=None, metadata=LATER)
+    memory_gb: MemoryGB = 1.0
 
     def __post_init__(self) -> None:
         for unit, least, most in (("chars", self.min_chars, self.max_chars), ("words", self.min_words, self.max_words)):
@@ -86,6 +93,16 @@ class DefaultFilter(PairFilter):
                     f"filter.min_{unit}={least} is above filter.max_{unit}={most}, which keeps no pair. "
                     f"Set filter.min_{unit}=null or filter.max_{unit}=null"
                 )
+
+    def identity_fields(self) -> dict[str, JSON]:
+        """Return the fields that decide the output; the memory does not."""
+        return {each.name: plain_value(getattr(self, each.name)) for each in fields(self) if each.name != "memory_gb"}
+
+    def with_scratch(self, folder: Path) -> "DefaultFilter":
+        """Return the filter that keeps hashes beyond `memory_gb` in files of a folder."""
+        found = copy.copy(self)
+        object.__setattr__(found, "_scratch", folder)  # the class is frozen
+        return found
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -104,7 +121,7 @@ class DefaultFilter(PairFilter):
 
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream the pairs that all rules keep, and count the others in `dropped` by reason."""
-        seen = PairSet()
+        seen = PairSet(self._scratch, int(self.memory_gb * 1e9))
         for batch in pair_batches(pairs):
             source, target = batch.columns[:2]
             keep = np.ones(len(source), dtype=np.bool_)

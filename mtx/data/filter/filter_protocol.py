@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -125,6 +126,15 @@ class PairFilter(ABC):
             read: streams all pairs of the split; can be called several times.
         """
         del read
+        return self
+
+    def with_scratch(self, folder: Path) -> "PairFilter":
+        """Return the filter that may write temporary files, to limit its memory; the default is the filter itself.
+
+        Args:
+            folder: an existing folder for the files.
+        """
+        del folder
         return self
 
     @abstractmethod

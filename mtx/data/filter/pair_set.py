@@ -1,13 +1,20 @@
 """`PairSet`, a set of 128-bit hashes of pairs, which finds duplicate pairs in Arrow arrays."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
+from mtx.data.filter.spilled_hashes import SpilledHashes
+
 SEPARATOR = b"\xff"  # this byte does not occur in UTF-8, so different pairs never join to the same bytes
 MIN_SLOTS = 1 << 12
+PARTS_PER_RUN = 64  # a full table is sorted in this number of parts, to bound temporary memory
+BYTES_PER_SLOT = 24  # of the largest table while it grows: its own slots, and half as many old ones
 SLOTS_PER_MOVE = 1 << 16  # number of slots that are moved at once when the table grows, to bound temporary memory
 
 
@@ -15,12 +22,19 @@ class PairSet:
     """A set of pairs, stored as 128-bit XXH3 hashes: 24 to 48 bytes per distinct pair, and half as much again to grow.
 
     Among a billion distinct pairs, the probability that any two share a hash is 1.5e-21. The set is a hash table with
-    open addressing in a numpy array. A Python set would take three times the memory.
+    open addressing in a numpy array. A Python set would take three times the memory. With a folder for temporary files,
+    the table has a largest size: a full table is written to a file as a sorted run, and a search reads all runs.
+
+    Args:
+        spill_to: folder for temporary files; None: all pairs are in memory.
+        max_bytes: with `spill_to`, the memory that the set may take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spill_to: Path | None = None, max_bytes: int = 1 << 30) -> None:
         self._slots = np.zeros((MIN_SLOTS, 2), dtype=np.uint64)  # one hash per slot; a free slot is zero
-        self._num_pairs = 0
+        self._num_pairs = 0  # in the table
+        self._spilled = None if spill_to is None else SpilledHashes(spill_to)
+        self._max_slots = max(MIN_SLOTS, 1 << (max(1, max_bytes // BYTES_PER_SLOT).bit_length() - 1))
 
     def add(self, *columns: pa.LargeStringArray) -> NDArray[np.bool_]:
         """Add pairs, given their columns, and return which are new: bool [n].
@@ -34,8 +48,12 @@ class PairSet:
             ordered = hashes[order]
             first = np.ones(len(hashes), dtype=np.bool_)
             first[1:] = ~_equal_mask(ordered[1:], ordered[:-1])
-            self._grow(int(np.count_nonzero(first)))
-            new[order[first]] = self._insert(ordered[first])
+            wanted, places = ordered[first], order[first]
+            self._grow(len(wanted))  # before the search in files, since it may move the table into one
+            if self._spilled is not None:
+                is_known = self._spilled.contain(wanted)
+                wanted, places = wanted[~is_known], places[~is_known]
+            new[places] = self._insert(wanted)
         self._num_pairs += int(np.count_nonzero(new))
         return new
 
@@ -43,12 +61,27 @@ class PairSet:
         slots = len(self._slots)
         while 3 * (self._num_pairs + num_more) > 2 * slots:  # a table that is more than 2/3 full is slow to search
             slots *= 2
-        if slots > len(self._slots):
+        if self._spilled is not None and self._num_pairs and slots > self._max_slots:
+            self._spilled.add_run(self._num_pairs, self._sorted_parts())
+            self._slots[:], self._num_pairs = 0, 0
+            self._grow(num_more)
+        elif slots > len(self._slots):
             old = self._slots
             self._slots = np.zeros((slots, 2), dtype=np.uint64)
             for start in range(0, len(old), SLOTS_PER_MOVE):
                 part = old[start : start + SLOTS_PER_MOVE]
                 self._insert(part[_filled_mask(part)])
+
+    def _sorted_parts(self) -> Iterator[NDArray[np.uint64]]:
+        """Yield all hashes in the table in ascending order."""
+        bits = np.uint64(64 - (PARTS_PER_RUN.bit_length() - 1))
+        for part in range(PARTS_PER_RUN):
+            found = [self._slots[:0]]
+            for start in range(0, len(self._slots), SLOTS_PER_MOVE):
+                slots = self._slots[start : start + SLOTS_PER_MOVE]
+                found.append(slots[((slots[:, 0] >> bits) == part) & _filled_mask(slots)])
+            hashes = np.concatenate(found)
+            yield hashes[np.lexsort((hashes[:, 1], hashes[:, 0]))]
 
     def _insert(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Insert distinct hashes, and return which of them were not in the table: bool [n]."""

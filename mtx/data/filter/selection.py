@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -177,6 +178,13 @@ class SelectionFilter(PairFilter):
         object.__setattr__(found, "_source_names", tuple(source_names))  # the class is frozen
         if self.before is not None:
             object.__setattr__(found, "before", self.before.for_mixture(source_names))
+        return found
+
+    def with_scratch(self, folder: Path) -> "SelectionFilter":
+        """Return the selection whose filter before may write temporary files into a folder."""
+        found = copy.copy(self)
+        if self.before is not None:
+            object.__setattr__(found, "before", self.before.with_scratch(folder))
         return found
 
     def fitted(self, read: Callable[[], Batches]) -> PairFilter:

@@ -17,10 +17,9 @@ from mtx.data.score.scorer import CorpusScorer, score_batch
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, say_reused
 from mtx.data.store import WORK_LOCK
 from mtx.errors import ConfigError
-from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH, Rows
 from mtx.infra.dal.atomic_file import atomic_file
 from mtx.infra.dal.locks import path_lock
-from mtx.infra.dal.row_views import ROWS_PER_BATCH
 from mtx.progress.tracking import Phases, Waiting
 
 COLUMNS_VERSION = 1  # increase this when the module passes other pairs to a scorer; it is part of the ids

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.infra.dal.atomic_file import convert_disk_errors
+
 
 class SpilledArrays:
     """Arrays by number, each of one dtype, to which parts are appended.
@@ -22,12 +24,13 @@ class SpilledArrays:
         self._parts: dict[int, list[NDArray[Any]]] | None = {} if in_memory else None
 
     def append(self, number: int, part: NDArray[Any]) -> None:
-        """Append a part to an array."""
+        """Append a part to an array. Raises StoreError if the disk refuses the write."""
         part = np.ascontiguousarray(part, dtype=self._dtype)
         if self._parts is not None:
             self._parts.setdefault(number, []).append(part)
             return
-        with self._path(number).open("ab") as file:
+        path = self._path(number)
+        with convert_disk_errors(path), path.open("ab") as file:
             file.write(part.data)
 
     def take(self, number: int) -> NDArray[Any]:

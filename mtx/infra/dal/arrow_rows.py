@@ -9,7 +9,9 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mtx.errors import DamagedError, DataError
 from mtx.infra.dal.arrow_offsets_check import check_offsets
@@ -17,6 +19,7 @@ from mtx.infra.dal.text_column_reader import TextColumn
 from mtx.infra.dal.unconvertible_value import unconvertible_value
 
 ROWS_AT_ONCE = 8192  # number of rows that are Python objects at the same time
+ROWS_PER_BATCH = 1 << 16  # maximum number of rows of a record batch that is copied or read
 
 
 class Rows(Sequence[dict[str, Any]]):
@@ -76,6 +79,31 @@ class Rows(Sequence[dict[str, Any]]):
         """
         table = self.table if columns is None else self.table.select(list(columns))
         return iter(table.to_batches())
+
+    def range_batches(self, first: int, end: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Return the rows from `first` to `end` (exclusive) in order, as record batches of at most 65,536 rows.
+
+        Args:
+            first: number of the first row.
+            end: number of the first row that is not included.
+            columns: names of the columns to include; None: all columns.
+        """
+        table = self.table if columns is None else self.table.select(list(columns))
+        return iter(table.slice(first, end - first).to_batches(max_chunksize=ROWS_PER_BATCH))
+
+    @cached_property
+    def chunks(self) -> tuple[Sequence[pa.RecordBatch], NDArray[np.int64]]:
+        """The stored record batches without empty ones, and where each begins, with the end of the last: int64.
+
+        Offsets in the record batches may be wrong.
+        """
+        batches = [batch for batch in self._table.to_batches() if batch.num_rows]
+        return batches, np.cumsum([0, *(batch.num_rows for batch in batches)], dtype=np.int64)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether values are decompressed when they are read, so that a table of all of them fills memory."""
+        return False
 
     @cached_property
     def _texts(self) -> dict[str, TextColumn]:

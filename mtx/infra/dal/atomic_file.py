@@ -160,7 +160,8 @@ def convert_disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {library_reason(error)}. Nothing stored before has changed. "
-            "Free disk space, get write permission, or choose another folder with storage.root=FOLDER"
+            "Free disk space, get write permission, or choose another place: storage.root=FOLDER for the store, "
+            "hydra.run.dir=FOLDER for the files of a run, to=FILE for what a task writes elsewhere"
         ) from error
 
 

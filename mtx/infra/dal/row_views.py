@@ -5,7 +5,6 @@ only selects pairs stores only row numbers, and its dataset is read as `Selected
 memory-mapped; only the rows that a caller requests are copied.
 """
 
-import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -16,12 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.errors import DamagedError, DataError
-from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH, Rows
+from mtx.infra.dal.chunked_columns import Chunks, concatenated, copied_columns
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 
 ROW_COLUMN = "row"  # the column with the numbers of the replaced or selected rows
 SOURCE_COLUMN = "source"  # the column with the number of the source dataset that a row comes from
-ROWS_PER_BATCH = 1 << 16
 
 Int = NDArray[np.int64]
 
@@ -35,6 +34,8 @@ class RowView(Rows):
         reopen: a function and its arguments that create the view in another process.
     """
 
+    _own_chunks: Chunks | None = None  # of a view with a compressed part, whose table is empty
+
     def __init__(self, table: pa.Table, num_rows: int, reopen: tuple[Callable[..., Rows], tuple[Any, ...]]) -> None:
         super().__init__(table, reopen)
         self._num_rows = num_rows
@@ -42,6 +43,11 @@ class RowView(Rows):
     @abstractmethod
     def parts(self) -> Sequence[Rows]:
         """Return the rows that the view is made of, and the rows that say how."""
+
+    @cached_property
+    def chunks(self) -> Chunks:
+        """The record batches with the values of the view, and where they begin; see `Rows.chunks`."""
+        return super().chunks if self._own_chunks is None else self._own_chunks
 
     def check_offsets(self) -> None:
         """Check once the offsets of all parts of the view. Raises DamagedError."""
@@ -103,29 +109,14 @@ class RowView(Rows):
         """
         if not names:
             return {}
-        order = np.argsort(located, kind="stable")
-        ordered = located[order]
-        chunks, starts = self._chunks
-        bounds = np.searchsorted(ordered, starts)
-        pieces = [
-            chunks[number].select(names).take(pa.array(ordered[low:high] - starts[number]))
-            for number, (low, high) in enumerate(itertools.pairwise(bounds))
-            if low < high
-        ]
-        schema = pa.schema([self._table.schema.field(name) for name in names])
-        joined = pa.Table.from_batches(pieces, schema=schema).combine_chunks()
-        if not np.array_equal(order, np.arange(len(order))):
-            back = np.empty(len(order), dtype=np.int64)
-            back[order] = np.arange(len(order))
-            joined = joined.take(pa.array(back)).combine_chunks()
-        empty = {name: pa.array([], type=schema.field(name).type) for name in names}
+        joined = copied_columns(self.chunks, self._table.schema, located, names)
+        empty = {name: pa.array([], type=joined.schema.field(name).type) for name in names}
         return {name: joined.column(name).chunk(0) if joined.num_rows else empty[name] for name in names}
 
-    @cached_property
-    def _chunks(self) -> tuple[list[pa.RecordBatch], Int]:
-        """The table's record batches, and the row number at which each batch starts, then the total row count."""
-        batches = [batch for batch in self._table.to_batches() if batch.num_rows]
-        return batches, np.cumsum([0, *(batch.num_rows for batch in batches)], dtype=np.int64)
+    @property
+    def is_compressed(self) -> bool:
+        """Whether a part of the view is compressed."""
+        return self._own_chunks is not None
 
     def _slice(self, start: int, stop: int) -> list[dict[str, Any]]:
         return [row for batch in self.range_batches(start, stop) for row in batch.to_pylist()]
@@ -135,7 +126,11 @@ class RowView(Rows):
 
     def _values(self, indices: Sequence[int]) -> dict[str, list[Any]]:
         rows = np.asarray(indices, dtype=np.int64)
-        values = super()._values(self.locate(rows).tolist())
+        if self.is_compressed:
+            copied = self._copied_columns(self.locate(rows), list(self._columns))
+            values = {name: array.to_pylist() for name, array in copied.items()}
+        else:
+            values = super()._values(self.locate(rows).tolist())
         values |= {name: array.to_pylist() for name, array in self._own_columns(rows, self.schema.names).items()}
         return {name: values[name] for name in self.schema.names}
 
@@ -153,7 +148,12 @@ class PatchedRows(RowView):
         self.original = original
         self.changes = changes
         self._changed: Int = row_numbers(changes).astype(np.int64)
-        table = pa.concat_tables([original.unchecked_table, self._replacement_table()])
+        replacement = self._replacement_table()
+        if original.is_compressed:
+            self._own_chunks = concatenated([original.chunks, Rows(replacement).chunks])
+            table = pa.Table.from_batches([], original.schema)  # `empty_table` imports pandas
+        else:
+            table = pa.concat_tables([original.unchecked_table, replacement])
         super().__init__(table, len(original), (PatchedRows, (original, changes)))
 
     @property
@@ -178,7 +178,7 @@ class PatchedRows(RowView):
         if not changes.num_rows:
             return pa.Table.from_batches([], schema)  # `empty_table` imports pandas
         others = [name for name in schema.names if name not in changes.column_names]
-        kept = self.original.unchecked_table.select(others).take(pa.array(self._changed)) if others else None
+        kept = copied_columns(self.original.chunks, schema, self._changed, others) if others else None
         columns = [changes[name] if kept is None or name not in others else kept[name] for name in schema.names]
         return pa.table(columns, schema=schema)
 
@@ -204,9 +204,14 @@ class SelectedRows(RowView):
         self.selection = row_numbers(numbers)
         self._ends = np.cumsum(self.limits, dtype=np.int64)
         names = common_columns([base.schema for base in bases])
-        tables = [base.unchecked_table.select(names) for base in bases]
-        self._starts = np.cumsum([0, *(table.num_rows for table in tables)], dtype=np.int64)
-        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+        if any(base.is_compressed for base in bases):
+            self._own_chunks = concatenated([base.chunks for base in bases])
+            self._starts = np.cumsum([0, *(base.chunks[1][-1] for base in bases)], dtype=np.int64)
+            table = pa.Table.from_batches([], pa.schema([bases[0].schema.field(name) for name in names]))
+        else:
+            tables = [base.unchecked_table.select(names) for base in bases]
+            self._starts = np.cumsum([0, *(table.num_rows for table in tables)], dtype=np.int64)
+            table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
         super().__init__(table, len(self.selection), (SelectedRows, (bases, limits, numbers, sources)))
 
     @property

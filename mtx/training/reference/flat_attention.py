@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-GROUP_RATIO = 1.5  # the longest pair of a group is at most this many times as long as the shortest; measured on a CPU
+from mtx.training.reference.attention_groups import attention_groups
+
 VARLEN_TYPES = (torch.float16, torch.bfloat16)  # the types of number that varlen kernels take
 LEAST_CAPABILITY = (8, 0)  # of a GPU, for varlen kernels
 
@@ -75,7 +76,7 @@ def attention_layout(query_offsets: Tensor, key_offsets: Tensor) -> AttentionLay
     groups: list[AttentionGroup] = []
     query_slots, key_slots, places = [], [], []
     begun = 0
-    for pairs in _similar_pairs(num_queries, num_keys):
+    for pairs in attention_groups(num_queries, num_keys):
         queries, keys = _padded_places(starts[0], pairs), _padded_places(starts[1], pairs)
         is_key = keys >= 0
         groups.append(
@@ -203,14 +204,6 @@ def varlen_kernel() -> Any:
 def is_varlen_device(device: torch.device) -> bool:
     """Return whether the varlen kernels run on this GPU: they need NVIDIA's Ampere or a later architecture."""
     return torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
-
-
-def _similar_pairs(num_queries: Int, num_keys: Int) -> list[Int]:
-    """Return groups of pairs with similar lengths, as indices of pairs; pairs without queries are left out."""
-    lengths = num_queries + num_keys
-    classes = np.floor(np.log(np.maximum(lengths, 1)) / math.log(GROUP_RATIO))
-    classes[num_queries == 0] = -1
-    return [np.flatnonzero(classes == number) for number in np.unique(classes) if number >= 0]
 
 
 def _padded_places(starts: Int, pairs: Int) -> Int:

@@ -1,3 +1,6 @@
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -70,3 +73,32 @@ def test_a_hash_of_zero_which_stands_for_a_free_slot_is_remembered_too(monkeypat
     pairs = PairSet()
     assert add(pairs, [("a", "b")]) == [True]
     assert add(pairs, [("a", "b")]) == [False]
+
+
+@settings(max_examples=30, deadline=None)
+@given(batches=st.lists(st.lists(st.integers(0, 60), max_size=30), max_size=8), high_bits=st.sampled_from([0, 3, 64]))
+def test_a_set_that_writes_full_tables_to_files_equals_a_python_set(batches: list[list[int]], high_bits: int) -> None:
+    def made(source: pa.Array, _target: pa.Array) -> np.ndarray:
+        low = np.array([int(text) + 1 for text in source.to_pylist()], dtype=np.uint64)
+        mixed = low * np.uint64(0x9E3779B97F4A7C15)
+        high = mixed >> np.uint64(64 - high_bits) if 0 < high_bits < 64 else mixed * np.uint64(high_bits > 0)
+        return np.stack([high, low], axis=1)  # several hashes with one first half, or all of them
+
+    known: set[int] = set()
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setattr(pair_set, "pair_hashes", made)
+        patch.setattr(pair_set, "MIN_SLOTS", 4)
+        pairs = PairSet(Path(folder), max_bytes=16 * pair_set.BYTES_PER_SLOT)
+        for batch in batches:
+            expected = [number not in batch[:i] and number not in known for i, number in enumerate(batch)]
+            assert add(pairs, [(str(number), "") for number in batch]) == expected
+            known.update(batch)
+        assert not list(Path(folder).iterdir()), "temporary files have no name"
+
+
+def test_the_table_stays_within_its_memory(tmp_path: Path) -> None:
+    pairs = PairSet(tmp_path, max_bytes=4096 * pair_set.BYTES_PER_SLOT)
+    batches = [[(str(i), "x") for i in range(first, first + 500)] for first in range(0, 20_000, 500)]
+    assert all(all(add(pairs, batch)) for batch in batches)
+    assert len(pairs._slots) == 4096
+    assert not any(any(add(pairs, batch)) for batch in batches)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 TEMPORARY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses after which a retry may succeed
 FIRST_WAIT_S = 1.0  # before the second attempt; doubles with each further attempt
 MAX_WAIT_S = 60.0
-SILENCE_S = 2.5  # after this time without an answer to a short request, a message says so
+SILENCE_S = 1.5  # without an answer to a short request, until a message says so; a start of mtx takes about 1.5 s more
 MIN_TIMEOUT_S = 1.0  # of a request that begins at the end of the time limit
 
 _deadline_s: ContextVar[float | None] = ContextVar("mtx_hub_deadline_s", default=None)

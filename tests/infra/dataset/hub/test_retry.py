@@ -152,7 +152,7 @@ def test_an_answer_and_an_error_that_stays_are_not_told(
 def test_silence_is_told_before_the_request_ends(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_short: bool, num_told: int
 ) -> None:
-    assert module.SILENCE_S < 3
+    assert module.SILENCE_S + 1.5 <= 3  # with the start of mtx
     monkeypatch.setattr(module, "SILENCE_S", 0.01)
     told: list[int] = []
 

@@ -1,0 +1,173 @@
+"""`CompressedRows`: rows of an Arrow file with compressed record batches, each decompressed when it is read.
+
+The file is a usual Arrow IPC file, whose buffers are compressed with Zstandard. All record batches but the last have an
+equal number of rows, so that a row is found without reading others.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import Lock
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+
+from mtx.errors import DamagedError
+from mtx.exhausted_resources import raise_if_exhausted
+from mtx.infra.dal.arrow_offsets_check import check_offsets
+from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH, Rows
+from mtx.infra.dal.chunked_columns import Chunks, copied_columns
+from mtx.infra.dal.manifest_digest import VERIFY_HINT
+from mtx.library_errors import library_reason
+
+ROWS_PER_CHUNK = 1024  # of a compressed record batch; larger ones take less space, and longer to read one row
+CACHED_CHUNKS = 64  # decompressed record batches that are kept; one takes about 100 kB
+SIZE_KEY = b"mtx.rows_per_chunk"  # in the metadata of the schema
+
+
+def even_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Stream the rows in record batches of `ROWS_PER_CHUNK` rows; only the last has fewer."""
+    rest: list[pa.RecordBatch] = []
+    for batch in batches:
+        joined = pa.Table.from_batches([*rest, batch]).combine_chunks()
+        whole = joined.num_rows // ROWS_PER_CHUNK * ROWS_PER_CHUNK
+        yield from joined.slice(0, whole).to_batches(max_chunksize=ROWS_PER_CHUNK)
+        rest = joined.slice(whole).to_batches()
+    yield from rest
+
+
+def chunk_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema that says how many rows each record batch has."""
+    return schema.with_metadata({**(schema.metadata or {}), SIZE_KEY: str(ROWS_PER_CHUNK).encode()})
+
+
+def is_chunked(schema: pa.Schema) -> bool:
+    """Return whether a stored schema is that of `chunk_schema`."""
+    return SIZE_KEY in (schema.metadata or {})
+
+
+class CompressedRows(Rows):
+    """The rows of a compressed Arrow file, of which a few record batches are in memory. Thread-safe.
+
+    Args:
+        reader: the opened file.
+        where: path of the file.
+        reopen: a function and its arguments that open the rows again.
+    """
+
+    def __init__(
+        self, reader: pa.RecordBatchFileReader, where: str, reopen: tuple[Callable[..., Rows], tuple[Any, ...]]
+    ) -> None:
+        metadata = {key: value for key, value in (reader.schema.metadata or {}).items() if key != SIZE_KEY}
+        schema = reader.schema.with_metadata(metadata) if metadata else reader.schema.remove_metadata()
+        super().__init__(pa.Table.from_batches([], schema), reopen)
+        self._batches = _DecompressedBatches(reader, where, self.schema)
+        size, number = int(reader.schema.metadata[SIZE_KEY]), reader.num_record_batches
+        starts = np.arange(number + 1, dtype=np.int64) * size
+        if number:
+            starts[-1] = starts[-2] + self._batches[number - 1].num_rows
+        self._starts = starts
+
+    @property
+    def chunks(self) -> Chunks:
+        """The record batches, each of which is decompressed when it is asked for, and where they begin."""
+        return self._batches, self._starts
+
+    @property
+    def is_compressed(self) -> bool:
+        """True."""
+        return True
+
+    def check_offsets(self) -> None:
+        """Do nothing, because the offsets of each record batch are checked when it is decompressed."""
+
+    @property
+    def table(self) -> pa.Table:
+        """A new table with a copy of all rows."""
+        return pa.Table.from_batches(self._batches, schema=self.schema)
+
+    @property
+    def unchecked_table(self) -> pa.Table:
+        """A new table with a copy of all rows, whose offsets have been checked."""
+        return self.table
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Return an iterator over the rows as record batches, in row order; see `Rows.batches`."""
+        return self.range_batches(0, len(self), columns)
+
+    def range_batches(self, first: int, end: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows from `first` to `end` (exclusive) in order; see `Rows.range_batches`."""
+        names = list(self.schema.names if columns is None else columns)
+        for start in range(first, end, ROWS_PER_BATCH):
+            stop = min(start + ROWS_PER_BATCH, end)
+            low = int(np.searchsorted(self._starts, start, side="right")) - 1
+            high = int(np.searchsorted(self._starts, stop, side="left"))
+            pieces = [self._batches[number].select(names) for number in range(low, high)]
+            joined = pa.Table.from_batches(pieces).slice(start - int(self._starts[low]), stop - start)
+            yield joined.combine_chunks().to_batches()[0]
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a copy of a column. Raises KeyError if the rows have no column `name`."""
+        field = self.schema.field(name)
+        return pa.Table.from_batches(self.batches([name]), schema=pa.schema([field])).column(0)
+
+    def _slice(self, start: int, stop: int) -> list[dict[str, Any]]:
+        return [row for batch in self.range_batches(start, stop) for row in batch.to_pylist()]
+
+    def _row(self, position: int) -> dict[str, Any]:
+        return {name: values[0] for name, values in self._values([position]).items()}
+
+    def _values(self, indices: Sequence[int]) -> dict[str, list[Any]]:
+        names = self.schema.names
+        copied = copied_columns(self.chunks, self.schema, np.asarray(indices, dtype=np.int64), names)
+        return {name: copied.column(name).to_pylist() for name in names}
+
+
+class _DecompressedBatches(Sequence[pa.RecordBatch]):
+    """The record batches of a file; the last `CACHED_CHUNKS` that were asked for are kept."""
+
+    def __init__(self, reader: pa.RecordBatchFileReader, where: str, schema: pa.Schema) -> None:
+        self._reader = reader
+        self._where = where
+        self._schema = schema
+        self._kept: OrderedDict[int, pa.RecordBatch] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return int(self._reader.num_record_batches)
+
+    @overload
+    def __getitem__(self, number: int) -> pa.RecordBatch: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[pa.RecordBatch]: ...
+
+    def __getitem__(self, number: int | slice) -> pa.RecordBatch | list[pa.RecordBatch]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(f"record batch {number} of {len(self)}")
+        with self._lock:
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
+            batch = self._decompressed(number)
+            self._kept[number] = batch
+            if len(self._kept) > CACHED_CHUNKS:
+                self._kept.popitem(last=False)
+            return batch
+
+    def _decompressed(self, number: int) -> pa.RecordBatch:
+        """Return a record batch. Raises DamagedError if it cannot be decompressed, or has wrong offsets."""
+        try:
+            batch = self._reader.get_batch(number).replace_schema_metadata(self._schema.metadata)
+        except (pa.ArrowException, OSError) as error:
+            raise_if_exhausted(error)
+            raise DamagedError(
+                f"{self._where} cannot be decompressed: {library_reason(error)}. {VERIFY_HINT}"
+            ) from error
+        check_offsets(pa.Table.from_batches([batch]), self._where)
+        return batch
