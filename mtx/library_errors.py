@@ -124,6 +124,8 @@ def _fact(error: BaseException) -> str | None:
         return "it ends too early or is damaged"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if isinstance(error, OverflowError):
+        return "a number is too large"
     if isinstance(error, NotImplementedError):
         return "it uses a feature that is not supported"
     if isinstance(error, MemoryError):

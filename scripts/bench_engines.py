@@ -195,12 +195,13 @@ def run_with_kills(name: str, corpus: Path, root: Path, chosen: argparse.Namespa
     started = time.monotonic()
     while (left := [pid for pid in children if Path(f"/proc/{pid}").exists()]) and time.monotonic() - started < 30:
         time.sleep(0.1)
+    seconds = time.monotonic() - started
     ended = f"{len(left)} of {len(children)} processes left after 30 s" if left else "all its processes ended"
     shards = len(list(root.glob("scratch/*/*.json")))
     run_child(command)
     return (
         f"{killed} workers and {'the driver' if was_running else 'no driver, which had ended,'} killed; {ended} within "
-        f"{time.monotonic() - started:.1f} s; {shards} finished tasks were in the store"
+        f"{seconds:.1f} s; {shards} finished tasks were in the store"
     )
 
 

@@ -99,6 +99,7 @@ def measure_prepare(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            cwd=path.parent,  # the current folder comes before all others where Python looks for mtx
             text=True,
             env={**os.environ, "COLUMNS": "200", **({} if before is None else {"PYTHONPATH": str(before)})},
         )

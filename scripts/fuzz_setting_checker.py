@@ -123,13 +123,13 @@ class Checker:
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
 
-        from mtx.app.hydra_internals import invalid_keys_of_lists
+        from mtx.app.hydra_internals import omegaconf_errors_as_hydra_errors
         from mtx.app.override_errors import composition_error_message, readable_configs
         from mtx.app.sweep_plan import check_sweep_settings
         from mtx.errors import ConfigError
 
         try:
-            with invalid_keys_of_lists():
+            with omegaconf_errors_as_hydra_errors():
                 cfg = self._original(self._name, list(overrides), run_mode=RunMode.MULTIRUN)
             check_sweep_settings(cfg)
         except (HydraException, OmegaConfBaseException) as error:

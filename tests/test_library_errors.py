@@ -75,6 +75,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "SQLite": (refused_statement, "sqlite3 reports SQLITE_ERROR"),
     "Arrow": (lambda: pa.array(["a"]).cast(pa.int64()), "pyarrow reports ArrowInvalid"),
     "Python": (lambda: float("a"), "Python reports ValueError"),
+    "large number": (lambda: float(10**400), "a number is too large"),
     "certificate": (
         lambda: throw(ssl.SSLCertVerificationError(1, "no")),
         "the certificate of the server is not trusted",

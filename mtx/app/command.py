@@ -25,7 +25,7 @@ import mtx  # for the annotation of compose_datamodule, which LightningCLI evalu
 from mtx.app.corrected_command import config_source_words
 from mtx.app.experiment_task_keys import without_keys_of_another_task
 from mtx.app.fatal_signal_report import watch_process
-from mtx.app.hydra_internals import invalid_keys_of_lists, run_single
+from mtx.app.hydra_internals import omegaconf_errors_as_hydra_errors, run_single
 from mtx.app.libyaml_reader import read_by_libyaml
 from mtx.app.override_errors import (
     CONFIG_MODULE,
@@ -122,7 +122,7 @@ def compose(overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"overrides are a list of texts, but are {overrides!r}. Write {listed!r}")
     check_options(overrides)
     try:
-        with hydra_loader(), invalid_keys_of_lists():
+        with hydra_loader(), omegaconf_errors_as_hydra_errors():
             return plain_config(hydra.compose(CONFIG_NAME, overrides=completed_arguments(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition_error_message(error, overrides)) from error
@@ -153,7 +153,7 @@ def wants_traces() -> bool:
     return os.environ.get(FULL_ERROR_VARIABLE) == "1"
 
 
-@invalid_keys_of_lists()
+@omegaconf_errors_as_hydra_errors()
 def _run(arguments: Sequence[str]) -> None:
     """Run a command that is not a sweep: directly if it cannot ask for a sweep, else through Hydra's `main`."""
     if any(FOR_HYDRA.match(argument) for argument in arguments):

@@ -53,14 +53,18 @@ def config_source_words(hydra_config: Any) -> tuple[str, ...]:
 def quoted_override(text: str) -> str | None:
     """Return the override KEY=VALUE with its value in quotes of Hydra's grammar; None if it has no valid key.
 
-    If OmegaConf cannot parse an interpolation in the value, as in `${`, the value becomes plain text.
+    The value becomes plain text if OmegaConf cannot parse an interpolation in it, as in `${`, or if it is a list or a
+    mapping, which Hydra takes without quotes once its brackets are closed.
     """
     key, equals, value = text.partition("=")
     if not equals or not KEY.fullmatch(key):
         return None
+    is_text = value.startswith(("[", "{"))
     try:
         OmegaConf.create([value])
     except OmegaConfBaseException:
+        is_text = True
+    if is_text:
         value = INTERPOLATION.sub(r"\\${", value)
     # In Hydra's grammar, backslashes are doubled only before a quote.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)

@@ -53,22 +53,27 @@ def grid_of(overrides: Sequence[Override]) -> list[list[str]]:
 
 
 @contextmanager
-def invalid_keys_of_lists() -> Iterator[None]:
-    """Convert errors of OmegaConf about a key inside a list, such as `steps.first=1`, to errors of Hydra."""
+def omegaconf_errors_as_hydra_errors() -> Iterator[None]:
+    """Convert errors of OmegaConf that are neither its own nor Hydra's to errors of Hydra.
+
+    They are about a key inside a list, such as `steps.first=1`, and about a number that no float can hold.
+    """
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         frame = innermost_frame(error)
         module = "" if frame is None else frame.tb_frame.f_globals["__name__"]
         if not module.startswith("omegaconf.") or isinstance(error, OmegaConfBaseException):
             raise
+        if isinstance(error, OverflowError):
+            raise ConfigCompositionException("a number is too large") from error
         told = "the items of a list have numbers, not names: set the whole list, as in KEY=[ITEM,ITEM]"
         raise ConfigCompositionException(told) from error
 
 
 def apply_overrides(overrides: Sequence[Override], cfg: DictConfig) -> None:
     """Apply overrides of values to `cfg`: set, add or delete keys. Raises the errors of Hydra."""
-    with invalid_keys_of_lists():
+    with omegaconf_errors_as_hydra_errors():
         ConfigLoaderImpl._apply_overrides_to_config(list(overrides), cfg)
 
 

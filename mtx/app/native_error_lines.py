@@ -15,7 +15,11 @@ PANIC = re.compile(rb"\s*thread '.*' (\(\d+\) )?panicked at ")  # of Rust; a lin
 NOTE = re.compile(rb"note: (run with `RUST|Some details are omitted)")  # after the first panic of a process
 BACKTRACE = b"stack backtrace:\n"  # with RUST_BACKTRACE=1
 CALL = re.compile(rb" +(\d+: |at )")  # a line of a backtrace
-NATIVE = re.compile(rb"memory allocation of \d+ bytes failed|terminate called |  what\(\):  |OpenBLAS ")
+NATIVE = re.compile(
+    rb"memory allocation of \d+ bytes failed|skipping backtrace printing|fatal runtime error: |"
+    rb"thread panicked while |thread '.*' (\(\d+\) )?has overflowed its stack|"
+    rb"terminate called |  what\(\):  |OpenBLAS |libgomp: |OMP: Error #"
+)
 PANIC_PAUSE_S = 2.0  # longest pause inside a panic; under load, the names of a backtrace take seconds to find
 PREFIX = b"printed by a library: "
 

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from mtx.data.engine_worker import outcome
 from mtx.errors import ConfigError
 from mtx.library_errors import library_reason
+from mtx.own_process import end_with
 
 Answer: TypeAlias = tuple[str, Any, list[tuple[str, int, str]]]
 
@@ -36,6 +37,7 @@ class WorkerSetup:
     Attributes:
         num_threads: threads of each library in a worker.
         is_own: whether the worker is a child process of the run, so that its standard output is that of the run.
+        ends_with_parent: whether the worker ends when the process that started it has ended, also during a task.
         versions: version of Python, as `3.11`, and of packages, which the worker must have.
         token_path: file of the store that the worker must see; None: it is not checked.
         token: content of that file.
@@ -43,6 +45,7 @@ class WorkerSetup:
 
     num_threads: int = 1
     is_own: bool = False
+    ends_with_parent: bool = False
     versions: tuple[tuple[str, str], ...] = ()
     token_path: Path | None = None
     token: str = ""
@@ -57,6 +60,8 @@ class WorkerSetup:
             os.environ.setdefault(name, value)
         if self.is_own:
             os.dup2(2, 1)  # standard output belongs to the command's own results
+        if self.ends_with_parent:
+            threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
         if (differing := version_differences(dict(self.versions), own_versions())) is not None:
             raise ConfigError(f"a worker that joined the cluster later has {differing}")
         if self.token_path is not None and read_text(self.token_path) != self.token:

@@ -1,6 +1,8 @@
 """`DaskEngine`, which runs the tasks of a stage on workers of Dask: https://distributed.dask.org."""
 
 import logging
+import os
+import signal
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Collection
@@ -103,7 +105,7 @@ class DaskEngine(ClusterEngine):
             with dask.config.set({"distributed.comm.timeouts.connect": f"{self.timeout_s}s"}):
                 client = Client(self.address, timeout=self.timeout_s, security=security, set_as_default=False)
         except Exception as error:  # of the network, of TLS, or of a server that is no scheduler
-            raise self._unreachable(f"no scheduler of Dask answers within {self.timeout_s:g} s") from error
+            raise self._unreachable("no scheduler of Dask accepts the connection") from error
         try:
             client.wait_for_workers(1, timeout=self.timeout_s)
         except Exception as error:
@@ -188,7 +190,8 @@ class DaskCluster:
         if self._cluster is None:
             return known
         # Dask does not start a worker again that ends while it still starts.
-        return min(known, sum(worker.status.name == "running" for worker in self._cluster.workers.values()))
+        running: int = sum(worker.status.name == "running" for worker in self._cluster.workers.values())
+        return min(known, running)
 
     def submit(self, payload: bytes, item: bytes, setup: WorkerSetup) -> "Future":
         """Submit a task."""
@@ -223,6 +226,10 @@ class DaskCluster:
 
     def close(self) -> None:
         """Close the client, and end the workers if this process has started them."""
+        for worker in () if self._cluster is None else self._cluster.workers.values():
+            with suppress(OSError, AttributeError):  # it has ended, or has not started
+                worker.close_gracefully()  # so that it is not started again
+                os.kill(worker.pid, signal.SIGKILL)  # Dask would wait for a running task
         with suppress(Exception):  # the scheduler may have ended
             if self._cluster is None:
                 self._client.run(forget_task, on_error="ignore")

@@ -112,7 +112,8 @@ class RayEngine(ClusterEngine):
                 raise StoreError(
                     f"the workers of engine=ray cannot be started: {library_reason(error)}. Set engine=local"
                 ) from error
-            raise self._unreachable(f"no cluster of Ray answers: {library_reason(error)}") from error
+            token = "" if os.environ.get("RAY_AUTH_MODE") else ", or it needs a token: type export RAY_AUTH_MODE=token"
+            raise self._unreachable(f"no cluster of Ray answers: {library_reason(error)}{token}") from error
         return RayCluster(environment, is_own=False)
 
 
@@ -223,9 +224,9 @@ class RayCluster:
 
         if self._payload is None or self._payload[0] is not payload:
             self._payload = payload, ray.put(payload)
-        reference: ObjectRef[Any] = self._run.remote(
-            self._payload[1], item, replace(setup, num_threads=self._num_threads, is_own=False)
-        )
+        # Ray redirects the standard output of its workers by itself, but a task goes on if Ray is killed.
+        setup = replace(setup, num_threads=self._num_threads, is_own=False, ends_with_parent=self.is_own)
+        reference: ObjectRef[Any] = self._run.remote(self._payload[1], item, setup)
         return reference
 
     def wait(self, handles: Collection["ObjectRef[Any]"]) -> Collection["ObjectRef[Any]"]:
@@ -254,7 +255,8 @@ class RayCluster:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        run, found = ray.remote(function), {}
+        run = ray.remote(function)
+        found: dict[str, Any] = {}
         for node in ray.nodes():
             if not node["Alive"]:
                 continue

@@ -32,15 +32,7 @@ def build_raw(
     downloader: Downloader, runner: StageRunner, info: SourceInfo, split: Split, stored_as: Split | None = None
 ) -> str:
     """Store the raw dataset of a split of a source, under another split name if `stored_as` is set."""
-    described: dict[str, JSON] = {
-        "stage": "raw",
-        "version": VERSION,
-        "source": dict(info.identity),
-        "downloader": class_identity(type(downloader.original)),
-        "split": split,
-        "stored_as": stored_as or split,
-    }
-    raw_id = f"raw-{stored_as or split}-{digest(described)}"
+    raw_id = raw_dataset_id(downloader, info, split, stored_as)
 
     def stage() -> Stage:
         output = TranslationDataset(
@@ -67,6 +59,19 @@ def build_raw(
 
     runner.run(raw_id, stage)
     return raw_id
+
+
+def raw_dataset_id(downloader: Downloader, info: SourceInfo, split: Split, stored_as: Split | None = None) -> str:
+    """Return the id of the raw dataset that `build_raw` stores."""
+    described: dict[str, JSON] = {
+        "stage": "raw",
+        "version": VERSION,
+        "source": dict(info.identity),
+        "downloader": class_identity(type(downloader.original)),
+        "split": split,
+        "stored_as": stored_as or split,
+    }
+    return f"raw-{stored_as or split}-{digest(described)}"
 
 
 def build_text(normaliser: Normaliser, runner: StageRunner, raw_id: str) -> str:

@@ -57,7 +57,9 @@ class TokenRows:
     @property
     def lengths(self) -> NDArray[np.int32]:
         """Number of tokens of each row, int32 [n]."""
-        return np.diff(self.offsets).astype(np.int32)
+        found = np.empty(len(self), dtype=np.int32)
+        np.subtract(self.offsets[1:], self.offsets[:-1], out=found, casting="same_kind")  # no copy of 8 bytes per row
+        return found
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> "TokenRows":

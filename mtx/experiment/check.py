@@ -10,6 +10,7 @@ from mtx.assumption_log import assume
 from mtx.components.unchanged_packaged_options import is_packaged
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import DATA_GROUPS, Run, datamodule_of, without_lightning
+from mtx.training.trainer_settings import check_stream_config
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "datasets", "tokenizers", "pyarrow", "numpy")
 SLOW = ("torch", "pytorch_lightning", "transformers")  # packages whose import takes seconds
@@ -28,6 +29,7 @@ def check_only(run: Run) -> None:
     """
     config = without_lightning(run.config)
     datamodule_of(config)  # raises the errors that a component's constructor finds in its own values
+    check_stream_config(config)
     loggers = run.config.get("logger") or {}
     is_changed = "trainer" in config and not is_packaged("trainer", config)
     if is_changed or not all(is_packaged("logger", config, name) for name in loggers):

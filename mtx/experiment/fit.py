@@ -60,7 +60,7 @@ from mtx.training.logged_run import LoggedRun
 from mtx.training.progress_log_callback import TrainingLines
 from mtx.training.trainer_callbacks import single_thread_before_fork, unlogged_monitor, with_defaults
 from mtx.training.trainer_hardware_checks import check_other_nodes, check_trainer_hardware
-from mtx.training.trainer_settings import check_validation_interval
+from mtx.training.trainer_settings import check_stream_config, check_validation_interval
 from mtx.training.training_record import TrainingProgress, TrainingRecord
 
 # Lightning's warnings that a user of task=fit cannot act on, as regular expressions.
@@ -102,8 +102,7 @@ def fit(
         Held-out bits per byte after training, which a sweep can minimise. None if the model does not log them.
 
     Raises:
-        ConfigError: A number is out of range, Lightning refuses the Trainer with this model, or `ckpt` does not fit
-            the model.
+        ConfigError: A number is out of range, Lightning refuses the Trainer, or `ckpt` does not fit the model.
     """
     with quiet_lightning():
         pl.seed_everything(run.seed, workers=True, verbose=False)
@@ -164,7 +163,8 @@ def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:
     run.datamodule.prepare_data()
     prepare_s = time.perf_counter() - started
     run.datamodule.setup("fit")
-    check_validation_interval(run.config["trainer"], lambda: len(run.datamodule.train_dataloader()))
+    if not run.config["datamodule"].get("stream"):  # a stream does not know the number of its batches
+        check_validation_interval(run.config["trainer"], lambda: len(run.datamodule.train_dataloader()))
     if not trainer.is_global_zero:
         return Report(), RunProfile()
     data, profile = data_report_and_profile(run)
@@ -182,11 +182,12 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         ConfigError: a setting is out of range, or Lightning refuses the settings.
     """
     options = run.config["trainer"]
+    check_stream_config(run.config)
     check_trainer_hardware(options)
     own = build_callbacks(options.get("callbacks"))
     keeper = HeldOutLikelihoods(partial(write_likelihoods, run.output_dir))
     callbacks: list[pl.Callback] = [record, budget, ExactResume(), keeper]
-    given: dict[str, Any] = {"default_root_dir": str(run.output_dir)}
+    given: dict[str, Any] = {"default_root_dir": str(run.output_dir), "logger": run_loggers(run)}
     if [options.get(name, ...) for name in ("val_check_interval", "check_val_every_n_epoch")] == [None, None]:
         callbacks.append(CurveValidations())
         given["val_check_interval"] = NEVER
@@ -195,7 +196,6 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
         callbacks.append(StepBar(run.console))
     if options.get("enable_checkpointing") is not False:
         callbacks.append(LastAndBestCheckpoint(run.output_dir / "checkpoints", metric=METRIC))
-    given["logger"] = run_loggers(run)
     installed, replaced = with_defaults(own, callbacks)
     for told in replaced:
         assume(f"trainer.callbacks: {told} of task=fit, because a Trainer uses one of its kind")
@@ -206,10 +206,9 @@ def build_trainer(run: Run, record: TrainingRecord, budget: TrainingBudget) -> p
     if run.in_sweep:
         check_sweep(trainer)
     if single_thread_before_fork(trainer):
-        strategy = options.get("strategy", "auto")
         assume(
-            f"each process computes with one thread, because trainer.strategy={strategy} forks processes. For more "
-            "threads, set trainer.strategy=ddp_spawn"
+            f"each process computes with one thread, because trainer.strategy={options.get('strategy', 'auto')} forks "
+            "processes. For more threads, set trainer.strategy=ddp_spawn"
         )
     return trainer
 
@@ -279,6 +278,7 @@ def fit_report(run: Run, trainer: pl.Trainer, progress: TrainingProgress) -> Tra
         assume(f"best.ckpt is the checkpoint with the lowest {keeper.metric}, because the model does not log {METRIC}")
     last_path = run.output_dir / "checkpoints" / "last.ckpt"  # a Trainer with subprocesses does not return this path
     return TrainingReport(
+        **progress.stream_part,
         num_steps=progress.num_steps,
         num_epochs=progress.num_epochs,
         fit_s=progress.train_s,

@@ -70,6 +70,11 @@ def opening(run: Run, data: Report, profile: RunProfile, prepare_s: float) -> It
     yield "data", data_text(data)
     yield "tokenizer", tokenizer_text(data, profile, option_name(tokenizer), prepare_s)
     yield "batches", batches_text(data, option_name(sampler), sampler)
+    if (options := run.config["datamodule"]).get("stream"):
+        yield (
+            "stream",
+            [f"the above is of the first {options['stream_shard_rows']:,} rows; training reads more of them"],
+        )
 
 
 def model_text(run: Run, trainer: pl.Trainer, model: pl.LightningModule, ckpt: Path | None) -> list[str]:

@@ -35,6 +35,7 @@ from mtx.records.report_record import (
 from mtx.records.setting_notation import metric_text
 from mtx.training.loader import EpochBatches
 from mtx.training.rank_balance import rank_report
+from mtx.training.shard_stream_loader import ShardStreamLoader
 
 MEMORY_FILE = Path("/proc/self/smaps_rollup")  # Linux reports the memory of this process in this file
 MIN_PASSES_S = 1.0  # seconds that the passes over a short epoch take together
@@ -89,8 +90,9 @@ def data_report_and_profile(run: Run) -> tuple[Report, RunProfile]:
 
 
 def epoch_batches(run: Run, epoch: int) -> EpochBatches:
-    """Return the training batches of one epoch, as planned by the sampler."""
-    batches = run.datamodule.train_dataloader().batch_sampler
+    """Return the training batches of one epoch, as planned by the sampler; of a stream, those of its first shard."""
+    loader = run.datamodule.train_dataloader()
+    batches = (loader.first_shard() if isinstance(loader, ShardStreamLoader) else loader).batch_sampler
     batches.set_epoch(epoch)
     return batches
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from mtx.components.allowed_targets import is_component
 from mtx.components.check_and_build import Config, build, build_multiple
 from mtx.components.groups import PARTS
-from mtx.errors import override_text
+from mtx.errors import ConfigError, override_text
 from mtx.progress.literal_console import PlainConsole
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ Task = TypeVar("Task", bound=Callable[..., Any])
 
 DATA_GROUPS = (*PARTS, "datamodule")
 LIGHTNING_DATAMODULE = "mtx.training.datamodule.TranslationDataModule"
+TASKS_OVER_CORPUS = {  # tasks that need all pairs of the corpus, by their functions
+    "mtx.experiment.measure.measure": "measure",
+    "mtx.experiment.prepare.prepare_only": "prepare",
+    "mtx.experiment.scores.write_scores": "scores",
+}
 PLAIN_DATAMODULE = "mtx.training.translation_data.TranslationData"  # the same data module without Lightning
 
 
@@ -99,7 +104,11 @@ class Run:
 
     @cached_property
     def datamodule(self) -> "TranslationData":
-        """The data module that the config describes, built on first access."""
+        """The data module that the config describes, built on first access.
+
+        Raises ConfigError if a component's values are invalid, or if the task needs the whole corpus of a stream.
+        """
+        check_task_can_stream(self.config)
         return datamodule_of(self.config)
 
     def build(self, group: str, **extra: Any) -> Any:
@@ -131,6 +140,17 @@ class Run:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         assumed = {"assumptions": list(self.assumptions)} if self.assumptions else {}
         return Report.of(report, assumed).write(self.output_dir)
+
+
+def check_task_can_stream(config: Config) -> None:
+    """Raise ConfigError if the data is streamed, but the task goes through the whole corpus."""
+    task = str(config.get("task", {}).get("_target_", ""))
+    if config.get("datamodule", {}).get("stream") and task in TASKS_OVER_CORPUS:
+        name = TASKS_OVER_CORPUS[task]
+        raise ConfigError(
+            f"datamodule.stream=true reads the source while a model trains, but task={name} needs the whole corpus. "
+            f"Set task=fit, or task={name} with datamodule.stream=false"
+        )
 
 
 def datamodule_of(config: Config) -> "TranslationData":

@@ -7,10 +7,11 @@ the handlers and filters of this module.
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from typing_extensions import override
@@ -25,6 +26,22 @@ DATED = ("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")  # the same formats as 
 
 log = logging.getLogger(LOGGER)
 
+_of_thread = threading.local()  # has the attribute `is_silent` in threads whose work reports nothing
+
+
+@contextmanager
+def silent_progress() -> Iterator[None]:
+    """Let work of this thread write no log line and draw no bar, inside the `with` block."""
+    before, _of_thread.is_silent = _is_silent(), True
+    try:
+        yield
+    finally:
+        _of_thread.is_silent = before
+
+
+def _is_silent() -> bool:
+    return getattr(_of_thread, "is_silent", False)
+
 
 def is_later_rank() -> bool:
     """Return whether this process is a training rank other than 0, which shares folder and terminal with rank 0."""
@@ -34,6 +51,8 @@ def is_later_rank() -> bool:
 
 def has_terminal() -> bool:
     """Return whether this process can draw a bar: standard error is a terminal, and the process is not a later rank."""
+    if _is_silent():
+        return False
     return not is_later_rank() and sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
@@ -62,6 +81,7 @@ class ProgressLog:
         as_count: bool = False,
     ) -> None:
         self._as_count = as_count
+        self._is_silent = _is_silent()  # of the thread that works; another thread may write the lines
         self._phase = phase
         self._description = description
         self._total = total
@@ -105,7 +125,8 @@ class ProgressLog:
 
     def _write(self, event: str, done: float | None, values: Mapping[str, object]) -> None:
         words = f"{done or 0:.0f}/{self._total:.0f}" if self._as_count else f"{self._description} {event}"
-        say(self._phase, words.strip(), values)
+        if not self._is_silent:
+            say(self._phase, words.strip(), values)
 
 
 class NonTerminalFilter(logging.Filter):
@@ -158,8 +179,8 @@ class ProgressExclusion(logging.Filter):
 
 
 def say(phase: str, words: str = "", values: Mapping[str, object] | None = None) -> None:
-    """Write a log line, unless this process is a later rank, whose rank 0 writes the line."""
-    if not is_later_rank():
+    """Write a log line, unless this thread is silent, or this process is a later rank, whose rank 0 writes the line."""
+    if not is_later_rank() and not _is_silent():
         log.info("%s", line(phase, words, values))
 
 

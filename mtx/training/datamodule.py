@@ -13,11 +13,13 @@ from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.preparation import StageIds
 from mtx.data.tokenize.language_tokens import LeadingIds, leading_ids
 from mtx.errors import ConfigError
+from mtx.training.callbacks.training_end_estimate import UNKNOWN_LENGTH
 from mtx.training.causal_prompts import names_languages
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
 from mtx.training.model_batch_formats import check_model_format, check_packed_split
+from mtx.training.streamed_epoch_end import check_streamed_trainer, tell_epoch_end
 from mtx.training.translation_data import TranslationData
 from mtx.training.translation_state import STATE_KEY, stored_state
 from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget
@@ -26,6 +28,8 @@ EVALUATION_STAGES = ("validate", "test", "predict")  # Lightning's `trainer.stat
 
 
 if TYPE_CHECKING:
+    from mtx.training.shard_stream_loader import ShardStreamLoader
+
     LightningDataModule = pl.LightningDataModule
 else:
 
@@ -66,13 +70,22 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
             num_ids, num_rows = self.facts()["target_vocab_size"], getattr(self.sampler, "num_rows", 1)
             check_rows_keep_pairs_apart(self.trainer.lightning_module, self.batch_format, num_ids, num_rows)
 
-    def train_dataloader(self) -> PlanLoader:
-        """Return the loader of the training split; each pass is one epoch, with its own order of batches."""
+    def train_dataloader(self) -> "PlanLoader | ShardStreamLoader":
+        """Return the loader of the training split; each pass is one epoch, with its own order of batches.
+
+        Raises ConfigError if the data is streamed, and the Trainer does not end or needs the number of batches.
+        """
+        if self.trainer is not None and self._streamed is not None:
+            check_streamed_trainer(self.trainer, self._streamed.num_rows)
         loader = super().train_dataloader()
         if self._resume is not None:
             loader.load_state_dict(self._resume)
             self._resume = None
-        if self.trainer is not None:
+        if self.trainer is None:
+            return loader
+        if not isinstance(loader, PlanLoader):
+            loader.tell_end, loader.unknown_length = partial(tell_epoch_end, self.trainer), UNKNOWN_LENGTH
+        else:
             loader.batch_sampler.on_set_epoch = partial(set_epoch_steps, self.trainer, loader.batch_sampler)
         return loader
 
@@ -85,8 +98,13 @@ class TranslationDataModule(TranslationData, LightningCompat, LightningDataModul
         finder cannot set a token budget below the length of the longest pair, unless the configured budget is already
         lower.
 
-        Raises ConfigError if the sampler has none of these keys, or if the run resumes from a checkpoint.
+        Raises ConfigError if the sampler has none of these keys, or if the run resumes from a checkpoint or streams.
         """
+        if self._streamed is not None and not self._is_evaluating:
+            raise ConfigError(
+                "the batch-size finder repeats the first batches, which datamodule.stream=true cannot. Remove the "
+                "finder, or set datamodule.stream=false"
+            )
         self._is_sizing = self.trainer is not None  # only the finder of a Trainer reads it
         return planner_budget(self.eval_sampler if self._is_evaluating else self.sampler)
 

@@ -64,8 +64,9 @@ def unfinished_state(trainer: Any, loader: Mapping[str, Any]) -> dict[str, int |
     """
     loop = trainer.fit_loop.epoch_loop
     batch, look = loop.batch_progress, loop.val_loop.batch_progress
-    waiting = 0 if batch.is_last_batch else batch.current.processed % trainer.accumulate_grad_batches
     begun = batch.current.ready - batch.current.processed
+    is_applied = batch.is_last_batch and not begun  # the last batch of an epoch applies all gradients, once it is done
+    waiting = 0 if is_applied else batch.current.processed % trainer.accumulate_grad_batches
     if trainer.validating and trainer.state.fn == "fit":
         look_due = not (look.is_last_batch and look.current.completed == look.current.ready)
     else:  # a callback that saves at the end of a batch runs before the validation of that batch

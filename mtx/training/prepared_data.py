@@ -74,7 +74,7 @@ class PreparedData:
         self._repo = repo or RepoSession(storage.repo)
         self._recipe = recipe
         self._layout = layout
-        self._too_long = too_long
+        self.too_long = too_long
         self._seed = seed
         self._eval_max_bytes = eval_max_bytes
         self._grouping = grouping
@@ -114,7 +114,7 @@ class PreparedData:
             prompts = split_prompts(name, layout, self.tokenizers, self._recipe, self.ids, self._repo)
             if name == "train":
                 drawing = self._mixture_sampling()
-                opened = SplitData(pairs, num_bytes, self.batch_format, self._too_long, drawing, prompts=prompts)
+                opened = SplitData(pairs, num_bytes, self.batch_format, self.too_long, drawing, prompts=prompts)
             elif name == PREDICT_NAME:
                 opened = SplitData(pairs, num_bytes, layout, "truncate", prompts=prompts)
             else:  # without a maximum in tokens, as token counts depend on the tokenizer
@@ -217,7 +217,7 @@ class PreparedData:
                 SplitData,
                 num_target_bytes=self._pair_column("train", "num_target_bytes"),
                 layout=self.batch_format,
-                too_long=self._too_long,
+                too_long=self.too_long,
                 prompts=whole.prompts,
                 # Quotas use lengths without subword sampling: with an epoch's lengths, earlier draws would change.
                 drawing=mixing and mixing.epoch_quotas(planner, whole.lengths, excluded=whole.excluded),
@@ -303,7 +303,7 @@ class PreparedData:
             "datamodule": {
                 "seed": self._seed,
                 **self._layout.order_options(),
-                "too_long": self._too_long,
+                "too_long": self.too_long,
                 **({"share": self._recipe.share} if self._recipe.share < 1 else {}),
                 **({} if self._grouping is None else self._grouping.plain()),
                 **({} if self._weighting is None else self._training_columns().identity(self._weighting)),

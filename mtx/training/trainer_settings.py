@@ -159,6 +159,45 @@ def check_validation_interval(options: Mapping[str, Any], epoch_batches: Callabl
     )
 
 
+def check_stream_config(config: Mapping[str, Any]) -> None:
+    """Check the groups `trainer` and `budget` of a config whose data is streamed. Raises ConfigError."""
+    if not config.get("datamodule", {}).get("stream"):
+        return
+    budget = {key: value for key, value in (config.get("budget") or {}).items() if not key.startswith("_")}
+    limits = [*budget.values(), (config.get("downloader") or {}).get("n")]
+    check_stream_settings(config.get("trainer") or {}, is_limited=any(limit is not None for limit in limits))
+
+
+def check_stream_settings(options: Mapping[str, Any], *, is_limited: bool) -> None:
+    """Check the settings of a Trainer for a streamed training split.
+
+    Args:
+        options: the settings by name; a missing one has its default.
+        is_limited: whether a budget or the source limits the training.
+
+    Raises:
+        ConfigError: a setting needs the number of batches, or neither steps nor rows are limited.
+    """
+    steps = options.get("max_steps")
+    if not is_limited and (steps is None or steps < 0):
+        raise ConfigError(
+            "datamodule.stream=true needs an end that does not depend on the size of the source, but neither "
+            "trainer.max_steps, downloader.n nor a budget is set. Set trainer.max_steps=10000"
+        )
+    if options.get("overfit_batches"):
+        raise ConfigError(
+            f"trainer.overfit_batches={options['overfit_batches']} repeats the first batches, which a stream cannot. "
+            "Set trainer.overfit_batches=0, or datamodule.stream=false"
+        )
+    for name, instead in (("limit_train_batches", 1000), ("val_check_interval", 1000)):
+        value = options.get(name)
+        if isinstance(value, float) and value < 1:
+            raise ConfigError(
+                f"trainer.{name}={value} is a share of an epoch, whose number of batches a stream does not know. Set a "
+                f"number of batches, such as trainer.{name}={instead}"
+            )
+
+
 def _interval_problem(value: Any) -> str | None:
     """Return what is wrong with `trainer.val_check_interval`: batches, a share of an epoch, or a time."""
     if value is None or isinstance(value, Mapping) or (isinstance(value, str) and TIME.fullmatch(value)):

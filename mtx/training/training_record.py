@@ -46,6 +46,7 @@ class TrainingProgress:
         spent: amounts counted by `TrainingBudget`, by unit; empty if the Trainer has no `TrainingBudget`.
         ended_by: the reason why the training ended; None while it runs.
         train_losses: mean training loss as [last step, mean loss], at most 500 points.
+        stream: the ledger of a streamed training split at the end; None without one.
     """
 
     num_steps: int = 0
@@ -59,6 +60,12 @@ class TrainingProgress:
     spent: dict[str, float | None] = field(default_factory=dict)
     ended_by: str | None = None
     train_losses: list[tuple[int, float]] = field(default_factory=list)
+    stream: dict[str, Any] | None = None
+
+    @property
+    def stream_part(self) -> dict[str, Any]:
+        """The part of `report.json` about a streamed training split; empty without one."""
+        return {} if self.stream is None else {"stream": self.stream}
 
     @property
     def target_tokens_per_s(self) -> float | None:
@@ -140,6 +147,8 @@ class TrainingRecord(Callback):
         self._sum_tokens(trainer)
         self._update_progress(trainer)
         self._progress.ended_by = ended_by(trainer, budget_of(trainer))
+        if (ledger := getattr(getattr(trainer, "datamodule", None), "stream_ledger", None)) is not None:
+            self._progress.stream = ledger()
         self._write(trainer)
 
     @override

@@ -32,6 +32,7 @@ from mtx.data.score.scorer import Scorer
 from mtx.data.split import DropContaminated, DropLeaks, HashSeed, HeldOut, HeldOutSize, SplitBy
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
+from mtx.data.streaming_refusals import check_streamable
 from mtx.data.tokenize.language_tokens import LanguageTokens, check_position
 from mtx.data.tokenize.tokenization import Tokenization
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
@@ -45,6 +46,7 @@ from mtx.training.causal_format_conflicts import batch_length_multiple, check_ca
 from mtx.training.pair_weights import QuantileWeights, pair_weighting
 from mtx.training.split_data import SplitData, TooLong
 from mtx.training.static_shapes_conflicts import check_shapes
+from mtx.training.streamed_training import StreamedTraining
 from mtx.training.weighted_pair_groups import GroupWeights, PairGroups, Positive, grouping
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
     from mtx.training.loader import PlanLoader
     from mtx.training.prepared_data import PreparedData
+    from mtx.training.shard_stream_loader import ShardStreamLoader
+    from mtx.training.split_loader import LoaderSettings
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +133,10 @@ class TranslationData:
             sentences then resample whole documents. None: `document`, if the pairs have such a column.
         num_workers: threads that build batches while the model works; 0: each batch is built when it is requested.
         pin_memory: true copies batches into pinned memory, which makes the transfer to a GPU faster.
+        stream: true: training begins with the first rows of the source, while later rows are still read and prepared.
+            Validation and test pairs are held out from the first shard. All settings must need one pair at a time.
+        stream_shard_rows: rows of the source in a shard of a stream, within which batches are planned. A larger shard
+            means less padding, a better mixed order, and a later start.
         seed: seed of the training order.
     """
 
@@ -179,9 +187,16 @@ class TranslationData:
         document_column: str | None = None,
         num_workers: Natural = 2,
         pin_memory: bool = False,
+        stream: bool = False,
+        stream_shard_rows: Count = 65_536,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self._streamed = StreamedTraining(storage, downloader, stream_shard_rows, seed=seed) if stream else None
+        if self._streamed is not None:
+            of_pairs = {"directions": directions, "split_by": split_by, "group_by": group_by, "weight_by": weight_by}
+            check_streamable(downloader, filter, tokenizer, score or {}, of_pairs)
+            downloader = self._streamed.first_shard
         self._grouping = grouping(
             group_by, group_weights, group_temperature, mixture_is_weighted=downloader.is_weighted
         )
@@ -238,7 +253,7 @@ class TranslationData:
         )
         self.ids: StageIds | None = None
         self._data: PreparedData | None = None
-        self._train_loader: PlanLoader | None = None
+        self._train_loader: PlanLoader | ShardStreamLoader | None = None
 
     def prepare_data(self) -> None:
         """Build the datasets that the store lacks; later calls, such as those of a Trainer for each loop, do nothing.
@@ -267,9 +282,14 @@ class TranslationData:
             self.sampler.check_lengths(train.lengths, excluded=train.excluded)
         self._prepared_data.sampled(self.sampler)
 
-    def train_dataloader(self) -> "PlanLoader":
-        """Return the loader of the training split; each pass is one epoch, with its own order of batches."""
-        loader = self._loader("train", self.sampler)
+    def train_dataloader(self) -> "PlanLoader | ShardStreamLoader":
+        """Return the loader of the training split; each pass is one epoch, with its own order of batches.
+
+        With `stream`, a pass serves one shard of the source after another.
+        """
+        loader: PlanLoader | ShardStreamLoader = self._loader("train", self.sampler)
+        if self._streamed is not None:
+            loader = self._streamed.loader(self._prepared_data, self.recipe, self.sampler, self._serving())
         if self._train_loader is not None:  # a loop may request a new loader in each epoch; it continues the epochs
             loader.batch_sampler.set_epoch(self._train_loader.batch_sampler.epoch)
         self._train_loader = loader
@@ -372,14 +392,29 @@ class TranslationData:
         """
         import torch
 
-        num_bytes = self._split_of_epoch(split).num_target_bytes(row_ids.cpu().numpy())
+        opened, rows = self._split_of_epoch(split), row_ids.cpu().numpy()
+        if self._streamed is not None and split == "train":
+            shard, rows = self._streamed.rows_of(rows)
+            opened = shard.split
+        num_bytes = opened.num_target_bytes(rows)
         return torch.from_numpy(num_bytes).to(row_ids.device)
 
     def num_source_bytes(self, row_ids: "Tensor", split: str) -> "Tensor":
         """Return the UTF-8 bytes of the full source texts of `row_ids` (int64 [B]) as int64 [B]."""
         import torch
 
-        return torch.from_numpy(self._prepared_data.num_source_bytes(split)[row_ids.cpu().numpy()]).to(row_ids.device)
+        num_bytes, rows = self._prepared_data.num_source_bytes(split), row_ids.cpu().numpy()
+        if self._streamed is not None and split == "train":
+            shard, rows = self._streamed.rows_of(rows)
+            num_bytes = shard.num_source_bytes
+        return torch.from_numpy(num_bytes[rows]).to(row_ids.device)
+
+    def stream_ledger(self) -> dict[str, Any] | None:
+        """Return what became of each row of the shards that were begun; None without `stream`.
+
+        The keys are those of `stream` in `report.json`.
+        """
+        return None if self._streamed is None else self._streamed.ledger()
 
     def split_counts(self, split: str, *, epoch: int | None = None) -> dict[str, int]:
         """Return `num_pairs` of a split, and how many pairs exceed a maximum: `dropped_length` and `truncated`.
@@ -459,9 +494,14 @@ class TranslationData:
         return False
 
     def _loader(self, name: str, planner: Planner, *, for_writers: bool = False) -> "PlanLoader":
+        sampled = self._prepared_data.sampled(self.sampler) if name == "train" else None
+        split = self._prepared_data.split(name)
+        return self._serving().loader(name, split, planner, sampled=sampled, for_writers=for_writers)
+
+    def _serving(self) -> "LoaderSettings":
         from mtx.training.split_loader import LoaderSettings
 
-        serving = LoaderSettings(
+        return LoaderSettings(
             seed=self.seed,
             rank=self._rank(),
             frozen=self._is_frozen,
@@ -469,5 +509,3 @@ class TranslationData:
             pin_memory=self.pin_memory,
             is_sizing=self._is_sizing,
         )
-        sampled = self._prepared_data.sampled(self.sampler) if name == "train" else None
-        return serving.loader(name, self._prepared_data.split(name), planner, sampled=sampled, for_writers=for_writers)

@@ -5,16 +5,18 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from command_line import Mtx
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import OmegaConf
 
 from mtx.app.command import compose
 from mtx.app.corrected_command import is_override, quoted_override, shell_word
-from mtx.app.hydra_internals import command_line
+from mtx.app.hydra_internals import command_line, omegaconf_errors_as_hydra_errors
 from mtx.app.launch_settings_check import check_job_folders, check_launch, check_ranges
 from mtx.app.override_errors import check_flags, composition_error_message, hydra_loader, search_path_of
 from mtx.app.run_start_errors import run_error_message
@@ -175,7 +177,7 @@ def test_a_quoted_override_is_the_value_itself(name: str) -> None:
     assert compose(["downloader=local", quoted])["downloader"]["path"] == name
 
 
-@pytest.mark.parametrize("value", ["${", "${}", "a ${b, ${c", "\\${", "$", "${}'"])
+@pytest.mark.parametrize("value", ["${", "${}", "a ${b, ${c", "\\${", "$", "${}'", "[{a: ${b}]", "{a: [${b}}"])
 def test_an_interpolation_that_cannot_be_parsed_is_proposed_as_text(value: str) -> None:
     told = told_of("downloader=local", f"downloader.path={value}")
     (proposed,) = check_proposals(told) if told else [["downloader=local", f"downloader.path={value}"]]
@@ -597,3 +599,17 @@ def test_an_override_at_which_hydra_itself_fails_is_refused_in_a_line(override: 
     assert found.code == 1
     assert len(found.err.splitlines()) == 1
     assert override.strip("~").partition("=")[0] in found.err
+
+
+@dataclass
+class PlugInOptions:
+    """The schema of a plug-in of Hydra, such as of its Optuna sweeper."""
+
+    rate: float = 0.5
+
+
+def test_a_number_that_no_float_holds_is_no_trace_of_omegaconf() -> None:
+    options = OmegaConf.structured(PlugInOptions)
+    told = "^a number is too large$"
+    with pytest.raises(ConfigCompositionException, match=told), omegaconf_errors_as_hydra_errors():
+        options.rate = 10**400

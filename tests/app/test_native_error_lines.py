@@ -30,6 +30,11 @@ ABORTS = {
     "panic with a backtrace": BACKTRACE,
     "panic with a full backtrace": BACKTRACE.rpartition("note: ")[0],
     "allocation in Rust": "memory allocation of 8000000000 bytes failed\n",
+    "allocation in Rust with a backtrace": (
+        "memory allocation of 49 bytes failed\nskipping backtrace printing to avoid potential recursion\n"
+    ),
+    "stack in Rust": "\nthread '<unnamed>' (7) has overflowed its stack\nfatal runtime error: stack overflow\n",
+    "threads of OpenMP": "libgomp: Thread creation failed: Resource temporarily unavailable\n",
     "allocation in C++": "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n",
     "threads": "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2\n",
 }

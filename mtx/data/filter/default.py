@@ -1,7 +1,7 @@
 """`DefaultFilter`, with rules about control characters, empty sides, lengths, identical sides and duplicates."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -113,6 +113,11 @@ class DefaultFilter(PairFilter):
     def columns(self) -> tuple[str, ...]:
         """The further columns in which duplicates are compared."""
         return tuple(name for name in self.dedup_by or () if name not in SIDES) if self.drop_duplicates else ()
+
+    @property
+    def settings_over_pairs(self) -> Mapping[str, str]:
+        """The rule about duplicates, which compares each pair with all pairs before it."""
+        return {"filter.drop_duplicates=true": "filter.drop_duplicates=false"} if self.drop_duplicates else {}
 
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream the pairs that all rules keep, and count the others in `dropped` by reason."""

@@ -1,7 +1,7 @@
 """`PairFilter`, the base class of all filters, and the counts of dropped pairs by reason."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,6 +92,15 @@ class PairFilter(ABC):
         A selection after this filter refuses a rule with the name of one of these reasons.
         """
         return ()
+
+    @property
+    def settings_over_pairs(self) -> Mapping[str, str]:
+        """The settings by which the decision about a pair needs other pairs, each with the override that avoids it.
+
+        A run that streams its source refuses them, because it never has all pairs. The default is the class itself,
+        unless the filter is pairwise.
+        """
+        return {} if self.is_pairwise else {f"filter {type(self).__name__}": "filter=none"}
 
     def for_mixture(self, source_names: Sequence[str]) -> "PairFilter":
         """Return the filter for a mixture of sources; the default is the filter itself.

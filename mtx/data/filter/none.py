@@ -16,6 +16,7 @@ class NoFilter(PairFilter):
 
     kind: ClassVar[str] = "filter/none"
     version: ClassVar[int] = 1
+    is_pairwise: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, cast
 
@@ -74,6 +74,12 @@ class OpusFilter(PairFilter):
     def reasons(self) -> tuple[str, ...]:
         """The names of the rules."""
         return tuple(self._config.rules)
+
+    @property
+    def settings_over_pairs(self) -> Mapping[str, str]:
+        """The steps that remove duplicates, by their names."""
+        named = [name for name, rule in self._config.rules.items() if not isinstance(rule, OpusRule)]
+        return {f"filter.path, whose step {name} removes duplicates": "filter.steps=[NUMBERS]" for name in named}
 
     def for_mixture(self, source_names: Sequence[str]) -> "OpusFilter":
         """Return the filter with the names of the sources, under which it counts dropped pairs."""

@@ -154,6 +154,18 @@ class SelectionFilter(PairFilter):
         ]
         return tuple(dict.fromkeys([*named, *(column for each in own for column in each.columns or ())]))
 
+    @property
+    def settings_over_pairs(self) -> Mapping[str, str]:
+        """The rules with quantiles or ranks, the random ablations, and such settings of the filter before."""
+        found = {} if self.before is None else dict(self.before.settings_over_pairs)
+        found = {_before_key(setting): _before_key(fix) for setting, fix in found.items()}
+        if self._ablation.is_random:
+            found[f"filter.ablation={self.ablation}"] = f"filter.ablation={ALL}"
+        for name, rule in self.column_rules.items():
+            if rule.needs_all_pairs:
+                found[f"filter.rules.{name}, which has quantiles or ranks"] = f"filter.rules.{name}=null"
+        return found
+
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raise ConfigError if an active rule names a column, or a part of the mixture, that does not exist."""
         if self.before is not None:
@@ -268,6 +280,14 @@ class BoundSelection(PairFilter):
                 *(100 * share, column, part),
                 *_rule_texts(funnel, most),
             )
+
+
+def _before_key(setting: str) -> str:
+    """Return a setting of a filter as that of the filter before a selection: `filter.before.…`."""
+    name, separator, value = setting.partition(".")
+    return (
+        f"filter.before.{value}" if separator else "filter.before=null" if "=" in name else f"{name} in filter.before"
+    )
 
 
 def _rule_texts(funnel: RuleFunnel, rule: int) -> tuple[str, int, str, str]:

@@ -129,6 +129,9 @@ class Downloader(ABC):
         """Return a copy in which each part is replaced by the result of `change` for that part."""
         return change(self)
 
+    def check_unchanged(self) -> None:  # noqa: B027  # a source at a fixed revision cannot change
+        """Raise SourceError if the source has changed since `info` described it; by default, no change is known."""
+
     def with_stored_parts(self, names: Collection[str]) -> "Downloader":
         """Return a copy that knows which parts are stored, so that it need not read the source; `names` are theirs."""
         return self

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 
 from mtx.training.callbacks.training_budget import TrainingBudget
 
+UNKNOWN_LENGTH = 10**12  # batches of an epoch, for a Trainer, of a loader that does not know how many it has
 UNITS = {"steps": "steps", "seconds": "s", "real_tokens": "tokens", "source_bytes": "source bytes"}
 
 
@@ -58,7 +59,8 @@ def num_steps(trainer: pl.Trainer) -> int | None:
     ends = []
     if trainer.max_steps >= 0:
         ends.append(trainer.max_steps)
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0 and trainer.num_training_batches != float("inf"):
+    is_known = trainer.num_training_batches < UNKNOWN_LENGTH
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0 and is_known:
         a_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         ends.append(a_epoch * trainer.max_epochs)
     return min(ends) if ends else None

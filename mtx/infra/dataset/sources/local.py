@@ -1,6 +1,6 @@
 """Read parallel text from the user's files, in the formats of `formats.py` or as two line-aligned text files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import field, replace
 from functools import cached_property
 from typing import ClassVar
@@ -137,9 +137,7 @@ class LocalDownloader(Downloader):
             num_rows += batch.num_rows
             yield batch
         parts = self._parts[split]
-        for part in parts:
-            for file in part:
-                file.check_unchanged()
+        _check_unchanged(parts)
         if not num_rows:
             refused = ", ".join(f"{reason} {number:,}" for reason, number in counts.items())
             more = f" and {len(parts) - 1:,} more" if len(parts) > 1 else ""
@@ -147,6 +145,10 @@ class LocalDownloader(Downloader):
                 f"{parts[0][0].path}{more} has no pair of texts{f' (left out: {refused})' if refused else ''}. "
                 "Set another file with downloader.path=FILE"
             )
+
+    def check_unchanged(self) -> None:
+        """Raise SourceError if a file of the training split has changed since `info` described it."""
+        _check_unchanged(self._parts["train"])
 
     def _read(self, split: str, refusals: Refusals, limit: int | None) -> Iterator[pa.RecordBatch]:
         for part, columns in self.files_of(split):
@@ -268,6 +270,12 @@ class LocalDownloader(Downloader):
         _, paths = split_paths("path", self.path or self.source_path)["train"]
         folder = expanded_path(paths) if isinstance(paths, str) else first.path
         return one_line((folder if folder.is_dir() else first.path.parent).resolve().name)
+
+
+def _check_unchanged(parts: Sequence[Part]) -> None:
+    for part in parts:
+        for file in part:
+            file.check_unchanged()
 
 
 def _find_files(key: str, paths: Paths, *, lines: bool = False) -> FoundFiles:
