@@ -73,8 +73,8 @@ class ShardStages:
         self._check_source()
         if number == 0:
             first = self._first
-            held_out = tuple(of for split, of in first.filtered.items() if split != "train" and self._is_cut(split))
-            return ShardIds(0, first.raw["train"], first.filtered["train"], first.encoded["train"], held_out)
+            cut = tuple(of for split, of in first.filtered.items() if split != "train" and self._is_cut(split))
+            return ShardIds(0, first.raw["train"], first.filtered["train"], first.encoded["train"], cut)
         runner = StageRunner(self._store)
         shard = self.shards.shard(number)
         info = shard.info()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mtx.batches.plan.rank_assignment import RankBatches
 from mtx.training.loader import PlanLoader
 from mtx.training.streamed_shards import OpenedShard
 
@@ -43,7 +44,10 @@ class ServedShard:
     def __init__(self, shard: OpenedShard, loader: PlanLoader | None, earlier: Parts) -> None:
         self.shard, self.loader, self.steps = shard, loader, 0
         self._earlier = earlier
-        self._dealt, self._start = (None, 0) if loader is None else loader.batch_sampler.rank_batches()
+        self._dealt: RankBatches | None = None
+        self._start = 0
+        if loader is not None:
+            self._dealt, self._start = loader.batch_sampler.rank_batches()
         self.num_left = 0 if self._dealt is None else len(self._dealt) - self._start
 
     def passed(self) -> PassedShard:

@@ -4,7 +4,7 @@ Within a shard, a `PlanLoader` serves the plan of the sampler; the seed of the p
 So the order of batches is a function of (list of shards, seed, epoch), and time decides nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -48,6 +48,11 @@ class StreamPosition(DistributedSampler[Item]):
     def sampler(self) -> "StreamPosition":
         """This object, because Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`."""
         return self
+
+    @property
+    def planned_epoch(self) -> int:
+        """The epoch of the next pass."""
+        return self.epoch
 
     @property
     def world_size(self) -> int:
@@ -129,7 +134,7 @@ class ShardStreamLoader:
         self._epoch, resumed, position.resumed = position.epoch, position.resumed, []
         self._passed, self._current, self._has_begun = resumed[:-1], None, True
         with closing(self._epoch_shards([passed.parts for passed in resumed])) as shards:
-            group = _next_group(shards)
+            group: list[ServedShard] | None = _next_group(shards)
             while group:
                 *empty, now = group
                 self._passed += [shard.passed() for shard in empty]
@@ -192,7 +197,7 @@ class ShardStreamLoader:
         if self.tell_end is not None:
             self.tell_end()
 
-    def _epoch_shards(self, served: list[Parts]) -> Iterator[ServedShard]:
+    def _epoch_shards(self, served: list[Parts]) -> Generator[ServedShard, None, None]:
         """Yield the shards of the epoch that are left, with the steps of them that earlier runs have served."""
         begin = max(len(served) - 1, 0)
         with closing(self._shards.ahead(self._epoch, begin)) as opened:

@@ -6,7 +6,7 @@ At most `AHEAD` shards are built beyond the one that is served. What a shard hol
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -166,7 +166,7 @@ class StreamedShards:
             number += 1
         yield from random_generator(self._seed, epoch, SHARD_ORDER).permutation(self.num_shards).tolist()
 
-    def ahead(self, epoch: int, begin: int) -> Iterator[OpenedShard]:
+    def ahead(self, epoch: int, begin: int) -> Generator[OpenedShard, None, None]:
         """Yield the shards of an epoch from place `begin` on, while a thread builds the next ones."""
         numbers = self.order(epoch)
         waiting: deque[Future[OpenedShard | None]] = deque()
