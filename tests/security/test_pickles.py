@@ -100,7 +100,10 @@ def found_in(module: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_calls_what_runs_what_it_reads(path: Path) -> None:
-    allowed = {"pickle.loads"} if path.relative_to(PACKAGE).as_posix() in BETWEEN_OWN_PROCESSES else set()
+    name = path.relative_to(PACKAGE).as_posix()
+    allowed = {"pickle.loads"} if name in BETWEEN_OWN_PROCESSES else set()
+    if name == "data/cluster_engine.py":
+        allowed.add("cloudpickle")  # which only pickles here: tasks for the workers of the user's cluster
     assert set(found_in(tree(path))) == allowed
 
 
