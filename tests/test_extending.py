@@ -20,6 +20,7 @@ SHOWN = {
     "A tokenizer": "vocabulary",
     "A rule": "few_digits",
     "A scorer": "scored",
+    "An engine": "engine=threads",
     "A logger": "held-out",
     "A metric": "held-out",
 }

@@ -138,7 +138,7 @@ class ShardDownloader(Downloader):
         whole = self.shards.info
         return replace(
             whole,
-            identity={**whole.identity, "shard": [self.number, self.shards.num_rows]},
+            identity={**whole.identity, "stream": [self.number, self.shards.num_rows]},
             splits=whole.splits if self.number == 0 else ("train",),
         )
 

@@ -163,7 +163,7 @@ def prepared(run: Run, trainer: pl.Trainer) -> tuple[Report, RunProfile]:
     run.datamodule.prepare_data()
     prepare_s = time.perf_counter() - started
     run.datamodule.setup("fit")
-    if not run.config["datamodule"].get("stream"):  # a stream does not know the number of its batches
+    if not run.config.get("datamodule", {}).get("stream"):  # a stream does not know the number of its batches
         check_validation_interval(run.config["trainer"], lambda: len(run.datamodule.train_dataloader()))
     if not trainer.is_global_zero:
         return Report(), RunProfile()

@@ -70,7 +70,7 @@ def opening(run: Run, data: Report, profile: RunProfile, prepare_s: float) -> It
     yield "data", data_text(data)
     yield "tokenizer", tokenizer_text(data, profile, option_name(tokenizer), prepare_s)
     yield "batches", batches_text(data, option_name(sampler), sampler)
-    if (options := run.config["datamodule"]).get("stream"):
+    if (options := run.config.get("datamodule", {})).get("stream"):
         yield (
             "stream",
             [f"the above is of the first {options['stream_shard_rows']:,} rows; training reads more of them"],

@@ -13,13 +13,12 @@ from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.preparation import StageIds
 from mtx.data.tokenize.language_tokens import LeadingIds, leading_ids
 from mtx.errors import ConfigError
-from mtx.training.callbacks.training_end_estimate import UNKNOWN_LENGTH
 from mtx.training.causal_prompts import names_languages
 from mtx.training.lightning_compat import LightningCompat, pl, twin_bases
 from mtx.training.lightning_resume import check_same_data, continue_epoch, set_epoch_steps, unfinished_state
 from mtx.training.loader import PlanLoader
 from mtx.training.model_batch_formats import check_model_format, check_packed_split
-from mtx.training.streamed_epoch_end import check_streamed_trainer, tell_epoch_end
+from mtx.training.streamed_epoch_end import UNKNOWN_LENGTH, check_streamed_trainer, tell_epoch_end
 from mtx.training.translation_data import TranslationData
 from mtx.training.translation_state import STATE_KEY, stored_state
 from mtx.training.tunable_batch_size import min_budget, planner_budget, planner_with_budget

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from mtx.training.callbacks.training_end_estimate import budget_of
 from mtx.training.trainer_settings import check_stream_settings
+
+UNKNOWN_LENGTH = 10**12  # batches of an epoch, for a Trainer, of a loader that does not know how many it has
 
 
 def tell_epoch_end(trainer: Any) -> None:
@@ -33,6 +34,7 @@ def check_streamed_trainer(trainer: Any, num_source_rows: int | None) -> None:
         ConfigError: a setting needs the number of batches, or neither steps nor rows are limited.
     """
     names = ("max_steps", "overfit_batches", "limit_train_batches", "val_check_interval")
-    budget = budget_of(trainer)
-    is_limited = num_source_rows is not None or (budget is not None and budget.is_limited)
+    # TrainingBudget has this attribute; importing its class needs one of the two packages of Lightning.
+    has_budget = any(getattr(callback, "is_limited", False) for callback in trainer.callbacks)
+    is_limited = num_source_rows is not None or has_budget
     check_stream_settings({name: getattr(trainer, name) for name in names}, is_limited=is_limited)

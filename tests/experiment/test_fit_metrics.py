@@ -72,7 +72,7 @@ def test_a_run_reports_what_it_did_and_what_it_learned(tmp_path: Path) -> None:
     assert report["num_batches"] == NUM_TRAIN
     assert (report["num_parameters"] > 0, report["device"]) == (True, "cpu")
     assert report["num_threads"] == torch.get_num_threads()
-    assert set(report) == {*DATA.to_json(), *TrainingReport.model_fields} - {"contrastive"}  # no ranked targets
+    assert set(report) == {*DATA.to_json(), *TrainingReport.model_fields} - {"contrastive", "stream"}  # not asked for
     sentences = read_held_out(tmp_path / "out", "bits_per_byte")
     assert sentences is not None
     assert sentences.rows.tolist() == list(range(2 * NUM_TRAIN))

@@ -115,7 +115,15 @@ def test_an_objective_of_the_former_version_has_its_name_of_today(tmp_path: Path
 def test_what_each_task_reports_is_what_its_part_declares() -> None:
     """Whole reports of the former version; a mixture adds its sources, and today's names more stages."""
     of_sources = {"sources", "ledger_by_source", "ledger_by_group", "scorers", "selection"}
-    later = {"contaminated", "num_pairs_changed", "changed_by_step", "slices", "contrastive", "length_variation"}
+    later = {
+        "contaminated",
+        "num_pairs_changed",
+        "changed_by_step",
+        "slices",
+        "contrastive",
+        "length_variation",
+        "stream",
+    }
     later |= {"pass_s", "num_parameters", "device", "num_threads"}
     later |= keys_of(EvaluationReport)
     of_sources |= later

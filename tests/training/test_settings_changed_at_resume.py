@@ -24,6 +24,7 @@ from mtx.data.tokenize.byte import ByteTokenization
 from mtx.errors import ConfigError
 from mtx.experiment.run_context import datamodule_of
 from mtx.training.lightning_resume import check_same_data
+from mtx.training.shard_stream_loader import ShardStreamLoader
 
 OPTIONS = {f"{option.group}/{option.name}": option for option in all_options()}
 SOURCES = ("downloader/hf", "downloader/sample")  # sources whose identity is tested without reading them
@@ -35,10 +36,14 @@ NEEDS = {  # further overrides of an option, so that it can be built
 }
 # Options whose value changes no pair that is served, nor its place in the epoch.
 SERVED = {
-    "filter/default": {"ratio_floor_words"},  # without effect, and not in the identity, while max_word_ratio is null
+    "filter/default": {
+        "ratio_floor_words",
+        "memory_gb",
+    },  # without effect, and not in the identity, while max_word_ratio is null
     "tokenizer/pretrained": {"filepath", "target_filepath", "revision"},  # the content of the files counts
     "downloader/hf": {"verify", "patience_s"},
     "score/language": {"source_language", "target_language"},  # without effect, and not in the identity, here
+    "score/duplicates": {"memory_gb"},
     "score/near_duplicates": {"memory_mb"},
     "score/combined": {"other_texts"},  # the content of the file counts, not its place
     "filter/selection": {"ablation_seed"},  # without effect, and not in the identity, but for pairs dropped at random
@@ -227,6 +232,8 @@ CASES: dict[str, Case] = {
         "datamodule.template='{src} => {tgt}'",
         "template",
     ),
+    "datamodule.stream": (LOCAL, "datamodule.stream=true", "stream"),
+    "datamodule.stream_shard_rows": ([*LOCAL, "datamodule.stream=true"], "datamodule.stream_shard_rows=16", "stream"),
     "datamodule.num_workers": (LOCAL, "datamodule.num_workers=0", None),
     "datamodule.pin_memory": (LOCAL, "datamodule.pin_memory=false", None),
     "local/downloader.path": (LOCAL, "downloader.path=other.tsv", "downloader.revision"),
@@ -288,7 +295,10 @@ def served(config: dict[str, Any]) -> tuple[Any, list[Any]]:
     datamodule = datamodule_of(config)
     datamodule.prepare_data()
     datamodule.setup("fit")
-    rows = [str(item) for item in datamodule.train_dataloader().batch_sampler]
+    loader = datamodule.train_dataloader()
+    if isinstance(loader, ShardStreamLoader):
+        loader = loader.first_shard()
+    rows = [str(item) for item in loader.batch_sampler]
     return datamodule._prepared_data.batch_identity(datamodule.sampler), rows
 
 

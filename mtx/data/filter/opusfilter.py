@@ -79,7 +79,7 @@ class OpusFilter(PairFilter):
     def settings_over_pairs(self) -> Mapping[str, str]:
         """The steps that remove duplicates, by their names."""
         named = [name for name, rule in self._config.rules.items() if not isinstance(rule, OpusRule)]
-        return {f"filter.path, whose step {name} removes duplicates": "filter.steps=[NUMBERS]" for name in named}
+        return {f"filter.path, whose step {name} removes duplicates": "'filter.steps=[NUMBERS]'" for name in named}
 
     def for_mixture(self, source_names: Sequence[str]) -> "OpusFilter":
         """Return the filter with the names of the sources, under which it counts dropped pairs."""

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 import pytorch_lightning as pl
 
 from mtx.training.callbacks.training_budget import TrainingBudget
+from mtx.training.streamed_epoch_end import UNKNOWN_LENGTH
 
-UNKNOWN_LENGTH = 10**12  # batches of an epoch, for a Trainer, of a loader that does not know how many it has
 UNITS = {"steps": "steps", "seconds": "s", "real_tokens": "tokens", "source_bytes": "source bytes"}
 
 
