@@ -218,8 +218,8 @@ def test_the_commands_of_a_page_run_in_order(page: str, folder: Path, mtx: Mtx) 
     }
     stored: list[str] = []
     if any("dataset=" in command for command in COMMANDS[page]):
-        mtx("task=prepare", *smaller([], []))
-        stored = list(build(compose([]), "storage").repo.show()["id"])
+        ids = mtx("task=prepare", *smaller([], [])).report["ids"]
+        stored = re.findall(r"[\w-]+-[0-9a-f]{16}", str(ids))
     for command, arguments in run_arguments(page):
         if reason(command, ONLY_CHECKED) or (kind_of(arguments) in earlier and "experiment=" not in command):
             check(arguments)

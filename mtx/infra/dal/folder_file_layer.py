@@ -6,7 +6,7 @@ The base class provides the checks of names, the locks, and writes after which a
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -82,15 +82,18 @@ class FolderFileLayer(ABC):
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of the payload's file in hex, computed from all bytes on disk. Raises NotStoredError."""
-        return sha256_of(self._stored_path(name))
+        with self._stored_file(name) as path:
+            return sha256_of(path)
 
     def num_bytes(self, name: str) -> int:
         """Return the size of the payload's file in bytes, without reading the file. Raises NotStoredError."""
-        return self._stored_path(name).stat().st_size
+        with self._stored_file(name) as path:
+            return path.stat().st_size
 
     def written(self, name: str) -> float:
         """Return the time at which the payload's file was written, in seconds since 1970. Raises NotStoredError."""
-        return self._stored_path(name).stat().st_mtime
+        with self._stored_file(name) as path:
+            return path.stat().st_mtime
 
     def lock(self, name: str, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the lock for building the payload `name`. A thread that holds the lock can acquire the lock again.
@@ -147,6 +150,15 @@ class FolderFileLayer(ABC):
 
     def _path(self, name: str) -> Path:
         return self.location / f"{checked_name(name)}{self.SUFFIX}"
+
+    @contextmanager
+    def _stored_file(self, name: str) -> Iterator[Path]:
+        """Return the path of a payload, which another process may remove meanwhile. Raises NotStoredError."""
+        try:
+            yield self._stored_path(name)
+        except FileNotFoundError:
+            self._stored_path(name)
+            raise
 
     def _stored_path(self, name: str) -> Path:
         path = self._path(name)

@@ -656,3 +656,21 @@ def test_a_payload_that_another_process_removes_while_it_is_opened_is_not_stored
     monkeypatch.setattr(layer, "_open", removed)
     with pytest.raises(NotStoredError, match="nothing is stored as 'one'"):
         layer.read("one")
+
+
+@pytest.mark.parametrize("question", ["num_bytes", "written", "sha256"])
+def test_a_file_that_another_process_removes_during_a_question_is_not_stored(
+    question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = ArrowFileLayer(location=tmp_path)
+    layer.create("one", [{"src": "a", "tgt": "b"}])
+    stored = layer._stored_path
+
+    def removed(name: str) -> Path:
+        path = stored(name)
+        path.unlink()
+        return path
+
+    monkeypatch.setattr(layer, "_stored_path", removed)
+    with pytest.raises(NotStoredError):
+        getattr(layer, question)("one")
