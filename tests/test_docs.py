@@ -21,7 +21,7 @@ from mtx.app.command import compose, compose_datamodule
 from mtx.app.override_errors import CONFIG_NAME, hydra_loader
 from mtx.app.sweep_plan import planned
 from mtx.app.varied_group_overrides import hydra_arguments
-from mtx.components.check_and_build import build, check_config
+from mtx.components.check_and_build import check_config
 
 # Pages whose commands another test runs.
 ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/options.md": "tests/test_docs_names.py"}
