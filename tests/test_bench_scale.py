@@ -1,7 +1,7 @@
 """The parts of the benchmark of large corpora: corpora in two formats, memory of a session, and slopes."""
 
 import json
-import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,10 +27,14 @@ def test_a_corpus_is_the_same_in_both_formats_and_its_bytes_are_counted(tmp_path
 
 
 def test_memory_of_a_session_is_that_of_its_processes() -> None:
-    before = anonymous_bytes(os.getsid(0))
-    held = np.ones(4_000_000)
-    assert anonymous_bytes(os.getsid(0)) - before > 20_000_000, f"{held.nbytes} bytes were taken"
-    assert anonymous_bytes(2**30) == 0
+    code = "held = bytes([1]) * 32_000_000; print(len(held), flush=True); input()"
+    command = [sys.executable, "-S", "-c", code]
+    with subprocess.Popen(command, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"32000000\n"
+        assert 32_000_000 < anonymous_bytes(child.pid) < 64_000_000
+        child.kill()
+    assert anonymous_bytes(child.pid) == 0
 
 
 def test_slopes_are_those_of_logarithms(capsys: pytest.CaptureFixture[str]) -> None:
