@@ -5,12 +5,10 @@ bounds the number of submitted tasks, and checks the workers before the first ta
 """
 
 import logging
-import pickle
 import secrets
 import socket
 import time
 from abc import abstractmethod
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 
 from mtx.data.cluster_worker import Answer, WorkerSetup, own_versions
 from mtx.data.cluster_worker_checks import check_store, check_versions
+from mtx.data.engine_map_call import MAX_DEATHS, MapCall
 from mtx.data.engine_protocol import Engine, InProcessEngine
 from mtx.data.task_cluster import ClusterLostError, TaskCluster, WorkersEndedError
 from mtx.errors import ConfigError, StoreError
@@ -31,31 +30,16 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MAX_DEATHS = 3  # workers that may end unexpectedly at one task, before the stage fails
 NO_WORKER_S = 60.0  # seconds that a stage waits for a worker
 
 
-@dataclass
-class _StageRun:
-    """The state of one call of `map`."""
+@dataclass(kw_only=True)
+class _ClusterCall(MapCall):
+    """What a cluster adds to a call of `map`: the submitted tasks."""
 
-    payload: bytes
-    items: Sequence[Any]
     setup: WorkerSetup
-    waiting: deque[int]
     running: dict[Any, int] = field(default_factory=dict)  # numbers of items by handle
-    here: deque[int] = field(default_factory=deque)  # items that this process runs, since they cannot be sent
-    results: dict[int, tuple[bool, Any]] = field(default_factory=dict)  # True and the result, or False and the error
-    deaths: Counter[int] = field(default_factory=Counter)
     last_worker_s: float = field(default_factory=time.monotonic)  # when there was a worker
-
-    def finish(self, number: int, is_result: bool, content: Any) -> None:
-        """Keep the outcome of an item. After an error, no later item is started, since the stage ends with it."""
-        self.results[number] = is_result, content
-        if not is_result:
-            for numbers in (self.waiting, self.here):
-                for later in [other for other in numbers if other > number]:
-                    numbers.remove(later)
 
 
 class ClusterEngine(Engine):
@@ -136,11 +120,11 @@ class ClusterEngine(Engine):
                 return
             cluster = self._open_cluster()
             setup = replace(self._setup, is_own=cluster.is_own)
-            run = _StageRun(payload, items, setup, deque(range(len(items))))
+            call = _ClusterCall(task=task, payload=payload, items=items, setup=setup)
             try:
-                yield from self._results(cluster, run, task)
+                yield from self._results(cluster, call)
             except Exception:
-                self._finish_running(cluster, run)
+                self._finish_running(cluster, call)
                 raise
         except Exception:
             raise
@@ -182,94 +166,84 @@ class ClusterEngine(Engine):
             "Or set engine=local, which needs no address"
         )
 
-    def _results(self, cluster: TaskCluster, run: _StageRun, task: Callable[[Any], Any]) -> Iterator[Any]:
-        for number in range(len(run.items)):
-            while number not in run.results:
-                self._submit(cluster, run)
-                if run.here and not self._is_cancelled:
-                    _run_here(run, task)
-                elif not run.running and (self._is_cancelled or not run.waiting):
+    def _results(self, cluster: TaskCluster, call: _ClusterCall) -> Iterator[Any]:
+        for number in range(len(call.items)):
+            while number not in call.results:
+                self._submit(cluster, call)
+                if call.here and not self._is_cancelled:
+                    call.run_here(call.here.popleft())
+                elif not call.running and (self._is_cancelled or not call.waiting):
                     return  # cancelled
                 else:
-                    self._take_finished(cluster, run)
-            self._submit(cluster, run)  # the workers go on while the caller uses the result
-            is_result, content = run.results.pop(number)
+                    self._take_finished(cluster, call)
+            self._submit(cluster, call)  # the workers go on while the caller uses the result
+            is_result, content = call.results.pop(number)
             if not is_result:
                 raise content
             yield content
 
-    def _submit(self, cluster: TaskCluster, run: _StageRun) -> None:
+    def _submit(self, cluster: TaskCluster, call: _ClusterCall) -> None:
         """Submit tasks until each worker has one, and on a cluster with other users a second one that waits."""
-        if self._is_cancelled or not run.waiting:
+        if self._is_cancelled or not call.waiting:
             return
         limit = cluster.num_workers() if cluster.is_own else self.workers or 2 * max(1, cluster.num_workers())
-        while run.waiting and len(run.running) < limit:
-            number = run.waiting.popleft()
-            if (item := self._pickled(run.items[number], "a task")) is None:
-                run.here.append(number)
+        while call.waiting and len(call.running) < limit:
+            number = call.waiting.popleft()
+            if (item := self._pickled(call.items[number], "a task")) is None:
+                call.here.append(number)
             else:
-                run.running[cluster.submit(run.payload, item, run.setup)] = number
+                call.running[cluster.submit(call.payload, item, call.setup)] = number
 
-    def _take_finished(self, cluster: TaskCluster, run: _StageRun) -> None:
+    def _take_finished(self, cluster: TaskCluster, call: _ClusterCall) -> None:
         """Wait for a task, and keep the outcomes of all that have finished."""
-        finished = cluster.wait(run.running)
+        finished = cluster.wait(call.running)
         if finished or cluster.num_workers():
-            run.last_worker_s = time.monotonic()
-        elif time.monotonic() - run.last_worker_s > NO_WORKER_S:
-            run.running.clear()
+            call.last_worker_s = time.monotonic()
+        elif time.monotonic() - call.last_worker_s > NO_WORKER_S:
+            call.running.clear()
             self.close()
             raise StoreError(
                 f"all workers of engine={self.library} have ended, and none has started for {NO_WORKER_S:g} s. Type "
                 "the same command again, with engine.workers=1 if memory is short; the finished tasks are kept"
             )
         for handle in finished:
-            number = run.running.pop(handle)
+            number = call.running.pop(handle)
             try:
-                self._take(cluster.answer(handle), number, run)
+                self._take(cluster.answer(handle), number, call)
             except WorkersEndedError as error:
-                self._repeat(number, int(error.args[0]), run)
+                self._repeat(number, int(error.args[0]), call)
             except ClusterLostError as error:
-                run.running.clear()
+                call.running.clear()
                 self.close()
                 raise StoreError(
                     f"the cluster of engine={self.library} has ended during a stage: {error}. Type the same command "
                     "again; the finished tasks are kept"
                 ) from error
 
-    def _repeat(self, number: int, deaths: int, run: _StageRun) -> None:
+    def _repeat(self, number: int, deaths: int, call: _ClusterCall) -> None:
         """Give the item of a worker that has ended to another one. Raises StoreError after several deaths."""
-        run.deaths[number] += deaths
-        if run.deaths[number] >= MAX_DEATHS:
+        call.deaths[number] += deaths
+        if call.deaths[number] >= MAX_DEATHS:
             raise StoreError(
-                f"{run.deaths[number]} workers of engine={self.library} ended at the same task. If memory is short, "
+                f"{call.deaths[number]} workers of engine={self.library} ended at the same task. If memory is short, "
                 "set engine.workers=1, or engine=local; the finished tasks are kept"
             )
         log.warning("a worker of engine=%s has ended; another one repeats its task", self.library)
-        run.waiting.appendleft(number)
+        call.waiting.appendleft(number)
 
-    def _take(self, answer: Answer, number: int, run: _StageRun) -> None:
+    def _take(self, answer: Answer, number: int, call: _ClusterCall) -> None:
         what, content, warnings = answer
         for name, level, text in warnings:
             logging.getLogger(name).log(level, "%s", text)
-        try:
-            if what == "result":
-                run.finish(number, True, pickle.loads(content))
-                return
-            if what == "error":
-                error = pickle.loads(content[0])
-                error.add_note(f"The task ran in a worker of engine={self.library}:\n{content[1]}")
-                run.finish(number, False, error)
-                return
-        except Exception as error:  # whatever the code of a class raises
-            content = library_reason(error)
-        self._warn_unsendable("a task", content)
-        run.here.append(number)
+        reason = call.take(number, what, content, where=f"a worker of engine={self.library}")
+        if reason is not None:
+            self._warn_unsendable("a task", reason)
 
-    def _finish_running(self, cluster: TaskCluster, run: _StageRun) -> None:
+    def _finish_running(self, cluster: TaskCluster, call: _ClusterCall) -> None:
         """Wait for the tasks that the workers still have, so that none writes while another stage runs."""
-        while run.running and self._cluster is not None:
+        while call.running and self._cluster is not None:
             try:
-                self._take_finished(cluster, run)
+                self._take_finished(cluster, call)
             except StoreError:
                 return
 
@@ -306,12 +280,3 @@ def host_and_port(address: str) -> tuple[str, int] | None:
         return None if parts.hostname is None or parts.port is None else (parts.hostname, parts.port)
     except ValueError:  # the port is no number, or too large
         return None
-
-
-def _run_here(run: _StageRun, task: Callable[[Any], Any]) -> None:
-    """Run the task in this process for the first item that could not be sent."""
-    number = run.here.popleft()
-    try:
-        run.finish(number, True, task(run.items[number]))
-    except Exception as error:
-        run.finish(number, False, error)

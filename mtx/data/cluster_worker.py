@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mtx.data.engine_worker import outcome
+from mtx.data.worker_process import thread_variables
 from mtx.errors import ConfigError
 from mtx.library_errors import library_reason
 from mtx.own_process import end_with
@@ -23,7 +24,6 @@ from mtx.own_process import end_with
 Answer: TypeAlias = tuple[str, Any, list[tuple[str, int, str]]]
 
 PACKAGES = ("mtx", "numpy", "pyarrow", "tokenizers")  # whose versions can change the bytes of a dataset
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 _one_at_a_time = threading.Lock()  # a worker may have several threads, but a task is not thread-safe
 _loaded: tuple[bytes, Callable[[Any], Any]] | None = None  # the last task, pickled and as an object
@@ -52,11 +52,7 @@ class WorkerSetup:
 
     def apply(self) -> None:
         """Limit the threads of libraries, and check the versions and the store. Raises ConfigError."""
-        threads = {
-            **dict.fromkeys(THREAD_VARIABLES, str(self.num_threads)),
-            "TOKENIZERS_PARALLELISM": str(self.num_threads > 1).lower(),
-        }
-        for name, value in threads.items():
+        for name, value in thread_variables(self.num_threads).items():
             os.environ.setdefault(name, value)
         if self.is_own:
             os.dup2(2, 1)  # standard output belongs to the command's own results

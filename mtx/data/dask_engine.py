@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mtx.components.checked_options import Count, Seconds, component
 from mtx.container_limits import quota_cores
 from mtx.data.cluster_engine import ClusterEngine, host_and_port
-from mtx.data.cluster_worker import THREAD_VARIABLES, Answer, WorkerSetup, forget_task, run_task
+from mtx.data.cluster_worker import Answer, WorkerSetup, forget_task, run_task
 from mtx.data.process_pool_engine import default_workers
 from mtx.data.task_cluster import WAIT_S, ClusterLostError, TaskCluster, WorkersEndedError
+from mtx.data.worker_process import thread_variables
 from mtx.errors import ConfigError, StoreError
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.library_errors import library_reason
@@ -133,11 +134,7 @@ def _started_cluster(workers: int) -> "DaskCluster":
     from distributed import Client, LocalCluster, Security
 
     num_threads = max(1, quota_cores() // workers)
-    env = {
-        **dict.fromkeys(THREAD_VARIABLES, str(num_threads)),
-        "TOKENIZERS_PARALLELISM": str(num_threads > 1).lower(),
-        "DASK_LOGGING__DISTRIBUTED": "critical",
-    }
+    env = {**thread_variables(num_threads), "DASK_LOGGING__DISTRIBUTED": "critical"}
     # Without certificates, any user of the machine could let the workers run code.
     security = Security.temporary()
     settings = {

@@ -5,13 +5,10 @@ flat array with offsets (an Arrow LargeList in one record batch). Loaders memory
 object per row.
 """
 
-import mmap
-import os
-import tempfile
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +23,7 @@ from mtx.data.tokenize.language_tokens import LeadingIds
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import DamagedError
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.infra.dal.atomic_file import convert_disk_errors
+from mtx.infra.dal.column_file import ColumnFile
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.progress.progress_log import say
 
@@ -234,36 +231,13 @@ def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
-class _ColumnFile:
-    """The values of a column in an unnamed temporary file, which is memory-mapped when all of them are written."""
-
-    def __init__(self, scratch: Path) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # closed by `close`
-        self._where = scratch
-
-    def append(self, values: NDArray[Any]) -> None:
-        with convert_disk_errors(self._where):
-            self._file.write(np.ascontiguousarray(values).data)
-
-    def values(self, dtype: Any) -> NDArray[Any]:
-        """Return all values, memory-mapped."""
-        with convert_disk_errors(self._where):
-            self._file.flush()
-        if not os.fstat(self._file.fileno()).st_size:  # an empty file cannot be mapped
-            return np.empty(0, dtype=dtype)
-        return np.frombuffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ), dtype=dtype)
-
-    def close(self) -> None:
-        self._file.close()
-
-
 class _IdSpool:
     """Collects the token ids and the lengths of one side in temporary files, so that no row takes memory."""
 
     def __init__(self, scratch: Path) -> None:
         self.num_tokens = 0
         self._dtype: Any = np.uint16
-        self._ids, self._ends, self._num_bytes = (_ColumnFile(scratch) for _ in range(3))
+        self._ids, self._ends, self._num_bytes = (ColumnFile(scratch) for _ in range(3))
         self._ends.append(np.zeros(1, dtype=np.int64))
 
     def __enter__(self) -> "_IdSpool":

@@ -8,9 +8,7 @@ import logging
 import pickle
 import signal
 import sys
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from io import BytesIO
 from multiprocessing.connection import Connection, wait
 from types import FunctionType
@@ -18,6 +16,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from mtx.components.checked_options import Count, component
 from mtx.container_limits import available_bytes, quota_cores
+from mtx.data.engine_map_call import MAX_DEATHS, MapCall
 from mtx.data.engine_protocol import Engine, InProcessEngine
 from mtx.data.worker_process import WorkerProcess, ending
 from mtx.errors import StoreError
@@ -28,38 +27,9 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MAX_DEATHS = 3  # number of workers that may end unexpectedly at one item, before the stage fails
 WORKER_BYTES = 1 << 30  # memory of a worker with a task of a million pairs
 OUTCOMES = ("result", "error", "unsendable")  # messages that end a task
 PICKLE_ERRORS = (pickle.PicklingError, AttributeError, TypeError)
-
-
-@dataclass
-class _StageRun:
-    """The state of one call of `map`."""
-
-    task: Callable[[Any], Any]
-    payload: bytes
-    items: Sequence[Any]
-    waiting: deque[int]
-    here: deque[int] = field(default_factory=deque)  # items that this process runs, since they cannot be sent
-    results: dict[int, tuple[bool, Any]] = field(default_factory=dict)  # True and the result, or False and the error
-    deaths: Counter[int] = field(default_factory=Counter)
-
-    def finish(self, number: int, is_result: bool, content: Any) -> None:
-        """Keep the outcome of an item. After an error, no later item is started, since the stage ends with it."""
-        self.results[number] = is_result, content
-        if not is_result:
-            for numbers in (self.waiting, self.here):
-                for later in [other for other in numbers if other > number]:
-                    numbers.remove(later)
-
-    def run_here(self, number: int) -> None:
-        """Run the task for an item in this process."""
-        try:
-            self.finish(number, True, self.task(self.items[number]))
-        except Exception as error:
-            self.finish(number, False, error)
 
 
 @component("engine", frozen=False, eq=False)
@@ -100,7 +70,7 @@ class ProcessPoolEngine(Engine):
         self._is_cancelled = False
         self._start(workers if self._limit is None else min(workers, self._limit))
         try:
-            yield from self._results(_StageRun(task, payload, items, deque(range(len(items)))))
+            yield from self._results(MapCall(task=task, payload=payload, items=items))
             self._release()
         except Exception:
             self._release()
@@ -168,70 +138,59 @@ class ProcessPoolEngine(Engine):
         self._pool.remove(worker)
         return worker.process.wait()
 
-    def _results(self, run: _StageRun) -> Iterator[Any]:
-        for number in range(len(run.items)):
-            while number not in run.results:
-                self._send(run)
+    def _results(self, call: MapCall) -> Iterator[Any]:
+        for number in range(len(call.items)):
+            while number not in call.results:
+                self._send(call)
                 busy = {worker.connection: worker for worker in self._pool if worker.item_number is not None}
-                left = run.here or (run.waiting if not self._pool else None)
+                left = call.here or (call.waiting if not self._pool else None)
                 if left and not self._is_cancelled:
-                    run.run_here(left.popleft())
+                    call.run_here(left.popleft())
                 elif not busy:
                     return  # cancelled
                 else:
                     for connection in wait(list(busy)):
-                        self._receive(busy[cast(Connection, connection)], run)
-            self._send(run)  # the workers go on while the caller uses the result
-            is_result, content = run.results.pop(number)
+                        self._receive(busy[cast(Connection, connection)], call)
+            self._send(call)  # the workers go on while the caller uses the result
+            is_result, content = call.results.pop(number)
             if not is_result:
                 raise content
             yield content
 
-    def _send(self, run: _StageRun) -> None:
+    def _send(self, call: MapCall) -> None:
         """Give an item to each idle worker."""
         for worker in self._pool:
             if worker.item_number is not None or self._is_cancelled:
                 continue
-            while run.waiting and worker.item_number is None:
-                number = run.waiting.popleft()
+            while call.waiting and worker.item_number is None:
+                number = call.waiting.popleft()
                 try:
-                    item = pickle.dumps(run.items[number])
+                    item = pickle.dumps(call.items[number])
                 except PICKLE_ERRORS as error:
                     _warn_unsendable(library_reason(error))
-                    run.here.append(number)
+                    call.here.append(number)
                     continue
                 worker.item_number = number  # also if the worker has ended, which `wait` reports
-                worker.send_item(run.payload, item)
+                worker.send_item(call.payload, item)
 
-    def _receive(self, worker: WorkerProcess, run: _StageRun) -> None:
+    def _receive(self, worker: WorkerProcess, call: MapCall) -> None:
         """Take a message of a worker, or give its item to another one if it has ended."""
         number = cast(int, worker.item_number)
         message = worker.message()
         if message is None:
-            self._replace(worker, run)
+            self._replace(worker, call)
             return
         what, content = message
         if what not in OUTCOMES:
             return
         worker.item_number = None
-        try:
-            if what == "result":
-                run.finish(number, True, pickle.loads(content))
-                return
-            if what == "error":
-                error = pickle.loads(content[0])
-                error.add_note(f"The task ran in a process of engine=local:\n{content[1]}")
-                run.finish(number, False, error)
-                return
-        except Exception as error:  # whatever the code of a class raises
-            content = library_reason(error)
-        _warn_unsendable(content)
-        run.here.append(number)
+        if (reason := call.take(number, what, content, where="a process of engine=local")) is not None:
+            _warn_unsendable(reason)
 
-    def _replace(self, worker: WorkerProcess, run: _StageRun) -> None:
+    def _replace(self, worker: WorkerProcess, call: MapCall) -> None:
         """Give the item of a worker that has ended back, and start another worker if that can help."""
         number, code = cast(int, worker.item_number), self._remove(worker)
-        run.waiting.appendleft(number)
+        call.waiting.appendleft(number)
         if not worker.is_ready:
             self._limit = len(self._pool)
             log.warning(
@@ -241,8 +200,8 @@ class ProcessPoolEngine(Engine):
                 f"{self._limit} processes" if self._limit else "this process alone",
             )
             return
-        run.deaths[number] += 1
-        if run.deaths[number] == MAX_DEATHS:
+        call.deaths[number] += 1
+        if call.deaths[number] == MAX_DEATHS:
             raise StoreError(
                 f"{MAX_DEATHS} processes of engine=local ended at the same task, the last one by {ending(code)}. "
                 "If memory is short, set engine.workers=1; the finished tasks are kept"

@@ -26,10 +26,10 @@ from mtx.errors import DamagedError, StoreError
 from mtx.infra.dal.arrow import open_arrow
 from mtx.infra.dal.arrow_rows import Rows
 from mtx.infra.dal.atomic_file import atomic_file, remove_leftovers
+from mtx.infra.dal.chunked_columns import regrouped_batches
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest, json_bytes, read_json
 from mtx.infra.dal.row_digest import RowDigest, digest_of
-from mtx.infra.dataset.pair_stream import regrouped_batches
 from mtx.progress.formatting import drop_counts
 from mtx.progress.progress_log import say
 from mtx.progress.tracking import CountedWork, UncountedWork, Waiting

@@ -22,7 +22,12 @@ signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 from mtx.data.engine_worker import main
 main(int(sys.argv[1]), int(sys.argv[2]))
 """
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def thread_variables(num_threads: int) -> dict[str, str]:
+    """Return the environment variables by which libraries of a worker use this number of threads."""
+    names = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {**dict.fromkeys(names, str(num_threads)), "TOKENIZERS_PARALLELISM": str(num_threads > 1).lower()}
 
 
 @dataclass
@@ -39,10 +44,6 @@ class WorkerProcess:
     def started(cls, num_threads: int) -> "WorkerProcess":
         """Start a process. Raises OSError if the operating system refuses."""
         ours, theirs = socket.socketpair()
-        variables = {
-            **dict.fromkeys(THREAD_VARIABLES, str(num_threads)),
-            "TOKENIZERS_PARALLELISM": str(num_threads > 1).lower(),
-        }
         with theirs:
             former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
             try:
@@ -51,7 +52,7 @@ class WorkerProcess:
                     [sys.executable, "-P", "-c", START, str(theirs.fileno()), str(os.getpid()), *map(str, sys.path)],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
-                    env={**os.environ, **variables},
+                    env={**os.environ, **thread_variables(num_threads)},
                 )
             except BaseException:
                 ours.close()

@@ -4,11 +4,13 @@ The ledger accounts for every row of the source: served, held out, dropped for a
 """
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from mtx.batches.plan.rank_assignment import RankBatches
+from mtx.data.stage_runner import added_counts
 from mtx.training.loader import PlanLoader
 from mtx.training.streamed_shards import OpenedShard
 
@@ -58,7 +60,6 @@ class ServedShard:
     def _ledger(self) -> Ledger:
         shard = self.shard
         counts = {"rows": shard.num_rows, "skipped": dict(shard.skipped), "held_out": shard.num_held_out}
-        dropped = dict(shard.dropped)
         if self._dealt is None:
             more = {
                 "dropped_length": shard.split.num_dropped,
@@ -85,20 +86,14 @@ class ServedShard:
                 "dropped_remainder": len(plan.dropped_remainder),
                 LEFT_OUT: int(np.count_nonzero(times)) - served - not_reached,
             }
-        dropped |= {reason: dropped.get(reason, 0) + count for reason, count in more.items() if count}
+        dropped = added_counts(shard.dropped, {reason: count for reason, count in more.items() if count})
         return {**counts, "dropped": dropped, "served": served, "not_reached": not_reached}
 
 
 def summed(ledgers: list[Ledger]) -> Ledger:
     """Return the sum of the ledgers of shards."""
-    total: Ledger = {**dict.fromkeys(SUMMED, 0), **{key: {} for key in BY_REASON}}
-    for ledger in ledgers:
-        for key in SUMMED:
-            total[key] += ledger[key]
-        for key in BY_REASON:
-            for reason, count in ledger[key].items():
-                total[key][reason] = total[key].get(reason, 0) + count
-    return total
+    none: Ledger = {**dict.fromkeys(SUMMED, 0), **{key: {} for key in BY_REASON}}
+    return reduce(added_counts, ledgers, none)
 
 
 def merged(shards: list[Parts]) -> Parts:

@@ -20,6 +20,7 @@ from mtx.data.encoding_stage import encoded_pairs
 from mtx.data.preparation import Recipe, StageIds
 from mtx.data.repo_read_cache import RepoSession
 from mtx.data.shard_preparation import ShardIds, ShardStages
+from mtx.data.stage_runner import added_counts
 from mtx.data.store import Store
 from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
 from mtx.progress.progress_log import say, silent_progress
@@ -137,8 +138,7 @@ class StreamedShards:
         num_held_out = 0
         for held_out in map(repo.manifest, ids.held_out):
             num_held_out += len(held_out)
-            for reason, count in _counts(held_out.metrics, "dropped").items():
-                dropped[reason] = dropped.get(reason, 0) + count
+            dropped = added_counts(dropped, _counts(held_out.metrics, "dropped"))
         return OpenedShard(
             ids,
             len(raw),

@@ -46,8 +46,7 @@ UNSAFE_ATTRIBUTES = {
 # Modules that unpickle what a process of the same run has sent: through a socket that only the two processes have, or
 # through a cluster that the user has chosen.
 BETWEEN_OWN_PROCESSES = {
-    *("data/process_pool_engine.py", "data/engine_worker.py"),
-    *("data/cluster_engine.py", "data/cluster_worker.py"),
+    *("data/engine_map_call.py", "data/engine_worker.py", "data/cluster_worker.py"),
 }
 
 

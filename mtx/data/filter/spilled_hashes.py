@@ -1,16 +1,13 @@
 """`SpilledHashes`: sorted 128-bit hashes in unnamed temporary files, so that they take no memory."""
 
-import mmap
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtx.infra.dal.atomic_file import convert_disk_errors
+from mtx.infra.dal.column_file import ColumnFile
 
 Hashes = NDArray[np.uint64]  # [n, 2], the two halves of 128-bit hashes
 
@@ -18,7 +15,7 @@ Hashes = NDArray[np.uint64]  # [n, 2], the two halves of 128-bit hashes
 class SpilledHashes:
     """Runs of ascending hashes in files without a name, which the operating system removes with the process.
 
-    A file holds the first halves of a run, and behind them the second halves, so that a search reads only one half.
+    The first halves of a run are in one file and the second halves in another, so that a search reads only one half.
 
     Args:
         folder: the folder of the files.
@@ -33,15 +30,12 @@ class SpilledHashes:
 
         Raises StoreError if the disk refuses the write.
         """
-        with convert_disk_errors(self._folder), tempfile.TemporaryFile(dir=self._folder) as file:
-            start = 0
+        with convert_disk_errors(self._folder), ColumnFile(self._folder) as first, ColumnFile(self._folder) as second:
             for part in parts:
-                for half in (0, 1):
-                    file.seek(8 * (half * num_hashes + start))
-                    file.write(np.ascontiguousarray(part[:, half]).data)
-                start += len(part)
-            file.flush()
-            self._runs.append(_halves(file, num_hashes))
+                first.append(part[:, 0])
+                second.append(part[:, 1])
+            self._runs.append((first.values(np.uint64), second.values(np.uint64)))
+        assert len(self._runs[-1][0]) == num_hashes
 
     def contain(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Return which of n hashes are in a run: bool [n]. Fast if the hashes ascend."""
@@ -58,9 +52,3 @@ class SpilledHashes:
                 found[pending[is_equal]] = True
                 pending, places = pending[~is_equal], places[~is_equal] + 1
         return found
-
-
-def _halves(file: IO[bytes], num_hashes: int) -> tuple[Hashes, Hashes]:
-    assert os.fstat(file.fileno()).st_size == 16 * num_hashes
-    mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint64)
-    return mapped[:num_hashes], mapped[num_hashes:]

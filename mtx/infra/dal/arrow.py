@@ -46,9 +46,10 @@ class ArrowFileLayer(FolderFileLayer):
 
         num_rows, options = 0, pa.ipc.IpcWriteOptions()
         if self.compress_text and is_pair_text(schema):
-            from mtx.infra.dal.compressed_rows import chunk_schema, even_chunks
+            from mtx.infra.dal.chunked_columns import regrouped_batches
+            from mtx.infra.dal.compressed_rows import ROWS_PER_CHUNK, chunk_schema
 
-            batches, schema = even_chunks(batches), chunk_schema(schema)
+            batches, schema = regrouped_batches(batches, ROWS_PER_CHUNK), chunk_schema(schema)
             options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=3), use_threads=False)
         with (
             atomic_file(path) as file,

@@ -1,7 +1,8 @@
-"""Values of rows that lie in several record batches: a copy of some rows, and record batches of several sequences."""
+"""Rows in several record batches: their regrouping, a copy of some rows, and sequences that are read when asked for."""
 
+from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import overload
 
@@ -9,10 +10,33 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH
+
 Chunks = tuple[Sequence[pa.RecordBatch], NDArray[np.int64]]  # see `Rows.chunks`
 
 
-class ConcatenatedBatches(Sequence[pa.RecordBatch]):
+class BatchSequence(Sequence[pa.RecordBatch]):
+    """Record batches, each of which is read when it is asked for."""
+
+    @overload
+    def __getitem__(self, number: int) -> pa.RecordBatch: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[pa.RecordBatch]: ...
+
+    def __getitem__(self, number: int | slice) -> pa.RecordBatch | list[pa.RecordBatch]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(f"record batch {number} of {len(self)}")
+        return self._read(number)
+
+    @abstractmethod
+    def _read(self, number: int) -> pa.RecordBatch:
+        """Return a record batch, from 0."""
+
+
+class ConcatenatedBatches(BatchSequence):
     """Several sequences of record batches, one after another. A record batch is read when it is asked for.
 
     Args:
@@ -26,17 +50,7 @@ class ConcatenatedBatches(Sequence[pa.RecordBatch]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, number: int) -> pa.RecordBatch: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[pa.RecordBatch]: ...
-
-    def __getitem__(self, number: int | slice) -> pa.RecordBatch | list[pa.RecordBatch]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(f"record batch {number} of {len(self)}")
+    def _read(self, number: int) -> pa.RecordBatch:
         part = bisect_right(self._ends, number)
         return self._parts[part][number - self._ends[part] + len(self._parts[part])]
 
@@ -73,3 +87,26 @@ def copied_columns(chunks: Chunks, schema: pa.Schema, places: NDArray[np.int64],
         back[order] = np.arange(len(order))
         joined = joined.take(pa.array(back)).combine_chunks()
     return joined
+
+
+def regrouped_batches(
+    batches: Iterable[pa.RecordBatch], rows_per_batch: int = ROWS_PER_BATCH
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `batches`, in order, in record batches of `rows_per_batch` rows; only the last is shorter."""
+    waiting: list[pa.RecordBatch] = []
+    num_rows = 0
+    for batch in batches:
+        waiting.append(batch)
+        num_rows += batch.num_rows
+        if num_rows >= rows_per_batch:
+            joined = _joined_batch(waiting)
+            rest = num_rows % rows_per_batch
+            for start in range(0, num_rows - rest, rows_per_batch):
+                yield joined.slice(start, rows_per_batch)
+            waiting, num_rows = [joined.slice(num_rows - rest)], rest
+    if num_rows:
+        yield _joined_batch(waiting)
+
+
+def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

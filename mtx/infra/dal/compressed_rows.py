@@ -5,9 +5,9 @@ equal number of rows, so that a row is found without reading others.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,24 +16,13 @@ from mtx.errors import DamagedError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.arrow_offsets_check import check_offsets
 from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH, Rows
-from mtx.infra.dal.chunked_columns import Chunks, copied_columns
+from mtx.infra.dal.chunked_columns import BatchSequence, Chunks, copied_columns
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.library_errors import library_reason
 
 ROWS_PER_CHUNK = 1024  # of a compressed record batch; larger ones take less space, and longer to read one row
 CACHED_CHUNKS = 64  # decompressed record batches that are kept; one takes about 100 kB
 SIZE_KEY = b"mtx.rows_per_chunk"  # in the metadata of the schema
-
-
-def even_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Stream the rows in record batches of `ROWS_PER_CHUNK` rows; only the last has fewer."""
-    rest: list[pa.RecordBatch] = []
-    for batch in batches:
-        joined = pa.Table.from_batches([*rest, batch]).combine_chunks()
-        whole = joined.num_rows // ROWS_PER_CHUNK * ROWS_PER_CHUNK
-        yield from joined.slice(0, whole).to_batches(max_chunksize=ROWS_PER_CHUNK)
-        rest = joined.slice(whole).to_batches()
-    yield from rest
 
 
 def chunk_schema(schema: pa.Schema) -> pa.Schema:
@@ -126,7 +115,7 @@ class CompressedRows(Rows):
         return {name: copied.column(name).to_pylist() for name in names}
 
 
-class _DecompressedBatches(Sequence[pa.RecordBatch]):
+class _DecompressedBatches(BatchSequence):
     """The record batches of a file; the last `CACHED_CHUNKS` that were asked for are kept."""
 
     def __init__(self, reader: pa.RecordBatchFileReader, where: str, schema: pa.Schema) -> None:
@@ -139,17 +128,7 @@ class _DecompressedBatches(Sequence[pa.RecordBatch]):
     def __len__(self) -> int:
         return int(self._reader.num_record_batches)
 
-    @overload
-    def __getitem__(self, number: int) -> pa.RecordBatch: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[pa.RecordBatch]: ...
-
-    def __getitem__(self, number: int | slice) -> pa.RecordBatch | list[pa.RecordBatch]:
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(f"record batch {number} of {len(self)}")
+    def _read(self, number: int) -> pa.RecordBatch:
         with self._lock:
             if number in self._kept:
                 self._kept.move_to_end(number)

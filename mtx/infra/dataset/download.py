@@ -14,6 +14,7 @@ import pyarrow as pa
 from mtx.components.checked_options import Count, Seconds, component
 from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import SourceError, choices
+from mtx.infra.dal.chunked_columns import regrouped_batches
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns, find_columns, schema_keys
 from mtx.infra.dataset.extra_columns import ExtraColumns, plain_columns
 from mtx.infra.dataset.hub.hub_errors import endpoint
@@ -33,7 +34,6 @@ from mtx.infra.dataset.pair_stream import (
     OnError,
     Refusals,
     pairs_of_batch,
-    regrouped_batches,
 )
 
 __all__ = ["PAIR_SCHEMA", "ROWS_PER_BATCH", "Downloader", "HFDatasetDownloader", "RemoteDownloader", "SourceInfo"]

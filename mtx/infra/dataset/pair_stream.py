@@ -116,23 +116,6 @@ def batches_of_rows(
         yield record_batch(chunk, schema)
 
 
-def regrouped_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of `batches`, in order, in record batches of `ROWS_PER_BATCH` rows; only the last is shorter."""
-    waiting: list[pa.RecordBatch] = []
-    num_rows = 0
-    for batch in batches:
-        waiting.append(batch)
-        num_rows += batch.num_rows
-        if num_rows >= ROWS_PER_BATCH:
-            joined = _joined_batch(waiting)
-            rest = num_rows % ROWS_PER_BATCH
-            for start in range(0, num_rows - rest, ROWS_PER_BATCH):
-                yield joined.slice(start, ROWS_PER_BATCH)
-            waiting, num_rows = [joined.slice(num_rows - rest)], rest
-    if num_rows:
-        yield _joined_batch(waiting)
-
-
 def pairs_of_batch(
     batch: pa.RecordBatch, columns: Columns, *, where: str, first_row: int, refusals: Refusals, limit: int | None
 ) -> pa.RecordBatch:
@@ -198,10 +181,6 @@ def _is_valid(batch: pa.RecordBatch) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def first_pairs(batches: Iterable[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:

@@ -11,11 +11,12 @@ from mtx.assumption_log import assume, distinct_assumptions
 from mtx.components.checked_options import Count, component
 from mtx.components.identity import JSON, LATER, digest, identity
 from mtx.errors import ConfigError, SourceError, choices
+from mtx.infra.dal.chunked_columns import regrouped_batches
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.infra.dataset.column_detection import DEFAULT_LANGUAGES, Columns, RequestedColumns
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, plain_columns, united_columns
-from mtx.infra.dataset.pair_stream import OnError, Refusals, regrouped_batches
+from mtx.infra.dataset.pair_stream import OnError, Refusals
 from mtx.infra.dataset.sources.aligned_languages import aligned_languages
 from mtx.infra.dataset.sources.file_discovery import FoundFiles, find_files
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
