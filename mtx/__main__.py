@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 
+from mtx import own_process  # first, since it notes when the command started
 from mtx.output_encoding import replace_missing_characters
 
 
@@ -26,7 +27,7 @@ def main() -> None:
 
         print(help_text())
         return
-    os.environ["MTX_OWN_PROCESS"] = str(os.getpid())  # this process may fork: see `mtx.own_process`
+    os.environ[own_process.OWN_PROCESS_VARIABLE] = str(os.getpid())  # this process may fork
     gc.disable()  # until a job starts: nothing is garbage before, and collections take a tenth of the start-up time
     from mtx.app.command import main as run
 

@@ -10,6 +10,7 @@ from pathlib import Path
 PARENT_CHECK_S = 0.5  # seconds between two checks that the parent process is alive
 OWN_PROCESS_VARIABLE = "MTX_OWN_PROCESS"  # the id of a process that runs nothing but the command
 MESSAGE_END = b"\0"  # ends each message to the child that watches a run
+IMPORTED_S = time.monotonic()  # about when a command started, since `mtx.__main__` imports this module first
 END, GROUP, LOG = b"end", b"group", b"log"  # the first words of these messages
 
 _pipe: int | None = None  # to the child that watches a run: in the run itself, and in a job that it has forked

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
+from mtx import own_process
 from mtx.library_errors import library_reason
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ log = logging.getLogger(__name__)
 TEMPORARY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses after which a retry may succeed
 FIRST_WAIT_S = 1.0  # before the second attempt; doubles with each further attempt
 MAX_WAIT_S = 60.0
-SILENCE_S = 1.5  # without an answer to a short request, until a message says so; a start of mtx takes about 1.5 s more
+SILENCE_S = 1.5  # without an answer to a short request, until a message says so
+LEAST_SILENCE_S = 0.5  # the same, while a command starts
+FIRST_MESSAGE_S = 2.7  # after the start of a command, a silent Hub is told
 MIN_TIMEOUT_S = 1.0  # of a request that begins at the end of the time limit
 
 _deadline_s: ContextVar[float | None] = ContextVar("mtx_hub_deadline_s", default=None)
@@ -33,6 +36,14 @@ def seconds_left() -> float | None:
     """Return the seconds that the current request may take by the time limit of its policy; None: no limit."""
     deadline_s = _deadline_s.get()
     return None if deadline_s is None else max(MIN_TIMEOUT_S, deadline_s - time.monotonic())
+
+
+def silence_s() -> float:
+    """Return how long a short request may be silent, in seconds; less while a command starts, so that it says so soon."""
+    age_s = time.monotonic() - own_process.IMPORTED_S
+    if not own_process.is_own_process() or age_s > 2 * FIRST_MESSAGE_S:
+        return SILENCE_S
+    return min(max(FIRST_MESSAGE_S - age_s, LEAST_SILENCE_S), SILENCE_S)
 
 
 class ShortResponseError(OSError):
@@ -71,7 +82,7 @@ class RetryPolicy:
 
         Args:
             question: sends the request.
-            is_short: the answer is small, so that no answer within `SILENCE_S` is logged, too.
+            is_short: the answer is small, so that no answer within `silence_s()` is logged, too.
 
         Raises its last exception if the error is not temporary or the time is up.
         """
@@ -79,7 +90,8 @@ class RetryPolicy:
 
         begun_s = time.monotonic()
         notice = _Notice(self)
-        timer = threading.Timer(SILENCE_S, notice.tell, (f"no answer within {SILENCE_S:g} s",))
+        silent_s = silence_s()
+        timer = threading.Timer(silent_s, notice.tell, ("does not answer", f"nothing came within {silent_s:.2g} s"))
         timer.daemon = True
 
         def wait_s(state: tenacity.RetryCallState) -> float:
@@ -112,17 +124,18 @@ class _Notice:
         self._policy = policy
         self._lock = threading.Lock()
 
-    def tell(self, what: str) -> None:
-        """Log the message, unless it was logged before."""
+    def tell(self, what: str, why: str) -> None:
+        """Log that the Hub did `what`, unless it was logged before."""
         from huggingface_hub import constants
 
         patience_s = self._policy.patience_s
         how = f"tries for up to {patience_s:g} s" if patience_s else "waits for this one request"
         if self._lock.acquire(blocking=False):
             log.warning(
-                "the Hugging Face Hub at %s cannot be reached (%s). Is there a network? mtx %s%s, %s",
+                "the Hugging Face Hub at %s %s (%s). Is there a network? mtx %s%s, %s",
                 constants.ENDPOINT,
                 what,
+                why,
                 how,
                 f" ({self._policy.key}={patience_s:g})" if self._policy.key else "",
                 self._policy.instead,
@@ -133,7 +146,7 @@ class _Notice:
         error = state.outcome.exception() if state.outcome else None
         status = None if error is None else status_of(error)
         reason = "no answer" if error is None else library_reason(error)
-        self.tell(f"status {status}" if status else reason)
+        self.tell("cannot be reached", f"status {status}" if status else reason)
 
 
 def is_temporary(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """How long and how often a Hub that fails is asked again."""
 
+import os
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mtx import own_process
 from mtx.infra.dataset.hub import retry as module
 from mtx.infra.dataset.hub.model_files import ONE_REQUEST
 from mtx.infra.dataset.hub.retry import RetryPolicy, is_temporary, retry_after_s, seconds_left
@@ -152,7 +154,6 @@ def test_an_answer_and_an_error_that_stays_are_not_told(
 def test_silence_is_told_before_the_request_ends(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_short: bool, num_told: int
 ) -> None:
-    assert module.SILENCE_S + 1.5 <= 3  # with the start of mtx
     monkeypatch.setattr(module, "SILENCE_S", 0.01)
     told: list[int] = []
 
@@ -162,7 +163,19 @@ def test_silence_is_told_before_the_request_ends(
 
     RetryPolicy(300).call(slow, is_short=is_short)
     assert told == [num_told]
-    assert all("no answer within 0.01 s" in message for message in caplog.messages)
+    assert all("does not answer (nothing came within 0.01 s)" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "is_own", "silent_s"),
+    [(0.4, True, 1.5), (1.7, True, 1.0), (2.6, True, 0.5), (4.0, True, 0.5), (60.0, True, 1.5), (1.7, False, 1.5)],
+)
+def test_a_command_that_has_just_started_tells_silence_within_three_seconds(
+    monkeypatch: pytest.MonkeyPatch, age_s: float, is_own: bool, silent_s: float
+) -> None:
+    monkeypatch.setattr(own_process, "IMPORTED_S", time.monotonic() - age_s)
+    monkeypatch.setenv(own_process.OWN_PROCESS_VARIABLE, str(os.getpid()) if is_own else "")
+    assert module.silence_s() == pytest.approx(silent_s, abs=0.05)
 
 
 def test_one_request_without_an_option_names_none(
