@@ -39,7 +39,7 @@ def seconds_left() -> float | None:
 
 
 def silence_s() -> float:
-    """Return how long a short request may be silent, in seconds; less while a command starts, so that it says so soon."""
+    """Return the seconds that a short request may be silent: fewer while a command starts, which says so soon."""
     age_s = time.monotonic() - own_process.IMPORTED_S
     if not own_process.is_own_process() or age_s > 2 * FIRST_MESSAGE_S:
         return SILENCE_S
