@@ -20,8 +20,8 @@ def test_an_arm_has_its_differences_and_the_files_that_exist(tmp_path: Path) -> 
     page = html.fromstring(render(read_results([tmp_path]), tmp_path).encode())
     first, second = (page.get_element_by_id(f"arm-{number}") for number in (1, 2))
     assert "Differs from" not in first.text_content()
-    told = [" ".join(item.text_content().split()) for item in second.xpath(".//li")]
-    assert told[:2] == ["sampler.batch_size: 16 instead of 8", "sampler.note: <b> instead of"]
+    told = [" ".join(item.text_content().split()) for item in second.xpath(".//p")]
+    assert told[0] == "Differs from arm 1: sampler.batch_size: 16 instead of 8; sampler.note: <b> instead of"
     links = {link.text: link.get("href") for link in second.xpath(".//a")}
     assert links == {"1": "1/report.html", "settings": "1/config.json", "log": "1/mtx.log"}
     assert [link.text for link in first.xpath(".//a")] == ["0", "settings"], "a job without a log has no link to one"
