@@ -114,6 +114,7 @@ def continue_epoch(trainer: Any, state: Mapping[str, Any]) -> dict[str, Any]:
         begun = batch["current"]["ready"] - batch["current"]["processed"]
         for count in (batch["total"], batch["current"]):
             count.update(dict.fromkeys(count, count["processed"] - undone + begun))
+        batch["is_last_batch"] = False  # otherwise, Lightning skips a last batch that had only begun
     elif state["look_due"]:
         for count in (batch["total"], batch["current"]):
             count["completed"] = count["processed"]

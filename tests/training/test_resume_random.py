@@ -71,6 +71,25 @@ def test_a_run_with_dropout_that_stopped_anywhere_ends_in_the_same_weights(
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"val_check_interval": 2, "limit_train_batches": 5},
+        {"accumulate_grad_batches": 2, "val_check_interval": 3},
+        {"accumulate_grad_batches": 7, "val_check_interval": 1},
+    ],
+    ids=str,
+)
+def test_the_last_batch_of_an_epoch_is_trained_on_if_it_had_only_begun(tmp_path: Path, options: dict[str, Any]) -> None:
+    whole, path = fit(tmp_path, **options), tmp_path / "stopped.ckpt"
+    for batch in (len(whole.rows) // 2, len(whole.rows)):
+        fit(tmp_path, StopAt(str(path), in_step=batch), **options)
+        second = fit(tmp_path, ckpt=path, **options)
+        assert second.rows == whole.rows[batch - 1 :]
+        assert torch.equal(second.vectors.weight, whole.vectors.weight)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")
 @pytest.mark.parametrize("are_last", [False, True])
 @pytest.mark.parametrize("scheduling", [{0: 1, 1: 2}, {0: 3, 1: 1}, {0: 2}, {1: 7}], ids=str)
 def test_accumulation_that_changes_between_epochs_is_resumed(
