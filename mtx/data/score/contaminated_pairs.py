@@ -1,6 +1,7 @@
 """Training pairs whose source or target equals a held-out one, or shares an n-gram of words with one."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
+from mtx.cpu_count import granted_cores
 from mtx.data.score.contamination import ContaminationScorer
-from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, side_hashes
+from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts, side_hashes
 from mtx.data.score.normal_form import Hashes
 from mtx.data.split import TEST, TRAIN, VALIDATION
+from mtx.data.threaded_map import threaded_map
 
 # For fewer pairs, numpy takes less time than loading numba and its kernels, about 1.4 s in each process.
 LEAST_COMPILED_PAIRS = 300_000
@@ -74,12 +77,22 @@ def contaminated_pairs(
     texts = HeldOutTexts.of(with_ngrams(), compiled=compiled)
     held_grams = [np.unique(np.concatenate(found)) for found in grams]
     masks = np.zeros((3, len(assignment)), dtype=np.bool_)
+
+    def masks_of(batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        of_texts = texts.matches(*side_hashes(batch, compiled=compiled))
+        of_sides = (
+            scorer.has_ngram(batch.column(side), held, compiled=compiled)
+            for side, held in zip(SIDES, held_grams, strict=True)
+        )
+        return np.stack([*of_texts, np.logical_or(*of_sides)])
+
+    slices = (
+        batch.slice(start, ROWS_PER_SLICE) for batch in pairs() for start in range(0, batch.num_rows, ROWS_PER_SLICE)
+    )
     first = 0
-    for batch in pairs():
-        here = slice(first, first + batch.num_rows)
-        masks[:2, here] = texts.matches(*side_hashes(batch, compiled=compiled))
-        for side, held in zip(SIDES, held_grams, strict=True):
-            masks[2, here] |= scorer.has_ngram(batch.column(side), held, compiled=compiled)
-        masks[:, here] &= assignment[here] == TRAIN
-        first += batch.num_rows
+    with ThreadPoolExecutor(granted_cores()) as threads:
+        for found in threaded_map(threads, masks_of, slices):
+            here = slice(first, first + found.shape[1])
+            masks[:, here] = found & (assignment[here] == TRAIN)
+            first = here.stop
     return ContaminatedPairs(*masks)

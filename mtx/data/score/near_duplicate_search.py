@@ -4,12 +4,10 @@ The first pass computes a hash of each pair and of each of its bands. Pairs that
 candidates. If the texts do not fit into the memory budget, further passes read those of the candidates again.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +18,7 @@ from mtx.data.score.candidate_pairs import CandidatePairs, distinct
 from mtx.data.score.minhash import HALF, LOW_HALF, MinHash
 from mtx.data.score.normal_form import NormalTexts, folding_table, joined_texts, normal_pairs
 from mtx.data.score.spilled_arrays import SpilledArrays
+from mtx.data.threaded_map import threaded_map
 from mtx.errors import ConfigError
 
 ROWS_PER_SLICE = 4096  # pairs per task of a thread, so that the arrays of a task fit into the cache
@@ -29,10 +28,7 @@ WORKING_BYTES = 64 << 20  # a batch of texts, and the tables of characters
 BYTES_PER_CHAR = 4
 CANDIDATE_BYTES = 64  # of a candidate while it is verified, without its texts
 JACCARD_TASK = 20_000  # candidates per task of a thread
-TASKS_AHEAD = 8  # slices of texts that wait or are hashed at once
 
-T = TypeVar("T")
-R = TypeVar("R")
 Corpus = Callable[[], Iterator[pa.RecordBatch]]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -148,7 +144,7 @@ class NearDuplicateSearch:
         codes = np.empty(room // BYTES_PER_CHAR, dtype=np.uint32)
         lengths = [np.zeros(1, dtype=np.int64)]
         slices = (piece for batch in corpus() for piece in _slices(batch))
-        for found, hashed, texts in in_order(threads, hashes, slices):
+        for found, hashed, texts in threaded_map(threads, hashes, slices):
             for number, band in enumerate(found):
                 bands.append(number, band)
             of_text.append(hashed)
@@ -199,17 +195,6 @@ class NearDuplicateSearch:
 
 def _slices(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
     return [batch.slice(start, ROWS_PER_SLICE) for start in range(0, batch.num_rows, ROWS_PER_SLICE)]
-
-
-def in_order(threads: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield the results of a function in the order of the items, computed by threads, a bounded number ahead."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(threads.submit(function, item))
-        if len(waiting) > TASKS_AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _texts_of(corpus: Corpus, rows: Ints, threads: ThreadPoolExecutor) -> NormalTexts:
