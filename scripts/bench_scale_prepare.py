@@ -91,6 +91,7 @@ def measure_prepare(
     own_python = None if before is None else before / ".venv" / "bin" / "python"
     python = sys.executable if own_python is None or not own_python.exists() else str(own_python)
     command = [python, *PREPARE, *overrides]
+    inherited = {name: value for name, value in os.environ.items() if name != "RAYON_NUM_THREADS"}  # all cores
     found = Measured(num_pairs, text_bytes)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         store, started, children = Path(folder) / "store", time.perf_counter(), os.times()
@@ -101,7 +102,7 @@ def measure_prepare(
             start_new_session=True,
             cwd=path.parent,  # the current folder comes before all others where Python looks for mtx
             text=True,
-            env={**os.environ, "COLUMNS": "200", **({} if before is None else {"PYTHONPATH": str(before)})},
+            env={**inherited, "COLUMNS": "200", **({} if before is None else {"PYTHONPATH": str(before)})},
         )
         stage = ["start"]
         is_over = threading.Event()

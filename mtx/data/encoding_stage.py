@@ -29,7 +29,7 @@ from mtx.progress.progress_log import say
 
 # Bytes of text, both sides together, that are encoded at once. Memory is about 10 times this size. A larger block
 # encodes faster, because each of its distinct pieces is looked up only once.
-BLOCK_BYTES = 1 << 25
+BLOCK_BYTES = 1 << 24
 ROWS_PER_COUNT = 1 << 18  # number of rows whose token ids are counted, or copied, at once
 
 

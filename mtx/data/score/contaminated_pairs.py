@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,11 @@ from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts, s
 from mtx.data.score.normal_form import Hashes
 from mtx.data.split import TEST, TRAIN, VALIDATION
 from mtx.data.threaded_map import threaded_map
+from mtx.progress.tracking import CountedWork
 
 # For fewer pairs, numpy takes less time than loading numba and its kernels, about 1.4 s in each process.
 LEAST_COMPILED_PAIRS = 300_000
+LEAST_SHOWN_PAIRS = 1_000_000  # fewer take some seconds, which need no bar of their own
 
 Mask = NDArray[np.bool_]
 
@@ -90,9 +93,13 @@ def contaminated_pairs(
         batch.slice(start, ROWS_PER_SLICE) for batch in pairs() for start in range(0, batch.num_rows, ROWS_PER_SLICE)
     )
     first = 0
-    with ThreadPoolExecutor(granted_cores()) as threads:
+    is_long = len(assignment) >= LEAST_SHOWN_PAIRS
+    shown = CountedWork("comparing train with held-out text", len(assignment)) if is_long else nullcontext()
+    with shown as progress, ThreadPoolExecutor(granted_cores()) as threads:
         for found in threaded_map(threads, masks_of, slices):
             here = slice(first, first + found.shape[1])
             masks[:, here] = found & (assignment[here] == TRAIN)
             first = here.stop
+            if progress is not None:
+                progress.reach(first)
     return ContaminatedPairs(*masks)
