@@ -50,7 +50,7 @@ class ArrowFileLayer(FolderFileLayer):
             from mtx.infra.dal.compressed_rows import ROWS_PER_CHUNK, chunk_schema
 
             batches, schema = regrouped_batches(batches, ROWS_PER_CHUNK), chunk_schema(schema)
-            options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=3), use_threads=False)
+            options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=2), use_threads=False)
         with (
             atomic_file(path) as file,
             pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema, options=options) as writer,
