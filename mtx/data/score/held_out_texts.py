@@ -54,7 +54,7 @@ def side_hashes(pairs: pa.RecordBatch, *, compiled: bool = True) -> tuple[Hashes
             [
                 np.empty(0, dtype=np.uint64),
                 *(
-                    normal_texts(texts, with_punctuation=False, compiled=compiled).hashes()
+                    normal_texts(texts, with_punctuation=False, compiled=compiled).hashes(compiled=compiled)
                     for texts in text_slices(pairs.column(side))
                 ),
             ]

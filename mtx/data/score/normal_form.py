@@ -47,11 +47,18 @@ class NormalTexts:
     codes: Codes
     offsets: NDArray[np.int64]
 
-    def hashes(self) -> Hashes:
+    def hashes(self, *, compiled: bool = True) -> Hashes:
         """Return the 64-bit hash of each text: uint64 [n]; 0 for an empty text.
 
         Among a million different texts, two have one hash with a probability of 3e-8.
+
+        Args:
+            compiled: whether to use numba for many texts, if it is installed; the result is the same.
         """
+        if (kernels := normal_form_kernels() if compiled and len(self.offsets) > LEAST_COMPILED else None) is not None:
+            found = np.empty(len(self.offsets) - 1, dtype=np.uint64)
+            kernels.fill_text_hashes(self.codes, self.offsets, found)
+            return found
         lengths = np.diff(self.offsets)
         places = np.arange(len(self.codes), dtype=np.int64) - np.repeat(self.offsets[:-1], lengths)
         values = mixed((places.astype(np.uint64) << np.uint64(POSITION_BITS)) + self.codes + np.uint64(1))

@@ -109,6 +109,22 @@ def fill_folded(
 
 
 @_compiled
+def fill_text_hashes(codes: Array, offsets: Array, texts: Array) -> None:
+    """Write the hash of each of n texts; see `NormalTexts.hashes`.
+
+    Args:
+        codes: the characters of all texts.
+        offsets: the first character of each text, and the end of the last one: [n + 1].
+        texts: receives the hashes: [n].
+    """
+    for text in range(offsets.size - 1):
+        first, total = offsets[text], np.uint64(0)
+        for place in range(first, offsets[text + 1]):
+            total += mixed((np.uint64(place - first) << S32) + np.uint64(codes[place]) + ONE)
+        texts[text] = mixed(total)
+
+
+@_compiled
 def fill_word_hashes(codes: Array, offsets: Array, tables: tuple[Array, Array], words: Array, ends: Array) -> int:
     """Write the hash of each word of n texts, and return their number; see `contamination.word_hashes`.
 

@@ -54,6 +54,7 @@ def test_numpy_and_the_compiled_kernel_agree(texts: list[str], with_punctuation:
     one, other = (normal_texts(array, with_punctuation=with_punctuation, compiled=each) for each in (True, False))
     assert one.codes.tolist() == other.codes.tolist()
     assert one.offsets.tolist() == other.offsets.tolist()
+    assert one.hashes().tolist() == one.hashes(compiled=False).tolist()
     for found, expected in zip(word_hashes(one), word_hashes(one, compiled=False), strict=True):
         assert found.tolist() == expected.tolist()
 
