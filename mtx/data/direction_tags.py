@@ -1,7 +1,7 @@
 """What directions of translation change in a recipe: parts of the corpus, tags of target languages, held-out pairs.
 
-A tag before each source tells a model of several target languages which language is wanted (Johnson et al. 2017,
-"Google's Multilingual Neural Machine Translation System").
+A tag before each source tells a model of several target languages which one is wanted (Johnson et al. 2017, "Google's
+Multilingual Neural Machine Translation System").
 """
 
 import dataclasses
