@@ -1,6 +1,6 @@
 """Short reasons, in words of mtx, for errors that other libraries raise.
 
-A message of mtx never quotes the sentence of another library: it says what is wrong in words of mtx, and
+A message of mtx never quotes the sentence of another library. It says what is wrong in words of mtx, and
 `library_reason` adds a short value, such as a position in a file. The sentence itself goes to the log at level debug.
 """
 

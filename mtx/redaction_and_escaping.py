@@ -72,8 +72,8 @@ def visible_text(text: str) -> str:
 def one_line(text: str) -> str:
     r"""Return a name, such as that of a file, as text that stays within a line, and that UTF-8 can store.
 
-    Line ends become escapes, and a byte that is not UTF-8 becomes `\xfc`. Use it for each name in a message that the
-    user's files choose: a line end would start a line that looks like another message.
+    Line ends become escapes, and a byte that is not UTF-8 becomes `\xfc`. Use the function for each name in a message
+    that the user's files choose. A line end would start a line that looks like another message.
     """
     return UNSTORABLE.sub(lambda found: _escaped_name_character(found[0]), text)
 

@@ -53,8 +53,8 @@ def config_source_words(hydra_config: Any) -> tuple[str, ...]:
 def quoted_override(text: str) -> str | None:
     """Return the override KEY=VALUE with its value in quotes of Hydra's grammar; None if it has no valid key.
 
-    The value becomes plain text if OmegaConf cannot parse an interpolation in it, as in `${`, or if it is a list or a
-    mapping, which Hydra takes without quotes once its brackets are closed.
+    The value becomes plain text if OmegaConf cannot parse an interpolation in it, as in `${`. It also becomes plain
+    text if it is a list or a mapping. Hydra takes these without quotes once their brackets are closed.
     """
     key, equals, value = text.partition("=")
     if not equals or not KEY.fullmatch(key):

@@ -37,7 +37,7 @@ def if_scored(scorer: Any, value: Any, *, _parent_: Any) -> Any:
     """Return `value` if the scorer is among the chosen options of the group `score`, else None.
 
     A scorer such as `language.identifier` counts as chosen if this option of it is set. The group is beside the group
-    of the option, which is the root of mtx's config, or a key in the config of another application.
+    of the option. In mtx's config, that place is the root. In the config of another application, it is a key.
     """
     name, _, option = str(scorer).partition(".")
     while isinstance(_parent_, BaseContainer):

@@ -36,15 +36,15 @@ class BatchFormat:
         names: `mtx`; `flat` for batches without padding; `huggingface` for the tensor names that seq2seq models of
             `transformers` take; `huggingface_packed`, without padding, for models of `transformers` of both kinds; or
             `causal` for decoder-only models. With `huggingface`, labels are padded with -100 unless `label_pad_id` is
-            set, and batches have no `row_ids`.
-            `decoder_input_ids` begin with BOS in all formats but `causal`, so set `decoder_start_token_id` in the
-            config of a `transformers` model to the BOS id, which generation needs. Published Marian and T5 models start
-            with pad instead: use `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
+            set, and batches have no `row_ids`. `decoder_input_ids` begin with BOS in all formats but `causal`.
+            Generation needs `decoder_start_token_id`: set it in the config of a `transformers` model to the BOS id.
+            Published Marian and T5 models start with pad instead: use
+            `tokenizer=pretrained "tokenizer.bos_token='<pad>'"`.
         template: the prompt of decoder-only batches; None: `{src}{eos}{tgt}`, or another format.
         forced_target_tokens: number of labels at the start of each target that are given, such as the token of the
             target language: 0 or 1. Generation begins with them, and likelihoods leave them out.
-        language_token_position: `prefix`; or `suffix` if the first id of each row is a language token that follows the
-            EOS of a source, and replaces the BOS of a target. See `language_token_suffix`.
+        language_token_position: `prefix` or `suffix`. With `suffix`, the first id of each row is a language token. It
+            follows the EOS of a source, and replaces the BOS of a target. See `language_token_suffix`.
     """
 
     source: SpecialIds = TRAINED_IDS

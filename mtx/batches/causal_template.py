@@ -89,8 +89,8 @@ def parsed_template(template: str) -> CausalTemplate:
     """Return the parts of a template.
 
     Raises:
-        ConfigError: a brace is unmatched, a field has a format or no name, `{src}` and `{tgt}` do not occur once each
-            and in this order, text follows `{tgt}`, or nothing stands between them.
+        ConfigError: a brace is unmatched, or a field has a format or no name. `{src}` and `{tgt}` must occur once each
+            and in this order. No text may follow `{tgt}`, and something must stand between the two.
     """
     if any("\ud800" <= character <= "\udfff" for character in template):
         raise _refusal(template, "it has a lone surrogate, which is no text")

@@ -41,8 +41,8 @@ def flat_target(side: CollateSide, rows: Int, bos: int) -> tuple[Int, Int, Int32
 def jagged(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the tensors of a flat batch as torch's jagged nested tensors, which share their memory.
 
-    The nested tensors have the shapes [B, S of each pair] and [B, T of each pair], so that layers of torch that take
-    nested tensors of the layout `torch.jagged` work on them.
+    The nested tensors have the shapes [B, S of each pair] and [B, T of each pair]. Layers of torch that take nested
+    tensors of the layout `torch.jagged` work on them.
 
     Args:
         batch: a batch with `batch_format=flat`; the target side may be missing.

@@ -17,8 +17,8 @@ def padded_with_suffix(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the tensors of a padded batch with the language tokens in their places.
 
     Args:
-        tensors: row ids [B], source ids and mask [B, S], decoder ids, labels and mask [B, T + 1], in which each source
-            and each target begins with a language token.
+        tensors: row ids [B], source ids and mask [B, S], decoder ids, labels and mask [B, T + 1]. Each source and each
+            target in them begins with a language token.
 
     Returns:
         New tensors in the same order, with T target positions.
@@ -36,7 +36,7 @@ def flat_with_suffix(tensors: Sequence[Tensor]) -> list[Tensor]:
 
     Args:
         tensors: row ids [B], source ids [N], offsets [B + 1] and positions [N], decoder ids and labels [M + B], offsets
-            [B + 1] and positions [M + B], in which each source and each target begins with a language token.
+            [B + 1] and positions [M + B]. Each source and each target in them begins with a language token.
 
     Returns:
         New tensors in the same order, with M target positions.

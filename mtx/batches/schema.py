@@ -1,8 +1,8 @@
 """Schemas of batch formats: names, shapes, dtypes and padding of the tensors in a batch.
 
 Collate functions, callbacks, models and tests read the schemas. Shapes are written with letters: B pairs, S source
-positions, T target positions, L source and target positions together, R rows of a decoder-only batch, which may hold
-several pairs. ΣS, ΣT and ΣL are the sums of real positions over all pairs. A dimension of 1 is written 1.
+positions, T target positions, L source and target positions together, R rows of a decoder-only batch. Such a row may
+hold several pairs. ΣS, ΣT and ΣL are the sums of real positions over all pairs. A dimension of 1 is written 1.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """What directions of translation change in a recipe: parts of the corpus, tags of target languages, held-out pairs.
 
-A model of several target languages learns from a tag before each source which language is wanted (Johnson et al. 2017,
-"Google's Multilingual Neural Machine Translation System").
+A tag before each source tells a model of several target languages which one is wanted (Johnson et al. 2017, "Google's
+Multilingual Neural Machine Translation System").
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ TAG_FIELDS = ("source", "target")
 def directed_recipe(recipe: "Recipe", names: Sequence[str] | None, target_tag: str | None) -> "Recipe":
     """Return a recipe that serves its corpus in the given directions; the recipe itself without directions.
 
-    With several target languages, each source gets the tag of its target language, unless the normaliser has prefixes,
-    or the vocabulary's own language tokens are used. The tags are symbols of a vocabulary that mtx trains. With a
-    direction and its opposite, `drop_leaks=true` becomes `either_side`, because a held-out pair would else be in
+    With several target languages, each source gets the tag of its target language. It gets no tag if the normaliser has
+    prefixes, or if the vocabulary's own language tokens are used. The tags are symbols of a vocabulary that mtx trains.
+    With a direction and its opposite, `drop_leaks=true` becomes `either_side`, because a held-out pair would else be in
     training the other way round.
 
     Args:

@@ -63,8 +63,8 @@ class HeldOut:
             `either_side` also drops those that share a sentence of any side with any held-out pair, such as the same
             pair in the other direction.
         by: a column of the corpus, such as a document, or `cluster`: all pairs with one value are held out together.
-            Training pairs with a source sentence that was held out with another value are leaks, and so are those with
-            a value that the source's own validation or test split has. None: no groups.
+            Training pairs with a source sentence that was held out with another value are leaks. Training pairs with a
+            value that the source's own validation or test split has are leaks, too. None: no groups.
         drop_contaminated: drop training pairs whose source or target equals a held-out one up to case, white space and
             punctuation. `ngram` also drops those of which a side shares an 8-gram of words with a held-out one.
     """
@@ -238,7 +238,7 @@ def _lowest_mask(hashes: NDArray[np.uint64], size: int | float | None) -> NDArra
     """Return which pairs have the lowest hashes: bool [n].
 
     `size` is a fraction of the range of hash values, or a number of pairs. For a number, all pairs whose hash is at
-    most the `size`-th lowest hash are selected, so that pairs with equal source sentences stay together.
+    most the `size`-th lowest hash are selected. So pairs with equal source sentences stay together.
     """
     if not size:
         return np.zeros(len(hashes), dtype=np.bool_)

@@ -3,7 +3,7 @@
 With both directions of a corpus, that is the sentence of one language, so a pair is in a share in both directions.
 
 A share comes after the filter, in the stage filtered. Whether a row is in it depends on this row alone. So it is the
-same for any order of the corpus, number of workers and filter, and a smaller share is a subset of each larger one.
+same for any order of the corpus, number of workers and filter. A smaller share is a subset of each larger one.
 """
 
 from collections.abc import Iterator

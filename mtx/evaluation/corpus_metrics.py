@@ -28,8 +28,8 @@ def bits_per_byte(sums: Sums) -> NDArray[np.float64]:
 def bleu(sums: Sums) -> NDArray[np.float64]:
     """Return BLEU from 0 to 100 by sacrebleu's defaults, float64 [R]. Raises ImportError without sacrebleu.
 
-    The statistics are the lengths of translation and reference in tokens, then the matched n-grams and all n-grams of
-    the translation, for n from 1 to 4.
+    The statistics are first the lengths of translation and reference in tokens. Then come the matched n-grams and all
+    n-grams of the translation, for n from 1 to 4.
     """
     from sacrebleu.metrics.bleu import BLEU
 

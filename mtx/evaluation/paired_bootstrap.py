@@ -1,8 +1,8 @@
 """Paired bootstrap over held-out sentences: how much a difference between arms depends on which text was held out.
 
-Each resample draws as many sentences as there are, with replacement, and is the same for all arms (Koehn 2004,
-"Statistical Significance Tests for Machine Translation Evaluation", EMNLP). If documents are known, whole documents are
-drawn, since sentences of a document are alike (Davison and Hinkley 1997, "Bootstrap Methods and their Application",
+Each resample draws as many sentences as there are, with replacement (Koehn 2004, "Statistical Significance Tests for
+Machine Translation Evaluation", EMNLP). A resample is the same for all arms. If documents are known, whole documents
+are drawn, since sentences of a document are alike (Davison and Hinkley 1997, "Bootstrap Methods and their Application",
 section 3.8; Field and Welsh 2007, "Bootstrapping clustered data", JRSS B 69). Metrics are computed anew from summed
 statistics. `docs/statistics.md` has the coverage of the intervals by simulation.
 """
@@ -38,9 +38,9 @@ def bootstrap_differences(
     """Return the difference of each arm to one of them, with its interval over held-out sentences.
 
     An interval is the expanded percentile interval (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
-    The American Statistician 69): percentiles of the resampled differences, further out for few clusters, as Student's
-    t is wider than the normal distribution. Each interval stands for itself. The models stay as they were trained, so
-    the interval says nothing about other seeds.
+    The American Statistician 69). Its ends are percentiles of the resampled differences. They are further out for few
+    clusters, as Student's t is wider than the normal distribution. Each interval stands for itself. The models stay as
+    they were trained, so the interval says nothing about other seeds.
 
     Args:
         arms: by arm, for each of its jobs its weight and the statistics of its sentences, float64 [n, k]. The weights

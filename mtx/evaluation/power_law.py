@@ -2,7 +2,7 @@
 
 The loss is L(n) = a + b·n^−c with a, b, c ≥ 0 (Hestness et al. 2017, "Deep Learning Scaling is Predictable,
 Empirically", arXiv 1712.00409; Kaplan et al. 2020, "Scaling Laws for Neural Language Models", arXiv 2001.08361). For a
-given exponent the law is linear in a and b, so the fit searches the exponent alone (variable projection, Golub and
+given exponent, the law is linear in a and b. So the fit searches the exponent alone (variable projection, Golub and
 Pereyra 1973, SIAM Journal on Numerical Analysis 10). It has no start values, and cannot end in a local minimum.
 
 A resample adds residuals that are drawn with replacement to the mean of each size (Davison and Hinkley 1997, "Bootstrap

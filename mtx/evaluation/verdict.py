@@ -50,8 +50,9 @@ class Verdict:
         winner: the arm that is told apart from all others as the best; None if there is none.
         differences: by arm, the difference to `compared_to`, which has no entry itself.
         reason: a sentence or two for people: the winner or why there is none, the difference, its interval.
-        seeds_needed: how many more seeds per arm tell the leading difference apart with a power of 80 %, if it is as
-            large as it looks. 0 if there is a winner. None if that cannot be computed, or takes 10,000 seeds or more.
+        seeds_needed: how many more seeds per arm are needed to tell the leading difference apart with a power of 80 %.
+            The estimate assumes that this difference is as large as it looks. 0 if there is a winner. None if that
+            cannot be computed, or takes 10,000 seeds or more.
         order: the arms, the best mean first, arms with a NaN or infinite number last.
         tied: the arms that may be the best, in this order. Only the winner if there is one, else the best arm with
             those that are not told apart from it.

@@ -21,11 +21,11 @@ NOTHING_SLOW = "neither torch nor Lightning: mtx's own options are checked witho
 def check_only(run: Run) -> None:
     """Build the components that need no data, validate the others, and print their names and package versions.
 
-    The function builds the store, downloader, filter, tokenizer, sampler and data module, and, if their settings are
-    changed, the Trainer with its callbacks, and the loggers. If settings of the reference model are changed, the model
-    is built for a stand-in vocabulary. The arguments of other models are checked against their signature, because the
-    data decides the sizes. mtx's own options need no import for this check. Torch and Lightning are imported only for
-    user-defined components, for changed settings of the model, the Trainer or the logger, and for a checkpoint.
+    The function builds the store, downloader, filter, tokenizer, sampler and data module. It builds the Trainer with
+    its callbacks, and the loggers, if their settings are changed. If settings of the reference model are changed, the
+    model is built for a stand-in vocabulary. The arguments of other models are checked against their signature, because
+    the data decides the sizes. mtx's own options need no import for this check. Torch and Lightning are imported only
+    for user-defined components, for changed settings of the model, the Trainer or the logger, and for a checkpoint.
     """
     config = without_lightning(run.config)
     datamodule_of(config)  # raises the errors that a component's constructor finds in its own values

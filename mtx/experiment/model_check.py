@@ -20,7 +20,7 @@ ONE_BLOCK = {"num_encoder_layers": 1, "num_decoder_layers": 1}  # the blocks of 
 def check_model(run: Run) -> None:
     """Build the reference model for a stand-in vocabulary and without memory for its weights, to check its settings.
 
-    A user-defined model is not built: its constructor may need the true vocabulary, such as to read vectors of its
+    A user-defined model is not built. Its constructor may need the true vocabulary, such as to read vectors of its
     words, or may take long. Its arguments are checked by `check_config`, and it is built when the data is known. A
     model whose facts are set by hand is not built either.
 

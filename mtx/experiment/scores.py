@@ -61,8 +61,8 @@ def write_scores(
     Args:
         run: The config, and the components that are built from it.
         noise_pairs: The number of planted pairs of each kind of noise. 0: no noise is planted.
-        example_pairs: The number of the worst and of the median pairs of each score that the report shows with their
-            texts. 0: the report has no text of the corpus.
+        example_pairs: The number of pairs with the worst values of each score that the report shows with their texts.
+            It shows as many pairs with values near the median. 0: the report has no text of the corpus.
         csv: Write `scores.csv`, too.
         other_texts: A file with texts in another language, one per line, from a half of which the noise
             `wrong_language` is made. None: no such noise.

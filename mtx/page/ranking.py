@@ -41,8 +41,8 @@ class Row:
         label: its values, for plots and lists.
         values: what varied, one a column.
         cells: the metrics, one a column; the first is the objective.
-        interval: the low end, the estimate and the high end of its difference to the best row on an axis that all rows
-            share, from 0 to 1; None without an interval.
+        interval: the low end, the estimate and the high end of its difference to the best row; None without an
+            interval. The values are positions from 0 to 1 on an axis that all rows share.
         jobs: what it stands for.
         completed: how many of them were completed.
     """

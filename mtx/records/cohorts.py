@@ -16,7 +16,7 @@ class Cohort:
 
     Attributes:
         held_out: what tells their held-out pairs apart from those of others. None if the objective is not measured on
-            held-out pairs, or if no job says what it held out: then all jobs are one cohort.
+            held-out pairs, or if no job says what it held out. Then all jobs are one cohort.
         results: those jobs, with their objectives at equal budgets.
         notes: what to say before the verdict, one sentence each: what the jobs lack, and their budgets.
     """

@@ -1,7 +1,7 @@
 """Agreement of rankings between budgets: would a shorter training have put the arms into the same order?
 
-The order of two arms is that of their means over seeds. The interval of a share of pairs is Wilson's for as many pairs
-as do not share an arm, half as many as arms, since pairs with a common arm are not independent.
+The order of two arms is that of their means over seeds. The interval of a share of pairs is Wilson's. Pairs with a
+common arm are not independent. So the interval counts as many pairs as do not share an arm, half as many as arms.
 """
 
 import math

@@ -42,8 +42,8 @@ class ResultRow(Record):
         objectives, metrics: Numbers, in columns `objective.NAME` and `metric.NAME`.
         verdict: The verdict on the job's arm, in columns `verdict.NAME`: `arm` is the name of the arm. `result` is
             `winner`, `tied` (may be the best), `worse` (told apart from the best), `open` (no interval), `diverged` or
-            null. `difference` is the difference to the best arm, `low` and `high` are the ends of its interval over
-            seeds, `text_low` and `text_high` those of its interval over held-out sentences.
+            null. `difference` is the difference to the best arm. `low` and `high` are the ends of its interval over
+            seeds. `text_low` and `text_high` are the ends of its interval over held-out sentences.
     """
 
     job: str

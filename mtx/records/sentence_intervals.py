@@ -39,8 +39,8 @@ class SentenceIntervals:
 def sentence_intervals(metric: str | None, arms: Mapping[str, "Group"], decided: Verdict) -> SentenceIntervals:
     """Return intervals over held-out sentences for the arms of a verdict.
 
-    An arm has one if each of its jobs has stored the statistics of the same sentences, and these give the number by
-    which the job is compared. So a number at an equal budget, which lies between two validations, has none.
+    An arm has one if each of its jobs has stored the statistics of the same sentences. These must also give the number
+    by which the job is compared. So a number at an equal budget, which lies between two validations, has none.
 
     Args:
         metric: the metric of the verdict.

@@ -116,9 +116,10 @@ def write_page_of_running_sweep(folder: Path) -> None:
     """Write the page of a sweep at the end of one of its jobs, unless the last page is young.
 
     The age grows with the number of jobs, because a page of many jobs takes long. One process writes the page at a
-    time. A job that ends meanwhile leaves a request, and the process that writes answers it: once while the launcher
-    runs, else until no request is left. If the page cannot be written, or its process is killed, the page waits for
-    this age. A sweep whose launcher has died gets a page that does not reload, also if the last page is young.
+    time. A job that ends meanwhile leaves a request, and the process that writes answers it. It answers once while the
+    launcher runs, else until no request is left. If the page cannot be written, or its process is killed, the page
+    waits for this age. A sweep whose launcher has died gets a page that does not reload, also if the last page is
+    young.
     """
     path, request = folder / PAGE_FILE, folder / PAGE_REQUEST
     try:

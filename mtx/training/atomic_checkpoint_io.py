@@ -1,7 +1,8 @@
 """Write checkpoints so that each file is complete or absent.
 
 Lightning writes a checkpoint to the folder for temporary files first. If that folder is on another file system than the
-run folder, Lightning copies the file over the checkpoint before it, and a process that is killed leaves half of it.
+run folder, Lightning copies the file over the checkpoint before it. A process that is killed meanwhile leaves half of
+the file.
 """
 
 import errno

@@ -68,7 +68,7 @@ def split_prompts(
         repo: the repository that stores them.
 
     Raises:
-        ConfigError: the template is not valid, a field is no column of the pairs, languages are not known, or the
+        ConfigError: the template is not valid, a field is no column of the pairs, a language is unknown, or the
             vocabulary lacks tokens of the template.
     """
     if not layout.is_causal:

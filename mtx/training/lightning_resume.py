@@ -26,7 +26,7 @@ def flat_mapping(described: Mapping[str, JSON], prefix: str = "") -> dict[str, J
 def decides_pairs(key: str) -> bool:
     """Return whether a difference at this key of the data's description alone means that other pairs are served.
 
-    Scores, the share, and options of the sources of a mixture only name the cause: if they change the pairs, the id of
+    Scores, the share, and options of the sources of a mixture only name the cause. If they change the pairs, the id of
     the filtered pairs differs, too.
     """
     return not key.startswith(NAMED_CAUSES)

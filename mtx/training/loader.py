@@ -37,8 +37,8 @@ __all__ = ["EncodedBatches", "EpochBatches", "PlanLoader", "SourceBatches"]
 class EpochBatches(DistributedSampler[Item]):
     """Sampler that yields the row numbers (int64 [B]) of one rank's batches in an epoch, and the plan's widths if any.
 
-    If nothing calls `set_epoch`, each pass is the next epoch. The class is a `DistributedSampler`, so that Lightning
-    and Fabric do not put a sampler of their own around it, which would divide the batches among the ranks again.
+    If nothing calls `set_epoch`, each pass is the next epoch. The class is a `DistributedSampler`, so Lightning and
+    Fabric do not put a sampler of their own around it. Such a sampler would divide the batches among the ranks again.
 
     Args:
         draft: the prepared plan of a planner for the lengths of all rows.

@@ -18,7 +18,7 @@ def check_model_format(model: object, batch_format: str) -> None:
     """Check that `model` takes batches with `datamodule.batch_format=batch_format`.
 
     A model says so with an attribute `batch_formats`, a tuple of names. A model without it is assumed to take padded
-    batches only: flat batches have other shapes, and most models would fail or mix the tokens of several pairs.
+    batches only. Flat batches have other shapes, and most models would fail or mix the tokens of several pairs.
 
     Raises:
         ConfigError: the model does not take such batches.

@@ -19,8 +19,8 @@ def check_shapes(
 ) -> None:
     """Check that every epoch can have the same batch shapes if the sampler needs fixed shapes (`static_shapes`).
 
-    Raises ConfigError if the tokenizer samples subwords, or if an epoch draws pairs by the weights or the temperature
-    of a mixture or of groups, or by the weights of pairs; or if batches have no padding.
+    Raises ConfigError if the tokenizer samples subwords, or if batches have no padding. The same holds if an epoch
+    draws pairs by weights or a temperature of a mixture or of groups, or by weights of pairs.
     """
     if batch_format in UNPADDED_FORMATS and sampler.has_fixed_shapes:
         raise ConfigError(

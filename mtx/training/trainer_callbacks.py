@@ -17,8 +17,8 @@ MONITORS = frozenset(inspect.getfile(kind) for kind in (EarlyStopping, ModelChec
 def with_defaults(own: Sequence[pl.Callback], defaults: Iterable[pl.Callback]) -> tuple[list[pl.Callback], list[str]]:
     """Return the callbacks of the user and those of mtx that they do not replace, and what is replaced in words.
 
-    A callback of the user replaces the one of mtx of the same class, and a checkpoint or a progress bar replaces mtx's
-    callback of that kind.
+    A callback of the user replaces mtx's callback of the same class. A checkpoint or a progress bar of the user
+    replaces mtx's callback of that kind.
 
     Args:
         own: callbacks of the user.

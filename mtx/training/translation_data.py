@@ -92,8 +92,8 @@ class TranslationData:
         drop_leaks: drop training pairs whose source sentence is also in a held-out split of the source, or in
             `validation_sets`. `either_side` also drops those that share a sentence of any side with any held-out
             pair, such as the same pair in the other direction.
-        held_out_filter: the rules by which pairs of validation and test are dropped, apart from those of `filter`, so
-            that runs with other filters are measured on the same pairs. None: these pairs are neither filtered nor
+        held_out_filter: the rules by which pairs of validation and test are dropped, apart from the rules of `filter`.
+            So runs with other filters are measured on the same pairs. None: these pairs are neither filtered nor
             deduplicated.
         split_by: a column of the corpus, such as a document, or `cluster`: pairs with one value, or near-duplicates,
             are held out together. None: pairs with one source sentence are.

@@ -1,7 +1,7 @@
 """Pack rows in a given order into batches of nearly equal numbers of tokens, with a few rows exchanged.
 
-Cutting a random order where a batch is full leaves up to the length of a row unused. Here, the last row of a batch is
-chosen among the next rows, so that the batch gets its share of the tokens that are left.
+If a random order is cut where a batch is full, up to the length of a row stays unused. Here, the last row of a batch is
+chosen among the next rows. So the batch gets its share of the tokens that are left.
 """
 
 import numpy as np

@@ -4,7 +4,7 @@ The weights of a source's rows, scaled to the quota of the source, are the expec
 in an order that the seed decides, each as long as its expected draws. An epoch draws the rows at which the points u,
 u + 1, u + 2, … lie (Madow 1949, "On the theory of systematic sampling, II"). So an epoch has exactly the quota, and a
 row is drawn its expected number of times, rounded down or up. From epoch to epoch, u moves by the golden ratio (a
-Kronecker sequence), so that the mean of a row's draws soon approaches its expected number.
+Kronecker sequence). So the mean of a row's draws soon approaches its expected number.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The dataset card of a stored dataset: a README.md that says where its pairs come from and how to build it anew.
 
 The card has YAML front matter, as the Hugging Face Hub reads it. Texts from corpora and configs stand only in the YAML
-values, in code spans and in code blocks, so that none of them is Markdown or HTML.
+values, in code spans and in code blocks. So none of them is Markdown or HTML.
 """
 
 import re

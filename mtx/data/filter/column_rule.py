@@ -44,12 +44,13 @@ class ColumnRule:
         best_n: number of pairs with the highest values to keep, of those that the rules before have kept. Of pairs with
             equal values, earlier ones are kept.
         best_share: share of pairs with the highest values to keep, of those that the rules before have kept.
-        best_of: a column, such as `near_duplicates.cluster`. Of the pairs with an equal value in this column that the
-            rules before have kept, the pair with the highest value is kept, and the first of several. A pair without
-            a value in this column is kept.
-        lose_at_most: share of the pairs before the rules that the rule may drop, as `task=scores` suggests thresholds:
-            the highest threshold with at most this share below it. A pair without a value counts as below, unless
-            `without_value=keep`. If most of these pairs are good, at most about this share of good pairs is lost.
+        best_of: a column, such as `near_duplicates.cluster`. The pairs that the rules before have kept are grouped by
+            their value in this column. Of each group, the pair with the highest value is kept, or the first of several
+            such pairs. A pair without a value in this column is kept.
+        lose_at_most: share of the pairs before the rules that the rule may drop. The threshold is the highest one with
+            at most this share below it, as in the suggestions of `task=scores`. A pair without a value counts as below,
+            unless `without_value=keep`. If most of these pairs are good, at most about this share of good pairs is
+            lost.
         one_of: values to keep, for a column of texts or whole numbers.
         within: a column whose values are parts, such as `source`, the parts of a mixture. Quantiles, ranks and
             `lose_at_most` then hold in each part for itself.

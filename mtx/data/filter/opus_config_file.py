@@ -1,6 +1,6 @@
 """Reads the configs of OpusFilter (YAML) and of OpusCleaner (JSON, `*.filters.json`) as a list of rules.
 
-The file is data only: it is read with PyYAML's safe loader or as JSON, its size is bounded, and a name in it only
+The file is data only. It is read with PyYAML's safe loader or as JSON, and its size is bounded. A name in it only
 selects one of the rules of mtx. Nothing is imported.
 """
 

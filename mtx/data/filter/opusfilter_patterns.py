@@ -83,8 +83,8 @@ class RepetitionFilter(OpusRule):
 def _may_repeat(strings: list[str], num_chars: Values, times: int, longest: int) -> Mask:
     """Return which texts may have a part of at most `longest` characters that repeats `times` times: bool [n].
 
-    Without spaces, a repeated part of p characters gives a run of at least `times` · p characters, each of which equals
-    the one p places later. Up to four places of such a run are tested, at equal distances, on a hash of 8 bits.
+    Without spaces, a repeated part of p characters gives a run of at least `times` · p characters. Each of these equals
+    the character p places later. Up to four places of such a run are tested, at equal distances, on a hash of 8 bits.
     """
     codes = np.frombuffer("".join(strings).encode("utf-32-le"), dtype=np.uint32)
     is_kept = codes != ord(" ")

@@ -23,7 +23,7 @@ class PairSet:
 
     Among a billion distinct pairs, the probability that any two share a hash is 1.5e-21. The set is a hash table with
     open addressing in a numpy array. A Python set would take three times the memory. With a folder for temporary files,
-    the table has a largest size: a full table is written to a file as a sorted run, and a search reads all runs.
+    the table has a largest size. A full table is written to a file as a sorted run, and a search reads all runs.
 
     Args:
         spill_to: folder for temporary files; None: all pairs are in memory.

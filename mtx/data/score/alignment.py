@@ -1,7 +1,7 @@
 """`AlignmentScorer`: how well each side of a pair explains the other, by a word translation model of the corpus itself.
 
 IBM Model 1 (Brown et al. 1993) is trained in both directions on subword tokens. When a pair of the sample is scored,
-its own expected counts are taken off (leave-one-out): otherwise rare tokens of a misaligned pair would explain each
+its own expected counts are taken off (leave-one-out). Otherwise rare tokens of a misaligned pair would explain each
 other, because the model has learned them from this very pair.
 """
 

@@ -1,7 +1,7 @@
 """`CombinedScorer`: one score from the columns of other scorers, trained on noise that is planted into the corpus.
 
-Two models are trained, each on one half of the sources. A pair is scored by the model that has not seen its source, so
-no pair is judged by a model that learned from it (cross-fitting).
+Two models are trained, each on one half of the sources. A pair is scored by the model that has not seen its source
+(cross-fitting). So no pair is judged by a model that learned from it.
 """
 
 import zlib

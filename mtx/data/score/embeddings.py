@@ -1,7 +1,7 @@
 """`EmbeddingsScorer`: how near the meanings of both sides are, by the vectors of any encoder.
 
-The score is the ratio margin of Artetxe and Schwenk (2019): the cosine of a pair relative to the mean cosine of each
-side with its nearest neighbours on the other side. Some texts are near to everything; the margin corrects this.
+The score is the ratio margin of Artetxe and Schwenk (2019). It is the cosine of a pair relative to the mean cosine of
+each side with its nearest neighbours on the other side. Some texts are near to everything; the margin corrects this.
 """
 
 from collections.abc import Mapping, Sequence

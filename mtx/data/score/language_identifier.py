@@ -28,8 +28,8 @@ class LanguageIdentifier(Protocol):
     def identify(self, texts: Sequence[str], expected: str | None) -> tuple[list[str], NDArray[np.float64]]:
         """Return for each text the most probable language, and the log odds of the expected language.
 
-        The log odds are log(probability of `expected`) − log(probability of the most probable other language):
-        float64 [n], 0 for a text without letters, and for all texts if `expected` is None.
+        The log odds are log(probability of `expected`) − log(probability of the most probable other language), as
+        float64 [n]. They are 0 for a text without letters, and for all texts if `expected` is None.
         """
 
 

@@ -86,8 +86,8 @@ class MinHash:
     ) -> NDArray[np.float64]:
         """Return the Jaccard index of the n-grams of pairs of texts, 0 if below `LEAST_JACCARD`: float64 [pairs].
 
-        N-grams are compared by 64-bit hashes: two different n-grams of a pair of texts with 1,000 characters have one
-        hash with a probability of 3e-14.
+        N-grams are compared by 64-bit hashes. In a pair of texts with 1,000 characters, two different n-grams have the
+        same hash with a probability of 3e-14.
 
         Args:
             codes: the characters of all texts.

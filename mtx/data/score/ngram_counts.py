@@ -1,6 +1,6 @@
 """`NgramCounts`: how often each token, pair and triple of tokens occurs in a sample; probabilities without own counts.
 
-The probability of a token given the two tokens before it backs off to one token and to none, by a hierarchy of
+The probability of a token depends on the two tokens before it. It backs off to one token and to none, by a hierarchy of
 Dirichlet priors (MacKay and Peto 1995). It follows from counts alone, so the counts of a single text can be taken off.
 """
 

@@ -1,7 +1,8 @@
 """The normal form of texts in which duplicates are found: NFKC, lower case, and one space between words.
 
-Two texts with one normal form differ only in case, in white space, in compatibility characters such as ﬁ or full-width
-letters, and, without punctuation, in punctuation and symbols. Lower case is taken character by character.
+Two texts with one normal form differ only in case, in white space, and in compatibility characters such as ﬁ or
+full-width letters. In the form without punctuation, they may also differ in punctuation and symbols. Lower case is
+taken character by character.
 """
 
 import unicodedata
@@ -75,8 +76,8 @@ class FoldingTable:
         folded: uint32 [code points], the character in lower case; a space for white space.
         is_plain: bool [code points], False if NFKC may change a text with this character.
         is_word: bool [code points], True for letters, marks and numbers.
-        expansion: uint16 [code points], the row of `expansions` for a character that is not plain, and that NFKC
-            replaces by plain ones whatever its neighbours are; else 0.
+        expansion: uint16 [code points], the row of `expansions` for a character that is not plain, else 0. NFKC
+            replaces such a character by plain ones, whatever its neighbours are.
         expansions: uint32 [rows, 1 + MAX_EXPANSION], the number of characters, and these characters in lower case.
     """
 

@@ -1,7 +1,7 @@
 """Planted noise: bad pairs of known kinds, made from a user's own pairs, to measure what a score or a rule catches.
 
 Each kind draws its rows anew from all pairs. If kinds shared out the rows, kinds with a condition, such as a number in
-the target, would take the long pairs first, and the others would be short: a score that follows length would then seem
+the target, would take the long pairs first. The other pairs would be short. A score that follows length would then seem
 to tell them apart. A kind with a condition still has longer pairs than the corpus.
 """
 

@@ -1,7 +1,7 @@
 """The stage that stores scores: one dataset of columns for each text and scorer, and one model for a trained scorer.
 
 Row k of a scores dataset belongs to row k of its text. The id of the dataset is a hash of the text, the scorer's
-identity and the model, so a filter with other thresholds reads the same scores. The option's name is not part of it.
+identity and the model. So a filter with other thresholds reads the same scores. The option's name is not part of it.
 """
 
 import time

@@ -114,7 +114,7 @@ class ScoringModel(Protocol):
         Args:
             pairs: columns `src`, `tgt` and any further columns.
             in_sample: bool [n], True for each pair that was in the training sample. A model that would recognise such a
-                pair takes the pair's own counts off (leave-one-out), so that both kinds of pairs have one scale.
+                pair takes the pair's own counts off (leave-one-out). So both kinds of pairs have one scale.
         """
 
 
@@ -131,8 +131,9 @@ class LeaveOutModel(ScoringModel, Protocol):
 
         Args:
             pairs: columns `src` and `tgt`.
-            originals: the pairs from which they are made, one for each: columns `src` and `tgt`, and `other_tgt`, the
-                target of another pair of the training sample that the bad pair has, or an empty text.
+            originals: the pairs from which they are made, one for each, with columns `src`, `tgt` and `other_tgt`. If a
+                bad pair has the target of another pair of the training sample, `other_tgt` is this target, else an
+                empty text.
             in_sample: bool [n], True for each original that was in the training sample.
         """
 

@@ -2,7 +2,7 @@
 
 The model explains each token that is *made* in one language by the tokens that are *given* in the other. G and M are
 the sizes of the two vocabularies. A share of the probability, `floor`, is left to a unigram model, which takes the part
-of the null word: it explains tokens that no given token explains.
+of the null word. It explains tokens that no given token explains.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 Threads and processes can therefore sample rows in any order with equal results. The function is the finaliser of
 SplitMix64 (Steele, Lea and Flood 2014) over a counter. It is applied once for the row, once for the word in the row,
-and once for the draw, in unsigned 64-bit arithmetic with wrap-around. A draw has 32 bits.
+and once for the draw. The arithmetic is unsigned, with 64 bits and wrap-around. A draw has 32 bits.
 """
 
 from typing import Any

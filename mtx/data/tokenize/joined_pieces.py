@@ -1,8 +1,8 @@
 """Encodes many short pieces as few long texts, because each text costs the `tokenizers` library some microseconds.
 
 A separator between two pieces gives a known sequence of token ids, whose last id occurs in no piece. The ids of the
-pieces are therefore the ids between the separators. Only pieces that begin and end with a visible character are joined,
-so that the separator is a word of its own in every tokenizer that `cut_rule` accepts.
+pieces are therefore the ids between the separators. Only pieces that begin and end with a visible character are joined.
+So the separator is a word of its own in every tokenizer that `cut_rule` accepts.
 """
 
 import json

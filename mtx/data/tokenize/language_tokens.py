@@ -1,6 +1,6 @@
 """Language tokens of multilingual models: the first token of each source and target names the language of the text.
 
-mBART-50 and NLLB learn from `[en_XX] source </s>` and `[de_DE] target </s>`, and generation is forced to begin with the
+mBART-50 and NLLB learn from `[en_XX] source </s>` and `[de_DE] target </s>`. Generation is forced to begin with the
 token of the wanted language (Tang et al. 2020, "Multilingual Translation with Extensible Multilingual Pretraining and
 Finetuning"; NLLB Team 2022, "No Language Left Behind"). The tokens are ids of the vocabulary, and no text. For the
 first mBART, `mtx.batches.language_token_suffix` moves the tokens when batches are built.

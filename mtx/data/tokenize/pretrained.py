@@ -57,8 +57,8 @@ class PretrainedTokenization(Tokenization):
     copy of the file.
 
     Args:
-        filepath: the tokenizer file, a folder with `tokenizer.json`, or the name of a repository of the Hugging Face
-            Hub with such a file, such as `google-t5/t5-small`.
+        filepath: the tokenizer file, a folder with `tokenizer.json`, or a repository of the Hugging Face Hub with such
+            a file. `google-t5/t5-small` is the name of such a repository.
         joint: True: both languages share this vocabulary; False: they count as two vocabularies of one file.
         pad_token: the padding token, as written in the vocabulary; None: as the files of the folder name it, else
             `<PAD>`. One token may serve several purposes, such as

@@ -26,8 +26,8 @@ class SentencePieceTokenization(PretrainedTokenization):
         filepath: the `.model` or `.spm` file, a folder with one, or the name of a repository of the Hugging Face Hub
             with one.
         joint: True: both languages share this vocabulary; False: they count as two vocabularies of one file.
-        pad_token: the padding token; None: as the model says. Many models have none: name a control symbol of the model
-            that no target contains, such as `<s>`, or another name, which gets the id after the last.
+        pad_token: the padding token; None: as the model says. Many models have none. Then name a control symbol of the
+            model that no target contains, such as `<s>`. Any other name gets the id after the last.
         bos_token: the token with which the decoder starts; None: as the model says, else the padding token, as in T5.
         eos_token: the token that ends a text; None: as the model says.
         unk_token: the token for unknown text; None: as the model says.

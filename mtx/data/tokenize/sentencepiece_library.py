@@ -1,8 +1,8 @@
 """A tokenizer that encodes with the library `sentencepiece`, with the methods of `tokenizers.Tokenizer` that mtx calls.
 
-A conversion to `tokenizers` would change ids: the library sums log-probabilities in single precision over a whole text,
-so that equally probable segmentations of `000` depend on the text before, and `tokenizers` normalises combining marks
-otherwise. It would also be slower.
+A conversion to `tokenizers` would change ids. The library sums log-probabilities in single precision over a whole text,
+so equally probable segmentations of `000` depend on the text before. `tokenizers` also normalises combining marks in
+another way. A conversion would also be slower.
 """
 
 import base64

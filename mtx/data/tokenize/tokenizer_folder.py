@@ -55,9 +55,9 @@ def tokenizer_file(folder: Path) -> Path:
 def folder_special_tokens(folder: Path, start: str | None = None, *, is_start_typed: bool = False) -> SpecialTokens:
     """Return the special tokens that the files of a folder name; mtx's own name where they name none.
 
-    `start` is `ModelStarts.bos` of the folder, and counts before the other files.
-    Without it and without a token of that kind, `bos` is the padding token, as in T5 and Marian, and an assumption says
-    so unless `is_start_typed`: the user has chosen `bos`.
+    `start` is `ModelStarts.bos` of the folder, and counts before the other files. Without it and without a token of
+    that kind, `bos` is the padding token, as in T5 and Marian. An assumption says so, unless the user has chosen `bos`
+    (`is_start_typed`).
 
     Raises TokenizerError if a file is no JSON object.
     """

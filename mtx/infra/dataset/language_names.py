@@ -51,7 +51,7 @@ def is_language_tag(name: str) -> bool:
 
 
 def language_of_name(name: str) -> str | None:
-    """Return the language that a name of a column or a file means: a tag as it is, the tag of an English name, or None.
+    """Return the language that the name of a column or file means: a tag as it is, the tag of an English name, or None.
 
     Examples: `en` and `pt_BR` stay, `German` becomes `de`, and `text`, `en_score` and `en.text` are no languages.
     """

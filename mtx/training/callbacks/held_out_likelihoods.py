@@ -17,8 +17,8 @@ Table = NDArray[np.float64]  # [3, n]: rows, nats and bytes
 class HeldOutLikelihoods(LightningCompat, pl.Callback):
     """Hands the log-likelihoods of the first validation set to a function, on the first rank.
 
-    The function is called after each validation that is no part of a training, and at the end of a training with the
-    last validation in it. Models that are no `PairScorer` are passed over. All ranks gather together.
+    The function is called after each validation that is no part of a training. It is also called at the end of a
+    training with the last validation in it. Models that are no `PairScorer` are passed over. All ranks gather together.
 
     Args:
         save: takes the row, the nats and the bytes of each pair, float64 [3, n]. It must be picklable if the Trainer

@@ -24,13 +24,12 @@ STATE_KEY = "mtx_token_mean"
 class TokenMeanGradients(LightningCompat, pl.Callback):
     """Make the gradient of each optimizer step equal to that of one big batch of all accumulated batches of all ranks.
 
-    The module's `training_step` must return the mean loss per real target token of its batch, as cross entropy over
-    labels and models of `transformers` do. During the backward pass, the gradient of each loss is multiplied by the
-    number of tokens in its batch. Before gradient clipping and the optimizer step, the summed gradient is divided by
-    the number of all tokens.
-    The result is also right if the end of an epoch cuts the accumulation short, and if ranks have batches of unequal
-    size. The callback needs no future batches and never waits for the device. On one rank without accumulation, the
-    callback does nothing. The logged loss is unchanged: it is the mean loss of the batch.
+    The module's `training_step` must return the mean loss per real target token of its batch. Cross entropy over labels
+    and models of `transformers` do so. During the backward pass, the gradient of each loss is multiplied by the number
+    of tokens in its batch. Before gradient clipping and the optimizer step, the summed gradient is divided by the
+    number of all tokens. The result is also right if the end of an epoch cuts the accumulation short, and if ranks have
+    batches of unequal size. The callback needs no future batches and never waits for the device. On one rank without
+    accumulation, the callback does nothing. The logged loss is unchanged: it is the mean loss of the batch.
 
     The callback works with automatic optimization on one device, DDP and FSDP, with any precision; a gradient scaler
     unscales the gradients before. Each batch must contain the target mask (`decoder_attn_mask` or

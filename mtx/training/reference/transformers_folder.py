@@ -1,8 +1,8 @@
 """Write the reference model as a folder of transformers, which `AutoModelForSeq2SeqLM.from_pretrained` loads.
 
-The class is Blenderbot's: layer norms before the blocks and a last one after them, scaled embeddings that are also the
-output layer, and a table of positions, as in the reference model. So the weights are copied as they are. Marian's class
-has its layer norms after the blocks.
+The class is Blenderbot's. Like the reference model, it has layer norms before the blocks and a last one after them. The
+scaled embeddings are also the output layer, and positions are in a table. So the weights are copied as they are.
+Marian's class has its layer norms after the blocks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,8 +28,9 @@ def write_folder(network: Transformer, state: TranslationState, folder: Path) ->
     """Write weights, config, generation settings and tokenizer into an existing folder.
 
     Raises:
-        ConfigError: transformers is not installed, the tokenizer is not of the `tokenizers` library, the model has two
-            vocabularies, which the class does not have, or several directions with other language tokens.
+        ConfigError: transformers is not installed, or the tokenizer is not of the `tokenizers` library. It is also
+            raised if the model has two vocabularies, which the class does not have, or several directions with other
+            language tokens.
     """
     if isinstance(state.source, TokenizerAdapter):
         raise ConfigError(

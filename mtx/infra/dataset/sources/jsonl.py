@@ -1,9 +1,9 @@
 r"""Read pairs from JSON Lines: one object per line, such as `{"src": "…", "tgt": "…"}`.
 
 The fast path parses a whole block of lines with pyarrow. If a block contains any irregular line, the slow path parses
-the block line by line with Python's `json`, which describes errors with their position. Both paths give the same
-result. Lines with only white space are skipped. Both paths accept NaN and Infinity, like Python's `json`, and never
-convert text that looks like a date.
+it line by line with Python's `json`, which describes errors with their position. Both paths give the same result. Lines
+with only white space are skipped. Both paths accept NaN and Infinity, like Python's `json`, and never convert text that
+looks like a date.
 """
 
 import json

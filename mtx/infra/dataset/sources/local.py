@@ -41,9 +41,10 @@ class LocalDownloader(Downloader):
 
     Args:
         path: a file, optionally with `.gz` or `.zst` added: `.jsonl`, `.ndjson`, `.tsv`, `.csv`, `.parquet`, `.tmx`,
-            `.xlf`, `.xliff`, `.po`, `.mo`, or an OPUS archive (`.zip`). A folder, a pattern such as `data/*.jsonl.gz`,
-            or a list of all these: the files are read one after another, those of a folder or a pattern in the order of
-            their names. Or paths for each split, such as `{train: corpus/, validation: b.jsonl}`.
+            `.xlf`, `.xliff`, `.po`, `.mo`, or an OPUS archive (`.zip`). Or a folder, a pattern such as
+            `data/*.jsonl.gz`, or a list of all these. The files are read one after another. The files of a folder or a
+            pattern are read in the order of their names. Or paths for each split, such as
+            `{train: corpus/, validation: b.jsonl}`.
         source_path: instead of `path`: plain text with one sentence per line; a file, a pattern, a list, or paths for
             each split.
         target_path: the translations of `source_path`, line by line; as many files, in the same order.
@@ -58,7 +59,7 @@ class LocalDownloader(Downloader):
             nulls.
         source_language: name of the source language in the files; in TMX, XLIFF and catalogues, `en` also matches
             `en-US`. None: the language that TMX and XLIFF state, `en` in catalogues, the first key of `translation`,
-            the ending of the file's name (`corpus.en`), or `src`.
+            the ending of the file name (`corpus.en`), or `src`.
         target_language: name of the target language, found in the same way.
         header: true: the first line of TSV and CSV contains the names of the columns. false: the first line is a pair,
             the columns are called 1, 2, …, and the first two columns are the texts.

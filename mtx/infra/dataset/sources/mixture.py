@@ -53,8 +53,8 @@ class MixtureDownloader(Downloader):
         sources: for each name: a file, the options of a `LocalDownloader`, or a downloader. If several sources contain
             the same pair and `filter.drop_duplicates` is on, only the first source keeps the pair.
         weights: relative share of each source in an epoch, by name; only the ratios matter.
-        temperature: instead of `weights`: shares in proportion to (training pairs)^(1 / temperature). 1 keeps the
-            proportions of the sizes, 5 increases the shares of small sources, 100 gives almost equal shares
+        temperature: instead of `weights`: shares in proportion to (training pairs)^(1 / temperature). The value 1 keeps
+            the proportions of the sizes, 5 increases the shares of small sources, and 100 gives almost equal shares
             (Arivazhagan et al. 2019, arXiv 1907.05019).
         epoch_pairs: number of pairs in an epoch, with `weights` or `temperature`. None: the number of training pairs.
         caps: maximum number of training pairs of a source, by name; the first pairs are used. All pairs are read and
