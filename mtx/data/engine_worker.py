@@ -61,7 +61,10 @@ def _serve(connection: Connection, forwarder: LogForwarder) -> None:
         if what == "task":
             task = content  # None at the end of a stage, whose data need not stay in memory
             if task is None:
+                from mtx.data.freed_memory import return_freed_memory  # imports Arrow, as tasks do
+
                 gc.collect()
+                return_freed_memory()
         else:
             if isinstance(task, bytes):
                 try:

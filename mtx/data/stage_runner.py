@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from mtx.data.dataset import Shard, TranslationDataset
 from mtx.data.engine_protocol import Engine, InProcessEngine
+from mtx.data.freed_memory import make_room_for
 from mtx.data.repo_read_cache import RepoSession
 from mtx.data.store import WORK_LOCK, Store
 from mtx.errors import DamagedError, StoreError
@@ -183,6 +184,7 @@ class StageRunner:
             check()  # before the first stage, which may take long
         self.built.append(dataset_id)
         self._known.add(dataset_id)
+        make_room_for(stage.num_rows or 0)
         output = replace(stage.output, id=dataset_id)
         ranges = self._row_ranges(stage)
         if len(ranges) < 2:
