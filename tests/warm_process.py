@@ -21,6 +21,8 @@ from multiprocessing.forkserver import _forkserver  # type: ignore[attr-defined]
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 PRELOADED = [
     *(
         "pytest",
@@ -32,6 +34,7 @@ PRELOADED = [
     ),
     *("mtx.training.datamodule", "mtx.training.reference.transformer", "mtx.sweep.terminal_summary"),
     *("pandas", "s3fs", "matplotlib.backends.backend_svg"),
+    "warm_caches",  # last, since it leaves out of the garbage collection what is there
 ]
 
 
@@ -66,6 +69,9 @@ class WarmProcess:
         self.out_path, self.err_path = folder / "out", folder / "err"
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # to import `warm_caches`
+            _forkserver.ensure_running()
         outputs = (self.out_path, self.err_path)
         self.process: ForkServerProcess = context.Process(
             target=_serve, args=(command, outputs, cwd, environment, terminal)
