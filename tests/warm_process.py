@@ -56,6 +56,7 @@ class WarmProcess:
         cwd: the working folder.
         environment: the variables of the subprocess, instead of those of this process.
         terminal: the path of a terminal that becomes input, output and error stream; None: files get the output.
+        undrawn: whether each plot of a page is empty, as with the fixture `undrawn`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class WarmProcess:
         cwd: Path,
         environment: Mapping[str, str],
         terminal: str | None = None,
+        undrawn: bool = False,
     ) -> None:
         self.out_path, self.err_path = folder / "out", folder / "err"
         context = multiprocessing.get_context("forkserver")
@@ -74,7 +76,7 @@ class WarmProcess:
             _forkserver.ensure_running()
         outputs = (self.out_path, self.err_path)
         self.process: ForkServerProcess = context.Process(
-            target=_serve, args=(command, outputs, cwd, environment, terminal)
+            target=_serve, args=(command, outputs, cwd, environment, terminal, undrawn)
         )
         self.process.start()
         assert self.process.pid is not None
@@ -113,12 +115,13 @@ class WarmProcess:
 
 @contextmanager
 def started(
-    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, undrawn: bool = False
 ) -> Iterator[WarmProcess]:
     """Start `python COMMAND...`, and kill it at the end of the block; a command is `-m MODULE`, `-c CODE` or a file."""
     with tempfile.TemporaryDirectory() as folder:
         words = tuple(map(str, command))
-        process = WarmProcess(words, Path(folder), cwd or Path.cwd(), dict(os.environ if env is None else env))
+        environment = dict(os.environ if env is None else env)
+        process = WarmProcess(words, Path(folder), cwd or Path.cwd(), environment, undrawn=undrawn)
         try:
             yield process
         finally:
@@ -129,11 +132,22 @@ def started(
 
 
 def run(
-    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 110
+    *command: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 110,
+    undrawn: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python COMMAND...` until it ends, and return its output. Raises TimeoutExpired after `timeout` seconds."""
-    with started(*command, cwd=cwd, env=env) as process:
+    with started(*command, cwd=cwd, env=env, undrawn=undrawn) as process:
         return process.wait(timeout)
+
+
+def leave_plots_empty(patch: pytest.MonkeyPatch) -> None:
+    """Replace every plot by an empty one, because drawing takes longer than the rest of a small run."""
+    from mtx.page.plots.matplotlib_svg import Figures, Plot
+
+    patch.setattr(Figures, "draw", lambda *_, label, **__: Plot("", label))
 
 
 def _serve(
@@ -142,6 +156,7 @@ def _serve(
     cwd: Path,
     environment: Mapping[str, str],
     terminal: str | None,
+    undrawn: bool,
 ) -> None:
     """Behave as `python COMMAND...` in a fork of the server."""
     os.setsid()
@@ -161,6 +176,8 @@ def _serve(
     os.chdir(cwd)
     multiprocessing.set_start_method(None, force=True)  # resets to the default; the fork has inherited `forkserver`
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    if undrawn:
+        leave_plots_empty(pytest.MonkeyPatch())  # of this process alone
     option, *arguments = command
     code = 1
     try:
