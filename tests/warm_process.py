@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.forkserver import _forkserver  # type: ignore[attr-defined]
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +47,16 @@ def server_cpu_s() -> float:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
+def server() -> ForkServerContext:
+    """Start the server if it does not run yet, and return the context of `multiprocessing` whose processes it forks."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # to import `warm_caches`
+        _forkserver.ensure_running()
+    return context
+
+
 class WarmProcess:
     """A subprocess `python COMMAND...`, forked from the server. Its output goes to files, readable while it runs.
 
@@ -69,11 +79,7 @@ class WarmProcess:
         undrawn: bool = False,
     ) -> None:
         self.out_path, self.err_path = folder / "out", folder / "err"
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # to import `warm_caches`
-            _forkserver.ensure_running()
+        context = server()
         outputs = (self.out_path, self.err_path)
         self.process: ForkServerProcess = context.Process(
             target=_serve, args=(command, outputs, cwd, environment, terminal, undrawn)
