@@ -102,10 +102,10 @@ def log_settings() -> Iterator[None]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace every plot by an empty one, because drawing takes longer than the rest of a small run."""
-    from mtx.page.plots.matplotlib_svg import Figures, Plot
+    """Replace every plot by an empty one."""
+    from warm_process import leave_plots_empty
 
-    monkeypatch.setattr(Figures, "draw", lambda *_, label, **__: Plot("", label))
+    leave_plots_empty(monkeypatch)
 
 
 @pytest.fixture

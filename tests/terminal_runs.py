@@ -20,7 +20,7 @@ TIMEOUT_S = 300
 def in_terminal(
     command: Sequence[str], *, columns: int, folder: Path, watch: Callable[[int, str], None] | None = None
 ) -> tuple[int, list[str], str]:
-    """Run `python COMMAND...` in a new pseudo-terminal.
+    """Run `python COMMAND...` in a new pseudo-terminal; the plots of its page are empty.
 
     Args:
         command: `-m MODULE`, `-c CODE` or a file, and the arguments.
@@ -37,7 +37,7 @@ def in_terminal(
     environment = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
     environment.pop("COLUMNS", None)  # readline, which pytest imports, sets it
     with tempfile.TemporaryDirectory() as unused:
-        process = WarmProcess(tuple(command), Path(unused), folder, environment, os.ttyname(inner))
+        process = WarmProcess(tuple(command), Path(unused), folder, environment, os.ttyname(inner), undrawn=True)
         written = b""
         while True:
             ended = process.returncode is not None

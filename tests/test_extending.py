@@ -57,6 +57,6 @@ def run(command: str, folder: Path, shown: str) -> None:
         arguments = [
             one for one in arguments if not one.startswith("tokenizer.vocab_size") or "character" not in command
         ]
-    done = warm_process.run(*(["-m", "mtx"] if program == "mtx" else []), *arguments, cwd=folder)
+    done = warm_process.run(*(["-m", "mtx"] if program == "mtx" else []), *arguments, cwd=folder, undrawn=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert shown in done.stdout + done.stderr

@@ -16,10 +16,12 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.forkserver import _forkserver  # type: ignore[attr-defined]
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 PRELOADED = [
     *(
@@ -32,6 +34,7 @@ PRELOADED = [
     ),
     *("mtx.training.datamodule", "mtx.training.reference.transformer", "mtx.sweep.terminal_summary"),
     *("pandas", "s3fs", "matplotlib.backends.backend_svg"),
+    "warm_caches",  # last, since it leaves out of the garbage collection what is there
 ]
 
 
@@ -44,6 +47,16 @@ def server_cpu_s() -> float:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
+def server() -> ForkServerContext:
+    """Start the server if it does not run yet, and return the context of `multiprocessing` whose processes it forks."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # to import `warm_caches`
+        _forkserver.ensure_running()
+    return context
+
+
 class WarmProcess:
     """A subprocess `python COMMAND...`, forked from the server. Its output goes to files, readable while it runs.
 
@@ -53,6 +66,7 @@ class WarmProcess:
         cwd: the working folder.
         environment: the variables of the subprocess, instead of those of this process.
         terminal: the path of a terminal that becomes input, output and error stream; None: files get the output.
+        undrawn: whether each plot of a page is empty, as with the fixture `undrawn`.
     """
 
     def __init__(
@@ -62,13 +76,13 @@ class WarmProcess:
         cwd: Path,
         environment: Mapping[str, str],
         terminal: str | None = None,
+        undrawn: bool = False,
     ) -> None:
         self.out_path, self.err_path = folder / "out", folder / "err"
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context = server()
         outputs = (self.out_path, self.err_path)
         self.process: ForkServerProcess = context.Process(
-            target=_serve, args=(command, outputs, cwd, environment, terminal)
+            target=_serve, args=(command, outputs, cwd, environment, terminal, undrawn)
         )
         self.process.start()
         assert self.process.pid is not None
@@ -107,12 +121,13 @@ class WarmProcess:
 
 @contextmanager
 def started(
-    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, undrawn: bool = False
 ) -> Iterator[WarmProcess]:
     """Start `python COMMAND...`, and kill it at the end of the block; a command is `-m MODULE`, `-c CODE` or a file."""
     with tempfile.TemporaryDirectory() as folder:
         words = tuple(map(str, command))
-        process = WarmProcess(words, Path(folder), cwd or Path.cwd(), dict(os.environ if env is None else env))
+        environment = dict(os.environ if env is None else env)
+        process = WarmProcess(words, Path(folder), cwd or Path.cwd(), environment, undrawn=undrawn)
         try:
             yield process
         finally:
@@ -123,11 +138,22 @@ def started(
 
 
 def run(
-    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 110
+    *command: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 110,
+    undrawn: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python COMMAND...` until it ends, and return its output. Raises TimeoutExpired after `timeout` seconds."""
-    with started(*command, cwd=cwd, env=env) as process:
+    with started(*command, cwd=cwd, env=env, undrawn=undrawn) as process:
         return process.wait(timeout)
+
+
+def leave_plots_empty(patch: pytest.MonkeyPatch) -> None:
+    """Replace every plot by an empty one, because drawing takes longer than the rest of a small run."""
+    from mtx.page.plots.matplotlib_svg import Figures, Plot
+
+    patch.setattr(Figures, "draw", lambda *_, label, **__: Plot("", label))
 
 
 def _serve(
@@ -136,6 +162,7 @@ def _serve(
     cwd: Path,
     environment: Mapping[str, str],
     terminal: str | None,
+    undrawn: bool,
 ) -> None:
     """Behave as `python COMMAND...` in a fork of the server."""
     os.setsid()
@@ -155,6 +182,8 @@ def _serve(
     os.chdir(cwd)
     multiprocessing.set_start_method(None, force=True)  # resets to the default; the fork has inherited `forkserver`
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    if undrawn:
+        leave_plots_empty(pytest.MonkeyPatch())  # of this process alone
     option, *arguments = command
     code = 1
     try:

@@ -239,6 +239,13 @@ class StoredConfig:
     configs: tuple[str, ...]
 
 
+def sources_of(loader: ConfigLoader) -> list[dict[str, str]]:
+    """Return where a loader looks for configs, as in the key `hydra.runtime.config_sources`."""
+    return [
+        {"provider": source.provider, "schema": source.scheme(), "path": source.path} for source in loader.get_sources()
+    ]
+
+
 def stored_config(path: str, sources: Iterable[Mapping[str, str]]) -> StoredConfig | None:
     """Return a config file, or None if there is none.
 

@@ -20,6 +20,7 @@ from mtx.app.hydra_internals import (
     command_line,
     group_names,
     main_loader,
+    sources_of,
     stored_config,
     unknown_flags,
     wrong_flag_problem,
@@ -244,10 +245,7 @@ def composition_error_message(
 def starts_sweep(overrides: Sequence[Override], loader: ConfigLoader) -> bool:
     """Return whether an experiment among the overrides starts a sweep by itself, so that -m is not needed."""
     names = [override.value() for override in overrides if override.key_or_group == "experiment"]
-    sources = [
-        {"provider": source.provider, "schema": source.scheme(), "path": source.path} for source in loader.get_sources()
-    ]
-    found = [stored_config(f"experiment/{name}", sources) for name in names if isinstance(name, str)]
+    found = [stored_config(f"experiment/{name}", sources_of(loader)) for name in names if isinstance(name, str)]
     settings = [each.content.get("hydra") for each in found if each is not None]
     return any(isinstance(hydra, dict) and hydra.get("mode") == RunMode.MULTIRUN.name for hydra in settings)
 

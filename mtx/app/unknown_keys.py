@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from mtx.app.corrected_command import command, replaced
+from mtx.app.hydra_internals import sources_of, stored_config
 from mtx.components.allowed_targets import TARGET_KEY, allowed_target
 from mtx.components.check_and_build import parameter_annotations
 from mtx.components.groups import GROUPS
@@ -108,7 +109,11 @@ def _meant(
         kept = [each for each, key in typed if not key.startswith("task.") or key.removeprefix("task.") in node]
         return f"task=check checks no keys of another task. Leave them out: {command(kept)}"
     group = parts[1] if group == "hydra" else group  # groups of mtx choose the launcher and the sweeper of Hydra
-    options = [name for name in _options(loader, group) if _has_key(loader, group, name, parts)]
+    options = [
+        name
+        for name in _options(loader, group)
+        if _may_have_key(loader, group, name, parts) and _has_key(loader, group, name, parts)
+    ]
     if not options:
         return None
     kept = [argument for argument in arguments if argument.partition("=")[0] != group]
@@ -144,6 +149,17 @@ def _takes(options: Mapping[str, Any], key: str, name: str) -> bool:
 
 def _options(loader: ConfigLoader, group: str) -> list[str]:
     return loader.get_group_options(group, ObjectType.CONFIG)
+
+
+def _may_have_key(loader: ConfigLoader, group: str, option: str, parts: Sequence[str]) -> bool:
+    """Return whether the file of an option has the key, or refers to other files; only then a composition can have it.
+
+    A composition takes a tenth of a second, and a group has a dozen options.
+    """
+    stored = stored_config(f"{group}/{option}", sources_of(loader))
+    if stored is None or stored.package != parts[0] or stored.options or stored.configs:
+        return True
+    return parts[1] in stored.content
 
 
 def _has_key(loader: ConfigLoader, group: str, option: str, parts: Sequence[str]) -> bool:

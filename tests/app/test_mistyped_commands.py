@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Mtx
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
@@ -409,6 +411,20 @@ def test_options_of_the_user_are_known_to_messages(own_options: Path, place: str
     assert "sampler has no key 'max_tokns'. There are: max_tokens" in told
     with hydra_loader(command_line(flags).config_dir, search_path_of(command_line(flags).overrides)) as loader:
         assert "small" in loader.get_group_options("sampler")
+
+
+def test_only_options_that_can_have_a_mistyped_key_are_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_configuration = ConfigLoaderImpl.load_configuration
+    composed: list[str] = []
+
+    def load(loader: ConfigLoaderImpl, name: str, overrides: list[str], **options: Any) -> Any:
+        composed.extend(overrides)
+        return load_configuration(loader, name, overrides, **options)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", load)
+    told = composition_error_message(ValueError("no problem"), ["sampler=token_budget", "sampler.num_shapes=4"])
+    assert "sampler=static_shapes has it" in told
+    assert composed == ["sampler=token_budget", "sampler=static_shapes"]
 
 
 @pytest.mark.parametrize("name", ["~nosuchuser/a.tsv", "~nosuchuser", "~no such user/a"])

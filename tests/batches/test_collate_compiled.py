@@ -2,9 +2,8 @@
 
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -257,12 +256,12 @@ def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
 
-    def start() -> "subprocess.Popen[str]":
-        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-
-    first = [start(), start()]
-    assert sorted(process.communicate(timeout=100)[0].strip() for process in first) == ["False", "True"]
-    assert start().communicate(timeout=100)[0].strip() == "False", "a later process needs no numba"
+    # The server has not imported numba either, as the next test shows.
+    with ExitStack() as stack:
+        first = [stack.enter_context(warm_process.started("-c", code, env=environment)) for _ in range(2)]
+        assert sorted(process.wait(100).stdout.strip() for process in first) == ["False", "True"]
+    later = warm_process.run("-c", code, env=environment)
+    assert later.stdout.strip() == "False", "a later process needs no numba"
 
 
 def test_importing_mtx_does_not_import_numba() -> None:

@@ -201,15 +201,19 @@ def test_a_component_that_refuses_a_value_says_so_before_any_work() -> None:
         ["experiment=quick_fit", "tokenizer.vocab_size=300"],
         ["filter=selection", "filter@filter.before=selection", "+filter.rules.a={column: source_chars, max: 3}"],
         ["downloader=mixture", "downloader.sources={news: news.tsv}", "hydra/job_logging=disabled"],
+        ["experiment=quick_look", "tokenizer=byte", "~tokenizer.vocab_size", "++trainer.max_steps=${seed}"],
+        ["sampler=random,bucket", "seed=1,2"],
     ],
     ids=" ".join,
 )
 def test_the_caches_of_the_tests_change_no_config(overrides: list[str], cached_composition: pytest.MonkeyPatch) -> None:
     def composed_whole() -> str:
         with hydra_loader() as loader:
-            return OmegaConf.to_yaml(loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN))
+            mode = RunMode.MULTIRUN if "seed=1,2" in overrides else RunMode.RUN
+            return OmegaConf.to_yaml(loader.load_configuration(CONFIG_NAME, overrides, mode))
 
-    cached = composed_whole()
+    first, cached = composed_whole(), composed_whole()
+    assert first == cached
     cached_composition.undo()
     try:
         assert composed_whole() == cached

@@ -2,18 +2,19 @@ import dataclasses
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import warm_process
 from conf_options import storages
+from warm_process import WarmProcess
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
@@ -360,7 +361,8 @@ def build():
     return TranslationDataset(id="one", name="s", stage="raw", split="train", languages=("a", "b"), data=batches())
 
 print("ready", flush=True)
-sys.stdin.readline()
+while not Path(location).with_name("go").exists():
+    time.sleep(0.001)
 if do == "add":
     try:
         repo.add(build())
@@ -377,44 +379,43 @@ else:
 """
 
 
-def start_workers(repo: DatasetRepo, location: Path, *tasks: str) -> list[subprocess.Popen[str]]:
-    layers = [type(repo.fal).__name__, type(repo.oal).__name__, str(location)]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, do, *layers, str(me)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for me, do in enumerate(tasks)
-    ]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
-    return workers
+@pytest.fixture
+def start_workers(repo: DatasetRepo, tmp_path: Path) -> Iterator[Callable[..., list[WarmProcess]]]:
+    """Return a function that starts a process for each task; the processes wait until `go`."""
+    layers = [type(repo.fal).__name__, type(repo.oal).__name__, str(tmp_path / "store")]
+    with ExitStack() as stack:
+
+        def start(*tasks: str) -> list[WarmProcess]:
+            workers = [
+                stack.enter_context(warm_process.started("-c", WORKER, do, *layers, str(me)))
+                for me, do in enumerate(tasks)
+            ]
+            for worker in workers:
+                worker.wait_for("ready\n", 60)
+            return workers
+
+        yield start
 
 
-def finish(workers: list[subprocess.Popen[str]]) -> list[str]:
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    ended = [worker.communicate(timeout=60) for worker in workers]
-    assert [error for _, error in ended] == [""] * len(workers)
-    return [output for output, _ in ended]
+def finish(workers: list[WarmProcess], tmp_path: Path) -> list[str]:
+    (tmp_path / "go").touch()
+    ended = [worker.wait(60) for worker in workers]
+    assert [(each.returncode, each.stderr) for each in ended] == [(0, "")] * len(workers)
+    return [each.stdout.removeprefix("ready\n") for each in ended]
 
 
-def test_four_processes_that_ask_at_once_build_once(repo: DatasetRepo, tmp_path: Path) -> None:
-    outputs = finish(start_workers(repo, tmp_path / "store", *["build"] * 4))
+def test_four_processes_that_ask_at_once_build_once(
+    repo: DatasetRepo, start_workers: Callable[..., list[WarmProcess]], tmp_path: Path
+) -> None:
+    outputs = finish(start_workers(*["build"] * 4), tmp_path)
     assert sorted(outputs) == ["1001\n"] * 3 + ["built\n1001\n"]
     assert len(repo.get("one")) == 1001
 
 
 def test_of_two_processes_that_add_one_name_one_is_refused_and_the_other_kept(
-    repo: DatasetRepo, tmp_path: Path
+    repo: DatasetRepo, start_workers: Callable[..., list[WarmProcess]], tmp_path: Path
 ) -> None:
-    outputs = finish(start_workers(repo, tmp_path / "store", "add", "add"))
+    outputs = finish(start_workers("add", "add"), tmp_path)
     assert sorted(outputs) == ["built\n", "built\nlate\n"]
     rows = repo.get("one").data
     assert rows is not None
@@ -424,17 +425,14 @@ def test_of_two_processes_that_add_one_name_one_is_refused_and_the_other_kept(
 
 @pytest.mark.parametrize(("do", "last_words"), [("hang", "writing"), ("dies before the manifest", "rows written")])
 def test_a_build_that_is_killed_leaves_a_store_that_the_next_one_goes_on_from(
-    repo: DatasetRepo, tmp_path: Path, do: str, last_words: str
+    repo: DatasetRepo, start_workers: Callable[..., list[WarmProcess]], tmp_path: Path, do: str, last_words: str
 ) -> None:
     repo.add(dataset_of("before"))
-    (worker,) = start_workers(repo, tmp_path / "store", do)
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write("go\n")
-    worker.stdin.flush()
-    assert [worker.stdout.readline().strip() for _ in range(2)] == ["built", last_words]
+    (worker,) = start_workers(do)
+    (tmp_path / "go").touch()
+    worker.wait_for(f"built\n{last_words}\n", 60)
     worker.send_signal(signal.SIGKILL)
-    worker.communicate()
+    assert worker.wait(60).returncode == -signal.SIGKILL
     assert repo.show()["id"].tolist() == ["before"]
     assert repo.get_or_build("one", dataset_of).n == 2
     repo.verify("one")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import warm_process
 
 from mtx.data.filter.default import DefaultFilter
 from mtx.data.filter.none import NoFilter
@@ -130,7 +131,7 @@ def _prepare_elsewhere(root: Path, results: "multiprocessing.Queue[StageIds]") -
 
 
 def test_processes_that_ask_at_once_build_each_stage_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = warm_process.server()
     results: multiprocessing.Queue[StageIds] = context.Queue()
     processes = [context.Process(target=_prepare_elsewhere, args=(tmp_path, results)) for _ in range(3)]
     for process in processes:
@@ -144,7 +145,7 @@ def test_processes_that_ask_at_once_build_each_stage_once(tmp_path: Path) -> Non
 
 
 def test_a_killed_process_leaves_a_store_that_the_next_one_finishes(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = warm_process.server()
     results: multiprocessing.Queue[StageIds] = context.Queue()
     process = context.Process(target=_prepare_elsewhere, args=(tmp_path, results))
     process.start()

@@ -19,6 +19,8 @@ from mtx.page.render import render
 from mtx.page.scripts import escaped_json
 from mtx.records.job_records import read_results
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # these tests read texts of the page, and no plot
+
 HOSTILE = "</script><script>alert(1)</script><!--|&%$#_{}~^\\ \n\u2028"
 
 

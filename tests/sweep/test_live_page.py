@@ -47,6 +47,7 @@ def begin(folder: Path, validations: list[dict[str, Any]]) -> None:
     (folder / "training.json").write_text(json.dumps({"validations": validations}))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_exists_before_the_first_job_and_says_that_all_wait(tmp_path: Path) -> None:
     plan(tmp_path)
     LivePage(tmp_path).write()
@@ -104,6 +105,7 @@ def test_the_time_left_follows_from_the_jobs_that_ended(tmp_path: Path) -> None:
     assert sweep_progress([], None, at_end).left_s is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_is_written_again_only_after_progress_and_not_too_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_page_is_written_again_only_after_progress_and_not_too_often(
     assert not path.exists()  # nothing has changed
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_without_progress_is_written_again_after_five_minutes_and_says_that_it_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +143,7 @@ def test_a_page_without_progress_is_written_again_after_five_minutes_and_says_th
     assert '"is_followed": true' in path.read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_process_writes_the_page_only_if_it_is_old_and_no_failure_ends_the_sweep(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_page_of_running_sweep(tmp_path)
@@ -176,6 +180,7 @@ def test_a_page_of_many_jobs_is_written_less_often_and_by_one_process(
     assert ages[0] < 10, "a page that is being written counts as young"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_job_that_ends_while_another_writes_the_page_is_on_the_page_that_this_one_writes_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +206,7 @@ def test_a_job_that_ends_while_another_writes_the_page_is_on_the_page_that_this_
     assert not (tmp_path / "page.request").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("age_s", [0, 1000])
 def test_without_a_launcher_jobs_that_end_while_another_reads_results_are_on_the_last_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_s: int
@@ -236,6 +242,7 @@ def test_without_a_launcher_jobs_that_end_while_another_reads_results_are_on_the
     assert not (tmp_path / "page.request").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_launcher_jobs_that_never_start_do_not_keep_the_last_job_off_a_young_page(tmp_path: Path) -> None:
     plan(tmp_path, ["a", "b"])
     LivePage(tmp_path).write()
@@ -246,6 +253,7 @@ def test_without_a_launcher_jobs_that_never_start_do_not_keep_the_last_job_off_a
     assert RELOADS not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_job_that_ends_after_its_launcher_died_writes_a_page_that_does_not_reload(tmp_path: Path) -> None:
     plan(tmp_path, ["a"])
     LivePage(tmp_path).write()
@@ -255,6 +263,7 @@ def test_a_job_that_ends_after_its_launcher_died_writes_a_page_that_does_not_rel
     assert RELOADS not in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_that_vanishes_does_not_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan(tmp_path)
     finish(tmp_path / "model" / "0", "a", 2.0)
@@ -269,6 +278,7 @@ def test_a_file_that_vanishes_does_not_end_the_sweep(tmp_path: Path, monkeypatch
     page.tick()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_of_folders_of_which_one_is_a_running_sweep_are_interim_and_their_page_does_not_reload(
     tmp_path: Path,
 ) -> None:

@@ -1,6 +1,5 @@
 """Batches that are padded to the plan's widths, from the plan to the tensors."""
 
-import multiprocessing
 import pickle
 from functools import partial
 from typing import Any
@@ -71,7 +70,7 @@ def test_a_plain_dataloader_serves_the_same(workers: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_a_plain_dataloader_serves_the_same_from_processes_that_share_nothing() -> None:
     # As spawned ones, they get what they need by pickling alone; but what they import is imported once for all.
-    multiprocessing.set_forkserver_preload(warm_process.PRELOADED)
+    warm_process.server()
     check_plain_dataloader({"num_workers": 2, "multiprocessing_context": "forkserver"})
 
 
