@@ -74,7 +74,7 @@ class RemoteFolder:
         """
         with self._convert_errors("read") as (fs, root):
             try:
-                return bytes(fs.cat_file(f"{root}/{key}"))
+                return self._content(fs, f"{root}/{key}")
             except FileNotFoundError:
                 self._check_bucket(fs, root)
                 return None
@@ -86,7 +86,8 @@ class RemoteFolder:
         """
         with self._convert_errors("written") as (fs, root):
             path = f"{root}/{key}"
-            if fs.exists(path):
+            with suppress(FileNotFoundError):  # one request; `fs.exists` sends two for an object that is missing
+                self._content(fs, path)
                 return False
             for attempt in range(CONFLICT_ATTEMPTS):
                 try:
@@ -94,7 +95,7 @@ class RemoteFolder:
                     return True
                 except FileExistsError:
                     # The library repeats a request whose answer was lost, so the existing object may be ours.
-                    return bytes(fs.cat_file(path)) == content
+                    return self._content(fs, path) == content
                 except (NotImplementedError, TypeError, ValueError):  # a file system without exclusive creation
                     fs.pipe_file(path, content)
                     return True
@@ -117,15 +118,11 @@ class RemoteFolder:
             return True
 
     def exists(self, key: str) -> bool:
-        """Return whether the object `key` exists.
+        """Return whether the small object `key` exists; its bytes are read, because that takes one request.
 
         Raises StoreError if the store cannot be read or the bucket is missing.
         """
-        with self._convert_errors("read") as (fs, root):
-            found = bool(fs.exists(f"{root}/{key}"))
-            if not found:
-                self._check_bucket(fs, root)
-            return found
+        return self.read(key) is not None
 
     def files(self, folder: str = "") -> list[RemoteFile]:
         """Return the objects directly in `folder`, without those in its subfolders. Raises StoreError."""
@@ -194,6 +191,12 @@ class RemoteFolder:
                 return [(now - fs.modified(f"{root}/{key}")).total_seconds() for key in keys]
             finally:
                 fs.rm_file(f"{root}/{mark}")
+
+    def _content(self, fs: "AbstractFileSystem", path: str) -> bytes:
+        """Return the bytes of a small object, by a single request. Raises FileNotFoundError."""
+        # With more than one connection, s3fs asks for the size first, and for a missing object also for a listing.
+        is_s3 = self.url.startswith(("s3://", "s3a://"))
+        return bytes(fs.cat_file(path, max_concurrency=1) if is_s3 else fs.cat_file(path))
 
     def _entries(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         at = f"{folder}/" if folder else ""
