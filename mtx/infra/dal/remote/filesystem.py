@@ -73,11 +73,10 @@ class RemoteFolder:
         Raises StoreError if the bucket is missing.
         """
         with self._convert_errors("read") as (fs, root):
-            try:
-                return self._content(fs, f"{root}/{key}")
-            except FileNotFoundError:
+            content = self._content(fs, f"{root}/{key}")
+            if content is None:
                 self._check_bucket(fs, root)
-                return None
+            return content
 
     def create(self, key: str, content: bytes) -> bool:
         """Write the new object `key` and return True; return False, and write nothing, if the object exists.
@@ -86,8 +85,7 @@ class RemoteFolder:
         """
         with self._convert_errors("written") as (fs, root):
             path = f"{root}/{key}"
-            with suppress(FileNotFoundError):  # one request; `fs.exists` sends two for an object that is missing
-                self._content(fs, path)
+            if self._content(fs, path) is not None:  # one request; `fs.exists` sends two for a missing object
                 return False
             for attempt in range(CONFLICT_ATTEMPTS):
                 try:
@@ -192,11 +190,16 @@ class RemoteFolder:
             finally:
                 fs.rm_file(f"{root}/{mark}")
 
-    def _content(self, fs: "AbstractFileSystem", path: str) -> bytes:
-        """Return the bytes of a small object, by a single request. Raises FileNotFoundError."""
+    def _content(self, fs: "AbstractFileSystem", path: str) -> bytes | None:
+        """Return the bytes of a small object, by a single request; None if it is missing."""
         # With more than one connection, s3fs asks for the size first, and for a missing object also for a listing.
         is_s3 = self.url.startswith(("s3://", "s3a://"))
-        return bytes(fs.cat_file(path, max_concurrency=1) if is_s3 else fs.cat_file(path))
+        try:
+            return bytes(fs.cat_file(path, max_concurrency=1) if is_s3 else fs.cat_file(path))
+        except FileNotFoundError as error:
+            # A frame of fsspec refers to the error: a cycle, in which all callers' variables would outlive their use.
+            error.__traceback__ = None
+            return None
 
     def _entries(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         at = f"{folder}/" if folder else ""

@@ -49,6 +49,7 @@ class LocalCopies(ArrowFileLayer):
         super().__init__(location=location)
         self.cache_gb = cache_gb
         self._told_gb = 0.0
+        self._is_exceeded = False
 
     def path(self, name: str) -> Path:
         """Return the path of a copy. Raises StoreError if `name` is not a valid name."""
@@ -78,7 +79,9 @@ class LocalCopies(ArrowFileLayer):
                     fetch(path)
                     buffer = _mapped(path, info.num_bytes)
             if buffer is not None:
-                break
+                return buffer
+        if self._is_exceeded:  # what was in use then may be free now
+            self.make_room(kept=info.sha256)
         return buffer
 
     def remove_damaged(self, sha256: str) -> None:
@@ -100,10 +103,11 @@ class LocalCopies(ArrowFileLayer):
         total = num_bytes + sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if total <= self.cache_gb * 1e9:
-                return
+                break
             if (name := _payload_name(path)) != kept and self._remove_unused(path, name):
                 total -= size
-        if total > self.cache_gb * 1e9:
+        self._is_exceeded = total > self.cache_gb * 1e9
+        if self._is_exceeded:
             self._tell(total)
 
     def _write(self, path: Path, schema: "pa.Schema", batches: "Iterator[pa.RecordBatch]") -> PayloadInfo:
