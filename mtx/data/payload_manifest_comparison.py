@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from mtx.data.dataset import Shard, TranslationDataset
 from mtx.errors import DamagedError
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
+from mtx.infra.dal.protocols import CopyingFileLayer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +39,22 @@ def damaged_part(dataset: TranslationDataset, rows: "Rows") -> str:
         start += shard.num_rows
     found = ", ".join(damaged)
     return f" in shard {found} of {len(dataset.shards)}" if damaged else " outside its rows, which are undamaged"
+
+
+def payload_rows(manifest: TranslationDataset, fal: "FileLayer") -> "Rows":
+    """Return the rows in the payload of a dataset, without those of other datasets that it selects from or patches.
+
+    Raises NotStoredError, or DamagedError if size or number of rows differ from the manifest.
+    """
+    known = manifest.payload
+    if known is not None and isinstance(fal, CopyingFileLayer):
+        rows = fal.read_payload(manifest.id, known)
+    else:
+        if known is not None:
+            compare(manifest.id, "bytes", fal.num_bytes(manifest.id), known.num_bytes)
+        rows = fal.read(manifest.id)
+    compare(manifest.id, "rows", len(rows), manifest.n if known is None else known.num_rows)
+    return rows
 
 
 def _is_whole(shard: Shard, rows: "pa.Table") -> bool:

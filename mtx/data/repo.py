@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from mtx.components.identity import JSON
 from mtx.data.dataset import TranslationDataset, is_former
-from mtx.data.payload_manifest_comparison import changed_error, compare, damaged_part, sizes_match
+from mtx.data.payload_manifest_comparison import changed_error, compare, damaged_part, payload_rows, sizes_match
 from mtx.errors import AlreadyStoredError, DamagedError, NewerFormatError, NotStoredError, StoreError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.maintenance_protocols import Damage, FileMaintenance, ObjectMaintenance
@@ -90,7 +91,7 @@ class DatasetRepo:
         assert manifest.payload is not None
         try:
             if isinstance(self.fal, CopyingFileLayer):
-                self.fal.renew_copy(manifest.id)
+                self.fal.renew_copy(manifest.id, manifest.payload)
                 return
             compare(manifest.id, "bytes", self.fal.num_bytes(manifest.id), manifest.payload.num_bytes)
             found = self.fal.sha256(manifest.id)
@@ -103,15 +104,11 @@ class DatasetRepo:
         """Return the rows in the payload of a dataset. Raises NotStoredError or DamagedError."""
         dataset_id = manifest.id
         try:
-            if manifest.payload is not None:
-                compare(dataset_id, "bytes", self.fal.num_bytes(dataset_id), manifest.payload.num_bytes)
-            rows = self.fal.read(dataset_id)
+            return payload_rows(manifest, self.fal)
         except NotStoredError as error:
             if not self.oal.exists(dataset_id):  # another process removed the dataset after its manifest was read
                 raise
             raise DamagedError(f"{dataset_id} has a manifest, but its rows are missing. {VERIFY_HINT}") from error
-        compare(dataset_id, "rows", len(rows), manifest.n if manifest.payload is None else manifest.payload.num_rows)
-        return rows
 
     def _base_rows(self, dataset_id: str, base_id: str) -> "Rows":
         """Return the rows that another dataset selects from or patches. Raises DamagedError if they are missing."""
@@ -203,7 +200,10 @@ class DatasetRepo:
 
     def manifest(self, dataset_id: str) -> TranslationDataset:
         """Return a dataset's manifest, without rows. Raises NotStoredError, DamagedError or NewerFormatError."""
-        dataset = TranslationDataset.from_manifest(self.oal.read(dataset_id))
+        return self._manifest_of(dataset_id, self.oal.read(dataset_id))
+
+    def _manifest_of(self, dataset_id: str, value: JSON) -> TranslationDataset:
+        dataset = TranslationDataset.from_manifest(value)
         compare(dataset_id, "id in its manifest", dataset.id, dataset_id)
         return dataset
 
@@ -283,7 +283,8 @@ class DatasetRepo:
         self.before_writing()
         if self.oal.exists(dataset.id):
             raise AlreadyStoredError(already_stored_message(dataset.id, self._location()))
-        if self.fal.exists(dataset.id):  # rows without a manifest: the remains of an interrupted build
+        # Rows without a manifest are the remains of an interrupted build. In a bucket no name leads to them.
+        if not isinstance(self.fal, CopyingFileLayer) and self.fal.exists(dataset.id):
             self.fal.delete(dataset.id)
         payload = self.fal.create(dataset.id, dataset.data if dataset.data is not None else [])
         num_rows = dataset.n if dataset.changes else payload.num_rows

@@ -6,7 +6,7 @@ from typing import Any
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.errors import NotStoredError
-from mtx.infra.dal.protocols import Connectable
+from mtx.infra.dal.protocols import Connectable, FindingObjectLayer
 
 
 class RepoSession(DatasetRepo):
@@ -65,6 +65,10 @@ class RepoSession(DatasetRepo):
         super().remove(dataset_id)
 
     def _stored_manifest(self, dataset_id: str) -> TranslationDataset | None:
+        if dataset_id not in self._manifests and isinstance(self.oal, FindingObjectLayer):
+            if (value := self.oal.find(dataset_id)) is None:
+                return None
+            self._manifests[dataset_id] = self._manifest_of(dataset_id, value)
         try:  # one request instead of two (`exists` and `manifest`)
             return self.manifest(dataset_id)
         except NotStoredError:

@@ -75,7 +75,7 @@ class ShardStages:
             first = self._first
             cut = tuple(of for split, of in first.filtered.items() if split != "train" and self._is_cut(split))
             return ShardIds(0, first.raw["train"], first.filtered["train"], first.encoded["train"], cut)
-        runner = StageRunner(self._store)
+        runner = StageRunner(self._store, tells_former=False)  # the preparation of shard 0 has told
         shard = self.shards.shard(number)
         info = shard.info()
         raw_id = build_raw(shard, runner, info, "train")

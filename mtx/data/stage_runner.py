@@ -30,6 +30,7 @@ from mtx.infra.dal.atomic_file import atomic_file, remove_leftovers
 from mtx.infra.dal.chunked_columns import regrouped_batches
 from mtx.infra.dal.locks import path_lock
 from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest, json_bytes, read_json
+from mtx.infra.dal.remote_url_check import is_url
 from mtx.infra.dal.row_digest import RowDigest, digest_of
 from mtx.progress.formatting import drop_counts
 from mtx.progress.progress_log import say
@@ -115,6 +116,7 @@ class StageRunner:
         repo: the session that reads and writes the store's repository; None: a new session.
         engine: runs the tasks; None: they run one after the other in this process. `close` ends its processes.
         shard_rows: maximum number of input rows per task.
+        tells_former: whether datasets of earlier versions of mtx are searched for, before the first dataset is built.
 
     Attributes:
         built: ids of the datasets that this runner has built because they were missing.
@@ -127,6 +129,7 @@ class StageRunner:
         repo: RepoSession | None = None,
         engine: Engine | None = None,
         shard_rows: int = SHARD_ROWS,
+        tells_former: bool = True,
     ) -> None:
         self.store = store
         self.repo = repo or RepoSession(store.repo)
@@ -135,6 +138,7 @@ class StageRunner:
         self._known: set[str] = set()  # ids that were built here, or were already reported as reused
         self._engine = engine or InProcessEngine()
         self._shard_rows = shard_rows
+        self._tells_former = tells_former
 
     def open_model(self, model_id: str) -> Path:
         """Return the folder of a stored model, whose whole content this runner checks only once."""
@@ -173,7 +177,9 @@ class StageRunner:
         return self.store.scratch() / dataset_id
 
     def _build(self, dataset_id: str, stage: Stage) -> TranslationDataset:
-        if not self.built and (former := self.repo.former_names()):
+        # The search reads every manifest, and in a bucket each is a request.
+        searches = self._tells_former and not self.built and not is_url(self.store.location)
+        if searches and (former := self.repo.former_names()):
             log.warning(
                 "%d datasets in %s were written by an earlier version of mtx; no run uses them now, and needed data is "
                 "built again. mtx task=gc lists them, and mtx task=gc yes=true removes them",

@@ -4,6 +4,9 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from mtx.components.identity import digest
 from mtx.data.repo import DatasetRepo
@@ -18,9 +21,13 @@ from mtx.infra.dal.remote_url_check import checked_url, is_url
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.library_errors import library_reason
 
+if TYPE_CHECKING:
+    from mtx.infra.dal.remote.filesystem import RemoteFolder
+
 CACHE = "~/.cache/mtx/remote"
 FORMAT_VERSION = 1  # version of the folder layout; version 1 writes no VERSION_FILE, later versions must write it
 VERSION_FILE = "mtx-store.json"
+CacheGB = Annotated[float, Field(gt=0)]
 WORK_LOCK = ".lock"  # lock file in a subfolder of `scratch`; its owner holds the lock, so `task=gc` keeps the folder
 
 
@@ -35,6 +42,8 @@ class Store:
         datasets: subfolder of `root` for datasets. Options that store manifests in different formats, but payloads in
             the same format, need different subfolders.
         cache: folder for copies from remote stores, with one subfolder per store.
+        cache_gb: bound of the copies of payload of a remote store, in 10⁹ bytes; None: there is no bound. See
+            `LocalCopies`.
 
     Attributes:
         root: the local folder; for a remote store, the folder of its copies.
@@ -52,13 +61,15 @@ class Store:
         files: Callable[..., FileLayer],
         datasets: str = "datasets",
         cache: str | os.PathLike[str] = CACHE,
+        cache_gb: CacheGB | None = None,
     ) -> None:
         if not os.fspath(root):
             raise ConfigError(
                 "storage.root is a folder, but is empty. Set storage.root=FOLDER, or set the variable MTX_STORE"
             )
+        self._bucket: RemoteFolder | None = None
         if is_url(root):
-            self._open_remote(os.fspath(root), files, expanded_path(cache).absolute())
+            self._open_remote(os.fspath(root), files, expanded_path(cache).absolute(), cache_gb)
             return
         self.root = expanded_path(root).absolute()
         self.location = str(self.root)
@@ -74,9 +85,10 @@ class Store:
         self.models: ArtifactLayer = FolderArtifactLayer(location=self.root / "models")
         self.damaged = self.root / "damaged"
 
-    def _open_remote(self, root: str, files: Callable[..., FileLayer], cache: Path) -> None:
+    def _open_remote(self, root: str, files: Callable[..., FileLayer], cache: Path, cache_gb: float | None) -> None:
         from mtx.infra.dal.remote.artifacts import RemoteArtifactLayer
         from mtx.infra.dal.remote.file_layer import RemoteFileLayer
+        from mtx.infra.dal.remote.filesystem import RemoteFolder
         from mtx.infra.dal.remote.manifests import RemoteObjectLayer
 
         self.location = checked_url(root)
@@ -86,13 +98,14 @@ class Store:
                 "Choose storage=sqlite_arrow, the default, or a local folder with storage.root=FOLDER"
             )
         self.root = cache / digest(self.location)
+        self._bucket = RemoteFolder(self.location)
 
         def bundles(name: str) -> RemoteArtifactLayer:
             return RemoteArtifactLayer(location=f"{self.location}/{name}", cache=self.root / name)
 
         datasets = f"{self.location}/datasets"
         self.repo = DatasetRepo(
-            fal=RemoteFileLayer(location=datasets, cache=self.root / "datasets"),
+            fal=RemoteFileLayer(location=datasets, cache=self.root / "datasets", cache_gb=cache_gb),
             oal=RemoteObjectLayer(location=datasets),
             before_writing=self.check_version,
         )
@@ -117,10 +130,8 @@ class Store:
         format_version(marker, f"the store {self.location}", FORMAT_VERSION)
 
     def _marker(self) -> bytes | None:
-        if is_url(self.location):
-            from mtx.infra.dal.remote.filesystem import RemoteFolder
-
-            return RemoteFolder(self.location).read(VERSION_FILE)
+        if self._bucket is not None:
+            return self._bucket.read(VERSION_FILE)
         path = self.root / VERSION_FILE
         return path.read_bytes() if path.exists() else None
 

@@ -59,7 +59,7 @@ def test_without_the_environment_variable_the_store_is_in_the_home_folder(
 def test_options_differ_in_their_layers_alone() -> None:
     options = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONF.glob("*.yaml"))]
     assert len({option["root"] for option in options}) == 1
-    keys = ("_target_", "root", "cache", "objects", "files", "datasets")
+    keys = ("_target_", "root", "cache", "cache_gb", "objects", "files", "datasets")
     assert {tuple(option) for option in options} == {keys}
     by_payload = {(option["files"]["_target_"], option["datasets"]) for option in options}
     assert len(by_payload) == len(options), "two options with the same payload would take each other's for leftovers"

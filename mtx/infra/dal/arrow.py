@@ -4,9 +4,9 @@ Opening an Arrow file takes the same time at any file size.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mtx.errors import DamagedError
 from mtx.exhausted_resources import raise_if_exhausted
@@ -76,16 +76,33 @@ def open_arrow(path: str) -> "Rows":
     """
     import pyarrow as pa
 
+    return rows_of_source(lambda: pa.memory_map(path), path, (open_arrow, (path,)))
+
+
+def rows_of_source(
+    source: Callable[[], "pa.NativeFile"], path: str, reopen: "tuple[Callable[..., Rows], tuple[Any, ...]]"
+) -> "Rows":
+    """Return the rows of an Arrow IPC file, without copying them.
+
+    Args:
+        source: returns the open file.
+        path: path of the file, for messages.
+        reopen: a function and its arguments that open the rows again in another process.
+
+    Raises DamagedError if the source cannot be read as an Arrow IPC file.
+    """
+    import pyarrow as pa
+
     from mtx.infra.dal.arrow_rows import Rows
     from mtx.infra.dal.compressed_rows import CompressedRows, is_chunked
 
     try:
-        reader = pa.ipc.open_file(pa.memory_map(path), options=pa.ipc.IpcReadOptions(use_threads=False))
+        reader = pa.ipc.open_file(source(), options=pa.ipc.IpcReadOptions(use_threads=False))
         if is_chunked(reader.schema):
-            return CompressedRows(reader, path, (open_arrow, (path,)))
+            return CompressedRows(reader, path, reopen)
         table = reader.read_all()
         table.validate()  # checks that offsets end within their buffers; takes the same time at any file size
-        return Rows(table, reopen=(open_arrow, (path,)))
+        return Rows(table, reopen=reopen)
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise_if_exhausted(error)
         raise DamagedError(f"{path} cannot be read as an Arrow file: {library_reason(error)}. {VERIFY_HINT}") from error

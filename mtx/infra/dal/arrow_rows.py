@@ -190,7 +190,7 @@ class Rows(Sequence[dict[str, Any]]):
         )
 
     def _where(self) -> str:
-        """Return the path of the file that holds the rows, for error messages."""
+        """Return the path of the file that holds the rows, or the name of the payload, for error messages."""
         return str(self._reopen[1][0]) if self._reopen and self._reopen[1] else "a payload"
 
     def __eq__(self, other: object) -> bool:

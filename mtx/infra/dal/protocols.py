@@ -62,6 +62,14 @@ class Connectable(Protocol):
 
 
 @runtime_checkable
+class FindingObjectLayer(Protocol):
+    """An object layer that needs less time to tell that a name is missing than to list all names for a message."""
+
+    def find(self, name: str) -> JSON | None:
+        """Return the value of `name`, or None if `name` is not stored."""
+
+
+@runtime_checkable
 class FileLayer(Protocol):
     """Stores payload (rows) by name. Readers never see an incomplete payload.
 
@@ -102,9 +110,15 @@ class FileLayer(Protocol):
 
 @runtime_checkable
 class CopyingFileLayer(Protocol):
-    """A file layer whose `read` returns rows of a local copy of the payload."""
+    """A file layer whose `read` returns rows of a local copy of the payload.
 
-    def renew_copy(self, name: str) -> None:
+    The caller passes what the manifest says of the payload, so that the layer does not read the manifest again.
+    """
+
+    def read_payload(self, name: str, info: PayloadInfo) -> "Rows":
+        """Return the rows of the payload `name`, as `read` does."""
+
+    def renew_copy(self, name: str, info: PayloadInfo) -> None:
         """Compare all bytes of the local copy with the digest of the payload, and replace a copy that differs.
 
         Raises NotStoredError if `name` is not stored, and DamagedError if the stored payload differs, too.

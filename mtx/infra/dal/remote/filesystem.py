@@ -73,11 +73,10 @@ class RemoteFolder:
         Raises StoreError if the bucket is missing.
         """
         with self._convert_errors("read") as (fs, root):
-            try:
-                return bytes(fs.cat_file(f"{root}/{key}"))
-            except FileNotFoundError:
+            content = self._content(fs, f"{root}/{key}")
+            if content is None:
                 self._check_bucket(fs, root)
-                return None
+            return content
 
     def create(self, key: str, content: bytes) -> bool:
         """Write the new object `key` and return True; return False, and write nothing, if the object exists.
@@ -86,7 +85,7 @@ class RemoteFolder:
         """
         with self._convert_errors("written") as (fs, root):
             path = f"{root}/{key}"
-            if fs.exists(path):
+            if self._content(fs, path) is not None:  # one request; `fs.exists` sends two for a missing object
                 return False
             for attempt in range(CONFLICT_ATTEMPTS):
                 try:
@@ -94,7 +93,7 @@ class RemoteFolder:
                     return True
                 except FileExistsError:
                     # The library repeats a request whose answer was lost, so the existing object may be ours.
-                    return bytes(fs.cat_file(path)) == content
+                    return self._content(fs, path) == content
                 except (NotImplementedError, TypeError, ValueError):  # a file system without exclusive creation
                     fs.pipe_file(path, content)
                     return True
@@ -117,15 +116,11 @@ class RemoteFolder:
             return True
 
     def exists(self, key: str) -> bool:
-        """Return whether the object `key` exists.
+        """Return whether the small object `key` exists; its bytes are read, because that takes one request.
 
         Raises StoreError if the store cannot be read or the bucket is missing.
         """
-        with self._convert_errors("read") as (fs, root):
-            found = bool(fs.exists(f"{root}/{key}"))
-            if not found:
-                self._check_bucket(fs, root)
-            return found
+        return self.read(key) is not None
 
     def files(self, folder: str = "") -> list[RemoteFile]:
         """Return the objects directly in `folder`, without those in its subfolders. Raises StoreError."""
@@ -194,6 +189,17 @@ class RemoteFolder:
                 return [(now - fs.modified(f"{root}/{key}")).total_seconds() for key in keys]
             finally:
                 fs.rm_file(f"{root}/{mark}")
+
+    def _content(self, fs: "AbstractFileSystem", path: str) -> bytes | None:
+        """Return the bytes of a small object, by a single request; None if it is missing."""
+        # With more than one connection, s3fs asks for the size first, and for a missing object also for a listing.
+        is_s3 = self.url.startswith(("s3://", "s3a://"))
+        try:
+            return bytes(fs.cat_file(path, max_concurrency=1) if is_s3 else fs.cat_file(path))
+        except FileNotFoundError as error:
+            # A frame of fsspec refers to the error: a cycle, in which all callers' variables would outlive their use.
+            error.__traceback__ = None
+            return None
 
     def _entries(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         at = f"{folder}/" if folder else ""

@@ -44,9 +44,16 @@ class RemoteObjectLayer:
 
     def read(self, name: str) -> JSON:
         """Return the value of `name`. Raises NotStoredError, DamagedError, or StoreError."""
+        value = self.find(name)
+        if value is None:
+            raise NotStoredError(not_stored_message(name, self.location, self.get_all_names()))
+        return value
+
+    def find(self, name: str) -> JSON | None:
+        """Return the value of `name`, or None if it is not stored; without a listing. Raises as `read`."""
         content = self.location.read(checked_name(name) + SUFFIX)
         if content is None:
-            raise NotStoredError(not_stored_message(name, self.location, self.get_all_names()))
+            return None
         try:
             value: JSON = json.loads(content)
         except (ValueError, RecursionError) as error:
