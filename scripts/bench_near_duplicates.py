@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtx.data.bounded_pair_batches import pair_batches
+from mtx.data.row_slices import row_slices
 from mtx.data.score.minhash import HALF, LOW_HALF, MinHash, ngram_hashes
 from mtx.data.score.near_duplicate_search import (
     NearDuplicates,
@@ -69,10 +70,7 @@ def timed_search(batches: list[pa.RecordBatch], memory_mb: int) -> NearDuplicate
 
 def exact_near_duplicates(batches: list[pa.RecordBatch]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the later and the earlier row, and the Jaccard index, of all near-duplicates; equal texts count once."""
-    slices = [
-        batch.slice(start, ROWS_PER_SLICE) for batch in batches for start in range(0, batch.num_rows, ROWS_PER_SLICE)
-    ]
-    texts = [normal_pairs(piece) for piece in slices]
+    texts = [normal_pairs(piece) for batch in batches for piece in row_slices(batch, ROWS_PER_SLICE)]
     hashes = np.concatenate([MINHASH.band_hashes(part.codes, part.offsets)[1] for part in texts])
     _, first = np.unique(hashes, return_index=True)
     counts = np.zeros(1 << 24, dtype=np.int64)

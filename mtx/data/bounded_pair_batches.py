@@ -8,7 +8,9 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from mtx.data.row_slices import row_slices
 from mtx.errors import DataError
+from mtx.infra.dal.chunked_columns import joined_batch
 from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN
 from mtx.infra.dataset.pair_stream import PAIR_SCHEMA, ROWS_PER_BATCH
 
@@ -72,13 +74,11 @@ def _batch_slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         )
     batch = batch.select(_schema_of(batch.schema).names)
     fitting = max(1, batch.num_rows * BYTES_PER_BATCH // max(1, batch.nbytes))
-    step = min(ROWS_PER_BATCH, fitting)
-    for start in range(0, batch.num_rows, step):
-        yield batch.slice(start, step)
+    yield from row_slices(batch, min(ROWS_PER_BATCH, fitting))
 
 
 def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    batch = batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+    batch = joined_batch(batches)
     schema = _schema_of(batch.schema)
     columns = [batch.column(field.name).cast(field.type) for field in schema]
     texts = [column.fill_null("") if column.null_count else column for column in columns[:2]]

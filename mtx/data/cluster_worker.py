@@ -4,6 +4,7 @@ An answer has three parts: the kind of the outcome and its content, as in `engin
 task has logged.
 """
 
+import gc
 import logging
 import os
 import pickle
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mtx.data.engine_worker import outcome
+from mtx.data.freed_memory import return_freed_memory
 from mtx.data.worker_process import thread_variables
 from mtx.errors import ConfigError
 from mtx.library_errors import library_reason
@@ -135,6 +137,8 @@ def forget_task() -> None:
     global _loaded
     with _one_at_a_time:
         _loaded = None
+        gc.collect()
+        return_freed_memory()
 
 
 class _WarningCollector(logging.Handler):

@@ -23,6 +23,7 @@ from mtx.data.tokenize.language_tokens import LeadingIds
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair
 from mtx.errors import DamagedError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.chunked_columns import joined_batch
 from mtx.infra.dal.column_file import ColumnFile
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.progress.progress_log import say
@@ -218,17 +219,11 @@ def _text_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     num_bytes = 0
     for batch in pair_batches(batches):
         if held and num_bytes + batch.nbytes > BLOCK_BYTES:
-            yield _joined_batch(held)
+            yield joined_batch(held)
             held, num_bytes = [], 0
         held.append(batch)
         num_bytes += batch.nbytes
-    yield _joined_batch(held)
-
-
-def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+    yield joined_batch(held)
 
 
 class _IdSpool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
 from mtx.cpu_count import granted_cores
+from mtx.data.row_slices import row_slices
 from mtx.data.score.contamination import ContaminationScorer
 from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts, side_hashes
 from mtx.data.score.normal_form import Hashes
@@ -89,9 +90,7 @@ def contaminated_pairs(
         )
         return np.stack([*of_texts, np.logical_or(*of_sides)])
 
-    slices = (
-        batch.slice(start, ROWS_PER_SLICE) for batch in pairs() for start in range(0, batch.num_rows, ROWS_PER_SLICE)
-    )
+    slices = (piece for batch in pairs() for piece in row_slices(batch, ROWS_PER_SLICE))
     first = 0
     is_long = len(assignment) >= LEAST_SHOWN_PAIRS
     shown = CountedWork("comparing train with held-out text", len(assignment)) if is_long else nullcontext()

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.checked_options import Count, component
-from mtx.data.score.held_out_texts import SIDES, HeldOutTexts, side_hashes, text_slices
+from mtx.data.row_slices import row_slices
+from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts, side_hashes
 from mtx.data.score.minhash import ngram_hashes
 from mtx.data.score.model_arrays import load_array, save_array
 from mtx.data.score.normal_form import (
@@ -71,7 +72,7 @@ class ContaminationScorer(HeldOutScorer):
         grams: list[list[Hashes]] = [[np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint64)]]
         for batch in sample():
             for number, side in enumerate(SIDES):
-                for part in text_slices(batch.column(side)):
+                for part in row_slices(batch.column(side), ROWS_PER_SLICE):
                     grams[number].append(np.unique(self.side_ngrams(part)[0]))
         distinct = [np.unique(np.concatenate(parts)) for parts in grams]
         for name, hashes in zip(FILES, (texts.source, texts.target, *distinct), strict=True):
@@ -99,7 +100,7 @@ class ContaminationScorer(HeldOutScorer):
     def has_ngram(self, texts: pa.LargeStringArray, held_out: Hashes, *, compiled: bool = True) -> Mask:
         """Return which of n texts have an n-gram whose hash is in the ascending `held_out`: bool [n]."""
         found = [np.empty(0, dtype=np.bool_)]
-        for part in text_slices(texts):
+        for part in row_slices(texts, ROWS_PER_SLICE):
             hashes, starts = self.side_ngrams(part, compiled=compiled)
             shared = is_member(held_out, hashes) & (hashes != 0)
             found.append(np.logical_or.reduceat(shared, starts[:-1]))
@@ -130,7 +131,7 @@ class ContaminationModel:
     def _overlap(self, side: int, texts: pa.LargeStringArray) -> NDArray[np.float64]:
         """Return the share of the distinct n-grams of each text that are held out: float64 [n]."""
         found = [np.empty(0)]
-        for part in text_slices(texts):
+        for part in row_slices(texts, ROWS_PER_SLICE):
             hashes, starts = self._scorer.side_ngrams(part)
             of_text = np.repeat(np.arange(len(part)), np.diff(starts))
             order = np.lexsort((hashes, of_text))

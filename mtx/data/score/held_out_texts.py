@@ -1,6 +1,6 @@
 """`HeldOutTexts`: the normal forms of held-out texts, to find training pairs whose source or target equals one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.data.row_slices import row_slices
 from mtx.data.score.normal_form import Hashes, normal_texts
 from mtx.data.sorted_membership import is_member
 
@@ -55,19 +56,13 @@ def side_hashes(pairs: pa.RecordBatch, *, compiled: bool = True) -> tuple[Hashes
                 np.empty(0, dtype=np.uint64),
                 *(
                     normal_texts(texts, with_punctuation=False, compiled=compiled).hashes(compiled=compiled)
-                    for texts in text_slices(pairs.column(side))
+                    for texts in row_slices(pairs.column(side), ROWS_PER_SLICE)
                 ),
             ]
         )
         for side in SIDES
     )
     return source, target
-
-
-def text_slices(texts: pa.LargeStringArray) -> Iterator[pa.LargeStringArray]:
-    """Yield the texts in parts that are normalised at once."""
-    for start in range(0, len(texts), ROWS_PER_SLICE):
-        yield texts.slice(start, ROWS_PER_SLICE)
 
 
 def _distinct(parts: list[Hashes]) -> Hashes:

@@ -18,6 +18,7 @@ from mtx.assumption_log import assume
 from mtx.components.checked_options import Count, Natural, component
 from mtx.components.identity import JSON
 from mtx.cpu_count import granted_cores
+from mtx.data.row_slices import row_slices
 from mtx.data.score.language_identifier import (
     UNDETERMINED,
     LanguageIdentifier,
@@ -115,10 +116,9 @@ class LanguageScorer(TrainedScorer):
         functions = ngram_functions()
         counts = np.zeros((2, NUM_SLOTS), dtype=np.int64)
         for batch in sample():
-            for start in range(0, batch.num_rows, ROWS_PER_SLICE):
+            for piece in row_slices(batch, ROWS_PER_SLICE):
                 for side in (0, 1):
-                    words = functions.words_of(batch.column(side).slice(start, ROWS_PER_SLICE))
-                    functions.add_counts(words, counts[side])
+                    functions.add_counts(functions.words_of(piece.column(side)), counts[side])
         clipped = np.minimum(counts, MAX_COUNT).astype(np.int32)
         save_array(folder / MODEL_FILE, np.ascontiguousarray(clipped.T))
 

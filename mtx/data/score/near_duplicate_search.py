@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.cpu_count import granted_cores
+from mtx.data.row_slices import row_slices
 from mtx.data.score.candidate_pairs import CandidatePairs, distinct
 from mtx.data.score.minhash import HALF, LOW_HALF, MinHash
 from mtx.data.score.normal_form import NormalTexts, folding_table, joined_texts, normal_pairs
@@ -143,7 +144,7 @@ class NearDuplicateSearch:
         # The system gives memory to an array when it is written, so that this takes what the texts need.
         codes = np.empty(room // BYTES_PER_CHAR, dtype=np.uint32)
         lengths = [np.zeros(1, dtype=np.int64)]
-        slices = (piece for batch in corpus() for piece in _slices(batch))
+        slices = (piece for batch in corpus() for piece in row_slices(batch, ROWS_PER_SLICE))
         for found, hashed, texts in threaded_map(threads, hashes, slices):
             for number, band in enumerate(found):
                 bands.append(number, band)
@@ -193,10 +194,6 @@ class NearDuplicateSearch:
         return np.concatenate([np.empty(0), *found])
 
 
-def _slices(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
-    return [batch.slice(start, ROWS_PER_SLICE) for start in range(0, batch.num_rows, ROWS_PER_SLICE)]
-
-
 def _texts_of(corpus: Corpus, rows: Ints, threads: ThreadPoolExecutor) -> NormalTexts:
     """Return the normal forms of the pairs with the given row numbers, ascending."""
     found: list[NormalTexts] = []
@@ -205,7 +202,7 @@ def _texts_of(corpus: Corpus, rows: Ints, threads: ThreadPoolExecutor) -> Normal
         low, high = np.searchsorted(rows, (first, first + batch.num_rows))
         chosen = batch.select(["src", "tgt"]).take(pa.array(rows[low:high] - first))
         first += batch.num_rows
-        found += threads.map(normal_pairs, _slices(chosen))
+        found += threads.map(normal_pairs, row_slices(chosen, ROWS_PER_SLICE))
     return joined_texts(found)
 
 

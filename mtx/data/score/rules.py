@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mtx.components.checked_options import Count, Natural, component
 from mtx.cpu_count import granted_cores
+from mtx.data.row_slices import row_slices
 from mtx.data.score.length_model import LengthModel
 from mtx.data.score.scorer import SAMPLE_PAIRS, Mask, Sample, ScoreColumn, TrainedScorer
 from mtx.data.score.text_features import DIGIT, Ints, Keys, TextFeatures, character_table, mixed
@@ -75,9 +76,8 @@ class RulesScorer(TrainedScorer):
         scripts = np.zeros((2, 256), dtype=np.int64)
         for batch in sample():
             for side in (0, 1):
-                for start in range(0, batch.num_rows, ROWS_PER_SLICE):
-                    features = TextFeatures(batch.column(side).slice(start, ROWS_PER_SLICE))
-                    scripts[side] += features.script_counts()
+                for texts in row_slices(batch.column(side), ROWS_PER_SLICE):
+                    scripts[side] += TextFeatures(texts).script_counts()
             lengths.append([_num_chars(batch.column(side)) for side in (0, 1)])
         source, target = (np.concatenate([batch[side] for batch in lengths]) for side in (0, 1))
         model = {

@@ -99,14 +99,15 @@ def regrouped_batches(
         waiting.append(batch)
         num_rows += batch.num_rows
         if num_rows >= rows_per_batch:
-            joined = _joined_batch(waiting)
+            joined = joined_batch(waiting)
             rest = num_rows % rows_per_batch
             for start in range(0, num_rows - rest, rows_per_batch):
                 yield joined.slice(start, rows_per_batch)
             waiting, num_rows = [joined.slice(num_rows - rest)], rest
     if num_rows:
-        yield _joined_batch(waiting)
+        yield joined_batch(waiting)
 
 
-def _joined_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+def joined_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the rows of at least one record batch in one; a single one is not copied."""
+    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
