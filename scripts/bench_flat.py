@@ -35,6 +35,7 @@ CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.g
 PADDED = "token_budget, padded"
 RANDOM = "random, padded"
 FLAT = "random_tokens, flat"
+SAME_ROWS = "random_tokens, padded"  # the batches of FLAT with padding, in collate alone
 CAUSAL = "random_tokens, causal"
 COLLATE_ROUNDS = 9
 COLLATED_AT_ONCE = 8  # batches in one call of a collator, as the loader asks for them
@@ -175,8 +176,9 @@ def _trained_peak(facts: dict[str, int], arm: Arm, batches: list[NDArray[np.int6
 
 def print_collate(pairs: EncodedPairs, arms: dict[str, Arm], lengths: Lengths) -> None:
     """Print the real tokens per CPU second of collate, with compiled kernels and with numpy: medians of nine rounds."""
-    print(f"{'collate':34}{'M tokens/s':>10}{'× padded':>12}")
-    collated = {**arms, CAUSAL: causal_arm(pairs, arms[FLAT])}
+    print(f"{'collate':34}{'M tokens/s':>10}{'× padded':>12}{'× same rows':>14}")
+    same_rows = Arm(arms[PADDED].collator, arms[FLAT].batches)
+    collated = {**arms, SAME_ROWS: same_rows, CAUSAL: causal_arm(pairs, arms[FLAT])}
     tokens = {
         name: sum(int((lengths.source[rows] + lengths.target[rows]).sum()) for rows in arm.batches)
         for name, arm in collated.items()
@@ -189,8 +191,12 @@ def print_collate(pairs: EncodedPairs, arms: dict[str, Arm], lengths: Lengths) -
                 collator(arm.batches[:COLLATED_AT_ONCE])
                 rates[name].append(tokens[name] / collate_s(collator, arm.batches))
         for name, found in rates.items():
-            ratio = statistics.median([rate / base for rate, base in zip(found, rates[PADDED], strict=True)])
-            print(f"{name + ', ' + title:34}{statistics.median(found) / 1e6:10.1f}{ratio:12.2f}")
+            to_padded, to_same_rows = (
+                statistics.median([rate / base for rate, base in zip(found, rates[other], strict=True)])
+                for other in (PADDED, SAME_ROWS)
+            )
+            median = statistics.median(found) / 1e6
+            print(f"{name + ', ' + title:34}{median:10.1f}{to_padded:12.2f}{to_same_rows:14.2f}")
 
 
 def causal_arm(pairs: EncodedPairs, flat: Arm) -> Arm:

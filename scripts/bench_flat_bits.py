@@ -37,11 +37,13 @@ MODEL = Path(__file__).resolve().parents[1] / "conf/model/transformer.yaml"
 FACTS = ("source_vocab_size", "target_vocab_size", "joint_vocabulary", "pad_id", "bos_id", "eos_id")
 FLAT = "random_tokens, flat"
 ACCUMULATED, NUM_RANKS = 4, 2  # batches an update, of the arms with accumulation and of those with ranks
+SHARD_ROWS = 4096  # of the arm that plans as a stream does: each shard by itself
 COMPARED = (  # arms between which a verdict is given
     (FLAT, "token_budget"),
     (f"mix_lengths, {ACCUMULATED} batches", "token_budget"),
     (f"mix_lengths, {ACCUMULATED} batches", f"token_budget, {ACCUMULATED} batches"),
     (f"mix_lengths, {NUM_RANKS} ranks", f"token_budget, {NUM_RANKS} ranks"),
+    ("token_budget", f"token_budget, shards of {SHARD_ROWS:,}"),
 )
 ROUNDED_TO = 10_000  # tokens at which arms are compared; each training goes on until the end of an update
 
@@ -53,12 +55,20 @@ class Arm:
     """A sampler with a format, and the batches of an update: those that are accumulated, or one of each rank.
 
     The ranks of an update are computed one after another, which gives the gradient of ranks that work together.
+
+    Attributes:
+        planner: plans the batches of an epoch, or of a shard.
+        layout: format of the batches.
+        accumulated: batches of an update.
+        num_ranks: number of ranks, each of which has one batch of an update.
+        shard_rows: rows of each shard that is planned by itself, as with datamodule.stream=true; None: all pairs.
     """
 
     planner: Planner
     layout: BatchFormat
     accumulated: int = 1
     num_ranks: int = 1
+    shard_rows: int | None = None
 
 
 @dataclass
@@ -107,6 +117,9 @@ def arms_by_name(lengths: Lengths, padded: BatchFormat, tokens: int) -> dict[str
     small, half = {"max_tokens": side // ACCUMULATED}, {"max_tokens": side // NUM_RANKS}
     return {
         "token_budget": Arm(TokenBudgetPlanner(max_tokens=side), padded),
+        f"token_budget, shards of {SHARD_ROWS:,}": Arm(
+            TokenBudgetPlanner(max_tokens=side), padded, shard_rows=SHARD_ROWS
+        ),
         f"token_budget, {ACCUMULATED} batches": Arm(TokenBudgetPlanner(**small), padded, ACCUMULATED),
         f"mix_lengths, {ACCUMULATED} batches": Arm(TokenBudgetPlanner(**small, mix_lengths=True), padded, ACCUMULATED),
         f"token_budget, {NUM_RANKS} ranks": Arm(TokenBudgetPlanner(**half), padded, num_ranks=NUM_RANKS),
@@ -184,10 +197,25 @@ def updates(arm: Arm, lengths: Lengths, seed: int) -> Iterator[list[Rows]]:
             assigned = assigned_batches(plan, arm.num_ranks)
             for items in zip(*(assigned.items(rank=rank) for rank in range(arm.num_ranks)), strict=True):
                 yield [item[0] if isinstance(item, tuple) else item for item in items]
-        batches = list(plan) if arm.num_ranks == 1 else []
+        batches = []
+        if arm.num_ranks == 1:
+            batches = list(plan) if arm.shard_rows is None else list(sharded_batches(arm, lengths, seed, epoch))
         for first in range(0, len(batches) - arm.accumulated + 1, arm.accumulated):
             yield batches[first : first + arm.accumulated]
         epoch += 1
+
+
+def sharded_batches(arm: Arm, lengths: Lengths, seed: int, epoch: int) -> Iterator[Rows]:
+    """Yield the batches of one shard after another; the first epoch takes shards in order, later ones at random."""
+    assert arm.shard_rows is not None
+    starts = np.arange(0, len(lengths), arm.shard_rows)
+    if epoch:
+        np.random.default_rng((seed, epoch)).shuffle(starts)
+    for start in starts.tolist():
+        rows = slice(start, start + arm.shard_rows)
+        shard = Lengths(lengths.source[rows], lengths.target[rows])
+        for batch in arm.planner.plan(shard, seed=seed, epoch=epoch):
+            yield batch + start
 
 
 @torch.inference_mode()
