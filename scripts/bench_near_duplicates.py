@@ -15,13 +15,9 @@ import pyarrow as pa
 
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.row_slices import row_slices
+from mtx.data.score.hash_groups import pairs_with_one_hash
 from mtx.data.score.minhash import HALF, LOW_HALF, MinHash, ngram_hashes
-from mtx.data.score.near_duplicate_search import (
-    NearDuplicates,
-    NearDuplicateSearch,
-    least_memory_mb,
-    pairs_with_one_hash,
-)
+from mtx.data.score.near_duplicate_search import NearDuplicates, NearDuplicateSearch, least_memory_mb
 from mtx.data.score.near_duplicates import BANDS, NGRAM, ROWS_PER_BAND
 from mtx.data.score.normal_form import normal_pairs
 

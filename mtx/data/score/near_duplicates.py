@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -63,8 +64,9 @@ class NearDuplicatesScorer(CorpusScorer):
         """Return the columns of all pairs. Raises ConfigError if the memory budget is too small."""
         minhash = MinHash(self.ngram, self.bands, self.rows_per_band)
         found = NearDuplicateSearch(minhash, self.min_jaccard, self.memory_mb).find(corpus, num_pairs, scratch)
+        np.subtract(0.0, found.highest, out=found.highest)  # a copy of all values would count in the memory
         return {
-            MAIN_COLUMN: pa.array(0.0 - found.highest),
+            MAIN_COLUMN: pa.array(found.highest),
             CLUSTER: pa.array(found.cluster),
             SIZE: pa.array(found.size),
         }

@@ -6,7 +6,6 @@ taken character by character.
 """
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -175,13 +174,6 @@ def _normal_trimmed(texts: pa.LargeStringArray, with_punctuation: bool, compiled
         kept = _is_single(folded) & np.repeat(is_without, np.diff(offsets))
         is_word |= kept
     return _selected(folded, offsets, is_word)
-
-
-def joined_texts(parts: Sequence[NormalTexts]) -> NormalTexts:
-    """Return the texts of several parts in one."""
-    codes = np.concatenate([np.empty(0, dtype=np.uint32), *(part.codes for part in parts)])
-    lengths = np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(part.offsets) for part in parts)])
-    return NormalTexts(codes, np.cumsum(lengths))
 
 
 @cache
