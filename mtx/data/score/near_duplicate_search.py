@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.cpu_count import granted_cores
+from mtx.data.freed_memory import make_room_for
 from mtx.data.row_slices import row_slices
 from mtx.data.score.candidate_pairs import CandidatePairs
 from mtx.data.score.hash_groups import (
@@ -104,6 +105,7 @@ class NearDuplicateSearch:
             bands = SpilledArrays(folder, np.uint32, in_memory=in_memory)
             of_text = np.empty(num_pairs, dtype=np.uint64)
             texts = self._fill_bands(corpus, of_text, bands, threads, room // 4 if in_memory else 0)
+            make_room_for(num_pairs)
             cluster = first_equal_rows(of_text)
             del of_text
             rows = distinct_rows(cluster)
@@ -113,6 +115,7 @@ class NearDuplicateSearch:
             if texts is None:
                 needed = np.flatnonzero(is_candidate).astype(np.uint32)
                 texts = _stored_texts(corpus, needed, threads, scratch / "texts")
+                make_room_for(num_pairs)
             del is_candidate
             chunk = max(max(room // 2, WORKING_BYTES // 4) // CANDIDATE_BYTES, 1)
             highest = np.ones(num_pairs, dtype=np.float64)  # of pairs with an equal one before them
