@@ -60,7 +60,7 @@ class DatasetRepo:
         from mtx.infra.dal.row_views import PatchedRows, SelectedRows
 
         manifest = self.manifest(dataset_id)
-        rows = self._stored_rows(manifest)
+        rows = self.stored_rows(manifest)
         if manifest.changes:
             rows = PatchedRows(self._base_rows(dataset_id, manifest.changes), rows)
         elif manifest.selects:
@@ -100,8 +100,8 @@ class DatasetRepo:
         if found != manifest.payload.sha256:
             raise changed_error(manifest.id, "SHA-256", found, manifest.payload.sha256)
 
-    def _stored_rows(self, manifest: TranslationDataset) -> "Rows":
-        """Return the rows in the payload of a dataset. Raises NotStoredError or DamagedError."""
+    def stored_rows(self, manifest: TranslationDataset) -> "Rows":
+        """Return the rows in the payload of a dataset, such as row numbers. Raises NotStoredError or DamagedError."""
         dataset_id = manifest.id
         try:
             return payload_rows(manifest, self.fal)

@@ -22,7 +22,7 @@ from mtx.data.tokenize.tokenizer_artifact import TokenizerPair, load_pair
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.errors import DataError
 from mtx.infra.dal.arrow_rows import Rows
-from mtx.infra.dal.row_views import ROW_COLUMN, SOURCE_COLUMN, SelectedRows
+from mtx.infra.dal.row_views import SOURCE_COLUMN, row_numbers
 from mtx.infra.dataset.sources.translation_directions import Direction
 from mtx.training.causal_prompts import split_prompts
 from mtx.training.held_out_documents import document_numbers
@@ -131,8 +131,8 @@ class PreparedData:
         """Return the row numbers of the encoded dataset that belong to a split; None if all rows do."""
         if name not in self.ids.filtered:
             return None
-        rows = self._repo.get(self.ids.filtered[name]).rows
-        numbers: NDArray[Any] = rows.selection if isinstance(rows, SelectedRows) else rows.column(ROW_COLUMN).to_numpy()
+        stored = self._repo.stored_rows(self._repo.manifest(self.ids.filtered[name]))
+        numbers: NDArray[Any] = row_numbers(stored)  # without the texts, which a bucket would send
         return numbers
 
     def _too_long_mask(self, name: str) -> Mask | None:

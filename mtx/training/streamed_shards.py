@@ -22,7 +22,7 @@ from mtx.data.repo_read_cache import RepoSession
 from mtx.data.shard_preparation import ShardIds, ShardStages
 from mtx.data.stage_runner import added_counts
 from mtx.data.store import Store
-from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
+from mtx.infra.dal.row_views import row_numbers
 from mtx.progress.progress_log import say, silent_progress
 from mtx.training.causal_prompts import split_prompts
 from mtx.training.split_data import SplitData, TooLong
@@ -117,9 +117,8 @@ class StreamedShards:
     def _open(self, ids: ShardIds) -> OpenedShard:
         repo = RepoSession(self._store.repo)  # a new one for each shard, as it keeps what it has opened
         rows = repo.get(ids.encoded).rows
-        filtered = repo.get(ids.filtered)
-        chosen = filtered.rows
-        selection = chosen.selection if isinstance(chosen, SelectedRows) else chosen.column(ROW_COLUMN).to_numpy()
+        filtered = repo.manifest(ids.filtered)
+        selection = row_numbers(repo.stored_rows(filtered))  # without the texts, which a bucket would send
         of_shard = replace(
             self._first,
             raw={**self._first.raw, "train": ids.raw},
