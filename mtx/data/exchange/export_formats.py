@@ -238,7 +238,7 @@ def _check_for_moses(dataset: TranslationDataset, columns: ExtraColumns) -> None
 def _decoded_batches(dataset: TranslationDataset, path: Path, declared: ExportedFile) -> Iterator[pa.RecordBatch]:
     num_rows, left = 0, declared.decoded_bytes * 1.5 + SLACK_BYTES
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)  # keeps no bytes after use
         check_columns(dataset, file.schema_arrow)
         for batch in track(file.iter_batches(batch_size=ROWS_PER_DECODE), f"reading {dataset.id}", dataset.n, "import"):
             num_rows += batch.num_rows

@@ -50,7 +50,11 @@ def read(
 def _open_parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
     with plain_path(file) as path:
         try:
-            with arrow_file(path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as parquet:
+            with (
+                arrow_file(path) as opened,
+                # `pre_buffer` would keep the bytes of all row groups until the end.
+                pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as parquet,
+            ):
                 yield parquet
         except (pa.ArrowException, OSError) as error:
             raise SourceError(

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -527,6 +528,23 @@ def test_gzip_of_several_members_is_read_whole(tmp_path: Path) -> None:
 def test_parquet_that_is_no_parquet(tmp_path: Path, data: bytes) -> None:
     path = write(tmp_path / "a.parquet", data)
     assert f"{path} is not a valid Parquet file" in message(path=path)
+
+
+def test_the_row_groups_of_parquet_that_were_read_take_no_memory(tmp_path: Path) -> None:
+    rng, num_groups, length = random.Random(0), 12, 30
+    with pq.ParquetWriter(tmp_path / "a.parquet", PAIR_SCHEMA, use_dictionary=False) as writer:
+        for _ in range(num_groups):
+            text = rng.randbytes(ROWS_PER_BATCH * length // 2).hex()  # which compresses to half at best
+            texts = [text[start : start + length] for start in range(0, len(text), length)]
+            writer.write_batch(pa.record_batch([texts, texts[::-1]], schema=PAIR_SCHEMA))
+    group_bytes = 2 * length * ROWS_PER_BATCH
+    assert (tmp_path / "a.parquet").stat().st_size > num_groups * group_bytes / 2
+    before, held = pa.total_allocated_bytes(), []
+    for batch in LocalDownloader(path=tmp_path / "a.parquet").batches("train", {}):
+        del batch
+        held.append(pa.total_allocated_bytes() - before)
+    assert len(held) >= num_groups
+    assert max(held) < 6 * group_bytes
 
 
 def test_a_flipped_bit_in_parquet_with_checksums_is_noticed(tmp_path: Path) -> None:
