@@ -34,6 +34,7 @@ from mtx.training.reference.transformer import TransformerTranslator
 CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.gz"
 PADDED = "token_budget, padded"
 RANDOM = "random, padded"
+ACCUMULATED = "token_budget, 4 batches"  # of a quarter of the tokens, whose gradients are added
 FLAT = "random_tokens, flat"
 SAME_ROWS = "random_tokens, padded"  # the batches of FLAT with padding, in collate alone
 CAUSAL = "random_tokens, causal"
@@ -43,11 +44,12 @@ COLLATED_AT_ONCE = 8  # batches in one call of a collator, as the loader asks fo
 
 @dataclass
 class Arm:
-    """One sampler with one format: batches in training order, and how far training has come."""
+    """One sampler with one format: batches in training order, how far training has come, and batches of an update."""
 
     collator: Collator
     batches: list[NDArray[np.int64]]
     done: int = 0
+    accumulated: int = 1
 
 
 def main() -> None:
@@ -94,10 +96,13 @@ def all_arms(pairs: EncodedPairs, lengths: Lengths, padded: BatchFormat, tokens:
     flat = replace(padded, names="flat", length_multiple=NO_PADDING)
     samplers: dict[str, tuple[Planner, BatchFormat]] = {
         PADDED: (TokenBudgetPlanner(max_tokens=side), padded),
+        ACCUMULATED: (TokenBudgetPlanner(max_tokens=side // 4), padded),
         RANDOM: (RandomPlanner(batch_size=max(1, round(tokens / mean))), padded),
         FLAT: (RandomTokensPlanner(real_tokens=tokens), flat),
     }
-    return {name: Arm(Collator(pairs, layout), batches(planner)) for name, (planner, layout) in samplers.items()}
+    made = {name: Arm(Collator(pairs, layout), batches(planner)) for name, (planner, layout) in samplers.items()}
+    made[ACCUMULATED].accumulated = 4
+    return made
 
 
 def print_training(
@@ -112,7 +117,7 @@ def print_training(
     found: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(options.rounds):
         for name, arm in arms.items():
-            found[name].append(cost_of_steps(model, optimizer, arm, lengths, options.steps))
+            found[name].append(cost_of_updates(model, optimizer, arm, lengths, options.steps))
     print(f"{'training':28}{'µs/real token':>16}{'× padded':>12}{'× random':>12}{'peak MB':>10}{'batches':>10}")
     for name, costs in found.items():
         by_round = [
@@ -129,21 +134,22 @@ def print_training(
 FACTS = ("source_vocab_size", "target_vocab_size", "joint_vocabulary", "pad_id", "bos_id", "eos_id")
 
 
-def cost_of_steps(
-    model: TransformerTranslator, optimizer: torch.optim.Optimizer, arm: Arm, lengths: Lengths, steps: int
+def cost_of_updates(
+    model: TransformerTranslator, optimizer: torch.optim.Optimizer, arm: Arm, lengths: Lengths, updates: int
 ) -> float:
-    """Return the CPU time of a real token in the next `steps` training steps, in µs."""
+    """Return the CPU time of a real token in the next `updates` updates of the weights, in µs."""
     tokens, cpu_s = 0, 0.0
-    for _ in range(steps):
-        rows = arm.batches[arm.done % len(arm.batches)]
-        arm.done += 1
-        (batch,) = arm.collator([rows])
+    for _ in range(updates):
+        rows = [arm.batches[(arm.done + number) % len(arm.batches)] for number in range(arm.accumulated)]
+        arm.done += arm.accumulated
+        batches = arm.collator(rows)
         began = time.process_time()
         optimizer.zero_grad()
-        model.loss(batch).backward()
+        for batch in batches:
+            model.loss(batch).backward()
         optimizer.step()
         cpu_s += time.process_time() - began
-        tokens += int((lengths.source[rows] + lengths.target[rows]).sum())
+        tokens += sum(int((lengths.source[each] + lengths.target[each]).sum()) for each in rows)
     return cpu_s / tokens * 1e6
 
 
@@ -179,6 +185,7 @@ def print_collate(pairs: EncodedPairs, arms: dict[str, Arm], lengths: Lengths) -
     print(f"{'collate':34}{'M tokens/s':>10}{'× padded':>12}{'× same rows':>14}")
     same_rows = Arm(arms[PADDED].collator, arms[FLAT].batches)
     collated = {**arms, SAME_ROWS: same_rows, CAUSAL: causal_arm(pairs, arms[FLAT])}
+    del collated[ACCUMULATED]
     tokens = {
         name: sum(int((lengths.source[rows] + lengths.target[rows]).sum()) for rows in arm.batches)
         for name, arm in collated.items()
@@ -226,7 +233,7 @@ def _options() -> argparse.Namespace:
         "--tokens", type=int, default=1024, help="real tokens in a batch; random padded batches of 4096 take 10 GB"
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which all arms take turns")
-    parser.add_argument("--steps", type=int, default=2, help="training steps of each arm in a round")
+    parser.add_argument("--steps", type=int, default=2, help="updates of the weights of each arm in a round")
     bits = parser.add_argument_group("--bits, which measures learning; set --tokens 1830 and --vocab-size 2000")
     bits.add_argument("--bits", action="store_true", help="measure held-out bits per byte instead of costs")
     bits.add_argument("--seeds", type=int, default=3)

@@ -36,18 +36,19 @@ def test_arms_have_about_equal_real_tokens_and_are_measured(bench: Any, capsys: 
     arms = bench.all_arms(pairs, in_batch, BatchFormat(), 400)
     for arm in arms.values():
         tokens = [int((in_batch.source + in_batch.target)[rows].sum()) for rows in arm.batches]
-        assert 360 < np.mean(tokens) <= 420
+        assert 360 < np.mean(tokens) * arm.accumulated <= 420
         assert sum(map(len, arm.batches)) == 400
+    assert [arm.accumulated for arm in arms.values()] == [1, 4, 1, 1]
     assert arms[bench.FLAT].collator.batch_format.is_flat
 
     sizes = {"d_model": 8, "num_heads": 1, "dim_feedforward": 8, "num_encoder_layers": 1, "num_decoder_layers": 1}
     ids = {"source_vocab_size": 30, "target_vocab_size": 30, "pad_id": 0, "bos_id": 1, "eos_id": 2}
     model = TransformerTranslator(**ids, **sizes)  # type: ignore[arg-type]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    assert all(bench.cost_of_steps(model, optimizer, arm, in_batch, 1) > 0 for arm in arms.values())
+    assert all(bench.cost_of_updates(model, optimizer, arm, in_batch, 1) > 0 for arm in arms.values())
 
     bench.print_collate(pairs, arms, in_batch)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split(",")[0].split()[0] for line in lines[1:]]
-    assert names == ["token_budget", "random", "random_tokens", "random_tokens"] * 2
+    assert names == ["token_budget", "random", "random_tokens", "random_tokens", "random_tokens"] * 2
     assert all(float(line.split()[-1]) > 0 for line in lines[1:])
