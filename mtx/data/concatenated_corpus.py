@@ -4,7 +4,8 @@ Each source of a mixture has its own text dataset, so a mixture with other caps 
 A `Corpus` concatenates the text datasets without a copy and numbers the rows of a split from 0.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,8 @@ from mtx.data.filter.filter_protocol import DropCounts
 from mtx.data.normalise import without_prefixes
 from mtx.data.repo import DatasetRepo
 from mtx.data.stage_runner import row_range_batches
-from mtx.infra.dal.row_views import common_columns
+from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows, common_columns
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
 CAPPED_REASON = "capped"  # the drop reason of training pairs that exceed the cap of their source (`downloader.caps`)
@@ -119,6 +121,21 @@ class Corpus:
         """Stream the text rows of a split without the prefixes of parts, so that equal sentences are equal."""
         return without_prefixes(self.batches(split), self.prefixes)
 
+    def untagged_reader(self, split: str) -> Callable[[int, int], Iterator[pa.RecordBatch]]:
+        """Return a picklable function that streams a range of the rows of `untagged_batches`: first and end."""
+        view = self._view(split, np.arange(0))
+        return partial(_untagged_range, view.bases, view.limits, self.prefixes)
+
+    def selected_untagged_batches(self, split: str, rows: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of `untagged_batches` with the given ascending numbers."""
+        batches = (batch.drop_columns([ROW_COLUMN]) for batch in self._view(split, rows).batches())
+        return without_prefixes(batches, self.prefixes)
+
+    def _view(self, split: str, rows: NDArray[np.int64]) -> SelectedRows:
+        parts = self.parts(split)
+        opened = [self._repo.get_checked(part.id).rows for part in parts]
+        return SelectedRows(opened, [part.num_rows for part in parts], Rows(pa.table({ROW_COLUMN: rows})))
+
     def part_batches(self, split: str) -> Iterator[tuple[list[pa.RecordBatch], int]]:
         """Stream the pairs of a split in order without the prefixes of parts, each batch with the index of its part."""
         for part in self.parts(split):
@@ -150,6 +167,18 @@ class Corpus:
         splits = [split for split in ("train", "validation", "test") if split in self.splits]
         parts = {split: [[part.source, part.id, part.num_rows] for part in self.parts(split)] for split in splits}
         return {"names": cast(list[JSON], self.names), "parts": cast(dict[str, JSON], parts)}
+
+
+def _untagged_range(
+    bases: Sequence[Rows], limits: Sequence[int], prefixes: tuple[str, ...], first: int, end: int
+) -> Iterator[pa.RecordBatch]:
+    names = common_columns([rows.schema for rows in bases])
+    start = 0
+    for rows, num_rows in zip(bases, limits, strict=True):
+        low, high = max(first - start, 0), min(end - start, num_rows)
+        if low < high:
+            yield from without_prefixes((batch.select(names) for batch in row_range_batches(rows, low, high)), prefixes)
+        start += num_rows
 
 
 class SourceTally:

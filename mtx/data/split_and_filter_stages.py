@@ -3,7 +3,7 @@
 Both stages store only row numbers of the text, so the token ids of the text serve all splits and filters.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -61,18 +61,28 @@ def build_splits(
     """
     own = [split for split in SPLITS[1:] if split in corpus.splits]
     wanted = [split for split in SPLITS[1:] if split not in own and getattr(held_out, split)]
-    assignment = TrainingAssignment(corpus, held_out, sorted(set(kept_apart)), own, wanted, runner, groups)
+    described = {
+        split: _split_description(corpus, held_out, sorted(set(kept_apart)), own, split, groups) for split in SPLITS
+    }
+    name = f"split-{digest(described)}"
+    assignment = TrainingAssignment(corpus, held_out, sorted(set(kept_apart)), own, wanted, runner, name, groups)
     ids: dict[Split, str] = {}
     for split in SPLITS:
         if split == "train" or split in own or split in wanted:
-            ids[split] = _build_split(corpus, held_out, assignment, split, runner)
+            split_id = f"split-{split}-{digest(described[split])}"
+            ids[split] = _build_split(corpus, held_out, assignment, split, split_id)
     return Splits(ids, ("train", *own))
 
 
-def _build_split(
-    corpus: Corpus, held_out: HeldOut, assignment: TrainingAssignment, split: Split, runner: StageRunner
-) -> str:
-    is_own = split in assignment.own
+def _split_description(
+    corpus: Corpus,
+    held_out: HeldOut,
+    kept_apart: list[str],
+    own: Sequence[Split],
+    split: Split,
+    groups: SplitGroups | None,
+) -> dict[str, JSON]:
+    """Return all that decides a split, for its id."""
     described: dict[str, JSON] = {
         "stage": "split",
         "version": VERSION,
@@ -80,13 +90,19 @@ def _build_split(
         "held_out": identity(held_out),
         "split": split,
     }
-    if assignment.kept_apart and not is_own:
-        described["kept_apart"] = cast(list[JSON], assignment.kept_apart)
-    if assignment.groups is not None and not is_own:
-        described["groups"] = dict(assignment.groups.described)
-    if corpus.prefixes and not is_own:
+    if split in own:
+        return described
+    if kept_apart:
+        described["kept_apart"] = cast(list[JSON], kept_apart)
+    if groups is not None:
+        described["groups"] = dict(groups.described)
+    if corpus.prefixes:
         described["prefixes"] = cast(list[JSON], sorted(corpus.prefixes))
-    split_id = f"split-{split}-{digest(described)}"
+    return described
+
+
+def _build_split(corpus: Corpus, held_out: HeldOut, assignment: TrainingAssignment, split: Split, split_id: str) -> str:
+    is_own = split in assignment.own
     raw_split = split if is_own else "train"
 
     def stage() -> Stage:
@@ -110,7 +126,7 @@ def _build_split(
             gather=unchanged_batches,
         )
 
-    runner.run(split_id, stage)
+    assignment.runner.run(split_id, stage)
     return split_id
 
 

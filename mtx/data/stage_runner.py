@@ -109,7 +109,8 @@ class StageRunner:
         self._models: dict[str, Path] = {}
         self._known: set[str] = set()  # ids that were built here, or were already reported as reused
         self._engine = engine or InProcessEngine()
-        self._locks = ExitStack()  # of scratch folders with the outputs of passes, until the dataset is stored
+        self._locks = ExitStack()  # of the folders with the outputs of passes, until the dataset is stored
+        self._pass_folders: set[Path] = set()
         self._shard_rows = shard_rows
         self._tells_former = tells_former
 
@@ -135,7 +136,9 @@ class StageRunner:
             with self._locks:
                 dataset = self.repo.ensure(dataset_id, build)
         if dataset_id in self.built:  # only after the manifest is stored
-            shutil.rmtree(self.scratch_of(dataset_id), ignore_errors=True)
+            for folder in (self._scratch(dataset_id), *self._pass_folders):
+                shutil.rmtree(folder, ignore_errors=True)
+            self._pass_folders.clear()
         if dataset_id not in self._known:
             self._known.add(dataset_id)
             say_reused(f"{dataset.stage} {dataset.split}", pairs=len(dataset), **drop_counts(dataset.metrics))
@@ -146,26 +149,37 @@ class StageRunner:
         if (close := getattr(self._engine, "close", None)) is not None:
             close()
 
-    def scratch_of(self, dataset_id: str) -> Path:
-        """Return the scratch folder that keeps the finished tasks of a dataset until all of them are finished."""
-        return self.store.scratch() / dataset_id
+    def is_divided(self, num_rows: int) -> bool:
+        """Return whether a stage of so many rows has several tasks."""
+        return num_rows > self._shard_rows
 
-    def pass_over(self, dataset_id: str, name: str, tasks: RowTasks) -> Batches:
-        """Yield the outputs of tasks over all rows of the input of a stage, which are needed before its own tasks.
-
-        The outputs of finished tasks stay until the dataset is stored, so they are not computed again after an
-        interruption. All tasks finish before the first output is yielded.
+    def pass_folder(self, name: str) -> Path:
+        """Return a locked scratch folder for what a stage computes before its own tasks, until its dataset is stored.
 
         Args:
-            dataset_id: id of the dataset that is being built.
-            name: name of the pass; no other pass of the dataset has it.
+            name: the id of the dataset, or another name that stands for all that decides the content of the folder.
+        """
+        folder = self._scratch(name)
+        self._locks.enter_context(path_lock(folder / WORK_LOCK))
+        self._pass_folders.add(folder)
+        return folder
+
+    def pass_over(self, folder: Path, tasks: RowTasks) -> Batches:
+        """Yield the outputs of tasks over all rows of an input, which a stage needs before its own tasks.
+
+        All tasks finish before the first output is yielded. The outputs of finished tasks stay until the dataset is
+        stored, so an interrupted build does not compute them again.
+
+        Args:
+            folder: a subfolder of `pass_folder`, for these tasks alone.
             tasks: the tasks.
         """
-        if len(ranges := tasks.row_ranges(self._shard_rows)) < 2:
-            return tasks.transform(tasks.read(0, tasks.num_rows or 0), 0, {})
-        folder = self.scratch_of(dataset_id)
-        self._locks.enter_context(path_lock(folder / WORK_LOCK))
-        return self._sharded_batches(folder / name, tasks, ranges, {}, [], lambda batches, _: batches)
+        ranges = tasks.row_ranges(self._shard_rows)
+        return self._sharded_batches(folder, tasks, ranges, {}, [], lambda batches, _: batches)
+
+    def _scratch(self, dataset_id: str) -> Path:
+        """Return the scratch folder that keeps the finished tasks of a dataset until all of them are finished."""
+        return self.store.scratch() / dataset_id
 
     def _build(self, dataset_id: str, make: Callable[[], Stage]) -> TranslationDataset:
         # The search reads every manifest, and in a bucket each is a request.
@@ -189,7 +203,7 @@ class StageRunner:
         shards: list[Shard] = []
         if len(ranges) < 2:
             return replace(output, metrics=counts, data=_unsharded_batches(stage, counts))
-        data = self._sharded_batches(self.scratch_of(dataset_id), stage, ranges, counts, shards, stage.whole)
+        data = self._sharded_batches(self._scratch(dataset_id), stage, ranges, counts, shards, stage.whole)
         return replace(output, metrics=counts, shards=shards if stage.finish is None else [], data=data)
 
     def _sharded_batches(
