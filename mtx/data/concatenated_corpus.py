@@ -189,6 +189,7 @@ class SourceTally:
     Args:
         names: names of the sources of the mixture; empty for a single source.
         metrics: metrics of the preceding stage, to which this tally adds its counts; None for the first stage.
+        is_part: whether the counts are those of a range of pairs, which `add_state` adds to others.
 
     Attributes:
         dropped: counts of dropped pairs by reason, which the filter updates.
@@ -197,9 +198,9 @@ class SourceTally:
             `kept` of each source. `write_metrics` fills them.
     """
 
-    def __init__(self, names: list[str], metrics: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, names: list[str], metrics: Mapping[str, Any] | None = None, *, is_part: bool = False) -> None:
         self.names = names
-        self.dropped = DropCounts(len(names))
+        self.dropped = DropCounts(len(names), is_part=is_part)
         self.metrics: dict[str, JSON] = {"dropped": cast(dict[str, JSON], self.dropped)}
         self._begun, self._kept = np.zeros((2, len(names)), dtype=np.int64)
         self._rejects: dict[str, JSON] = {}
@@ -231,6 +232,15 @@ class SourceTally:
         """Count kept pairs by their sources (uint16 [n]; None for a single source)."""
         if sources is not None:
             self._kept += np.bincount(sources, minlength=len(self.names))
+
+    def state(self) -> dict[str, JSON]:
+        """Return the counts of dropped and of kept pairs, for `add_state`."""
+        return {"dropped": self.dropped.state(), "kept": self._kept.tolist()}
+
+    def add_state(self, state: Mapping[str, Any]) -> None:
+        """Add the counts of another range of pairs."""
+        self.dropped.add_state(state["dropped"])
+        self._kept += np.array(state["kept"], dtype=np.int64)
 
     def write_metrics(self) -> None:
         """Fill `metrics` with the final counts. Call this after the last pair."""
