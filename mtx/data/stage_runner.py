@@ -56,6 +56,8 @@ log = logging.getLogger(__name__)
 
 SHARD_ROWS = 1 << 20  # input rows per task: some seconds of work, and about 100 MB of text
 
+BYTES_PER_ROW = 128  # of a source, to cut it into tasks before its rows are known
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(RowTasks):
@@ -152,6 +154,11 @@ class StageRunner:
     def is_divided(self, num_rows: int) -> bool:
         """Return whether a stage of so many rows has several tasks."""
         return num_rows > self._shard_rows
+
+    @property
+    def piece_bytes(self) -> int:
+        """About the bytes of text of a task that reads a part of a source."""
+        return self._shard_rows * BYTES_PER_ROW
 
     def pass_folder(self, name: str) -> Path:
         """Return a locked scratch folder for what a stage computes before its own tasks, until its dataset is stored.
