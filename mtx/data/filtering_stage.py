@@ -44,8 +44,7 @@ def build_filtered(
 
     Only the scores that the filter reads are part of the id, so further scorers build nothing anew.
 
-    Raises ConfigError if the filter reads scores, but the pairs have none, because they do not come from the source's
-    training split.
+    Raises ConfigError if the filter reads scores, but the pairs are not of the source's training split.
     """
     scores = _scores_read(keeper, scores or ScoredCorpus(), splits, split)
     split_id = splits.ids[split]
@@ -66,12 +65,7 @@ def build_filtered(
         before = runner.repo.get_checked(split_id)
         read = partial(_scored_range_batches, before.rows, _score_table(runner, corpus, scores))
         tasks = RowTasks(description=f"filtering {split}", num_rows=len(before), read=read, transform=_unchanged)
-        scratching = keeper.with_scratch(runner.store.scratch()).for_mixture(corpus.names)
-        fit: Callable[[], PairFilter] = partial(scratching.fitted, partial(read, 0, len(before)))
-        is_divided = False
-        if runner.is_divided(len(before)):
-            fitted = scratching.fitted(_divided_pairs(tasks, filtered_id, runner))
-            fit, is_divided = partial(_itself, fitted), fitted.is_divisible
+        fit, is_divided = _fit(keeper.for_mixture(corpus.names), tasks, filtered_id, runner)
         return Stage(
             output=TranslationDataset(
                 name=before.name,
@@ -97,6 +91,17 @@ def build_filtered(
 
     runner.run(filtered_id, stage)
     return filtered_id
+
+
+def _fit(
+    keeper: PairFilter, tasks: RowTasks, filtered_id: str, runner: StageRunner
+) -> tuple[Callable[[], PairFilter], bool]:
+    """Return a function that returns the fitted filter, and whether tasks apply it to ranges of the pairs."""
+    keeper, num_rows = keeper.with_scratch(runner.store.scratch()), tasks.num_rows or 0
+    if not runner.is_divided(num_rows):
+        return partial(keeper.fitted, partial(tasks.read, 0, num_rows)), False
+    fitted = keeper.fitted(_divided_pairs(tasks, filtered_id, runner))
+    return partial(_itself, fitted), fitted.is_divisible
 
 
 def _divided_pairs(tasks: RowTasks, filtered_id: str, runner: StageRunner) -> DividedPairs:

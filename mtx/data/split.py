@@ -118,14 +118,12 @@ def split_assignment(
         own_groups: hashes of groups of the source's own splits; training pairs of these groups are leaks, unless
             `held_out.drop_leaks` is False.
         noun: what a group is, in messages.
-        hashed: returns the hashes of the pairs, as `side_hashes`, with targets if `held_out.drop_leaks` is
-            `either_side`; None: they are computed here.
+        hashed: returns the `side_hashes` of the pairs, with targets for `either_side`; None: they are computed here.
 
     Returns:
         uint8 [n]: `TRAIN`, `VALIDATION`, `TEST` or `LEAK`. The computation takes about 12 bytes of memory per pair.
 
-    Raises:
-        ConfigError: the held-out splits leave no pair for training.
+    Raises ConfigError if the held-out splits leave no pair for training.
     """
     sizes = {str(name): getattr(held_out, name) if name in wanted else None for name in SPLITS[1:]}
     is_either = held_out.drop_leaks == "either_side"
@@ -135,9 +133,7 @@ def split_assignment(
     own_groups = [*own_groups] if held_out.drop_leaks else []
     if not leaked and not own_groups and not any(sizes.values()):
         return np.full(num_rows_of(pairs), TRAIN, dtype=np.uint8)
-    if hashed is None:
-        hashed = partial(side_hashes, pairs, seed=held_out.seed, with_targets=is_either)
-    hashes, target_hashes = hashed()
+    hashes, target_hashes = hashed() if hashed else side_hashes(pairs, seed=held_out.seed, with_targets=is_either)
     assignment = np.full(len(hashes), TRAIN, dtype=np.uint8)
     if leaked:
         unwanted = np.unique(np.concatenate(leaked))

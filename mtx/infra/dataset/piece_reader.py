@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 
 from mtx.infra.dataset.language_names import SIDES
 
+Batches: TypeAlias = Iterator[pa.RecordBatch]
 SWAPPED = {"src": "tgt", "tgt": "src"}
 
 
@@ -18,7 +19,7 @@ class PieceReader(Protocol):
     def ranges(self) -> Sequence[tuple[int, int]]:
         """Where each piece begins and ends, in order, in a unit of the source; equal ranges have equal content."""
 
-    def read(self, first: int, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+    def read(self, first: int, counts: dict[str, int]) -> Batches:
         """Yield the pairs of the piece that begins at `first`; see `Downloader.batches`."""
 
 
@@ -33,12 +34,12 @@ class SwappedReader:
         """The pieces in order."""
         return self.reader.ranges
 
-    def read(self, first: int, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+    def read(self, first: int, counts: dict[str, int]) -> Batches:
         """Yield the pairs of the piece that begins at `first`."""
         return swapped_sides(self.reader.read(first, counts))
 
 
-def swapped_sides(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def swapped_sides(batches: Iterable[pa.RecordBatch]) -> Batches:
     """Yield pairs with the source as the target and the target as the source; further columns follow."""
     for batch in batches:
         names = [SWAPPED.get(name, name) for name in batch.schema.names]

@@ -20,7 +20,7 @@ from mtx.errors import ConfigError, SourceError, choices
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.language_names import SIDES, likeness
 from mtx.infra.dataset.pair_stream import first_pairs
-from mtx.infra.dataset.piece_reader import PieceReader, SwappedReader, swapped_sides
+from mtx.infra.dataset.piece_reader import Batches, PieceReader, SwappedReader, swapped_sides
 from mtx.infra.dataset.sources.mixture import SPLITS
 
 CONFIG_KEY = "datamodule.directions"
@@ -147,9 +147,7 @@ class DirectedDownloader(Downloader):
         reader = self.source.piece_reader(split, piece_bytes)
         return SwappedReader(reader) if reader is not None and self._is_swapped else reader
 
-    def joined_pieces(
-        self, split: str, batches: Iterator[pa.RecordBatch], counts: dict[str, int]
-    ) -> Iterator[pa.RecordBatch]:
+    def joined_pieces(self, split: str, batches: Batches, counts: dict[str, int]) -> Batches:
         """Yield the pairs of all pieces, after the checks of the source."""
         return self.source.joined_pieces(split, batches, counts)
 
