@@ -1,41 +1,47 @@
 """`canonical_batch`: a record batch whose bytes depend on its values alone, not on how a source was read.
 
-Arrow says nothing of the value behind a null, and an array without nulls may have a mask of them. Readers of formats
-leave there what they had in memory, which depends on where a file was cut.
+Arrow says nothing of the value behind a null, of the bytes behind the last value, and an array without nulls may have a
+mask of them. Readers of formats leave there what they had in memory, which depends on where a file was cut.
 """
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-
-LARGE_BYTES = 1 << 20  # from about these bytes on, a mask could change into how many rows a batch is divided
 
 
 def canonical_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the same rows with zeros behind nulls, and without masks where nothing is null."""
-    if batch.nbytes < LARGE_BYTES and not any(_may_have_nulls(column) for column in batch.columns):
-        return batch
-    batch = pa.ipc.read_record_batch(batch.serialize(), batch.schema)  # the format has no masks without nulls
-    return pa.RecordBatch.from_arrays([_zeroed(column) for column in batch.columns], schema=batch.schema)
+    """Return the same rows with zeros behind nulls, with buffers that end with their values, and no needless masks."""
+    plain = pa.ipc.read_record_batch(batch.serialize(), batch.schema)  # its arrays begin at their buffers' start
+    return pa.RecordBatch.from_arrays([_canonical(column) for column in plain.columns], schema=batch.schema)
 
 
-def _may_have_nulls(array: pa.Array) -> bool:
-    return bool(array.null_count) or pa.types.is_nested(array.type)
-
-
-def _zeroed(array: pa.Array) -> pa.Array:
-    """Return an array that begins at its buffers' start, with zeros behind nulls."""
-    kind = array.type
-    if not _may_have_nulls(array):
-        return array
-    if pa.types.is_nested(kind):
-        children = array.flatten() if pa.types.is_struct(kind) else [array.values]
-        buffers = array.buffers()[: 1 if pa.types.is_struct(kind) or pa.types.is_fixed_size_list(kind) else 2]
-        fields = [_zeroed(child) for child in children]
-        return pa.Array.from_buffers(kind, len(array), buffers, array.null_count, children=fields)
-    if not (pa.types.is_primitive(kind) or pa.types.is_boolean(kind)):
-        return array  # no text is behind a null
-    zero = pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(bytes(8))])[0]  # numbers, Booleans, dates and times
-    filled = pc.fill_null(array, zero)
-    mask = np.packbits(array.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
-    return pa.Array.from_buffers(kind, len(array), [pa.py_buffer(mask), filled.buffers()[1]], array.null_count)
+def _canonical(array: pa.Array) -> pa.Array:
+    kind, size, types = array.type, len(array), pa.types
+    buffers = array.buffers()
+    mask = None
+    if array.null_count:
+        mask = pa.py_buffer(np.packbits(array.is_valid().to_numpy(zero_copy_only=False), bitorder="little"))
+    if types.is_struct(kind):
+        children = [_canonical(child) for child in array.flatten()]
+        return pa.Array.from_buffers(kind, size, [mask], array.null_count, children=children)
+    if types.is_list(kind) or types.is_large_list(kind):
+        offsets = array.offsets
+        values = _canonical(array.values.slice(0, offsets[-1].as_py()))
+        ends = offsets.buffers()[1].slice(0, (size + 1) * offsets.type.bit_width // 8)
+        return pa.Array.from_buffers(kind, size, [mask, ends], array.null_count, children=[values])
+    if types.is_large_string(kind) and buffers[1] is not None and buffers[1].size:
+        ends = buffers[1].slice(0, 8 * (size + 1))
+        num_bytes = int(np.frombuffer(ends, dtype=np.int64)[-1])
+        texts = pa.py_buffer(b"") if buffers[2] is None else buffers[2].slice(0, num_bytes)
+        return pa.Array.from_buffers(kind, size, [mask, ends, texts], array.null_count)
+    if types.is_boolean(kind):
+        bits = np.packbits(array.fill_null(False).to_numpy(zero_copy_only=False), bitorder="little")
+        return pa.Array.from_buffers(kind, size, [mask, pa.py_buffer(bits)], array.null_count)
+    if types.is_primitive(kind) and size:
+        width = kind.bit_width // 8
+        values = buffers[1].slice(0, size * width)
+        if mask is not None:
+            filled = np.frombuffer(values, dtype=np.uint8).reshape(size, width).copy()
+            filled[~array.is_valid().to_numpy(zero_copy_only=False)] = 0
+            values = pa.py_buffer(filled)
+        return pa.Array.from_buffers(kind, size, [mask, values], array.null_count)
+    return array

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtx.data import canonical_batches
 from mtx.data.canonical_batches import canonical_batch
 
 
@@ -69,9 +68,16 @@ def test_nested_nulls_stay() -> None:
         canonical_batch(part).validate(full=True)
 
 
-def test_masks_without_nulls_are_left_out_of_large_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    masked = pa.record_batch({"x": garbage([1, 2, 3], pa.int64())})
-    assert canonical_batch(masked) is masked
-    monkeypatch.setattr(canonical_batches, "LARGE_BYTES", 1)
-    assert canonical_batch(masked)["x"].buffers()[0] is None
-    assert canonical_batch(masked).nbytes == 24
+def test_masks_without_nulls_and_bytes_behind_values_are_left_out() -> None:
+    texts = pa.array(["a", "bc", "d" * 70], pa.large_string())
+    padded = pa.Array.from_buffers(texts.type, 2, texts.buffers())  # the last text is behind the values
+    batch = pa.record_batch({"x": garbage([1, 2], pa.int64()), "src": padded})
+    clean = pa.record_batch({"x": pa.array([1, 2]), "src": pa.array(["a", "bc"], pa.large_string())})
+    found = canonical_batch(batch)
+    assert found.equals(clean)
+    assert [None if each is None else each.size for each in found["src"].buffers()] == [None, 24, 3]
+    assert [None if each is None else each.size for each in found["x"].buffers()] == [None, 16]
+    assert file_bytes(found) == file_bytes(canonical_batch(clean))
+    empty = clean.slice(0, 0)
+    assert canonical_batch(empty).schema == empty.schema
+    assert canonical_batch(empty).num_rows == 0

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtx.data import bounded_pair_batches, canonical_batches
+from mtx.data import bounded_pair_batches
 from mtx.data.dataset import TranslationDataset
 from mtx.data.engine_protocol import Engine
 from mtx.data.process_pool_engine import ProcessPoolEngine
@@ -154,7 +154,6 @@ def test_bytes_and_manifest_are_those_of_one_pass(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounded_pair_batches, "BYTES_PER_BATCH", 4000)
-    monkeypatch.setattr(canonical_batches, "LARGE_BYTES", 1)
     downloader = LocalDownloader(**SOURCES[name](tmp_path), on_error="skip")
     for compress in (True, False):
         found, assumed = [], []
