@@ -14,6 +14,7 @@ from mtx.redaction_and_escaping import redacted_text, visible_text
 log = logging.getLogger(__name__)
 
 _collected: ContextVar[list[str] | None] = ContextVar("mtx_assumptions", default=None)
+_kept: ContextVar[list[str] | None] = ContextVar("mtx_kept_assumptions", default=None)
 _sweep: ContextVar[Path | None] = ContextVar("mtx_sweep", default=None)
 _shown: set[tuple[Path | None, str]] = set()  # the sweeps and what this process has logged in them
 
@@ -24,6 +25,9 @@ def assume(what: str) -> None:
     Args:
         what: one sentence without a full stop: what mtx assumes, why, and the override that changes it.
     """
+    if (left := _kept.get()) is not None:
+        left.append(what)
+        return
     what = visible_text(redacted_text(what)).replace("\n", "\\n")
     kept = _collected.get()
     if kept is not None:
@@ -62,3 +66,14 @@ def distinct_assumptions() -> Iterator[None]:
         return
     with collected_assumptions():
         yield
+
+
+@contextmanager
+def kept_assumptions() -> Iterator[list[str]]:
+    """Yield the list that gets the assumptions of the `with` block instead of the log, so that others can make them."""
+    kept: list[str] = []
+    token = _kept.set(kept)
+    try:
+        yield kept
+    finally:
+        _kept.reset(token)

@@ -1,9 +1,9 @@
 """Benchmark: preparation of one corpus with each engine on two local workers, and with kills of workers and the driver.
 
 The corpus is synthetic, from the generator of `bench_scale.py`. Each engine prepares it in a new process and an own
-store. The time of the stages on the engine is the time in which the driver waits for tasks: normalising and encoding.
-It includes the start and the end of the workers. All engines must store the same bytes. An engine whose package is not
-installed is named and left out.
+store. The time of the stages on the engine is the time in which the driver waits for tasks, of all stages but the
+training of the tokenizer. It includes the start and the end of the workers. All engines must store the same bytes. An
+engine whose package is not installed is named and left out.
 """
 
 import argparse
@@ -92,7 +92,8 @@ def write_corpus(path: Path, num_pairs: int, seed: int, *, is_sample: bool) -> N
     assert dm.ids is not None
     pairs = dm.storage.repo.get(dm.ids.filtered["train"]).rows.table
     models = SideModel(pairs["src"].combine_chunks()), SideModel(pairs["tgt"].combine_chunks())
-    pq.write_table(pa.Table.from_batches(synthetic(models, num_pairs, seed)), path)
+    row_groups = -(-num_pairs // NUM_TASKS)  # a task reads a row group
+    pq.write_table(pa.Table.from_batches(synthetic(models, num_pairs, seed)), path, row_group_size=row_groups)
 
 
 def prepare_with(name: str, corpus: Path, root: Path, vocab_size: int, workers: int) -> dict[str, float]:

@@ -4,7 +4,8 @@ Each source of a mixture has its own text dataset, so a mixture with other caps 
 A `Corpus` concatenates the text datasets without a copy and numbers the rows of a split from 0.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,8 @@ from mtx.data.filter.filter_protocol import DropCounts
 from mtx.data.normalise import without_prefixes
 from mtx.data.repo import DatasetRepo
 from mtx.data.stage_runner import row_range_batches
-from mtx.infra.dal.row_views import common_columns
+from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows, common_columns
 from mtx.infra.dataset.download import Downloader, SourceInfo
 
 CAPPED_REASON = "capped"  # the drop reason of training pairs that exceed the cap of their source (`downloader.caps`)
@@ -119,6 +121,21 @@ class Corpus:
         """Stream the text rows of a split without the prefixes of parts, so that equal sentences are equal."""
         return without_prefixes(self.batches(split), self.prefixes)
 
+    def untagged_reader(self, split: str) -> Callable[[int, int], Iterator[pa.RecordBatch]]:
+        """Return a picklable function that streams a range of the rows of `untagged_batches`: first and end."""
+        view = self._view(split, np.arange(0))
+        return partial(_untagged_range, view.bases, view.limits, self.prefixes)
+
+    def selected_untagged_batches(self, split: str, rows: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of `untagged_batches` with the given ascending numbers."""
+        batches = (batch.drop_columns([ROW_COLUMN]) for batch in self._view(split, rows).batches())
+        return without_prefixes(batches, self.prefixes)
+
+    def _view(self, split: str, rows: NDArray[np.int64]) -> SelectedRows:
+        parts = self.parts(split)
+        opened = [self._repo.get_checked(part.id).rows for part in parts]
+        return SelectedRows(opened, [part.num_rows for part in parts], Rows(pa.table({ROW_COLUMN: rows})))
+
     def part_batches(self, split: str) -> Iterator[tuple[list[pa.RecordBatch], int]]:
         """Stream the pairs of a split in order without the prefixes of parts, each batch with the index of its part."""
         for part in self.parts(split):
@@ -152,6 +169,18 @@ class Corpus:
         return {"names": cast(list[JSON], self.names), "parts": cast(dict[str, JSON], parts)}
 
 
+def _untagged_range(
+    bases: Sequence[Rows], limits: Sequence[int], prefixes: tuple[str, ...], first: int, end: int
+) -> Iterator[pa.RecordBatch]:
+    names = common_columns([rows.schema for rows in bases])
+    start = 0
+    for rows, num_rows in zip(bases, limits, strict=True):
+        low, high = max(first - start, 0), min(end - start, num_rows)
+        if low < high:
+            yield from without_prefixes((batch.select(names) for batch in row_range_batches(rows, low, high)), prefixes)
+        start += num_rows
+
+
 class SourceTally:
     """Counts the available, dropped and kept pairs of a split by source of a mixture.
 
@@ -160,6 +189,7 @@ class SourceTally:
     Args:
         names: names of the sources of the mixture; empty for a single source.
         metrics: metrics of the preceding stage, to which this tally adds its counts; None for the first stage.
+        is_part: whether the counts are those of a range of pairs, which `add_state` adds to others.
 
     Attributes:
         dropped: counts of dropped pairs by reason, which the filter updates.
@@ -168,9 +198,9 @@ class SourceTally:
             `kept` of each source. `write_metrics` fills them.
     """
 
-    def __init__(self, names: list[str], metrics: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, names: list[str], metrics: Mapping[str, Any] | None = None, *, is_part: bool = False) -> None:
         self.names = names
-        self.dropped = DropCounts(len(names))
+        self.dropped = DropCounts(len(names), is_part=is_part)
         self.metrics: dict[str, JSON] = {"dropped": cast(dict[str, JSON], self.dropped)}
         self._begun, self._kept = np.zeros((2, len(names)), dtype=np.int64)
         self._rejects: dict[str, JSON] = {}
@@ -202,6 +232,15 @@ class SourceTally:
         """Count kept pairs by their sources (uint16 [n]; None for a single source)."""
         if sources is not None:
             self._kept += np.bincount(sources, minlength=len(self.names))
+
+    def state(self) -> dict[str, JSON]:
+        """Return the counts of dropped and of kept pairs, for `add_state`."""
+        return {"dropped": self.dropped.state(), "kept": self._kept.tolist()}
+
+    def add_state(self, state: Mapping[str, Any]) -> None:
+        """Add the counts of another range of pairs."""
+        self.dropped.add_state(state["dropped"])
+        self._kept += np.array(state["kept"], dtype=np.int64)
 
     def write_metrics(self) -> None:
         """Fill `metrics` with the final counts. Call this after the last pair."""

@@ -21,6 +21,7 @@ from mtx.data.encoding_stage import PairEncoder
 from mtx.data.filter.column_rule import weight_column
 from mtx.data.filter.filter_protocol import PairFilter
 from mtx.data.filter.none import NoFilter
+from mtx.data.filtering_stage import build_filtered
 from mtx.data.language_groups import dataset_languages, part_languages
 from mtx.data.normalise import DefaultNormaliser, Normaliser, check_prefix_names
 from mtx.data.revision_caching_downloader import revision_caching_downloader
@@ -30,7 +31,6 @@ from mtx.data.score.score_table import ScoredCorpus, shown_columns
 from mtx.data.score.scorer import Scorer
 from mtx.data.score_and_split_stages import build_scores_and_splits, build_text_scores, needs_split
 from mtx.data.split import HeldOut
-from mtx.data.split_and_filter_stages import build_filtered
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.text_stages import build_part_texts, build_raw, build_raw_parts, build_set_texts

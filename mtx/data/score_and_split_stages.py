@@ -16,8 +16,8 @@ from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_stage import HeldOutPairs, rows_in_texts, score_texts
 from mtx.data.score.scorer import CorpusScorer, HeldOutScorer, Scorer, scoring_order
 from mtx.data.split import HeldOut
-from mtx.data.split_and_filter_stages import Splits, build_splits
 from mtx.data.split_groups import split_groups
+from mtx.data.splitting_stage import Splits, build_splits
 from mtx.data.stage_runner import StageRunner
 from mtx.infra.dal.row_views import ROW_COLUMN
 

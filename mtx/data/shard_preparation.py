@@ -11,11 +11,12 @@ from pathlib import Path
 from mtx.data.concatenated_corpus import Corpus
 from mtx.data.encoded_texts import build_encoded
 from mtx.data.encoding_stage import PairEncoder
+from mtx.data.filtering_stage import build_filtered
 from mtx.data.preparation import Recipe, StageIds
 from mtx.data.score.score_table import ScoredCorpus
 from mtx.data.score_and_split_stages import build_text_scores
 from mtx.data.source_shards import SourceShards
-from mtx.data.split_and_filter_stages import build_filtered, build_splits
+from mtx.data.splitting_stage import build_splits
 from mtx.data.stage_runner import StageRunner
 from mtx.data.store import Store
 from mtx.data.text_stages import build_raw, build_text, raw_dataset_id

@@ -6,7 +6,7 @@ validation sentence is trained on.
 """
 
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -31,6 +31,9 @@ CLUSTER_GROUPS = "cluster"  # the value of `datamodule.split_by` for clusters of
 
 NUM_HASHES = 2**64  # number of possible hash values
 MAX_SEED = NUM_HASHES - 1
+
+SIDES = ("src", "tgt")
+Sides = tuple[NDArray[np.uint64], NDArray[np.uint64]]  # the hashes of sources and of targets
 
 UNEVEN_SPACE = r"[\t-\r\x1c-\x1f]|  "  # matches ASCII white space other than single spaces
 
@@ -100,6 +103,7 @@ def split_assignment(
     groups: NDArray[np.uint64] | None = None,
     own_groups: Iterable[NDArray[np.uint64]] = (),
     noun: str = "source sentence",
+    hashed: Callable[[], Sides] | None = None,
 ) -> NDArray[np.uint8]:
     """Return the split of each pair of a raw training split.
 
@@ -114,12 +118,12 @@ def split_assignment(
         own_groups: hashes of groups of the source's own splits; training pairs of these groups are leaks, unless
             `held_out.drop_leaks` is False.
         noun: what a group is, in messages.
+        hashed: returns the `side_hashes` of the pairs, with targets for `either_side`; None: they are computed here.
 
     Returns:
         uint8 [n]: `TRAIN`, `VALIDATION`, `TEST` or `LEAK`. The computation takes about 12 bytes of memory per pair.
 
-    Raises:
-        ConfigError: the held-out splits leave no pair for training.
+    Raises ConfigError if the held-out splits leave no pair for training.
     """
     sizes = {str(name): getattr(held_out, name) if name in wanted else None for name in SPLITS[1:]}
     is_either = held_out.drop_leaks == "either_side"
@@ -129,7 +133,7 @@ def split_assignment(
     own_groups = [*own_groups] if held_out.drop_leaks else []
     if not leaked and not own_groups and not any(sizes.values()):
         return np.full(num_rows_of(pairs), TRAIN, dtype=np.uint8)
-    hashes, target_hashes = side_hashes(pairs, seed=held_out.seed, with_targets=is_either)
+    hashes, target_hashes = hashed() if hashed else side_hashes(pairs, seed=held_out.seed, with_targets=is_either)
     assignment = np.full(len(hashes), TRAIN, dtype=np.uint8)
     if leaked:
         unwanted = np.unique(np.concatenate(leaked))
@@ -184,16 +188,30 @@ def source_hashes(pairs: Pairs, *, seed: int = 0) -> NDArray[np.uint64]:
     return side_hashes(pairs, seed=seed, with_targets=False)[0]
 
 
-def side_hashes(pairs: Pairs, *, seed: int, with_targets: bool = True) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def side_hashes(pairs: Pairs, *, seed: int, with_targets: bool = True) -> Sides:
     """Return the hashes of each pair's source and target, as `source_hashes`; without targets, the second is empty."""
+    return joined_sides(hash_batches(pairs, seed=seed, with_targets=with_targets))
+
+
+def hash_batches(pairs: Pairs, *, seed: int, with_targets: bool) -> Iterator[pa.RecordBatch]:
+    """Stream the hashes of `side_hashes`: the columns `src` and, with targets, `tgt`, uint64."""
     digest = partial(xxh3_64_intdigest, seed=seed)
-    names = ("src", "tgt") if with_targets else ("src",)
-    source, target = GrowingArray(np.uint64), GrowingArray(np.uint64)
     for batch in pair_batches(pairs):
-        for name, found in zip(names, (source, target), strict=False):
-            texts = map(digest, normalized_texts(batch.column(name)))
-            found.append(np.fromiter(texts, dtype=np.uint64, count=batch.num_rows))
-    return source.values(), target.values()
+        texts = {name: batch.column(name) for name in (SIDES if with_targets else SIDES[:1])}
+        hashes = {
+            name: np.fromiter(map(digest, normalized_texts(side)), dtype=np.uint64, count=batch.num_rows)
+            for name, side in texts.items()
+        }
+        yield pa.record_batch({name: pa.array(values) for name, values in hashes.items()})
+
+
+def joined_sides(batches: Iterable[pa.RecordBatch]) -> Sides:
+    """Return the hashes of `hash_batches` as two arrays."""
+    sides = tuple(GrowingArray(np.uint64) for _ in SIDES)
+    for batch in batches:
+        for side, column in zip(sides, batch.columns, strict=False):
+            side.append(column.to_numpy())
+    return sides[0].values(), sides[1].values()
 
 
 def normalized_texts(text: pa.LargeStringArray) -> list[bytes]:

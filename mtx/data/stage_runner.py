@@ -9,103 +9,77 @@ does not depend on the number of tasks.
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias, cast
-
-import pyarrow as pa
 
 from mtx.data.dataset import Shard, TranslationDataset
 from mtx.data.engine_protocol import Engine, InProcessEngine
 from mtx.data.freed_memory import make_room_for
 from mtx.data.repo_read_cache import RepoSession
+from mtx.data.row_tasks import (
+    Batches,
+    Counts,
+    Range,
+    RowTasks,
+    added_counts,
+    even_batches,
+    row_range_batches,
+    run_shard,
+    stored_batches,
+    task_path,
+    unchanged_batches,
+)
 from mtx.data.store import WORK_LOCK, Store
-from mtx.errors import DamagedError, StoreError
-from mtx.infra.dal.arrow import open_arrow
-from mtx.infra.dal.arrow_rows import Rows
-from mtx.infra.dal.atomic_file import atomic_file, remove_leftovers
-from mtx.infra.dal.chunked_columns import regrouped_batches
+from mtx.errors import StoreError
+from mtx.infra.dal.atomic_file import remove_leftovers
 from mtx.infra.dal.locks import path_lock
-from mtx.infra.dal.manifest_digest import check_digest, fields_with_digest, json_bytes, read_json
 from mtx.infra.dal.remote_url_check import is_url
-from mtx.infra.dal.row_digest import RowDigest, digest_of
 from mtx.progress.formatting import drop_counts
 from mtx.progress.progress_log import say
-from mtx.progress.tracking import CountedWork, UncountedWork, Waiting
+from mtx.progress.tracking import CountedWork, Waiting
+
+__all__ = [
+    "Batches",
+    "Counts",
+    "Stage",
+    "StageRunner",
+    "added_counts",
+    "even_batches",
+    "row_range_batches",
+    "unchanged_batches",
+]
 
 log = logging.getLogger(__name__)
 
 SHARD_ROWS = 1 << 20  # input rows per task: some seconds of work, and about 100 MB of text
 
-Counts: TypeAlias = dict[str, Any]
-Batches: TypeAlias = Iterator[pa.RecordBatch]
-
-
-def unchanged_batches(batches: Batches) -> Batches:
-    """Return the batches of all ranges unchanged. Only for stages that always run as one task."""
-    return batches
-
-
-def even_batches(batches: Batches) -> Batches:
-    """Regroup the batches of all ranges into batches of equal size, which do not depend on the number of ranges."""
-    schema, is_empty = None, True
-
-    def watched() -> Batches:
-        nonlocal schema
-        for batch in batches:
-            schema = batch.schema
-            yield batch
-
-    for batch in regrouped_batches(watched()):
-        is_empty = False
-        yield batch
-    if is_empty and schema is not None:
-        yield pa.RecordBatch.from_pylist([], schema=schema)
-
-
-def added_counts(one: Mapping[str, Any], other: Mapping[str, Any]) -> Counts:
-    """Add the numbers under equal keys of two nested mappings. For values of other types, keep that of `one`."""
-    total: Counts = dict(one)
-    for key, value in other.items():
-        if key not in total:
-            total[key] = value
-        elif isinstance(value, Mapping):
-            total[key] = added_counts(total[key], value)
-        elif isinstance(value, int | float):
-            total[key] += value
-    return total
+BYTES_PER_ROW = 128  # of a source, to cut it into tasks before its rows are known
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(RowTasks):
     """The definition of a stage: its input, its function, and its output dataset.
+
+    If `num_rows` is None, the input is streamed, and `read` is called once. Otherwise, tasks compute the output.
 
     Attributes:
         output: the dataset to build, without rows, metrics and shards.
-        description: text for the progress display, such as `encoding train`.
-        num_rows: number of input rows; None: unknown, because they are streamed; then `read` is called once.
-        read: streams the input rows from a first row number to an end (exclusive). Picklable.
-        transform: computes output batches from input batches, given the number of the first row, and fills counts.
-            Picklable.
-        is_shardable: whether the output of a range of rows depends only on these rows.
-        is_parallel: whether several processes may run tasks at once; False for tasks that use an accelerator.
         gather: converts the concatenated outputs of all ranges to the stored form. The rows and their order stay the
             same, and the batches do not depend on the ranges.
-        merge: adds the counts of a range to those of the preceding ranges.
+        finish: in place of `gather`, a pass over the outputs of all ranges in this process, with the added counts. It
+            may drop rows and columns and change the counts, so the dataset then has no shards.
     """
 
     output: TranslationDataset
-    description: str
-    num_rows: int | None
-    read: Callable[[int, int], Batches]
-    transform: Callable[[Batches, int, Counts], Batches]
-    is_shardable: bool = True
-    is_parallel: bool = True
     gather: Callable[[Batches], Batches] = even_batches
-    merge: Callable[[Counts, Counts], Counts] = added_counts
+    finish: Callable[[Batches, Counts], Batches] | None = None
+
+    def whole(self, batches: Batches, counts: Counts) -> Batches:
+        """Return the stored form of the outputs of all ranges."""
+        return self.gather(batches) if self.finish is None else self.finish(batches, counts)
 
 
 class StageRunner:
@@ -137,6 +111,8 @@ class StageRunner:
         self._models: dict[str, Path] = {}
         self._known: set[str] = set()  # ids that were built here, or were already reported as reused
         self._engine = engine or InProcessEngine()
+        self._locks = ExitStack()  # of the folders with the outputs of passes, until the dataset is stored
+        self._pass_folders: set[Path] = set()
         self._shard_rows = shard_rows
         self._tells_former = tells_former
 
@@ -157,11 +133,14 @@ class StageRunner:
 
             def build() -> TranslationDataset:
                 waiting.over()
-                return self._build(dataset_id, stage())
+                return self._build(dataset_id, stage)
 
-            dataset = self.repo.ensure(dataset_id, build)
-        if dataset.shards and dataset_id in self.built:  # only after the manifest is stored
-            shutil.rmtree(self._scratch(dataset_id), ignore_errors=True)
+            with self._locks:
+                dataset = self.repo.ensure(dataset_id, build)
+        if dataset_id in self.built:  # only after the manifest is stored
+            for folder in (self._scratch(dataset_id), *self._pass_folders):
+                shutil.rmtree(folder, ignore_errors=True)
+            self._pass_folders.clear()
         if dataset_id not in self._known:
             self._known.add(dataset_id)
             say_reused(f"{dataset.stage} {dataset.split}", pairs=len(dataset), **drop_counts(dataset.metrics))
@@ -172,11 +151,44 @@ class StageRunner:
         if (close := getattr(self._engine, "close", None)) is not None:
             close()
 
+    def is_divided(self, num_rows: int) -> bool:
+        """Return whether a stage of so many rows has several tasks."""
+        return num_rows > self._shard_rows
+
+    @property
+    def piece_bytes(self) -> int:
+        """About the bytes of text of a task that reads a part of a source."""
+        return self._shard_rows * BYTES_PER_ROW
+
+    def pass_folder(self, name: str) -> Path:
+        """Return a locked scratch folder for what a stage computes before its own tasks, until its dataset is stored.
+
+        Args:
+            name: the id of the dataset, or another name that stands for all that decides the content of the folder.
+        """
+        folder = self._scratch(name)
+        self._locks.enter_context(path_lock(folder / WORK_LOCK))
+        self._pass_folders.add(folder)
+        return folder
+
+    def pass_over(self, folder: Path, tasks: RowTasks) -> Batches:
+        """Yield the outputs of tasks over all rows of an input, which a stage needs before its own tasks.
+
+        All tasks finish before the first output is yielded. The outputs of finished tasks stay until the dataset is
+        stored, so an interrupted build does not compute them again.
+
+        Args:
+            folder: a subfolder of `pass_folder`, for these tasks alone.
+            tasks: the tasks.
+        """
+        ranges = tasks.row_ranges(self._shard_rows)
+        return self._sharded_batches(folder, tasks, ranges, {}, [], lambda batches, _: batches)
+
     def _scratch(self, dataset_id: str) -> Path:
-        """Return the scratch folder that keeps the finished shards of a dataset until all of them are finished."""
+        """Return the scratch folder that keeps the finished tasks of a dataset until all of them are finished."""
         return self.store.scratch() / dataset_id
 
-    def _build(self, dataset_id: str, stage: Stage) -> TranslationDataset:
+    def _build(self, dataset_id: str, make: Callable[[], Stage]) -> TranslationDataset:
         # The search reads every manifest, and in a bucket each is a request.
         searches = self._tells_former and not self.built and not is_url(self.store.location)
         if searches and (former := self.repo.former_names()):
@@ -190,63 +202,68 @@ class StageRunner:
             check()  # before the first stage, which may take long
         self.built.append(dataset_id)
         self._known.add(dataset_id)
+        stage = make()
         make_room_for(stage.num_rows or 0)
         output = replace(stage.output, id=dataset_id)
-        ranges = self._row_ranges(stage)
-        if len(ranges) < 2:
-            counts: Counts = {}
-            return replace(output, metrics=counts, data=_unsharded_batches(stage, counts))
-        counts = {}
+        ranges = stage.row_ranges(self._shard_rows)
+        counts: Counts = {}
         shards: list[Shard] = []
-        data = stage.gather(self._sharded_batches(dataset_id, stage, ranges, counts, shards))
-        return replace(output, metrics=counts, shards=shards, data=data)
-
-    def _row_ranges(self, stage: Stage) -> list[tuple[int, int]]:
-        if stage.num_rows is None or not stage.is_shardable:
-            return []
-        starts = range(0, stage.num_rows, self._shard_rows)
-        return [(start, min(start + self._shard_rows, stage.num_rows)) for start in starts]
+        if len(ranges) < 2:
+            return replace(output, metrics=counts, data=_unsharded_batches(stage, counts))
+        data = self._sharded_batches(self._scratch(dataset_id), stage, ranges, counts, shards, stage.whole)
+        return replace(output, metrics=counts, shards=shards if stage.finish is None else [], data=data)
 
     def _sharded_batches(
         self,
-        dataset_id: str,
-        stage: Stage,
-        ranges: Sequence[tuple[int, int]],
+        folder: Path,
+        tasks: RowTasks,
+        ranges: Sequence[Range],
         counts: Counts,
         shards: list[Shard],
+        whole: Callable[[Batches, Counts], Batches],
     ) -> Batches:
-        folder = self._scratch(dataset_id)
-        engine = self._engine if stage.is_parallel else InProcessEngine()
-        with path_lock(folder / WORK_LOCK), CountedWork(stage.description, stage.num_rows) as progress:
+        engine = self._engine if tasks.is_parallel else InProcessEngine()
+        with path_lock(folder / WORK_LOCK), CountedWork(tasks.description, tasks.num_rows) as progress:
             for first, end in ranges:  # only this process has the lock, so no task writes these files now
-                path = _path(folder, first, end)
+                path = task_path(folder, first, end)
                 remove_leftovers(path)
                 remove_leftovers(path.with_suffix(".json"))
             if (check := getattr(engine, "check_workers", None)) is not None:
                 check(folder)
+            num_done = 0
             try:
-                for shard, counted in engine.map(partial(run_shard, stage, folder, progress), ranges):
-                    counts.update(stage.merge(counts, counted) if shards else counted)
+                for shard, counted in engine.map(partial(run_shard, tasks.plain(), folder, progress), ranges):
+                    counts.update(tasks.merge(counts, counted) if shards else counted)
                     shards.append(shard)
-                    progress.reach(shard.end)  # includes tasks that ran in other processes
+                    num_done += shard.num_rows if tasks.num_rows is None else shard.end - shard.first
+                    progress.reach(num_done)  # includes tasks that ran in other processes
             except BaseException:  # any exception cancels the other tasks, and is raised again
                 engine.cancel()
                 raise
             if len(shards) != len(ranges):
-                raise StoreError(f"{dataset_id} was not built: only {len(shards)} of {len(ranges)} tasks have finished")
-            for shard in shards:
-                yield from _stored_batches(_path(folder, shard.first, shard.end))
-            progress.found(drop_counts(counts, sum(shard.num_rows for shard in shards)))
+                raise StoreError(
+                    f"{folder.name} was not built: only {len(shards)} of {len(ranges)} tasks have finished"
+                )
+            kept = 0
+            for batch in whole(_outputs(folder, shards), counts):
+                yield batch
+                kept += batch.num_rows
+            progress.found(drop_counts(counts, kept))
+
+
+def _outputs(folder: Path, shards: Sequence[Shard]) -> Batches:
+    for shard in shards:
+        yield from stored_batches(task_path(folder, shard.first, shard.end))
 
 
 def _unsharded_batches(stage: Stage, counts: Counts) -> Batches:
     """Run a stage as one task. Progress counts the input rows, or the output rows if the input is streamed."""
     with CountedWork(stage.description, stage.num_rows) as progress:
         if stage.num_rows is None:
-            made = progress.through(stage.gather(stage.transform(stage.read(0, 0), 0, counts)))
+            made = progress.through(stage.whole(stage.transform(stage.read(0, 0), 0, counts), counts))
         else:
             batches = progress.through(stage.read(0, stage.num_rows))
-            made = stage.gather(stage.transform(batches, 0, counts))
+            made = stage.whole(stage.transform(batches, 0, counts), counts)
         kept = 0
         for batch in made:
             yield batch
@@ -255,66 +272,6 @@ def _unsharded_batches(stage: Stage, counts: Counts) -> Batches:
         progress.found(drop_counts(counts, kept))
 
 
-def run_shard(
-    stage: Stage, folder: Path, progress: CountedWork | UncountedWork, rows: tuple[int, int]
-) -> tuple[Shard, Counts]:
-    """Write the output of a range of rows to a file, unless it is already there and undamaged; return its counts."""
-    first, end = rows
-    path = _path(folder, first, end)
-    if (found := _finished(path)) is not None:
-        return found
-    counts: Counts = {}
-    digest = RowDigest()
-    batches = stage.transform(progress.through(stage.read(first, end)), first, counts)
-    head = next(batches, None)  # None: the output of these rows is empty
-    schema = pa.schema([]) if head is None else head.schema
-    with atomic_file(path) as file, pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema) as writer:
-        for batch in () if head is None else chain([head], batches):
-            writer.write_batch(batch)
-            digest.add(batch)
-    shard = Shard(first, end, digest.num_rows, digest.num_bytes, digest.hexdigest())
-    with atomic_file(path.with_suffix(".json")) as file:
-        file.write(json_bytes(fields_with_digest({"shard": shard, "counts": counts})))
-    return shard, counts
-
-
-def _path(folder: Path, first: int, end: int) -> Path:
-    return folder / f"{first}-{end}.arrow"
-
-
-def _finished(path: Path) -> tuple[Shard, Counts] | None:
-    """Return the record of a finished task, or None if the record or its output is missing or damaged."""
-    try:
-        record = read_json(path.with_suffix(".json"), path.name)  # the task writes this file last
-        assert isinstance(record, dict)
-        check_digest(record, path.name)
-        shard = Shard(**cast(dict[str, Any], record["shard"]))
-        counts = cast(Counts, record["counts"])
-        whole = path.exists() and digest_of(open_arrow(str(path)).table) == shard.sha256
-    except FileNotFoundError:
-        return None
-    except DamagedError:
-        whole = False
-    if not whole:
-        log.warning("%s, a file of an interrupted build, is damaged and is built again", path)
-        return None
-    return shard, counts
-
-
-def _stored_batches(path: Path) -> Batches:
-    with pa.memory_map(str(path)) as mapped:
-        reader = pa.ipc.open_file(mapped)
-        for number in range(reader.num_record_batches):  # a table would lose empty batches, and so their columns
-            yield reader.get_batch(number)
-
-
 def say_reused(what: str, **counts: object) -> None:
     """Log that a dataset or an artifact is already stored, with its counts."""
     say("prepare", f"{what} reused", counts)
-
-
-def row_range_batches(rows: Rows, first: int, end: int) -> Batches:
-    """Stream the rows from `first` to `end` (exclusive) in at least one batch. Picklable with functools.partial."""
-    if first == end:
-        return iter([pa.RecordBatch.from_pylist([], schema=rows.schema)])
-    return rows.range_batches(first, end)

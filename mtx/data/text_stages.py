@@ -4,17 +4,21 @@ from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
+from mtx.assumption_log import assume, kept_assumptions
 from mtx.components.identity import JSON, class_identity, digest, identity
 from mtx.data.bounded_pair_batches import batch_without_own_columns, pair_batches
+from mtx.data.canonical_batches import canonical_batch
 from mtx.data.concatenated_corpus import NAME_SEPARATOR, part_key
 from mtx.data.dataset import Split, TranslationDataset
 from mtx.data.direction_tags import part_normaliser, set_direction
 from mtx.data.language_groups import dataset_languages
 from mtx.data.normalise import Normaliser, changed_rows
-from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, row_range_batches, unchanged_batches
+from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, added_counts, row_range_batches
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.infra.dataset.download import Downloader, SourceInfo
+from mtx.infra.dataset.piece_reader import PieceReader
 
+ASSUMED = "assumed"  # count of a task: what it has assumed, which this process logs once
 VERSION = 2  # increase this when the module writes other output for the same inputs; it is part of all ids
 
 
@@ -43,22 +47,50 @@ def build_raw(
             provenance={"revision": info.revision, "source": dict(info.identity), **info.provenance},
         )
 
-        def transform(batches: Batches, first: int, counts: Counts) -> Batches:
-            return pair_batches(
-                map(batch_without_own_columns, downloader.batches(split, counts.setdefault("skipped", {})))
-            )
-
+        reader = downloader.piece_reader(split, runner.piece_bytes)
         return Stage(
             output=output,
             description=f"reading {info.name} {split}",
             num_rows=None,
-            read=lambda first, end: iter(()),
-            transform=transform,
-            gather=unchanged_batches,
+            read=_no_batches,
+            transform=partial(_read_whole, downloader, split) if reader is None else partial(_read_piece, reader),
+            ranges=() if reader is None else reader.ranges,
+            merge=_added_read_counts,
+            finish=_stored_pairs if reader is None else partial(_joined_pairs, downloader, split),
         )
 
     runner.run(raw_id, stage)
     return raw_id
+
+
+def _no_batches(first: int, end: int) -> Batches:
+    return iter(())
+
+
+def _read_whole(downloader: Downloader, split: str, batches: Batches, first: int, counts: Counts) -> Batches:
+    return downloader.batches(split, counts.setdefault("skipped", {}))
+
+
+def _read_piece(reader: PieceReader, batches: Batches, first: int, counts: Counts) -> Batches:
+    counts |= {"skipped": {}, ASSUMED: []}
+    with kept_assumptions() as kept:
+        yield from reader.read(first, counts["skipped"])
+    counts[ASSUMED] = list(dict.fromkeys(kept))
+
+
+def _added_read_counts(one: Counts, other: Counts) -> Counts:
+    return {**added_counts(one, other), ASSUMED: [*one[ASSUMED], *other[ASSUMED]]}
+
+
+def _joined_pairs(downloader: Downloader, split: str, batches: Batches, counts: Counts) -> Batches:
+    for what in dict.fromkeys(counts.pop(ASSUMED)):
+        assume(what)
+    return _stored_pairs(downloader.joined_pieces(split, batches, counts["skipped"]), counts)
+
+
+def _stored_pairs(batches: Batches, counts: Counts) -> Batches:
+    """Return the pairs in the batches in which they are stored, which do not depend on how they were read."""
+    return pair_batches(map(canonical_batch, map(batch_without_own_columns, batches)))
 
 
 def raw_dataset_id(downloader: Downloader, info: SourceInfo, split: Split, stored_as: Split | None = None) -> str:

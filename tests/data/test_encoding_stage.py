@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mtx.data.encoding_stage import PairEncoder, _text_blocks, encoded_pairs, joined_ids, token_counts
-from mtx.data.split_and_filter_stages import num_words
+from mtx.data.filtering_stage import num_words
 from mtx.data.token_rows import TRAINED_IDS, EncodedPairs
 from mtx.data.tokenize.byte import ByteTokenization
 from mtx.data.tokenize.tokenizer_artifact import TokenizerPair

@@ -12,11 +12,12 @@ from mtx import compose_datamodule
 from mtx.assumption_log import collected_assumptions
 from mtx.data.filter.none import NoFilter
 from mtx.data.filter.selection import SelectionFilter
+from mtx.data.filtering_stage import build_filtered
 from mtx.data.preparation import StageIds, _check_columns
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.score_table import ScoredCorpus
 from mtx.data.score.scorer import Scorer
-from mtx.data.split_and_filter_stages import Splits, build_filtered
+from mtx.data.splitting_stage import Splits
 from mtx.errors import ConfigError
 from mtx.records.data_report import data_report, funnel_table
 from mtx.training.datamodule import TranslationDataModule

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Given(Downloader):
             {
                 "src": f"{' ' * (number % 3 == 0)}{self.name} sentence {number}" * (number % 20 != 7),
                 "tgt": f"Satz {number // 2}",
+                "document": number // 7,
                 "score": None if number % 5 == 0 else number / 4,
             }
             for number in range(NUM_PAIRS)
@@ -56,13 +57,30 @@ class Given(Downloader):
         yield from pa.Table.from_pylist(rows).to_batches(max_chunksize=9)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithOwnTest(Given):
+    """The same pairs with a test split of its own, of which some sources are those of training pairs."""
+
+    def info(self) -> SourceInfo:
+        return SourceInfo(self.name, ("en", "de"), "1", {"name": self.name, "own": True}, ("train", "test"))
+
+    def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        taken = {"test": slice(0, 9), "train": slice(0, None)}[split]
+        yield from pa.Table.from_batches(super().batches(split, counts)).to_batches()[taken]
+
+
 def _prepared(
-    root: Path, storage: str, num_tasks: int, downloader: Downloader, engine: Engine | None = None
+    root: Path,
+    storage: str,
+    num_tasks: int,
+    downloader: Downloader,
+    engine: Engine | None = None,
+    held_out: HeldOut | None = None,
 ) -> tuple[Store, StageIds]:
     objects, files = STORAGES[storage]
     store = Store(root=root / f"{storage}-{num_tasks}-{engine is None}", objects=objects, files=files)
     tokenizer = BPETokenization(vocab_size=280, min_frequency=1, dropout=0.1)
-    recipe = Recipe(downloader, HeldOut(validation=5, test=5), DefaultFilter(), tokenizer)
+    recipe = Recipe(downloader, held_out or HeldOut(validation=5, test=5), DefaultFilter(), tokenizer)
     longest = 2 * NUM_PAIRS if isinstance(downloader, MixtureDownloader) else NUM_PAIRS
     return store, prepare(recipe, store, StageRunner(store, engine=engine, shard_rows=-(-longest // num_tasks)))
 
@@ -73,6 +91,13 @@ def _digests(folder: Path) -> dict[str, str]:
     found = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     types = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.types.json")}
     return {**found, **types}
+
+
+def _manifests(store: Store, ids: StageIds) -> dict[str, Any]:
+    """Return the manifests of all datasets without their shards."""
+    stages = (ids.raw, ids.text, ids.split, ids.filtered, ids.encoded)
+    found = (store.repo.manifest(name) for stage in stages for name in stage.values())
+    return {manifest.id: replace(manifest, shards=[]).to_manifest() for manifest in found}
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -90,6 +115,8 @@ def test_the_bytes_do_not_depend_on_the_number_of_tasks(tmp_path: Path, storage:
         *("raw", "text", "split", "filtered", "encoded", "words")
     }
     assert digests[1] == digests[2] == digests[7]
+    manifests = [_manifests(store, ids[1]) for store, _ in stores.values()]
+    assert manifests[0] == manifests[1] == manifests[2]
     for num_tasks, (store, found) in stores.items():
         shards = store.repo.manifest(found.encoded["train"]).shards
         assert len(shards) == (0 if num_tasks == 1 else num_tasks), "the stage was really cut into tasks"
@@ -98,11 +125,31 @@ def test_the_bytes_do_not_depend_on_the_number_of_tasks(tmp_path: Path, storage:
             store.repo.verify(name)
 
 
+@pytest.mark.parametrize(
+    "held_out",
+    [
+        HeldOut(validation=5, drop_leaks="either_side", drop_contaminated="ngram"),
+        HeldOut(validation=5, by="document"),
+        HeldOut(validation=None, drop_leaks=False, drop_contaminated=True),
+    ],
+)
+def test_splits_do_not_depend_on_the_number_of_tasks(tmp_path: Path, held_out: HeldOut) -> None:
+    source = WithOwnTest(name="one")
+    made = [_prepared(tmp_path, "sqlite_arrow", number, source, held_out=held_out) for number in NUM_TASKS]
+    manifests = [_manifests(*each) for each in made]
+    assert manifests[0] == manifests[1] == manifests[2]
+    assert _digests(made[0][0].root) == _digests(made[1][0].root) == _digests(made[2][0].root)
+    train = manifests[0][made[0][1].split["train"]]
+    assert (train["metrics"]["contaminated"]["pairs"] > 0) == (held_out.drop_leaks != "either_side")
+    assert [list((store.root / "scratch").iterdir()) for store, _ in made] == [[], [], []]
+
+
 def test_the_bytes_and_manifests_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     engine = ProcessPoolEngine(workers=2)
     source = Given(name="one")
     (here, ids), (there, other) = (_prepared(tmp_path, "sqlite_arrow", 3, source, used) for used in (None, engine))
     assert (ids, engine._pool) == (other, []), "the processes have ended"
     assert _digests(here.root) == _digests(there.root)
+    assert _manifests(here, ids) == _manifests(there, ids)
     for name in ids.encoded.values():
         assert here.repo.manifest(name).to_manifest() == there.repo.manifest(name).to_manifest()

@@ -1,10 +1,11 @@
 """`DefaultFilter`, with rules about control characters, empty sides, lengths, identical sides and duplicates."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, fields
+from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,9 @@ from pydantic import Field
 from mtx.components.checked_options import Count, Natural, component
 from mtx.components.identity import JSON, LATER, plain_value
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
-from mtx.data.filter.filter_protocol import PairFilter, count_dropped
-from mtx.data.filter.pair_set import PairSet
+from mtx.data.filter.filter_protocol import DividedPairs, PairFilter, count_dropped
+from mtx.data.filter.known_reasons import KnownReasons
+from mtx.data.filter.pair_set import PairSet, pair_hashes
 from mtx.errors import ConfigError
 from mtx.infra.dal.row_views import ROW_COLUMN
 
@@ -119,6 +121,35 @@ class DefaultFilter(PairFilter):
         """The rule about duplicates, which compares each pair with all pairs before it."""
         return {"filter.drop_duplicates=true": "filter.drop_duplicates=false"} if self.drop_duplicates else {}
 
+    @property
+    def is_divisible(self) -> bool:
+        """Whether the rule about duplicates is off; with it, `fitted` returns another filter."""
+        return not self.drop_duplicates
+
+    def fitted(self, read: Callable[[], Iterator[pa.RecordBatch]]) -> PairFilter:
+        """Return the filter that knows the duplicates, if tasks can read ranges of the pairs; otherwise this filter.
+
+        Tasks judge the pairs by all other rules and hash those that are kept. This process finds equal hashes.
+        """
+        if not (self.drop_duplicates and isinstance(read, DividedPairs)):
+            return self
+        seen = PairSet(self._scratch, int(self.memory_gb * 1e9))
+        judged = read.in_tasks("duplicates", self._judged)
+        return KnownReasons.of(REASONS, map(partial(_with_duplicates, seen), judged), read.folder)
+
+    def _judged(self, pairs: Iterator[pa.RecordBatch], first: int, counts: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+        """Yield the row, the number of the reason (0: none), and the hash of each pair; 0 for a dropped pair."""
+        for batch in pair_batches(pairs):
+            reasons = np.zeros(batch.num_rows, dtype=np.uint8)
+            for reason, found in self._rules(*batch.columns[:2]):
+                drops = found.to_numpy(zero_copy_only=False)
+                reasons[drops & (reasons == 0)] = REASONS.index(reason) + 1
+            kept = pa.array(reasons == 0)
+            hashes = np.zeros((batch.num_rows, 2), dtype=np.uint64)
+            hashes[reasons == 0] = pair_hashes(*(self._texts(batch, of).filter(kept) for of in self.dedup_by or SIDES))
+            columns = [batch.column(ROW_COLUMN), reasons, *np.ascontiguousarray(hashes.T)]
+            yield pa.record_batch([pa.array(column) for column in columns], names=[ROW_COLUMN, "reason", "high", "low"])
+
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Stream the pairs that all rules keep, and count the others in `dropped` by reason."""
         seen = PairSet(self._scratch, int(self.memory_gb * 1e9))
@@ -173,6 +204,16 @@ class DefaultFilter(PairFilter):
             yield "too_many_words", pc.greater(most, self.max_words)
         if self.max_word_ratio is not None:
             yield "word_ratio", _uneven_mask(least, most, self.max_word_ratio, self.ratio_floor_words)
+
+
+def _with_duplicates(seen: PairSet, judged: pa.RecordBatch) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return the rows and the reasons of pairs, with the duplicates of pairs that were judged before."""
+    rows, reasons, high, low = (column.to_numpy() for column in judged.columns)
+    kept = np.flatnonzero(reasons == 0)
+    is_new = seen.add_hashes(np.stack([high[kept], low[kept]], axis=1))
+    reasons = reasons.copy()
+    reasons[kept[~is_new]] = REASONS.index("duplicate") + 1
+    return rows.astype(np.int64), reasons
 
 
 def _drop_pairs(

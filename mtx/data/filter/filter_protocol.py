@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,18 +24,22 @@ class DropCounts(dict[str, int]):
         by_source: reason → int64 [sources], in the order of the mixture's sources.
         samples: a few dropped pairs by reason.
         funnel: what each rule of a selection drops in order, alone and as the only one; None for other filters.
+        is_part: whether the counts are those of a range of pairs, which `add_state` adds to others.
     """
 
-    def __init__(self, num_sources: int = 0) -> None:
+    def __init__(self, num_sources: int = 0, *, is_part: bool = False) -> None:
         super().__init__()
         self.num_sources = num_sources
+        self.is_part = is_part
         self.by_source: dict[str, NDArray[np.int64]] = {}
         self.samples: dict[str, RejectSample] = {}
         self.funnel: RuleFunnel | None = None
 
     def add(self, reason: str, sources: NDArray[Any]) -> None:
         """Add the dropped pairs of a reason to `by_source`, given the source of each dropped pair."""
-        counts = np.bincount(sources, minlength=self.num_sources).astype(np.int64)
+        self._add_counts(reason, np.bincount(sources, minlength=self.num_sources).astype(np.int64))
+
+    def _add_counts(self, reason: str, counts: NDArray[np.int64]) -> None:
         known = self.by_source.get(reason, counts[:0])
         counts.resize(max(len(counts), len(known)))
         counts[: len(known)] += known
@@ -44,9 +49,54 @@ class DropCounts(dict[str, int]):
         """Offer the pairs that a rule dropped to the sample of its reason; see `RejectSample`."""
         self.samples.setdefault(reason, RejectSample()).offer(pairs, found)
 
+    def state(self) -> dict[str, JSON]:
+        """Return all counts and samples, for `add_state`."""
+        return {
+            "dropped": dict(self),
+            "by_source": {reason: counts.tolist() for reason, counts in self.by_source.items()},
+            "samples": {reason: sample.state() for reason, sample in self.samples.items()},
+            "funnel": None if self.funnel is None else self.funnel.state(),
+        }
+
+    def add_state(self, state: Mapping[str, Any]) -> None:
+        """Add the counts and samples of later pairs."""
+        for reason, count in state["dropped"].items():
+            self[reason] = self.get(reason, 0) + count
+        for reason, counts in state["by_source"].items():
+            self._add_counts(reason, np.array(counts, dtype=np.int64))
+        for reason, sample in state["samples"].items():
+            self.samples.setdefault(reason, RejectSample()).add_state(sample)
+        if state["funnel"] is not None and self.funnel is not None:
+            self.funnel.add_state(state["funnel"])
+        elif state["funnel"] is not None:
+            self.funnel = RuleFunnel.of_state(state["funnel"], is_part=self.is_part)
+
     def rejects(self) -> dict[str, JSON]:
         """Return the sampled pairs by reason, each a list of objects with `source` and `target`."""
         return {reason: sample.as_json() for reason, sample in self.samples.items()}
+
+
+@dataclass(frozen=True)
+class DividedPairs:
+    """All pairs of a split, of which tasks can read ranges.
+
+    Attributes:
+        read: streams all pairs.
+        folder: a locked folder for files that tasks read, until the filtered dataset is stored.
+        in_tasks: yields the outputs of a picklable function for all ranges in order, given a name for its files; the
+            function receives the pairs of a range, the number of the first one, and a dict that it leaves empty.
+    """
+
+    read: Callable[[], Iterator[pa.RecordBatch]]
+    folder: Path
+    in_tasks: Callable[[str, "RangeFunction"], Iterator[pa.RecordBatch]]
+
+    def __call__(self) -> Iterator[pa.RecordBatch]:
+        """Stream all pairs."""
+        return self.read()
+
+
+RangeFunction: TypeAlias = Callable[[Iterator[pa.RecordBatch], int, dict[str, Any]], Iterator[pa.RecordBatch]]
 
 
 def count_dropped(
@@ -76,6 +126,14 @@ class PairFilter(ABC):
     """
 
     is_pairwise: ClassVar[bool] = False  # whether the decision about a pair depends on this pair alone
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether a filter that `fitted` has returned judges a range of the pairs without the other pairs.
+
+        Tasks then apply it to ranges, in this or in other processes; their outputs are what it keeps of all pairs.
+        """
+        return self.is_pairwise
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -123,7 +181,8 @@ class PairFilter(ABC):
         """Return the filter with all that it derives from the whole split; the default is the filter itself.
 
         Args:
-            read: streams all pairs of the split; can be called several times.
+            read: streams all pairs of the split; can be called several times. If tasks can read ranges of them, it is
+                a `DividedPairs`.
         """
         del read
         return self

@@ -41,7 +41,10 @@ class PairSet:
 
         A pair is not new if an equal pair was added before it.
         """
-        hashes = pair_hashes(*columns)
+        return self.add_hashes(pair_hashes(*columns))
+
+    def add_hashes(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Add pairs, given their `pair_hashes`, and return which are new, as `add`."""
         new = np.zeros(len(hashes), dtype=np.bool_)
         if len(hashes):
             order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable, so the first of equal pairs stays first

@@ -1,7 +1,8 @@
 """`PartCounts`: the pairs that each rule drops, by source of a mixture and by language."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +26,12 @@ class PartCounts:
     Args:
         num_rules: number of rules.
         source_names: the names of the sources of a mixture, whose numbers the column `source` has.
+        max_known: values of a column that are told apart, the first ones; None: all, for counts that are added up.
     """
 
-    def __init__(self, num_rules: int, source_names: Sequence[str] = ()) -> None:
+    def __init__(self, num_rules: int, source_names: Sequence[str] = (), *, max_known: int | None = MAX_KNOWN) -> None:
         self._num_rules = num_rules
+        self._max_known = max_known
         self._source_names = list(source_names)
         self._counts: dict[str, dict[str, NDArray[np.int64]]] = {}  # pairs, and dropped pairs of each rule
 
@@ -45,8 +48,26 @@ class PartCounts:
             counts = np.stack([np.bincount(parts.codes[mask], minlength=len(parts.names)) for mask in masks])
             known = self._counts.setdefault(column, {})
             for place, name in enumerate(parts.names):
-                name = name if name in known or len(known) < MAX_KNOWN else OTHERS
-                known[name] = known.get(name, np.zeros(self._num_rules + 1, dtype=np.int64)) + counts[:, place]
+                self._add(known, name, counts[:, place])
+
+    def _add(self, known: dict[str, NDArray[np.int64]], name: str, counts: NDArray[np.int64]) -> None:
+        if name not in known and self._max_known is not None and len(known) >= self._max_known:
+            name = OTHERS
+        known[name] = known.get(name, np.zeros(self._num_rules + 1, dtype=np.int64)) + counts
+
+    def state(self) -> dict[str, JSON]:
+        """Return the counts by column and value, for `add_state`."""
+        return {
+            column: [[name, counts.tolist()] for name, counts in known.items()]
+            for column, known in self._counts.items()
+        }
+
+    def add_state(self, state: Mapping[str, Any]) -> None:
+        """Add the counts of later pairs."""
+        for column, values in state.items():
+            known = self._counts.setdefault(column, {})
+            for name, counts in values:
+                self._add(known, name, np.array(counts, dtype=np.int64))
 
     def heavily_cut(self, share: float) -> Iterator[tuple[str, str, float, int]]:
         """Yield the sources that lose more than a share of their pairs: column, name, lost share, the heaviest rule."""

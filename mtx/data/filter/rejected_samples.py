@@ -4,6 +4,9 @@ The sample consists of the distinct pairs with the smallest hashes. Each distinc
 probability to be sampled. The sample needs no random state, and does not depend on chunking or machine.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,6 +57,15 @@ class RejectSample:
             (int(hashes[row, 0]), int(hashes[row, 1]), excerpt(source[row].as_py()), excerpt(target[row].as_py()))
             for row in rows.tolist()
         ]
+        self._kept = sorted({*self._kept, *offered})[: self._max_samples]
+
+    def state(self) -> list[JSON]:
+        """Return the sampled pairs with their hashes, for `add_state`."""
+        return [list(kept) for kept in self._kept]
+
+    def add_state(self, state: Iterable[Any]) -> None:
+        """Offer the pairs of another sample."""
+        offered = ((int(high), int(low), source, target) for high, low, source, target in state)
         self._kept = sorted({*self._kept, *offered})[: self._max_samples]
 
     def as_json(self) -> list[JSON]:

@@ -2,15 +2,15 @@
 
 import heapq
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
-from mtx.data.filter.part_counts import PartCounts
+from mtx.data.filter.part_counts import MAX_KNOWN, PartCounts
 from mtx.data.filter.rejected_samples import RejectSample, excerpt
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mtx.data.filter.rule_set import Judged
 
 MAX_SAMPLES = 10  # pairs per rule that it drops, and as many near its threshold
+
+COUNTS = ("in_order", "alone", "unique", "overlap")  # the arrays of counts of a funnel
 
 Mask = NDArray[np.bool_]
 
@@ -50,6 +52,14 @@ class NearestPairs:
         ]
         self._kept = heapq.nsmallest(MAX_SAMPLES, itertools.chain(self._kept, offered))
 
+    def state(self) -> list[JSON]:
+        """Return the pairs, for `add_state`."""
+        return [list(kept) for kept in self._kept]
+
+    def add_state(self, state: Iterable[Any]) -> None:
+        """Offer the pairs of another sample."""
+        self._kept = heapq.nsmallest(MAX_SAMPLES, itertools.chain(self._kept, (tuple(each) for each in state)))
+
     def as_json(self) -> list[JSON]:
         """Return the pairs in the order of their values, as objects with `source`, `target`, `value`, `is_dropped`."""
         ordered = sorted(self._kept, key=lambda kept: (kept[2], kept[1]))
@@ -74,6 +84,7 @@ class RuleFunnel:
     Args:
         names: the names of the rules, in order.
         source_names: the names of the sources of a mixture; empty for a single source.
+        is_part: whether the counts are those of a range of pairs, which `add_state` adds to others.
 
     Attributes:
         num_pairs: number of pairs that the rules have judged.
@@ -87,10 +98,11 @@ class RuleFunnel:
         before: the funnel of a selection that is applied before; None: there is none.
     """
 
-    def __init__(self, names: Sequence[str], source_names: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str], source_names: Sequence[str] = (), *, is_part: bool = False) -> None:
         self.names = list(names)
+        self.source_names = list(source_names)
         self.reasons: list[dict[str, int]] = [{} for _ in names]
-        self.parts = PartCounts(len(names), source_names)
+        self.parts = PartCounts(len(names), source_names, max_known=None if is_part else MAX_KNOWN)
         self.before: RuleFunnel | None = None
         self.num_pairs = self.num_kept = 0
         self.in_order, self.alone, self.unique = np.zeros((3, len(names)), dtype=np.int64)
@@ -139,6 +151,50 @@ class RuleFunnel:
                 assert reasons is not None
                 count = int(np.count_nonzero(judged.masks[number] & (reasons.codes == code)))
                 self.reasons[number][reason] = self.reasons[number].get(reason, 0) + count
+
+    def state(self) -> dict[str, JSON]:
+        """Return all counts and samples, for `of_state` and `add_state`."""
+        found = {
+            "names": self.names,
+            "source_names": self.source_names,
+            "num": [self.num_pairs, self.num_kept],
+            "counts": [getattr(self, name).tolist() for name in COUNTS],
+            "criteria": self.criteria,
+            "reasons": self.reasons,
+            "parts": self.parts.state(),
+            "samples": [each.state() for each in (*self._samples, *self._unique_samples)],
+            "nearest": [None if each is None else each.state() for each in self._nearest],
+            "before": None if self.before is None else self.before.state(),
+        }
+        return cast(dict[str, JSON], found)
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any], *, is_part: bool = False) -> "RuleFunnel":
+        """Return the funnel with the counts of `state`."""
+        found = cls(state["names"], state["source_names"], is_part=is_part)
+        found.add_state(state)
+        return found
+
+    def add_state(self, state: Mapping[str, Any]) -> None:
+        """Add the counts and samples of later pairs."""
+        self.num_pairs += state["num"][0]
+        self.num_kept += state["num"][1]
+        for name, counts in zip(COUNTS, state["counts"], strict=True):
+            setattr(self, name, getattr(self, name) + np.array(counts, dtype=np.int64))
+        self.criteria = state["criteria"]
+        for reasons, others in zip(self.reasons, state["reasons"], strict=True):
+            for reason, count in others.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+        self.parts.add_state(state["parts"])
+        for sample, other in zip((*self._samples, *self._unique_samples), state["samples"], strict=True):
+            sample.add_state(other)
+        for number, nearest in enumerate(state["nearest"]):
+            if nearest is not None:
+                pairs = self._nearest[number] = self._nearest[number] or NearestPairs()
+                pairs.add_state(nearest)
+        if state["before"] is not None:
+            self.before = self.before or RuleFunnel(state["before"]["names"], state["before"]["source_names"])
+            self.before.add_state(state["before"])
 
     def as_json(self) -> dict[str, JSON]:
         """Return the counts, criteria and samples of each rule by name, in order."""

@@ -82,6 +82,11 @@ class RuleSet:
         return any(isinstance(rule, ColumnRule) and rule.needs_all_pairs for rule in self._rules.values())
 
     @property
+    def has_many_bounds(self) -> bool:
+        """Whether bounds are numbers of rows, as `best_of` has them, instead of a few thresholds."""
+        return any(len(bounds.worse_rows) for bounds in self._bounds.values())
+
+    @property
     def criteria(self) -> list[dict[str, JSON]]:
         """The criteria of each reason, with the thresholds that follow from them."""
         found: list[dict[str, JSON]] = []

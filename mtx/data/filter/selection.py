@@ -1,32 +1,27 @@
 """`SelectionFilter`: named rules over columns, such as stored scores, after another filter if one is chained."""
 
 import copy
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import pyarrow as pa
 
 from mtx.components.checked_options import Natural, component
 from mtx.components.identity import JSON, identity, plain_value
 from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.column_rule import ColumnRule, column_rule
-from mtx.data.filter.filter_protocol import DropCounts, PairFilter
+from mtx.data.filter.filter_protocol import DividedPairs, DropCounts, PairFilter
 from mtx.data.filter.pairwise_rule import count_reasons
 from mtx.data.filter.rule_ablation import ALL, RANDOM_FOR, Ablation, parsed_ablation, random_drop
 from mtx.data.filter.rule_funnel import RuleFunnel
-from mtx.data.filter.rule_set import WITHOUT_VALUE, RuleSet, numbered
+from mtx.data.filter.rule_set import RuleSet, numbered
+from mtx.data.filter.selection_warnings import warn_of_selection
 from mtx.data.filter.two_pass_filter import AppliedFilter
 from mtx.errors import ConfigError
 from mtx.infra.dal.row_views import SOURCE_COLUMN
-
-log = logging.getLogger(__name__)
-
-LARGE_SHARE = 0.9  # of the pairs; a selection that drops more is probably a mistake, and warns
 
 Batches = Iterator[pa.RecordBatch]
 
@@ -202,8 +197,8 @@ class SelectionFilter(PairFilter):
 
     def _bound(self, rules: RuleSet, read: Callable[[], Batches]) -> "BoundSelection":
         before = None if self.before is None else self.before.fitted(read)
-        if rules.needs_all_pairs and before is None:
-            rules = rules.fitted(read())
+        if rules.needs_all_pairs and (before is None or _can_be_divided(before, read)):
+            rules = rules.fitted(_kept_silently(before, read()))
         elif rules.needs_all_pairs:
             assert before is not None
             before = applied = AppliedFilter(before, len(self._source_names))
@@ -232,9 +227,15 @@ class BoundSelection(PairFilter):
         self._before = before
         self._rules = rules
 
+    @property
+    def is_divisible(self) -> bool:
+        """Whether the filter before is, and all bounds are few numbers, which each task gets."""
+        return (self._before is None or self._before.is_divisible) and not self._rules.has_many_bounds
+
     def apply(self, pairs: Pairs, dropped: dict[str, int]) -> Batches:
         """Stream the pairs that all rules keep; warn if the rules drop more than 90 % of the pairs."""
-        funnel = RuleFunnel(self._rules.names, self._rules.source_names)
+        is_part = isinstance(dropped, DropCounts) and dropped.is_part
+        funnel = RuleFunnel(self._rules.names, self._rules.source_names, is_part=is_part)
         for batch, rows in numbered(_after(self._before, pairs, dropped)):
             judged = self._rules.judge(batch, rows)
             in_order = funnel.add(batch, judged.masks)
@@ -246,40 +247,17 @@ class BoundSelection(PairFilter):
         if isinstance(dropped, DropCounts):
             funnel.before = dropped.funnel  # of a selection that is applied before
             dropped.funnel = funnel
-        self._warn(funnel)
+        if not is_part:
+            warn_of_selection(funnel)
 
     def num_kept(self, pairs: Pairs) -> int:
         """Return the number of pairs that all rules keep, without a report or a warning."""
-        return sum(batch.num_rows for batch in self._kept_silently(pairs))
+        return sum(batch.num_rows for batch in self.kept_silently(pairs))
 
-    def _kept_silently(self, pairs: Pairs) -> Batches:
-        before = self._before
-        given = before._kept_silently(pairs) if isinstance(before, BoundSelection) else _after(before, pairs, {})
-        for batch, rows in numbered(given):
+    def kept_silently(self, pairs: Pairs) -> Batches:
+        """Stream the pairs that all rules keep, without a report or a warning."""
+        for batch, rows in numbered(_kept_silently(self._before, pairs)):
             yield batch.filter(pa.array(~self._rules.judge(batch, rows).masks.any(axis=0)))
-
-    @staticmethod
-    def _warn(funnel: RuleFunnel) -> None:
-        if not funnel.names:
-            return
-        if funnel.num_kept < (1 - LARGE_SHARE) * funnel.num_pairs:
-            most = int(np.argmax(funnel.alone))
-            log.warning(
-                "the rules of filter=selection drop %d of %d pairs (%.1f %%). The rule %s drops most, %d pairs alone, "
-                "by %s. Relax it, or turn it off with filter.rules.%s=null",
-                funnel.num_pairs - funnel.num_kept,
-                funnel.num_pairs,
-                100 * (1 - funnel.num_kept / funnel.num_pairs),
-                *_rule_texts(funnel, most),
-            )
-            return
-        for column, part, share, most in funnel.parts.heavily_cut(LARGE_SHARE):
-            log.warning(
-                "the rules of filter=selection drop %.1f %% of the pairs with %s=%s. The rule %s drops most of all, %d "
-                "pairs alone, by %s. Relax it, or turn it off with filter.rules.%s=null",
-                *(100 * share, column, part),
-                *_rule_texts(funnel, most),
-            )
 
 
 def _before_key(setting: str) -> str:
@@ -290,12 +268,14 @@ def _before_key(setting: str) -> str:
     )
 
 
-def _rule_texts(funnel: RuleFunnel, rule: int) -> tuple[str, int, str, str]:
-    """Return what a warning says of a rule: its name, the pairs it drops alone, its criteria, and its key."""
-    name = funnel.names[rule]
-    criteria = ", ".join(f"{key}={value}" for key, value in funnel.criteria[rule].items()) or "its own code"
-    return name, int(funnel.alone[rule]), criteria, name.removesuffix(WITHOUT_VALUE)
-
-
 def _after(before: PairFilter | None, pairs: Pairs, dropped: dict[str, int]) -> Batches:
     return pair_batches(pairs) if before is None else pair_batches(before.apply(pairs, dropped))
+
+
+def _kept_silently(before: PairFilter | None, pairs: Pairs) -> Batches:
+    return before.kept_silently(pairs) if isinstance(before, BoundSelection) else _after(before, pairs, {})
+
+
+def _can_be_divided(before: PairFilter, read: Callable[[], Batches]) -> bool:
+    """Return whether ranges are judged twice by the filter before, instead of remembering what it keeps."""
+    return isinstance(read, DividedPairs) and before.is_divisible

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from mtx.data.repo import DatasetRepo
 from mtx.data.score.score_ids import ScoreIds
 from mtx.data.score.scorer import ScoreColumn, Scorer, shown_name
 from mtx.errors import ConfigError
+from mtx.infra.dal.arrow_rows import Rows
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,12 @@ class ScoreTable:
     Attributes:
         table: a column for each shown name, such as `rules.letters`.
         columns: the meaning of each column, by shown name.
+        stored: for each text the stored columns and the number of its rows; a pickle has these instead of the table.
     """
 
     table: pa.Table
     columns: Mapping[str, ScoreColumn]
+    stored: tuple["StoredScores", ...] = ()
 
     @classmethod
     def open(
@@ -37,14 +41,23 @@ class ScoreTable:
     ) -> "ScoreTable":
         """Open the stored scores of the text datasets `parts` by the scorers that `scored` contains."""
         columns = shown_columns({name: scorers[name] for name in scored})
-        tables = []
-        for part in parts:
-            arrays: dict[str, pa.ChunkedArray] = {}
-            for name, of in scored.items():
-                stored = repo.get_checked(of.scores[part.id]).rows.table.slice(0, part.num_rows)
-                arrays |= {shown_name(name, column): stored[column] for column in scorers[name].columns}
-            tables.append(pa.table(arrays))
-        return cls(pa.concat_tables(tables), columns)
+        stored = tuple(
+            StoredScores(
+                {
+                    shown_name(name, column): (repo.get_checked(of.scores[part.id]).rows, column)
+                    for name, of in scored.items()
+                    for column in scorers[name].columns
+                },
+                part.num_rows,
+            )
+            for part in parts
+        )
+        return _opened(columns, stored)
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        if self.stored:
+            return _opened, (self.columns, self.stored)
+        return ScoreTable, (self.table, self.columns)
 
     def take(self, rows: NDArray[np.integer]) -> dict[str, pa.Array]:
         """Return the columns of the rows with the given numbers, ascending, by shown name."""
@@ -68,6 +81,22 @@ class ScoreTable:
             for name, array in self.take(batch.column(row_column).to_numpy()).items():
                 batch = batch.append_column(name, array)
             yield batch
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """The stored columns of one text: by shown name the rows and the name of the column in them."""
+
+    columns: Mapping[str, tuple[Rows, str]]
+    num_rows: int
+
+    def table(self) -> pa.Table:
+        """Return the columns, memory-mapped, each cut to the number of rows."""
+        return pa.table({name: rows.column(of).slice(0, self.num_rows) for name, (rows, of) in self.columns.items()})
+
+
+def _opened(columns: Mapping[str, ScoreColumn], stored: tuple[StoredScores, ...]) -> ScoreTable:
+    return ScoreTable(pa.concat_tables([each.table() for each in stored]), columns, stored)
 
 
 def shown_columns(scorers: Mapping[str, Scorer]) -> dict[str, ScoreColumn]:

@@ -35,6 +35,7 @@ from mtx.infra.dataset.pair_stream import (
     Refusals,
     pairs_of_batch,
 )
+from mtx.infra.dataset.piece_reader import PieceReader
 
 __all__ = ["PAIR_SCHEMA", "ROWS_PER_BATCH", "Downloader", "HFDatasetDownloader", "RemoteDownloader", "SourceInfo"]
 
@@ -86,6 +87,24 @@ class Downloader(ABC):
             split: `train`, `validation` or `test`.
             counts: the number of rows left out, by reason; the method increases the counts during reading.
         """
+
+    def piece_reader(self, split: str, piece_bytes: int) -> PieceReader | None:
+        """Return what reads pieces of a split of about so many bytes of text; None if the split is read in one pass."""
+        del split, piece_bytes
+        return None
+
+    def joined_pieces(
+        self, split: str, batches: Iterator[pa.RecordBatch], counts: dict[str, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the pairs of all pieces, as `batches` does, after the checks that need all of them.
+
+        Args:
+            split: the split.
+            batches: the pairs of all pieces, in order.
+            counts: the number of rows left out, by reason.
+        """
+        del split, counts
+        return batches
 
     @property
     def parts(self) -> Mapping[str, "Downloader"]:

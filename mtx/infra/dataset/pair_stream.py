@@ -59,12 +59,12 @@ class Refusals:
                 f"but is {self.on_error!r}"
             )
 
-    def refuse(self, reason: Reason, where: str, what: str) -> None:
+    def refuse(self, reason: Reason, where: object, what: str) -> None:
         """Count the invalid row at `where` and leave it out. Raises MalformedPairError if `on_error` is `raise`.
 
         Args:
             reason: the key in `counts`.
-            where: file and line of the row.
+            where: file and line of the row, as text or as an object that becomes the text.
             what: description of the problem, for the error message.
         """
         if self.on_error == "raise":

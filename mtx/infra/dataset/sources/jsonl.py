@@ -9,6 +9,7 @@ looks like a date.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -58,7 +59,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
                 refusals.refuse(refused.reason, where, refused.what)
                 continue
             try:
-                columns = find_columns({name: _text_keys(value) for name, value in found.items()}, wanted, where)
+                columns = find_columns({name: _text_keys(value) for name, value in found.items()}, wanted, str(where))
             except SourceError as error:
                 if refusals.on_error == "raise":
                     raise SourceError(
@@ -70,7 +71,7 @@ def find(file: SourceFile, wanted: RequestedColumns, options: ReadOptions, refus
                 continue
             if wanted.extra == "none":
                 return columns
-            return columns.with_extra(_types(block, wanted, where), wanted, where)
+            return columns.with_extra(_types(block, wanted, str(where)), wanted, str(where))
     if missing is not None:
         raise missing
     return None
@@ -249,11 +250,22 @@ def _positions(table: pa.Table, columns: Columns) -> list[int]:
     return [table.schema.get_field_index(f"{prefix}{name}") for name in (columns.source, columns.target)]
 
 
-def _numbered_lines(file: SourceFile, number: int, block: bytes) -> Iterator[tuple[str, bytes]]:
+@dataclass(frozen=True)
+class _LinePlace:
+    """The place of a line in messages. In a part of a file, the lines before are counted only for a message."""
+
+    file: SourceFile
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file.name}, line {self.file.lines_before + self.number}"
+
+
+def _numbered_lines(file: SourceFile, number: int, block: bytes) -> Iterator[tuple[_LinePlace, bytes]]:
     """Yield the lines that are not empty, each with its file and line number for error messages."""
     for offset, line in enumerate(block.split(b"\n")):
         if line.strip(SPACE):
-            yield f"{file.name}, line {number + offset}", line
+            yield _LinePlace(file, number + offset), line
 
 
 def _text_pair(found: dict[str, Any], columns: Columns) -> tuple[str, str]:

@@ -19,10 +19,12 @@ class AlignedSide:
     Attributes:
         name: name of the file in error messages.
         lines: function that opens the file and yields its lines, like `decoded_lines`.
+        lines_before: number of lines before the first one that it yields.
     """
 
     name: str
     lines: Callable[[], Iterator[str]]
+    lines_before: int = 0
 
 
 def read_aligned(
@@ -33,7 +35,7 @@ def read_aligned(
     Raises SourceError if a file cannot be read, or if the files have different numbers of lines.
     """
     advice = "Set two files that belong together with downloader.source_path=FILE downloader.target_path=FILE"
-    sides = [AlignedSide(file.name, partial(decoded_lines, file)) for file in (source, target)]
+    sides = [AlignedSide(file.name, partial(decoded_lines, file), file.lines_before) for file in (source, target)]
     return read_sides(sides[0], sides[1], advice, refusals, limit)
 
 
@@ -50,7 +52,9 @@ def read_sides(
 
 
 def _pairs(source: AlignedSide, target: AlignedSide, advice: str, refusals: Refusals) -> Iterator[tuple[str, str]]:
-    for number, (source_text, target_text) in enumerate(zip_longest(source.lines(), target.lines()), 1):
+    for number, (source_text, target_text) in enumerate(  # no variable keeps the files open after an error
+        zip_longest(source.lines(), target.lines()), source.lines_before + 1
+    ):
         if source_text is None or target_text is None:
             raise _length_error(source, target, advice)
         for side, text in ((source, source_text), (target, target_text)):

@@ -19,10 +19,10 @@ from mtx.infra.dataset.extra_columns import NO_COLUMNS, ExtraColumns, plain_colu
 from mtx.infra.dataset.pair_stream import OnError, Refusals
 from mtx.infra.dataset.sources.aligned_languages import aligned_languages
 from mtx.infra.dataset.sources.file_discovery import FoundFiles, find_files
+from mtx.infra.dataset.sources.file_pieces import FilePieces, file_pieces, read_files
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
 from mtx.infra.dataset.sources.formats import READERS
 from mtx.infra.dataset.sources.installed_catalogue_search import find_catalogues
-from mtx.infra.dataset.sources.line_aligned import read_aligned
 from mtx.infra.dataset.sources.local_files import SourceFile, names_text
 from mtx.infra.dataset.sources.path_options import FilePaths, Paths, plain_paths, split_paths
 from mtx.redaction_and_escaping import one_line
@@ -134,8 +134,20 @@ class LocalDownloader(Downloader):
         if split not in self._parts:
             raise SourceError(f"there is no file for the split {split!r}; present: {choices(split, self._parts)}")
         refusals = Refusals(self.on_error, counts)
+        yield from self.joined_pieces(split, self._read(split, refusals, self.n if split == "train" else None), counts)
+
+    def piece_reader(self, split: str, piece_bytes: int) -> FilePieces | None:
+        """Return what reads parts of the files; None for few bytes, or if only the first n pairs are read."""
+        if split not in self._parts or (split == "train" and self.n is not None):
+            return None
+        return file_pieces(list(self.files_of(split)), piece_bytes, self.read_options, self.on_error)
+
+    def joined_pieces(
+        self, split: str, batches: Iterator[pa.RecordBatch], counts: dict[str, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield all pairs of a split. Raises SourceError if there is none, or if a file has changed."""
         num_rows = 0
-        for batch in regrouped_batches(self._read(split, refusals, self.n if split == "train" else None)):
+        for batch in regrouped_batches(batches):
             num_rows += batch.num_rows
             yield batch
         parts = self._parts[split]
@@ -156,12 +168,7 @@ class LocalDownloader(Downloader):
         for part, columns in self.files_of(split):
             if columns is None:
                 continue
-            file, *others = part
-            if others:
-                batches = read_aligned(file, others[0], refusals, limit)
-            else:
-                batches = READERS[file.format].read(file, columns, self.read_options, refusals, limit)
-            for batch in batches:
+            for batch in read_files(part, columns, self.read_options, refusals, limit):
                 yield batch
                 if limit is not None:
                     limit -= batch.num_rows

@@ -6,9 +6,9 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import pyarrow as pa
 
@@ -45,6 +45,26 @@ ZERO_BYTES = {(0, 1, 2): "UTF-32BE", (1, 2, 3): "UTF-32LE", (0, 2): "UTF-16BE", 
 
 
 @dataclass(frozen=True)
+class FilePart:
+    """A part of a file: bytes from one line to another, or row groups of a Parquet file.
+
+    Attributes:
+        first: the first byte or row group.
+        end: the end, exclusive.
+        lines_before: number of lines before the part; None: they are counted if a message needs it.
+    """
+
+    first: int
+    end: int
+    lines_before: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of bytes or row groups."""
+        return self.end - self.first
+
+
+@dataclass(frozen=True)
 class SourceFile:
     """An existing local file, and what its name states about its format.
 
@@ -54,6 +74,8 @@ class SourceFile:
         compression: `gzip`, `zstd`, or None for an uncompressed file.
         stem: name of the file without the endings of format and compression.
         stamp: size in bytes and time of the last change in ns, for detecting changes during reading.
+        part: the part of the file to read; None: the whole file.
+        shown: the path for messages; None: `path`.
     """
 
     path: Path
@@ -61,11 +83,24 @@ class SourceFile:
     compression: str | None
     stem: str
     stamp: tuple[int, int]
+    part: FilePart | None = None
+    shown: str | None = None
 
     @property
     def name(self) -> str:
         """The path for messages, on one line whatever characters the name has."""
-        return one_line(str(self.path))
+        return one_line(str(self.path)) if self.shown is None else self.shown
+
+    @property
+    def lines_before(self) -> int:
+        """The number of lines before the part to read. The file may be read to count them."""
+        if self.part is None or not self.part.first:
+            return 0
+        if self.part.lines_before is not None:
+            return self.part.lines_before
+        before = replace(self, part=FilePart(0, self.part.first))
+        with open_bytes(before) as stream:
+            return sum(block.count(b"\n") for block in iter(lambda: stream.read(BLOCK_BYTES), b""))
 
     def sha256(self) -> str:
         """Return the SHA-256 of the file's bytes on disk, in hex."""
@@ -103,13 +138,30 @@ def open_bytes(file: SourceFile) -> Iterator[IO[bytes]]:
     with _convert_errors(file), arrow_file(file.path) as opened:
         window = window_bytes(opened.read(HEADER_BYTES)) if file.compression == "zstd" else 0
         opened.seek(0)
-        if file.compression is None:
+        if file.part is not None:
+            opened.seek(file.part.first)
+            yield cast(IO[bytes], _BoundedStream(opened, file.part.size))
+        elif file.compression is None:
             yield opened
         elif window > PYARROW_WINDOW_BYTES:
             yield long_window_reader(opened, file.name, window)
         else:
             with pa.CompressedInputStream(opened, file.compression) as stream:
                 yield stream
+
+
+class _BoundedStream:
+    """The next bytes of a stream, up to a number of bytes."""
+
+    def __init__(self, stream: IO[bytes], num_bytes: int) -> None:
+        self._stream = stream
+        self._left = num_bytes
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        found = self._stream.read(min(size, self._left))
+        self._left -= len(found)
+        return found
 
 
 @contextmanager
@@ -141,14 +193,14 @@ def line_blocks(file: SourceFile) -> Iterator[tuple[int, bytes]]:
     SourceError for lines longer than `MAX_LINE_BYTES`, for files whose lines end with only `\r`, and for UTF-16.
     """
     with open_bytes(file) as stream:
-        yield from numbered_blocks(stream, file.name)
+        yield from numbered_blocks(stream, file.name, is_start=file.part is None or not file.part.first)
 
 
-def numbered_blocks(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+def numbered_blocks(stream: IO[bytes], name: str, *, is_start: bool = True) -> Iterator[tuple[int, bytes]]:
     """Yield a stream in blocks, like `line_blocks`. `name` is the name of the file in error messages."""
     number, is_told = 1, False
     for block in _whole_lines(stream, name):
-        if number == 1:
+        if is_start and number == 1:
             block = block.removeprefix(BYTE_ORDER_MARK)
             if (encoding := _wide_encoding(block[:1000])) is not None:
                 raise SourceError(

@@ -10,7 +10,7 @@ from mtx.errors import SourceError
 from mtx.infra.dataset.column_detection import Columns, RequestedColumns, check_unique, find_columns, schema_keys
 from mtx.infra.dataset.pair_stream import ROWS_PER_BATCH, Refusals, pairs_of_batch
 from mtx.infra.dataset.sources.format_protocol import ReadOptions
-from mtx.infra.dataset.sources.local_files import SourceFile, arrow_file, plain_path
+from mtx.infra.dataset.sources.local_files import FilePart, SourceFile, arrow_file, plain_path
 from mtx.library_errors import library_reason
 
 UNIT_NAME = "column"
@@ -32,10 +32,13 @@ def read(
     """Yield the pairs of a file, at most `limit` pairs. Checks the checksums of pages if the file has them."""
     prefix = "" if columns.parent is None else f"{columns.parent}."
     texts = [f"{prefix}{name}" for name in (columns.source, columns.target)]
-    row = 1
     with _open_parquet(file) as parquet:
+        part = file.part or FilePart(0, parquet.num_row_groups)
+        row = 1 + sum(parquet.metadata.row_group(number).num_rows for number in range(part.first))
+        groups = list(range(part.first, part.end))
         extra = [name for name in columns.extra.names if name in parquet.schema_arrow.names]
-        for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, columns=[*texts, *extra]):
+        wanted = [*texts, *extra]
+        for batch in parquet.iter_batches(batch_size=ROWS_PER_BATCH, row_groups=groups, columns=wanted):
             where = file.name
             pairs = pairs_of_batch(batch, columns, where=where, first_row=row, refusals=refusals, limit=limit)
             yield pairs

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from mtx.infra.dataset.pair_stream import Reason, Refusals
 from mtx.infra.dataset.sources.delimited import numbered_rows
-from mtx.infra.dataset.sources.formats import READERS
+from mtx.infra.dataset.sources.file_pieces import read_files
 from mtx.infra.dataset.sources.jsonl import SPACE
-from mtx.infra.dataset.sources.line_aligned import read_aligned
 from mtx.infra.dataset.sources.local import LocalDownloader
 from mtx.infra.dataset.sources.local_files import SourceFile, decoded_lines
 from mtx.redaction_and_escaping import one_line
@@ -40,10 +39,10 @@ class _RefusedLines(Refusals):
 
     lines: set[int]
 
-    def refuse(self, reason: Reason, where: str, what: str) -> None:
+    def refuse(self, reason: Reason, where: object, what: str) -> None:
         """Remember the line, and count it."""
         super().refuse(reason, where, what)
-        if found := LINE_NUMBER.search(where):
+        if found := LINE_NUMBER.search(str(where)):
             self.lines.add(int(found[1]))
 
 
@@ -63,13 +62,9 @@ def row_origin(downloader: LocalDownloader, split: str, row: int) -> RowOrigin |
             continue
         refusals = _RefusedLines(downloader.on_error)
         refusals.lines = set()
-        file, *others = part
-        if others:
-            batches = read_aligned(file, others[0], refusals, None)
-        else:
-            batches = READERS[file.format].read(file, columns, downloader.read_options, refusals, left + 1)
+        limit = None if len(part) > 1 else left + 1
         num_rows = 0
-        for batch in batches:
+        for batch in read_files(part, columns, downloader.read_options, refusals, limit):
             num_rows += batch.num_rows
             if num_rows > left:
                 return _origin(part, left, refusals.lines, has_header=downloader.header)

@@ -20,6 +20,7 @@ from mtx.errors import ConfigError, SourceError, choices
 from mtx.infra.dataset.download import Downloader, SourceInfo
 from mtx.infra.dataset.language_names import SIDES, likeness
 from mtx.infra.dataset.pair_stream import first_pairs
+from mtx.infra.dataset.piece_reader import Batches, PieceReader, SwappedReader, swapped_sides
 from mtx.infra.dataset.sources.mixture import SPLITS
 
 CONFIG_KEY = "datamodule.directions"
@@ -138,13 +139,21 @@ class DirectedDownloader(Downloader):
 
     def batches(self, split: str, counts: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """Yield one split of the source, with swapped sides in the other direction. Raises SourceError."""
-        is_swapped = not _are_like(self._languages(self.source.info()), self.direction)
-        for batch in self.source.batches(split, counts):
-            if is_swapped:
-                names = [{"src": "tgt", "tgt": "src"}.get(name, name) for name in batch.schema.names]
-                order = ["src", "tgt", *(name for name in names if name not in SIDES)]
-                batch = pa.RecordBatch.from_arrays(batch.columns, names=names).select(order)
-            yield batch
+        batches = self.source.batches(split, counts)
+        return swapped_sides(batches) if self._is_swapped else batches
+
+    def piece_reader(self, split: str, piece_bytes: int) -> PieceReader | None:
+        """Return what reads pieces of the source, with swapped sides in the other direction."""
+        reader = self.source.piece_reader(split, piece_bytes)
+        return SwappedReader(reader) if reader is not None and self._is_swapped else reader
+
+    def joined_pieces(self, split: str, batches: Batches, counts: dict[str, int]) -> Batches:
+        """Yield the pairs of all pieces, after the checks of the source."""
+        return self.source.joined_pieces(split, batches, counts)
+
+    @property
+    def _is_swapped(self) -> bool:
+        return not _are_like(self._languages(self.source.info()), self.direction)
 
     def _languages(self, info: SourceInfo) -> Direction:
         if UNKNOWN.isdisjoint(info.languages):
