@@ -89,8 +89,8 @@ def build(config: Config, group: str, **extra: Any) -> Any:
     names, _ = parameter_annotations(allowed_target(options[TARGET_KEY], group))
     given = {name: value for name, value in extra.items() if name in names and options.get(name) is None}
     _check_targets(group, options)
-    # Hydra builds a partial first. Plain values and `extra` are passed afterwards: Hydra needs up to 1 ms for each plain
-    # value, and would convert objects in `extra`, such as a Store or a Planner, to its own containers.
+    # Hydra builds a partial first. Plain values and `extra` are passed afterwards: Hydra needs up to 1 ms for each
+    # plain value, and would convert objects in `extra`, such as a Store or a Planner, to its own containers.
     kept = {name: value for name, value in options.items() if name not in given}
     is_called = all(name == TARGET_KEY or not str(name).startswith("_") for name in kept)  # without words to Hydra
     plain = {
