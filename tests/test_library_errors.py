@@ -33,7 +33,7 @@ from mtx.library_errors import FAULT, fault_note, first_cause, library_reason
 QUOTED = {
     "mtx/app/command.py:main": "the branch for an MtxError",
     "mtx/data/ray_engine.py:_connected": "finds the versions in the sentence, and quotes nothing else of it",
-    "mtx/infra/dal/sqlite.py:read": "the ValueError of row_value, whose sentence is of mtx",
+    "mtx/infra/dal/sqlite.py:_values": "the ValueError of row_value, whose sentence is of mtx",
     "mtx/infra/dataset/sources/local_files.py:_convert_errors": "compares the sentence, and does not quote it",
     "mtx/sweep/job.py:_run_with_status": "a fault of mtx or of the user's code, whose trace follows in the log",
     "mtx/sweep/run_start_end_log.py:logged": "a line of the log",
