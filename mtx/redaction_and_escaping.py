@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from typing_extensions import override
@@ -85,11 +86,13 @@ def safe_line(text: str) -> str:
 
 def environment_secrets(text: str | None = None) -> tuple[str, ...]:
     """Return the values of environment variables such as HF_TOKEN or AWS_SECRET_ACCESS_KEY; only those in a text."""
-    return tuple(
-        secret
-        for name, secret in os.environ.items()
-        if len(secret) >= MIN_SECRET_CHARS and (text is None or secret in text) and SECRET_VARIABLE.search(name)
-    )
+    values = (os.environ.get(name, "") for name in os.environ if _holds_secret(name))
+    return tuple(each for each in values if len(each) >= MIN_SECRET_CHARS and (text is None or each in text))
+
+
+@lru_cache(maxsize=10_000)  # each printed text looks through all variables
+def _holds_secret(variable: str) -> bool:
+    return bool(SECRET_VARIABLE.search(variable))
 
 
 def redacted_text(text: str, secrets: Sequence[str] | None = None) -> str:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,12 +93,20 @@ def log_settings() -> Iterator[None]:
             if isinstance(handler, logging.FileHandler) and handler not in handlers:
                 handler.close()
         logger.handlers[:] = handlers
-        logger.setLevel(level)
+        if logger.level != level:  # each call clears the caches of all loggers
+            logger.setLevel(level)
         logger.propagate = propagate
-    logging.disable(disabled)
-    for name, known in logging.root.manager.loggerDict.items():
-        if name.startswith("mtx") and isinstance(known, logging.Logger):
-            known.disabled = False
+    if logging.root.manager.disable != disabled:
+        logging.disable(disabled)
+    for known in loggers_of_mtx(len(logging.root.manager.loggerDict)):
+        known.disabled = False
+
+
+@lru_cache(maxsize=1)
+def loggers_of_mtx(num_loggers: int) -> list[logging.Logger]:
+    """Return the loggers of mtx's modules, which are the same as before if `num_loggers` is."""
+    found = logging.root.manager.loggerDict.items()
+    return [known for name, known in found if name.startswith("mtx") and isinstance(known, logging.Logger)]
 
 
 @pytest.fixture

@@ -84,6 +84,9 @@ SMALL_FIT = {
     "model.dim_feedforward": "16",
     "task.scored_sentences": "0",
     "task.translations": "0",
+    "task.contrastive_pairs": "0",
+    "model.num_encoder_layers": "1",
+    "model.num_decoder_layers": "1",
     "trainer.max_steps": "2",
 }
 READING = ("show", "verify", "gc", "options", "compare", "export", "import", "check")

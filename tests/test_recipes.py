@@ -17,7 +17,10 @@ from mtx.infra.dataset.sources.local import LocalDownloader
 
 RECIPES = sorted((Path(__file__).parents[1] / "conf/experiment").glob("*.yaml"))
 SMALL = ["downloader.n=300", "datamodule.num_workers=0"]
-SMALL_FIT = ["model.d_model=16", "model.dim_feedforward=16", "task.scored_sentences=0", "task.translations=0"]
+SMALL_FIT = [
+    *("model.d_model=16", "model.dim_feedforward=16", "model.num_encoder_layers=1", "model.num_decoder_layers=1"),
+    *("task.scored_sentences=0", "task.translations=0", "task.contrastive_pairs=0"),
+]
 SHORT = "budget.seconds=0.1"
 # What a recipe is held to here, and how many jobs that makes where it is a sweep.
 LIMITS = {

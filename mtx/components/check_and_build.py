@@ -89,17 +89,22 @@ def build(config: Config, group: str, **extra: Any) -> Any:
     names, _ = parameter_annotations(allowed_target(options[TARGET_KEY], group))
     given = {name: value for name, value in extra.items() if name in names and options.get(name) is None}
     _check_targets(group, options)
-    # Hydra builds a partial first, and `extra` is passed afterwards. Hydra would convert objects in it, such as a Store
-    # or a Planner, to its own containers.
-    kept = {name: _as_it_is(value) for name, value in options.items() if name not in given}
+    # Hydra builds a partial first. Plain values and `extra` are passed afterwards: Hydra needs up to 1 ms for each
+    # plain value, and would convert objects in `extra`, such as a Store or a Planner, to its own containers.
+    kept = {name: value for name, value in options.items() if name not in given}
+    is_called = all(name == TARGET_KEY or not str(name).startswith("_") for name in kept)  # without words to Hydra
+    plain = {
+        name: _copied(value) for name, value in kept.items() if is_called and name != TARGET_KEY and _is_plain(value)
+    }
+    built = {name: _as_it_is(value) for name, value in kept.items() if name not in plain}
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     try:
-        make = instantiate({**kept, PARTIAL_KEY: True}, _convert_="all")
+        make = instantiate({**built, PARTIAL_KEY: True}, _convert_="all")
         if options.get(PARTIAL_KEY):
             return functools.partial(make, **given) if given else make
-        return make(**given)
+        return make(**plain, **given)
     except Exception as error:
         cause = first_cause(error) if isinstance(error, InstantiationException) else error
         raise_if_exhausted(cause)
@@ -107,7 +112,7 @@ def build(config: Config, group: str, **extra: Any) -> Any:
             raise cause from cause.__cause__  # an error that is its own cause would make each search of causes endless
         if cause is error and not isinstance(error, REFUSALS) and group.partition(".")[0] not in LIGHTNING_GROUPS:
             raise
-        raise _construction_error(group, options, cause, _refused_keys(group, kept, given)) from error
+        raise _construction_error(group, options, cause, _refused_keys(group, _as_it_is(kept), given)) from error
 
 
 def _refused_keys(group: str, options: Config, given: Config) -> list[str]:
@@ -199,6 +204,22 @@ def _as_it_is(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _as_it_is(item) for name, item in value.items()}
     return [_as_it_is(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether Hydra would pass a value on as it is: it holds no component, no key for Hydra, and no object."""
+    if isinstance(value, Mapping):
+        return all(not str(key).startswith("_") and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or (type(value) in (str, int, float, bool) and value != MISSING_VALUE)
+
+
+def _copied(value: Any) -> Any:
+    """Return a plain value in containers of its own, which a component may change; tuples become lists."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _required(key: str) -> str:

@@ -164,7 +164,8 @@ def test_help_names_keys_that_exist_and_commands_that_explain_more(tmp_path: Pat
         assert (done.returncode, done.stderr) == (0, ""), command
 
 
-# What torchmetrics takes from transformers works once it is asked for. Runs behind a command that imports torchmetrics.
+# What torchmetrics takes from transformers, and what it adds to scipy.signal, works once it is asked for. Runs behind a
+# command that imports torchmetrics.
 TRANSFORMERS = """
 from torchmetrics.functional.text import bert
 assert bert.AutoTokenizer.__name__ == "AutoTokenizer"
@@ -173,6 +174,11 @@ bert.AutoTokenizer.from_pretrained
 import transformers
 assert transformers.__version__ and transformers.AutoTokenizer is not bert.AutoTokenizer
 assert bert.AutoTokenizer.from_pretrained == transformers.AutoTokenizer.from_pretrained
+assert "scipy.signal" not in sys.modules
+import scipy.signal
+assert scipy.signal.hamming is scipy.signal.windows.hamming
+assert scipy.signal.__spec__.loader.__class__.__module__ != "mtx.training.deferred_transformers"
+assert len(scipy.signal.find_peaks([0, 1, 0])[0]) == 1
 print("TRANSFORMERS WORK", file=sys.stderr)
 """
 

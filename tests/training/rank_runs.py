@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mtx.training  # noqa: F401  # first, so that Lightning does not import transformers in each rank: 3 s
+
+# isort: split
 import pyarrow as pa
 import pytorch_lightning as pl
 import torch

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mtx.components.checked_options import Count, component
 from mtx.data.row_slices import row_slices
+from mtx.data.score.character_scripts import NUM_CODES, UNIFORM_BLOCKS, UNSPACED_SCRIPTS, script_of
 from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts, side_hashes
 from mtx.data.score.minhash import ngram_hashes
 from mtx.data.score.model_arrays import load_array, save_array
@@ -19,7 +20,6 @@ from mtx.data.score.normal_form import (
     BLOCK_ENDS,
     BLOCK_STARTS,
     LEAST_COMPILED,
-    UNIFORM_BLOCKS,
     Hashes,
     NormalTexts,
     folding_table,
@@ -27,7 +27,7 @@ from mtx.data.score.normal_form import (
     normal_texts,
 )
 from mtx.data.score.scorer import HeldOutScorer, Mask, Sample, ScoreColumn
-from mtx.data.score.text_features import NUM_CODES, UNSPACED_SCRIPTS, mixed, script_of
+from mtx.data.score.text_features import mixed
 from mtx.data.sorted_membership import is_member
 
 FILES = ("source_texts.npy", "target_texts.npy", "source_ngrams.npy", "target_ngrams.npy")

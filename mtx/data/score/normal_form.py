@@ -17,14 +17,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.data.compiled_kernels import numba_kernels
-from mtx.data.score.text_features import NUM_CODES, mixed
+from mtx.data.score.character_scripts import NUM_CODES, UNIFORM_BLOCKS
+from mtx.data.score.text_features import mixed
 
 SPACE = 32
 SEPARATOR = "\x01"  # between the sides of a pair; rare in texts, and no white space
 LAST_ASCII = 127  # NFKC changes no ASCII character
 JOINING_JAMO = range(0x1161, 0x1200)  # Hangul vowels and finals, which join the syllable before them
-# Ideographs and Hangul syllables: letters without case, which NFKC keeps
-UNIFORM_BLOCKS = (range(0x3400, 0x4DC0), range(0x4E00, 0xA000), range(0xAC00, 0xD7A4), range(0x20000, 0x2F800))
 BLOCK_ENDS = (0, *(block.stop for block in UNIFORM_BLOCKS))
 BLOCK_STARTS = (*(block.start for block in UNIFORM_BLOCKS), 0x32000)  # no letters beyond, except private ones
 POSITION_BITS = 32  # the low half of a hashed number is the character, and the high half its position in the text

@@ -134,15 +134,15 @@ class SQLiteObjectLayer:
 
     def read(self, name: str) -> JSON:
         """Return the value of `name`. Raises NotStoredError, or DamagedError if the stored value has changed."""
-        rows = self._select("SELECT value FROM manifest WHERE name = ?", checked_name(name))
-        if not rows:
+        values = self._values(name)
+        if not values:
             raise NotStoredError(not_stored_message(name, self.location, self.get_all_names()))
-        try:
-            return sqlite_repair.row_value(rows[0])
-        except ValueError as error:
-            raise DamagedError(
-                f"the manifest of {name} in {self._path} has changed on disk: {error}. {VERIFY_HINT}"
-            ) from error
+        return values[0]
+
+    def find(self, name: str) -> JSON | None:
+        """Return the value of `name`, or None if `name` is not stored. Raises DamagedError as `read` does."""
+        values = self._values(name)
+        return values[0] if values else None
 
     def delete(self, name: str) -> None:
         """Delete the value of `name`. Raises NotStoredError if `name` is not stored."""
@@ -201,6 +201,16 @@ class SQLiteObjectLayer:
     @property
     def _path(self) -> Path:
         return self.location / DATABASE
+
+    def _values(self, name: str) -> list[JSON]:
+        """Return the value of `name` in a list, or an empty list if `name` is not stored."""
+        rows = self._select("SELECT value FROM manifest WHERE name = ?", checked_name(name))
+        try:
+            return [sqlite_repair.row_value(row) for row in rows]
+        except ValueError as error:
+            raise DamagedError(
+                f"the manifest of {name} in {self._path} has changed on disk: {error}. {VERIFY_HINT}"
+            ) from error
 
     def _select(self, query: str, *parameters: str) -> list[Any]:
         """Return the first column of the rows that `query` finds, or an empty list if there is no database file."""

@@ -8,9 +8,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtx.data.score.character_scripts import NUM_CODES
 from mtx.data.score.contamination import unspaced_characters, word_hashes
 from mtx.data.score.normal_form import LEAST_COMPILED, folding_table, normal_pairs, normal_texts
-from mtx.data.score.text_features import NUM_CODES, UNSPACED, character_table
+from mtx.data.score.text_features import UNSPACED, character_table
 
 
 def forms(*texts: str, with_punctuation: bool = True) -> list[str]:
