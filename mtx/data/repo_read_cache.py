@@ -1,12 +1,15 @@
 """`RepoSession`, a dataset repository that caches manifests and opened payloads during one run."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.errors import NotStoredError
 from mtx.infra.dal.protocols import Connectable, FindingObjectLayer
+
+if TYPE_CHECKING:
+    from mtx.infra.dal.arrow_rows import Rows
 
 
 class RepoSession(DatasetRepo):
@@ -23,6 +26,7 @@ class RepoSession(DatasetRepo):
         super().__init__(fal=repo.fal, oal=repo.oal, before_writing=repo.before_writing)
         self._manifests: dict[str, TranslationDataset] = {}
         self._opened: dict[str, TranslationDataset] = {}
+        self._payloads: dict[str, Rows] = {}
         self._checked: set[str] = set()
 
     def connection(self) -> AbstractContextManager[None]:
@@ -45,10 +49,17 @@ class RepoSession(DatasetRepo):
                 raise
         return self._opened[dataset_id]
 
+    def stored_rows(self, manifest: TranslationDataset) -> "Rows":
+        """Return the rows in the payload of a dataset, from the cache if possible. Raises as `DatasetRepo` does."""
+        if manifest.id not in self._payloads:
+            self._payloads[manifest.id] = super().stored_rows(manifest)
+        return self._payloads[manifest.id]
+
     def get_checked(self, dataset_id: str) -> TranslationDataset:
         """Return a dataset with its rows, whose bytes are compared once. Raises as `DatasetRepo.get_checked`."""
         if dataset_id not in self._checked:
             self._opened.pop(dataset_id, None)  # the check may replace the file that was opened
+            self._payloads.pop(dataset_id, None)
             super().get_checked(dataset_id)
             self._checked.add(dataset_id)
         return self.get(dataset_id)
@@ -61,6 +72,7 @@ class RepoSession(DatasetRepo):
         """Remove a dataset from the repository and from the cache. Raises NotStoredError."""
         self._manifests.pop(dataset_id, None)
         self._opened.pop(dataset_id, None)
+        self._payloads.pop(dataset_id, None)
         self._checked.discard(dataset_id)
         super().remove(dataset_id)
 
@@ -75,4 +87,4 @@ class RepoSession(DatasetRepo):
             return None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": {}}
+        return {**self.__dict__, "_opened": {}, "_payloads": {}}

@@ -153,7 +153,7 @@ def test_a_warm_run_looks_everything_up_once(tmp_path: Path, monkeypatch: pytest
     connections: list[str] = []
     manifests: Counter[str] = Counter()
     payloads: Counter[str] = Counter()
-    connect, read_manifest, read_rows = sqlite3.connect, SQLiteObjectLayer.read, ArrowFileLayer.read
+    connect, read_manifest, read_rows = sqlite3.connect, SQLiteObjectLayer._values, ArrowFileLayer.read
 
     def counted_connect(*args: Any, **options: Any) -> sqlite3.Connection:
         connections.append(str(args[0]))
@@ -168,7 +168,7 @@ def test_a_warm_run_looks_everything_up_once(tmp_path: Path, monkeypatch: pytest
         return read_rows(self, name)
 
     monkeypatch.setattr(sqlite3, "connect", counted_connect)
-    monkeypatch.setattr(SQLiteObjectLayer, "read", counted_manifest)
+    monkeypatch.setattr(SQLiteObjectLayer, "_values", counted_manifest)  # of `read` and `find`
     monkeypatch.setattr(ArrowFileLayer, "read", counted_rows)
     warm = mtx.compose_datamodule(overrides)
     warm.prepare_data()
