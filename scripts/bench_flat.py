@@ -34,7 +34,8 @@ from mtx.training.reference.transformer import TransformerTranslator
 CORPUS = Path(__file__).resolve().parents[2] / "shared/data/corpus.en-de.jsonl.gz"
 PADDED = "token_budget, padded"
 RANDOM = "random, padded"
-ACCUMULATED = "token_budget, 4 batches"  # of a quarter of the tokens, whose gradients are added
+NUM_ACCUMULATED = 4
+ACCUMULATED = f"token_budget, {NUM_ACCUMULATED} batches"  # smaller ones, whose gradients are added
 FLAT = "random_tokens, flat"
 SAME_ROWS = "random_tokens, padded"  # the batches of FLAT with padding, in collate alone
 CAUSAL = "random_tokens, causal"
@@ -96,12 +97,12 @@ def all_arms(pairs: EncodedPairs, lengths: Lengths, padded: BatchFormat, tokens:
     flat = replace(padded, names="flat", length_multiple=NO_PADDING)
     samplers: dict[str, tuple[Planner, BatchFormat]] = {
         PADDED: (TokenBudgetPlanner(max_tokens=side), padded),
-        ACCUMULATED: (TokenBudgetPlanner(max_tokens=side // 4), padded),
+        ACCUMULATED: (TokenBudgetPlanner(max_tokens=side // NUM_ACCUMULATED), padded),
         RANDOM: (RandomPlanner(batch_size=max(1, round(tokens / mean))), padded),
         FLAT: (RandomTokensPlanner(real_tokens=tokens), flat),
     }
     made = {name: Arm(Collator(pairs, layout), batches(planner)) for name, (planner, layout) in samplers.items()}
-    made[ACCUMULATED].accumulated = 4
+    made[ACCUMULATED].accumulated = NUM_ACCUMULATED
     return made
 
 

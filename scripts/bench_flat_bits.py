@@ -192,27 +192,28 @@ def updates(arm: Arm, lengths: Lengths, seed: int) -> Iterator[list[Rows]]:
     """Yield the batches of each update, epoch after epoch."""
     epoch = 0
     while True:
-        plan = arm.planner.plan(lengths, seed=seed, epoch=epoch)
         if arm.num_ranks > 1:
-            assigned = assigned_batches(plan, arm.num_ranks)
+            assigned = assigned_batches(arm.planner.plan(lengths, seed=seed, epoch=epoch), arm.num_ranks)
             for items in zip(*(assigned.items(rank=rank) for rank in range(arm.num_ranks)), strict=True):
                 yield [item[0] if isinstance(item, tuple) else item for item in items]
-        batches = []
-        if arm.num_ranks == 1:
-            batches = list(plan) if arm.shard_rows is None else list(sharded_batches(arm, lengths, seed, epoch))
-        for first in range(0, len(batches) - arm.accumulated + 1, arm.accumulated):
-            yield batches[first : first + arm.accumulated]
+        else:
+            batches = list(epoch_batches(arm, lengths, seed, epoch))
+            for first in range(0, len(batches) - arm.accumulated + 1, arm.accumulated):
+                yield batches[first : first + arm.accumulated]
         epoch += 1
 
 
-def sharded_batches(arm: Arm, lengths: Lengths, seed: int, epoch: int) -> Iterator[Rows]:
-    """Yield the batches of one shard after another; the first epoch takes shards in order, later ones at random."""
-    assert arm.shard_rows is not None
-    starts = np.arange(0, len(lengths), arm.shard_rows)
+def epoch_batches(arm: Arm, lengths: Lengths, seed: int, epoch: int) -> Iterator[Rows]:
+    """Yield the batches of one shard after another; the first epoch takes shards in order, later ones at random.
+
+    Without `shard_rows`, all pairs are one shard.
+    """
+    size = arm.shard_rows or len(lengths)
+    starts = np.arange(0, len(lengths), size)
     if epoch:
         np.random.default_rng((seed, epoch)).shuffle(starts)
     for start in starts.tolist():
-        rows = slice(start, start + arm.shard_rows)
+        rows = slice(start, start + size)
         shard = Lengths(lengths.source[rows], lengths.target[rows])
         for batch in arm.planner.plan(shard, seed=seed, epoch=epoch):
             yield batch + start

@@ -30,6 +30,11 @@ Batches: TypeAlias = Iterator[pa.RecordBatch]
 Range: TypeAlias = tuple[int, int]  # first and end (exclusive)
 
 
+def no_batches(first: int, end: int) -> Batches:
+    """Return no input rows: `read` of a stage whose function finds its input itself. Picklable."""
+    return iter(())
+
+
 def unchanged_batches(batches: Batches) -> Batches:
     """Return the batches of all ranges unchanged. Only for stages that always run as one task."""
     return batches

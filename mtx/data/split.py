@@ -24,6 +24,7 @@ from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.dataset import SPLITS
 from mtx.data.growing_array import GrowingArray
 from mtx.errors import ConfigError
+from mtx.infra.dataset.language_names import SIDES
 
 # Values in the result of `split_assignment`; the first three as in `SPLITS`. The stage adds the last one.
 TRAIN, VALIDATION, TEST, LEAK, CONTAMINATED = range(5)
@@ -32,7 +33,6 @@ CLUSTER_GROUPS = "cluster"  # the value of `datamodule.split_by` for clusters of
 NUM_HASHES = 2**64  # number of possible hash values
 MAX_SEED = NUM_HASHES - 1
 
-SIDES = ("src", "tgt")
 Sides = tuple[NDArray[np.uint64], NDArray[np.uint64]]  # the hashes of sources and of targets
 
 UNEVEN_SPACE = r"[\t-\r\x1c-\x1f]|  "  # matches ASCII white space other than single spaces

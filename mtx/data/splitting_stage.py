@@ -17,6 +17,7 @@ from mtx.data.concatenated_corpus import Corpus, SourceTally
 from mtx.data.dataset import SPLITS, Split, TranslationDataset
 from mtx.data.filter.filter_protocol import count_dropped
 from mtx.data.row_split_assignment import TrainingAssignment
+from mtx.data.row_tasks import no_batches
 from mtx.data.split import CONTAMINATED, LEAK, TRAIN, HeldOut
 from mtx.data.split_groups import SplitGroups
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, unchanged_batches
@@ -115,7 +116,7 @@ def _build_split(corpus: Corpus, held_out: HeldOut, assignment: TrainingAssignme
             ),
             description=f"splitting {split}",
             num_rows=None,
-            read=lambda first, end: iter(()),
+            read=no_batches,
             transform=partial(_split_rows, corpus, None if is_own else assignment, split),
             gather=unchanged_batches,
         )

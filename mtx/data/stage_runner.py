@@ -55,7 +55,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 SHARD_ROWS = 1 << 20  # input rows per task: some seconds of work, and about 100 MB of text
-
 BYTES_PER_ROW = 128  # of a source, to cut it into tasks before its rows are known
 
 
@@ -63,7 +62,7 @@ BYTES_PER_ROW = 128  # of a source, to cut it into tasks before its rows are kno
 class Stage(RowTasks):
     """The definition of a stage: its input, its function, and its output dataset.
 
-    If `num_rows` is None, the input is streamed, and `read` is called once. Otherwise, tasks compute the output.
+    If `num_rows` is None and there are no `ranges`, `read` is called once. Otherwise, tasks compute the output.
 
     Attributes:
         output: the dataset to build, without rows, metrics and shards.

@@ -13,6 +13,7 @@ from mtx.data.dataset import Split, TranslationDataset
 from mtx.data.direction_tags import part_normaliser, set_direction
 from mtx.data.language_groups import dataset_languages
 from mtx.data.normalise import Normaliser, changed_rows
+from mtx.data.row_tasks import no_batches
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, added_counts, row_range_batches
 from mtx.data.validation_sets import PREDICT_NAME
 from mtx.infra.dataset.download import Downloader, SourceInfo
@@ -52,7 +53,7 @@ def build_raw(
             output=output,
             description=f"reading {info.name} {split}",
             num_rows=None,
-            read=_no_batches,
+            read=no_batches,
             transform=partial(_read_whole, downloader, split) if reader is None else partial(_read_piece, reader),
             ranges=() if reader is None else reader.ranges,
             merge=_added_read_counts,
@@ -61,10 +62,6 @@ def build_raw(
 
     runner.run(raw_id, stage)
     return raw_id
-
-
-def _no_batches(first: int, end: int) -> Batches:
-    return iter(())
 
 
 def _read_whole(downloader: Downloader, split: str, batches: Batches, first: int, counts: Counts) -> Batches:

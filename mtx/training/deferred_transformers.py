@@ -13,6 +13,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import sys
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -94,9 +95,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self) -> None:
         self._spec: importlib.machinery.ModuleSpec | None = None
 
+    @abstractmethod
     def run(self, loader: importlib.abc.Loader, module: ModuleType) -> None:
         """Run the code of the module by its own loader."""
-        raise NotImplementedError
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

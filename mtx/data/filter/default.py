@@ -21,6 +21,7 @@ from mtx.data.filter.known_reasons import KnownReasons
 from mtx.data.filter.pair_set import PairSet, pair_hashes
 from mtx.errors import ConfigError
 from mtx.infra.dal.row_views import ROW_COLUMN
+from mtx.infra.dataset.language_names import SIDES
 
 # C0 and C1 control characters and DEL, except tab, line feed and carriage return, which occur in text of several lines.
 CONTROL_CHARACTER = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}]"
@@ -31,7 +32,6 @@ REASONS = (
     *("too_many_words", "word_ratio", "identical", "duplicate"),
 )
 
-SIDES = ("src", "tgt")
 Least = Natural
 Ratio = Annotated[float, Field(ge=1)]
 MemoryGB = Annotated[float, Field(ge=0.1)]

@@ -10,10 +10,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mtx.data.score.character_scripts import END, NUM_CODES
 from mtx.errors import ConfigError
 
-NUM_CODES = 0x110000
-END = 0x32000  # no letters beyond, except private ones
 SURROGATES = range(0xD800, 0xE000)
 
 Mask = NDArray[np.bool_]

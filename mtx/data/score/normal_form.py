@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtx.data.compiled_kernels import numba_kernels
-from mtx.data.score.character_scripts import NUM_CODES, UNIFORM_BLOCKS
+from mtx.data.score.character_scripts import END, NUM_CODES, UNIFORM_BLOCKS
 from mtx.data.score.text_features import mixed
 
 SPACE = 32
@@ -25,7 +25,7 @@ SEPARATOR = "\x01"  # between the sides of a pair; rare in texts, and no white s
 LAST_ASCII = 127  # NFKC changes no ASCII character
 JOINING_JAMO = range(0x1161, 0x1200)  # Hangul vowels and finals, which join the syllable before them
 BLOCK_ENDS = (0, *(block.stop for block in UNIFORM_BLOCKS))
-BLOCK_STARTS = (*(block.start for block in UNIFORM_BLOCKS), 0x32000)  # no letters beyond, except private ones
+BLOCK_STARTS = (*(block.start for block in UNIFORM_BLOCKS), END)
 POSITION_BITS = 32  # the low half of a hashed number is the character, and the high half its position in the text
 MAX_EXPANSION = 4  # characters that NFKC makes of one: at most as many as the bytes of UTF-8
 LEAST_COMPILED = 1000  # for fewer texts, numpy takes less time than the import of numba
