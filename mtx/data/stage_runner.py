@@ -9,11 +9,13 @@ does not depend on the number of tasks.
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import pyarrow as pa
 
 from mtx.data.dataset import Shard, TranslationDataset
 from mtx.data.engine_protocol import Engine, InProcessEngine
@@ -68,8 +70,9 @@ class Stage(RowTasks):
         output: the dataset to build, without rows, metrics and shards.
         gather: converts the concatenated outputs of all ranges to the stored form. The rows and their order stay the
             same, and the batches do not depend on the ranges.
-        finish: in place of `gather`, a pass over the outputs of all ranges in this process, with the added counts. It
-            may drop rows and columns and change the counts, so the dataset then has no shards.
+        finish: in place of `gather`, a pass over the outputs of all ranges in this process. The added counts are
+            complete once it has seen all outputs. It may drop rows and columns and change the counts, so the dataset
+            then has no shards.
     """
 
     output: TranslationDataset
@@ -110,7 +113,7 @@ class StageRunner:
         self._models: dict[str, Path] = {}
         self._known: set[str] = set()  # ids that were built here, or were already reported as reused
         self._engine = engine or InProcessEngine()
-        self._locks = ExitStack()  # of the folders with the outputs of passes, until the dataset is stored
+        self._open = ExitStack()  # locks of folders and outputs of tasks, until the dataset is stored
         self._pass_folders: set[Path] = set()
         self._shard_rows = shard_rows
         self._tells_former = tells_former
@@ -134,7 +137,7 @@ class StageRunner:
                 waiting.over()
                 return self._build(dataset_id, stage)
 
-            with self._locks:
+            with self._open:
                 dataset = self.repo.ensure(dataset_id, build)
         if dataset_id in self.built:  # only after the manifest is stored
             for folder in (self._scratch(dataset_id), *self._pass_folders):
@@ -166,15 +169,15 @@ class StageRunner:
             name: the id of the dataset, or another name that stands for all that decides the content of the folder.
         """
         folder = self._scratch(name)
-        self._locks.enter_context(path_lock(folder / WORK_LOCK))
+        self._open.enter_context(path_lock(folder / WORK_LOCK))
         self._pass_folders.add(folder)
         return folder
 
     def pass_over(self, folder: Path, tasks: RowTasks) -> Batches:
         """Yield the outputs of tasks over all rows of an input, which a stage needs before its own tasks.
 
-        All tasks finish before the first output is yielded. The outputs of finished tasks stay until the dataset is
-        stored, so an interrupted build does not compute them again.
+        An output is yielded as soon as its task and those before it have finished. The outputs of finished tasks stay
+        until the dataset is stored, so an interrupted build does not compute them again.
 
         Args:
             folder: a subfolder of `pass_folder`, for these tasks alone.
@@ -229,30 +232,38 @@ class StageRunner:
                 remove_leftovers(path.with_suffix(".json"))
             if (check := getattr(engine, "check_workers", None)) is not None:
                 check(folder)
-            num_done = 0
-            try:
-                for shard, counted in engine.map(partial(run_shard, tasks.plain(), folder, progress), ranges):
-                    counts.update(tasks.merge(counts, counted) if shards else counted)
-                    shards.append(shard)
-                    num_done += shard.num_rows if tasks.num_rows is None else shard.end - shard.first
-                    progress.reach(num_done)  # includes tasks that ran in other processes
-            except BaseException:  # any exception cancels the other tasks, and is raised again
-                engine.cancel()
-                raise
-            if len(shards) != len(ranges):
-                raise StoreError(
-                    f"{folder.name} was not built: only {len(shards)} of {len(ranges)} tasks have finished"
-                )
+            outputs = self._outputs(engine, folder, tasks, ranges, counts, shards, progress)
+            self._open.enter_context(closing(outputs))  # so that no task runs on if the caller fails
             kept = 0
-            for batch in whole(_outputs(folder, shards), counts):
+            for batch in whole(outputs, counts):
                 yield batch
                 kept += batch.num_rows
             progress.found(drop_counts(counts, kept))
 
-
-def _outputs(folder: Path, shards: Sequence[Shard]) -> Batches:
-    for shard in shards:
-        yield from stored_batches(task_path(folder, shard.first, shard.end))
+    def _outputs(
+        self,
+        engine: Engine,
+        folder: Path,
+        tasks: RowTasks,
+        ranges: Sequence[Range],
+        counts: Counts,
+        shards: list[Shard],
+        progress: CountedWork,
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """Yield the outputs of the tasks in order, while later tasks run, and add their counts and their shards."""
+        num_done = 0
+        try:
+            for shard, counted in engine.map(partial(run_shard, tasks.plain(), folder, progress), ranges):
+                counts.update(tasks.merge(counts, counted) if shards else counted)
+                shards.append(shard)
+                num_done += shard.num_rows if tasks.num_rows is None else shard.end - shard.first
+                progress.reach(num_done)  # includes tasks that ran in other processes
+                yield from stored_batches(task_path(folder, shard.first, shard.end))
+        except BaseException:  # any exception cancels the other tasks, and is raised again
+            engine.cancel()
+            raise
+        if len(shards) != len(ranges):
+            raise StoreError(f"{folder.name} was not built: only {len(shards)} of {len(ranges)} tasks have finished")
 
 
 def _unsharded_batches(stage: Stage, counts: Counts) -> Batches:

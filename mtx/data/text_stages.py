@@ -80,9 +80,15 @@ def _added_read_counts(one: Counts, other: Counts) -> Counts:
 
 
 def _joined_pairs(downloader: Downloader, split: str, batches: Batches, counts: Counts) -> Batches:
-    for what in dict.fromkeys(counts.pop(ASSUMED)):
-        assume(what)
-    return _stored_pairs(downloader.joined_pieces(split, batches, counts["skipped"]), counts)
+    skipped: dict[str, int] = {}
+
+    def all_pieces() -> Batches:
+        yield from batches
+        skipped.update(counts["skipped"])  # which is complete now
+        for what in dict.fromkeys(counts.pop(ASSUMED)):
+            assume(what)
+
+    return _stored_pairs(downloader.joined_pieces(split, all_pieces(), skipped), counts)
 
 
 def _stored_pairs(batches: Batches, counts: Counts) -> Batches:

@@ -300,6 +300,37 @@ class Forgetful(InProcessEngine):
         return super().map(task, items[:-1])
 
 
+def test_an_output_is_gathered_before_the_next_task_ends(tmp_path: Path) -> None:
+    where, events = store(tmp_path), []
+
+    def noted_score(batches: Batches, first: int, counts: Counts) -> Batches:
+        events.append(f"task {first}")
+        yield from score(batches, first, counts)
+
+    def noted(batches: Batches) -> Batches:
+        for batch in batches:
+            events.append(f"gather {batch['row'][0]}")
+            yield batch
+
+    StageRunner(where, shard_rows=10).run("scores-1", lambda: replace(stage(where, noted_score), gather=noted))
+    assert events == ["task 0", "gather 0", "task 10", "gather 10"]
+
+
+def test_the_tasks_that_are_left_are_cancelled_if_their_outputs_cannot_be_gathered(tmp_path: Path) -> None:
+    where, engine = store(tmp_path), Watched()
+
+    def refused(batches: Batches) -> Batches:
+        yield next(batches)
+        raise StoreError("the disk is full")
+
+    runner = StageRunner(where, shard_rows=5, engine=engine)
+    with pytest.raises(StoreError, match="the disk is full") as kept:  # keeps the frames, and so the suspended tasks
+        runner.run("scores-1", lambda: replace(stage(where), gather=refused))
+    assert engine.num_cancelled == 1
+    assert kept.value is not None
+    assert list(run(where, shard_rows=5).rows) == EXPECTED
+
+
 def test_an_engine_that_loses_a_task_stores_nothing(tmp_path: Path) -> None:
     where = store(tmp_path)
     with pytest.raises(StoreError, match="scores-1 was not built: only 3 of 4 tasks have finished"):

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -13,11 +15,14 @@ from numpy.typing import NDArray
 
 from mtx.components.identity import JSON
 from mtx.cpu_count import granted_cores
+from mtx.data.compiled_kernels import numba_kernels
 from mtx.data.row_slices import row_slices
-from mtx.data.score.contamination import FILES, ContaminationScorer
-from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts, side_hashes
+from mtx.data.score.contamination import FILES, ContaminationScorer, unspaced_characters, word_hashes
+from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts
+from mtx.data.score.minhash import ngram_hashes
 from mtx.data.score.model_arrays import save_array
-from mtx.data.score.normal_form import Hashes
+from mtx.data.score.normal_form import Hashes, folding_table, normal_texts
+from mtx.data.sorted_membership import is_member
 from mtx.data.split import TEST, TRAIN, VALIDATION
 from mtx.data.threaded_map import threaded_map
 from mtx.infra.dal.atomic_file import make_folder
@@ -27,6 +32,7 @@ from mtx.progress.tracking import CountedWork
 LEAST_COMPILED_PAIRS = 300_000
 COMPARING = "comparing train with held-out text"
 MASKS = ("source", "target", "ngram")
+NGRAM = 8  # words of an n-gram; the default of `ContaminationScorer`
 LEAST_SHOWN_PAIRS = 1_000_000  # fewer take some seconds, which need no bar of their own
 
 Mask = NDArray[np.bool_]
@@ -40,7 +46,7 @@ class ContaminatedPairs:
         source: bool [n], True for a training pair with a held-out source.
         target: bool [n], True for a training pair with a held-out target.
         ngram: bool [n], True for a training pair of which a side shares an n-gram with a held-out text of that side.
-            N-grams are those of `ContaminationScorer` with its default options.
+            N-grams have `NGRAM` words, as those of `ContaminationScorer`.
     """
 
     source: Mask
@@ -54,23 +60,86 @@ class ContaminatedPairs:
 
 
 @dataclass(frozen=True)
+class HashTable:
+    """Ascending hashes, and where those with equal high bits begin, so that a search reads about one of them.
+
+    Attributes:
+        ascending: distinct hashes, uint64 [n]; may be memory-mapped.
+        buckets: the place of the first hash of each value of the high bits, and the end of the last: int64.
+        shift: how far a hash is shifted to leave its high bits.
+    """
+
+    ascending: Hashes
+    buckets: NDArray[np.int64]
+    shift: np.uint64
+
+    @classmethod
+    def of(cls, ascending: Hashes) -> Self:
+        """Return the table of ascending hashes, with 1 to 2 values of the high bits for each."""
+        bits = max(1, len(ascending).bit_length())
+        shift = np.uint64(64 - bits)
+        return cls(ascending, np.searchsorted(ascending >> shift, np.arange((1 << bits) + 1, dtype=np.uint64)), shift)
+
+    def arrays(self) -> tuple[Hashes, NDArray[np.int64], np.uint64]:
+        """Return what compiled kernels read."""
+        return self.ascending, self.buckets, self.shift
+
+
+@dataclass(frozen=True)
+class HeldOutSide:
+    """One side of the held-out pairs.
+
+    Attributes:
+        texts: the ascending hashes of the texts without punctuation, uint64 [texts].
+        ngrams: the ascending hashes of their n-grams of words, uint64 [n-grams].
+    """
+
+    texts: Hashes
+    ngrams: Hashes
+
+    @cached_property
+    def _tables(self) -> tuple[HashTable, HashTable]:
+        return HashTable.of(self.texts), HashTable.of(self.ngrams)
+
+    def matches(self, texts: pa.LargeStringArray, *, compiled: bool) -> Mask:
+        """Return which of n texts are held out, and which share an n-gram with a held-out text: bool [2, n].
+
+        Args:
+            texts: texts without nulls, few enough for all their characters in memory.
+            compiled: whether to use numba, if it is installed; the result is the same.
+        """
+        normal = normal_texts(texts, compiled=compiled)
+        found = np.zeros((2, len(texts)), dtype=np.bool_)
+        if (kernels := _kernels() if compiled else None) is not None:
+            characters = folding_table().is_word, unspaced_characters()
+            tables = (table.arrays() for table in self._tables)
+            kernels.fill_matches(normal.codes, normal.offsets, characters, NGRAM, *tables, found)
+        elif len(texts):
+            found[0] = is_member(self.texts, normal.without_punctuation().hashes(compiled=False))
+            hashes, starts = ngram_hashes(*word_hashes(normal, compiled=False), NGRAM)
+            shared = is_member(self.ngrams, hashes) & (hashes != 0)
+            found[1] = np.logical_or.reduceat(shared, starts[:-1])
+        return found
+
+
+@dataclass(frozen=True)
 class HeldOutSides:
     """What training pairs are compared with. Picklable; large arrays are files that a process maps.
 
     Attributes:
-        texts: the hashes of the held-out texts.
-        ngrams: the ascending hashes of the n-grams of held-out sources and of held-out targets.
+        source: the held-out sources.
+        target: the held-out targets.
         compiled: whether to use numba, if it is installed; the result is the same.
     """
 
-    texts: HeldOutTexts
-    ngrams: tuple[Hashes, Hashes]
+    source: HeldOutSide
+    target: HeldOutSide
     compiled: bool
 
     @classmethod
     def of(cls, held_out: Iterable[pa.RecordBatch], *, compiled: bool) -> Self:
         """Return the sides of held-out pairs."""
-        scorer = ContaminationScorer()
+        scorer = ContaminationScorer(ngram=NGRAM)
         grams: list[list[Hashes]] = [[np.empty(0, dtype=np.uint64)] for _ in SIDES]
 
         def with_ngrams() -> Iterator[pa.RecordBatch]:
@@ -81,19 +150,17 @@ class HeldOutSides:
 
         texts = HeldOutTexts.of(with_ngrams(), compiled=compiled)
         source, target = (np.unique(np.concatenate(found)) for found in grams)
-        return cls(texts, (source, target), compiled)
+        return cls(HeldOutSide(texts.source, source), HeldOutSide(texts.target, target), compiled)
 
     def masks(self, pairs: Iterable[pa.RecordBatch]) -> Iterator[NDArray[np.bool_]]:
         """Yield for slices of pairs which of them have a held-out source, target, and n-gram: bool [3, slice]."""
-        scorer = ContaminationScorer()
 
         def masks_of(batch: pa.RecordBatch) -> NDArray[np.bool_]:
-            of_texts = self.texts.matches(*side_hashes(batch, compiled=self.compiled))
-            of_sides = (
-                scorer.has_ngram(batch.column(side), held, compiled=self.compiled)
-                for side, held in zip(SIDES, self.ngrams, strict=True)
+            source, target = (
+                side.matches(batch.column(name), compiled=self.compiled)
+                for name, side in zip(SIDES, (self.source, self.target), strict=True)
             )
-            return np.stack([*of_texts, np.logical_or(*of_sides)])
+            return np.stack([source[0], target[0], source[1] | target[1]])
 
         slices = (piece for batch in pairs for piece in row_slices(batch, ROWS_PER_SLICE))
         with ThreadPoolExecutor(granted_cores()) as threads:
@@ -101,19 +168,29 @@ class HeldOutSides:
 
     def save(self, folder: Path) -> None:
         """Write the arrays to files of a folder."""
-        arrays = (self.texts.source, self.texts.target, *self.ngrams)
+        arrays = (self.source.texts, self.target.texts, self.source.ngrams, self.target.ngrams)
         for name, array in zip(FILES, arrays, strict=True):
             save_array(make_folder(folder) / name, array)
+
+    @classmethod
+    def load(cls, folder: Path, *, compiled: bool) -> Self:
+        """Return what `save` has written, memory-mapped."""
+        *texts, source, target = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
+        return cls(HeldOutSide(texts[0], source), HeldOutSide(texts[1], target), compiled)
 
 
 def mask_batches(
     folder: Path, compiled: bool, pairs: Iterator[pa.RecordBatch], first: int, counts: dict[str, Any]
 ) -> Iterator[pa.RecordBatch]:
     """Yield the masks of pairs as columns of Booleans, given the folder of `HeldOutSides.save`; for a task."""
-    source, target, *ngrams = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
-    held_out = HeldOutSides(HeldOutTexts(source, target), (ngrams[0], ngrams[1]), compiled)
-    for masks in held_out.masks(pairs):
+    for masks in HeldOutSides.load(folder, compiled=compiled).masks(pairs):
         yield pa.record_batch(dict(zip(MASKS, map(pa.array, masks), strict=True)))
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    """Return the module of the compiled kernels, or None if numba is not available."""
+    return numba_kernels("mtx.data.score.contamination_kernels", "numpy compares texts, which takes four times as long")
 
 
 def contaminated_pairs(

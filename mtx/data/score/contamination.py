@@ -97,15 +97,6 @@ class ContaminationScorer(HeldOutScorer):
             return ngram_hashes(characters.codes, characters.offsets, self.ngram)
         return ngram_hashes(*word_hashes(normal_texts(texts, compiled=compiled), compiled=compiled), self.ngram)
 
-    def has_ngram(self, texts: pa.LargeStringArray, held_out: Hashes, *, compiled: bool = True) -> Mask:
-        """Return which of n texts have an n-gram whose hash is in the ascending `held_out`: bool [n]."""
-        found = [np.empty(0, dtype=np.bool_)]
-        for part in row_slices(texts, ROWS_PER_SLICE):
-            hashes, starts = self.side_ngrams(part, compiled=compiled)
-            shared = is_member(held_out, hashes) & (hashes != 0)
-            found.append(np.logical_or.reduceat(shared, starts[:-1]))
-        return np.concatenate(found)
-
 
 class ContaminationModel:
     """The scores of pairs, given the held-out texts.

@@ -65,6 +65,16 @@ class NormalTexts:
         np.cumsum(values, out=sums[1:])
         return mixed(sums[self.offsets[1:]] - sums[self.offsets[:-1]])
 
+    def without_punctuation(self) -> "NormalTexts":
+        """Return the texts without all characters but letters, marks and numbers; see `normal_texts`."""
+        is_word = folding_table().is_word[self.codes]
+        sums = np.zeros(len(is_word) + 1, dtype=np.int64)
+        np.cumsum(is_word, out=sums[1:])
+        is_without = sums[self.offsets[1:]] == sums[self.offsets[:-1]]
+        if is_without.any():
+            is_word |= _is_single(self.codes) & np.repeat(is_without, np.diff(self.offsets))
+        return _selected(self.codes, self.offsets, is_word)
+
 
 @dataclass(frozen=True)
 class FoldingTable:
@@ -165,14 +175,7 @@ def _normal_trimmed(texts: pa.LargeStringArray, with_punctuation: bool, compiled
     folded = table.folded[codes]
     if with_punctuation:
         return _selected(folded, offsets, _is_single(folded))
-    is_word = table.is_word[folded]
-    sums = np.zeros(len(is_word) + 1, dtype=np.int64)
-    np.cumsum(is_word, out=sums[1:])
-    is_without = sums[offsets[1:]] == sums[offsets[:-1]]
-    if is_without.any():
-        kept = _is_single(folded) & np.repeat(is_without, np.diff(offsets))
-        is_word |= kept
-    return _selected(folded, offsets, is_word)
+    return NormalTexts(folded, offsets).without_punctuation()
 
 
 @cache

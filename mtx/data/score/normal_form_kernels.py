@@ -125,6 +125,30 @@ def fill_text_hashes(codes: Array, offsets: Array, texts: Array) -> None:
 
 
 @_compiled
+def fill_words_of_text(
+    codes: Array, start: int, end: int, tables: tuple[Array, Array], words: Array, num_words: int
+) -> int:
+    """Write the hash of each word of a text, and return the end in `words`."""
+    in_word, alone = tables
+    was_word, was_alone, length, total = False, False, 0, np.uint64(0)
+    for place in range(start, end):
+        code = codes[place]
+        is_word, is_alone = in_word[code], alone[code]
+        if was_word and not (is_word and not is_alone and not was_alone):
+            words[num_words] = mixed(total)
+            num_words += 1
+            length, total = 0, np.uint64(0)
+        if is_word:
+            total += mixed((np.uint64(length) << S32) + np.uint64(code) + ONE)
+            length += 1
+        was_word, was_alone = is_word, is_alone
+    if was_word:
+        words[num_words] = mixed(total)
+        num_words += 1
+    return num_words
+
+
+@_compiled
 def fill_word_hashes(codes: Array, offsets: Array, tables: tuple[Array, Array], words: Array, ends: Array) -> int:
     """Write the hash of each word of n texts, and return their number; see `contamination.word_hashes`.
 
@@ -135,23 +159,8 @@ def fill_word_hashes(codes: Array, offsets: Array, tables: tuple[Array, Array], 
         words: receives the hashes.
         ends: receives the end of each text in `words`: [n].
     """
-    in_word, alone = tables
     num_words = 0
     for text in range(offsets.size - 1):
-        was_word, was_alone, length, total = False, False, 0, np.uint64(0)
-        for place in range(offsets[text], offsets[text + 1]):
-            code = codes[place]
-            is_word, is_alone = in_word[code], alone[code]
-            if was_word and not (is_word and not is_alone and not was_alone):
-                words[num_words] = mixed(total)
-                num_words += 1
-                length, total = 0, np.uint64(0)
-            if is_word:
-                total += mixed((np.uint64(length) << S32) + np.uint64(code) + ONE)
-                length += 1
-            was_word, was_alone = is_word, is_alone
-        if was_word:
-            words[num_words] = mixed(total)
-            num_words += 1
+        num_words = fill_words_of_text(codes, offsets[text], offsets[text + 1], tables, words, num_words)
         ends[text] = num_words
     return num_words
