@@ -17,7 +17,7 @@ from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.row_slices import row_slices
 from mtx.data.score.hash_groups import pairs_with_one_hash
 from mtx.data.score.minhash import HALF, LOW_HALF, MinHash, ngram_hashes
-from mtx.data.score.near_duplicate_search import NearDuplicates, NearDuplicateSearch, least_memory_mb
+from mtx.data.score.near_duplicate_search import NearDuplicates, NearDuplicateSearch, least_memory_gb
 from mtx.data.score.near_duplicates import BANDS, NGRAM, ROWS_PER_BAND
 from mtx.data.score.normal_form import normal_pairs
 
@@ -31,7 +31,7 @@ CANDIDATES_PER_TASK = 1 << 22
 def measure_near_duplicates(pairs: pa.Table) -> None:
     """Print rates with two memory budgets, and the shares of near-duplicates that are found."""
     batches = list(pair_batches(pairs))
-    found = [timed_search(batches, memory_mb) for memory_mb in (4000, 4000, least_memory_mb(len(pairs)) + 10)]
+    found = [timed_search(batches, memory_gb) for memory_gb in (4.0, 4.0, least_memory_gb(len(pairs)) + 0.01)]
     for name in ("highest", "cluster", "size"):
         assert np.array_equal(getattr(found[0], name), getattr(found[2], name)), "a budget changed the result"
     later, earlier, values = exact_near_duplicates(batches)
@@ -48,16 +48,16 @@ def measure_near_duplicates(pairs: pa.Table) -> None:
     )
 
 
-def timed_search(batches: list[pa.RecordBatch], memory_mb: int) -> NearDuplicates:
+def timed_search(batches: list[pa.RecordBatch], memory_gb: float) -> NearDuplicates:
     num_pairs = sum(batch.num_rows for batch in batches)
-    search = NearDuplicateSearch(MINHASH, MIN_JACCARD, memory_mb)
+    search = NearDuplicateSearch(MINHASH, MIN_JACCARD, memory_gb)
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
         found = search.find(lambda: iter(batches), num_pairs, Path(folder))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(
-        f"    near-duplicates with memory_mb={memory_mb}: {num_pairs / wall:,.0f} pairs/s (wall clock), "
+        f"    near-duplicates with memory_gb={memory_gb}: {num_pairs / wall:,.0f} pairs/s (wall clock), "
         f"{num_pairs / cpu:,.0f} pairs per CPU second, {found.num_candidates:,} candidates, "
         f"{np.count_nonzero(found.size > 1):,} pairs in clusters; peak of the process so far {peak:,.0f} MB"
     )

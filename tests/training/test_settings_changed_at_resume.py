@@ -44,7 +44,7 @@ SERVED = {
     "downloader/hf": {"verify", "patience_s"},
     "score/language": {"source_language", "target_language"},  # without effect, and not in the identity, here
     "score/duplicates": {"memory_gb"},
-    "score/near_duplicates": {"memory_mb"},
+    "score/near_duplicates": {"memory_gb"},
     "score/combined": {"other_texts"},  # the content of the file counts, not its place
     "filter/selection": {"ablation_seed"},  # without effect, and not in the identity, but for pairs dropped at random
 }

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.container_limits import available_bytes
 from mtx.cpu_count import granted_cores
 from mtx.data.freed_memory import make_room_for
 from mtx.data.row_slices import row_slices
@@ -64,9 +65,9 @@ class NearDuplicates:
     num_candidates: int
 
 
-def least_memory_mb(num_pairs: int) -> int:
-    """Return the smallest memory budget in MB for a corpus of this size."""
-    return -(-(num_pairs * BYTES_PER_PAIR + WORKING_BYTES) // 10**6)
+def least_memory_gb(num_pairs: int) -> float:
+    """Return the smallest memory budget in GB, in thousandths, for a corpus of this size."""
+    return -(-(num_pairs * BYTES_PER_PAIR + WORKING_BYTES) // 10**6) / 1000
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ class NearDuplicateSearch:
     Attributes:
         minhash: the n-grams and the bands.
         min_jaccard: pairs with at least this Jaccard index are in one cluster.
-        memory_mb: the memory budget. Beyond it, bands and candidates are written to files, with equal results.
+        memory_gb: the memory budget, in 10⁹ bytes. Beyond it, bands and candidates go to files, with equal results.
         compiled: whether to use numba, if it is installed.
     """
 
     minhash: MinHash
     min_jaccard: float
-    memory_mb: int
+    memory_gb: float
     compiled: bool = True
 
     def find(self, corpus: Corpus, num_pairs: int, scratch: Path) -> NearDuplicates:
@@ -140,12 +141,14 @@ class NearDuplicateSearch:
                 f"near-duplicates are found among at most {(1 << 32) - 1:,} pairs, but there are {num_pairs:,}. "
                 "Read fewer pairs with downloader.n"
             )
-        if self.memory_mb < (least := least_memory_mb(num_pairs)):
+        if self.memory_gb < (least := least_memory_gb(num_pairs)):
             raise ConfigError(
-                f"near-duplicates of {num_pairs:,} pairs need at least {least} MB of memory, but memory_mb is "
-                f"{self.memory_mb}. Set score.near_duplicates.memory_mb={least} or more"
+                f"near-duplicates of {num_pairs:,} pairs need at least {least} GB of memory, but memory_gb is "
+                f"{self.memory_gb}. Set score.near_duplicates.memory_gb={least} or more"
             )
-        return self.memory_mb * 10**6 - (num_pairs * BYTES_PER_PAIR + WORKING_BYTES)
+        room = int(self.memory_gb * 1e9) - (num_pairs * BYTES_PER_PAIR + WORKING_BYTES)
+        free = available_bytes()
+        return room if free is None else min(room, free)  # the system refuses an array beyond its memory
 
     def _fill_bands(
         self,

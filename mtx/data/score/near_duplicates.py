@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from mtx.components.checked_options import Count, component
+from mtx.components.checked_options import component
 from mtx.components.identity import JSON
 from mtx.data.score.minhash import LEAST_JACCARD, MinHash
 from mtx.data.score.near_duplicate_search import NearDuplicateSearch
@@ -31,7 +31,7 @@ class NearDuplicatesScorer(CorpusScorer):
         ngram: number of characters of an n-gram.
         bands: number of bands. More bands find more pairs, and take longer.
         rows_per_band: number of hashes of a band. With more of them, fewer pairs are candidates.
-        memory_mb: memory budget in MB. Beyond it, intermediate results are written to files of the store.
+        memory_gb: memory budget, in 10⁹ bytes. Beyond it, intermediate results are written to files of the store.
     """
 
     kind: ClassVar[str] = "score/near_duplicates"
@@ -41,7 +41,7 @@ class NearDuplicatesScorer(CorpusScorer):
     ngram: Annotated[int, Field(ge=1, le=64)] = NGRAM
     bands: Annotated[int, Field(ge=1, le=256)] = BANDS
     rows_per_band: Annotated[int, Field(ge=1, le=64)] = ROWS_PER_BAND
-    memory_mb: Count = 2000
+    memory_gb: Annotated[float, Field(ge=0.1)] = 2.0
 
     def identity_fields(self) -> dict[str, JSON]:
         """Return the fields that decide the output; the memory budget does not."""
@@ -63,7 +63,7 @@ class NearDuplicatesScorer(CorpusScorer):
     def corpus_columns(self, corpus: Sample, num_pairs: int, scratch: Path) -> Mapping[str, pa.Array]:
         """Return the columns of all pairs. Raises ConfigError if the memory budget is too small."""
         minhash = MinHash(self.ngram, self.bands, self.rows_per_band)
-        found = NearDuplicateSearch(minhash, self.min_jaccard, self.memory_mb).find(corpus, num_pairs, scratch)
+        found = NearDuplicateSearch(minhash, self.min_jaccard, self.memory_gb).find(corpus, num_pairs, scratch)
         np.subtract(0.0, found.highest, out=found.highest)  # a copy of all values would count in the memory
         return {
             MAIN_COLUMN: pa.array(found.highest),

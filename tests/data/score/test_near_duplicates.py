@@ -11,7 +11,7 @@ import pytest
 
 import mtx.data.score.near_duplicate_search as search
 from mtx.data.score.minhash import MinHash, ngram_hashes
-from mtx.data.score.near_duplicate_search import NearDuplicateSearch, least_memory_mb
+from mtx.data.score.near_duplicate_search import NearDuplicateSearch, least_memory_gb
 from mtx.data.score.near_duplicates import BANDS, NGRAM, ROWS_PER_BAND, NearDuplicatesScorer
 from mtx.data.score.normal_form import normal_pairs
 from mtx.errors import ConfigError
@@ -93,7 +93,7 @@ def test_compiled_kernels_and_numpy_agree() -> None:
 def test_pairs_above_the_bound_are_found_and_verified_exactly(tmp_path: Path) -> None:
     pairs = corpus()
     indices = exact(pairs)
-    found = NearDuplicateSearch(MINHASH, 0.8, 2000).find(lambda: iter(pairs.to_batches()), len(pairs), tmp_path)
+    found = NearDuplicateSearch(MINHASH, 0.8, 2.0).find(lambda: iter(pairs.to_batches()), len(pairs), tmp_path)
     earlier = np.tril(indices, -1)
     similar = earlier.max(axis=1) >= 0.8
     assert similar.sum() > 300
@@ -118,11 +118,14 @@ def test_a_small_memory_budget_spills_to_files_and_changes_nothing(
 
     results = []
     monkeypatch.setattr(search, "WORKING_BYTES", 0)
-    for memory_mb, per_pair in ((2000, 72), (1, 2400)):  # 400 pairs of 2,400 bytes leave room for about 100 candidates
+    for memory_gb, per_pair in (
+        (2.0, 72),
+        (0.001, 2400),
+    ):  # leaves room for about 100 candidates
         monkeypatch.setattr(search, "BYTES_PER_PAIR", per_pair)
-        folder = tmp_path / str(memory_mb)
+        folder = tmp_path / str(memory_gb)
         folder.mkdir()
-        results.append(NearDuplicateSearch(MINHASH, 0.8, memory_mb).find(batches, len(pairs), folder))
+        results.append(NearDuplicateSearch(MINHASH, 0.8, memory_gb).find(batches, len(pairs), folder))
         assert not [path for path in folder.rglob("*") if path.is_file()], "files are removed when they are read"
     for name in ("highest", "cluster", "size"):
         np.testing.assert_array_equal(*(getattr(result, name) for result in results))
@@ -130,15 +133,21 @@ def test_a_small_memory_budget_spills_to_files_and_changes_nothing(
 
 def test_a_memory_budget_that_is_too_small_names_the_least_one(tmp_path: Path) -> None:
     pairs = table(("a", "b"))
-    least = least_memory_mb(1)
-    with pytest.raises(ConfigError, match=rf"at least {least} MB .* Set score.near_duplicates.memory_mb={least} or"):
-        NearDuplicateSearch(MINHASH, 0.8, least - 1).find(lambda: iter(pairs.to_batches()), 1, tmp_path)
+    least = least_memory_gb(1)
+    with pytest.raises(ConfigError, match=rf"at least {least} GB .* Set score.near_duplicates.memory_gb={least} or"):
+        NearDuplicateSearch(MINHASH, 0.8, least - 0.001).find(lambda: iter(pairs.to_batches()), 1, tmp_path)
     NearDuplicateSearch(MINHASH, 0.8, least).find(lambda: iter(pairs.to_batches()), 1, tmp_path)
     with pytest.raises(ConfigError, match="among at most 4,294,967,295 pairs, but there are 4,294,967,296"):
-        NearDuplicateSearch(MINHASH, 0.8, 2**31 - 1).find(lambda: iter(()), 1 << 32, tmp_path)
+        NearDuplicateSearch(MINHASH, 0.8, 2000.0).find(lambda: iter(()), 1 << 32, tmp_path)
+
+
+def test_a_budget_beyond_the_memory_of_the_machine_is_no_error(tmp_path: Path) -> None:
+    pairs = table(("a", "b"), ("a", "b"))
+    found = NearDuplicateSearch(MINHASH, 0.8, 2e6).find(lambda: iter(pairs.to_batches()), 2, tmp_path)
+    assert found.highest.tolist() == [0, 1]
 
 
 def test_options_are_checked() -> None:
     with pytest.raises(ConfigError, match=r"score.near_duplicates.min_jaccard is a number from 0.5 to 1, but is 0.2"):
         NearDuplicatesScorer(min_jaccard=0.2)
-    assert NearDuplicatesScorer(memory_mb=9).identity_fields() == NearDuplicatesScorer().identity_fields()
+    assert NearDuplicatesScorer(memory_gb=0.5).identity_fields() == NearDuplicatesScorer().identity_fields()
