@@ -22,8 +22,11 @@ def line(phase: str, words: str = "", values: Mapping[str, object] | None = None
 
 
 def state(done: float, total: float | None, unit: str | None, seconds: float) -> dict[str, object]:
-    """Return the values of running work for a log line: amount, rate and seconds left; without a unit, seconds only."""
-    if unit is None:
+    """Return the values of running work for a log line: amount, rate and seconds left.
+
+    Without a unit, or before the first result of an unknown total, they are the seconds alone.
+    """
+    if unit is None or not (done or total):
         return {"s": seconds}
     rate = done / seconds if seconds > 0 else 0.0
     left = max(total - done, 0) / rate if total and rate else None

@@ -29,6 +29,7 @@ def test_work_under_way_has_its_amount_its_rate_and_the_time_left() -> None:
     assert state(0, 1000, "pairs", 30)["left_s"] is None
     assert state(5, None, "pairs", 10) == {"pairs": 5, "pairs_per_s": 0.5, "left_s": None}
     assert state(0, None, None, 30) == {"s": 30}
+    assert state(0, None, "pairs", 30) == {"s": 30}, "a rate of 0 would look as if nothing happened"
     assert (share(300, 1000), share(3, None), share(1001, 1000)) == ("30%", "", "100%")
 
 
