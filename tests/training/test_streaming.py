@@ -85,6 +85,17 @@ def test_ranks_share_the_batches_of_the_same_order(store: Path) -> None:
         assert len({batch[0] // SHARD_ROWS for batch in step}) == 1  # ranks are in one shard
 
 
+@pytest.mark.parametrize("batch_format", ["flat", "causal"])
+def test_batches_of_other_formats_have_the_same_pairs_and_resume(store: Path, batch_format: str) -> None:
+    whole = rows(iter(loader(store, batch_format=batch_format)))
+    assert whole == rows(iter(loader(store)))
+    stopped = loader(store, batch_format=batch_format)
+    served = [next(passing)["row_ids"].tolist() for passing in [iter(stopped)] for _ in range(5)]
+    resumed = loader(store, batch_format=batch_format)
+    resumed.load_state_dict(stopped.state_dict())
+    assert served + rows(iter(resumed)) == whole
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_loader_resumes_with_the_very_next_batch(store: Path, ranks: int) -> None:
     whole = rows(iter(loader(store)))
