@@ -177,8 +177,8 @@ class StageRunner:
         """Yield the outputs of tasks over all rows of an input, which a stage needs before its own tasks.
 
         An output is yielded as soon as its task and those before it have finished. The outputs of finished tasks stay
-        until the dataset is stored, so an interrupted build does not compute them again. Read one pass to its end before
-        the next.
+        until the dataset is stored, so an interrupted build does not compute them again. Read one pass to its end
+        before the next.
 
         Args:
             folder: a subfolder of `pass_folder`, for these tasks alone.
