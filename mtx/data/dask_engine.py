@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 START_S = 120.0  # seconds that workers of a busy machine may take to start
+PAUSE_S = 0.05  # between two looks at tasks that cannot be waited for
 CLOSE_S = 3.0  # seconds that workers of this process have to end, before they are killed
 SILENT = logging.CRITICAL + 1
 TLS_OPTIONS = ("tls_ca_file", "tls_client_cert", "tls_client_key")  # names of distributed.Security
@@ -198,11 +199,14 @@ class DaskCluster:
         """Wait until a task has finished, failed or was lost, at most `WAIT_S`."""
         from distributed import wait
 
-        if handles:
-            with suppress(Exception, CancelledError):  # of tasks that were lost, which `answer` finds again
-                wait(list(handles), timeout=WAIT_S, return_when="FIRST_COMPLETED")
-        else:
+        if not handles:
             time.sleep(WAIT_S)  # all workers start again
+            return []
+        try:
+            with self._client.as_current():  # `wait` finds no other client
+                wait(list(handles), timeout=WAIT_S, return_when="FIRST_COMPLETED")
+        except (Exception, CancelledError):  # of tasks that were lost, which `answer` finds again, or a timeout
+            time.sleep(PAUSE_S)
         return [future for future in handles if future.done()]
 
     def answer(self, handle: "Future") -> Answer:

@@ -6,6 +6,7 @@ import os
 import pickle
 import platform
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
@@ -140,6 +141,16 @@ def test_an_engine_yields_results_in_order_raises_errors_and_can_be_cancelled(
     assert 1 <= len(done) < 10
     assert done == [number**2 for number in range(len(done))]
     assert list(engine.map(squared, range(3))) == [0, 1, 4], "a cancelled engine runs the next stage"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_dask_waits_for_a_task_instead_of_asking_again_and_again(
+    dask_threads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtx.data.dask_engine.WAIT_S", 60)
+    cluster = dask_threads._cluster
+    future = cluster._client.submit(time.sleep, 0.2, pure=False)
+    assert cluster.wait([future]) == [future]
 
 
 def test_each_worker_has_one_task_and_after_an_error_no_later_task_starts() -> None:
