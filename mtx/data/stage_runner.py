@@ -233,7 +233,7 @@ class StageRunner:
                 remove_leftovers(path.with_suffix(".json"))
             if (check := getattr(engine, "check_workers", None)) is not None:
                 check(folder)
-            outputs = self._outputs(engine, folder, tasks, ranges, counts, shards, progress)
+            outputs = _outputs(engine, folder, tasks, ranges, counts, shards, progress)
             self._open.enter_context(closing(outputs))  # so that no task runs on if the caller fails
             kept = 0
             for batch in whole(outputs, counts):
@@ -241,30 +241,30 @@ class StageRunner:
                 kept += batch.num_rows
             progress.found(drop_counts(counts, kept))
 
-    def _outputs(
-        self,
-        engine: Engine,
-        folder: Path,
-        tasks: RowTasks,
-        ranges: Sequence[Range],
-        counts: Counts,
-        shards: list[Shard],
-        progress: CountedWork,
-    ) -> Generator[pa.RecordBatch, None, None]:
-        """Yield the outputs of the tasks in order, while later tasks run, and add their counts and their shards."""
-        num_done = 0
-        try:
-            for shard, counted in engine.map(partial(run_shard, tasks.plain(), folder, progress), ranges):
-                counts.update(tasks.merge(counts, counted) if shards else counted)
-                shards.append(shard)
-                num_done += shard.num_rows if tasks.num_rows is None else shard.end - shard.first
-                progress.reach(num_done)  # includes tasks that ran in other processes
-                yield from stored_batches(task_path(folder, shard.first, shard.end))
-        except BaseException:  # any exception cancels the other tasks, and is raised again
-            engine.cancel()
-            raise
-        if len(shards) != len(ranges):
-            raise StoreError(f"{folder.name} was not built: only {len(shards)} of {len(ranges)} tasks have finished")
+
+def _outputs(
+    engine: Engine,
+    folder: Path,
+    tasks: RowTasks,
+    ranges: Sequence[Range],
+    counts: Counts,
+    shards: list[Shard],
+    progress: CountedWork,
+) -> Generator[pa.RecordBatch, None, None]:
+    """Yield the outputs of the tasks in order, while later tasks run, and add their counts and their shards."""
+    num_done = 0
+    try:
+        for shard, counted in engine.map(partial(run_shard, tasks.plain(), folder, progress), ranges):
+            counts.update(tasks.merge(counts, counted) if shards else counted)
+            shards.append(shard)
+            num_done += shard.num_rows if tasks.num_rows is None else shard.end - shard.first
+            progress.reach(num_done)  # includes tasks that ran in other processes
+            yield from stored_batches(task_path(folder, shard.first, shard.end))
+    except BaseException:  # any exception cancels the other tasks, and is raised again
+        engine.cancel()
+        raise
+    if len(shards) != len(ranges):
+        raise StoreError(f"{folder.name} was not built: only {len(shards)} of {len(ranges)} tasks have finished")
 
 
 def _unsharded_batches(stage: Stage, counts: Counts) -> Batches:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -17,7 +17,7 @@ from mtx.components.identity import JSON
 from mtx.cpu_count import granted_cores
 from mtx.data.compiled_kernels import numba_kernels
 from mtx.data.row_slices import row_slices
-from mtx.data.score.contamination import FILES, ContaminationScorer, unspaced_characters, word_hashes
+from mtx.data.score.contamination import ContaminationScorer, unspaced_characters, word_hashes
 from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts
 from mtx.data.score.minhash import ngram_hashes
 from mtx.data.score.model_arrays import save_array
@@ -32,6 +32,8 @@ from mtx.progress.tracking import CountedWork
 LEAST_COMPILED_PAIRS = 300_000
 COMPARING = "comparing train with held-out text"
 MASKS = ("source", "target", "ngram")
+TABLES = ("source_texts", "source_ngrams", "target_texts", "target_ngrams")
+FILES = tuple(f"{table}_{array}.npy" for table in TABLES for array in ("hashes", "buckets"))
 NGRAM = 8  # words of an n-gram; the default of `ContaminationScorer`
 LEAST_SHOWN_PAIRS = 1_000_000  # fewer take some seconds, which need no bar of their own
 
@@ -65,20 +67,24 @@ class HashTable:
 
     Attributes:
         ascending: distinct hashes, uint64 [n]; may be memory-mapped.
-        buckets: the place of the first hash of each value of the high bits, and the end of the last: int64.
-        shift: how far a hash is shifted to leave its high bits.
+        buckets: the place of the first hash of each value of the high bits, and the end of the last: int64
+            [2^bits + 1]; may be memory-mapped.
     """
 
     ascending: Hashes
     buckets: NDArray[np.int64]
-    shift: np.uint64
 
     @classmethod
     def of(cls, ascending: Hashes) -> Self:
         """Return the table of ascending hashes, with 1 to 2 values of the high bits for each."""
         bits = max(1, len(ascending).bit_length())
-        shift = np.uint64(64 - bits)
-        return cls(ascending, np.searchsorted(ascending >> shift, np.arange((1 << bits) + 1, dtype=np.uint64)), shift)
+        edges = np.arange((1 << bits) + 1, dtype=np.uint64)
+        return cls(ascending, np.searchsorted(ascending >> np.uint64(64 - bits), edges))
+
+    @property
+    def shift(self) -> np.uint64:
+        """How far a hash is shifted to leave its high bits."""
+        return np.uint64(65 - len(self.buckets).bit_length())
 
     def arrays(self) -> tuple[Hashes, NDArray[np.int64], np.uint64]:
         """Return what compiled kernels read."""
@@ -90,16 +96,12 @@ class HeldOutSide:
     """One side of the held-out pairs.
 
     Attributes:
-        texts: the ascending hashes of the texts without punctuation, uint64 [texts].
-        ngrams: the ascending hashes of their n-grams of words, uint64 [n-grams].
+        texts: the hashes of the texts without punctuation.
+        ngrams: the hashes of their n-grams of words.
     """
 
-    texts: Hashes
-    ngrams: Hashes
-
-    @cached_property
-    def _tables(self) -> tuple[HashTable, HashTable]:
-        return HashTable.of(self.texts), HashTable.of(self.ngrams)
+    texts: HashTable
+    ngrams: HashTable
 
     def matches(self, texts: pa.LargeStringArray, *, compiled: bool) -> Mask:
         """Return which of n texts are held out, and which share an n-gram with a held-out text: bool [2, n].
@@ -112,12 +114,12 @@ class HeldOutSide:
         found = np.zeros((2, len(texts)), dtype=np.bool_)
         if (kernels := _kernels() if compiled else None) is not None:
             characters = folding_table().is_word, unspaced_characters()
-            tables = (table.arrays() for table in self._tables)
+            tables = self.texts.arrays(), self.ngrams.arrays()
             kernels.fill_matches(normal.codes, normal.offsets, characters, NGRAM, *tables, found)
         elif len(texts):
-            found[0] = is_member(self.texts, normal.without_punctuation().hashes(compiled=False))
+            found[0] = is_member(self.texts.ascending, normal.without_punctuation().hashes(compiled=False))
             hashes, starts = ngram_hashes(*word_hashes(normal, compiled=False), NGRAM)
-            shared = is_member(self.ngrams, hashes) & (hashes != 0)
+            shared = is_member(self.ngrams.ascending, hashes) & (hashes != 0)
             found[1] = np.logical_or.reduceat(shared, starts[:-1])
         return found
 
@@ -149,8 +151,10 @@ class HeldOutSides:
                 yield batch
 
         texts = HeldOutTexts.of(with_ngrams(), compiled=compiled)
-        source, target = (np.unique(np.concatenate(found)) for found in grams)
-        return cls(HeldOutSide(texts.source, source), HeldOutSide(texts.target, target), compiled)
+        ngrams = (np.unique(np.concatenate(found)) for found in grams)
+        sides = zip((texts.source, texts.target), ngrams, strict=True)
+        source, target = (HeldOutSide(*map(HashTable.of, hashes)) for hashes in sides)
+        return cls(source, target, compiled)
 
     def masks(self, pairs: Iterable[pa.RecordBatch]) -> Iterator[NDArray[np.bool_]]:
         """Yield for slices of pairs which of them have a held-out source, target, and n-gram: bool [3, slice]."""
@@ -168,15 +172,16 @@ class HeldOutSides:
 
     def save(self, folder: Path) -> None:
         """Write the arrays to files of a folder."""
-        arrays = (self.source.texts, self.target.texts, self.source.ngrams, self.target.ngrams)
-        for name, array in zip(FILES, arrays, strict=True):
+        tables = (self.source.texts, self.source.ngrams, self.target.texts, self.target.ngrams)
+        for name, array in zip(FILES, (part for table in tables for part in table.arrays()[:2]), strict=True):
             save_array(make_folder(folder) / name, array)
 
     @classmethod
     def load(cls, folder: Path, *, compiled: bool) -> Self:
         """Return what `save` has written, memory-mapped."""
-        *texts, source, target = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
-        return cls(HeldOutSide(texts[0], source), HeldOutSide(texts[1], target), compiled)
+        arrays = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
+        texts, ngrams, target_texts, target_ngrams = (HashTable(array, next(arrays)) for array in arrays)
+        return cls(HeldOutSide(texts, ngrams), HeldOutSide(target_texts, target_ngrams), compiled)
 
 
 def mask_batches(
