@@ -35,6 +35,7 @@ WORKERS = {  # part of the command line of a worker, or of the name of its proce
 }
 NUM_TASKS = 8  # of each stage
 NUM_KILLS = 5
+TASKS_PER_KILL = 3  # tasks that finish before the next kill, so that no task is hit three times, which ends a run
 
 
 class TimedEngine(Engine):
@@ -173,12 +174,13 @@ def workers_of(name: str, pid: int) -> list[int]:
 
 def kill_workers(name: str, driver: "subprocess.Popen[str]", root: Path, rng: np.random.Generator) -> int:
     """Kill workers while tasks run, then the driver; return the number of workers that were killed."""
-    killed, finished = 0, -1
+    killed = total = seen = 0
     while driver.poll() is None and killed < NUM_KILLS:
-        workers, now = workers_of(name, driver.pid), len(list(root.glob("scratch/*/*.json")))
-        if workers and now != finished and list(root.glob("scratch/*/*.arrow*")):  # no task is hit three times
+        workers, found = workers_of(name, driver.pid), len(list(root.glob("scratch/*/*.json")))
+        total, seen = total + max(0, found - seen), found  # the files of a stage are removed at its end
+        if workers and total >= killed * TASKS_PER_KILL and list(root.glob("scratch/*/*.arrow*")):
             os.kill(int(rng.choice(workers)), signal.SIGKILL)
-            killed, finished = killed + 1, now
+            killed += 1
         time.sleep(0.05)
     time.sleep(float(rng.uniform(0.5, 2.0)))  # before the driver is killed
     return killed

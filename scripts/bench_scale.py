@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from bench_scale_plan import measure_plan
-from bench_scale_prepare import Measured, measure_prepare, print_exponents, print_measured, write_corpus
+from bench_scale_prepare import Measured, measure_prepare, print_exponents, print_measured, print_ratios, write_corpus
 from bench_turns import CORPUS
 from numpy.typing import NDArray
 
@@ -171,8 +171,12 @@ def compare_preparations(models: tuple[SideModel, SideModel], sizes: list[int], 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"synthetic.en-de.{chosen.format}"
             text_bytes = write_corpus(path, synthetic(models, num_pairs, chosen.seed))
-            measured.append(measure_prepare(path, num_pairs, text_bytes, overrides, chosen.before))
-        print_measured(measured[-1])
+            measured.append(measure_prepare(path, num_pairs, text_bytes, overrides))
+            print_measured(measured[-1])
+            if chosen.before is not None:
+                former = measure_prepare(path, num_pairs, text_bytes, overrides, chosen.before)
+                print_measured(former)
+                print_ratios(measured[-1], former)
     print_exponents(measured)
 
 
@@ -190,7 +194,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="generate 500 pairs, to test the script")
     parser.add_argument("--prepare", action="store_true", help="measure the command task=prepare instead of encoding")
     parser.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="of the corpus for --prepare")
-    parser.add_argument("--before", type=Path, help="folder with another version of mtx, which --prepare measures")
+    parser.add_argument("--before", type=Path, help="folder with another version of mtx, to measure after this one")
     parser.add_argument("--plan", type=int, nargs="+", help="measure plans of these numbers of pairs, and nothing else")
     parser.add_argument("overrides", nargs="*", help="further overrides of task=prepare, after --")
     chosen = parser.parse_args()

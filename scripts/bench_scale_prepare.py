@@ -165,6 +165,17 @@ def print_measured(found: Measured) -> None:
     print(", ".join(f"{name} {size / found.text_bytes:.3f}" for name, size in parts), flush=True)
 
 
+def print_ratios(now: Measured, before: Measured) -> None:
+    """Print time, memory and disk of this version divided by those of another version with the same corpus."""
+    kinds = {
+        "seconds": now.seconds / before.seconds,
+        "CPU seconds": now.cpu_s / before.cpu_s,
+        "peak": now.peak / before.peak,
+        "disk": sum(now.disk.values()) / sum(before.disk.values()),
+    }
+    print(f"{'':12} this version / the one before: {', '.join(f'{name} {of:.2f}' for name, of in kinds.items())}")
+
+
 def print_exponents(measured: Sequence[Measured]) -> None:
     """Print the slopes of time and memory over the number of pairs between neighbouring sizes, in logarithms."""
     for one, other in itertools.pairwise(measured):

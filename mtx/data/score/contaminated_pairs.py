@@ -33,7 +33,7 @@ LEAST_COMPILED_PAIRS = 300_000
 COMPARING = "comparing train with held-out text"
 MASKS = ("source", "target", "ngram")
 TABLES = ("source_texts", "source_ngrams", "target_texts", "target_ngrams")
-FILES = tuple(f"{table}_{array}.npy" for table in TABLES for array in ("hashes", "buckets"))
+FILES = tuple(f"{table}_{array}.npy" for table in TABLES for array in ("hashes", "buckets", "seen"))
 NGRAM = 8  # words of an n-gram; the default of `ContaminationScorer`
 LEAST_SHOWN_PAIRS = 1_000_000  # fewer take some seconds, which need no bar of their own
 
@@ -65,30 +65,39 @@ class ContaminatedPairs:
 class HashTable:
     """Ascending hashes, and where those with equal high bits begin, so that a search reads about one of them.
 
+    A bit for each value of more high bits answers most searches for other hashes, from an array that fits a cache of
+    the processor.
+
     Attributes:
         ascending: distinct hashes, uint64 [n]; may be memory-mapped.
         buckets: the place of the first hash of each value of the high bits, and the end of the last: int64
             [2^bits + 1]; may be memory-mapped.
+        seen: which values of the `bits + 3` high bits a hash has: uint8 [2^bits], the lowest bit first; may be
+            memory-mapped.
     """
 
     ascending: Hashes
     buckets: NDArray[np.int64]
+    seen: NDArray[np.uint8]
 
     @classmethod
     def of(cls, ascending: Hashes) -> Self:
         """Return the table of ascending hashes, with 1 to 2 values of the high bits for each."""
         bits = max(1, len(ascending).bit_length())
         edges = np.arange((1 << bits) + 1, dtype=np.uint64)
-        return cls(ascending, np.searchsorted(ascending >> np.uint64(64 - bits), edges))
+        buckets = np.searchsorted(ascending >> np.uint64(64 - bits), edges)
+        is_seen = np.zeros(8 << bits, dtype=np.bool_)
+        is_seen[ascending >> np.uint64(61 - bits)] = True
+        return cls(ascending, buckets, np.packbits(is_seen, bitorder="little"))
 
     @property
     def shift(self) -> np.uint64:
         """How far a hash is shifted to leave its high bits."""
         return np.uint64(65 - len(self.buckets).bit_length())
 
-    def arrays(self) -> tuple[Hashes, NDArray[np.int64], np.uint64]:
+    def arrays(self) -> tuple[Hashes, NDArray[np.int64], NDArray[np.uint8], np.uint64]:
         """Return what compiled kernels read."""
-        return self.ascending, self.buckets, self.shift
+        return self.ascending, self.buckets, self.seen, self.shift
 
 
 @dataclass(frozen=True)
@@ -173,14 +182,14 @@ class HeldOutSides:
     def save(self, folder: Path) -> None:
         """Write the arrays to files of a folder."""
         tables = (self.source.texts, self.source.ngrams, self.target.texts, self.target.ngrams)
-        for name, array in zip(FILES, (part for table in tables for part in table.arrays()[:2]), strict=True):
+        for name, array in zip(FILES, (part for table in tables for part in table.arrays()[:3]), strict=True):
             save_array(make_folder(folder) / name, array)
 
     @classmethod
     def load(cls, folder: Path, *, compiled: bool) -> Self:
         """Return what `save` has written, memory-mapped."""
         arrays = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
-        texts, ngrams, target_texts, target_ngrams = (HashTable(array, next(arrays)) for array in arrays)
+        texts, ngrams, target_texts, target_ngrams = (HashTable(array, next(arrays), next(arrays)) for array in arrays)
         return cls(HeldOutSide(texts, ngrams), HeldOutSide(target_texts, target_ngrams), compiled)
 
 

@@ -20,12 +20,13 @@ _compiled = partial(compiled, error_model="numpy")
 
 
 @_compiled
-def is_held_out(table: tuple[Array, Array, Any], value: Any) -> bool:
+def is_held_out(table: tuple[Array, Array, Array, Any], value: Any) -> bool:
     """Return whether a hash is in a `HashTable`, given its arrays and its shift; 0 never is."""
-    ascending, buckets, shift = table
-    if value == np.uint64(0):
-        return False
+    ascending, buckets, seen, shift = table
     bucket = np.int64(value >> shift)
+    bit = np.int64(value >> (shift - np.uint64(3))) & 7
+    if value == np.uint64(0) or not (seen[bucket] >> bit) & 1:
+        return False
     for place in range(buckets[bucket], buckets[bucket + 1]):  # noqa: SIM110 - numba compiles no generators
         if ascending[place] == value:
             return True
@@ -52,8 +53,8 @@ def fill_matches(
     offsets: Array,
     characters: tuple[Array, Array],
     ngram: int,
-    texts: tuple[Array, Array, Any],
-    ngrams: tuple[Array, Array, Any],
+    texts: tuple[Array, Array, Array, Any],
+    ngrams: tuple[Array, Array, Array, Any],
     found: Array,
 ) -> None:
     """Write which of n texts are held out, and which share an n-gram with a held-out text.

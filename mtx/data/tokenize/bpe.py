@@ -10,10 +10,10 @@ from dataclasses import field
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
-from tokenizers import Regex, Tokenizer
+from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
 from mtx.components.checked_options import Count, Probability, component
@@ -30,11 +30,10 @@ from mtx.data.tokenize.tokenization import (
 )
 from mtx.data.tokenize.training_text import check_vocabulary_bound, training_texts
 from mtx.data.tokenize.user_symbols import Symbols, add_symbols, check_symbols, texts_between_symbols
+from mtx.data.tokenize.word_counts import repeated_words, word_counts, word_splitter
 from mtx.data.tokenize.word_index import WordIndex
 
 NUM_BYTES = 256
-# Splits long words in training only, because the trainer takes quadratic time: half a minute for 100,000 characters.
-LONG_RUNS = r"[\p{L}\p{M}]{100}|\p{N}{100}|[^\s\p{L}\p{M}\p{N}]{100}|\s{100}"
 MIN_VOCAB_SIZE = NUM_BYTES + len(SPECIAL_TOKENS.as_list())
 
 
@@ -87,12 +86,14 @@ class BPETokenization(Tokenization):
     def train(self, dataset: TranslationDataset, side: Side = "both") -> Self:
         """Learn the merges from the texts of `dataset`; see `Tokenization.train`."""
         check_vocabulary_bound(self.vocab_size)
-        stream = training_texts(dataset, side=side, max_pairs=self.max_train_pairs, phases=self._phases)
-        tokenizer = byte_level(BPE(), use_regex=True)
-        if (normal_form := normalizer(self.normalization)) is not None:
-            tokenizer.normalizer = normal_form
-        cut_words = tokenizer.pre_tokenizer
-        tokenizer.pre_tokenizer = Sequence([Split(Regex(LONG_RUNS), "isolated"), cut_words])
+        stream = training_texts(
+            dataset,
+            side=side,
+            max_pairs=self.max_train_pairs,
+            normalization=self.normalization,
+            phases=self._phases,
+        )
+        counts = word_counts(texts_between_symbols(stream.to_learn_from(), self.symbols))
         trainer = BpeTrainer(
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
@@ -100,8 +101,12 @@ class BPETokenization(Tokenization):
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts_between_symbols(stream.to_learn_from(), self.symbols), trainer)
+        tokenizer = byte_level(BPE(), use_regex=True)
+        cut_words, tokenizer.pre_tokenizer = tokenizer.pre_tokenizer, word_splitter()
+        tokenizer.train_from_iterator(repeated_words(counts), trainer)
         tokenizer.pre_tokenizer = cut_words
+        if (normal_form := normalizer(self.normalization)) is not None:  # for encoding
+            tokenizer.normalizer = normal_form
         self._tokenizer = prepare_tokenizer(add_symbols(tokenizer, self.symbols))
         return self
 

@@ -20,7 +20,8 @@ from tokenizers import Tokenizer
 from mtx.data.tokenize.joined_pieces import PieceJoiner, piece_joiner
 from mtx.data.tokenize.piece_cache import Ids, PieceCache
 from mtx.data.tokenize.separate_normalisation import SeparateNormaliser
-from mtx.data.tokenize.text_cuts import Bounds, CutRule, byte_ids, class_changes, cut_places, cut_rule, piece_check
+from mtx.data.tokenize.text_cuts import byte_ids, cut_rule, piece_check
+from mtx.data.tokenize.text_pieces import CutRule, piece_bounds, pieces_between, text_buffers
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 
@@ -91,13 +92,13 @@ class FlatEncoder:
 
         Takes about 10 times the memory of the texts. Runs in parallel unless `TOKENIZERS_PARALLELISM=false`.
         """
-        data, ends = _buffers(texts)
+        data, ends = text_buffers(texts)
         if self.of_byte is not None:
             return np.diff(ends), self.of_byte[data]
         if self.rule is None:
             return self._encode_whole(texts)
-        cuts, bounds = self._cuts(data, ends)
-        pieces = pa.LargeStringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds), pa.py_buffer(data))
+        cuts, bounds = piece_bounds(data, ends, self.rule)
+        pieces = pieces_between(data, bounds)
         coded = pieces.dictionary_encode()
         known = self.cache.numbers(coded.dictionary)
         new = coded.dictionary.filter(pc.is_null(known))
@@ -127,21 +128,6 @@ class FlatEncoder:
         is_cut = np.ones(len(texts), dtype=np.bool_)
         is_cut[whole] = False
         return _merged(is_cut, self.encode(texts.filter(pa.array(is_cut))), self._encode_whole(texts.take(whole)))
-
-    def _cuts(self, data: NDArray[np.uint8], ends: Bounds) -> tuple[Bounds, Bounds]:
-        """Return the cuts in all texts, and the sorted bounds of all pieces; with `drop`, a space is a piece."""
-        cuts = cut_places(data)
-        is_bound = np.zeros(len(data) + 1, dtype=np.bool_)
-        is_bound[ends] = True
-        if self.rule == "drop":
-            cuts = cuts[
-                ~is_bound[cuts] & ~is_bound[cuts + 1]
-            ]  # do not remove a space at the start or the end of a text
-            is_bound[cuts + 1] = True
-        elif self.rule == "classes":
-            is_bound[class_changes(data)] = True
-        is_bound[cuts] = True
-        return cuts, np.flatnonzero(is_bound)
 
     def _encode_pieces(self, pieces: pa.LargeStringArray) -> tuple[NDArray[np.int64], Ids]:
         """Encode distinct pieces: as many as possible in joined texts, and the others as texts of their own."""
@@ -194,11 +180,3 @@ def _merged(
     ids = np.empty(len(is_first_id), dtype=second[1].dtype)
     ids[is_first_id], ids[~is_first_id] = first[1], second[1]
     return lengths, ids
-
-
-def _buffers(texts: pa.LargeStringArray) -> tuple[NDArray[np.uint8], Bounds]:
-    """Return the bytes of all texts, and the n + 1 bounds of the texts in them, int64; both without a copy."""
-    _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    held = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
-    return held[ends[0] : ends[-1]], ends - ends[0]

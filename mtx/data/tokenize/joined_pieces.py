@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from mtx.data.tokenize.text_cuts import WIDE_SPACES, CutRule, drops_spaces, is_split_metaspace, normalizer_steps
+from mtx.data.tokenize.text_cuts import drops_spaces, is_split_metaspace, normalizer_steps
+from mtx.data.tokenize.text_pieces import WIDE_SPACES, CutRule
 from mtx.data.tokenize.tokenization import encode_texts
 
 PIECES_PER_TEXT = 256

@@ -1,11 +1,7 @@
-"""Positions at which texts may be split so that a tokenizer returns the same token ids for the parts.
-
-`cut_places` finds the positions, and `cut_rule` decides from a tokenizer's parts whether no token crosses them.
-"""
+"""How texts may be cut so that a tokenizer returns the same token ids for the pieces, decided from its parts."""
 
 import json
-import string
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,59 +10,13 @@ from tokenizers import Tokenizer
 from mtx.data.tokenize import unigram
 from mtx.data.tokenize.byte import byte_chars
 from mtx.data.tokenize.separate_normalisation import NORMAL_FORMS, SeparateNormaliser, separate_normaliser
+from mtx.data.tokenize.text_pieces import CutRule
 from mtx.data.tokenize.tokenization import encode_texts
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 
-SPACE = 0x20
-# White space outside ASCII, and characters that are sometimes treated as white space, such as SentencePiece's mark of a
-# space. Their UTF-8 is compared as a number of two or three bytes. Text is not split at a space after one of these
-# characters or after an ASCII control character.
-WIDE_SPACES = [*"\u2581\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff", *map(chr, range(0x2000, 0x200C))]
-WIDE_SPACES_UTF8 = np.array([int.from_bytes(char.encode()) for char in WIDE_SPACES], dtype=np.uint32)
-TWO_BYTES, THREE_BYTES = WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 < 1 << 16], WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 >= 1 << 16]
-
-# "keep": a piece keeps its leading space; "classes": the same, and texts are also cut at `class_changes`; "drop": the
-# tokenizer prepends a space itself
-CutRule = Literal["keep", "classes", "drop"]
-Bounds = NDArray[np.int64]  # positions in an array of bytes
 # Pre-tokenizers that end a word at each space, and then split each word independently of the others.
 SPACE_SPLITTERS = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
 WORD_SPLITTERS = (*SPACE_SPLITTERS, "Digits", "Punctuation", "Split")
-ASCII_CLASSES = np.zeros(256, dtype=np.uint8)  # 0: none
-ASCII_CLASSES[np.frombuffer(string.ascii_letters.encode(), dtype=np.uint8)] = 1
-ASCII_CLASSES[np.frombuffer(string.digits.encode(), dtype=np.uint8)] = 2
-ASCII_CLASSES[np.frombuffer(string.punctuation.replace("'", "").encode(), dtype=np.uint8)] = 3
-
-
-def cut_places(data: NDArray[np.uint8]) -> Bounds:
-    """Return where UTF-8 text may be split: before each space that follows a visible character, int64 positions.
-
-    At such a position, every tokenizer that `cut_rule` accepts begins a token. Its words contain a space only at their
-    start or among other white space. Unicode normalisation does not cross such a position, and leaves no white space
-    before it. If `data` contains several texts, the first byte of a text may be such a position.
-    """
-    places: Bounds = np.flatnonzero(data[1:] == SPACE) + 1
-    before = data[places - 1]
-    plain = (before > SPACE) & (before != 0x7F)
-    wide = np.flatnonzero(before >= 0x80)
-    last = places[wide] - 1
-    two = data[last].astype(np.uint32) | data[last - 1].astype(np.uint32) << 8
-    three = two | data[np.maximum(last - 2, 0)].astype(np.uint32) << 16
-    plain[wide] = ~(np.isin(two, TWO_BYTES) | np.isin(three, THREE_BYTES))
-    kept: Bounds = places[plain]
-    return kept
-
-
-def class_changes(data: NDArray[np.uint8]) -> Bounds:
-    """Return the positions between ASCII characters of two of these classes: letters, digits, punctuation.
-
-    GPT-2's pattern ends a word at each of them. The apostrophe belongs to no class, because the pattern joins it with
-    some letters.
-    """
-    of_byte = ASCII_CLASSES[data]
-    before, after = of_byte[:-1], of_byte[1:]
-    changes: Bounds = np.flatnonzero((before != after) & (before > 0) & (after > 0)) + 1
-    return changes
 
 
 def cut_rule(tokenizer: Tokenizer) -> CutRule | None:

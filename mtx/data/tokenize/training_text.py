@@ -12,9 +12,11 @@ from pydantic import Field
 
 from mtx.components.checked_options import problem_of
 from mtx.data.dataset import TranslationDataset
+from mtx.data.row_slices import row_slices
 from mtx.data.tokenize.tokenization import MAX_TOKEN_ID, Normalization, Side, normalizer
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.row_views import ROW_COLUMN, SelectedRows
 from mtx.library_errors import library_reason
 from mtx.progress.tracking import Phases
 
@@ -155,16 +157,13 @@ def check_vocabulary_bound(vocab_size: int) -> None:
 
 def _row_batches(rows: Rows, columns: tuple[str, ...], max_pairs: int) -> Iterator[list[str]]:
     _check_columns(columns, rows.schema.names)
-    taken = _evenly_spaced_rows(len(rows), max_pairs)
-    start = 0
-    for whole in rows.batches(columns):
-        for first in range(0, whole.num_rows, ROWS_PER_BATCH):
-            batch = whole.slice(first, ROWS_PER_BATCH)
-            inside = taken[np.searchsorted(taken, start) : np.searchsorted(taken, start + batch.num_rows)] - start
-            chosen = batch if len(inside) == batch.num_rows else batch.take(pa.array(inside))
+    if max_pairs < len(rows):  # a view reads only these pairs
+        taken = pa.table({ROW_COLUMN: _evenly_spaced_rows(len(rows), max_pairs)})
+        rows = SelectedRows([rows], [len(rows)], Rows(taken))
+    for batch in rows.batches(columns):
+        for piece in row_slices(batch, ROWS_PER_BATCH):
             for column in columns:
-                yield chosen.column(column).to_pylist()
-            start += batch.num_rows
+                yield piece.column(column).to_pylist()
 
 
 def _list_batches(rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...], max_pairs: int) -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +16,14 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram, WordLevel
 
 from mtx.data.dataset import TranslationDataset
-from mtx.data.tokenize import cached_encoding, joined_pieces, text_cuts
+from mtx.data.tokenize import cached_encoding, joined_pieces, piece_cache, text_pieces
 from mtx.data.tokenize.bpe import BPETokenization, byte_level
 from mtx.data.tokenize.byte import ByteTokenization, byte_chars
 from mtx.data.tokenize.cached_encoding import FlatEncoder
 from mtx.data.tokenize.sentencepiece_file import _fields
 from mtx.data.tokenize.separate_normalisation import NORMAL_FORMS, separate_normaliser
-from mtx.data.tokenize.text_cuts import byte_ids, class_changes, cut_places, cut_rule
+from mtx.data.tokenize.text_cuts import byte_ids, cut_rule
+from mtx.data.tokenize.text_pieces import class_changes, cut_places
 from mtx.data.tokenize.tokenization import Tokenization, encode_texts, prepare_tokenizer
 from mtx.data.tokenize.unigram import UnigramTokenization
 from mtx.data.tokenize.wordpiece import WordPieceTokenization
@@ -224,7 +226,7 @@ def test_text_is_cut_between_ascii_letters_digits_and_punctuation_but_not_at_apo
 
 
 def test_no_character_but_those_known_is_white_space_or_ends_in_it_in_any_normal_form() -> None:
-    known = {*text_cuts.WIDE_SPACES, *map(chr, range(0x21)), "\x7f"}
+    known = {*text_pieces.WIDE_SPACES, *map(chr, range(0x21)), "\x7f"}
     for code in range(sys.maxunicode + 1):
         char = chr(code)
         if char in known or 0xD800 <= code < 0xE000:
@@ -301,3 +303,11 @@ def test_what_is_known_to_be_cut_at_spaces_may_be_cut() -> None:
     assert cut_rule(custom()) == "classes"
     assert cut_rule(custom(normalizer=normalizers.Sequence([normalizers.NFD()]))) == "classes"
     assert cut_rule(custom(pre_tokenizer=pre_tokenizers.BertPreTokenizer())) == "keep"
+
+
+def test_pieces_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piece_cache, "xxh3_64_intdigest", len)
+    encoder = FlatEncoder.of(TOKENIZERS["bpe-None"])
+    for texts in (["the cat sat", "a cat"], ["the dog sat the", "big cat"], ["one dog", "a fig"]):
+        expected = encode_texts(TOKENIZERS["bpe-None"], texts)
+        assert encoder.encode(column(texts))[1].tolist() == list(chain.from_iterable(expected))
