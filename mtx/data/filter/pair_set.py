@@ -1,7 +1,9 @@
 """`PairSet`, a set of 128-bit hashes of pairs, which finds duplicate pairs in Arrow arrays."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +11,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
+from mtx.data.compiled_kernels import numba_kernels
 from mtx.data.filter.spilled_hashes import SpilledHashes
 
 SEPARATOR = b"\xff"  # this byte does not occur in UTF-8, so different pairs never join to the same bytes
 MIN_SLOTS = 1 << 12
+LEAST_COMPILED_SLOTS = 1 << 21  # with fewer, numpy takes less time than loading numba and its kernel, about 1.4 s
 PARTS_PER_RUN = 64  # a full table is sorted in this number of parts, to bound temporary memory
 BYTES_PER_SLOT = 24  # of the largest table while it grows: its own slots, and half as many old ones
 SLOTS_PER_MOVE = 1 << 16  # number of slots that are moved at once when the table grows, to bound temporary memory
@@ -47,7 +51,7 @@ class PairSet:
         """Add pairs, given their `pair_hashes`, and return which are new, as `add`."""
         new = np.zeros(len(hashes), dtype=np.bool_)
         if len(hashes):
-            order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable, so the first of equal pairs stays first
+            order = _stable_order(hashes)  # so that the first of equal pairs stays first
             ordered = hashes[order]
             first = np.ones(len(hashes), dtype=np.bool_)
             first[1:] = ~_equal_mask(ordered[1:], ordered[:-1])
@@ -89,6 +93,9 @@ class PairSet:
     def _insert(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Insert distinct hashes, and return which of them were not in the table: bool [n]."""
         new = np.zeros(len(hashes), dtype=np.bool_)
+        if len(self._slots) >= LEAST_COMPILED_SLOTS and (kernels := _kernels()) is not None:
+            kernels.insert(self._slots, hashes, new)
+            return new
         # The high bits of a hash determine its slot, so that sorted hashes access memory in order.
         bits = np.uint64(64 - (len(self._slots).bit_length() - 1))
         slots = (hashes[:, 0] >> bits).astype(np.int64)
@@ -102,6 +109,22 @@ class PairSet:
             pending = pending[~there]
             slots[pending] = (slots[pending] + 1) % len(self._slots)
         return new
+
+
+def _stable_order(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the order in which hashes ascend; equal ones stay in their order: int64 [n]."""
+    order: NDArray[np.int64] = np.argsort(hashes[:, 0], kind="stable")
+    ordered = hashes[order]
+    alike = ordered[1:, 0] == ordered[:-1, 0]
+    if (ordered[1:, 1] != ordered[:-1, 1])[alike].any():  # hashes with one first half, which are rare
+        order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+    return order
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    """Return the module of the compiled kernel, or None if numba is not available."""
+    return numba_kernels("mtx.data.filter.pair_set_kernels", "numpy finds duplicates, which takes three times as long")
 
 
 def pair_hashes(*columns: pa.LargeStringArray) -> NDArray[np.uint64]:

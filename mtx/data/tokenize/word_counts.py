@@ -79,9 +79,17 @@ def _piece_counts(batches: Iterator[list[str]]) -> Counts:
 
 
 def _blocks(batches: Iterator[list[str]]) -> Iterator[pa.LargeStringArray]:
+    """Yield all texts in blocks of about `BLOCK_BYTES`."""
+    held: list[pa.LargeStringArray] = []
     for texts in batches:
         array = pa.array(texts, pa.large_string())
-        yield from row_slices(array, max(1, len(array) * BLOCK_BYTES // max(1, array.nbytes)))
+        for part in row_slices(array, max(1, len(array) * BLOCK_BYTES // max(1, array.nbytes))):
+            held.append(part)
+            if sum(each.nbytes for each in held) >= BLOCK_BYTES:
+                yield pa.concat_arrays(held)
+                held = []
+    if held:
+        yield pa.concat_arrays(held)
 
 
 def _pieces_of_block(texts: pa.LargeStringArray) -> Counts:

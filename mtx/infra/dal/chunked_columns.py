@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from typing import overload
 
@@ -10,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mtx.cpu_count import granted_cores
 from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH
+
+LEAST_THREADED = 32  # number of record batches that a thread reads at once
 
 Chunks = tuple[Sequence[pa.RecordBatch], NDArray[np.int64]]  # see `Rows.chunks`
 
@@ -70,23 +74,35 @@ def copied_columns(chunks: Chunks, schema: pa.Schema, places: NDArray[np.int64],
         places: positions in the concatenation of the record batches.
         names: names of the columns to copy.
     """
-    order = np.argsort(places, kind="stable")
-    ordered = places[order]
+    is_ascending = bool((places[1:] >= places[:-1]).all())
+    order = np.arange(len(places)) if is_ascending else np.argsort(places, kind="stable")
+    ordered = places if is_ascending else places[order]
     batches, starts = chunks
     bounds = np.searchsorted(ordered, starts)
-    pieces = [
-        batches[number]
-        .select(list(names))
-        .take(pa.array(ordered[bounds[number] : bounds[number + 1]] - starts[number]))
-        for number in np.flatnonzero(np.diff(bounds)).tolist()
-    ]
+
+    def piece(number: int) -> pa.RecordBatch:
+        chosen = ordered[bounds[number] : bounds[number + 1]] - starts[number]
+        batch = batches[number].select(list(names))
+        is_range = chosen[-1] - chosen[0] == len(chosen) - 1 and bool((chosen[1:] > chosen[:-1]).all())
+        return batch.slice(int(chosen[0]), len(chosen)) if is_range else batch.take(pa.array(chosen))
+
     own = pa.schema([schema.field(name) for name in names])
+    pieces = batches_of_threads(piece, np.flatnonzero(np.diff(bounds)).tolist())
     joined = pa.Table.from_batches(pieces, schema=own).combine_chunks()
-    if not np.array_equal(order, np.arange(len(order))):
+    if not is_ascending:
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
         joined = joined.take(pa.array(back)).combine_chunks()
     return joined
+
+
+def batches_of_threads(read: Callable[[int], pa.RecordBatch], numbers: Sequence[int]) -> list[pa.RecordBatch]:
+    """Return the record batch of each number, read by several threads if there are many: decompression takes time."""
+    if len(numbers) < LEAST_THREADED or granted_cores() < 2:
+        return [read(number) for number in numbers]
+    with ThreadPoolExecutor(granted_cores()) as threads:  # not kept, because threads do not survive a fork
+        parts = [numbers[start : start + LEAST_THREADED] for start in range(0, len(numbers), LEAST_THREADED)]
+        return [batch for some in threads.map(lambda part: [read(number) for number in part], parts) for batch in some]
 
 
 def regrouped_batches(

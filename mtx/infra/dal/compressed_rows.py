@@ -16,7 +16,7 @@ from mtx.errors import DamagedError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.arrow_offsets_check import check_offsets
 from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH, Rows
-from mtx.infra.dal.chunked_columns import BatchSequence, Chunks, copied_columns
+from mtx.infra.dal.chunked_columns import BatchSequence, Chunks, batches_of_threads, copied_columns
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.library_errors import library_reason
 
@@ -94,7 +94,7 @@ class CompressedRows(Rows):
             stop = min(start + ROWS_PER_BATCH, end)
             low = int(np.searchsorted(self._starts, start, side="right")) - 1
             high = int(np.searchsorted(self._starts, stop, side="left"))
-            pieces = [self._batches[number].select(names) for number in range(low, high)]
+            pieces = batches_of_threads(lambda number: self._batches[number].select(names), range(low, high))
             joined = pa.Table.from_batches(pieces).slice(start - int(self._starts[low]), stop - start)
             yield joined.combine_chunks().to_batches()[0]
 
@@ -133,7 +133,8 @@ class _DecompressedBatches(BatchSequence):
             if number in self._kept:
                 self._kept.move_to_end(number)
                 return self._kept[number]
-            batch = self._decompressed(number)
+        batch = self._decompressed(number)  # several threads at once
+        with self._lock:
             self._kept[number] = batch
             if len(self._kept) > CACHED_CHUNKS:
                 self._kept.popitem(last=False)

@@ -102,3 +102,20 @@ def test_the_table_stays_within_its_memory(tmp_path: Path) -> None:
     assert all(all(add(pairs, batch)) for batch in batches)
     assert len(pairs._slots) == 4096
     assert not any(any(add(pairs, batch)) for batch in batches)
+
+
+@pytest.mark.parametrize("least", [0, 1 << 40])
+def test_numpy_and_the_compiled_kernel_find_the_same(monkeypatch: pytest.MonkeyPatch, least: int) -> None:
+    monkeypatch.setattr(pair_set, "LEAST_COMPILED_SLOTS", least)
+    rng = np.random.default_rng(3)
+    crowded = np.uint64(0xFFFF_FFFF_0000_0000) + rng.integers(0, 12, (2_000, 2), dtype=np.uint64)
+    spread = rng.integers(1, 2**64, (30_000, 2), dtype=np.uint64)
+    hashes = np.concatenate([crowded, spread, spread[::3], np.array([[0, 1], [1, 0], [0, 1]], dtype=np.uint64)])
+    hashes = hashes[rng.permutation(len(hashes))]
+    pairs = PairSet()
+    first: dict[tuple[int, ...], int] = {}
+    for number, pair in enumerate(map(tuple, hashes.tolist())):
+        first.setdefault(pair, number)
+    expected = np.isin(np.arange(len(hashes)), list(first.values())).tolist()
+    found = [pairs.add_hashes(hashes[start : start + 700]) for start in range(0, len(hashes), 700)]
+    assert np.concatenate(found).tolist() == expected
