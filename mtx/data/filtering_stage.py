@@ -22,6 +22,7 @@ from mtx.data.row_tasks import RowTasks
 from mtx.data.score.score_table import ScoredCorpus, ScoreTable
 from mtx.data.splitting_stage import Splits
 from mtx.data.stage_runner import Batches, Counts, Stage, StageRunner, added_counts, row_range_batches
+from mtx.data.text_bytes import num_words
 from mtx.data.training_share import pairs_in_share
 from mtx.errors import ConfigError, choices
 from mtx.infra.dal.arrow_rows import Rows
@@ -196,10 +197,3 @@ def _joined_rows(names: list[str], before: Mapping[str, Any], batches: Batches, 
         warn_of_all_selections(tally.dropped.funnel)
     tally.write_metrics()
     counts.update(tally.metrics, text=text)
-
-
-def num_words(texts: pa.LargeStringArray) -> int:
-    """Return the total number of words, separated by white space, in all texts: the sum of `len(text.split())`."""
-    trimmed = pc.utf8_trim_whitespace(texts)
-    pieces = pc.utf8_split_whitespace(trimmed).flatten()
-    return len(pieces) - (pc.sum(pc.equal(trimmed, "")).as_py() or 0)  # an empty text yields one empty piece

@@ -19,6 +19,7 @@ from mtx.data.bounded_pair_batches import Pairs, pair_batches
 from mtx.data.filter.filter_protocol import DividedPairs, PairFilter, count_dropped
 from mtx.data.filter.known_reasons import KnownReasons
 from mtx.data.filter.pair_set import PairSet, pair_hashes
+from mtx.data.text_bytes import has_control_character
 from mtx.errors import ConfigError
 from mtx.infra.dal.row_views import ROW_COLUMN
 from mtx.infra.dataset.language_names import SIDES
@@ -178,8 +179,7 @@ class DefaultFilter(PairFilter):
     def _rules(self, source: pa.LargeStringArray, target: pa.LargeStringArray) -> Iterator[Rule]:
         """Yield the reason and the result of each enabled rule in order, except the rule about duplicates."""
         if self.drop_control_characters:
-            control = (pc.match_substring_regex(side, CONTROL_CHARACTER) for side in (source, target))
-            yield "control_characters", pc.or_(*control)
+            yield "control_characters", pc.or_(_control_characters(source), _control_characters(target))
         source_chars, target_chars = pc.utf8_length(source), pc.utf8_length(target)
         if self.drop_empty:
             yield "empty_source", pc.equal(source_chars, 0)
@@ -222,6 +222,13 @@ def _drop_pairs(
     """Remove the pairs that a rule found from `keep`, in place, and count those that no earlier rule has removed."""
     count_dropped(dropped, reason, found & keep, pairs)
     keep &= ~found
+
+
+def _control_characters(side: pa.LargeStringArray) -> pa.BooleanArray:
+    """Return which texts match `CONTROL_CHARACTER`: bool [n]. Few corpora have any, so all are looked at first."""
+    if not has_control_character(side):
+        return pa.repeat(False, len(side))
+    return pc.match_substring_regex(side, CONTROL_CHARACTER)
 
 
 def _uneven_mask(least: pa.Array, most: pa.Array, ratio: float, floor: int) -> pa.BooleanArray:

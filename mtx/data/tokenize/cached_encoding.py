@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from mtx.data.text_bytes import text_buffers
 from mtx.data.tokenize.joined_pieces import PieceJoiner, piece_joiner
 from mtx.data.tokenize.piece_cache import Ids, PieceCache
 from mtx.data.tokenize.separate_normalisation import SeparateNormaliser
 from mtx.data.tokenize.text_cuts import byte_ids, cut_rule, piece_check
-from mtx.data.tokenize.text_pieces import CutRule, piece_bounds, pieces_between, text_buffers
+from mtx.data.tokenize.text_pieces import CutRule, piece_bounds, pieces_between
 from mtx.data.tokenize.tokenization import encode_texts, prepare_tokenizer
 from mtx.data.tokenize.tokenizer_adapter import TokenizerAdapter
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+
+from mtx.data.text_bytes import Bounds, Bytes
 
 SPACE = 0x20
 # White space outside ASCII, and characters that are sometimes treated as white space, such as SentencePiece's mark of a
@@ -21,14 +22,13 @@ TWO_BYTES, THREE_BYTES = WIDE_SPACES_UTF8[WIDE_SPACES_UTF8 < 1 << 16], WIDE_SPAC
 # "keep": a piece keeps its leading space; "classes": the same, and texts are also cut at `class_changes`; "drop": the
 # tokenizer prepends a space itself
 CutRule = Literal["keep", "classes", "drop"]
-Bounds = NDArray[np.int64]  # positions in an array of bytes
 ASCII_CLASSES = np.zeros(256, dtype=np.uint8)  # 0: none
 ASCII_CLASSES[np.frombuffer(string.ascii_letters.encode(), dtype=np.uint8)] = 1
 ASCII_CLASSES[np.frombuffer(string.digits.encode(), dtype=np.uint8)] = 2
 ASCII_CLASSES[np.frombuffer(string.punctuation.replace("'", "").encode(), dtype=np.uint8)] = 3
 
 
-def cut_places(data: NDArray[np.uint8]) -> Bounds:
+def cut_places(data: Bytes) -> Bounds:
     """Return where UTF-8 text may be split: before each space that follows a visible character, int64 positions.
 
     At such a position, every tokenizer that `cut_rule` accepts begins a token. Its words contain a space only at their
@@ -47,7 +47,7 @@ def cut_places(data: NDArray[np.uint8]) -> Bounds:
     return kept
 
 
-def class_changes(data: NDArray[np.uint8]) -> Bounds:
+def class_changes(data: Bytes) -> Bounds:
     """Return the positions between ASCII characters of two of these classes: letters, digits, punctuation.
 
     GPT-2's pattern ends a word at each of them. The apostrophe belongs to no class, because the pattern joins it with
@@ -59,15 +59,7 @@ def class_changes(data: NDArray[np.uint8]) -> Bounds:
     return changes
 
 
-def text_buffers(texts: pa.LargeStringArray) -> tuple[NDArray[np.uint8], Bounds]:
-    """Return the bytes of all texts, and the n + 1 bounds of the texts in them, int64; both without a copy."""
-    _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    held = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
-    return held[ends[0] : ends[-1]], ends - ends[0]
-
-
-def piece_bounds(data: NDArray[np.uint8], ends: Bounds, rule: CutRule) -> tuple[Bounds, Bounds]:
+def piece_bounds(data: Bytes, ends: Bounds, rule: CutRule) -> tuple[Bounds, Bounds]:
     """Return the cuts in all texts, and the sorted bounds of all pieces; with `drop`, a space is a piece.
 
     Args:
@@ -87,6 +79,6 @@ def piece_bounds(data: NDArray[np.uint8], ends: Bounds, rule: CutRule) -> tuple[
     return cuts, np.flatnonzero(is_bound)
 
 
-def pieces_between(data: NDArray[np.uint8], bounds: Bounds) -> pa.LargeStringArray:
+def pieces_between(data: Bytes, bounds: Bounds) -> pa.LargeStringArray:
     """Return the pieces of text between neighbouring bounds, without a copy of the bytes."""
     return pa.LargeStringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds), pa.py_buffer(data))

@@ -16,8 +16,9 @@ from tokenizers.pre_tokenizers import ByteLevel, CharDelimiterSplit, PreTokenize
 
 from mtx.cpu_count import granted_cores
 from mtx.data.row_slices import row_slices
+from mtx.data.text_bytes import text_buffers
 from mtx.data.threaded_map import threaded_map
-from mtx.data.tokenize.text_pieces import piece_bounds, pieces_between, text_buffers
+from mtx.data.tokenize.text_pieces import piece_bounds, pieces_between
 
 BLOCK_BYTES = 1 << 23  # of text whose pieces are counted at once; takes about 10 times the memory
 MAX_HELD_ROWS = 1 << 22  # counts of pieces from several blocks that are held before equal pieces are added up
