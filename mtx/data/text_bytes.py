@@ -1,7 +1,5 @@
 """Texts in Arrow arrays as UTF-8 bytes, to which numpy applies simple rules faster than rules for characters run."""
 
-import sys
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -12,8 +10,9 @@ ROWS_AT_ONCE = 1 << 13  # whose bytes, and the masks of them, fit into the cache
 Bounds = NDArray[np.int64]  # positions in an array of bytes
 Bytes = NDArray[np.uint8]
 
+EN_QUAD_TO_HAIR_SPACE = "".join(map(chr, range(0x2000, 0x200B)))
 # White space outside ASCII has two or three bytes in UTF-8. Its first byte is one of a few.
-WIDE_SPACES = [char.encode() for char in map(chr, range(0x80, sys.maxunicode + 1)) if char.isspace()]
+WIDE_SPACES = [char.encode() for char in f"\x85\xa0\u1680{EN_QUAD_TO_HAIR_SPACE}\u2028\u2029\u202f\u205f\u3000"]
 FIRST_BYTES = sorted({char[0] for char in WIDE_SPACES})
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mtx.cpu_count import granted_cores
 from mtx.errors import DamagedError
 from mtx.exhausted_resources import raise_if_exhausted
 from mtx.infra.dal.atomic_file import atomic_file
@@ -50,7 +51,8 @@ class ArrowFileLayer(FolderFileLayer):
             from mtx.infra.dal.compressed_rows import ROWS_PER_CHUNK, chunk_schema
 
             batches, schema = regrouped_batches(batches, ROWS_PER_CHUNK), chunk_schema(schema)
-            options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=2), use_threads=False)
+            codec = pa.Codec("zstd", compression_level=1)
+            options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=granted_cores() > 1)
         with (
             atomic_file(path) as file,
             pa.ipc.new_file(pa.PythonFile(file, mode="w"), schema, options=options) as writer,

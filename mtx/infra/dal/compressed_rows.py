@@ -20,8 +20,8 @@ from mtx.infra.dal.chunked_columns import BatchSequence, Chunks, batches_of_thre
 from mtx.infra.dal.manifest_digest import VERIFY_HINT
 from mtx.library_errors import library_reason
 
-ROWS_PER_CHUNK = 1024  # of a compressed record batch; larger ones take less space, and longer to read one row
-CACHED_CHUNKS = 64  # decompressed record batches that are kept; one takes about 100 kB
+ROWS_PER_CHUNK = 4096  # of a compressed record batch; larger ones take less space, and longer to read one row
+CACHED_BYTES = 1 << 24  # of decompressed record batches that are kept; one of sentences takes about 1 MB
 SIZE_KEY = b"mtx.rows_per_chunk"  # in the metadata of the schema
 
 
@@ -116,13 +116,14 @@ class CompressedRows(Rows):
 
 
 class _DecompressedBatches(BatchSequence):
-    """The record batches of a file; the last `CACHED_CHUNKS` that were asked for are kept."""
+    """The record batches of a file; the last that were asked for are kept, up to `CACHED_BYTES`, but at least one."""
 
     def __init__(self, reader: pa.RecordBatchFileReader, where: str, schema: pa.Schema) -> None:
         self._reader = reader
         self._where = where
         self._schema = schema
         self._kept: OrderedDict[int, pa.RecordBatch] = OrderedDict()
+        self._num_bytes = 0
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -135,9 +136,12 @@ class _DecompressedBatches(BatchSequence):
                 return self._kept[number]
         batch = self._decompressed(number)  # several threads at once
         with self._lock:
-            self._kept[number] = batch
-            if len(self._kept) > CACHED_CHUNKS:
-                self._kept.popitem(last=False)
+            if number not in self._kept:
+                self._kept[number] = batch
+                self._num_bytes += batch.nbytes
+            while self._num_bytes > CACHED_BYTES and len(self._kept) > 1:
+                _, oldest = self._kept.popitem(last=False)
+                self._num_bytes -= oldest.nbytes
             return batch
 
     def _decompressed(self, number: int) -> pa.RecordBatch:

@@ -22,7 +22,7 @@ PAIRS = [{"src": NASTY[n % 8], "tgt": f"target {n}", "talk": None if n % 3 else 
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
     monkeypatch.setattr(compressed_rows, "ROWS_PER_CHUNK", 4)
-    monkeypatch.setattr(compressed_rows, "CACHED_CHUNKS", 2)
+    monkeypatch.setattr(compressed_rows, "CACHED_BYTES", 300)
     layer = ArrowFileLayer(location=tmp_path, compress_text=True)
     batches = pa.Table.from_pylist(PAIRS).to_batches(max_chunksize=5)
     info = layer.create("raw", batches)
@@ -47,6 +47,24 @@ def test_every_access_gives_the_rows(rows: Rows) -> None:
     assert list(pickle.loads(pickle.dumps(rows))) == PAIRS
     with pytest.raises(IndexError):
         rows[23]
+
+
+def test_record_batches_are_kept_up_to_a_number_of_bytes_but_the_last_one_always(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decompressed: list[int] = []
+    chunks, _ = rows.chunks
+    decompress = chunks._decompressed  # type: ignore[attr-defined]
+
+    def watched(number: int) -> pa.RecordBatch:
+        decompressed.append(number)
+        return decompress(number)
+
+    monkeypatch.setattr(chunks, "_decompressed", watched)
+    assert [rows[number]["tgt"] for number in (0, 1, 4, 5)] == ["target 0", "target 1", "target 4", "target 5"]
+    assert decompressed == [0, 1]  # the second has a long text, and is kept alone
+    assert [rows[number]["tgt"] for number in (0, 8, 0, 8)] == ["target 0", "target 8"] * 2
+    assert decompressed == [0, 1, 0, 2]
 
 
 def views(raw: Rows) -> list[Rows]:
