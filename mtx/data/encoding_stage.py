@@ -6,6 +6,7 @@ object per row.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mtx.cpu_count import granted_cores
 from mtx.data.bounded_pair_batches import pair_batches
 from mtx.data.stage_runner import row_range_batches
 from mtx.data.token_rows import EncodedPairs, TokenRows
@@ -146,18 +148,19 @@ def token_counts(pairs: EncodedPairs, tokenizers: TokenizerPair) -> dict[str, in
     """
     counts: dict[str, int] = {}
     used: dict[str, NDArray[np.bool_]] = {}
-    sides = (
-        ("source", pairs.source, tokenizers.source, tokenizers.source_ids),
-        ("target", pairs.target, tokenizers.target, tokenizers.target_ids),
-    )
-    for side, rows, tokenizer, special in sides:
-        vocabulary = np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64)
-        size = max(int(vocabulary.max(initial=0)), *special) + 1
-        of_id = _id_frequencies(rows, pairs.selection, size)
+    specials = tokenizers.source_ids, tokenizers.target_ids
+    vocabularies = [
+        np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64)
+        for tokenizer in (tokenizers.source, tokenizers.target)
+    ]
+    sizes = [max(int(ids.max(initial=0)), *special) + 1 for ids, special in zip(vocabularies, specials, strict=True)]
+    with ThreadPoolExecutor(granted_cores()) as threads:
+        frequencies = threads.map(_id_frequencies, (pairs.source, pairs.target), [pairs.selection] * 2, sizes)
+    for side, ids, special, of_id in zip(("source", "target"), vocabularies, specials, frequencies, strict=True):
         counts[f"{side}_tokens"] = int(of_id.sum())
         counts[f"{side}_unknown"] = int(of_id[special.unk])
-        found = np.ones(size, dtype=np.bool_)  # ids without a token and special tokens never count as unused
-        names = np.setdiff1d(vocabulary, special)
+        found = np.ones(len(of_id), dtype=np.bool_)  # ids without a token and special tokens never count as unused
+        names = np.setdiff1d(ids, special)
         found[names] = of_id[names] > 0
         used[side] = found
     for side in used:

@@ -17,8 +17,8 @@ from mtx.components.identity import JSON
 from mtx.cpu_count import granted_cores
 from mtx.data.compiled_kernels import numba_kernels
 from mtx.data.row_slices import row_slices
-from mtx.data.score.contamination import ContaminationScorer, unspaced_characters, word_hashes
-from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES, HeldOutTexts
+from mtx.data.score.contamination import unspaced_characters, word_hashes
+from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES
 from mtx.data.score.minhash import ngram_hashes
 from mtx.data.score.model_arrays import save_array
 from mtx.data.score.normal_form import Hashes, folding_table, normal_texts
@@ -36,6 +36,8 @@ TABLES = ("source_texts", "source_ngrams", "target_texts", "target_ngrams")
 FILES = tuple(f"{table}_{array}.npy" for table in TABLES for array in ("hashes", "buckets", "seen"))
 NGRAM = 8  # words of an n-gram; the default of `ContaminationScorer`
 LEAST_SHOWN_PAIRS = 1_000_000  # fewer take some seconds, which need no bar of their own
+
+NO_HASHES = np.empty(0, dtype=np.uint64)
 
 Mask = NDArray[np.bool_]
 
@@ -150,20 +152,20 @@ class HeldOutSides:
     @classmethod
     def of(cls, held_out: Iterable[pa.RecordBatch], *, compiled: bool) -> Self:
         """Return the sides of held-out pairs."""
-        scorer = ContaminationScorer(ngram=NGRAM)
-        grams: list[list[Hashes]] = [[np.empty(0, dtype=np.uint64)] for _ in SIDES]
 
-        def with_ngrams() -> Iterator[pa.RecordBatch]:
-            for batch in held_out:
-                for found, side in zip(grams, SIDES, strict=True):
-                    found.append(np.unique(scorer.side_ngrams(batch.column(side), compiled=compiled)[0]))
-                yield batch
+        def side_hashes(batch: pa.RecordBatch) -> list[tuple[Hashes, Hashes]]:
+            return [_text_and_ngram_hashes(batch.column(side), compiled=compiled) for side in SIDES]
 
-        texts = HeldOutTexts.of(with_ngrams(), compiled=compiled)
-        ngrams = (np.unique(np.concatenate(found)) for found in grams)
-        sides = zip((texts.source, texts.target), ngrams, strict=True)
-        source, target = (HeldOutSide(*map(HashTable.of, hashes)) for hashes in sides)
-        return cls(source, target, compiled)
+        slices = (piece for batch in held_out for piece in row_slices(batch, ROWS_PER_SLICE))
+        with ThreadPoolExecutor(granted_cores()) as threads:
+            found = list(threaded_map(threads, side_hashes, slices))
+
+        def joined(side: int) -> HeldOutSide:
+            parts = [(NO_HASHES, NO_HASHES), *(of_sides[side] for of_sides in found)]
+            texts, ngrams = (np.unique(np.concatenate(hashes)) for hashes in zip(*parts, strict=True))
+            return HeldOutSide(HashTable.of(texts[texts != 0]), HashTable.of(ngrams))
+
+        return cls(joined(0), joined(1), compiled)
 
     def masks(self, pairs: Iterable[pa.RecordBatch]) -> Iterator[NDArray[np.bool_]]:
         """Yield for slices of pairs which of them have a held-out source, target, and n-gram: bool [3, slice]."""
@@ -191,6 +193,13 @@ class HeldOutSides:
         arrays = (np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in FILES)
         texts, ngrams, target_texts, target_ngrams = (HashTable(array, next(arrays), next(arrays)) for array in arrays)
         return cls(HeldOutSide(texts, ngrams), HeldOutSide(target_texts, target_ngrams), compiled)
+
+
+def _text_and_ngram_hashes(texts: pa.LargeStringArray, *, compiled: bool) -> tuple[Hashes, Hashes]:
+    """Return the hashes of n texts without punctuation, uint64 [n], and the distinct ones of their n-grams of words."""
+    normal = normal_texts(texts, compiled=compiled)
+    ngrams, _ = ngram_hashes(*word_hashes(normal, compiled=compiled), NGRAM)
+    return normal.without_punctuation().hashes(compiled=compiled), np.unique(ngrams)
 
 
 def mask_batches(

