@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mtx.data.dataset import TranslationDataset
 from mtx.data.repo import DatasetRepo
 from mtx.errors import NotStoredError
-from mtx.infra.dal.protocols import Connectable, FindingObjectLayer
+from mtx.infra.dal.protocols import Connectable, CopyingFileLayer, FindingObjectLayer
 
 if TYPE_CHECKING:
     from mtx.infra.dal.arrow_rows import Rows
@@ -63,6 +63,11 @@ class RepoSession(DatasetRepo):
             super().get_checked(dataset_id)
             self._checked.add(dataset_id)
         return self.get(dataset_id)
+
+    def _add(self, dataset: TranslationDataset) -> None:
+        super()._add(dataset)
+        if not isinstance(self.fal, CopyingFileLayer):  # the digest is that of the bytes as they were written
+            self._checked.add(dataset.id)
 
     def exists(self, dataset_id: str) -> bool:
         """Return whether a dataset is stored, or was stored when its manifest was read."""

@@ -157,15 +157,16 @@ class HeldOutSides:
             return [_text_and_ngram_hashes(batch.column(side), compiled=compiled) for side in SIDES]
 
         slices = (piece for batch in held_out for piece in row_slices(batch, ROWS_PER_SLICE))
-        with ThreadPoolExecutor(granted_cores()) as threads:
-            found = list(threaded_map(threads, side_hashes, slices))
 
         def joined(side: int) -> HeldOutSide:
             parts = [(NO_HASHES, NO_HASHES), *(of_sides[side] for of_sides in found)]
             texts, ngrams = (np.unique(np.concatenate(hashes)) for hashes in zip(*parts, strict=True))
             return HeldOutSide(HashTable.of(texts[texts != 0]), HashTable.of(ngrams))
 
-        return cls(joined(0), joined(1), compiled)
+        with ThreadPoolExecutor(granted_cores()) as threads:
+            found = list(threaded_map(threads, side_hashes, slices))
+            source, target = threads.map(joined, range(len(SIDES)))
+        return cls(source, target, compiled)
 
     def masks(self, pairs: Iterable[pa.RecordBatch]) -> Iterator[NDArray[np.bool_]]:
         """Yield for slices of pairs which of them have a held-out source, target, and n-gram: bool [3, slice]."""

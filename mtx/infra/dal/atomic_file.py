@@ -4,6 +4,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +12,8 @@ from typing import IO, Any
 from mtx.errors import StoreError
 from mtx.infra.dal.tilde_expansion import expanded_path
 from mtx.library_errors import library_reason
+
+LEAST_THREADED = 1 << 20  # bytes that are hashed while they are written
 
 
 def make_folder(location: str | os.PathLike[str]) -> Path:
@@ -55,12 +58,21 @@ class AtomicFile:
     def write(self, data: Any) -> int:
         """Write bytes, or any object with the buffer protocol, and return the number of bytes written."""
         size = memoryview(data).nbytes
-        with convert_disk_errors(self._path):
-            self._file.write(data)
-        if self._sha256 is not None:
-            self._sha256.update(data)
+        if self._sha256 is not None and size >= LEAST_THREADED:
+            with ThreadPoolExecutor(1) as thread:  # not kept, because threads do not survive a fork
+                hashed = thread.submit(self._sha256.update, data)
+                self._write(data)
+                hashed.result()
+        else:
+            self._write(data)
+            if self._sha256 is not None:
+                self._sha256.update(data)
         self.num_bytes += size
         return size
+
+    def _write(self, data: Any) -> None:
+        with convert_disk_errors(self._path):
+            self._file.write(data)
 
     def flush(self) -> None:
         """Do nothing, because `atomic_file` flushes the file once, after the last write."""

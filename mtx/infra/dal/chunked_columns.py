@@ -15,6 +15,7 @@ from mtx.cpu_count import granted_cores
 from mtx.infra.dal.arrow_rows import ROWS_PER_BATCH
 
 LEAST_THREADED = 32  # number of record batches that a thread reads at once
+FEW = 16  # at most one of so many rows of a record batch are a few
 
 Chunks = tuple[Sequence[pa.RecordBatch], NDArray[np.int64]]  # see `Rows.chunks`
 
@@ -35,6 +36,10 @@ class BatchSequence(Sequence[pa.RecordBatch]):
             raise IndexError(f"record batch {number} of {len(self)}")
         return self._read(number)
 
+    def some(self, number: int, rows: NDArray[np.int64], names: Sequence[str]) -> pa.RecordBatch:
+        """Copy a few rows of a record batch, ascending, with the columns `names`."""
+        return self[number].select(list(names)).take(pa.array(rows))
+
     @abstractmethod
     def _read(self, number: int) -> pa.RecordBatch:
         """Return a record batch, from 0."""
@@ -54,9 +59,19 @@ class ConcatenatedBatches(BatchSequence):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    def some(self, number: int, rows: NDArray[np.int64], names: Sequence[str]) -> pa.RecordBatch:
+        """Copy a few rows of a record batch; see `BatchSequence.some`."""
+        part, place = self._place(number)
+        return part.some(place, rows, names) if isinstance(part, BatchSequence) else super().some(number, rows, names)
+
     def _read(self, number: int) -> pa.RecordBatch:
-        part = bisect_right(self._ends, number)
-        return self._parts[part][number - self._ends[part] + len(self._parts[part])]
+        part, place = self._place(number)
+        return part[place]
+
+    def _place(self, number: int) -> tuple[Sequence[pa.RecordBatch], int]:
+        """Return the part that has a record batch, and the number of the record batch in it."""
+        index = bisect_right(self._ends, number)
+        return self._parts[index], number - self._ends[index] + len(self._parts[index])
 
 
 def concatenated(parts: Sequence[Chunks]) -> Chunks:
@@ -82,6 +97,8 @@ def copied_columns(chunks: Chunks, schema: pa.Schema, places: NDArray[np.int64],
 
     def piece(number: int) -> pa.RecordBatch:
         chosen = ordered[bounds[number] : bounds[number + 1]] - starts[number]
+        if isinstance(batches, BatchSequence) and len(chosen) * FEW <= starts[number + 1] - starts[number]:
+            return batches.some(number, chosen, names)
         batch = batches[number].select(list(names))
         is_range = chosen[-1] - chosen[0] == len(chosen) - 1 and bool((chosen[1:] > chosen[:-1]).all())
         return batch.slice(int(chosen[0]), len(chosen)) if is_range else batch.take(pa.array(chosen))

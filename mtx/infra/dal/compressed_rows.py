@@ -6,11 +6,13 @@ equal number of rows, so that a row is found without reading others.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mtx.errors import DamagedError
 from mtx.exhausted_resources import raise_if_exhausted
@@ -22,6 +24,7 @@ from mtx.library_errors import library_reason
 
 ROWS_PER_CHUNK = 4096  # of a compressed record batch; larger ones take less space, and longer to read one row
 CACHED_BYTES = 1 << 24  # of decompressed record batches that are kept; one of sentences takes about 1 MB
+SELECTED_BYTES = 1 << 25  # of rows that were selected and are kept, such as held-out ones
 SIZE_KEY = b"mtx.rows_per_chunk"  # in the metadata of the schema
 
 
@@ -115,8 +118,31 @@ class CompressedRows(Rows):
         return {name: copied.column(name).to_pylist() for name in names}
 
 
+@dataclass(frozen=True)
+class _SelectedRows:
+    """Rows of a record batch, and their ascending numbers in it."""
+
+    numbers: NDArray[np.int64]
+    batch: pa.RecordBatch
+
+    @property
+    def num_bytes(self) -> int:
+        return int(self.numbers.nbytes + self.batch.nbytes)
+
+    def some(self, rows: NDArray[np.int64], names: Sequence[str]) -> pa.RecordBatch | None:
+        """Copy some of the rows with the columns `names`; None: not all of these are here."""
+        places = np.minimum(np.searchsorted(self.numbers, rows), len(self.numbers) - 1)
+        if not set(names) <= set(self.batch.schema.names) or (self.numbers[places] != rows).any():
+            return None
+        return self.batch.select(list(names)).take(pa.array(places))
+
+
 class _DecompressedBatches(BatchSequence):
-    """The record batches of a file; the last that were asked for are kept, up to `CACHED_BYTES`, but at least one."""
+    """The record batches of a file; the last that were asked for are kept, up to `CACHED_BYTES`, but at least one.
+
+    A few rows of each are kept as well, up to `SELECTED_BYTES`: the same held-out rows are read several times, and all
+    record batches have some of them.
+    """
 
     def __init__(self, reader: pa.RecordBatchFileReader, where: str, schema: pa.Schema) -> None:
         self._reader = reader
@@ -124,10 +150,29 @@ class _DecompressedBatches(BatchSequence):
         self._schema = schema
         self._kept: OrderedDict[int, pa.RecordBatch] = OrderedDict()
         self._num_bytes = 0
+        self._selected: OrderedDict[int, _SelectedRows] = OrderedDict()
+        self._num_selected_bytes = 0
         self._lock = Lock()
 
     def __len__(self) -> int:
         return int(self._reader.num_record_batches)
+
+    def some(self, number: int, rows: NDArray[np.int64], names: Sequence[str]) -> pa.RecordBatch:
+        """Copy a few rows, from those that are kept if they include them; see `BatchSequence.some`."""
+        with self._lock:
+            selected = self._selected.get(number)
+        if selected is not None and (found := selected.some(rows, names)) is not None:
+            return found
+        selected = _SelectedRows(rows, super().some(number, rows, names))
+        with self._lock:
+            if number in self._selected:
+                self._num_selected_bytes -= self._selected.pop(number).num_bytes
+            self._selected[number] = selected
+            self._num_selected_bytes += selected.num_bytes
+            while self._num_selected_bytes > SELECTED_BYTES:
+                _, oldest = self._selected.popitem(last=False)
+                self._num_selected_bytes -= oldest.num_bytes
+        return selected.batch
 
     def _read(self, number: int) -> pa.RecordBatch:
         with self._lock:

@@ -1,5 +1,6 @@
 """Compressed payload gives the same rows as other payload, to every reader, and says when it is damaged."""
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,34 @@ def test_record_batches_are_kept_up_to_a_number_of_bytes_but_the_last_one_always
     assert decompressed == [0, 1, 0, 2]
 
 
+def test_a_few_rows_are_decompressed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [{"src": f"source {n}", "tgt": f"target {n}"} for n in range(100)]
+    monkeypatch.setattr(compressed_rows, "ROWS_PER_CHUNK", 32)
+    monkeypatch.setattr(compressed_rows, "CACHED_BYTES", 1)
+    layer = ArrowFileLayer(location=tmp_path, compress_text=True)
+    layer.create("raw", pa.Table.from_pylist(pairs).to_batches())
+    rows = layer.read("raw")
+    text = PatchedRows(rows, Rows.of([{"row": 99, "src": "new", "tgt": "neu"}]))
+    decompressed: list[int] = []
+    chunks, _ = rows.chunks
+    decompress = chunks._decompressed  # type: ignore[attr-defined]
+    monkeypatch.setattr(chunks, "_decompressed", lambda number: decompressed.append(number) or decompress(number))
+
+    def selected(*numbers: int) -> list[dict[str, str]]:
+        view = SelectedRows([text], [100], Rows(pa.table({"row": numbers})))
+        return [{name: row[name] for name in ("src", "tgt")} for row in view]
+
+    found = {numbers: selected(*numbers) for numbers in [(2, 7, 40, 90), (7, 90), (90, 2), (7, 7)]}
+    assert decompressed == [0, 1, 2]
+    assert all(of == [pairs[number] for number in numbers] for numbers, of in found.items())
+    assert selected(7, 41) == [pairs[7], pairs[41]]
+    assert decompressed == [0, 1, 2, 1]  # the first part has row 7, the second no row 41
+    monkeypatch.setattr(compressed_rows, "SELECTED_BYTES", 1)
+    assert selected(1, 33) == [pairs[1], pairs[33]]
+    assert selected(1, 33) == [pairs[1], pairs[33]]
+    assert decompressed == [0, 1, 2, 1, 0, 1, 0, 1]
+
+
 def views(raw: Rows) -> list[Rows]:
     changed = Rows.of([{"row": 2, "src": "new", "tgt": "neu"}, {"row": 21, "src": "also", "tgt": "auch"}])
     text = PatchedRows(raw, changed)
@@ -123,3 +152,10 @@ def test_a_changed_byte_is_told_and_ends_no_process(rows: Rows, tmp_path: Path) 
     damaged = ArrowFileLayer(location=tmp_path).read("raw")
     with pytest.raises(DamagedError, match=r"raw\.arrow cannot be decompressed: .*mtx task=verify"):
         list(damaged)
+
+
+def test_the_digest_of_large_and_small_buffers_is_that_of_the_file(tmp_path: Path) -> None:
+    batches = [pa.record_batch({"ids": np.arange(size)}) for size in (3, 400_000, 5)]
+    info = ArrowFileLayer(location=tmp_path).create("encoded", batches)
+    stored = (tmp_path / "encoded.arrow").read_bytes()
+    assert (info.num_bytes, info.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
