@@ -20,17 +20,25 @@ _compiled = partial(compiled, error_model="numpy")
 
 
 @_compiled
-def is_held_out(table: tuple[Array, Array, Array, Any], value: Any) -> bool:
-    """Return whether a hash is in a `HashTable`, given its arrays and its shift; 0 never is."""
+def fill_held_out(table: tuple[Array, Array, Array, Any], hashes: Array, found: Array) -> None:
+    """Write which of n hashes are in a `HashTable`, given its arrays and its shift; 0 never is.
+
+    The first loop reads a bit for each hash, and has no branch, so that the processor waits for many of them at once.
+    """
     ascending, buckets, seen, shift = table
-    bucket = np.int64(value >> shift)
-    bit = np.int64(value >> (shift - np.uint64(3))) & 7
-    if value == np.uint64(0) or not (seen[bucket] >> bit) & 1:
-        return False
-    for place in range(buckets[bucket], buckets[bucket + 1]):  # noqa: SIM110 - numba compiles no generators
-        if ascending[place] == value:
-            return True
-    return False
+    for number in range(hashes.size):
+        value = hashes[number]
+        bits = np.int64(seen[np.int64(value >> shift)])
+        bit = np.int64(value >> (shift - np.uint64(3))) & 7
+        found[number] = ((bits >> bit) & 1) & (value != np.uint64(0))
+    for number in range(hashes.size):
+        if found[number]:
+            value, found[number] = hashes[number], False
+            bucket = np.int64(value >> shift)
+            for place in range(buckets[bucket], buckets[bucket + 1]):
+                if ascending[place] == value:
+                    found[number] = True
+                    break
 
 
 @_compiled
@@ -68,17 +76,26 @@ def fill_matches(
         ngrams: the `HashTable` of the n-grams of the held-out texts.
         found: receives both masks: bool [2, n].
     """
+    num_texts = offsets.size - 1
     longest = 0
-    for text in range(offsets.size - 1):
+    for text in range(num_texts):
         longest = max(longest, offsets[text + 1] - offsets[text])
-    words, grams = np.empty(longest, dtype=np.uint64), np.empty(longest, dtype=np.uint64)
-    for text in range(offsets.size - 1):
+    words, hashes = np.empty(longest, dtype=np.uint64), np.empty(num_texts, dtype=np.uint64)
+    grams, ends = np.empty(codes.size + num_texts, dtype=np.uint64), np.empty(num_texts, dtype=np.int64)
+    num_grams = 0
+    for text in range(num_texts):
         start, end = offsets[text], offsets[text + 1]
-        found[0, text] = is_held_out(texts, hash_of_words(codes, start, end, characters[0]))
+        hashes[text] = hash_of_words(codes, start, end, characters[0])
         num_words = fill_words_of_text(codes, start, end, characters, words, 0)
-        num_grams = fill_grams(words, 0, num_words, ngram, grams) if num_words else 0
+        if num_words:
+            num_grams += fill_grams(words, 0, num_words, ngram, grams[num_grams:])
+        ends[text] = num_grams
+    fill_held_out(texts, hashes, found[0])
+    is_shared = np.empty(num_grams, dtype=np.bool_)
+    fill_held_out(ngrams, grams[:num_grams], is_shared)
+    gram = 0
+    for text in range(num_texts):
         found[1, text] = False
-        for number in range(num_grams):
-            if is_held_out(ngrams, grams[number]):
-                found[1, text] = True
-                break
+        while gram < ends[text]:
+            found[1, text] |= is_shared[gram]
+            gram += 1
