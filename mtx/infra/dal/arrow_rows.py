@@ -51,6 +51,11 @@ class Rows(Sequence[dict[str, Any]]):
         """The Arrow table that contains the rows, or the values of a view. Its offsets may be wrong."""
         return self._table
 
+    @property
+    def table_schema(self) -> pa.Schema:
+        """The names and types of the columns of `unchecked_table`, without those that a view adds."""
+        return self._table.schema
+
     def check_offsets(self) -> None:
         """Check once that all offsets lie within their values, before they are followed. Raises DamagedError."""
         if not self._has_checked_offsets and self._reopen is not None:

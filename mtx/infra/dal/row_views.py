@@ -187,7 +187,8 @@ class SelectedRows(RowView):
     """A selection of rows from one or several bases, in any order, with the row numbers in the column `row`.
 
     Args:
-        bases: the rows to select from. The view has the columns that all bases have.
+        bases: the rows to select from. The view has the columns that all bases have; `row` and `source` are its own,
+            also if a base is such a view.
         limits: for each base, the number of rows at its start that can be selected.
         numbers: the column `row`: positions in the concatenation of all bases, each cut to its limit, counted from 0.
         sources: a number for each base, which becomes the value of the column `source` (uint16) in its rows. With None
@@ -203,11 +204,11 @@ class SelectedRows(RowView):
         self.sources = None if None in sources or not sources else np.array(sources, dtype=np.uint16)
         self.selection = row_numbers(numbers)
         self._ends = np.cumsum(self.limits, dtype=np.int64)
-        names = common_columns([base.schema for base in bases])
+        names = common_columns([base.table_schema for base in bases])
         if any(base.is_compressed for base in bases):
             self._own_chunks = concatenated([base.chunks for base in bases])
             self._starts = np.cumsum([0, *(base.chunks[1][-1] for base in bases)], dtype=np.int64)
-            table = pa.Table.from_batches([], pa.schema([bases[0].schema.field(name) for name in names]))
+            table = pa.Table.from_batches([], pa.schema([bases[0].table_schema.field(name) for name in names]))
         else:
             tables = [base.unchecked_table.select(names) for base in bases]
             self._starts = np.cumsum([0, *(table.num_rows for table in tables)], dtype=np.int64)

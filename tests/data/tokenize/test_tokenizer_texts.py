@@ -6,6 +6,7 @@ import pytest
 from mtx.data.tokenize.training_text import ALPHABET_GAP, ROWS_PER_BATCH, alphabet, restricted_texts, training_texts
 from mtx.errors import ConfigError, DataError, EmptyDatasetError
 from mtx.infra.dal.arrow_rows import Rows
+from mtx.infra.dal.row_views import SelectedRows
 
 ROWS = [{"src": f"s{i}", "tgt": f"t{i}"} for i in range(10)]
 
@@ -16,7 +17,8 @@ def table(num_rows: int, chunk: int) -> pa.Table:
 
 
 def forms() -> list[object]:
-    return [ROWS, Rows.of(ROWS), Rows(table(10, 3)), table(10, 4)]
+    selected = SelectedRows([Rows(table(12, 5))], [12], Rows(pa.table({"row": pa.array(range(10), pa.uint32())})), [3])
+    return [ROWS, Rows.of(ROWS), Rows(table(10, 3)), table(10, 4), selected]
 
 
 @pytest.mark.parametrize("data", forms())

@@ -100,10 +100,11 @@ def views(raw: Rows) -> list[Rows]:
     changed = Rows.of([{"row": 2, "src": "new", "tgt": "neu"}, {"row": 21, "src": "also", "tgt": "auch"}])
     text = PatchedRows(raw, changed)
     chosen = Rows(pa.table({"row": pa.array([0, 2, 3, 20, 21, 24, 30], pa.uint32())}))
-    return [text, SelectedRows([text, raw], [23, 9], chosen, [4, 7])]
+    selected = SelectedRows([text, raw], [23, 9], chosen, [4, 7])
+    return [text, selected, SelectedRows([selected], [7], Rows(pa.table({"row": pa.array([6, 3, 1, 0], pa.uint32())})))]
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_views_of_compressed_rows_equal_views_of_others(rows: Rows, number: int) -> None:
     found, expected = views(rows)[number], views(Rows(rows.table))[number]
     assert found.is_compressed

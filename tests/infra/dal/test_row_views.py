@@ -118,3 +118,10 @@ def test_without_numbers_for_sources_there_is_no_such_column() -> None:
 def test_columns_that_not_all_bases_have_are_left_out() -> None:
     other = Rows(rows_of(["c"]).table.drop_columns(["score"]))
     assert SelectedRows([rows_of(["a"]), other], [1, 1], numbers_of([1, 0])).schema.names == ["src", "tgt", "row"]
+
+
+def test_rows_of_a_selection_are_selected_again() -> None:
+    inner = SelectedRows([rows_of(list("abcdefgh"))], [8], numbers_of([7, 1, 5, 3]), [4])
+    outer = SelectedRows([inner, rows_of(list("xyz"))], [4, 2], numbers_of([3, 0, 5]))
+    found = [{"src": text, "tgt": text.upper(), "score": score} for text, score in (("d", 3.0), ("h", 7.0), ("y", 1.0))]
+    check(outer, [{**row, "row": number} for row, number in zip(found, [3, 0, 5], strict=True)])
