@@ -5,11 +5,11 @@ import sys
 
 import pyarrow as pa
 
-LARGE_ROWS = 100_000  # rows of a stage from which on its memory matters
+LARGE_ROWS = 100_000  # rows of a stage, or distinct words, from which on their memory matters
 
 
 def make_room_for(num_rows: int) -> None:
-    """Return memory that earlier stages and the training of the tokenizer have freed, before a stage of many rows."""
+    """Return memory that earlier steps have freed, before a stage of many rows or the training on many words."""
     if num_rows >= LARGE_ROWS:
         return_freed_memory()
 

@@ -16,6 +16,7 @@ from tokenizers import Regex
 from tokenizers.pre_tokenizers import ByteLevel, CharDelimiterSplit, PreTokenizer, Sequence, Split
 
 from mtx.cpu_count import granted_cores
+from mtx.data.freed_memory import make_room_for
 from mtx.data.row_slices import row_slices
 from mtx.data.text_bytes import text_buffers
 from mtx.data.threaded_map import threaded_map
@@ -45,7 +46,9 @@ def word_counts(batches: Iterator[list[str]]) -> Counts:
     Words are those of GPT-2's pattern, cut after each 100 letters, digits or other characters in a row. Words of one
     byte are left out.
     """
-    return _added(_words_of_pieces(_piece_counts(batches)))
+    counts = _added(_words_of_pieces(_piece_counts(batches)))
+    make_room_for(counts.num_rows)  # the trainer takes much memory of its own
+    return counts
 
 
 def repeated_words(counts: Counts) -> Iterator[list[str]]:
