@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FRAME_BYTES = 2048  # of an Arrow file with one record batch, beside its values: schema, metadata and footer
+
 
 class LocalCopies(ArrowFileLayer):
     """The folder of local copies, `location/SHA256.arrow`, shared by all processes of a machine.
@@ -113,7 +115,7 @@ class LocalCopies(ArrowFileLayer):
     def _write(self, path: Path, schema: "pa.Schema", batches: "Iterator[pa.RecordBatch]") -> PayloadInfo:
         def watched() -> "Iterator[pa.RecordBatch]":
             for batch in batches:  # its size on disk is not known before, so there is room made as the file grows
-                self.make_room(batch.nbytes, kept=path.stem)
+                self.make_room(batch.nbytes + FRAME_BYTES, kept=path.stem)
                 yield batch
 
         return super()._write(path, schema, watched())
