@@ -116,7 +116,7 @@ def _divided_pairs(tasks: RowTasks, filtered_id: str, runner: StageRunner) -> Di
         described = f"{tasks.description}: {name}"
         return runner.pass_over(folder / name, replace(tasks, description=described, transform=function))
 
-    return DividedPairs(read, folder, in_tasks)
+    return DividedPairs(read, tasks.num_rows or 0, folder, in_tasks)
 
 
 def _scores_read(keeper: PairFilter, scores: ScoredCorpus, splits: Splits, split: Split) -> ScoredCorpus:

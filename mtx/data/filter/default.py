@@ -134,7 +134,7 @@ class DefaultFilter(PairFilter):
         """
         if not (self.drop_duplicates and isinstance(read, DividedPairs)):
             return self
-        seen = PairSet(self._scratch, int(self.memory_gb * 1e9))
+        seen = PairSet(self._scratch, int(self.memory_gb * 1e9), read.num_pairs)
         judged = read.in_tasks("duplicates", self._judged)
         return KnownReasons.of(REASONS, map(partial(_with_duplicates, seen), judged), read.folder)
 

@@ -82,12 +82,14 @@ class DividedPairs:
 
     Attributes:
         read: streams all pairs.
+        num_pairs: number of all pairs.
         folder: a locked folder for files that tasks read, until the filtered dataset is stored.
         in_tasks: yields the outputs of a picklable function for all ranges in order, given a name for its files; the
             function receives the pairs of a range, the number of the first one, and a dict that it leaves empty.
     """
 
     read: Callable[[], Iterator[pa.RecordBatch]]
+    num_pairs: int
     folder: Path
     in_tasks: Callable[[str, "RangeFunction"], Iterator[pa.RecordBatch]]
 

@@ -32,13 +32,16 @@ class PairSet:
     Args:
         spill_to: folder for temporary files; None: all pairs are in memory.
         max_bytes: with `spill_to`, the memory that the set may take.
+        num_pairs: the expected number of distinct pairs, for which the table has room at once.
     """
 
-    def __init__(self, spill_to: Path | None = None, max_bytes: int = 1 << 30) -> None:
-        self._slots = np.zeros((MIN_SLOTS, 2), dtype=np.uint64)  # one hash per slot; a free slot is zero
+    def __init__(self, spill_to: Path | None = None, max_bytes: int = 1 << 30, num_pairs: int = 0) -> None:
         self._num_pairs = 0  # in the table
         self._spilled = None if spill_to is None else SpilledHashes(spill_to)
         self._max_slots = max(MIN_SLOTS, 1 << (max(1, max_bytes // BYTES_PER_SLOT).bit_length() - 1))
+        num_slots = _enough_slots(MIN_SLOTS, num_pairs)
+        num_slots = num_slots if spill_to is None else min(num_slots, self._max_slots)
+        self._slots = np.zeros((num_slots, 2), dtype=np.uint64)  # one hash per slot; a free slot is zero
 
     def add(self, *columns: pa.LargeStringArray) -> NDArray[np.bool_]:
         """Add pairs, given their columns, and return which are new: bool [n].
@@ -65,9 +68,7 @@ class PairSet:
         return new
 
     def _grow(self, num_more: int) -> None:
-        slots = len(self._slots)
-        while 3 * (self._num_pairs + num_more) > 2 * slots:  # a table that is more than 2/3 full is slow to search
-            slots *= 2
+        slots = _enough_slots(len(self._slots), self._num_pairs + num_more)
         if self._spilled is not None and self._num_pairs and slots > self._max_slots:
             self._spilled.add_run(self._num_pairs, self._sorted_parts())
             self._slots[:], self._num_pairs = 0, 0
@@ -109,6 +110,13 @@ class PairSet:
             pending = pending[~there]
             slots[pending] = (slots[pending] + 1) % len(self._slots)
         return new
+
+
+def _enough_slots(slots: int, num_pairs: int) -> int:
+    """Return a number of slots, doubled until pairs fill at most 2/3 of them; a fuller table is slow to search."""
+    while 3 * num_pairs > 2 * slots:
+        slots *= 2
+    return slots
 
 
 def _stable_order(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -96,8 +96,19 @@ def test_a_set_that_writes_full_tables_to_files_equals_a_python_set(batches: lis
         assert not list(Path(folder).iterdir()), "temporary files have no name"
 
 
-def test_the_table_stays_within_its_memory(tmp_path: Path) -> None:
-    pairs = PairSet(tmp_path, max_bytes=4096 * pair_set.BYTES_PER_SLOT)
+def test_a_table_for_the_expected_pairs_does_not_grow(tmp_path: Path) -> None:
+    pairs, others = PairSet(num_pairs=20_000), PairSet(tmp_path, num_pairs=20_000)
+    texts = [(str(i), "x") for i in range(20_000)]
+    for each in (pairs, others):
+        assert len(each._slots) == 32_768
+        assert all(all(add(each, texts[start : start + 500])) for start in range(0, 20_000, 500))
+        assert len(each._slots) == 32_768
+        assert not any(add(each, texts))
+
+
+@pytest.mark.parametrize("expected", [0, 20_000])
+def test_the_table_stays_within_its_memory(tmp_path: Path, expected: int) -> None:
+    pairs = PairSet(tmp_path, 4096 * pair_set.BYTES_PER_SLOT, expected)
     batches = [[(str(i), "x") for i in range(first, first + 500)] for first in range(0, 20_000, 500)]
     assert all(all(add(pairs, batch)) for batch in batches)
     assert len(pairs._slots) == 4096
