@@ -21,7 +21,7 @@ from mtx.data.score.contamination import unspaced_characters, word_hashes
 from mtx.data.score.held_out_texts import ROWS_PER_SLICE, SIDES
 from mtx.data.score.minhash import ngram_hashes
 from mtx.data.score.model_arrays import save_array
-from mtx.data.score.normal_form import Hashes, folding_table, normal_texts
+from mtx.data.score.normal_form import Hashes, NormalTexts, folding_table, normal_texts
 from mtx.data.sorted_membership import is_member
 from mtx.data.split import TEST, TRAIN, VALIDATION
 from mtx.data.threaded_map import threaded_map
@@ -128,9 +128,9 @@ class HeldOutSide:
             tables = self.texts.arrays(), self.ngrams.arrays()
             kernels.fill_matches(normal.codes, normal.offsets, characters, NGRAM, *tables, found)
         elif len(texts):
-            found[0] = is_member(self.texts.ascending, normal.without_punctuation().hashes(compiled=False))
-            hashes, starts = ngram_hashes(*word_hashes(normal, compiled=False), NGRAM)
-            shared = is_member(self.ngrams.ascending, hashes) & (hashes != 0)
+            whole, grams, starts = _text_and_ngram_hashes(normal, compiled=False)
+            found[0] = is_member(self.texts.ascending, whole)
+            shared = is_member(self.ngrams.ascending, grams) & (grams != 0)
             found[1] = np.logical_or.reduceat(shared, starts[:-1])
         return found
 
@@ -154,7 +154,9 @@ class HeldOutSides:
         """Return the sides of held-out pairs."""
 
         def side_hashes(batch: pa.RecordBatch) -> list[tuple[Hashes, Hashes]]:
-            return [_text_and_ngram_hashes(batch.column(side), compiled=compiled) for side in SIDES]
+            normal = (normal_texts(batch.column(side), compiled=compiled) for side in SIDES)
+            hashes = (_text_and_ngram_hashes(texts, compiled=compiled) for texts in normal)
+            return [(texts, np.unique(ngrams)) for texts, ngrams, _ in hashes]
 
         slices = (piece for batch in held_out for piece in row_slices(batch, ROWS_PER_SLICE))
 
@@ -196,11 +198,13 @@ class HeldOutSides:
         return cls(HeldOutSide(texts, ngrams), HeldOutSide(target_texts, target_ngrams), compiled)
 
 
-def _text_and_ngram_hashes(texts: pa.LargeStringArray, *, compiled: bool) -> tuple[Hashes, Hashes]:
-    """Return the hashes of n texts without punctuation, uint64 [n], and the distinct ones of their n-grams of words."""
-    normal = normal_texts(texts, compiled=compiled)
-    ngrams, _ = ngram_hashes(*word_hashes(normal, compiled=compiled), NGRAM)
-    return normal.without_punctuation().hashes(compiled=compiled), np.unique(ngrams)
+def _text_and_ngram_hashes(texts: NormalTexts, *, compiled: bool) -> tuple[Hashes, Hashes, NDArray[np.int64]]:
+    """Return the hashes of n texts without punctuation, uint64 [n], and those of their n-grams of words.
+
+    The third array says where the n-grams of each text begin: int64 [n + 1].
+    """
+    ngrams, starts = ngram_hashes(*word_hashes(texts, compiled=compiled), NGRAM)
+    return texts.without_punctuation().hashes(compiled=compiled), ngrams, starts
 
 
 def mask_batches(

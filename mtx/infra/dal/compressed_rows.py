@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,8 @@ ROWS_PER_CHUNK = 4096  # of a compressed record batch; larger ones take less spa
 CACHED_BYTES = 1 << 24  # of decompressed record batches that are kept; one of sentences takes about 1 MB
 SELECTED_BYTES = 1 << 25  # of rows that were selected and are kept, such as held-out ones
 SIZE_KEY = b"mtx.rows_per_chunk"  # in the metadata of the schema
+
+Item = TypeVar("Item")
 
 
 def chunk_schema(schema: pa.Schema) -> pa.Schema:
@@ -118,16 +120,38 @@ class CompressedRows(Rows):
         return {name: copied.column(name).to_pylist() for name in names}
 
 
+class _RecentItems(Generic[Item]):
+    """The items that were used last, by number. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[int, tuple[Item, int]] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = Lock()
+
+    def get(self, number: int) -> Item | None:
+        """Return the item with a number, which is now the last one used, or None if it is not kept."""
+        with self._lock:
+            if number not in self._items:
+                return None
+            self._items.move_to_end(number)
+            return self._items[number][0]
+
+    def put(self, number: int, item: Item, num_bytes: int, max_bytes: int) -> None:
+        """Keep an item in place of that with its number, and of others all but the last used beyond `max_bytes`."""
+        with self._lock:
+            self._num_bytes += num_bytes - self._items.pop(number, (item, 0))[1]
+            self._items[number] = item, num_bytes
+            while self._num_bytes > max_bytes and len(self._items) > 1:
+                _, (_, size) = self._items.popitem(last=False)
+                self._num_bytes -= size
+
+
 @dataclass(frozen=True)
 class _SelectedRows:
     """Rows of a record batch, and their ascending numbers in it."""
 
     numbers: NDArray[np.int64]
     batch: pa.RecordBatch
-
-    @property
-    def num_bytes(self) -> int:
-        return int(self.numbers.nbytes + self.batch.nbytes)
 
     def some(self, rows: NDArray[np.int64], names: Sequence[str]) -> pa.RecordBatch | None:
         """Copy some of the rows with the columns `names`; None: not all of these are here."""
@@ -148,46 +172,26 @@ class _DecompressedBatches(BatchSequence):
         self._reader = reader
         self._where = where
         self._schema = schema
-        self._kept: OrderedDict[int, pa.RecordBatch] = OrderedDict()
-        self._num_bytes = 0
-        self._selected: OrderedDict[int, _SelectedRows] = OrderedDict()
-        self._num_selected_bytes = 0
-        self._lock = Lock()
+        self._kept: _RecentItems[pa.RecordBatch] = _RecentItems()
+        self._selected: _RecentItems[_SelectedRows] = _RecentItems()
 
     def __len__(self) -> int:
         return int(self._reader.num_record_batches)
 
     def some(self, number: int, rows: NDArray[np.int64], names: Sequence[str]) -> pa.RecordBatch:
         """Copy a few rows, from those that are kept if they include them; see `BatchSequence.some`."""
-        with self._lock:
-            selected = self._selected.get(number)
+        selected = self._selected.get(number)
         if selected is not None and (found := selected.some(rows, names)) is not None:
             return found
-        selected = _SelectedRows(rows, super().some(number, rows, names))
-        with self._lock:
-            if number in self._selected:
-                self._num_selected_bytes -= self._selected.pop(number).num_bytes
-            self._selected[number] = selected
-            self._num_selected_bytes += selected.num_bytes
-            while self._num_selected_bytes > SELECTED_BYTES:
-                _, oldest = self._selected.popitem(last=False)
-                self._num_selected_bytes -= oldest.num_bytes
-        return selected.batch
+        batch = super().some(number, rows, names)
+        self._selected.put(number, _SelectedRows(rows, batch), rows.nbytes + batch.nbytes, SELECTED_BYTES)
+        return batch
 
     def _read(self, number: int) -> pa.RecordBatch:
-        with self._lock:
-            if number in self._kept:
-                self._kept.move_to_end(number)
-                return self._kept[number]
-        batch = self._decompressed(number)  # several threads at once
-        with self._lock:
-            if number not in self._kept:
-                self._kept[number] = batch
-                self._num_bytes += batch.nbytes
-            while self._num_bytes > CACHED_BYTES and len(self._kept) > 1:
-                _, oldest = self._kept.popitem(last=False)
-                self._num_bytes -= oldest.nbytes
-            return batch
+        if (batch := self._kept.get(number)) is None:
+            batch = self._decompressed(number)  # several threads at once
+            self._kept.put(number, batch, batch.nbytes, CACHED_BYTES)
+        return batch
 
     def _decompressed(self, number: int) -> pa.RecordBatch:
         """Return a record batch. Raises DamagedError if it cannot be decompressed, or has wrong offsets."""
